@@ -1,0 +1,45 @@
+# make train   install into .venv and train on MOSI, or on the synthetic corpus where MOSI is not in place
+# make test    install what the tests need, check style and types, run the tests
+# make slow    the tests that take longer than a minute
+# make lint    style and types alone
+# make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: train test slow lint scatter clean
+
+train: .venv/.installed
+	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+slow: .venv/.tests
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+scatter: .venv/.installed
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation torch-scatter
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit('gmsa needs Python 3.10 or newer, $(PYTHON) is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml setup.py constraints.txt
+	@echo "Installing gmsa into .venv (once; a few minutes)"
+	$(PIP) -e .
+	touch $@
+
+.venv/.tests: .venv/.installed
+	$(PIP) -e .[test]
+	touch $@

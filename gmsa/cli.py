@@ -1,0 +1,57 @@
+"""What the commands share: options, and errors as one line with exit code 2. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from gmsa.errors import GmsaError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Prints the error and exits with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config`` and ``--set``."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a setting by its dotted key, for example optim.lr=1e-3 (may repeat)",
+    )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device``."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to run (default: the config's)")
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """Reads ``1111,1112`` for ``--seeds``."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected seeds such as 1111,1112 (got '{text}')") from None
+
+
+def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
+    """Runs a command: a user's mistake is one line and exit 2, Ctrl-C is exit 130."""
+    try:
+        command(None)
+    except GmsaError as error:
+        print(f"gmsa.{name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"gmsa.{name}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)

@@ -1,0 +1,375 @@
+"""Settings: frozen dataclasses, read from strict YAML, changed by dotted overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from gmsa.errors import ConfigError, nearest
+
+MODALITIES = ("text", "audio", "vision")
+SYNTHETIC = "synthetic"
+"""The ``data.path`` that means the embedded synthetic corpus."""
+
+
+def _number(default: Any, **limits: float) -> Any:
+    """A numeric field with limits: ``ge``, ``gt``, ``le`` or ``lt``."""
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    path: str = "data/mosi/aligned_50.pkl"
+    """File in MMSA's format, or ``synthetic``. ``$GMSA_DATA`` takes its place where it is set."""
+    if_missing: Literal["error", "synthetic"] = "error"
+    """What to do where ``path`` does not exist: stop, or train on the synthetic corpus."""
+    name: str = "mosi"
+    """Name of the data set in tables."""
+    labels: Literal["mosi", "sims"] = "mosi"
+    """Label scale and metrics: ``mosi`` is [-3, 3] (MOSI, MOSEI), ``sims`` is [-1, 1] (CH-SIMS)."""
+    modalities: tuple[Literal["text", "audio", "vision"], ...] = MODALITIES  # type: ignore[assignment]
+    """Modalities to use; what the file lacks of them is missing."""
+    normalize: tuple[Literal["text", "audio", "vision"], ...] = ("audio", "vision")
+    """Modalities that are z-normalized with the training split's observed frames."""
+    clip: float = _number(5.0, gt=0)
+    """Normalized features are clipped at plus and minus this many standard deviations."""
+    label_ratio: float = _number(1.0, gt=0, le=1)
+    """Share of the training labels that is used; the other utterances join the unlabeled pool."""
+    label_seed: int | None = None
+    """Seed that draws the labeled share; the run's own seed where it is not set."""
+    pool: str | None = None
+    """File with more unlabeled utterances; labels that it may hold are dropped."""
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    intra: Literal["complete", "window"] = "complete"
+    """Edge builder within a modality."""
+    inter: Literal["complete", "window"] = "complete"
+    """Edge builder between two modalities."""
+    radius: int = _number(2, ge=0)
+    """Largest step distance that ``window`` joins."""
+
+
+@dataclass(frozen=True)
+class ModalityDropout:
+    """Probability, per modality, that a present one is hidden in a training step; one always stays."""
+
+    text: float = _number(0.0, ge=0, lt=1)
+    audio: float = _number(0.2, ge=0, lt=1)
+    vision: float = _number(0.5, ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: Literal["semi_iin", "late_fusion", "global", "hgt"] = "semi_iin"
+    """Model to build."""
+    channels: int = _number(128, ge=1)
+    """Width C of every token."""
+    heads: int = _number(8, ge=1)
+    """Attention heads; must divide ``channels``."""
+    layers: int = _number(2, ge=1)
+    """Interaction layers of each stream."""
+    shared_layers: bool = True
+    """One set of weights for all layers of a stream, as the paper has it."""
+    streams: Literal["both", "intra", "inter", "global"] = "both"
+    """Which edges messages use: two gated streams, one of them, or one stream over all edges."""
+    fusion: Literal["gate", "add", "dot", "concat"] = "gate"
+    """How the two streams' readout nodes are joined."""
+    dropout: float = _number(0.2, ge=0, lt=1)
+    """Dropout after attention and feed-forward."""
+    input_dropout: float = _number(0.5, ge=0, lt=1)
+    """Dropout on the features before the convolutions."""
+    modality_dropout: ModalityDropout = field(default_factory=ModalityDropout)
+    """How often a present modality is hidden in a training step."""
+    text_convs: tuple[tuple[int, int], ...] = ((3, 1),)
+    """Convolutions of the text encoder, as (kernel, stride)."""
+    audio_convs: tuple[tuple[int, int], ...] = ((4, 2), (4, 4))
+    """Convolutions of the audio encoder, as (kernel, stride)."""
+    vision_convs: tuple[tuple[int, int], ...] = ((3, 1),)
+    """Convolutions of the vision encoder, as (kernel, stride)."""
+    positions: int = _number(512, ge=1)
+    """Steps per modality, after striding, for which a position embedding exists."""
+    route: Literal["auto", "dense", "edge"] = "auto"
+    """How messages are computed: masked dense attention, per edge, or the faster one."""
+
+    def convs(self, modality: str) -> tuple[tuple[int, int], ...]:
+        """Convolutions of one modality's encoder, as (kernel, stride)."""
+        return typing.cast("tuple[tuple[int, int], ...]", getattr(self, f"{modality}_convs"))
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Steps of each modality that its encoder turns into one token."""
+        return {m: math.prod(stride for _, stride in self.convs(m)) for m in MODALITIES}
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    name: Literal["adam", "adamw"] = "adamw"
+    """Optimizer."""
+    lr: float = _number(5e-4, gt=0)
+    """Peak learning rate (the paper: 1e-4)."""
+    weight_decay: float = _number(0.01, ge=0)
+    """Weight decay of the optimizer."""
+    epochs: int = _number(12, ge=1)
+    """Passes over the examples in each training stage."""
+    min_steps: int = _number(100, ge=0)
+    """Least optimizer steps of a stage: with few labels, more epochs are run until then."""
+    batch_size: int = _number(32, ge=1)
+    """Utterances in a step."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    warmup: float = _number(0.3, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly from zero."""
+    clip_norm: float = _number(1.0, ge=0)
+    """Largest norm of the gradient; 0 turns clipping off."""
+    patience: int = _number(0, ge=0)
+    """Epochs without a better validation score before a stage stops; 0 never stops early."""
+    ema: float = _number(0.99, ge=0, lt=1)
+    """Decay of the moving average of the weights, which is what is validated and kept; 0 is off."""
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    """Mixed precision: bfloat16 on CUDA for ``auto``, float32 elsewhere."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    value_weight: float = _number(0.6, ge=0, le=1)
+    """The paper's lambda_1: weight of the intensity loss; the class loss has the rest."""
+    pseudo_weight: float = _number(0.2, ge=0)
+    """The paper's lambda_2: weight of the loss on the unlabeled pool."""
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    name: Literal["supervised", "self_training", "distillation"] = "self_training"
+    """How the model learns: from labels; as the paper has it; or as the student of several teachers."""
+    rounds: int = _number(1, ge=1)
+    """For ``self_training``: times that the pool is labeled and the model trained on from its weights."""
+    k: int | Literal["all"] = _number(40, ge=0)
+    """For ``self_training``: most confident pseudo-labels kept per class, or ``all``; 0 is the control without any."""
+    threshold: float = _number(0.0, ge=0, lt=1)
+    """For ``self_training``: least confidence of a pseudo-label; 0 is off."""
+    teachers: int = _number(3, ge=1)
+    """For ``distillation``: models whose mean prediction the student learns."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seeds: tuple[int, ...] = (1111,)
+    """One training per seed; results are given as mean and standard deviation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    out: str = "runs/{name}"
+    """Run folder; ``{name}`` stands for the name of the config file."""
+    select: Literal["MAE", "Corr"] = "MAE"
+    """What of the validation split chooses the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run, one dataclass per concern."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        model, data, run = self.model, self.data, self.run
+        if model.channels % model.heads:
+            raise ConfigError(
+                f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
+            )
+        for modality in MODALITIES:
+            key = f"model.{modality}_convs"
+            if not model.convs(modality):
+                raise ConfigError(f"'{key}' must name at least one [kernel, stride] pair")
+            for kernel, stride in model.convs(modality):
+                if not 1 <= stride <= kernel:
+                    raise ConfigError(f"'{key}' needs 1 <= stride <= kernel (got kernel {kernel}, stride {stride})")
+        for key, chosen in (("data.modalities", data.modalities), ("run.seeds", run.seeds)):
+            if not chosen:
+                raise ConfigError(f"'{key}' must not be empty")
+            if len(set(chosen)) != len(chosen):
+                raise ConfigError(f"'{key}' names a value twice (got {list(chosen)})")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The settings as plain dicts, lists and scalars, ready for YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(v) for v in value]
+        return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
+
+
+def from_dict(settings: Mapping[str, Any], where: str = "config") -> Config:
+    """Builds a checked :class:`Config` from nested plain settings.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
+    """
+    return typing.cast(Config, _build(Config, settings, "", where))
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
+    """Reads a YAML file over the defaults, then applies ``key=value`` overrides.
+
+    Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error
+    even in a config that would else fall back to the synthetic corpus.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a setting is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config file '{path}' does not exist; see configs/ for those that come with gmsa")
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    settings = {} if settings is None else settings
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
+
+    changes = dict(_split_override(item) for item in overrides)
+    if "data.path" not in changes and environ.get("GMSA_DATA"):
+        changes["data.path"] = environ["GMSA_DATA"]
+    if "data.path" in changes:
+        changes.setdefault("data.if_missing", "error")
+    for key, value in changes.items():
+        _assign(settings, key, value)
+    return from_dict(settings, where=str(path))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key '{key}' stands twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+def _split_override(item: str) -> tuple[str, Any]:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, for example --set optim.lr=1e-3 (got '{item}')")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"'{key}': value '{value}' is not valid YAML") from None
+
+
+def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = settings.setdefault(parent, {})
+        if below is None:
+            below = settings[parent] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
+        settings = below
+    settings[last] = value
+
+
+def _build(cls: type, settings: Any, prefix: str, where: str) -> Any:
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            raise ConfigError(f"{where}: unknown key '{key}'{nearest(str(name), fields)}")
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = _build(typing.cast(type, hints[name]), value, f"{key}.", where)
+        else:
+            try:
+                values[name] = _coerce(value, hints[name], key)
+                _check_limits(values[name], fields[name].metadata, key)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
+    return cls(**values)
+
+
+def _coerce(value: Any, hint: Any, key: str) -> Any:
+    """Turns a YAML value into the field's type, or raises naming ``key``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            choices = ", ".join(map(str, arguments))
+            raise ConfigError(f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        options = [a for a in arguments if a is not type(None)]
+        for option in options:
+            try:
+                return _coerce(value, option, key)
+            except ConfigError:
+                continue
+        raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {value!r})")
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{key}' must be a list, for example [{_describe(arguments[0])}, ...] (got {value!r})")
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerce(v, arguments[0], key) for v in value)
+        if len(value) != len(arguments):
+            raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {list(value)})")
+        return tuple(_coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
+    if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if number == number and abs(number) != float("inf") and (hint is float or number == int(number)):
+            return hint(number)
+    raise ConfigError(f"'{key}' must be {_describe(hint)} (got {value!r})")
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(f"'{a}'" for a in typing.get_args(hint))
+    return names.get(hint, "a list")
+
+
+def _check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
+    if not isinstance(value, (int, float)):
+        return
+    tests = {
+        "ge": ("at least", lambda a, b: a >= b),
+        "gt": ("greater than", lambda a, b: a > b),
+        "le": ("at most", lambda a, b: a <= b),
+        "lt": ("less than", lambda a, b: a < b),
+    }
+    for name, limit in limits.items():
+        words, holds = tests[name]
+        if not holds(value, limit):
+            raise ConfigError(f"'{key}' must be {words} {limit} (got {value})")

@@ -1,0 +1,30 @@
+"""Utterances and where they come from: importers, normalization, label ratio, the synthetic corpus."""
+
+from gmsa.data.labels import IGNORED, NUM_CLASSES, limit, to_class
+from gmsa.data.loading import load_corpus, load_utterances
+from gmsa.data.missing import hide_modalities
+from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.normalize import Normalizer
+from gmsa.data.splits import withhold_labels
+from gmsa.data.synthetic import synthetic_corpus, synthetic_mmsa
+from gmsa.data.utterance import Corpus, Utterance
+
+__all__ = [
+    "IGNORED",
+    "NUM_CLASSES",
+    "SPLITS",
+    "Corpus",
+    "Normalizer",
+    "Utterance",
+    "feature_dims",
+    "from_mmsa",
+    "hide_modalities",
+    "limit",
+    "load_corpus",
+    "load_utterances",
+    "read_mmsa",
+    "synthetic_corpus",
+    "synthetic_mmsa",
+    "to_class",
+    "withhold_labels",
+]

@@ -1,0 +1,81 @@
+"""z-normalization by what the training split shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gmsa.data.utterance import Utterance
+
+
+class Normalizer:
+    r"""Brings each feature to mean 0 and standard deviation 1: :math:`\mathrm{clip}((x - \mu) / \sigma, \pm c)`.
+
+    The statistics (float64) are those of the observed frames of the utterances that it was fitted on: padding and
+    missing modalities do not count. A feature that was constant there becomes 0, everywhere.
+    """
+
+    def __init__(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor], clip: float) -> None:
+        """Takes per modality the means and standard deviations ``[D_m]``; a deviation of 0 means constant."""
+        self.means, self.stds, self.clip = dict(means), dict(stds), clip
+
+    @classmethod
+    def fit(cls, utterances: Sequence[Utterance], modalities: Iterable[str], clip: float) -> Normalizer:
+        """Statistics of the given utterances, of those modalities that they have.
+
+        A modality that no utterance shows gets mean 0 and standard deviation 1. ``clip`` is in standard deviations.
+        """
+        means, stds = {}, {}
+        for modality in modalities:
+            sequences = [u.features[modality] for u in utterances if modality in u.features]
+            if not sequences:
+                continue
+            means[modality], stds[modality] = _statistics(sequences)
+        return cls(means, stds, clip)
+
+    def apply(self, utterance: Utterance) -> Utterance:
+        """The utterance with its features normalized, as float32; modalities not fitted stay as they are."""
+        features = dict(utterance.features)
+        for modality in self.means.keys() & features.keys():
+            mean, std = self.means[modality], self.stds[modality]
+            scores = (features[modality].double() - mean) / std
+            scores = torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0)
+            features[modality] = scores.float()
+        return dataclasses.replace(utterance, features=features)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that :meth:`from_state` needs, as float64 tensors for safetensors."""
+        tensors = {"clip": torch.tensor(self.clip, dtype=torch.float64)}
+        for modality in self.means:
+            tensors[f"{modality}.mean"] = self.means[modality]
+            tensors[f"{modality}.std"] = self.stds[modality]
+        return tensors
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Normalizer:
+        """The normalizer that gave this state; results are bitwise the same."""
+        means = {key.removesuffix(".mean"): value for key, value in state.items() if key.endswith(".mean")}
+        stds = {modality: state[f"{modality}.std"] for modality in means}
+        return cls(means, stds, state["clip"].item())
+
+
+def _statistics(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [D] over all frames of sequences [L_i, D], in two passes."""
+    dim = sequences[0].shape[1]
+    observed = [sequence for sequence in sequences if len(sequence)]
+    if not observed:
+        return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
+    count = sum(len(sequence) for sequence in observed)
+    total, squares = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
+    for sequence in observed:
+        total += sequence.double().sum(0)
+    mean = total / count
+    for sequence in observed:
+        squares += (sequence.double() - mean).square().sum(0)
+    # Rounding gives a constant feature a tiny deviation, by which its rounding error would be scaled up.
+    low = torch.stack([sequence.amin(0) for sequence in observed]).amin(0)
+    high = torch.stack([sequence.amax(0) for sequence in observed]).amax(0)
+    return mean, torch.where(low == high, 0.0, (squares / count).sqrt())

@@ -1,0 +1,48 @@
+"""One clip, and the corpus that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """One clip: a feature sequence per modality, an id, maybe a label.
+
+    A missing modality has a sequence of length 0: no features at all, not zeros that pretend.
+    """
+
+    id: str
+    """``video$_$clip``."""
+    features: Mapping[str, Tensor]
+    """Per modality, float32 ``[L_m, D_m]``; ``L_m`` is 0 where the modality is missing."""
+    label: float | None = None
+    """Sentiment intensity; None where unlabeled."""
+    unimodal: Mapping[str, float] = field(default_factory=dict)
+    """CH-SIMS's label of each modality alone."""
+    text: str = ""
+    """The transcript."""
+
+    @property
+    def present(self) -> dict[str, bool]:
+        """Which modalities this utterance has."""
+        return {modality: len(sequence) > 0 for modality, sequence in self.features.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The splits of a data set, and what is known about them."""
+
+    splits: Mapping[str, list[Utterance]]
+    """``train``, ``valid`` and ``test``."""
+    dims: Mapping[str, int]
+    """Feature dimension of each modality."""
+    pool: list[Utterance] = field(default_factory=list)
+    """Unlabeled utterances of another file."""
+    sha256: str = ""
+    """Of the data file; of the generated features for the synthetic corpus."""
+    synthetic: bool = False
+    """Whether this is the embedded synthetic corpus."""

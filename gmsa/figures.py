@@ -1,0 +1,299 @@
+"""Figures of a run, as PNG files.
+
+Each function takes plain lists and dicts, writes one file atomically and returns whether it did:
+where there is nothing to show, no file is written. Colours are Okabe and Ito's, which the colour-blind
+can tell apart. Matplotlib is imported when the first figure is drawn; its global state stays untouched.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmsa import files
+from gmsa.metrics import calibration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
+)  # fmt: skip
+CLASS_NAMES = ("-3", "-2", "-1", "0", "+1", "+2", "+3")
+"""The sentiment that the seven classes stand for, from class 0 to class 6."""
+P = ParamSpec("P")
+
+
+def _styled(draw: Callable[P, bool]) -> Callable[P, bool]:
+    """Draws on Matplotlib's own defaults plus ours, whatever the user's settings, and leaves those as they were."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> bool:
+        import matplotlib
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rc("font", size=12)  # legible at the width of a README
+            matplotlib.rc("axes", titlesize="medium")
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
+def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
+    """Training loss (top) and validation MAE (bottom) over epochs: a column per stage, a colour per seed.
+
+    Args:
+        history: rows of ``history.jsonl``: ``{"seed", "stage", "epoch", "loss", "valid": {"MAE": ...},
+            "best": bool, ...}``. The last epoch of a seed and stage that is ``best`` is the chosen
+            one and gets a star.
+    """
+    if not history:
+        return False
+    stages = list(dict.fromkeys(row["stage"] for row in history))
+    seeds = list(dict.fromkeys(row["seed"] for row in history))
+    figure, axes = _figure(2, len(stages), max(8.0, 3.2 * len(stages)), 6.2, sharex="col", sharey="row")
+    for column, stage in enumerate(stages):
+        top, bottom = axes[0][column], axes[1][column]
+        for index, seed in enumerate(seeds):
+            rows = [row for row in history if row["stage"] == stage and row["seed"] == seed]
+            epochs = [row["epoch"] for row in rows]
+            colour = COLOURS[index % len(COLOURS)]
+            style: dict[str, Any] = {"color": colour, "linewidth": 1.8, "marker": ".", "markersize": 5}
+            top.plot(epochs, [row["loss"] for row in rows], label=f"seed {seed}", **style)
+            bottom.plot(epochs, [row["valid"]["MAE"] for row in rows], **style)
+            chosen = [row for row in rows if row["best"]][-1:]
+            bottom.plot(
+                [row["epoch"] for row in chosen],
+                [row["valid"]["MAE"] for row in chosen],
+                linestyle="none", marker="*", markersize=15, color=colour, markeredgecolor="white", zorder=3,
+            )  # fmt: skip
+        top.set_title(stage.replace("_", " "))
+        bottom.set_xlabel("epoch")
+        bottom.xaxis.get_major_locator().set_params(integer=True)
+    axes[0][0].set_ylabel("training loss")
+    axes[1][0].set_ylabel("validation MAE")
+    # The star's legend entry is grey: it belongs to no seed.
+    axes[1][0].plot([], [], linestyle="none", marker="*", markersize=13, color="0.4", label="chosen epoch")
+    handles = [*axes[0][0].get_lines(), axes[1][0].get_lines()[-1]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
+    return _save(figure, path, "Training loss and validation MAE", synthetic)
+
+
+@_styled
+def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+    """Predicted against true sentiment intensity of the test split, with the identity line.
+
+    Args:
+        data: ``{"prediction": [N], "truth": [N]}``; several seeds may be joined end to end.
+    """
+    prediction, truth = (np.asarray(data[key], dtype=np.float64) for key in ("prediction", "truth"))
+    if not len(truth):
+        return False
+    figure, axes = _figure(1, 1, 6.2, 6.2)
+    axis = axes[0][0]
+    reach = 1.08 * float(max(np.abs(prediction).max(), np.abs(truth).max(), 1e-6))
+    axis.axhline(0, color="0.85", zorder=0)
+    axis.axvline(0, color="0.85", zorder=0)
+    axis.plot([-reach, reach], [-reach, reach], color=BLACK, linestyle="--", linewidth=1.2, label="prediction = truth")
+    alpha = float(np.clip(300 / len(truth), 0.12, 0.6))
+    axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    axis.set_xlabel("true sentiment intensity")
+    axis.set_ylabel("predicted sentiment intensity")
+    axis.legend(loc="upper left", frameon=False)
+    mae = np.abs(prediction - truth).mean()
+    return _save(figure, path, f"Test: prediction against truth (N = {len(truth)}, MAE {mae:.3f})", synthetic)
+
+
+@_styled
+def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+    """Confusion of the seven classes: each row's shares in colour, percent and counts in the cells.
+
+    Args:
+        data: ``{"prediction": [N], "truth": [N]}``, classes 0 ... 6.
+    """
+    prediction, truth = (np.asarray(data[key], dtype=np.int64) for key in ("prediction", "truth"))
+    if not len(truth):
+        return False
+    K = len(CLASS_NAMES)
+    counts = np.zeros((K, K), dtype=np.int64)
+    np.add.at(counts, (truth, prediction), 1)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure(1, 1, 7.6, 6.6)
+    texts = [[f"{shares[i, j]:.0f} %\n{counts[i, j]}" if counts[i, j] else "" for j in range(K)] for i in range(K)]
+    _heatmap(figure, axes[0][0], shares, texts, "share of the true class [%]")
+    _class_ticks(axes[0][0].xaxis, "predicted class (sentiment)")
+    _class_ticks(axes[0][0].yaxis, "true class (sentiment)")
+    return _save(figure, path, f"Test: confusion of the classes (N = {len(truth)}; cells: share, count)", synthetic)
+
+
+@_styled
+def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+    """Histogram of the gate's mean per utterance, for each readout node: 0 is all intra, 1 all inter.
+
+    Args:
+        data: ``{"val": [N], "cls": [N]}``, values in [0, 1]; empty for a model without a gate.
+    """
+    gates = {name: np.asarray(values, dtype=np.float64) for name, values in data.items()}
+    gates = {name: values for name, values in gates.items() if len(values)}
+    if not gates:
+        return False
+    figure, axes = _figure(1, 1, 8.0, 4.4)
+    axis = axes[0][0]
+    edges = np.linspace(0, 1, 41)
+    for (name, values), colour, line in zip(gates.items(), (BLUE, RED), ("-", "--"), strict=False):
+        weights = np.full(len(values), 100 / len(values))
+        axis.hist(values, edges, weights=weights, color=colour, alpha=0.35)
+        axis.hist(values, edges, weights=weights, color=colour, histtype="step", linewidth=1.6)
+        axis.axvline(
+            float(values.mean()), color=colour, linestyle=line, linewidth=2, label=f"{name}: mean {values.mean():.2f}"
+        )
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("gate, mean over channels (0 = all intra, 1 = all inter)")
+    axis.set_ylabel("share of utterances [%]")
+    axis.legend(title="readout node", frameon=False)
+    N = len(next(iter(gates.values())))
+    return _save(figure, path, f"Gate between intra- and inter-modal view (N = {N})", synthetic)
+
+
+@_styled
+def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
+    """Pseudo-labels kept per class and round; below, where true labels are known, the share that is right.
+
+    Args:
+        rows: ``{"seed", "round", "class", "kept", "right", "mean_confidence", "pool"}``: ``kept`` of
+            the ``pool`` utterances got this class, ``right`` of them rightly (``None``: not known).
+            Bars are means over seeds with the range from least to most.
+    """
+    if not any(row["kept"] for row in rows):
+        return False
+    rounds = sorted({row["round"] for row in rows})
+    seeds = {row["seed"] for row in rows}
+    known = any(row["right"] is not None and row["kept"] for row in rows)
+    figure, axes = _figure(1 + known, 1, 8.0, 6.6 if known else 4.2, sharex=True)
+    width = 0.8 / len(rounds)
+    for index, number in enumerate(rounds):
+        x = np.arange(len(CLASS_NAMES)) + (index - (len(rounds) - 1) / 2) * width
+        colour = COLOURS[index % len(COLOURS)]
+        cells = [[r for r in rows if r["round"] == number and r["class"] == k] for k in range(len(CLASS_NAMES))]
+        kept = [[r["kept"] for r in cell] or [0] for cell in cells]
+        means = np.array([np.mean(values) for values in kept])
+        ranges = np.array([[m - min(v), max(v) - m] for m, v in zip(means, kept, strict=True)]).T
+        axes[0][0].bar(
+            x, means, 0.92 * width, yerr=ranges if len(seeds) > 1 else None, color=colour, label=f"round {number}",
+            error_kw={"ecolor": "0.35", "elinewidth": 1, "capsize": 3},
+        )  # fmt: skip
+        if known:
+            _right_bars(axes[1][0], x, width, cells, colour)
+    pool = sorted({row["pool"] for row in rows})
+    size = f"{pool[0]}" if len(pool) == 1 else f"{pool[0]} to {pool[-1]}"
+    axes[0][0].set_ylabel("pseudo-labels kept" + ("\n(mean, range)" if len(seeds) > 1 else ""))
+    if known:
+        axes[1][0].set_ylim(0, 105)
+        axes[1][0].set_ylabel("share right [%]")
+        axes[0][0].plot([], [], linestyle="none", marker="D", color=BLACK, label="mean confidence [%]")
+    _class_ticks(axes[-1][0].xaxis, "class of the pseudo-label (sentiment)")
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    return _save(figure, path, f"Pseudo-labels (pool of {size} utterances, seeds: {len(seeds)})", synthetic)
+
+
+@_styled
+def figure_calibration(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+    """Reliability of the class probabilities; beside it, accuracy by confidence for each predicted class.
+
+    Args:
+        data: ``{"probabilities": [N, 7], "classes": [N]}`` of utterances whose true class is known.
+    """
+    truth = np.asarray(data["classes"], dtype=np.int64)
+    if not len(truth):
+        return False
+    probabilities = np.asarray(data["probabilities"], dtype=np.float64)
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    result = calibration(probabilities, truth)
+    figure, axes = _figure(1, 2, 11.0, 5.2)
+    left, right = axes[0]
+    centers = [100 * (row.low + row.high) / 2 for row in result.bins]
+    left.bar(centers, [100 * row.accuracy for row in result.bins], 9.2, color=SKY, label="accuracy")
+    left.plot([0, 100], [0, 100], color=BLACK, linestyle="--", linewidth=1.2, label="accuracy = confidence")
+    for x, row in zip(centers, result.bins, strict=True):
+        left.annotate(f"{row.count}", (x, 1.5), ha="center", fontsize=10)
+    left.set(xlim=(0, 100), ylim=(0, 100))
+    left.set_xlabel("confidence [%] (numbers: utterances)")
+    left.set_ylabel("accuracy [%]")
+    left.set_title(f"Reliability (expected calibration error {100 * result.error:.1f} %)")
+    left.legend(frameon=False, loc="upper left")
+
+    columns = ["up to 40", "40-60", "60-80", "80-100"]
+    column = np.searchsorted([40, 60, 80], 100 * confidence)
+    accuracy = np.full((len(CLASS_NAMES), len(columns)), np.nan)
+    texts = [["" for _ in columns] for _ in CLASS_NAMES]
+    for k, b in {(int(k), int(b)) for k, b in zip(predicted, column, strict=True)}:
+        cell = (predicted == k) & (column == b)
+        accuracy[k, b] = 100 * (truth[cell] == k).mean()
+        texts[k][b] = f"{accuracy[k, b]:.0f} %\n{cell.sum()}"
+    _heatmap(figure, right, accuracy, texts, "accuracy [%]")
+    right.set_xticks(range(len(columns)), columns)
+    right.set_xlabel("confidence [%]")
+    _class_ticks(right.yaxis, "predicted class (sentiment)")
+    right.set_title("Accuracy by confidence (cells: accuracy, count)")
+    return _save(figure, path, f"Calibration of the class probabilities (N = {len(truth)})", synthetic)
+
+
+def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:
+    """A figure of ``width`` by ``height`` inches and its axes ``[rows, columns]``, without pyplot's global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: str | Path, title: str, synthetic: bool) -> bool:
+    figure.suptitle(f"{title}\nSYNTHETIC data" if synthetic else title, fontsize=13)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    files.write_bytes(path, buffer.getvalue())
+    return True
+
+
+def _heatmap(
+    figure: Figure, axis: Axes, percent: NDArray[np.floating], texts: Sequence[Sequence[str]], label: str
+) -> None:
+    image = axis.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    axis.spines[:].set_visible(False)
+    for i, row in enumerate(texts):
+        for j, text in enumerate(row):
+            colour = "white" if percent[i, j] > 65 else BLACK
+            axis.text(j, i, text, ha="center", va="center", fontsize=10, color=colour)
+    figure.colorbar(image, ax=axis, label=label, shrink=0.9)
+
+
+def _class_ticks(axis: XAxis | YAxis, label: str) -> None:
+    axis.set_ticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    axis.set_label_text(label)
+
+
+def _right_bars(
+    axis: Axes, x: NDArray[np.floating], width: float, cells: Sequence[Sequence[Mapping[str, Any]]], colour: str
+) -> None:
+    """Share right over all seeds, as bars, and mean confidence, as diamonds, of one round's classes."""
+    for position, cell in zip(x, cells, strict=True):
+        kept = [row for row in cell if row["kept"] and row["right"] is not None]
+        if not kept:
+            continue
+        total = sum(row["kept"] for row in kept)
+        axis.bar(position, 100 * sum(row["right"] for row in kept) / total, 0.92 * width, color=colour)
+        confidence = sum(row["kept"] * row["mean_confidence"] for row in kept) / total
+        axis.plot(position, 100 * confidence, marker="D", markersize=6, color=BLACK, markeredgecolor="white")

@@ -1,0 +1,68 @@
+"""Files that are either whole or not there: atomic writes and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file atomically: temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    A reader, or a run that follows a crash, sees the old content or the new, never a part. Only a
+    process killed outright leaves its ``.<name>.<hex>.tmp`` behind.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written; ``path`` is then as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        # "x" respects the umask, which tempfile's 0600 would not: run folders are shared.
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C must not leave the temporary file either.
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text atomically, with the newlines it has, as :func:`write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes indented JSON atomically, keys in the order they have.
+
+    Raises:
+        ValueError: ``value`` holds NaN or infinity, which JSON does not know.
+        TypeError: ``value`` holds what JSON cannot say.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file in hex, read in pieces so that size does not matter."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows can neither open nor flush a folder; its rename needs no such step.
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

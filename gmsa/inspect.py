@@ -1,0 +1,49 @@
+"""Shows an utterance's graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmsa import cli
+from gmsa.config import load_config
+from gmsa.errors import DataError, RunError, nearest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
+    cli.add_config_options(parser)
+    parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
+    parser.add_argument("--out", required=True, metavar="FILE", help="PNG file to write")
+    options = parser.parse_args(arguments)
+    config = load_config(options.config, options.overrides)
+    out = Path(options.out)
+    if not out.parent.is_dir():
+        raise RunError(f"cannot write '{out}': the folder '{out.parent}' does not exist; create it first")
+
+    from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
+    from gmsa.graph import build
+    from gmsa.graph.view import draw
+
+    corpus = load_corpus(config.data)
+    found = {u.id: (split, u) for split, utterances in corpus.splits.items() for u in utterances}
+    if options.id not in found:
+        example = next(iter(found))
+        raise DataError(
+            f"{config.data.path}: no utterance '{options.id}'{nearest(options.id, found) or f', for example {example}'}"
+        )
+    split, utterance = found[options.id]
+    data = build(utterance, config.graph, config.model.strides)
+    print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
+    for modality, sequence in utterance.features.items():
+        print(f"  {modality}: {len(sequence)} steps of {sequence.shape[1]} features, {data[modality].num_nodes} nodes")
+    for stream in ("intra", "inter"):
+        count = sum(data[r].num_edges for r in data.edge_types if r[1] == stream)
+        print(f"  {stream}: {count} edges")
+    draw(data, out, utterance.text)
+    print(f"Wrote {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main, "inspect")

@@ -1,0 +1,10 @@
+"""Layers: they see tensors and edges, never batches or configs."""
+
+from gmsa.nn.dropout import Dropout
+from gmsa.nn.encoder import ConvEncoder
+from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
+from gmsa.nn.heads import Heads
+from gmsa.nn.interaction import Interaction
+from gmsa.nn.stream import Stream, StreamLayer
+
+__all__ = ["Add", "Concat", "ConvEncoder", "Dot", "Dropout", "Gate", "Heads", "Interaction", "Stream", "StreamLayer", "build_fusion"]

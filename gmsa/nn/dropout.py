@@ -1,0 +1,34 @@
+"""Dropout that draws one byte per element."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    r"""Zeroes elements with probability p and scales the others by :math:`1 / (1 - p)`, in training only.
+
+    What ``torch.nn.Dropout`` does, which on a CPU draws 32 bits per element one after the other (a
+    quarter of a training step here). This takes eight elements' bytes from one 64-bit draw, so p is rounded
+    to the next 1/256, and the scale is that of the rounded p. On CUDA it is ``torch.nn.Dropout``.
+
+    Shapes:
+        - x of any shape; output the same
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return F.dropout(x, self.p, self.training)
+        kept = 256 - min(255, max(1, round(self.p * 256)))
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        mask = draws.view(torch.uint8)[: x.numel()].view(x.shape) < kept
+        return x * (mask * (256 / kept)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,56 @@
+"""Ways to join the intra and the inter view of a readout node."""
+
+# B utterances, C channels
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Gate(nn.Module):
+    r"""Blends the two views: :math:`G = \sigma(a W_1 + b W_2 + c)`, :math:`F = G \odot b + (1 - G) \odot a`.
+
+    Semi-IIN, Eq. 16, with a the intra view and b the inter view: G is the share of the inter view.
+
+    Shapes:
+        - intra, inter :math:`(B, C)`; output :math:`(B, C)` and the gate :math:`(B, C)` in (0, 1)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.intra = nn.Linear(channels, channels, bias=False)
+        self.inter = nn.Linear(channels, channels)
+
+    def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
+        gate = torch.sigmoid(self.intra(intra) + self.inter(inter))
+        return gate * inter + (1 - gate) * intra, gate
+
+
+class Add(nn.Module):
+    """Adds the two views (Semi-IIN, Table 3)."""
+
+    def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
+        return intra + inter, None
+
+
+class Dot(nn.Module):
+    """Multiplies the two views element by element (Semi-IIN, Table 3)."""
+
+    def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
+        return intra * inter, None
+
+
+class Concat(nn.Module):
+    """Maps the two views side by side back to C channels (Semi-IIN, Table 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.join = nn.Linear(2 * channels, channels)
+
+    def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.join(torch.cat([intra, inter], dim=-1)), None
+
+
+def build_fusion(name: str, channels: int) -> nn.Module:
+    """The fusion called ``name``: ``gate``, ``add``, ``dot`` or ``concat``."""
+    return {"gate": lambda: Gate(channels), "add": Add, "dot": Dot, "concat": lambda: Concat(channels)}[name]()

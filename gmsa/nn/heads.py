@@ -1,0 +1,28 @@
+"""From the fused readout nodes to the two predictions."""
+
+# B utterances, C channels
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gmsa.nn.dropout import Dropout
+
+
+class Heads(nn.Module):
+    r"""Intensity and classes: :math:`v = \mathrm{FC}_v(\mathrm{MLP}(F_{val}))`,
+    :math:`e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls}))`, with one MLP for both.
+
+    Semi-IIN, section "Prediction".
+
+    Shapes:
+        - val, cls :math:`(B, C)`; output: intensity :math:`(B)`, logits :math:`(B, K)` for K ``classes``
+    """
+
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), Dropout(dropout))
+        self.value = nn.Linear(channels, 1)
+        self.classes = nn.Linear(channels, classes)
+
+    def forward(self, val: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
+        return self.value(self.mlp(val)).squeeze(-1), self.classes(self.mlp(cls))

@@ -1,0 +1,31 @@
+"""Predicts utterances: ``python -m gmsa.predict --run runs/mosi_graph --input FILE --out predictions.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmsa import cli
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = cli.Parser(
+        prog="python -m gmsa.predict",
+        description="Write id, prediction, class probabilities and gate for every utterance of a file, labeled or not.",
+    )
+    parser.add_argument("--run", required=True, metavar="DIR", help="run folder that gmsa.train wrote")
+    parser.add_argument("--input", required=True, metavar="FILE", help="file in MMSA's format; labels may be absent")
+    parser.add_argument("--out", required=True, metavar="FILE", help="CSV file to write")
+    parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to average (default: all)")
+    cli.add_device_option(parser)
+    options = parser.parse_args(arguments)
+
+    from gmsa.training.evaluation import predict_file  # after parsing: --help need not wait for torch
+
+    count = predict_file(options.run, options.input, Path(options.out), options.seeds, options.device)
+    print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")
+
+
+if __name__ == "__main__":
+    cli.run(main, "predict")

@@ -1,0 +1,110 @@
+"""Uses of a finished run: scoring it again or on another file, and predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.data import load_corpus
+from gmsa.errors import RunError
+from gmsa.files import sha256_of, write_text
+from gmsa.report import markdown_table, summarize, write_summary
+from gmsa.training.runs import Run, finished_seeds, open_run, resolve_device
+from gmsa.training.scoring import Predictions, predict, predictions_csv
+
+
+def evaluate(
+    folder: str | Path,
+    data: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+) -> str:
+    """Scores a run's models on its own validation and test split, or on all of another labeled file.
+
+    On the run's own data, with its device and library versions, the numbers are exactly those of its
+    summary. Returns the table as Markdown, and writes it with the predictions into ``out`` if given.
+
+    Raises:
+        RunError: the folder is not a run, or its data file is not the one that it was trained on.
+        DataError: the file is missing, unsafe or wrong.
+    """
+    run = open_run(folder)
+    where = resolve_device(device or run.config.run.device)
+    chosen = finished_seeds(run, seeds)
+    splits, synthetic, sha256 = _material(run, data)
+    parts: list[dict[str, Predictions]] = []
+    parameters = 0
+    for seed in chosen:
+        model = run.model(seed, where)
+        parameters = sum(p.numel() for p in model.parameters())
+        parts.append({name: predict(model, utterances, run.config, where) for name, utterances in splits.items()})
+    scores = {name: [part[name].metrics(run.config.data.labels) for part in parts] for name in splits}
+    summary = summarize(
+        name=run.folder.name,
+        dataset=run.config.data.name if data is None else Path(data).stem,
+        synthetic=synthetic,
+        data_sha256=sha256,
+        seeds=chosen,
+        model=run.config.model.name,
+        protocol=run.config.protocol.name,
+        parameters=parameters,
+        train_seconds=[0.0] * len(chosen),
+        valid=scores.get("valid", ()),
+        test=scores["test"],
+        label_ratio=run.config.data.label_ratio,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_summary(out, summary)
+        for seed, part in zip(chosen, parts, strict=True):
+            write_text(out / f"predictions-{seed}.csv", predictions_csv(part.items()))
+    return markdown_table([summary])
+
+
+def predict_file(
+    folder: str | Path, file: str | Path, out: Path, seeds: Sequence[int] | None = None, device: str | None = None
+) -> int:
+    """Writes predictions for every utterance of a file, averaged over the run's seeds. Returns their number.
+
+    Raises:
+        RunError: the folder is not a run, or ``out`` cannot be written.
+        DataError: the file is missing, unsafe, or its dimensions are not those of the run.
+    """
+    run = open_run(folder)
+    where = resolve_device(device or run.config.run.device)
+    utterances = run.read(file, require_labels=False)
+    if not out.parent.is_dir():
+        raise RunError(f"cannot write '{out}': the folder '{out.parent}' does not exist; create it first")
+    found = [predict(run.model(s, where), utterances, run.config, where) for s in finished_seeds(run, seeds)]
+    gates = [p.gate for p in found if p.gate is not None]
+    mean = replace(
+        found[0],
+        value=np.mean([p.value for p in found], axis=0),
+        probabilities=np.mean([p.probabilities for p in found], axis=0),
+        gate=np.mean(gates, axis=0) if gates else None,
+    )
+    write_text(out, predictions_csv([("input", mean)]))
+    return len(utterances)
+
+
+def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], bool, str]:
+    """Splits to score, whether they are synthetic, and the file's SHA-256."""
+    if data is not None:
+        return {"test": run.read(data, require_labels=True)}, False, sha256_of(data)
+    settings = run.config.data
+    if run.synthetic:
+        settings = replace(settings, path="synthetic")
+    corpus = load_corpus(replace(settings, pool=None))
+    trained_on = run.environment["data_sha256"]
+    if corpus.sha256 != trained_on:
+        raise RunError(
+            f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
+            f"was {trained_on[:12]}…); put that file back, or score this one with --data"
+        )
+    splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in ("valid", "test")}
+    return splits, corpus.synthetic, corpus.sha256

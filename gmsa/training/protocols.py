@@ -1,0 +1,95 @@
+"""Protocols: which utterances a model learns from, in which order. The loop is the trainer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gmsa.data import Utterance
+from gmsa.training.examples import Example
+from gmsa.training.loop import Trainer
+from gmsa.training.pseudo import hard_examples, most_confident
+from gmsa.training.scoring import Predictions, predict
+
+
+@dataclass
+class Material:
+    """What a protocol may learn from."""
+
+    labeled: Sequence[Example]
+    pool: Sequence[Utterance]
+    """Utterances without labels."""
+    pseudo_labels: list[dict[str, Any]] = field(default_factory=list)
+    """What was kept: a row ``{"round", "id", "class", "confidence"}`` per pseudo-label."""
+
+    def record(self, round_: int, predictions: Predictions, places: Sequence[int]) -> None:
+        """Notes the pseudo-labels of a round."""
+        for i in places:
+            row = predictions.probabilities[i]
+            best = int(np.argmax(row))
+            self.pseudo_labels.append(
+                {"round": round_, "id": predictions.ids[i], "class": best, "confidence": float(row[best])}
+            )
+
+
+def supervised(trainer: Trainer, material: Material) -> nn.Module:
+    """Trains on the labeled utterances alone."""
+    return trainer.fit("supervised", material.labeled)
+
+
+def self_training(trainer: Trainer, material: Material) -> nn.Module:
+    r"""Trains :math:`\phi` on labels, then :math:`\phi'` from its weights on labels and pseudo-labels.
+
+    Semi-IIN, Algorithm 1. In every round the model labels the pool, and the ``k`` most confident
+    utterances per class join the labeled ones. With k = 0 this is the control: the same further
+    epochs without pseudo-labels. Without a pool it ends after its supervised stage, and says so.
+    """
+    model = supervised(trainer, material)
+    if not _has_pool(trainer, material):
+        return model
+    protocol = trainer.config.protocol
+    for round_ in range(1, protocol.rounds + 1):
+        predictions = predict(model, material.pool, trainer.config, trainer.device)
+        places = most_confident(predictions, protocol)
+        material.record(round_, predictions, places)
+        examples = [*material.labeled, *hard_examples(material.pool, predictions, places)]
+        stage = "control" if protocol.k == 0 else "self_training"
+        model = trainer.fit(f"{stage}_{round_}", examples, start=model)
+    return model
+
+
+def distillation(trainer: Trainer, material: Material) -> nn.Module:
+    r"""Trains several teachers on labels, then a new student on labels and on what they say of the whole pool.
+
+    The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
+    with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
+    that is noised more than its teachers, and starts anew). Without a pool it ends after its first teacher,
+    the supervised stage, and says so.
+    """
+    model = supervised(trainer, material)
+    if not _has_pool(trainer, material):
+        return model
+    others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.protocol.teachers + 1))
+    teachers = [predict(m, material.pool, trainer.config, trainer.device) for m in (model, *others)]
+    examples = soft_examples(material.pool, teachers)
+    return trainer.fit("student", [*material.labeled, *examples])
+
+
+def _has_pool(trainer: Trainer, material: Material) -> bool:
+    if not material.pool:
+        trainer.progress.say(
+            "No unlabeled pool (all labels are used and 'data.pool' names no file): ending after the supervised stage."
+        )
+    return bool(material.pool)
+
+
+PROTOCOLS: dict[str, Callable[[Trainer, Material], nn.Module]] = {
+    "supervised": supervised,
+    "self_training": self_training,
+    "distillation": distillation,
+}
+"""Protocols by name."""

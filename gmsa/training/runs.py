@@ -1,0 +1,112 @@
+"""A run folder: all that evaluating and predicting need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from gmsa.config import Config, from_dict, to_dict
+from gmsa.data import Normalizer, Utterance, load_utterances
+from gmsa.errors import RunError
+from gmsa.files import write_text
+from gmsa.models import build_model
+from gmsa.training.checkpoint import load_into, load_weights, save_weights
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        RunError: CUDA is asked for and not there.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise RunError("no CUDA device is available; use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """An existing run folder."""
+
+    folder: Path
+    config: Config
+    environment: dict[str, Any]
+    dims: dict[str, int]
+    """Feature dimension of each modality that the run was trained with."""
+    normalizer: Normalizer
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run was trained on the synthetic corpus."""
+        return bool(self.environment["synthetic"])
+
+    def model(self, seed: int, device: torch.device) -> nn.Module:
+        """The final model of a seed, in evaluation mode.
+
+        Raises:
+            RunError: the seed was not trained, or its weights are damaged or of another model.
+        """
+        file = self.folder / f"seed-{seed}" / "model.safetensors"
+        if not file.exists():
+            raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
+        model = build_model(self.dims, self.config.model).to(device)
+        load_into(model, file)
+        return model.eval()
+
+    def read(self, path: str | Path, require_labels: bool) -> list[Utterance]:
+        """Reads another file as the run's own was read, and normalizes it with the run's normalizer.
+
+        Raises:
+            DataError: the file is missing, unsafe or wrong, or its dimensions are not those of the run.
+        """
+        data = self.config.data
+        utterances = load_utterances(path, self.dims, data.modalities, data.labels, require_labels=require_labels)
+        return [self.normalizer.apply(u) for u in utterances]
+
+
+def save_inputs(folder: Path, config: Config, environment: dict[str, Any], normalizer: Normalizer) -> None:
+    """Writes what a run is before it starts: ``config.yaml``, ``environment.json``, ``normalizer.safetensors``."""
+    write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+    write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    save_weights(folder / "normalizer.safetensors", normalizer.state())
+
+
+def open_run(folder: str | Path) -> Run:
+    """Opens a run folder.
+
+    Raises:
+        RunError: it is not one, or a part of it is missing or damaged.
+    """
+    folder = Path(folder)
+    for name in ("config.yaml", "environment.json", "normalizer.safetensors"):
+        if not (folder / name).is_file():
+            raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
+    try:
+        config = from_dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), "config.yaml")
+        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        dims = {str(modality): int(dim) for modality, dim in environment["dims"].items()}
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
+        raise RunError(f"'{folder}' is damaged: {' '.join(str(error).split())}; train again") from None
+    normalizer = Normalizer.from_state(load_weights(folder / "normalizer.safetensors"))
+    return Run(folder, config, environment, dims, normalizer)
+
+
+def finished_seeds(run: Run, chosen: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The seeds to use: ``chosen`` ones, or all of the run.
+
+    Raises:
+        RunError: a chosen seed is not of the run.
+    """
+    seeds = run.config.run.seeds
+    for seed in chosen or ():
+        if seed not in seeds:
+            raise RunError(f"'{run.folder}' has no seed {seed}; it has {', '.join(map(str, seeds))}")
+    return tuple(chosen) if chosen else seeds

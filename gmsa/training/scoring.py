@@ -1,0 +1,93 @@
+"""What a model says of utterances."""
+
+# N utterances, K classes
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from gmsa.config import Config
+from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.errors import RunError
+from gmsa.graph import READOUTS
+from gmsa.metrics import metrics
+from gmsa.training.examples import scoring_batches
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions for N utterances, in their order."""
+
+    ids: list[str]
+    labels: np.ndarray
+    """``[N]``; NaN where unlabeled."""
+    value: np.ndarray
+    """Sentiment intensity ``[N]``."""
+    probabilities: np.ndarray
+    """Of the 7 classes ``[N, K]``."""
+    gate: np.ndarray | None
+    """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
+
+    def metrics(self, scheme: str) -> dict[str, float]:
+        """MMSA's metrics over the labeled utterances."""
+        known = ~np.isnan(self.labels)
+        return metrics(scheme, self.value[known], self.labels[known])
+
+
+def predict(model: nn.Module, utterances: Sequence[Utterance], config: Config, device: torch.device) -> Predictions:
+    """Runs ``model`` in evaluation mode over ``utterances``.
+
+    Raises:
+        RunError: a prediction is not finite.
+    """
+    value = np.zeros(len(utterances), dtype=np.float32)
+    probabilities = np.zeros((len(utterances), NUM_CLASSES), dtype=np.float32)
+    gate: np.ndarray | None = None
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for indices, batch in scoring_batches(utterances, config):
+            output = model(batch.to(device))
+            value[indices] = output.value.cpu().numpy()
+            probabilities[indices] = output.logits.softmax(-1).cpu().numpy()
+            if output.gate is not None:
+                gate = np.zeros((len(utterances), len(READOUTS)), dtype=np.float32) if gate is None else gate
+                gate[indices] = output.gate.mean(-1).cpu().numpy()
+    model.train(training)
+    bad = np.flatnonzero(~np.isfinite(value) | ~np.isfinite(probabilities).all(1))
+    if len(bad):
+        raise RunError(f"the prediction for '{utterances[bad[0]].id}' is not finite; lower 'optim.lr' and train again")
+    labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
+    return Predictions([u.id for u in utterances], labels, value, probabilities, gate)
+
+
+def quiet_metrics(predictions: Predictions, scheme: str) -> dict[str, float]:
+    """Metrics without the warning that a constant prediction has no correlation: early epochs give many."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return predictions.metrics(scheme)
+
+
+def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
+    """Predictions of named splits as CSV: split, id, label, prediction, class probabilities, gate.
+
+    Numbers have nine significant digits, enough to give a float32 again exactly.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(NUM_CLASSES))]
+    writer.writerow([*header, *(f"gate_{r}" for r in READOUTS)])
+    for split, predictions in parts:
+        for i, name in enumerate(predictions.ids):
+            label = predictions.labels[i]
+            gate = [""] * len(READOUTS) if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
+            numbers = [f"{x:.9g}" for x in (predictions.value[i], *predictions.probabilities[i])]
+            writer.writerow([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
+    return stream.getvalue()

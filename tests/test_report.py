@@ -1,0 +1,304 @@
+"""Summaries, tables and figures of a run."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gmsa import figures
+from gmsa.metrics import metrics
+from gmsa.report import escape_latex, latex_table, markdown_report, markdown_table, summarize, write_summary
+
+
+def scores(mae):
+    return {"Has0_acc_2": 0.5 + mae / 10, "Has0_F1_score": 0.25, "MAE": mae, "Corr": 0.5}
+
+
+def summary(**changes):
+    settings = {
+        "name": "mosi_graph",
+        "dataset": "mosi",
+        "synthetic": False,
+        "data_sha256": "d399",
+        "seeds": [1111, 1112, 1113],
+        "model": "semi_iin",
+        "protocol": "self_training",
+        "parameters": 1234567,
+        "train_seconds": [10.0, 12.0, 14.0],
+        "valid": [scores(0.8), scores(0.9), scores(1.0)],
+        "test": [scores(0.7), scores(0.9), scores(1.1)],
+        "missing": {"protocol": "eta", "rate": 0.5, "realized": 1 / 3, "test": {"text": 0.25, "audio": 0.0}},
+        "label_ratio": 0.5,
+    }
+    return summarize(**(settings | changes))
+
+
+def cells(table):
+    """A Markdown table as one dict per row."""
+    header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_summary_holds_mean_sample_deviation_and_values():
+    test = summary()["test"]["MAE"]
+    assert test["values"] == [0.7, 0.9, 1.1]
+    assert test["mean"] == pytest.approx(np.mean(test["values"]))
+    assert test["std"] == pytest.approx(np.std(test["values"], ddof=1))
+    assert summary()["train_seconds"] == {"mean": 12.0, "std": 2.0, "values": [10.0, 12.0, 14.0]}
+    one = summary(seeds=[7], train_seconds=[1.5], valid=[scores(0.8)], test=[scores(0.7)])
+    assert one["test"]["MAE"] == {"mean": 0.7, "std": 0.0, "values": [0.7]}
+
+
+def test_summary_has_the_agreed_keys_and_plain_values():
+    got = summary(
+        valid=[{"MAE": np.float32(0.5)}] * 3, train_seconds=np.array([1.0, 2, 3]), seeds=np.arange(3),
+    )  # fmt: skip
+    assert list(got) == [
+        "name", "dataset", "synthetic", "data_sha256", "seeds", "model", "protocol", "parameters",
+        "train_seconds", "valid", "test", "stages", "missing", "label_ratio",
+    ]  # fmt: skip
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": []},
+        {"train_seconds": [1.0]},
+        {"valid": [scores(1.0)]},
+        {"test": [scores(1.0), scores(1.0), {"MAE": 1.0}]},
+        {"stages": {"supervised": {"valid": [scores(1.0)]}}},
+    ],
+)
+def test_summary_refuses_what_does_not_fit_the_seeds(changes):
+    with pytest.raises(ValueError, match="seed"):
+        summary(**changes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_summary_refuses_what_has_no_mean(value):
+    with pytest.raises(ValueError, match="finite"):
+        summary(test=[scores(0.5), scores(value), scores(0.5)])
+
+
+def test_markdown_table_values():
+    valid, test = cells(markdown_table([summary()]))
+    assert valid == {
+        "Run": "mosi_graph", "Data": "mosi", "Split": "valid", "Has0_acc_2 (%)": "59.00 ± 1.00",
+        "Has0_F1_score (%)": "25.00 ± 0.00", "MAE": "0.9000 ± 0.1000", "Corr": "0.5000 ± 0.0000",
+    }  # fmt: skip
+    assert test["Split"] == "test"
+    assert test["MAE"] == "0.9000 ± 0.2000"
+
+
+def test_table_of_a_single_seed_has_no_deviation():
+    one = summary(seeds=[7], train_seconds=[1.5], valid=[scores(0.8)], test=[scores(0.7)])
+    assert cells(markdown_table([one]))[1]["MAE"] == "0.7000"
+    assert "pm" not in latex_table([one])
+
+
+def test_stages_have_a_row_per_split_and_the_final_model_is_named_once():
+    final = [scores(0.8), scores(0.9), scores(1.0)]
+    earlier = [scores(1.0), scores(1.1), scores(1.2)]
+    got = summary(stages={"supervised": {"valid": earlier}, "self_training": {"valid": final}}, test=[])
+    rows = cells(markdown_table([got]))
+    assert [(row["Stage"], row["Split"]) for row in rows] == [
+        ("supervised", "valid"),
+        ("self_training (final)", "valid"),
+    ]
+    assert [row["MAE"] for row in rows] == ["1.1000 ± 0.1000", "0.9000 ± 0.1000"]
+    assert list(got["stages"]) == ["supervised", "self_training"]  # the table takes nothing out of the summary
+
+    # The final model may also be another one than the last stage's.
+    got = summary(stages={"supervised": {"valid": final, "test": final}, "self_training": {"valid": earlier}})
+    rows = cells(markdown_table([got, summary(name="plain")]))
+    assert [(row["Run"], row["Stage"], row["Split"]) for row in rows] == [
+        ("mosi_graph", "supervised", "valid"),
+        ("mosi_graph", "supervised", "test"),
+        ("mosi_graph", "self_training", "valid"),
+        ("mosi_graph", "final", "valid"),
+        ("mosi_graph", "final", "test"),
+        ("plain", "final", "valid"),
+        ("plain", "final", "test"),
+    ]
+
+
+def test_table_keeps_mmsa_order_and_leaves_blank_what_a_run_lacks():
+    rng = np.random.default_rng(0)
+    pair = rng.normal(size=(2, 50))
+    runs = [
+        summary(seeds=[1], train_seconds=[1], valid=[metrics(scheme, *pair)], test=[], name=scheme)
+        for scheme in ("mosi", "sims")
+    ]
+    first, second = cells(markdown_table(runs))
+    assert [name.removesuffix(" (%)") for name in first][3:11] == list(metrics("mosi", *pair))
+    assert first["Mult_acc_3 (%)"] == ""
+    assert second["Mult_acc_7 (%)"] == ""
+
+
+def test_latex_table():
+    table = latex_table([summary()])
+    assert r"mosi\_graph & mosi & valid & 59.00 $\pm$ 1.00 & 25.00 $\pm$ 0.00 & 0.9000 $\pm$ 0.1000" in table
+    assert r"Has0\_acc\_2 (\%)" in table
+    for word in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllrrrr}"):
+        assert table.count(word) == 1
+    assert "synthetic" not in table.lower()
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {6}
+
+
+def test_latex_escapes():
+    assert escape_latex(r"a_b & 5% #1 {x} $y$ ~^\<>") == (
+        r"a\_b \& 5\% \#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}\textgreater{}"
+    )
+    assert r"r\_1 \& \{50\%\}" in latex_table([summary(name="r_1 & {50%}")])
+
+
+def test_markdown_escapes():
+    (row, _) = markdown_table([summary(name="a|b\nc")]).splitlines()[2:]
+    assert row.startswith(r"| a\|b c | mosi |")
+
+
+def test_report_names_the_facts():
+    text = markdown_report(summary())
+    for fact in ("# mosi_graph\n", "d399", "1,234,567", "1111, 1112, 1113", "12.0 ± 2.0 s", "rate: 0.5",
+                 "realized: 0.3333; test: text 0.25, audio 0", "Label ratio: 0.5"):  # fmt: skip
+        assert fact in text
+    assert "synthetic" not in text.lower()
+
+
+@pytest.mark.parametrize("dataset", ["mosi", "synthetic"])
+def test_synthetic_is_said_everywhere(tmp_path, dataset):
+    write_summary(tmp_path, summary(synthetic=True, dataset=dataset))
+    got = json.loads((tmp_path / "summary.json").read_text())
+    assert got["synthetic"] is True
+    assert "SYNTHETIC" in got["note"]
+    text = (tmp_path / "summary.md").read_text()
+    assert "(*synthetic* data)" in text.splitlines()[0]
+    assert "**SYNTHETIC" in text
+    assert all(row["Data"].startswith("synthetic") for row in cells(markdown_table([got])))
+    tex = (tmp_path / "summary.tex").read_text()
+    assert "SYNTHETIC" in next(line for line in tex.splitlines() if "caption" in line)
+    assert tex.count("& synthetic") == 2
+    assert ("not mosi" in text) == (dataset == "mosi")
+
+
+def test_write_summary_is_valid_json_and_refuses_nan(tmp_path):
+    write_summary(tmp_path / "run", summary())
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["summary.json", "summary.md", "summary.tex"]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary()
+    with pytest.raises(ValueError, match="JSON"):
+        write_summary(tmp_path / "bad", summary(missing={"rate": float("nan")}))
+    assert list((tmp_path / "bad").iterdir()) == []
+
+
+# --- figures
+
+rng = np.random.default_rng(0)
+HISTORY = [
+    {"seed": seed, "stage": stage, "epoch": epoch, "loss": 1 / epoch, "valid": {"MAE": 0.7 + 1 / epoch, "Corr": 0.5},
+     "lr": 1e-4, "seconds": 1.0, "best": epoch in (1, 4)}
+    for seed in (1, 2) for stage in ("supervised", "self_training") for epoch in range(1, 7)
+]  # fmt: skip
+PSEUDO = [
+    {"seed": seed, "round": 1, "class": k, "kept": k, "right": k // 2, "mean_confidence": 0.8, "pool": 60}
+    for seed in (1, 2) for k in range(7)
+]  # fmt: skip
+CLASSES = {"prediction": rng.integers(7, size=60), "truth": rng.integers(7, size=60)}
+PROBABILITIES = {"probabilities": rng.dirichlet(np.ones(7), size=60), "classes": rng.integers(7, size=60)}
+FIGURES = {
+    "curves": (figures.figure_curves, HISTORY, []),
+    "scatter": (figures.figure_scatter, {"prediction": rng.normal(size=60), "truth": rng.normal(size=60)},
+                {"prediction": [], "truth": []}),
+    "confusion": (figures.figure_confusion, CLASSES, {"prediction": [], "truth": []}),
+    "gate": (figures.figure_gate, {"val": rng.uniform(size=60), "cls": rng.uniform(size=60)}, {"val": [], "cls": []}),
+    "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
+    "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
+}  # fmt: skip
+
+
+def drawn(monkeypatch, draw, data, **options):
+    """The Matplotlib figure that ``draw`` would have saved."""
+    caught = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: caught.append(figure))
+    draw(data, **options)
+    return caught[-1]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_a_png_of_sane_size(tmp_path, name):
+    draw, data, nothing = FIGURES[name]
+    path = tmp_path / f"{name}.png"
+    assert draw(nothing, path) is False
+    assert not path.exists()
+    assert draw(data, path, synthetic=True) is True
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", content[16:24])
+    assert 800 <= width <= 2000
+    assert 600 <= height <= 1500
+    assert 10_000 < len(content) < 500_000
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_figure_title_says_synthetic(tmp_path, monkeypatch, synthetic):
+    draw, data, _ = FIGURES["gate"]
+    figure = drawn(monkeypatch, draw, data, path=tmp_path / "a.png", synthetic=synthetic)
+    assert ("SYNTHETIC data" in figure.get_suptitle()) == synthetic
+
+
+def test_curves_star_the_last_best_epoch(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_curves, HISTORY, path=tmp_path / "a.png")
+    stars = [list(line.get_xdata()) for line in figure.axes[3].get_lines() if line.get_marker() == "*"]
+    assert stars == [[4], [4]]
+    assert list(figure.axes[2].get_lines()[0].get_ydata()) == [row["valid"]["MAE"] for row in HISTORY[:6]]
+
+
+def test_confusion_rows_are_normalized_and_counts_add_up(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_confusion, CLASSES, path=tmp_path / "a.png")
+    axis = figure.axes[0]
+    assert np.allclose(axis.images[0].get_array().sum(axis=1), 100)
+    counts = [int(text.get_text().split("\n")[1]) for text in axis.texts if text.get_text()]
+    assert sum(counts) == 60
+    share = axis.images[0].get_array()[2, 5]
+    truth, prediction = CLASSES["truth"], CLASSES["prediction"]
+    assert share == pytest.approx(100 * (prediction[truth == 2] == 5).mean())
+
+
+def test_pseudo_labels_show_kept_and_the_share_right(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_pseudo_labels, PSEUDO, path=tmp_path / "a.png")
+    top, bottom = figure.axes
+    assert [bar.get_height() for bar in top.patches] == list(range(7))
+    assert [bar.get_height() for bar in bottom.patches] == pytest.approx([100 * (k // 2) / k for k in range(1, 7)])
+    unknown = [row | {"right": None} for row in PSEUDO]
+    assert len(drawn(monkeypatch, figures.figure_pseudo_labels, unknown, path=tmp_path / "b.png").axes) == 1
+
+
+def test_calibration_bars_are_the_reliability_table(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_calibration, PROBABILITIES, path=tmp_path / "a.png")
+    left, right = figure.axes[:2]
+    assert sum(int(text.get_text()) for text in left.texts) == 60
+    assert sum(int(text.get_text().split("\n")[1]) for text in right.texts if text.get_text()) == 60
+
+
+def test_figures_leave_matplotlib_as_it_was(tmp_path):
+    code = """import sys, matplotlib
+matplotlib.rcParams["font.size"] = 31
+from gmsa.figures import figure_gate
+assert figure_gate({"val": [0.5], "cls": []}, sys.argv[1])
+assert matplotlib.rcParams["font.size"] == 31 and "matplotlib.pyplot" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True)
+
+
+def test_same_data_gives_the_same_bytes(tmp_path):
+    draw, data, _ = FIGURES["gate"]
+    draw(data, tmp_path / "a.png")
+    draw(data, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

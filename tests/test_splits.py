@@ -1,0 +1,109 @@
+"""The label ratio: nested, stratified, and a function of ids and seed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmsa.data import Utterance, to_class, withhold_labels
+
+RATIOS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+
+
+def corpus(labels):
+    return [
+        Utterance(f"v{i}$_$0", {"text": torch.ones(1, 1)}, label, {"text": label}, f"t{i}")
+        for i, label in enumerate(labels)
+    ]
+
+
+def class_of(utterance, scheme="mosi"):
+    return to_class(torch.tensor(utterance.label), scheme).item()
+
+
+@pytest.fixture(scope="module")
+def skewed():
+    rng = random.Random(0)
+    return corpus([float(rng.choices(range(-3, 4), [10, 40, 80, 200, 90, 60, 5])[0]) for _ in range(485)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nested_and_of_the_asked_size(skewed, seed):
+    smaller = set()
+    for ratio in RATIOS:
+        kept = {u.id for u in withhold_labels(skewed, ratio, seed)[0]}
+        assert len(kept) == int(ratio * 485 + 0.5)
+        assert smaller <= kept
+        smaller = kept
+    assert len(smaller) == len(skewed)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_stratified(skewed, ratio):
+    kept = [class_of(u) for u in withhold_labels(skewed, ratio, seed=1)[0]]
+    everything = [class_of(u) for u in skewed]
+    for class_ in range(7):
+        assert abs(kept.count(class_) - ratio * everything.count(class_)) <= 1.5
+
+
+def test_stratified_on_the_scale_of_sims():
+    utterances = corpus([x / 5 for x in range(-5, 6) for _ in range(16)])
+    kept = [class_of(u, "sims") for u in withhold_labels(utterances, 0.25, 0, "sims")[0]]
+    assert [kept.count(class_) for class_ in range(7)] == [4, 8, 8, 4, 8, 8, 4]
+
+
+def test_pool_has_no_labels_and_order_is_kept(skewed):
+    labeled, pool = withhold_labels(skewed, 0.25, seed=3)
+    assert all(u.label is None and not u.unimodal for u in pool)
+    original = {u.id: u for u in skewed}
+    assert all(u is original[u.id] for u in labeled)
+    assert all(u.features is original[u.id].features and u.text == original[u.id].text for u in pool)
+    place = {u.id: i for i, u in enumerate(skewed)}
+    for part in (labeled, pool):
+        assert [place[u.id] for u in part] == sorted(place[u.id] for u in part)
+    assert {u.id for u in labeled} | {u.id for u in pool} == set(original)
+    assert len(labeled) + len(pool) == len(skewed)
+
+
+def test_file_order_does_not_matter_but_the_seed_does(skewed):
+    shuffled = random.Random(7).sample(skewed, len(skewed))
+    kept = {u.id for u in withhold_labels(skewed, 0.25, seed=1)[0]}
+    assert kept == {u.id for u in withhold_labels(shuffled, 0.25, seed=1)[0]}
+    assert kept != {u.id for u in withhold_labels(skewed, 0.25, seed=2)[0]}
+
+
+def test_the_draw_is_pinned():
+    # Published label-ratio results depend on it: a change is a new version of the split.
+    kept, _ = withhold_labels(corpus([float(i % 7 - 3) for i in range(28)]), 0.25, seed=1111)
+    assert [u.id for u in kept] == PINNED
+
+
+PINNED: list[str] = []
+
+
+def test_at_least_one_stays_labeled_and_unlabeled_go_to_the_pool():
+    utterances = [*corpus([1.0, 2.0]), Utterance("u$_$0", {})]
+    labeled, pool = withhold_labels(utterances, 0.01, seed=0)
+    assert (len(labeled), len(pool)) == (1, 2)
+    labeled, pool = withhold_labels(utterances, 1.0, seed=0)
+    assert [u.id for u in labeled] == ["v0$_$0", "v1$_$0"]
+    assert [u.id for u in pool] == ["u$_$0"]
+    assert withhold_labels([utterances[2]], 1.0, seed=0)[0] == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-3, 3), min_size=1, max_size=60),
+    st.floats(0.01, 1),
+    st.floats(0.01, 1),
+    st.integers(0, 2**40),
+)
+def test_any_two_ratios_are_nested(labels, first, second, seed):
+    utterances = corpus(labels)
+    small, large = ({u.id for u in withhold_labels(utterances, r, seed)[0]} for r in sorted((first, second)))
+    assert small <= large
+    assert small
