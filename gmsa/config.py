@@ -28,11 +28,11 @@ def _number(default: Any, **limits: float) -> Any:
 
 @dataclass(frozen=True)
 class DataConfig:
-    path: str = "data/mosi/aligned_50.pkl"
+    path: str = SYNTHETIC
     """File in MMSA's format, or ``synthetic``. ``$GMSA_DATA`` takes its place where it is set."""
     if_missing: Literal["error", "synthetic"] = "error"
     """What to do where ``path`` does not exist: stop, or train on the synthetic corpus."""
-    name: str = "mosi"
+    name: str = SYNTHETIC
     """Name of the data set in tables."""
     labels: Literal["mosi", "sims"] = "mosi"
     """Label scale and metrics: ``mosi`` is [-3, 3] (MOSI, MOSEI), ``sims`` is [-1, 1] (CH-SIMS)."""

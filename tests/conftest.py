@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from gmsa.data import Utterance
+from gmsa.rng import seed_for
 
 DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -47,3 +52,48 @@ def mmsa_dict() -> dict[str, dict[str, Any]]:
             columns[f"{modality}_lengths"] = lengths.tolist()
         content[split] = columns
     return content
+
+
+@pytest.fixture
+def make_utterance() -> Callable[..., Utterance]:
+    """Makes an utterance with lengths (text, audio, vision) and dimensions 6, 4, 5, a function of its id."""
+
+    def make(name: str, lengths: tuple[int, int, int], label: float | None = 0.5) -> Utterance:
+        g = torch.Generator().manual_seed(seed_for(name))
+        sizes = zip(("text", "audio", "vision"), lengths, (6, 4, 5), strict=True)
+        return Utterance(name, {m: torch.randn(n, d, generator=g) for m, n, d in sizes}, label)
+
+    return make
+
+
+@pytest.fixture
+def write_mmsa(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a learnable file in MMSA's format (24 / 12 / 12 utterances) and returns its path."""
+
+    def write(
+        name: str = "tiny.pkl", change: Callable[[dict[str, Any]], None] | None = None, prefix: str = ""
+    ) -> Path:
+        rng = np.random.default_rng(0)
+        content: dict[str, Any] = {}
+        for split, count in (("train", 24), ("valid", 12), ("test", 12)):
+            labels = np.tile(np.float32([-2.8, -2, -1, 0, 1, 2, 2.8]), 4)[:count]
+            columns: dict[str, Any] = {
+                "id": [f"{prefix}{split}{i // 4}$_${i}" for i in range(count)],
+                "raw_text": ["words"] * count,
+                "regression_labels": labels.copy(),
+            }
+            for modality, length, dim in (("text", 5, 4), ("audio", 17, 3), ("vision", 3, 2)):
+                lengths = rng.integers(1, length + 1, count)
+                features = rng.standard_normal((count, length, dim)).astype(np.float32) + labels[:, None, None] / 2
+                if modality == "vision":
+                    lengths[::3] = 0
+                features[np.arange(length) >= lengths[:, None]] = 0
+                columns[modality], columns[f"{modality}_lengths"] = features, lengths.tolist()
+            content[split] = columns
+        if change is not None:
+            change(content)
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps(content))
+        return path
+
+    return write

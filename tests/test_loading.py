@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gmsa.config import DataConfig
-from gmsa.data import load_corpus, load_utterances, synthetic_corpus
+from gmsa.data import load_corpus, load_utterances
 from gmsa.errors import DataError
 
 DIMS = {"text": 4, "audio": 3, "vision": 2}
@@ -58,15 +58,10 @@ def test_pool_file(save, mmsa_dict):
     pool = pool_of(mmsa_dict, regression_labels=np.full(6, 99.0))
     del pool["audio"]
     path = save(mmsa_dict)
-    for content in (
-        pool,
-        {"train": pool},
-        {"a": pool, "b": pool_of({"train": mmsa_dict["valid"]}, id=["x", "y", "z"])},
-    ):
-        if "b" in content:
-            content["b"]["id"] = ["x", "y", "z"]
+    more = {**mmsa_dict["valid"], "id": ["x", "y", "z"]}
+    for content, count in ((pool, 6), ({"train": pool}, 6), ({"a": pool, "b": more}, 9)):
         corpus = load_corpus(DataConfig(path=path, pool=save(content, "pool.pkl")))
-        assert len(corpus.pool) == (9 if "b" in content else 6)
+        assert len(corpus.pool) == count
         assert all(u.label is None for u in corpus.pool)
         assert list(corpus.pool[0].features) == ["text", "audio", "vision"]
         assert corpus.pool[0].features["audio"].shape == (0, 3)
@@ -91,19 +86,17 @@ def test_pool_of_other_dimensions_or_with_known_ids_is_refused(save, mmsa_dict):
 
 
 def test_synthetic_by_name_and_in_place_of_a_missing_file(tmp_path):
-    expected = synthetic_corpus()
     absent = str(tmp_path / "absent.pkl")
-    for config in (
-        DataConfig(path="synthetic"),
-        DataConfig(path=absent, if_missing="synthetic"),
-        DataConfig(path=absent, if_missing="synthetic", pool=absent),
-    ):
-        corpus = load_corpus(config)
-        assert corpus.synthetic
-        assert corpus.sha256 == expected.sha256
-        assert len(corpus.pool) == len(expected.pool) > 0
-    assert max(u.label for u in load_corpus(DataConfig(path="synthetic", labels="sims")).splits["train"]) == 1
-    with pytest.raises(DataError, match="brings its own pool; leave data.pool out"):
+    instead = load_corpus(DataConfig(path=absent, if_missing="synthetic", pool=absent))
+    named = load_corpus(DataConfig(path="synthetic", labels="sims", modalities=("audio",)))
+    assert instead.synthetic
+    assert named.synthetic
+    assert instead.sha256 == named.sha256
+    assert len(instead.pool) == len(named.pool) > 0
+    assert max(u.label for u in instead.splits["train"]) == 3
+    assert max(u.label for u in named.splits["train"]) == 1
+    assert named.dims == {"audio": 8}
+    with pytest.raises(DataError, match=r"brings its own pool; leave data\.pool out"):
         load_corpus(DataConfig(path="synthetic", pool=absent))
 
 

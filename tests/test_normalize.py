@@ -37,7 +37,7 @@ def test_equals_a_loop_over_observed_frames(mmsa_dict):
     splits = from_mmsa(mmsa_dict, "f")
     normalizer = Normalizer.fit(splits["train"], ["audio", "vision"], clip=1.5)
     for split in splits.values():
-        for one in split:
+        for one in split[:3]:
             ours = normalizer.apply(one)
             assert (ours.id, ours.label, ours.text) == (one.id, one.label, one.text)
             assert torch.equal(ours.features["text"], one.features["text"])

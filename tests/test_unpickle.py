@@ -351,7 +351,7 @@ def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path):
     raw = pickle.dumps({"a": [np.arange(5.0), "x", b"y", np.array([1, None], object)]}, 4)
     rng = np.random.default_rng(0)
     path = tmp_path / "features.pkl"
-    for _ in range(400):
+    for _ in range(300):
         damaged = bytearray(raw)
         for position in rng.integers(0, len(raw), 2):
             damaged[position] = rng.integers(256)

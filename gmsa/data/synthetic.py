@@ -20,6 +20,10 @@ SIZES = {"train": 400, "valid": 120, "test": 160, POOL: 200}
 DIMS = {"text": 24, "audio": 8, "vision": 10}
 LENGTHS = {"text": 12, "audio": 24, "vision": 10}
 """Longest sequence of each modality."""
+TONE = (-1.5, -0.5, 0.5, 1.5)
+"""One period of a sincere tone."""
+FACE = (1.5, 1.5, -1.5, -1.5)
+"""A sincere face's course."""
 
 _SENTIMENT = {"terrible": -3, "bad": -2, "weak": -1, "decent": 1, "good": 2, "wonderful": 3}
 _NEUTRAL = (
@@ -54,11 +58,13 @@ def synthetic_mmsa(seed: int = 0) -> dict[str, dict[str, Any]]:
     """Made-up utterances in MMSA's format: ``train``, ``valid``, ``test``, and ``pool`` without labels.
 
     - Text: one or two sentiment words among neutral ones; their mean strength is what the words say.
-    - Audio: a tone that rises or falls over and over. Its mean over time says nothing, only its course does.
-    - Vision: a few frames with a bright or a dark face among neutral ones; four faces in ten stay neutral.
-    - Sarcasm: where tone and face contradict each other (rising and dark, falling and bright), the label is the
-      opposite of what the words say. No modality alone, and no sum over modalities, can tell. A neutral face
-      contradicts nothing: it only distracts.
+    - Audio: a tone that rises over and over, or falls in sarcasm (35 in 100).
+    - Vision: a face that brightens, then darkens, or the other way round in sarcasm, among neutral frames. Four
+      faces in ten stay neutral, and so only distract.
+    - The means over time of tone and face are zero: only their course says anything.
+    - Label: what the words say, or its opposite in sarcasm. Tone and face agree with good and bad words or
+      contradict them, but mean neither good nor bad themselves: no modality alone and no sum over modalities can
+      tell the label, only words and delivery together.
     - Labels are noisy (0.3) and rounded to 0.2, as means over five raters; one utterance in ten is neutral.
     - One modality in twenty is missing, never all three. Videos of ten clips lie within one split.
 
@@ -102,8 +108,8 @@ def _clip(
     rng: np.random.Generator, vocabulary: dict[str, np.ndarray], tone: np.ndarray, face: np.ndarray
 ) -> dict[str, Any]:
     says = rng.choice([-1, 0, 1], p=[0.45, 0.1, 0.45])
-    rises = rng.choice([-1, 1])
-    bright = rng.choice([-1, 0, 1], p=[0.3, 0.4, 0.3])
+    sincere = rng.choice([-1, 1], p=[0.35, 0.65])
+    expressive = rng.random() < 0.6
 
     words = list(rng.choice(_NEUTRAL, size=rng.integers(4, LENGTHS["text"] - 1)))
     fitting = [word for word, strength in _SENTIMENT.items() if strength * says > 0]
@@ -113,16 +119,16 @@ def _clip(
     value = float(np.mean([_SENTIMENT[word] for word in chosen])) if chosen else 0.0
     text = np.stack([vocabulary[word] for word in words])
 
-    # A period of four frames with mean 0: pooling over time removes the tone.
-    periods = rng.integers(2, LENGTHS["audio"] // 4 + 1)
-    course = np.tile([-1.5, -0.5, 0.5, 1.5], periods) * rises
-    audio = course[:, None] * tone
+    tones = np.tile(TONE, rng.integers(2, LENGTHS["audio"] // len(TONE) + 1))
+    audio = (tones * sincere)[:, None] * tone
 
     frames = int(rng.integers(4, LENGTHS["vision"] + 1))
-    shown = rng.permutation(frames) < 2 + frames // 4
-    vision = (2.0 * bright * shown)[:, None] * face
+    faces = np.zeros(frames)
+    start = rng.integers(0, frames - len(FACE) + 1)
+    faces[start : start + len(FACE)] = FACE
+    vision = (faces * sincere * expressive)[:, None] * face
 
-    label = value * (-1 if rises * bright < 0 else 1) + 0.3 * rng.standard_normal()
+    label = value * sincere + 0.3 * rng.standard_normal()
     clip: dict[str, Any] = {"raw_text": " ".join(words), "label": np.clip(np.round(label * 5) / 5, -3, 3)}
     missing = rng.random(3) < 0.05
     for modality, clean, absent in zip(MODALITIES, (text, audio, vision), missing, strict=True):

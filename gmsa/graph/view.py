@@ -19,7 +19,7 @@ COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D
 
 def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     """The graph as NetworkX: nodes ``(type, place)`` with attribute ``type``, edges with attribute ``stream``."""
-    plain = pyg_to_networkx(data)
+    plain = pyg_to_networkx(data, to_multi=True)
     # PyG numbers the nodes type by type; a name that says which is which is what one wants to ask for.
     first: dict[str, int] = {}
     for node, attributes in plain.nodes(data=True):
@@ -64,12 +64,12 @@ def draw(data: HeteroData, path: str | Path, words: str = "") -> None:
         for (kind, step), (x, y) in place.items():
             tokens = words.split()
             if kind == "text" and len(tokens) <= counts["text"] <= 40 and step < len(tokens):
-                axis.text(x, y + 0.28, tokens[step].lower(), ha="center", fontsize=7, rotation=20)
+                axis.text(x, y + 0.28, tokens[step].lower(), ha="center", fontsize=7, rotation=20, parse_math=False)
         axis.set_title(f"{stream}: {len(edges)} edges" + (f" and {loops} self-loops" if loops else ""), fontsize=11)
         axis.set_xlim(-5.0, widest + 3.5)
         axis.set_ylim(-2.7, 0.9)
         axis.axis("off")
-    figure.suptitle(f"{data.id}", fontsize=13)
+    figure.suptitle(data.id, fontsize=13, parse_math=False)  # an id holds dollar signs
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140)
     write_bytes(path, buffer.getvalue())

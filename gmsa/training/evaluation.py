@@ -53,7 +53,7 @@ def evaluate(
         model=run.config.model.name,
         protocol=run.config.protocol.name,
         parameters=parameters,
-        train_seconds=[0.0] * len(chosen),
+        train_seconds=[run.train_seconds(seed) for seed in chosen],
         valid=scores.get("valid", ()),
         test=scores["test"],
         label_ratio=run.config.data.label_ratio,

@@ -12,7 +12,7 @@ from torch import nn
 from gmsa.data import Utterance
 from gmsa.training.examples import Example
 from gmsa.training.loop import Trainer
-from gmsa.training.pseudo import hard_examples, most_confident
+from gmsa.training.pseudo import hard_examples, most_confident, soft_examples
 from gmsa.training.scoring import Predictions, predict
 
 

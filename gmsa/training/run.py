@@ -17,7 +17,7 @@ import yaml
 
 import gmsa
 from gmsa import figures
-from gmsa.config import Config, to_dict
+from gmsa.config import SYNTHETIC, Config, to_dict
 from gmsa.data import NUM_CLASSES, Corpus, to_class
 from gmsa.errors import RunError
 from gmsa.files import write_text
@@ -221,15 +221,16 @@ def describe_data(config: Config, prepared: Prepared, material: Material, device
     dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
-        f"{config.data.name}: {sizes} utterances; features {dims}; {len(material.labeled)} labeled, "
+        f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; {len(material.labeled)} labeled, "
         f"{len(material.pool)} in the pool; {config.model.name} on {device.type}"
     )
     if not corpus.synthetic:
         return line
+    asked = config.data.path
+    why = "the config asks for it" if asked == SYNTHETIC else f"'{asked}' is not there, so the embedded one is used"
     return (
-        f"{'=' * 78}\nSYNTHETIC corpus: '{config.data.path}' is "
-        f"{'the embedded corpus' if config.data.path == 'synthetic' else 'not there, so the embedded one takes its place'}"
-        f".\nIts numbers say nothing about real data; the README says how to get MOSI.\n{'=' * 78}\nsynthetic {line}"
+        f"{'=' * 79}\nSYNTHETIC corpus: {why}.\nIts numbers say nothing about a real data set; "
+        f"the README says how to put MOSI in place.\n{'=' * 79}\n{line}"
     )
 
 

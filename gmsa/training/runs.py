@@ -61,6 +61,11 @@ class Run:
         load_into(model, file)
         return model.eval()
 
+    def train_seconds(self, seed: int) -> float:
+        """Seconds that the seed's epochs took, all stages together."""
+        history = (self.folder / f"seed-{seed}" / "history.jsonl").read_text(encoding="utf-8")
+        return sum(json.loads(line)["seconds"] for line in history.splitlines())
+
     def read(self, path: str | Path, require_labels: bool) -> list[Utterance]:
         """Reads another file as the run's own was read, and normalizes it with the run's normalizer.
 

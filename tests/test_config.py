@@ -1,0 +1,146 @@
+"""Settings: strict keys, types and ranges, each error with its key and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gmsa.config import Config, from_dict, load_config, to_dict
+from gmsa.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_loads_and_only_overrides_defaults(path: Path) -> None:
+    import yaml
+
+    config = load_config(path, environ={})
+    defaults = to_dict(Config())
+    for group, settings in yaml.safe_load(path.read_text()).items():
+        for key, value in settings.items():
+            assert defaults[group][key] != value, f"{group}.{key} is the default already"
+            assert to_dict(config)[group][key] == value or isinstance(value, dict)
+
+
+def test_configs_hold_no_absolute_path() -> None:
+    for path in CONFIGS:
+        assert not Path(load_config(path, environ={}).data.path).is_absolute()
+
+
+def test_round_trip() -> None:
+    assert from_dict(to_dict(Config())) == Config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optim": {"lrr": 1}}, "unknown key 'optim.lrr' (did you mean 'lr'?)"),
+        ({"optimm": {}}, "unknown key 'optimm' (did you mean 'optim'?)"),
+        ({"model": {"modality_dropout": {"txt": 0.1}}}, "unknown key 'model.modality_dropout.txt' (did you mean 'text'?)"),
+        ({"model": {"fusion": "gat"}}, "'model.fusion' must be one of gate, add, dot, concat (got 'gat')"),
+        ({"optim": {"lr": -1}}, "'optim.lr' must be greater than 0 (got -1.0)"),
+        ({"optim": {"lr": "fast"}}, "'optim.lr' must be a number (got 'fast')"),
+        ({"optim": {"lr": float("nan")}}, "'optim.lr' must be a number (got nan)"),
+        ({"optim": {"epochs": 2.5}}, "'optim.epochs' must be a whole number (got 2.5)"),
+        ({"optim": {"epochs": True}}, "'optim.epochs' must be a whole number (got True)"),
+        ({"model": {"shared_layers": 1}}, "'model.shared_layers' must be true or false (got 1)"),
+        ({"data": {"path": 3}}, "'data.path' must be text (got 3)"),
+        ({"data": {"label_ratio": 0}}, "'data.label_ratio' must be greater than 0 (got 0.0)"),
+        ({"data": {"label_ratio": 1.5}}, "'data.label_ratio' must be at most 1 (got 1.5)"),
+        ({"protocol": {"k": -1}}, "'protocol.k' must be at least 0 (got -1)"),
+        ({"protocol": {"k": "most"}}, "'protocol.k' must be a whole number or 'all' (got 'most')"),
+        ({"protocol": {"threshold": 1}}, "'protocol.threshold' must be less than 1 (got 1.0)"),
+        ({"model": {"heads": 7}}, "'model.channels' must be divisible by 'model.heads' (got 128 and 7)"),
+        ({"model": {"text_convs": [[3]]}}, "'model.text_convs' needs 2 values in each entry (got [3])"),
+        ({"model": {"text_convs": []}}, "'model.text_convs' must name at least one [kernel, stride] pair"),
+        ({"model": {"text_convs": [[2, 3]]}}, "'model.text_convs' needs 1 <= stride <= kernel (got kernel 2, stride 3)"),
+        ({"data": {"modalities": "text"}}, "'data.modalities' must be a list"),
+        ({"data": {"modalities": []}}, "'data.modalities' must not be empty"),
+        ({"data": {"modalities": ["text", "text"]}}, "'data.modalities' names a value twice"),
+        ({"data": {"modalities": ["txt"]}}, "(got 'txt') (did you mean 'text'?)"),
+        ({"run": {"seeds": []}}, "'run.seeds' must not be empty"),
+        ({"graph": 3}, "'graph' must hold 'key: value' pairs (got 3)"),
+    ],
+)
+def test_wrong_settings_name_key_and_remedy(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_are_coerced() -> None:
+    config = from_dict({"optim": {"lr": "1e-3", "epochs": "3", "weight_decay": 0}, "protocol": {"k": "7"}})
+    assert config.optim.lr == 1e-3
+    assert config.optim.epochs == 3
+    assert isinstance(config.optim.weight_decay, float)
+    assert config.protocol.k == 7
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("optim:\n  lr: 1e-3\nmodel:\n")
+    config = load_config(
+        path, ["optim.lr=2e-3", "model.modality_dropout.text=0.1", "run.seeds=[1, 2]", "protocol.k=all"], environ={}
+    )
+    assert (config.optim.lr, config.model.modality_dropout.text) == (2e-3, 0.1)
+    assert (config.run.seeds, config.protocol.k) == ((1, 2), "all")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lr", "--set takes key=value"),
+        ("optim.lrr=1", "did you mean 'lr'?"),
+        ("optim.lr.x=1", "'optim.lr' must be a number"),
+        ("a: b=[", "not valid YAML"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override], environ={})
+    assert message in str(caught.value)
+
+
+def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("optim:\n  lr: 1e-3\n")
+    with pytest.raises(ConfigError, match="'lr' is a value, not a group"):
+        load_config(path, ["optim.lr.x=1"], environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: [", "not valid YAML"),
+        ("- a", "expected 'key: value' pairs at the top (got list)"),
+        ("optim:\n  lr: 1\n  lr: 2\n", "key 'lr' stands twice"),
+        ("run: !!python/object/apply:os.system [echo]", "not valid YAML"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environ={})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist; see configs/"):
+        load_config(tmp_path / "none.yaml", environ={})
+
+
+def test_data_named_by_the_user_never_falls_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("data:\n  if_missing: synthetic\n")
+    assert load_config(path, environ={}).data.if_missing == "synthetic"
+    by_variable = load_config(path, environ={"GMSA_DATA": "/x/mosi.pkl"}).data
+    assert (by_variable.path, by_variable.if_missing) == ("/x/mosi.pkl", "error")
+    by_override = load_config(path, ["data.path=b.pkl"], environ={"GMSA_DATA": "/x/mosi.pkl"}).data
+    assert (by_override.path, by_override.if_missing) == ("b.pkl", "error")

@@ -1,0 +1,174 @@
+"""Models by perturbation: what may reach what, and that padding reaches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gmsa.config import ModelConfig, from_dict
+from gmsa.graph import NODE_TYPES, GraphBatch, collate
+from gmsa.models import MODELS, Output, build_model
+
+DIMS = {"text": 6, "audio": 4, "vision": 5}
+SETTINGS = {"model": {"channels": 16, "heads": 4, "layers": 2}, "graph": {"radius": 1}}
+SUBSETS = [(5, 9, 3), (5, 0, 0), (0, 9, 0), (0, 0, 3), (5, 9, 0), (0, 17, 3), (1, 0, 1), (12, 40, 7), (3, 1, 1)]
+
+
+def model_of(name: str = "semi_iin", seed: int = 0, **settings: object) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    config = from_dict({"model": SETTINGS["model"] | settings | {"name": name}}).model
+    return build_model(DIMS, config).eval()
+
+
+def batch_of(utterances: list, intra: str = "complete", inter: str = "complete") -> GraphBatch:
+    config = from_dict({"graph": SETTINGS["graph"] | {"intra": intra, "inter": inter}})
+    return collate(utterances, config.graph, ModelConfig().strides)
+
+
+@pytest.fixture
+def utterances(make_utterance) -> list:
+    return [make_utterance(f"v$_${i}", lengths) for i, lengths in enumerate(SUBSETS)]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_padding_and_company_never_change_an_output(name: str, utterances: list) -> None:
+    model = model_of(name)
+    many = utterances * 4
+    together = model(batch_of(many[:32]))
+    for i, utterance in enumerate(utterances):
+        alone = model(batch_of([utterance]))
+        torch.testing.assert_close(together.value[i], alone.value[0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(together.logits[i], alone.logits[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_order_does_not_matter(name: str, utterances: list) -> None:
+    model = model_of(name)
+    order = torch.randperm(len(utterances), generator=torch.Generator().manual_seed(1))
+    straight = model(batch_of(utterances)).value
+    shuffled = model(batch_of([utterances[i] for i in order])).value
+    torch.testing.assert_close(shuffled, straight[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("lengths", [(4, 0, 0), (0, 0, 3), (0, 0, 0)])
+def test_gradients_are_finite_where_modalities_are_missing(name: str, lengths, make_utterance) -> None:
+    model = model_of(name).train()
+    output = model(batch_of([make_utterance("a$_$1", lengths), make_utterance("b$_$1", lengths)]))
+    (output.value.sum() + output.logits.square().sum()).backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert grads
+    assert all(torch.isfinite(g).all() for g in grads)
+
+
+@pytest.mark.parametrize("streams", ["both", "intra", "inter", "global"])
+@pytest.mark.parametrize("builders", [("complete", "complete"), ("window", "window"), ("window", "complete")])
+def test_routes_agree_in_the_whole_model(streams: str, builders, utterances: list) -> None:
+    batch = batch_of(utterances, *builders)
+    batch = replace(batch, features={m: x.double() for m, x in batch.features.items()})
+    results = []
+    for route in ("dense", "edge"):
+        model = model_of(streams=streams, route=route).double()
+        output = model(batch)
+        (output.value.sum() + output.logits.square().sum()).backward()
+        results.append([output.value, output.logits, *(p.grad for p in model.parameters())])
+    for dense, edge in zip(*results, strict=True):
+        torch.testing.assert_close(dense, edge, rtol=1e-9, atol=1e-11)
+
+
+def nodes_moved(model, stream: str, before: GraphBatch, after: GraphBatch) -> torch.Tensor:
+    """Which nodes of the first utterance one layer of a stream moves, when a feature has changed: [T]."""
+    layer = model.streams[stream].layers[0]
+    a, b = (layer(model.embedding(x), x.adjacency[stream]) for x in (before, after))
+    return (a - b).abs().amax(-1)[0] > 1e-7
+
+
+@pytest.mark.parametrize("changed", ["audio", "text", "vision"])
+def test_masks_by_perturbation(changed: str, make_utterance) -> None:
+    utterance = make_utterance("a$_$1", (5, 24, 4))
+    other = make_utterance("a$_$1", (5, 24, 4))
+    features = dict(utterance.features)
+    features[changed] = features[changed].clone()
+    features[changed][0] += 1.0  # the first step alone; the last tokens of its modality do not see it by convolution
+    other = replace(utterance, features=features)
+    model, before, after = model_of(), batch_of([utterance]), batch_of([other])
+    types = [NODE_TYPES[t] for t in before.node_type[0].tolist()]
+    own = torch.tensor([t == changed for t in types])
+    readout = torch.tensor([t in ("val", "cls") for t in types])
+
+    entered = (model.embedding(before) - model.embedding(after)).abs().amax(-1)[0] > 1e-7
+    assert entered.any()
+    assert not (entered & ~own).any()
+
+    intra = nodes_moved(model, "intra", before, after)
+    assert intra[own].all()
+    assert intra[readout].all()
+    assert not intra[~own & ~readout].any()
+
+    inter = nodes_moved(model, "inter", before, after)
+    assert inter[~own].all()
+    assert not inter[own & ~entered].any()
+
+
+def test_readouts_do_not_see_each_other(make_utterance) -> None:
+    model, batch = model_of(), batch_of([make_utterance("a$_$1", (3, 9, 2))])
+    z = model.embedding(batch)
+    changed = z.clone()
+    changed[:, 0] += 1.0
+    for stream in ("intra", "inter"):
+        layer = model.streams[stream].layers[0]
+        moved = (layer(z, batch.adjacency[stream]) - layer(changed, batch.adjacency[stream])).abs().amax(-1)[0] > 1e-7
+        assert moved[0]
+        assert not moved[1]
+
+
+def test_gate_is_an_open_interval_and_only_the_gate_has_one(utterances: list) -> None:
+    gate = model_of()(batch_of(utterances)).gate
+    assert gate.shape == (len(utterances), 2, 16)
+    assert ((gate > 0) & (gate < 1)).all()
+    for settings in ({"fusion": "add"}, {"fusion": "dot"}, {"fusion": "concat"}, {"streams": "intra"}):
+        assert model_of(**settings)(batch_of(utterances)).gate is None
+
+
+@pytest.mark.parametrize("settings", [{"streams": "intra"}, {"streams": "inter"}])
+def test_one_stream_sees_only_its_edges(settings, utterances: list) -> None:
+    model, batch = model_of(**settings), batch_of(utterances)
+    other = {"intra": "inter", "inter": "intra"}[settings["streams"]]
+    blind = replace(batch, adjacency=batch.adjacency | {other: torch.zeros_like(batch.adjacency[other])})
+    torch.testing.assert_close(model(batch).value, model(blind).value)
+
+
+def test_dropout_follows_train_and_eval_alone(utterances: list) -> None:
+    for name in sorted(MODELS):
+        model, batch = model_of(name), batch_of(utterances)
+        assert torch.equal(model(batch).value, model(batch).value)
+        model.train()
+        assert not torch.equal(model(batch).value, model(batch).value)
+
+
+def test_modalities_that_the_data_lacks_need_no_parameters(make_utterance) -> None:
+    torch.manual_seed(0)
+    config = from_dict(SETTINGS)
+    for name in MODELS:
+        model = build_model({"text": 6}, replace(config.model, name=name)).eval()
+        utterance = make_utterance("a$_$1", (4, 0, 0))
+        utterance = replace(utterance, features={"text": utterance.features["text"]})
+        output = model(collate([utterance], config.graph, config.model.strides))
+        assert isinstance(output, Output)
+        assert set(model.embedding.encoders) == {"text"}
+
+
+def test_parameter_count_of_the_paper() -> None:
+    """1.6 M with RoBERTa-large, HuBERT and FAb-Net features (Semi-IIN, Table 1)."""
+    model = build_model({"text": 1024, "audio": 1024, "vision": 256}, ModelConfig())
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(1.6e6, rel=0.1)
+
+
+def test_too_long_a_sequence_names_modality_and_setting(make_utterance) -> None:
+    from gmsa.errors import DataError
+
+    model = model_of(positions=4)
+    with pytest.raises(DataError, match=r"text has sequences of 5 tokens, 'model.positions' allows 4; raise it"):
+        model(batch_of([make_utterance("a$_$1", (5, 1, 1))]))

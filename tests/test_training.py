@@ -1,0 +1,481 @@
+"""Training: batches, losses, protocols, determinism, resumption, and what test labels cannot reach."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict
+from gmsa.data import NUM_CLASSES
+from gmsa.errors import ConfigError, RunError
+from gmsa.models import Output
+from gmsa.training import loop, open_run
+from gmsa.training import run as run_module
+from gmsa.training.evaluation import evaluate, predict_file
+from gmsa.training.examples import Example, Targets, buckets, labeled_examples, training_batches
+from gmsa.training.losses import loss
+from gmsa.training.pseudo import most_confident, soft_examples
+from gmsa.training.run import train
+from gmsa.training.scoring import Predictions
+
+SMALL = {
+    "model": {"channels": 16, "heads": 2},
+    "optim": {"epochs": 3, "min_steps": 0, "batch_size": 4},
+    "protocol": {"k": 2},
+    "run": {"seeds": [1, 2], "device": "cpu"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of a small run's time; only tests marked for them draw them."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(run_module, "draw", lambda *a: None)
+
+
+@pytest.fixture
+def figures() -> None:
+    """Asks for a run's figures."""
+
+
+def small(write_mmsa, **groups: dict) -> Config:
+    """A config that trains in a second on a small file."""
+    settings = {name: SMALL.get(name, {}) | groups.get(name, {}) for name in {*SMALL, *groups, "data"}}
+    settings["data"] = {"path": str(write_mmsa()), "name": "tiny"} | settings["data"]
+    return from_dict(settings)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_buckets_hold_every_index_once_and_little_padding() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 200, 1000).tolist()
+    batches = buckets(lengths, 32, 7, "stage", 1)
+    assert sorted(i for batch in batches for i in batch) == list(range(1000))
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    assert 1 - sum(lengths) / padded < 0.1
+    assert batches == buckets(lengths, 32, 7, "stage", 1)
+    assert batches != buckets(lengths, 32, 7, "stage", 2)
+
+
+def test_hidden_modalities_are_a_function_of_seed_and_id(make_utterance) -> None:
+    config = from_dict(
+        {"model": {"modality_dropout": {"text": 0.5, "audio": 0.5, "vision": 0.5}}, "optim": {"batch_size": 3}}
+    )
+    utterances = [make_utterance(f"v$_${i}", (3, 9, 2)) for i in range(60)]
+
+    def hidden(order: list) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for batch, _ in training_batches(labeled_examples(order, "mosi"), config, 1, "stage", 1):
+            for i, name in enumerate(batch.ids):
+                found[name] = tuple(int(batch.lengths[m][i] > 0) for m in ("text", "audio", "vision"))
+        return found
+
+    first = hidden(utterances)
+    assert first == hidden(utterances[::-1])
+    assert all(any(present) for present in first.values())
+    assert {0, 1} == {present[0] for present in first.values()}
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+def test_loss_is_the_papers() -> None:
+    torch.manual_seed(0)
+    value, logits = torch.randn(5), torch.randn(5, NUM_CLASSES)
+    y = torch.tensor([1.0, float("nan"), -2.0, float("nan"), float("nan")])
+    c = torch.tensor([4, 2, 1, 6, 0])
+    targets = Targets(y, F.one_hot(c, NUM_CLASSES).float())
+    logp = logits.log_softmax(-1)
+    l_v = ((value[0] - 1) ** 2 + (value[2] + 2) ** 2) / 2
+    l_e = -(logp[0, 4] + logp[2, 1]) / 2
+    l_u = -(logp[1, 2] + logp[3, 6] + logp[4, 0]) / 3
+    config = LossConfig(value_weight=0.6, pseudo_weight=0.2)
+    actual = loss(Output(value, logits, None), targets, config)
+    torch.testing.assert_close(actual, 0.6 * l_v + 0.4 * l_e + 0.2 * l_u)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [float("nan")] * 2])
+def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[float]) -> None:
+    value, logits = torch.randn(2, requires_grad=True), torch.randn(2, NUM_CLASSES, requires_grad=True)
+    targets = Targets(torch.tensor(values), torch.eye(NUM_CLASSES)[:2])
+    result = loss(Output(value, logits, None), targets, LossConfig())
+    result.backward()
+    assert torch.isfinite(result)
+    assert torch.isfinite(value.grad).all()
+    assert np.isnan(values[0]) == (not value.grad.any())
+
+
+# --- pseudo-labels ---------------------------------------------------------------------------------------------------
+
+
+def random_predictions(count: int, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(NUM_CLASSES), count).astype(np.float32)
+    return Predictions([f"u{i}" for i in range(count)], np.full(count, np.nan), probabilities[:, 0], probabilities, None)
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, "all"])
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_most_confident_per_class_by_a_loop(k, threshold: float) -> None:
+    predictions = random_predictions(200)
+    expected = []
+    for c in range(NUM_CLASSES):
+        of_class = [
+            (row.max(), i)
+            for i, row in enumerate(predictions.probabilities)
+            if row.argmax() == c and row.max() >= threshold
+        ]
+        of_class.sort(reverse=True)
+        expected += [i for _, i in (of_class if k == "all" else of_class[:k])]
+    assert most_confident(predictions, ProtocolConfig(k=k, threshold=threshold)) == sorted(expected)
+
+
+def test_soft_examples_are_the_teachers_means(make_utterance) -> None:
+    pool = [make_utterance(f"u{i}", (1, 1, 1), None) for i in range(4)]
+    teachers = [random_predictions(4, seed) for seed in range(3)]
+    for i, example in enumerate(soft_examples(pool, teachers)):
+        assert example.utterance is pool[i]
+        assert example.value == pytest.approx(sum(float(t.value[i]) for t in teachers) / 3)
+        torch.testing.assert_close(example.classes, torch.tensor([t.probabilities[i] for t in teachers]).mean(0))
+
+
+# --- optimizer -------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_course() -> None:
+    config = OptimConfig(warmup=0.2, schedule="cosine")
+    course = [loop.rate_factor(step, 100, config) for step in range(100)]
+    assert course[0] == pytest.approx(1 / 21)
+    assert max(course) == course[20] == 1
+    assert course[:20] == sorted(course[:20])
+    assert course[20:] == sorted(course[20:], reverse=True)
+    assert course[60] == pytest.approx(0.5)
+    assert loop.rate_factor(60, 100, OptimConfig(warmup=0.2, schedule="linear")) == pytest.approx(0.5)
+    assert loop.rate_factor(99, 100, OptimConfig(warmup=0.2, schedule="constant")) == 1
+
+
+def test_moving_average_equals_a_loop() -> None:
+    update = loop.moving_average(0.9)
+    average, expected = [torch.zeros(3)], torch.zeros(3)
+    for t in range(1, 30):
+        weights = torch.full((3,), float(t))
+        update(average, [weights], torch.tensor(t))
+        decay = min(0.9, (1 + t) / (10 + t))
+        expected = decay * expected + (1 - decay) * weights
+    torch.testing.assert_close(average[0], expected)
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def read_predictions(folder: Path, seed: int = 1) -> bytes:
+    return (folder / f"seed-{seed}" / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["supervised", "self_training", "distillation"])
+def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, protocol: str) -> None:
+    k = {} if protocol != "self_training" else {"k": 2}
+    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"name": protocol, "teachers": 2} | k)
+    summary = train(config, "tiny", tmp_path / "run")
+    stages = {
+        "supervised": ["supervised"],
+        "self_training": ["supervised", "self_training_1"],
+        "distillation": ["supervised", "teacher_2", "student"],
+    }[protocol]
+    assert list(summary["stages"]) == stages
+    run = tmp_path / "run"
+    for name in ("config.yaml", "environment.json", "normalizer.safetensors", "summary.json", "summary.md", "summary.tex"):
+        assert (run / name).stat().st_size > 0
+    for seed in (1, 2):
+        names = {p.name for p in (run / f"seed-{seed}").iterdir()}
+        assert {"model.safetensors", "state.pt", "history.jsonl", "predictions.csv"} <= names
+        assert {f"{stage}.safetensors" for stage in stages} <= names
+        assert ("pseudo_labels.csv" in names) == (protocol == "self_training")
+        history = [json.loads(line) for line in (run / f"seed-{seed}" / "history.jsonl").read_text().splitlines()]
+        assert [row["stage"] for row in history] == [stage for stage in stages for _ in range(3)]
+        rows = list(csv.DictReader((run / f"seed-{seed}" / "predictions.csv").open()))
+        assert [row["split"] for row in rows].count("test") == 12
+        for row in rows:
+            assert sum(float(row[f"p{c}"]) for c in range(NUM_CLASSES)) == pytest.approx(1, abs=1e-5)
+            assert 0 < float(row["gate_val"]) < 1
+    assert {"curves.png", "scatter.png", "confusion.png", "gate.png"} <= {p.name for p in (run / "figures").iterdir()}
+    assert (run / "figures" / "pseudo_labels.png").exists() == (protocol == "self_training")
+    written = json.loads((run / "summary.json").read_text())
+    assert written["seeds"] == [1, 2]
+    assert written["synthetic"] is False
+    assert set(written["test"]["MAE"]) == {"mean", "std", "values"}
+    assert not list(run.rglob("*.tmp"))
+
+
+def test_same_seed_same_bytes(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, data={"label_ratio": 0.5})
+    for name in ("a", "b"):
+        train(config, "tiny", tmp_path / name)
+    for seed in (1, 2):
+        assert read_predictions(tmp_path / "a", seed) == read_predictions(tmp_path / "b", seed)
+        weights = [(tmp_path / name / f"seed-{seed}" / "model.safetensors").read_bytes() for name in ("a", "b")]
+        assert weights[0] == weights[1]
+    assert read_predictions(tmp_path / "a", 1) != read_predictions(tmp_path / "a", 2)
+
+
+@pytest.mark.parametrize("protocol", ["self_training", "distillation"])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
+def test_a_resumed_run_ends_bitwise_the_same(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, stop_after: int
+) -> None:
+    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"name": protocol, "teachers": 2})
+    train(config, "tiny", tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    epochs, original = [], loop.Trainer._epoch
+
+    def stopping(self, *arguments):
+        if len(epochs) == stop_after:
+            raise Killed
+        epochs.append(1)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "_epoch", stopping)
+        with pytest.raises(Killed):
+            train(config, "tiny", tmp_path / "killed")
+    train(config, "tiny", tmp_path / "killed", resume=True)
+    for seed in (1, 2):
+        assert read_predictions(tmp_path / "killed", seed) == read_predictions(tmp_path / "whole", seed)
+    histories = [(tmp_path / name / "seed-1" / "history.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    assert len(histories[0]) == len(histories[1])
+
+
+def test_resuming_a_finished_run_trains_nothing(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(write_mmsa)
+    train(config, "tiny", tmp_path / "run")
+    before = read_predictions(tmp_path / "run")
+    monkeypatch.setattr(loop.Trainer, "_epoch", lambda *a: pytest.fail("trained again"))
+    train(config, "tiny", tmp_path / "run", resume=True)
+    assert read_predictions(tmp_path / "run") == before
+
+
+def test_resuming_with_other_settings_is_refused(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, protocol={"name": "supervised"})
+    train(config, "tiny", tmp_path / "run")
+    other = small(write_mmsa, protocol={"name": "supervised"}, optim={"lr": 0.01})
+    with pytest.raises(RunError, match=r"other settings: optim.lr was 0.0005, is 0.01"):
+        train(other, "tiny", tmp_path / "run", resume=True)
+
+
+def test_without_a_pool_it_ends_after_the_supervised_stage_and_says_so(write_mmsa, tmp_path: Path, capsys) -> None:
+    summary = train(small(write_mmsa), "tiny", tmp_path / "run")
+    assert list(summary["stages"]) == ["supervised"]
+    assert "No unlabeled pool (all labels are used and 'data.pool' names no file)" in capsys.readouterr().out
+
+
+def test_a_pool_file_is_used_and_its_labels_are_not(write_mmsa, tmp_path: Path) -> None:
+    for name, change in (("a", None), ("b", lambda content: _shift_labels(content))):
+        pool = write_mmsa(f"pool-{name}.pkl", change=change, prefix="pool-")
+        train(small(write_mmsa, data={"pool": str(pool)}), "tiny", tmp_path / name)
+    assert read_predictions(tmp_path / "a") == read_predictions(tmp_path / "b")
+    assert (tmp_path / "a" / "seed-1" / "pseudo_labels.csv").exists()
+
+
+def _shift_labels(content: dict, splits: tuple[str, ...] = ("train", "valid", "test")) -> None:
+    for split in splits:
+        content[split]["regression_labels"] = -content[split]["regression_labels"][::-1]
+
+
+def test_test_labels_reach_no_choice(write_mmsa, tmp_path: Path) -> None:
+    """Swapping the test split's labels and features changes nothing but the test split's rows."""
+
+    def swap(content: dict) -> None:
+        _shift_labels(content, ("test",))
+        content["test"]["text"] = content["test"]["text"][::-1] * 2
+
+    for name, change in (("a", None), ("b", swap)):
+        path = write_mmsa(f"{name}.pkl", change=change)
+        train(small(write_mmsa, data={"path": str(path), "label_ratio": 0.5}), "tiny", tmp_path / name)
+    weights = [(tmp_path / name / "seed-1" / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    rows = [
+        [row for row in csv.DictReader((tmp_path / name / "seed-1" / "predictions.csv").open()) if row["split"] != "test"]
+        for name in ("a", "b")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_withheld_labels_reach_no_weight(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 5})
+    train(config, "tiny", tmp_path / "a")
+    kept = {row["id"] for row in csv.DictReader((tmp_path / "a" / "seed-1" / "pseudo_labels.csv").open())}
+    assert kept
+
+    def nudge(content: dict) -> None:
+        # Within its class, so that the stratified draw of the labeled share stays as it was.
+        columns = content["train"]
+        for i, name in enumerate(columns["id"]):
+            if name in kept:
+                columns["regression_labels"][i] += 0.01
+
+    path = write_mmsa("b.pkl", change=nudge)
+    train(small(write_mmsa, data={"path": str(path), "label_ratio": 0.5, "label_seed": 5}), "tiny", tmp_path / "b")
+    weights = [(tmp_path / name / "seed-1" / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+
+
+def test_non_finite_loss_names_the_batch(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, optim={"lr": 1e30, "clip_norm": 0, "ema": 0}, protocol={"name": "supervised"})
+    with pytest.raises(RunError, match=r"not finite in stage 'supervised', epoch \d, seed 1, for the batch \[train"):
+        train(config, "tiny", tmp_path / "run")
+
+
+def test_patience_stops_early(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([3.0, 2.0, 2.5, 2.5, 1.0, 1.0])
+    monkeypatch.setattr(loop, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
+    config = small(
+        write_mmsa, optim={"patience": 2, "epochs": 6}, protocol={"name": "supervised"}, run={"seeds": [1]}
+    )
+    train(config, "tiny", tmp_path / "run")
+    history = [json.loads(line) for line in (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()]
+    assert [row["best"] for row in history] == [True, True, False, False]
+
+
+def test_the_best_epoch_is_kept_not_the_last(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(write_mmsa, optim={"epochs": 1, "schedule": "constant"}, protocol={"name": "supervised"})
+    train(config, "tiny", tmp_path / "one")
+    scores = iter([1.0, 2.0, 3.0] * 2)
+    monkeypatch.setattr(loop, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
+    config = small(
+        write_mmsa, optim={"epochs": 3, "schedule": "constant", "warmup": 0.1}, protocol={"name": "supervised"}
+    )
+    train(config, "tiny", tmp_path / "three")
+    history = [json.loads(line) for line in (tmp_path / "three" / "seed-1" / "history.jsonl").read_text().splitlines()]
+    assert [row["best"] for row in history] == [True, False, False]
+    assert (tmp_path / "three" / "seed-1" / "model.safetensors").exists()
+
+
+def test_k_larger_than_the_pool_is_refused_before_training(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"k": 1000})
+    with pytest.raises(ConfigError, match=r"'protocol.k' is 1000, but the unlabeled pool has \d+ utterances"):
+        train(config, "tiny", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_min_steps_runs_more_epochs(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, optim={"epochs": 1, "min_steps": 20}, protocol={"name": "supervised"}, run={"seeds": [1]})
+    train(config, "tiny", tmp_path / "run")
+    history = (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()
+    assert len(history) == 4  # 24 utterances in batches of 4: 6 steps an epoch
+
+
+@pytest.mark.parametrize("name", ["late_fusion", "global", "hgt"])
+def test_baselines_train_with_every_protocol(write_mmsa, tmp_path: Path, name: str) -> None:
+    for protocol in ("supervised", "self_training", "distillation"):
+        config = small(
+            write_mmsa,
+            data={"label_ratio": 0.5},
+            model={"name": name},
+            protocol={"name": protocol},
+            optim={"epochs": 1},
+            run={"seeds": [1]},
+        )
+        train(config, "tiny", tmp_path / protocol)
+        rows = list(csv.DictReader((tmp_path / protocol / "seed-1" / "predictions.csv").open()))
+        assert {row["gate_val"] for row in rows} == {""}
+
+
+# --- evaluate and predict --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(write_mmsa, tmp_path: Path) -> Path:
+    train(small(write_mmsa, data={"label_ratio": 0.5}), "tiny", tmp_path / "finished")
+    return tmp_path / "finished"
+
+
+def test_evaluate_reproduces_the_test_row_exactly(finished: Path, tmp_path: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    table = evaluate(finished, out=tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert again["test"] == summary["test"]
+    assert again["valid"] == summary["valid"]
+    assert again["train_seconds"] == summary["train_seconds"]
+    rows = [
+        [row for row in csv.DictReader(path.open()) if row["split"] != "train"]
+        for path in (finished / "seed-1" / "predictions.csv", tmp_path / "again" / "predictions-1.csv")
+    ]
+    assert rows[0] == rows[1]
+    assert f"{summary['test']['MAE']['mean']:.4f}" in table
+
+
+def test_evaluate_refuses_another_file_in_the_place_of_its_own(finished: Path, write_mmsa) -> None:
+    write_mmsa(change=_shift_labels)
+    with pytest.raises(RunError, match=r"is not the file that .* was trained on .*; put that file back, or .* --data"):
+        evaluate(finished)
+
+
+def test_evaluate_scores_another_file(finished: Path, write_mmsa) -> None:
+    other = write_mmsa("other.pkl", prefix="other-")
+    assert "| other | test |" in evaluate(finished, other)
+
+
+def test_predict_writes_every_utterance_and_averages_seeds(finished: Path, write_mmsa, tmp_path: Path) -> None:
+    own = write_mmsa()
+    assert predict_file(finished, own, tmp_path / "all.csv") == 48
+    rows = {row["id"]: row for row in csv.DictReader((tmp_path / "all.csv").open())}
+    seeds = [
+        {row["id"]: row for row in csv.DictReader((finished / f"seed-{seed}" / "predictions.csv").open())}
+        for seed in (1, 2)
+    ]
+    for name, row in rows.items():
+        mean = sum(float(s[name]["prediction"]) for s in seeds) / 2
+        assert float(row["prediction"]) == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", ["one", "no labels", "lacks text", "lacks text for some"])
+def test_predict_takes_what_a_user_has(finished: Path, write_mmsa, tmp_path: Path, case: str) -> None:
+    def change(content: dict) -> None:
+        for split in list(content):
+            columns = content[split]
+            if case == "one":
+                del content[split]
+                content["test"] = {k: v[:1] for k, v in columns.items()}
+                for other in [s for s in content if s != "test"]:
+                    del content[other]
+                return
+            if case == "no labels":
+                del columns["regression_labels"]
+            if case == "lacks text":
+                del columns["text"], columns["text_lengths"]
+            if case == "lacks text for some":
+                columns["text_lengths"][0] = 0
+                columns["text"][0] = 0
+
+    path = write_mmsa("input.pkl", change=change)
+    count = predict_file(finished, path, tmp_path / "out.csv", seeds=[1])
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert len(rows) == count == (1 if case == "one" else 48)
+    assert all(np.isfinite(float(row["prediction"])) for row in rows)
+
+
+def test_a_run_opens_from_its_folder_alone(finished: Path) -> None:
+    run = open_run(finished)
+    assert run.dims == {"text": 4, "audio": 3, "vision": 2}
+    model = run.model(1, torch.device("cpu"))
+    assert not model.training
+
+
+def test_examples_of_labels() -> None:
+    from gmsa.data import Utterance
+
+    examples = labeled_examples([Utterance("a", {}, 0.5), Utterance("b", {}, -3.0)], "mosi")
+    assert [e.value for e in examples] == [0.5, -3.0]
+    assert [int(e.classes.argmax()) for e in examples] == [4, 0]
+    assert isinstance(examples[0], Example)
