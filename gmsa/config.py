@@ -116,7 +116,7 @@ class ModelConfig:
 class OptimConfig:
     name: Literal["adam", "adamw"] = "adamw"
     """Optimizer."""
-    lr: float = _number(5e-4, gt=0)
+    lr: float = _number(1e-3, gt=0)
     """Peak learning rate (the paper: 1e-4)."""
     weight_decay: float = _number(0.01, ge=0)
     """Weight decay of the optimizer."""
@@ -239,7 +239,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if not path.is_file():
         raise ConfigError(f"config file '{path}' does not exist; see configs/ for those that come with gmsa")
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     settings = {} if settings is None else settings
@@ -318,7 +318,9 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
             choices = ", ".join(map(str, arguments))
-            raise ConfigError(f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}")
+            raise ConfigError(
+                f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}"
+            )
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:

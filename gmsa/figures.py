@@ -208,11 +208,14 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
 
 
 @_styled
-def figure_calibration(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+def figure_calibration(
+    data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, of: str = "class probabilities"
+) -> bool:
     """Reliability of the class probabilities; beside it, accuracy by confidence for each predicted class.
 
     Args:
         data: ``{"probabilities": [N, 7], "classes": [N]}`` of utterances whose true class is known.
+        of: what is calibrated, for the title.
     """
     truth = np.asarray(data["classes"], dtype=np.int64)
     if not len(truth):
@@ -246,7 +249,7 @@ def figure_calibration(data: Mapping[str, ArrayLike], path: str | Path, syntheti
     right.set_xlabel("confidence [%]")
     _class_ticks(right.yaxis, "predicted class (sentiment)")
     right.set_title("Accuracy by confidence (cells: accuracy, count)")
-    return _save(figure, path, f"Calibration of the class probabilities (N = {len(truth)})", synthetic)
+    return _save(figure, path, f"Calibration of the {of} (N = {len(truth)})", synthetic)
 
 
 def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:

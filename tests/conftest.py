@@ -70,9 +70,7 @@ def make_utterance() -> Callable[..., Utterance]:
 def write_mmsa(tmp_path: Path) -> Callable[..., Path]:
     """Writes a learnable file in MMSA's format (24 / 12 / 12 utterances) and returns its path."""
 
-    def write(
-        name: str = "tiny.pkl", change: Callable[[dict[str, Any]], None] | None = None, prefix: str = ""
-    ) -> Path:
+    def write(name: str = "tiny.pkl", change: Callable[[dict[str, Any]], None] | None = None, prefix: str = "") -> Path:
         rng = np.random.default_rng(0)
         content: dict[str, Any] = {}
         for split, count in (("train", 24), ("valid", 12), ("test", 12)):

@@ -38,7 +38,10 @@ def test_round_trip() -> None:
     [
         ({"optim": {"lrr": 1}}, "unknown key 'optim.lrr' (did you mean 'lr'?)"),
         ({"optimm": {}}, "unknown key 'optimm' (did you mean 'optim'?)"),
-        ({"model": {"modality_dropout": {"txt": 0.1}}}, "unknown key 'model.modality_dropout.txt' (did you mean 'text'?)"),
+        (
+            {"model": {"modality_dropout": {"txt": 0.1}}},
+            "unknown key 'model.modality_dropout.txt' (did you mean 'text'?)",
+        ),
         ({"model": {"fusion": "gat"}}, "'model.fusion' must be one of gate, add, dot, concat (got 'gat')"),
         ({"optim": {"lr": -1}}, "'optim.lr' must be greater than 0 (got -1.0)"),
         ({"optim": {"lr": "fast"}}, "'optim.lr' must be a number (got 'fast')"),
@@ -55,7 +58,10 @@ def test_round_trip() -> None:
         ({"model": {"heads": 7}}, "'model.channels' must be divisible by 'model.heads' (got 128 and 7)"),
         ({"model": {"text_convs": [[3]]}}, "'model.text_convs' needs 2 values in each entry (got [3])"),
         ({"model": {"text_convs": []}}, "'model.text_convs' must name at least one [kernel, stride] pair"),
-        ({"model": {"text_convs": [[2, 3]]}}, "'model.text_convs' needs 1 <= stride <= kernel (got kernel 2, stride 3)"),
+        (
+            {"model": {"text_convs": [[2, 3]]}},
+            "'model.text_convs' needs 1 <= stride <= kernel (got kernel 2, stride 3)",
+        ),
         ({"data": {"modalities": "text"}}, "'data.modalities' must be a list"),
         ({"data": {"modalities": []}}, "'data.modalities' must not be empty"),
         ({"data": {"modalities": ["text", "text"]}}, "'data.modalities' names a value twice"),

@@ -62,7 +62,9 @@ def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
 
 
 def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
-    graph = to_networkx(build(make_utterance("a$_$1", (3, 2, 1)), GraphConfig(intra="window", inter="window", radius=0)))
+    graph = to_networkx(
+        build(make_utterance("a$_$1", (3, 2, 1)), GraphConfig(intra="window", inter="window", radius=0))
+    )
     tokens = [n for n in graph if n[0] in MODALITIES]
     assert len(tokens) == 6
     for stream in ("intra", "inter"):

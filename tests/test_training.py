@@ -15,8 +15,7 @@ from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_di
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
-from gmsa.training import loop, open_run
-from gmsa.training import run as run_module
+from gmsa.training import loop, open_run, results
 from gmsa.training.evaluation import evaluate, predict_file
 from gmsa.training.examples import Example, Targets, buckets, labeled_examples, training_batches
 from gmsa.training.losses import loss
@@ -36,7 +35,7 @@ SMALL = {
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time; only tests marked for them draw them."""
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(run_module, "draw", lambda *a: None)
+        monkeypatch.setattr(results, "draw", lambda *a: None)
 
 
 @pytest.fixture
@@ -119,7 +118,9 @@ def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[floa
 def random_predictions(count: int, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(NUM_CLASSES), count).astype(np.float32)
-    return Predictions([f"u{i}" for i in range(count)], np.full(count, np.nan), probabilities[:, 0], probabilities, None)
+    return Predictions(
+        [f"u{i}" for i in range(count)], np.full(count, np.nan), probabilities[:, 0], probabilities, None
+    )
 
 
 @pytest.mark.parametrize("k", [0, 1, 5, "all"])
@@ -192,7 +193,14 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
     }[protocol]
     assert list(summary["stages"]) == stages
     run = tmp_path / "run"
-    for name in ("config.yaml", "environment.json", "normalizer.safetensors", "summary.json", "summary.md", "summary.tex"):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "normalizer.safetensors",
+        "summary.json",
+        "summary.md",
+        "summary.tex",
+    ):
         assert (run / name).stat().st_size > 0
     for seed in (1, 2):
         names = {p.name for p in (run / f"seed-{seed}").iterdir()}
@@ -252,7 +260,9 @@ def test_a_resumed_run_ends_bitwise_the_same(
     train(config, "tiny", tmp_path / "killed", resume=True)
     for seed in (1, 2):
         assert read_predictions(tmp_path / "killed", seed) == read_predictions(tmp_path / "whole", seed)
-    histories = [(tmp_path / name / "seed-1" / "history.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    histories = [
+        (tmp_path / name / "seed-1" / "history.jsonl").read_text().splitlines() for name in ("whole", "killed")
+    ]
     assert len(histories[0]) == len(histories[1])
 
 
@@ -269,7 +279,7 @@ def test_resuming_with_other_settings_is_refused(write_mmsa, tmp_path: Path) -> 
     config = small(write_mmsa, protocol={"name": "supervised"})
     train(config, "tiny", tmp_path / "run")
     other = small(write_mmsa, protocol={"name": "supervised"}, optim={"lr": 0.01})
-    with pytest.raises(RunError, match=r"other settings: optim.lr was 0.0005, is 0.01"):
+    with pytest.raises(RunError, match=r"other settings: optim.lr was 0.001, is 0.01"):
         train(other, "tiny", tmp_path / "run", resume=True)
 
 
@@ -305,7 +315,11 @@ def test_test_labels_reach_no_choice(write_mmsa, tmp_path: Path) -> None:
     weights = [(tmp_path / name / "seed-1" / "model.safetensors").read_bytes() for name in ("a", "b")]
     assert weights[0] == weights[1]
     rows = [
-        [row for row in csv.DictReader((tmp_path / name / "seed-1" / "predictions.csv").open()) if row["split"] != "test"]
+        [
+            row
+            for row in csv.DictReader((tmp_path / name / "seed-1" / "predictions.csv").open())
+            if row["split"] != "test"
+        ]
         for name in ("a", "b")
     ]
     assert rows[0] == rows[1]
@@ -339,9 +353,7 @@ def test_non_finite_loss_names_the_batch(write_mmsa, tmp_path: Path) -> None:
 def test_patience_stops_early(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([3.0, 2.0, 2.5, 2.5, 1.0, 1.0])
     monkeypatch.setattr(loop, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
-    config = small(
-        write_mmsa, optim={"patience": 2, "epochs": 6}, protocol={"name": "supervised"}, run={"seeds": [1]}
-    )
+    config = small(write_mmsa, optim={"patience": 2, "epochs": 6}, protocol={"name": "supervised"}, run={"seeds": [1]})
     train(config, "tiny", tmp_path / "run")
     history = [json.loads(line) for line in (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()]
     assert [row["best"] for row in history] == [True, True, False, False]
@@ -369,7 +381,9 @@ def test_k_larger_than_the_pool_is_refused_before_training(write_mmsa, tmp_path:
 
 
 def test_min_steps_runs_more_epochs(write_mmsa, tmp_path: Path) -> None:
-    config = small(write_mmsa, optim={"epochs": 1, "min_steps": 20}, protocol={"name": "supervised"}, run={"seeds": [1]})
+    config = small(
+        write_mmsa, optim={"epochs": 1, "min_steps": 20}, protocol={"name": "supervised"}, run={"seeds": [1]}
+    )
     train(config, "tiny", tmp_path / "run")
     history = (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()
     assert len(history) == 4  # 24 utterances in batches of 4: 6 steps an epoch

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gmsa.config import MODALITIES
 from gmsa.data import unpickle
 from gmsa.data.labels import limit
+from gmsa.data.sequences import Sequences, check_lengths, cut_sequences, read_sequences
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, nearest
 
 SPLITS = ("train", "valid", "test")
 UNSPLIT = "all"
 """Name given to the utterances of a file that has no splits."""
-
-# N utterances, L steps, D features
-Span = tuple[int, int]
 
 
 def read_mmsa(
@@ -150,25 +147,12 @@ def _common_dims(readers: Mapping[str, _Split], where: str, modalities: Sequence
     return {modality: dims[modality] for modality in modalities if modality in dims}
 
 
-@dataclass(frozen=True)
-class _Sequences:
-    """One modality of one split: what each utterance has, before padding is cut."""
-
-    items: list[np.ndarray]
-    """Per utterance [L_i, D], of any numeric type; [0, 0] where there is none."""
-    dim: int
-    """D; 0 where unknown."""
-    lengths: list[int] | None
-    width: int
-    """L, if all sequences have the same and may so be padded; else 0."""
-
-
 class _Split:
     """One split of the file; ``where`` opens its error messages."""
 
     def __init__(self, columns: Mapping[str, Any], where: str) -> None:
         self.columns, self.where = columns, where
-        self._sequences: dict[str, _Sequences] = {}
+        self._sequences: dict[str, Sequences] = {}
         if "id" not in columns:
             raise DataError(f"{where}: has no key 'id'{nearest('id', map(str, columns))}; every utterance needs an id")
         self.ids = [_identity(value) for value in self._list("id", None)]
@@ -229,120 +213,24 @@ class _Split:
             return [""] * len(self.ids)
         return [_string(text) for text in self._list("raw_text", len(self.ids))]
 
-    def sequences(self, modality: str) -> _Sequences:
+    def sequences(self, modality: str) -> Sequences:
         """What the file holds of a modality, checked for its shapes and lengths."""
         if modality not in self._sequences:
             self._sequences[modality] = self._read_sequences(modality)
         return self._sequences[modality]
 
-    def _read_sequences(self, modality: str) -> _Sequences:
+    def _read_sequences(self, modality: str) -> Sequences:
         if modality not in self.columns:
-            return _Sequences([np.zeros((0, 0), np.float32)] * len(self.ids), 0, None, 0)
-        column = self._list(modality, len(self.ids))
-        items, dim = [], 0
-        for identity, value in zip(self.ids, column, strict=True):
-            item = _steps(value, f"{self.where}: '{modality}' of '{identity}'")
-            if modality == "audio" and item.dtype.kind == "f" and np.isinf(item).any():
-                item = np.where(np.isinf(item), 0, item)
-            if item.size:
-                dim = dim or item.shape[1]
-                if item.shape[1] != dim:
-                    raise DataError(
-                        f"{self.where}: '{modality}' of '{identity}' has {item.shape[1]} features per step, "
-                        f"those before it {dim}; extract all alike"
-                    )
-            items.append(item)
-        widths = {len(item) for item in items}
-        width = widths.pop() if len(widths) == 1 else 0
-        return _Sequences(items, dim, self._lengths(modality, items), width)
-
-    def _lengths(self, modality: str, items: list[np.ndarray]) -> list[int] | None:
-        key = f"{modality}_lengths"
-        if self.columns.get(key) is None:
-            return None
-        lengths = []
-        for identity, value, item in zip(self.ids, self._numbers(key), items, strict=True):
-            if not value.is_integer() or value < 0:
-                raise DataError(f"{self.where}: '{key}' of '{identity}' is {value:g}; expected a whole number from 0")
-            if value > len(item):
-                raise DataError(
-                    f"{self.where}: '{key}' of '{identity}' is {value:g}, but '{modality}' has {len(item)} steps; "
-                    "save features and lengths together"
-                )
-            lengths.append(int(value))
-        return lengths
+            return Sequences([np.zeros((0, 0), np.float32)] * len(self.ids), dim=0, width=0)
+        found = read_sequences(self._list(modality, len(self.ids)), self.ids, modality, self.where)
+        if self.columns.get(key := f"{modality}_lengths") is None:
+            return found
+        return replace(found, lengths=check_lengths(self._numbers(key), found.items, self.ids, modality, self.where))
 
     def features(self, dims: Mapping[str, int]) -> list[dict[str, Tensor]]:
         """Per utterance and modality float32 [L_i, D], cut to the true length; length 0 where missing."""
         present = {modality: self.sequences(modality) for modality in dims if self.sequences(modality).dim}
-        padded = {s.width if s.lengths is None else 0 for s in present.values()}
-        aligned = len(padded) == 1 and 0 not in padded
-        mask = self._text_mask(present["text"].width if "text" in present else max(padded, default=0))
-        found = []
-        for i, identity in enumerate(self.ids):
-            spans = {m: _span(s, i, mask if m == "text" else None) for m, s in present.items()}
-            if aligned:
-                marked = [] if mask is None else [_nonzero(mask[i])]
-                used = [span for span in (*spans.values(), *marked) if span[1]] or [(0, 0)]
-                spans = dict.fromkeys(spans, (min(start for start, _ in used), max(stop for _, stop in used)))
-            features = {}
-            for modality, dim in dims.items():
-                start, stop = spans.get(modality, (0, 0))
-                kept = present[modality].items[i][start:stop] if stop else np.zeros((0, dim))
-                features[modality] = self._tensor(kept if kept.any() else kept[:0].reshape(0, dim), modality, identity)
-            found.append(features)
-        return found
-
-    def _text_mask(self, width: int) -> np.ndarray | None:
-        """``text_bert``'s attention mask [N, L], if it is one of sequences of this length."""
-        bert = np.asarray(self.columns["text_bert"]) if "text_bert" in self.columns and width else np.zeros(0)
-        if bert.shape != (len(self.ids), 3, width) or bert.dtype.kind not in "biuf":
-            return None
-        return bert[:, 1, :, None]
-
-    def _tensor(self, sequence: np.ndarray, modality: str, identity: str) -> Tensor:
-        with np.errstate(over="ignore"):
-            tensor = torch.from_numpy(np.array(sequence, dtype=np.float32, order="C"))
-        if not torch.isfinite(tensor).all():
-            kind = "NaN" if tensor.isnan().any() else "infinity"
-            raise DataError(f"{self.where}: '{modality}' of '{identity}' holds {kind}; repair or drop the utterance")
-        return tensor
-
-
-def _span(sequences: _Sequences, index: int, mask: np.ndarray | None) -> Span:
-    """First and last-plus-one step that is not padding."""
-    item = sequences.items[index]
-    if sequences.lengths is not None:
-        length = sequences.lengths[index]
-        front_padded = 0 < length < len(item) and not item[0].any() and item[length:].any()
-        return _nonzero(item) if front_padded else (0, length)
-    if sequences.width <= 1:
-        return 0, len(item)
-    return _nonzero(item if mask is None else mask[index])
-
-
-def _nonzero(item: np.ndarray) -> Span:
-    steps = np.flatnonzero(item.any(axis=1))
-    return (int(steps[0]), int(steps[-1]) + 1) if len(steps) else (0, 0)
-
-
-def _steps(value: Any, where: str) -> np.ndarray:
-    """One utterance's features as a numeric array [L, D]."""
-    if value is None:
-        return np.zeros((0, 0), np.float32)
-    try:
-        array = np.asarray(value)
-        if array.dtype == object:
-            array = array.astype(np.float64)
-    except (ValueError, TypeError):
-        raise DataError(f"{where} is not an array of numbers; expected [steps, features]") from None
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where} is not numeric (type {array.dtype}); expected features, not text")
-    if array.size == 0:
-        return np.zeros((0, array.shape[-1] if array.ndim == 2 else 0), np.float32)
-    if array.ndim not in (1, 2):
-        raise DataError(f"{where} has shape {list(array.shape)}; expected [steps, features]")
-    return array.reshape(-1, array.shape[-1])
+        return cut_sequences(present, dims, self.columns.get("text_bert"), self.ids, self.where)
 
 
 def _string(value: Any) -> str:

@@ -115,7 +115,7 @@ def collate(
 
     counts = {r: torch.ones(len(utterances), dtype=torch.long) for r in READOUTS}
     counts |= {m: token_count(lengths[m], strides[m]) for m in modalities}
-    widths = {r: 1 for r in READOUTS} | {m: token_count(features[m].shape[1], strides[m]) for m in modalities}
+    widths = dict.fromkeys(READOUTS, 1) | {m: token_count(features[m].shape[1], strides[m]) for m in modalities}
     node_type, position, slot = _pack(counts, widths)
     adjacency = _adjacency(node_type, counts, config)
     return GraphBatch(

@@ -16,6 +16,9 @@ from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS
 COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D55E00", "cls": "#CC79A7"}
 """Colour of each node type, from Okabe and Ito's palette for all kinds of colour vision."""
 
+MOST_WORDS = 40
+"""More words than this would overlap in a picture."""
+
 
 def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     """The graph as NetworkX: nodes ``(type, place)`` with attribute ``type``, edges with attribute ``stream``."""
@@ -35,15 +38,21 @@ def draw(data: HeteroData, path: str | Path, words: str = "") -> None:
     """Draws an utterance's graph as PNG: one panel per stream, a row per modality, time to the right.
 
     Args:
-        words: the transcript; its words name the text nodes where their number fits.
+        words: the transcript; its words name the text nodes where there is one node per word, or two more
+            (a BERT-like encoder's first and last token).
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
     graph = to_networkx(data)
     counts = {t: sum(1 for n in graph if n[0] == t) for t in NODE_TYPES}
     place = _layout(counts)
+    named = words.lower().split()
+    if counts["text"] == len(named) + 2:
+        named = ["[CLS]", *named, "[SEP]"]
+    if counts["text"] != len(named) or len(named) > MOST_WORDS:
+        named = []
     widest = max([counts[m] for m in MODALITIES] + [1])
-    figure = Figure(figsize=(max(7.0, min(16.0, 0.55 * widest + 3)), 8.4), layout="constrained")
+    figure = Figure(figsize=(max(7.0, min(16.0, 0.55 * widest + 3)), 6.8), layout="constrained")
     for axis, stream in zip(figure.subplots(len(STREAMS), 1), STREAMS, strict=True):
         edges = [(s, t) for s, t, name in graph.edges(data="stream") if name == stream and s != t]
         loops = sum(1 for s, t, name in graph.edges(data="stream") if name == stream and s == t)
@@ -61,10 +70,9 @@ def draw(data: HeteroData, path: str | Path, words: str = "") -> None:
         for row, modality in enumerate(MODALITIES):
             note = f"{modality} ({counts[modality] or 'missing'})"
             axis.text(-1.5, -row, note, color=COLORS[modality], va="center", ha="right", fontsize=11)
-        for (kind, step), (x, y) in place.items():
-            tokens = words.split()
-            if kind == "text" and len(tokens) <= counts["text"] <= 40 and step < len(tokens):
-                axis.text(x, y + 0.28, tokens[step].lower(), ha="center", fontsize=7, rotation=20, parse_math=False)
+        for step, word in enumerate(named):
+            x, y = place["text", step]
+            axis.text(x, y + 0.28, word, ha="center", fontsize=7, rotation=20, parse_math=False)
         axis.set_title(f"{stream}: {len(edges)} edges" + (f" and {loops} self-loops" if loops else ""), fontsize=11)
         axis.set_xlim(-5.0, widest + 3.5)
         axis.set_ylim(-2.7, 0.9)

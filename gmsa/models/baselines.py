@@ -36,7 +36,8 @@ class LateFusion(nn.Module):
     def forward(self, batch: GraphBatch) -> Output:
         pooled = [self._pool(m, tokens, batch.lengths[m]) for m, tokens in self.embedding.tokens(batch).items()]
         joined = self.join(torch.cat(pooled, dim=1))
-        return Output(*self.heads(joined, joined), None)
+        value, logits = self.heads(joined, joined)
+        return Output(value, logits, None)
 
     def _pool(self, modality: str, tokens: Tensor, lengths: Tensor) -> Tensor:
         count = token_count(lengths, self.embedding.strides[modality])[:, None]
@@ -64,7 +65,8 @@ class GlobalTransformer(nn.Module):
 
     def forward(self, batch: GraphBatch) -> Output:
         z = self.encoder(self.embedding(batch), src_key_padding_mask=~batch.mask)
-        return Output(*self.heads(z[:, 0], z[:, 1]), None)
+        value, logits = self.heads(z[:, 0], z[:, 1])
+        return Output(value, logits, None)
 
 
 class HGT(nn.Module):
@@ -94,5 +96,5 @@ class HGT(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             mixed = conv(x, edges)
             x = {t: norm(x[t] + self.dropout(mixed[t])) for t in NODE_TYPES}
-        val, cls = (x[r] for r in READOUTS)
-        return Output(*self.heads(val, cls), None)
+        value, logits = self.heads(*(x[r] for r in READOUTS))
+        return Output(value, logits, None)

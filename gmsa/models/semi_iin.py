@@ -64,7 +64,8 @@ class SemiIIN(nn.Module):
             val, cls = fused[0][0], fused[1][0]
             gates = [g for _, g in fused if g is not None]
             gate = torch.stack(gates, dim=1) if gates else None
-        return Output(*self.heads(val, cls), gate)
+        value, logits = self.heads(val, cls)
+        return Output(value, logits, gate)
 
     def edges(self, batch: GraphBatch, stream: str) -> tuple[Tensor, Tensor]:
         """What a stream attends over, among all nodes and to the readout nodes.

@@ -7,4 +7,16 @@ from gmsa.nn.heads import Heads
 from gmsa.nn.interaction import Interaction
 from gmsa.nn.stream import Stream, StreamLayer
 
-__all__ = ["Add", "Concat", "ConvEncoder", "Dot", "Dropout", "Gate", "Heads", "Interaction", "Stream", "StreamLayer", "build_fusion"]
+__all__ = [
+    "Add",
+    "Concat",
+    "ConvEncoder",
+    "Dot",
+    "Dropout",
+    "Gate",
+    "Heads",
+    "Interaction",
+    "Stream",
+    "StreamLayer",
+    "build_fusion",
+]

@@ -28,6 +28,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, dim: int, channels: int, convs: Sequence[tuple[int, int]], dropout: float = 0.0) -> None:
         super().__init__()
         sizes = [dim] + [channels] * len(convs)
+        self.shapes = tuple(convs)
         self.convs = nn.ModuleList(
             nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride) for i, (kernel, stride) in enumerate(convs)
         )
@@ -36,13 +37,12 @@ class ConvEncoder(nn.Module):
     def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
         x = self.dropout(steps).transpose(1, 2)
         x = x * _valid(lengths, x.shape[2])
-        for i, conv in enumerate(self.convs):
-            (kernel,), (stride,) = conv.kernel_size, conv.stride
+        for i, (conv, (kernel, stride)) in enumerate(zip(self.convs, self.shapes, strict=True)):
             count = -(-x.shape[2] // stride)
             before = (kernel - stride) // 2
             x = conv(F.pad(x, (before, (count - 1) * stride + kernel - before - x.shape[2])))
             lengths = -(-lengths // stride)
-            x = (x if i == len(self.convs) - 1 else x.relu()) * _valid(lengths, count)
+            x = (x if i == len(self.shapes) - 1 else x.relu()) * _valid(lengths, count)
         return x.transpose(1, 2)
 
 

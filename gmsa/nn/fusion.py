@@ -53,4 +53,6 @@ class Concat(nn.Module):
 
 def build_fusion(name: str, channels: int) -> nn.Module:
     """The fusion called ``name``: ``gate``, ``add``, ``dot`` or ``concat``."""
-    return {"gate": lambda: Gate(channels), "add": Add, "dot": Dot, "concat": lambda: Concat(channels)}[name]()
+    if name in ("add", "dot"):
+        return Add() if name == "add" else Dot()
+    return Gate(channels) if name == "gate" else Concat(channels)

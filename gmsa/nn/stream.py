@@ -28,9 +28,7 @@ class StreamLayer(nn.Module):
         self.norm_in = nn.LayerNorm(channels)
         self.attention = Interaction(channels, heads)
         self.norm_mid = nn.LayerNorm(channels)
-        self.ffn = nn.Sequential(
-            nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels)
-        )
+        self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
         self.dropout = Dropout(dropout)
 
     def forward(self, z: Tensor, edges: Tensor, receivers: int | None = None) -> Tensor:

@@ -55,7 +55,8 @@ class Progress:
         valid = row["valid"]
         text = (
             f"seed {row['seed']} {row['stage']} epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, "
-            f"valid MAE {valid['MAE']:.4f}, Corr {valid['Corr']:.4f}, {row['seconds']:.1f} s{' *' if row['best'] else ''}"
+            f"valid MAE {valid['MAE']:.4f}, Corr {valid['Corr']:.4f}, {row['seconds']:.1f} s"
+            f"{' *' if row['best'] else ''}"
         )
         if self._bar is None:
             self.say(text)

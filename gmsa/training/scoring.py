@@ -8,6 +8,7 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Predictions:
     gate: np.ndarray | None
     """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
 
-    def metrics(self, scheme: str) -> dict[str, float]:
+    def metrics(self, scheme: Literal["mosi", "sims"]) -> dict[str, float]:
         """MMSA's metrics over the labeled utterances."""
         known = ~np.isnan(self.labels)
         return metrics(scheme, self.value[known], self.labels[known])
@@ -68,7 +69,7 @@ def predict(model: nn.Module, utterances: Sequence[Utterance], config: Config, d
     return Predictions([u.id for u in utterances], labels, value, probabilities, gate)
 
 
-def quiet_metrics(predictions: Predictions, scheme: str) -> dict[str, float]:
+def quiet_metrics(predictions: Predictions, scheme: Literal["mosi", "sims"]) -> dict[str, float]:
     """Metrics without the warning that a constant prediction has no correlation: early epochs give many."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
