@@ -8,13 +8,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# One thread per test process: small tensors gain nothing from more, and processes would wait for each other.
+test slow: export OMP_NUM_THREADS = 1
+
 .PHONY: train test slow lint scatter clean
 
 train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: .venv/.tests
 	$(BIN)/python -m pytest -m slow

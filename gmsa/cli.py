@@ -48,7 +48,7 @@ def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
     try:
         command(None)
     except GmsaError as error:
-        print(f"gmsa.{name}: error: {error}", file=sys.stderr)
+        print(f"gmsa.{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"gmsa.{name}: interrupted", file=sys.stderr)

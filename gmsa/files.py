@@ -9,6 +9,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from gmsa.errors import RunError
+
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes a file atomically: temporary file in the same folder, fsync, rename, fsync of the folder.
@@ -47,6 +49,29 @@ def write_json(path: str | Path, value: Any) -> None:
         TypeError: ``value`` holds what JSON cannot say.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_out_file(path: Path) -> None:
+    """Checks, before work that takes time, that a file can be written there.
+
+    Raises:
+        RunError: its folder does not exist, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise RunError(f"cannot write '{path}': the folder '{path.parent}' does not exist; create it first")
+    if path.is_dir():
+        raise RunError(f"cannot write '{path}': it is a folder; name a file in it")
+
+
+def check_out_folder(path: Path) -> None:
+    """Checks that a folder is there or can be made.
+
+    Raises:
+        RunError: it, or what should hold it, is a file.
+    """
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise RunError(f"cannot write into '{path}': '{part}' is a file, not a folder; name another")
 
 
 def sha256_of(path: str | Path) -> str:

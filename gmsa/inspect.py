@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gmsa import cli
 from gmsa.config import load_config
-from gmsa.errors import DataError, RunError, nearest
+from gmsa.errors import DataError, nearest
+from gmsa.files import check_out_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,8 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.overrides)
     out = Path(options.out)
-    if not out.parent.is_dir():
-        raise RunError(f"cannot write '{out}': the folder '{out.parent}' does not exist; create it first")
+    check_out_file(out)
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
     from gmsa.graph import build

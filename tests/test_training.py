@@ -283,6 +283,60 @@ def test_resuming_with_other_settings_is_refused(write_mmsa, tmp_path: Path) -> 
         train(other, "tiny", tmp_path / "run", resume=True)
 
 
+def test_resuming_keeps_the_seeds_of_before_and_adds_new_ones(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, protocol={"name": "supervised"})
+    train(config, "tiny", tmp_path / "run")
+    before = read_predictions(tmp_path / "run")
+    more = small(write_mmsa, protocol={"name": "supervised"}, run={"seeds": [3, 1], "device": "cpu"})
+    assert train(more, "tiny", tmp_path / "run", resume=True)["seeds"] == [1, 2, 3]
+    assert read_predictions(tmp_path / "run") == before
+
+
+def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_path: Path, capsys) -> None:
+    def hide(content: dict) -> None:
+        content["train"]["text_lengths"] = [0] * 24
+        content["train"]["text"][:] = 0
+
+    def hide_everywhere(content: dict) -> None:
+        for columns in content.values():
+            columns["text_lengths"] = [0] * len(columns["id"])
+            columns["text"][:] = 0
+
+    predictions = []
+    for name, change in (("a", hide), ("b", hide_everywhere)):
+        config = small(write_mmsa, data={"path": str(write_mmsa(f"{name}.pkl", change=change))}, run={"seeds": [1]})
+        train(config, "tiny", tmp_path / name)
+        assert "WARNING: no utterance to learn from has text; it is left out" in capsys.readouterr().out
+        assert set(open_run(tmp_path / name).dims) == {"audio", "vision"}
+        predictions.append(read_predictions(tmp_path / name))
+    assert predictions[0] == predictions[1]
+    again = json.loads((tmp_path / "a" / "summary.json").read_text())
+    evaluate(tmp_path / "a", out=tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "summary.json").read_text())["test"] == again["test"]
+    assert predict_file(tmp_path / "a", tmp_path / "a.pkl", tmp_path / "out.csv") == 48
+
+
+@pytest.mark.parametrize("name", ["mosi_dev.pkl", "mmmo.pkl"])
+def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: str) -> None:
+    path = real_data(name)
+    config = from_dict(
+        {
+            "data": {"path": str(path), "name": path.stem, "label_ratio": 0.125},
+            "model": {"channels": 16, "heads": 2},
+            "optim": {"epochs": 1, "min_steps": 0},
+            "protocol": {"k": 5},
+            "run": {"device": "cpu"},
+        }
+    )
+    summary = train(config, path.stem, tmp_path / "run")
+    evaluate(tmp_path / "run", out=tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "summary.json").read_text())["test"] == summary["test"]
+    rows = list(csv.DictReader((tmp_path / "run" / "seed-1111" / "predictions.csv").open()))
+    assert predict_file(tmp_path / "run", path, tmp_path / "out.csv") == len(rows)
+    if name == "mmmo.pkl":
+        assert set(open_run(tmp_path / "run").dims) == {"audio", "vision"}
+
+
 def test_without_a_pool_it_ends_after_the_supervised_stage_and_says_so(write_mmsa, tmp_path: Path, capsys) -> None:
     summary = train(small(write_mmsa), "tiny", tmp_path / "run")
     assert list(summary["stages"]) == ["supervised"]

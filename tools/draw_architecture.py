@@ -47,7 +47,7 @@ def main() -> None:
     axis.text(
         65,
         2.5,
-        "Self-training: the model labels the unlabeled pool by $e$, and learns on with the most confident of each class.\n"
+        "Self-training: the model labels the unlabeled pool by $e$ and learns on with the most confident per class.\n"
         "Distillation: a new student learns $v$ and $e$ of several teachers on the whole pool.",
         ha="center",
         va="center",

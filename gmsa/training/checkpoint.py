@@ -72,4 +72,6 @@ def load_state(path: Path) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many types for a damaged or hostile file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"'{path}' is damaged ({reason}); delete the seed's folder to train it again") from None
+    if not isinstance(state, dict) or not {"history", "finished", "pending"} <= state.keys():
+        raise RunError(f"'{path}' is damaged (not a training state); delete the seed's folder to train it again")
     return state

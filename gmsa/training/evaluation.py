@@ -11,8 +11,9 @@ import numpy as np
 
 from gmsa.data import load_corpus
 from gmsa.errors import RunError
-from gmsa.files import sha256_of, write_text
+from gmsa.files import check_out_file, check_out_folder, sha256_of, write_text
 from gmsa.report import markdown_table, summarize, write_summary
+from gmsa.training.prepare import leave_out_unseen
 from gmsa.training.runs import Run, finished_seeds, open_run, resolve_device
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 
@@ -33,6 +34,8 @@ def evaluate(
         RunError: the folder is not a run, or its data file is not the one that it was trained on.
         DataError: the file is missing, unsafe or wrong.
     """
+    if out is not None:
+        check_out_folder(out)
     run = open_run(folder)
     where = resolve_device(device or run.config.run.device)
     chosen = finished_seeds(run, seeds)
@@ -75,11 +78,10 @@ def predict_file(
         RunError: the folder is not a run, or ``out`` cannot be written.
         DataError: the file is missing, unsafe, or its dimensions are not those of the run.
     """
+    check_out_file(out)
     run = open_run(folder)
     where = resolve_device(device or run.config.run.device)
     utterances = run.read(file, require_labels=False)
-    if not out.parent.is_dir():
-        raise RunError(f"cannot write '{out}': the folder '{out.parent}' does not exist; create it first")
     found = [predict(run.model(s, where), utterances, run.config, where) for s in finished_seeds(run, seeds)]
     gates = [p.gate for p in found if p.gate is not None]
     mean = replace(
@@ -99,12 +101,13 @@ def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], bool, 
     settings = run.config.data
     if run.synthetic:
         settings = replace(settings, path="synthetic")
-    corpus = load_corpus(replace(settings, pool=None))
+    corpus = load_corpus(settings)
     trained_on = run.environment["data_sha256"]
     if corpus.sha256 != trained_on:
         raise RunError(
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
             f"was {trained_on[:12]}…); put that file back, or score this one with --data"
         )
+    corpus, _ = leave_out_unseen(corpus)
     splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in ("valid", "test")}
     return splits, corpus.synthetic, corpus.sha256

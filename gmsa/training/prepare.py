@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmsa.config import Config
 from gmsa.data import Corpus, Normalizer, Utterance, load_corpus, withhold_labels
@@ -20,6 +20,8 @@ class Prepared:
     splits: Mapping[str, Sequence[Utterance]]
     pool: Sequence[Utterance]
     normalizer: Normalizer
+    unseen: Sequence[str]
+    """Modalities that the file has but no training or pool utterance shows: they are left out."""
 
     def material(self, config: Config, seed: int) -> Material:
         """What the seed learns from: its labeled share, and as pool the rest and the pool file.
@@ -39,13 +41,26 @@ class Prepared:
         return Material(labeled_examples(labeled, data.labels), pool)
 
 
+def _check_positions(corpus: Corpus, config: Config) -> None:
+    # The model checks it too, but only when it meets the longest utterance: that may be hours later.
+    for utterance in (*(u for split in corpus.splits.values() for u in split), *corpus.pool):
+        for modality, sequence in utterance.features.items():
+            tokens = -(-len(sequence) // config.model.strides[modality])
+            if tokens > config.model.positions:
+                raise ConfigError(
+                    f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows "
+                    f"{config.model.positions}; raise it, or stride more in 'model.{modality}_convs'"
+                )
+
+
 def prepare(config: Config) -> Prepared:
     """Loads and normalizes the corpus of ``config``; the normalizer sees the training split only.
 
     Raises:
         DataError: a data file is missing, unsafe or wrong.
     """
-    corpus = load_corpus(config.data)
+    corpus, unseen = leave_out_unseen(load_corpus(config.data))
+    _check_positions(corpus, config)
     wanted = [m for m in config.data.normalize if m in corpus.dims]
     normalizer = Normalizer.fit(corpus.splits["train"], wanted, config.data.clip)
     return Prepared(
@@ -53,4 +68,23 @@ def prepare(config: Config) -> Prepared:
         {split: [normalizer.apply(u) for u in utterances] for split, utterances in corpus.splits.items()},
         [normalizer.apply(u) for u in corpus.pool],
         normalizer,
+        unseen,
     )
+
+
+def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
+    """The corpus without the modalities that nothing to learn from shows, and their names.
+
+    Their encoders would stay as they were initialized, and add noise to what is scored.
+    """
+    shown = {m for u in (*corpus.splits["train"], *corpus.pool) for m, there in u.present.items() if there}
+    unseen = [m for m in corpus.dims if m not in shown]
+    if not unseen:
+        return corpus, []
+
+    def keep(utterances: Sequence[Utterance]) -> list[Utterance]:
+        return [replace(u, features={m: x for m, x in u.features.items() if m in shown}) for u in utterances]
+
+    dims = {m: dim for m, dim in corpus.dims.items() if m in shown}
+    splits = {split: keep(utterances) for split, utterances in corpus.splits.items()}
+    return replace(corpus, splits=splits, dims=dims, pool=keep(corpus.pool)), unseen

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from gmsa.config import SYNTHETIC, Config, to_dict
 from gmsa.errors import RunError
+from gmsa.files import check_out_folder
 from gmsa.report import markdown_table
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.environment import describe_environment
@@ -18,7 +19,7 @@ from gmsa.training.prepare import Prepared, prepare
 from gmsa.training.progress import Progress
 from gmsa.training.protocols import PROTOCOLS, Material
 from gmsa.training.results import report
-from gmsa.training.runs import resolve_device, save_inputs
+from gmsa.training.runs import open_run, read_config, resolve_device, save_inputs
 
 
 def choose_folder(out: str | None, default: str, resume: bool) -> Path:
@@ -29,6 +30,7 @@ def choose_folder(out: str | None, default: str, resume: bool) -> Path:
     """
     if out is not None:
         folder = Path(out)
+        check_out_folder(folder)
     else:
         taken = [Path(default)]
         while (following := Path(f"{default}-{len(taken) + 1}")).exists():
@@ -54,26 +56,25 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
     device = resolve_device(config.run.device)
     prepared = prepare(config)
     corpus = prepared.corpus
-    materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
     if resume:
-        check_same(folder, config)
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = describe_environment(corpus, device)
-    save_inputs(folder, config, environment, prepared.normalizer)
-
-    trainers = {}
+        config = resumed(folder, config)
+        if open_run(folder).environment["data_sha256"] != corpus.sha256:
+            raise RunError(f"'{config.data.path}' is not the file that '{folder}' was trained on; put that file back")
+    materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
+    dims, valid = dict(corpus.dims), prepared.splits["valid"]
     with Progress() as progress:
+        trainers = {  # all of them before any training: a trainer reads the state that it goes on from
+            seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress) for seed in materials
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        save_inputs(folder, config, describe_environment(corpus, device), prepared.normalizer)
         progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device))
         try:
             for seed, material in materials.items():
                 seed_folder = folder / f"seed-{seed}"
                 seed_folder.mkdir(exist_ok=True)
-                trainer = Trainer(
-                    config, dict(corpus.dims), prepared.splits["valid"], seed, seed_folder, device, progress
-                )
-                model = PROTOCOLS[config.protocol.name](trainer, material)
+                model = PROTOCOLS[config.protocol.name](trainers[seed], material)
                 save_weights(seed_folder / "model.safetensors", model.state_dict())
-                trainers[seed] = trainer
         except KeyboardInterrupt:
             progress.say(f"Interrupted; the last finished epoch is saved. Go on with --resume --out {folder}")
             raise
@@ -82,22 +83,23 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
     return summary
 
 
-def check_same(folder: Path, config: Config) -> None:
-    """Refuses to resume a run with other settings; more seeds and another device are welcome.
+def resumed(folder: Path, config: Config) -> Config:
+    """The config of a run that goes on: the same settings, with the seeds of before and any new ones.
 
     Raises:
-        RunError: names the settings that differ.
+        RunError: names the settings that differ; only seeds, device and folder may.
     """
-    old = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    new = to_dict(config)
+    old = to_dict(read_config(folder))
     differing = [
         f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
-        for group, values in new.items()
+        for group, values in to_dict(config).items()
         for key, value in values.items()
-        if group != "run" and old.get(group, {}).get(key) != value
+        if (group != "run" or key == "select") and old.get(group, {}).get(key) != value
     ]
     if differing:
         raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
+    seeds = dict.fromkeys((*old["run"]["seeds"], *config.run.seeds))
+    return replace(config, run=replace(config.run, seeds=tuple(seeds)))
 
 
 def describe_data(config: Config, prepared: Prepared, material: Material, device: torch.device) -> str:
@@ -109,6 +111,8 @@ def describe_data(config: Config, prepared: Prepared, material: Material, device
         f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
         f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
     )
+    for modality in prepared.unseen:
+        line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:
         return line
     asked = config.data.path

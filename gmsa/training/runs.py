@@ -15,7 +15,7 @@ from torch import nn
 from gmsa.config import Config, from_dict, to_dict
 from gmsa.data import Normalizer, Utterance, load_utterances
 from gmsa.errors import RunError
-from gmsa.files import write_text
+from gmsa.files import write_json, write_text
 from gmsa.models import build_model
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
 
@@ -63,8 +63,11 @@ class Run:
 
     def train_seconds(self, seed: int) -> float:
         """Seconds that the seed's epochs took, all stages together."""
-        history = (self.folder / f"seed-{seed}" / "history.jsonl").read_text(encoding="utf-8")
-        return sum(json.loads(line)["seconds"] for line in history.splitlines())
+        path = self.folder / f"seed-{seed}" / "history.jsonl"
+        try:
+            return sum(json.loads(line)["seconds"] for line in path.read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"'{path}' is missing or damaged ({error}); restore it, or train again") from None
 
     def read(self, path: str | Path, require_labels: bool) -> list[Utterance]:
         """Reads another file as the run's own was read, and normalizes it with the run's normalizer.
@@ -79,9 +82,25 @@ class Run:
 
 def save_inputs(folder: Path, config: Config, environment: dict[str, Any], normalizer: Normalizer) -> None:
     """Writes what a run is before it starts: ``config.yaml``, ``environment.json``, ``normalizer.safetensors``."""
-    write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
-    write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     save_weights(folder / "normalizer.safetensors", normalizer.state())
+    write_json(folder / "environment.json", environment)
+    # Last: a folder with a config.yaml is one that can be resumed.
+    write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: Path) -> Config:
+    """The settings that a run was started with.
+
+    Raises:
+        RunError: its ``config.yaml`` is damaged.
+    """
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("config.yaml holds no settings")
+        return from_dict(settings, "config.yaml")
+    except (yaml.YAMLError, ValueError) as error:
+        raise RunError(f"'{folder}' is damaged: {' '.join(str(error).split())}; train again") from None
 
 
 def open_run(folder: str | Path) -> Run:
@@ -94,13 +113,18 @@ def open_run(folder: str | Path) -> Run:
     for name in ("config.yaml", "environment.json", "normalizer.safetensors"):
         if not (folder / name).is_file():
             raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
+    config = read_config(folder)
     try:
-        config = from_dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), "config.yaml")
         environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         dims = {str(modality): int(dim) for modality, dim in environment["dims"].items()}
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
-        raise RunError(f"'{folder}' is damaged: {' '.join(str(error).split())}; train again") from None
-    normalizer = Normalizer.from_state(load_weights(folder / "normalizer.safetensors"))
+        _ = bool(environment["synthetic"]), str(environment["data_sha256"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"'{folder}' is damaged: environment.json: {error}; train again") from None
+    statistics = load_weights(folder / "normalizer.safetensors")
+    try:
+        normalizer = Normalizer.from_state(statistics)
+    except KeyError as error:
+        raise RunError(f"'{folder}/normalizer.safetensors' is damaged (no {error}); train again") from None
     return Run(folder, config, environment, dims, normalizer)
 
 
@@ -111,6 +135,8 @@ def finished_seeds(run: Run, chosen: Sequence[int] | None = None) -> tuple[int, 
         RunError: a chosen seed is not of the run.
     """
     seeds = run.config.run.seeds
+    if chosen and len(set(chosen)) != len(chosen):
+        raise RunError(f"a seed is named twice (got {', '.join(map(str, chosen))}); name each once")
     for seed in chosen or ():
         if seed not in seeds:
             raise RunError(f"'{run.folder}' has no seed {seed}; it has {', '.join(map(str, seeds))}")

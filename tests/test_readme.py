@@ -1,0 +1,79 @@
+"""Every command and every Python block of the README, on small data."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gmsa import evaluate, inspect, predict, train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line for language, block in BLOCKS if not language for line in block.splitlines() if line.startswith("python -m")
+]
+MAINS = {"gmsa.train": train.main, "gmsa.evaluate": evaluate.main, "gmsa.predict": predict.main}
+MAINS["gmsa.inspect"] = inspect.main
+QUICK = ["optim.epochs=1", "optim.min_steps=0", "model.channels=16", "model.heads=2", "protocol.k=1"]
+
+
+@pytest.fixture
+def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a user has it: configs/ and MOSI in place, here a small file."""
+    place = tmp_path / "place"
+    shutil.copytree(ROOT / "configs", place / "configs")
+    (place / "data" / "mosi").mkdir(parents=True)
+    write_mmsa().rename(place / "data" / "mosi" / "aligned_50.pkl")
+    write_mmsa(prefix="other-").rename(place / "other.pkl")
+    shutil.copy(place / "other.pkl", place / "clips.pkl")
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("GMSA_DATA", raising=False)
+    return place
+
+
+def test_every_command_works_in_the_order_of_the_readme(place: Path) -> None:
+    assert {command.split()[2] for command in COMMANDS} == set(MAINS)
+    python = [block for language, block in BLOCKS if language == "python"]
+    exec(next(block for block in python if "own.pkl" in block), {})
+    for command in COMMANDS:
+        module, *arguments = shlex.split(command)[2:]
+        arguments = ["train0$_$0" if a == "VIDEO$_$CLIP" else a for a in arguments]
+        if module == "gmsa.train":
+            arguments += [part for setting in QUICK for part in ("--set", setting)]
+            if "1111,1112" in command:
+                arguments[arguments.index("--seeds") + 1] = "1111,1112"
+        MAINS[module](arguments)
+    assert (place / "runs" / "mosi" / "summary.md").exists()
+    assert (place / "runs" / "own" / "summary.md").exists()
+    assert (place / "runs" / "mosi-on-other" / "summary.md").exists()
+    assert (place / "predictions.csv").exists()
+    assert (place / "graph.png").exists()
+
+
+def test_python_blocks_run(place: Path) -> None:
+    names: dict = {}
+    exec(next(block for language, block in BLOCKS if language == "python" and "build_model" in block), names)
+    assert names["value"].shape == (8,)
+    assert names["logits"].shape == (8, 7)
+    assert names["gate"].shape == (8, 2, 128)
+
+
+def test_own_data_takes_twenty_lines() -> None:
+    block = next(block for language, block in BLOCKS if language == "python" and "own.pkl" in block)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_files_and_settings_that_the_readme_names_exist() -> None:
+    for name in re.findall(r"\]\(((?:gmsa|benchmarks)/[^)]+)\)", README):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"configs/\w+\.yaml|benchmarks/\w+\.py", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_make_train_runs_the_command_of_the_readme() -> None:
+    assert "gmsa.train --config configs/mosi_graph.yaml" in (ROOT / "Makefile").read_text()
