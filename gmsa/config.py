@@ -64,7 +64,7 @@ class GraphConfig:
 class ModalityDropout:
     """Probability, per modality, that a present one is hidden in a training step; one always stays."""
 
-    text: float = _number(0.1, ge=0, lt=1)
+    text: float = _number(0.2, ge=0, lt=1)
     audio: float = _number(0.2, ge=0, lt=1)
     vision: float = _number(0.5, ge=0, lt=1)
 
