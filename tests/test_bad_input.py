@@ -281,7 +281,7 @@ def test_a_pickle_that_calls_os_system_runs_nothing(run: Path, refused, argument
         (
             lambda c: [split.update(text=split["text"][:, :, :3]) for split in c.values()],
             "pool-",
-            "pool.pkl: 'text' has 3 features per step, but the run was trained with 4; extract the features as for",
+            "pool.pkl: 'text' has 3 features per step, training has 4; extract the features as for",
         ),
         (drop_features, "pool-", "pool.pkl: holds none of text, audio, vision (its keys: id, raw_text, regression_"),
         (entry("train", "audio", (0, 0, 0), np.nan), "pool-", "pool.pkl: split 'train': 'audio' of 'pool-train0$_$0'"),
@@ -624,7 +624,7 @@ def test_evaluating_with_another_file_in_its_place(run: Path, refused, files) ->
     [
         (
             lambda c: [split.update(audio=split["audio"][:, :, :2]) for split in c.values()],
-            "other.pkl: 'audio' has 2 features per step, but the run was trained with 3; extract the features as for",
+            "other.pkl: 'audio' has 2 features per step, training has 3; extract the features as for",
         ),
         (drop_features, "other.pkl: holds none of text, audio, vision (its keys: id, raw_text, regression_labels)"),
         (lambda c: c["test"].pop("id"), "other.pkl: split 'test': has no key 'id'; every utterance needs an id"),

@@ -73,7 +73,7 @@ def test_pool_of_other_dimensions_or_with_known_ids_is_refused(save, mmsa_dict):
     with pytest.raises(DataError) as caught:
         load_corpus(DataConfig(path=path, pool=pool))
     assert str(caught.value) == (
-        f"{pool}: 'audio' has 9 features per step, but the run was trained with 3; "
+        f"{pool}: 'audio' has 9 features per step, training has 3; "
         "extract the features as for the training data"
     )
     pool = save(mmsa_dict["test"], "pool.pkl")
@@ -140,7 +140,7 @@ def test_another_file_of_other_dimensions(save, mmsa_dict):
     path = save(mmsa_dict)
     with pytest.raises(DataError) as caught:
         load_utterances(path, {**DIMS, "audio": 73}, MODALITIES, "mosi", require_labels=False)
-    assert str(caught.value).startswith(f"{path}: 'audio' has 3 features per step, but the run was trained with 73; ")
+    assert str(caught.value).startswith(f"{path}: 'audio' has 3 features per step, training has 73; ")
 
 
 def test_another_file_without_labels(save, mmsa_dict):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gmsa import cli
 from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
@@ -402,6 +403,35 @@ def test_non_finite_loss_names_the_batch(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, optim={"lr": 1e30, "clip_norm": 0, "ema": 0}, protocol={"name": "supervised"})
     with pytest.raises(RunError, match=r"not finite in stage 'supervised', epoch \d, seed 1, for the batch \[train"):
         train(config, "tiny", tmp_path / "run")
+
+
+def test_ctrl_c_says_how_to_go_on(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Trainer, "_epoch", interrupted)
+    config = small(write_mmsa)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(lambda _: train(config, "tiny", tmp_path / "run"), "train")
+    assert caught.value.code == 130
+    assert f"Go on with --resume --out {tmp_path / 'run'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_bf16_trains(write_mmsa, tmp_path: Path, route: str) -> None:
+    config = small(write_mmsa, optim={"amp": "bf16"}, model={"route": route}, run={"seeds": [1]})
+    summary = train(config, "tiny", tmp_path / "run")
+    assert np.isfinite(summary["test"]["MAE"]["mean"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_trains_and_scores_as_the_cpu_does(write_mmsa, tmp_path: Path) -> None:
+    config = small(write_mmsa, run={"seeds": [1], "device": "cuda"})
+    train(config, "tiny", tmp_path / "run")
+    tables = [evaluate(tmp_path / "run", device=device, out=tmp_path / device) for device in ("cuda", "cpu")]
+    assert all("test" in table for table in tables)
+    cuda, cpu = (json.loads((tmp_path / d / "summary.json").read_text())["test"]["MAE"] for d in ("cuda", "cpu"))
+    assert cuda["mean"] == pytest.approx(cpu["mean"], abs=1e-4)
 
 
 def test_patience_stops_early(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def load_utterances(
     for modality, dim in feature_dims(found).items():
         if dim != dims[modality]:
             raise DataError(
-                f"{path}: '{modality}' has {dim} features per step, but the run was trained with {dims[modality]}; "
+                f"{path}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
                 "extract the features as for the training data"
             )
     lacking = {modality: torch.zeros(0, dims[modality]) for modality in wanted}
