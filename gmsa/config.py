@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import Any, Literal
 
 import yaml
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.coerce import build
+from gmsa.errors import ConfigError
 
 MODALITIES = ("text", "audio", "vision")
 SYNTHETIC = "synthetic"
@@ -223,7 +223,7 @@ def from_dict(settings: Mapping[str, Any], where: str = "config") -> Config:
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
-    return typing.cast(Config, _build(Config, settings, "", where))
+    return build(Config, settings, where)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
@@ -287,91 +287,3 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
         settings = below
     settings[last] = value
-
-
-def _build(cls: type, settings: Any, prefix: str, where: str) -> Any:
-    if settings is None:
-        settings = {}
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    values = {}
-    for name, value in settings.items():
-        key = f"{prefix}{name}"
-        if name not in fields:
-            raise ConfigError(f"{where}: unknown key '{key}'{nearest(str(name), fields)}")
-        if dataclasses.is_dataclass(hints[name]):
-            values[name] = _build(typing.cast(type, hints[name]), value, f"{key}.", where)
-        else:
-            try:
-                values[name] = _coerce(value, hints[name], key)
-                _check_limits(values[name], fields[name].metadata, key)
-            except ConfigError as error:
-                raise ConfigError(f"{where}: {error}") from None
-    return cls(**values)
-
-
-def _coerce(value: Any, hint: Any, key: str) -> Any:
-    """Turns a YAML value into the field's type, or raises naming ``key``."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments or isinstance(value, bool):
-            choices = ", ".join(map(str, arguments))
-            raise ConfigError(
-                f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}"
-            )
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        options = [a for a in arguments if a is not type(None)]
-        for option in options:
-            try:
-                return _coerce(value, option, key)
-            except ConfigError:
-                continue
-        raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {value!r})")
-    if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"'{key}' must be a list, for example [{_describe(arguments[0])}, ...] (got {value!r})")
-        if arguments[-1] is Ellipsis:
-            return tuple(_coerce(v, arguments[0], key) for v in value)
-        if len(value) != len(arguments):
-            raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {list(value)})")
-        return tuple(_coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is str and isinstance(value, str):
-        return value
-    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
-    if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if number == number and abs(number) != float("inf") and (hint is float or number == int(number)):
-            return hint(number)
-    raise ConfigError(f"'{key}' must be {_describe(hint)} (got {value!r})")
-
-
-def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(f"'{a}'" for a in typing.get_args(hint))
-    return names.get(hint, "a list")
-
-
-def _check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
-    if not isinstance(value, (int, float)):
-        return
-    tests = {
-        "ge": ("at least", lambda a, b: a >= b),
-        "gt": ("greater than", lambda a, b: a > b),
-        "le": ("at most", lambda a, b: a <= b),
-        "lt": ("less than", lambda a, b: a < b),
-    }
-    for name, limit in limits.items():
-        words, holds = tests[name]
-        if not holds(value, limit):
-            raise ConfigError(f"'{key}' must be {words} {limit} (got {value})")

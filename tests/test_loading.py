@@ -73,8 +73,7 @@ def test_pool_of_other_dimensions_or_with_known_ids_is_refused(save, mmsa_dict):
     with pytest.raises(DataError) as caught:
         load_corpus(DataConfig(path=path, pool=pool))
     assert str(caught.value) == (
-        f"{pool}: 'audio' has 9 features per step, training has 3; "
-        "extract the features as for the training data"
+        f"{pool}: 'audio' has 9 features per step, training has 3; extract the features as for the training data"
     )
     pool = save(mmsa_dict["test"], "pool.pkl")
     with pytest.raises(

@@ -1,0 +1,112 @@
+"""From plain values, as YAML has them, to typed dataclasses: every mistake is refused by the name of its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from gmsa.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
+    """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
+
+    Limits ``ge``, ``gt``, ``le`` and ``lt`` are taken from the metadata of its fields.
+
+    Args:
+        where: what the settings came from, for errors.
+        prefix: dotted path of ``cls`` within the settings, for errors.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
+    """
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            raise ConfigError(f"{where}: unknown key '{key}'{nearest(str(name), fields)}")
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = build(typing.cast(type, hints[name]), value, where, f"{key}.")
+        else:
+            try:
+                values[name] = _coerce(value, hints[name], key)
+                _check_limits(values[name], fields[name].metadata, key)
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
+    return cls(**values)
+
+
+def _coerce(value: Any, hint: Any, key: str) -> Any:
+    """Turns a YAML value into the field's type, or raises naming ``key``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            choices = ", ".join(map(str, arguments))
+            raise ConfigError(
+                f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}"
+            )
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        options = [a for a in arguments if a is not type(None)]
+        for option in options:
+            try:
+                return _coerce(value, option, key)
+            except ConfigError:
+                continue
+        raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {value!r})")
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{key}' must be a list, for example [{_describe(arguments[0])}, ...] (got {value!r})")
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerce(v, arguments[0], key) for v in value)
+        if len(value) != len(arguments):
+            raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {list(value)})")
+        return tuple(_coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
+    if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if number == number and abs(number) != float("inf") and (hint is float or number == int(number)):
+            return hint(number)
+    raise ConfigError(f"'{key}' must be {_describe(hint)} (got {value!r})")
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(f"'{a}'" for a in typing.get_args(hint))
+    return names.get(hint, "a list")
+
+
+def _check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
+    if not isinstance(value, (int, float)):
+        return
+    tests = {
+        "ge": ("at least", lambda a, b: a >= b),
+        "gt": ("greater than", lambda a, b: a > b),
+        "le": ("at most", lambda a, b: a <= b),
+        "lt": ("less than", lambda a, b: a < b),
+    }
+    for name, limit in limits.items():
+        words, holds = tests[name]
+        if not holds(value, limit):
+            raise ConfigError(f"'{key}' must be {words} {limit} (got {value})")
