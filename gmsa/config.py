@@ -135,7 +135,10 @@ class OptimConfig:
     patience: int = _number(0, ge=0)
     """Epochs without a better validation score before a stage stops; 0 never stops early."""
     ema: float = _number(0.99, ge=0, lt=1)
-    """Decay of the moving average of the weights, which is what is validated and kept; 0 is off."""
+    """Decay of the moving average of the weights, which is what is validated and kept; 0 is off.
+
+    After t updates it is at most (1 + t) / (10 + t).
+    """
     amp: Literal["auto", "off", "bf16"] = "auto"
     """Mixed precision: bfloat16 on CUDA for ``auto``, float32 elsewhere."""
 

@@ -338,6 +338,15 @@ def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: 
         assert set(open_run(tmp_path / "run").dims) == {"audio", "vision"}
 
 
+def test_resuming_with_another_pool_file_is_refused(write_mmsa, tmp_path: Path) -> None:
+    pool = write_mmsa("pool.pkl", prefix="pool-")
+    config = small(write_mmsa, data={"pool": str(pool)}, run={"seeds": [1]})
+    train(config, "tiny", tmp_path / "run")
+    write_mmsa("pool.pkl", prefix="pool-", change=_shift_labels)
+    with pytest.raises(RunError, match=r"pool.pkl' is not the file that .* was trained on; put that file back"):
+        train(config, "tiny", tmp_path / "run", resume=True)
+
+
 def test_without_a_pool_it_ends_after_the_supervised_stage_and_says_so(write_mmsa, tmp_path: Path, capsys) -> None:
     summary = train(small(write_mmsa), "tiny", tmp_path / "run")
     assert list(summary["stages"]) == ["supervised"]
@@ -517,6 +526,11 @@ def test_evaluate_refuses_another_file_in_the_place_of_its_own(finished: Path, w
     write_mmsa(change=_shift_labels)
     with pytest.raises(RunError, match=r"is not the file that .* was trained on .*; put that file back, or .* --data"):
         evaluate(finished)
+
+
+def test_evaluate_never_writes_over_a_run(finished: Path) -> None:
+    with pytest.raises(RunError, match=r"it holds a run, whose summary would be lost; name another --out"):
+        evaluate(finished, out=finished)
 
 
 def test_evaluate_scores_another_file(finished: Path, write_mmsa) -> None:

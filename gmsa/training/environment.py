@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 import gmsa
+from gmsa.config import Config
 from gmsa.data import Corpus
+from gmsa.files import sha256_of
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
 
 
-def describe_environment(corpus: Corpus, device: torch.device) -> dict[str, Any]:
+def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
     """What a run depends on besides its config: versions, machine, git, data."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
@@ -31,10 +33,16 @@ def describe_environment(corpus: Corpus, device: torch.device) -> dict[str, Any]
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
-        "data_sha256": corpus.sha256,
+        **describe_files(config, corpus),
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
     }
+
+
+def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
+    """SHA-256 of the data file and of the pool file, if there is one."""
+    pool = None if corpus.synthetic or config.data.pool is None else sha256_of(config.data.pool)
+    return {"data_sha256": corpus.sha256, "pool_sha256": pool}
 
 
 def _git_commit() -> str | None:

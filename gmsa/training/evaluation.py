@@ -36,6 +36,10 @@ def evaluate(
     """
     if out is not None:
         check_out_folder(out)
+        if (out / "config.yaml").exists():
+            raise RunError(
+                f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out"
+            )
     run = open_run(folder)
     where = resolve_device(device or run.config.run.device)
     chosen = finished_seeds(run, seeds)

@@ -13,7 +13,7 @@ from gmsa.errors import RunError
 from gmsa.files import check_out_folder
 from gmsa.report import markdown_table
 from gmsa.training.checkpoint import save_weights
-from gmsa.training.environment import describe_environment
+from gmsa.training.environment import describe_environment, describe_files
 from gmsa.training.loop import Trainer
 from gmsa.training.prepare import Prepared, prepare
 from gmsa.training.progress import Progress
@@ -58,8 +58,11 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
     corpus = prepared.corpus
     if resume:
         config = resumed(folder, config)
-        if open_run(folder).environment["data_sha256"] != corpus.sha256:
-            raise RunError(f"'{config.data.path}' is not the file that '{folder}' was trained on; put that file back")
+        before = open_run(folder).environment
+        for key, sha256 in describe_files(config, corpus).items():
+            if before.get(key) != sha256:
+                path = config.data.path if key == "data_sha256" else config.data.pool
+                raise RunError(f"'{path}' is not the file that '{folder}' was trained on; put that file back")
     materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
     dims, valid = dict(corpus.dims), prepared.splits["valid"]
     with Progress() as progress:
@@ -67,7 +70,7 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress) for seed in materials
         }
         folder.mkdir(parents=True, exist_ok=True)
-        save_inputs(folder, config, describe_environment(corpus, device), prepared.normalizer)
+        save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
         progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device))
         try:
             for seed, material in materials.items():
