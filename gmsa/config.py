@@ -171,6 +171,8 @@ class RunConfig:
     """One training per seed; results are given as mean and standard deviation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
+    threads: int = _number(1, ge=1)
+    """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
     out: str = "runs/{name}"
     """Run folder; ``{name}`` stands for the name of the config file."""
     select: Literal["MAE", "Corr"] = "MAE"

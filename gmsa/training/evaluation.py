@@ -14,7 +14,7 @@ from gmsa.errors import RunError
 from gmsa.files import check_out_file, check_out_folder, sha256_of, write_text
 from gmsa.report import markdown_table, summarize, write_summary
 from gmsa.training.prepare import leave_out_unseen
-from gmsa.training.runs import Run, finished_seeds, open_run, resolve_device
+from gmsa.training.runs import Run, finished_seeds, open_run, set_up
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 
 
@@ -41,7 +41,7 @@ def evaluate(
                 f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out"
             )
     run = open_run(folder)
-    where = resolve_device(device or run.config.run.device)
+    where = set_up(run.config.run, device)
     chosen = finished_seeds(run, seeds)
     splits, synthetic, sha256 = _material(run, data)
     parts: list[dict[str, Predictions]] = []
@@ -84,7 +84,7 @@ def predict_file(
     """
     check_out_file(out)
     run = open_run(folder)
-    where = resolve_device(device or run.config.run.device)
+    where = set_up(run.config.run, device)
     utterances = run.read(file, require_labels=False)
     found = [predict(run.model(s, where), utterances, run.config, where) for s in finished_seeds(run, seeds)]
     gates = [p.gate for p in found if p.gate is not None]

@@ -19,7 +19,7 @@ from gmsa.training.prepare import Prepared, prepare
 from gmsa.training.progress import Progress
 from gmsa.training.protocols import PROTOCOLS, Material
 from gmsa.training.results import report
-from gmsa.training.runs import open_run, read_config, resolve_device, save_inputs
+from gmsa.training.runs import open_run, read_config, save_inputs, set_up
 
 
 def choose_folder(out: str | None, default: str, resume: bool) -> Path:
@@ -53,7 +53,7 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
     Raises:
         GmsaError: the config, the data or the folder is wrong; before any training where that can be known.
     """
-    device = resolve_device(config.run.device)
+    device = set_up(config.run)
     prepared = prepare(config)
     corpus = prepared.corpus
     if resume:
@@ -97,7 +97,7 @@ def resumed(folder: Path, config: Config) -> Config:
         f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
         for group, values in to_dict(config).items()
         for key, value in values.items()
-        if (group != "run" or key == "select") and old.get(group, {}).get(key) != value
+        if (group != "run" or key in ("select", "threads")) and old.get(group, {}).get(key) != value
     ]
     if differing:
         raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")

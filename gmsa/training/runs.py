@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from gmsa.config import Config, from_dict, to_dict
+from gmsa.config import Config, RunConfig, from_dict, to_dict
 from gmsa.data import Normalizer, Utterance, load_utterances
 from gmsa.errors import RunError
 from gmsa.files import write_json, write_text
@@ -20,13 +20,14 @@ from gmsa.models import build_model
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device called ``auto``, ``cpu`` or ``cuda``.
+def set_up(config: RunConfig, device: str | None = None) -> torch.device:
+    """Sets the number of threads; returns ``device`` or, if it is None, the config's: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         RunError: CUDA is asked for and not there.
     """
-    there = torch.cuda.is_available()
+    torch.set_num_threads(config.threads)
+    name, there = device or config.device, torch.cuda.is_available()
     if name == "cuda" and not there:
         raise RunError("no CUDA device is available; use --device cpu, or install a CUDA build of torch")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
