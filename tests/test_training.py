@@ -235,8 +235,9 @@ def test_same_seed_same_bytes(write_mmsa, tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "a", 1) != read_predictions(tmp_path / "a", 2)
 
 
-@pytest.mark.parametrize("protocol", ["self_training", "distillation"])
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("protocol", "stop_after"), [("self_training", 1), ("self_training", 4), ("distillation", 3), ("distillation", 11)]
+)
 def test_a_resumed_run_ends_bitwise_the_same(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, stop_after: int
 ) -> None:
