@@ -19,7 +19,7 @@ from gmsa.models.base import Embedding, Output
 from gmsa.nn import Heads, Stream, build_fusion
 
 DENSE_FROM = 0.02
-"""Density of the adjacency from which the dense route is the faster one on a CPU."""
+"""Density of the adjacency from which the dense route is taken: about where the two cross (``benchmarks/route.py``)."""
 
 
 class SemiIIN(nn.Module):
