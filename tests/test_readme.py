@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,16 @@ def test_python_blocks_run(place: Path) -> None:
 def test_own_data_takes_twenty_lines() -> None:
     block = next(block for language, block in BLOCKS if language == "python" and "own.pkl" in block)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+@pytest.mark.parametrize("name", ["supervised", "few_labels"])
+def test_benchmarks_start(name: str) -> None:
+    """The whole tables take an hour; that the commands exist and load is seen here."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"python benchmarks/{name}.py" in README
 
 
 def test_files_and_settings_that_the_readme_names_exist() -> None:
