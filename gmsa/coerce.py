@@ -16,7 +16,8 @@ T = TypeVar("T")
 def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
 
-    Limits ``ge``, ``gt``, ``le`` and ``lt`` are taken from the metadata of its fields.
+    Limits ``ge``, ``gt``, ``le`` and ``lt`` are taken from the metadata of its fields. Where ``cls`` has
+    ``one_for_all``, a single value stands for each of its fields.
 
     Args:
         where: what the settings came from, for errors.
@@ -27,6 +28,8 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     """
     if settings is None:
         settings = {}
+    if getattr(cls, "one_for_all", False) and not isinstance(settings, Mapping):
+        settings = {f.name: settings for f in dataclasses.fields(typing.cast(Any, cls))}
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
     hints = typing.get_type_hints(cls)

@@ -15,6 +15,7 @@ import yaml
 
 from gmsa.coerce import build
 from gmsa.errors import ConfigError
+from gmsa.graphconfig import GraphConfig
 
 MODALITIES = ("text", "audio", "vision")
 SYNTHETIC = "synthetic"
@@ -48,16 +49,6 @@ class DataConfig:
     """Seed that draws the labeled share; the run's own seed where it is not set."""
     pool: str | None = None
     """File with more unlabeled utterances; labels that it may hold are dropped."""
-
-
-@dataclass(frozen=True)
-class GraphConfig:
-    intra: Literal["complete", "window"] = "complete"
-    """Edge builder within a modality."""
-    inter: Literal["complete", "window"] = "complete"
-    """Edge builder between two modalities."""
-    radius: int = _number(2, ge=0)
-    """Largest step distance that ``window`` joins."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +96,18 @@ class ModelConfig:
     def convs(self, modality: str) -> tuple[tuple[int, int], ...]:
         """Convolutions of one modality's encoder, as (kernel, stride)."""
         return typing.cast("tuple[tuple[int, int], ...]", getattr(self, f"{modality}_convs"))
+
+    @property
+    def seen_streams(self) -> tuple[str, ...]:
+        """Streams of edges that the model reads: ``intra``, ``inter``, or ``global`` for both in one."""
+        if self.name in ("late_fusion", "global"):
+            return ()
+        return ("intra", "inter") if self.name == "hgt" or self.streams == "both" else (self.streams,)
+
+    @property
+    def route_taken(self) -> str:
+        """``route``, or ``edge`` for a model that takes no other."""
+        return "edge" if self.name == "hgt" else self.route
 
     @property
     def strides(self) -> dict[str, int]:
@@ -244,7 +247,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if not path.is_file():
         raise ConfigError(f"config file '{path}' does not exist; see configs/ for those that come with gmsa")
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     settings = {} if settings is None else settings
@@ -261,7 +264,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     return from_dict(settings, where=str(path))
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML's safe loader, which also refuses a key that stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def seed_for(*parts: int | str) -> int:
@@ -16,3 +20,26 @@ def seed_for(*parts: int | str) -> int:
 def generator(*parts: int | str) -> np.random.Generator:
     """NumPy generator seeded by :func:`seed_for`."""
     return np.random.Generator(np.random.PCG64(seed_for(*parts)))
+
+
+def hashed_uniform(seed: Tensor, *numbers: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), each a pure function of its seed and numbers, which broadcast.
+
+    SplitMix64 (Steele et al., OOPSLA 2014), a round per number; for draws that must not depend on how many others
+    are drawn. Integers in, float64 out.
+    """
+    state = seed
+    for number in numbers:
+        state = _mix(state + (number + 1) * -0x61C8864680B583EB)
+    return (_shift(state, 11)).double() / 2**53
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical shift to the right of 64-bit integers, whose sign bit torch would copy."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

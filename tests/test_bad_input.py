@@ -492,7 +492,7 @@ def test_resuming_with_a_damaged_config(run: Path, refused, text: str) -> None:
 
 def swap_weights(run: Path) -> None:
     opened = open_run(run)
-    other = build_model(opened.dims, replace(opened.config.model, channels=16))
+    other = build_model(opened.dims, replace(opened.config, model=replace(opened.config.model, channels=16)))
     save_weights(run / "seed-1" / "model.safetensors", other.state_dict())
 
 

@@ -1,70 +1,151 @@
-"""Edge builders, utterance graphs and batches against NetworkX, loops and PyG's own batching."""
+"""Utterance graphs and batches against PyG's own batching, loops and NetworkX."""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import itertools
+from dataclasses import fields
+from typing import Any
 
-import networkx as nx
 import pytest
 import torch
+from torch import Tensor
 from torch_geometric.data import Batch
 
-from gmsa.config import MODALITIES, GraphConfig
-from gmsa.graph import EDGE_BUILDERS, NODE_TYPES, READOUTS, build, collate, relations
+from gmsa.config import MODALITIES, Config, from_dict
+from gmsa.data import Utterance
+from gmsa.errors import DataError
+from gmsa.graph import (
+    KINDS,
+    NODE_TYPES,
+    READOUTS,
+    DenseEdges,
+    GraphBatch,
+    SparseEdges,
+    build,
+    check_positions,
+    collate,
+    connect,
+    relations,
+)
+from gmsa.graph.taps import taps
 from gmsa.graph.view import draw, to_networkx
+from gmsa.rng import seed_for
 
-STRIDES = {"text": 1, "audio": 8, "vision": 2}
-LENGTHS = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 1, 0), (3, 40, 1)]
+LENGTHS = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 0, 0), (0, 1, 0), (3, 40, 1)]
+PLAIN = {f"{m}_convs": [[3, 1]] for m in MODALITIES}
+"""Encoders that leave every step a token."""
+STREAMS = ("intra", "inter", "global")
+TOKEN_RELATIONS = [r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES]
 
-
-def joined_by_loop(name: str, source: int, target: int, radius: int) -> set[tuple[int, int]]:
-    """The definition, pair by pair, in exact fractions."""
-    longest = max(source, target)
-    pairs = ((i, j) for i in range(source) for j in range(target))
-    if name == "complete":
-        return set(pairs)
-    return {
-        (i, j)
-        for i, j in pairs
-        if abs(Fraction(2 * i + 1, 2 * source) - Fraction(2 * j + 1, 2 * target)) * longest <= radius
-    }
-
-
-@pytest.mark.parametrize("name", sorted(EDGE_BUILDERS))
-@pytest.mark.parametrize("source", [0, 1, 2, 5, 13])
-@pytest.mark.parametrize("target", [0, 1, 3, 5, 40])
-def test_builders_equal_a_loop_over_pairs(name: str, source: int, target: int) -> None:
-    for radius in (0, 1, 2, 7):
-        parameters = {} if name == "complete" else {"radius": radius}
-        edges = EDGE_BUILDERS[name](source, target, **parameters)
-        pairs = [tuple(pair) for pair in edges.T.tolist()]
-        assert edges.shape[0] == 2
-        assert edges.dtype == torch.long
-        assert len(pairs) == len(set(pairs))
-        assert set(pairs) == joined_by_loop(name, source, target, radius)
-        assert pairs == sorted(pairs, key=lambda pair: (pair[1], pair[0]))
+EVERY_STEP = {
+    "complete": {},
+    "window": {"intra": "window", "inter": "window", "radius": 1},
+    "no radius": {"intra": "window(radius=0)", "inter": "window(radius=0)"},
+    "dilated": {"intra": "dilated(stride=3, hops=1)", "inter": "dilated"},
+    "aligned": {"intra": "aligned", "inter": "aligned"},
+    "temporal": {"intra": "temporal", "inter": "temporal", "radius": 1},
+    "temporal among complete": {"intra": {"audio": "temporal(radius=2)"}, "inter": {"vision_to_audio": "temporal"}},
+    "knn": {"intra": "knn(neighbors=2)"},
+    "a mix": {
+        "intra": {"text": "window", "audio": "knn(neighbors=3)", "vision": "temporal"},
+        "inter": {
+            "text_to_audio": "aligned",
+            "audio_to_vision": "dilated(stride=1, hops=1)",
+            "vision_to_text": "window",
+        },
+    },
+}
+"""Graph settings by name."""
 
 
-def test_window_within_a_modality_is_networkx_power_of_a_path() -> None:
-    for length in (2, 6, 11):
-        path = nx.power(nx.path_graph(length), 3)
-        expected = {(a, b) for a, b in path.to_directed().edges} | {(a, a) for a in range(length)}
-        assert {tuple(p) for p in EDGE_BUILDERS["window"](length, length, radius=3).T.tolist()} == expected
+def config_of(graph: dict[str, Any] | None = None, **model: Any) -> Config:
+    return from_dict({"graph": graph or {}, "model": model})
+
+
+def ragged(make_utterance: Any) -> list[Utterance]:
+    return [make_utterance(f"v{i}$_$1", lengths, None if i == 1 else i / 3) for i, lengths in enumerate(LENGTHS)]
+
+
+def of_one_dimension(lengths: list[tuple[int, int, int]], dim: int = 4) -> list[Utterance]:
+    """Utterances whose modalities can be compared by cosine."""
+    g = torch.Generator().manual_seed(0)
+    return [
+        Utterance(
+            f"v{i}$_$1", {m: torch.randn(n, dim, generator=g) for m, n in zip(MODALITIES, sizes, strict=True)}, 0.5
+        )
+        for i, sizes in enumerate(lengths)
+    ]
+
+
+def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
+    """Kind of each edge of :meth:`GraphBatch.edge_index`."""
+    edges = batch.edges[stream]
+    if isinstance(edges, SparseEdges):
+        return edges.kind
+    return edges.adjacency[edges.adjacency > 0].long() - 1 if edges.adjacency.dtype == torch.uint8 else None
+
+
+def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], dict[tuple[int, int], int | None]]:
+    """Edges of a stream in PyG's numbering of each type, with their kinds; of ``global`` readouts as in intra."""
+    number = [0] * len(NODE_TYPES)
+    names = []
+    for t in batch.node_type.tolist():
+        names.append((NODE_TYPES[t], number[t]))
+        number[t] += 1
+    found: dict[tuple[str, str, str], dict[tuple[int, int], int | None]] = {}
+    index, kind = batch.edge_index(stream), kinds(batch, stream)
+    assert kind is None or kind.shape == index[0].shape
+    every = kind.tolist() if kind is not None else [None] * index.shape[1]
+    for (s, t), k in zip(index.T.tolist(), every, strict=True):
+        (source, i), (target, j) = names[s], names[t]
+        inter = source != target and source in MODALITIES and target in MODALITIES
+        name = stream if stream != "global" else "inter" if inter else "intra"
+        edges = found.setdefault((source, name, target), {})
+        assert (i, j) not in edges
+        edges[i, j] = k
+    return found
+
+
+def by_pyg(utterances: list[Utterance], config: Config, stream: str) -> Any:
+    """The same of PyG's batch; every edge of ``global`` once."""
+    theirs = Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
+    found = {}
+    for relation in theirs.edge_types:
+        name = relation[1]
+        if name != stream and (stream != "global" or (name == "inter" and relation not in TOKEN_RELATIONS)):
+            continue
+        store, kind = theirs[relation], [None] * theirs[relation].num_edges
+        assert store.tense.shape == store.edge_index[0].shape
+        if config.graph.typed:
+            first = 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
+            kind = [first + tense if first < KINDS else KINDS for tense in store.tense.tolist()]
+        edges = [tuple(e) for e in store.edge_index.T.tolist()]
+        assert len(set(edges)) == len(edges)
+        if edges:
+            found[relation] = dict(zip(edges, kind, strict=True))
+    return found
+
+
+# --- one graph --------------------------------------------------------------------------------------------------------
 
 
 def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
-    data = build(make_utterance("a$_$1", (0, 4, 0)), GraphConfig())
+    data = build(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
     assert set(data.node_types) == set(NODE_TYPES)
     assert data.edge_types == relations()
     assert data["text"].num_nodes == 0
     assert data["text", "inter", "audio"].edge_index.shape == (2, 0)
+    assert data["text", "inter", "audio"].tense.shape == (0,)
     assert data.validate()
 
 
+def test_there_are_27_kinds_and_one_for_readouts() -> None:
+    assert KINDS == 27 == 3 * len(TOKEN_RELATIONS)
+
+
 def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
-    graph = to_networkx(
-        build(make_utterance("a$_$1", (3, 2, 1)), GraphConfig(intra="window", inter="window", radius=0))
-    )
+    sparse = config_of({"intra": "window", "inter": "window", "radius": 0}).graph
+    graph = to_networkx(build(make_utterance("a$_$1", (3, 2, 1)), sparse))
     tokens = [n for n in graph if n[0] in MODALITIES]
     assert len(tokens) == 6
     for stream in ("intra", "inter"):
@@ -80,62 +161,416 @@ def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
 
 def test_a_strided_node_holds_its_steps(make_utterance) -> None:
     utterance = make_utterance("a$_$1", (5, 17, 3))
-    data = build(utterance, GraphConfig(), STRIDES)
+    data = build(utterance, Config().graph, {"text": 1, "audio": 8, "vision": 2})
     dim = utterance.features["audio"].shape[1]
     assert data["audio"].x.shape == (3, 8 * dim)
+    assert data["vision"].num_nodes == 2
+    assert torch.equal(data["text"].x, utterance.features["text"])
     steps = data["audio"].x.view(-1, dim)
     assert torch.equal(steps[:17], utterance.features["audio"])
     assert not steps[17:].any()
 
 
-@pytest.mark.parametrize("intra", ["complete", "window"])
-@pytest.mark.parametrize("inter", ["complete", "window"])
-def test_batch_equals_pyg_batching(make_utterance, intra: str, inter: str) -> None:
-    config = GraphConfig(intra=intra, inter=inter, radius=1)
-    utterances = [make_utterance(f"v$_${i}", lengths) for i, lengths in enumerate(LENGTHS)]
-    ours = collate(utterances, config, STRIDES)
-    theirs = Batch.from_data_list([build(u, config, STRIDES) for u in utterances])
+def test_picture(make_utterance, tmp_path) -> None:
+    utterance = make_utterance("a$_$1", (3, 9, 0))
+    draw(build(utterance, config_of(EVERY_STEP["a mix"]).graph, {"audio": 8}), tmp_path / "graph.png", "one two three")
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
+def test_networkx_has_the_same_edges(name: str, make_utterance) -> None:
+    config = config_of(EVERY_STEP[name])
+    utterance = make_utterance("a$_$1", (3, 9, 2))
+    graph = to_networkx(build(utterance, config.graph, config.model.strides))
+    expected = {}
+    for stream in ("intra", "inter"):
+        for (source, _, target), edges in by_relation(collate([utterance], config), stream).items():
+            for i, j in edges:
+                expected.setdefault(stream, set()).add(((source, i), (target, j)))
+    for stream, edges in expected.items():
+        assert {(s, t) for s, t, n in graph.edges(data="stream") if n == stream} == edges
+    assert graph.number_of_edges() == sum(map(len, expected.values()))
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize("strided", [True, False])
+@pytest.mark.parametrize("name", sorted(EVERY_STEP))
+def test_batch_equals_pyg_batching(make_utterance, name: str, strided: bool, route: str) -> None:
+    utterances = ragged(make_utterance)
+    model = ({} if strided else PLAIN) | {"route": route}
+    config = config_of(EVERY_STEP[name], **model)
+    ours = collate(utterances, config)
+    theirs = Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
     edges = ours.edge_index_dict()
     assert list(edges) == theirs.edge_types
     for relation in theirs.edge_types:
-        expected = theirs[relation].edge_index
-        # The same edges in the same numbering; ours are sorted by target over the whole batch.
-        order = torch.argsort(expected[1] * 10_000 + expected[0])
-        actual = edges[relation][:, torch.argsort(edges[relation][1] * 10_000 + edges[relation][0])]
-        assert torch.equal(actual, expected[:, order]), relation
+        assert edges[relation].tolist() == theirs[relation].edge_index.tolist(), relation  # in the same order, too
     for node_type in NODE_TYPES:
         index = ours.node_index(node_type)
         assert len(index) == theirs[node_type].num_nodes
-        assert torch.equal(ours.position.reshape(-1)[index], theirs[node_type].pos)
-    assert torch.equal(ours.labels, theirs.label)
+        assert torch.equal(ours.position[index], theirs[node_type].pos)
+        # The graph that each node is of, and with it the order of the nodes.
+        assert torch.equal(ours.place[index] // ours.shape[1], theirs[node_type].batch)
+    torch.testing.assert_close(ours.labels, theirs.label, equal_nan=True, rtol=0, atol=0)
     assert list(ours.ids) == theirs.id
+    assert len(ours) == theirs.num_graphs == ours.shape[0]
     for modality, column in zip(MODALITIES, theirs.steps.T, strict=True):
         assert torch.equal(ours.lengths[modality], column)
+        assert torch.equal(ours.features[modality], torch.cat([u.features[modality] for u in utterances]))
+    for stream in ("intra", "inter"):
+        assert by_relation(ours, stream) == by_pyg(utterances, config, stream)
+    joined = collate(utterances, config_of(EVERY_STEP[name], streams="global", **model))
+    assert by_relation(joined, "global") == by_pyg(utterances, config, "global")
 
 
-def test_density_counts_edges(make_utterance) -> None:
-    batch = collate([make_utterance("a$_$1", (3, 0, 2)), make_utterance("b$_$1", (1, 8, 0))], GraphConfig())
-    for stream in ("intra", "inter", "global"):
-        size = batch.node_type.numel() * batch.node_type.shape[1]
-        assert batch.density[stream] == pytest.approx(batch.edge_index(stream).shape[1] / size)
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_cosines_between_modalities_equal_pyg_batching(route: str) -> None:
+    utterances = of_one_dimension(LENGTHS[:6])
+    config = config_of({"intra": "knn(neighbors=1)", "inter": "knn(neighbors=2)"}, route=route, **PLAIN)
+    batch = collate(utterances, config)
+    for stream in ("intra", "inter"):
+        assert by_relation(batch, stream) == by_pyg(utterances, config, stream)
+    found = by_relation(batch, "inter")["text", "inter", "audio"]
+    assert len(found) == sum(min(2, text) * audio for text, audio, _ in LENGTHS[:6])
 
 
-def test_edges_to_the_first_nodes_are_those_of_all_edges(make_utterance) -> None:
-    batch = collate([make_utterance(f"v$_${i}", lengths) for i, lengths in enumerate(LENGTHS)], GraphConfig())
-    size = batch.node_type.shape[1]
-    every = {(s, t) for s, t in batch.edge_index("inter").T.tolist() if t % size < 2}
-    some = {(s, t // 2 * size + t % 2) for s, t in batch.edge_index("inter", 2).T.tolist()}
-    assert some == every
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_cosines_between_modalities_of_other_dimensions_are_refused(make_utterance, route: str) -> None:
+    utterance = make_utterance("a$_$1", (3, 9, 2))
+    with pytest.raises(ValueError, match="cosine needs features of one dimension"):
+        collate([utterance], config_of({"inter": {"text_to_vision": "knn"}}, route=route))
+    with pytest.raises(ValueError, match="cosine needs features of one dimension"):
+        build(utterance, config_of({"inter": "knn"}).graph)
+    # By striding, audio steps side by side have another dimension than one step of text.
+    with pytest.raises(ValueError, match="cosine needs features of one dimension"):
+        collate(of_one_dimension([(3, 9, 2)]), config_of({"inter": "knn"}, route=route))
 
 
-def test_moving_a_batch_keeps_everything(make_utterance) -> None:
-    batch = collate([make_utterance("a$_$1", (3, 0, 2))], GraphConfig())
-    moved = batch.to("cpu")
-    assert moved.ids == batch.ids
-    assert torch.equal(moved.node_type, batch.node_type)
+@pytest.mark.parametrize("settings", [{"intra": "knn"}, {"inter": "aligned"}, {"intra": "temporal"}, {}], ids=str)
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_modalities_that_the_data_lacks_have_no_nodes(settings: dict[str, Any], route: str, make_utterance) -> None:
+    whole = make_utterance("a$_$1", (4, 9, 0))
+    lacks = Utterance(whole.id, {m: whole.features[m] for m in ("text", "audio")}, whole.label)
+    config = config_of(settings, route=route)
+    ours, theirs = collate([lacks], config), collate([whole], config)
+    assert set(ours.features) == set(ours.lengths) == set(ours.taps) == {"text", "audio"}
+    assert torch.equal(ours.node_type, theirs.node_type)
+    assert torch.equal(ours.slot, theirs.slot)
+    for stream in ("intra", "inter"):
+        assert by_relation(ours, stream) == by_relation(theirs, stream) == by_pyg([lacks], config, stream)
 
 
-def test_picture(make_utterance, tmp_path) -> None:
-    utterance = make_utterance("a$_$1", (3, 9, 0))
-    draw(build(utterance, GraphConfig(), STRIDES), tmp_path / "graph.png", "one two three")
-    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_cosines_with_a_modality_that_the_data_lacks_join_nothing(route: str) -> None:
+    whole = of_one_dimension([(4, 3, 0)])[0]
+    lacks = Utterance(whole.id, {m: whole.features[m] for m in ("text", "audio")}, whole.label)
+    config = config_of({"inter": "knn"}, route=route, **PLAIN)
+    assert by_relation(collate([lacks], config), "inter") == by_relation(collate([whole], config), "inter")
+    assert build(lacks, config.graph)["text", "inter", "vision"].edge_index.shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", sorted(EVERY_STEP))
+@pytest.mark.parametrize("streams", ["both", "global"])
+def test_both_forms_hold_the_same_edges_in_the_same_order(name: str, streams: str, make_utterance) -> None:
+    utterances = ragged(make_utterance)
+    dense, sparse = (
+        collate(utterances, config_of(EVERY_STEP[name], route=r, streams=streams)) for r in ("dense", "edge")
+    )
+    for stream in dense.edges:
+        assert isinstance(dense.edges[stream], DenseEdges)
+        assert isinstance(sparse.edges[stream], SparseEdges)
+        assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
+        typed = config_of(EVERY_STEP[name]).graph.typed
+        for batch in (dense, sparse):
+            assert (kinds(batch, stream) is not None) == typed
+        if typed:
+            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+        index, size = sparse.edge_index(stream), len(sparse.node_type)
+        assert (index[1] * size + index[0]).diff().gt(0).all()  # sorted by target, none twice
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
+def test_global_is_the_union_without_duplicates(name: str, route: str, make_utterance) -> None:
+    utterances = ragged(make_utterance)
+    parts = collate(utterances, config_of(EVERY_STEP[name], route=route))
+    joined = collate(utterances, config_of(EVERY_STEP[name], route=route, streams="global"))
+    assert set(joined.edges) == {"global"}
+    edges = [tuple(e) for e in joined.edge_index("global").T.tolist()]
+    assert len(set(edges)) == len(edges)
+    assert set(edges) == {tuple(e) for s in ("intra", "inter") for e in parts.edge_index(s).T.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("model", "streams"),
+    [
+        ({}, {"intra", "inter"}),
+        ({"streams": "intra"}, {"intra"}),
+        ({"streams": "inter"}, {"inter"}),
+        ({"streams": "global"}, {"global"}),
+        ({"name": "hgt", "streams": "intra"}, {"intra", "inter"}),
+        ({"name": "late_fusion"}, set()),
+        ({"name": "global"}, set()),
+    ],
+)
+def test_only_streams_that_the_model_reads_are_built(model: dict[str, Any], streams: set[str], make_utterance) -> None:
+    assert set(collate(ragged(make_utterance), config_of(**model)).edges) == streams
+
+
+def test_hgt_gets_lists_whatever_the_route(make_utterance) -> None:
+    batch = collate(ragged(make_utterance), config_of(name="hgt", route="dense"))
+    assert all(isinstance(edges, SparseEdges) for edges in batch.edges.values())
+
+
+@pytest.mark.parametrize("strided", [True, False])
+def test_numbers_of_the_nodes_mean_what_they_say(strided: bool, make_utterance) -> None:
+    utterances = ragged(make_utterance)
+    config = config_of(**({} if strided else PLAIN))
+    batch = collate(utterances, config)
+    nodes, size, counted = [], 0, dict.fromkeys(MODALITIES, 0)
+    for g, utterance in enumerate(utterances):
+        own = []
+        for node_type in NODE_TYPES:
+            count = 1
+            if node_type in MODALITIES:
+                count = -(-len(utterance.features[node_type]) // config.model.strides[node_type])
+            for position in range(count):
+                own.append((g, len(own), node_type, position, counted.get(node_type, 0)))
+                if node_type in MODALITIES:
+                    counted[node_type] += 1
+        nodes += own
+        size = max(size, len(own))
+    assert batch.shape == (len(utterances), size, 2)
+    assert [NODE_TYPES[t] for t in batch.node_type] == [node_type for *_, node_type, _, _ in nodes]
+    assert batch.position.tolist() == [position for *_, position, _ in nodes]
+    assert batch.place.tolist() == [g * size + t for g, t, *_ in nodes]
+    first = {"audio": 1, "text": 1 + counted["audio"], "vision": 1 + counted["audio"] + counted["text"]}
+    assert batch.slot.tolist() == [first[m] + row if m in MODALITIES else 0 for _, _, m, _, row in nodes]
+    assert batch.receivers.tolist() == [v for v, (*_, m, _, _) in enumerate(nodes) if m in READOUTS]
+    assert batch.receiver_place.tolist() == [g * 2 + t for g, t, m, *_ in nodes if m in READOUTS]
+    assert batch.rows.tolist() == list(range(len(utterances)))
+    for i, (val, cls) in enumerate(batch.receivers[batch.readouts].tolist()):
+        assert [nodes[v][:3:2] for v in (val, cls)] == [(i, "val"), (i, "cls")]
+    z = torch.arange(float(len(nodes)))[:, None]
+    val, cls = batch.read(z)
+    assert [nodes[int(v)][:3:2] for v in val] == [(i, "val") for i in range(len(utterances))]
+    assert [nodes[int(v)][:3:2] for v in cls] == [(i, "cls") for i in range(len(utterances))]
+
+
+@pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
+def test_edges_to_readouts_are_those_of_all_edges(name: str, make_utterance) -> None:
+    batch = collate(ragged(make_utterance), config_of(EVERY_STEP[name], route="edge"))
+    receivers = batch.receivers.tolist()
+    for stream, edges in batch.edges.items():
+        every, kind = edges.index.T.tolist(), kinds(batch, stream)
+        expected = [((s, receivers.index(t)), i) for i, (s, t) in enumerate(every) if t in receivers]
+        assert [tuple(e) for e in edges.readout_index.T.tolist()] == [e for e, _ in expected]
+        if kind is None:
+            assert edges.readout_kind is None
+        else:
+            assert edges.readout_kind.tolist() == [kind.tolist()[i] for _, i in expected]
+            assert set(edges.readout_kind.tolist()) <= {KINDS}
+        assert stream in ("intra", "inter")
+        assert len(expected) == 2 * sum(batch.node_type.ge(2).tolist())
+
+
+def test_padding_is_joined_to_nothing(make_utterance) -> None:
+    for graph in EVERY_STEP.values():
+        batch = collate(ragged(make_utterance), config_of(graph, route="dense"))
+        there = torch.zeros(batch.shape[0] * batch.shape[1], dtype=torch.bool)
+        there[batch.place] = True
+        there = there.view(batch.shape[:2])
+        for edges in batch.edges.values():
+            assert edges.adjacency.any()
+            assert not edges.adjacency[~there].any()
+            assert not edges.adjacency.transpose(1, 2)[~there].any()
+
+
+# --- the choice of a route --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(EVERY_STEP))
+@pytest.mark.parametrize("stream", STREAMS)
+def test_auto_is_dense_from_the_density_named(name: str, stream: str, make_utterance, monkeypatch) -> None:
+    utterances = ragged(make_utterance)
+    streams = "both" if stream != "global" else "global"
+    config = config_of(EVERY_STEP[name], streams=streams)
+    lists = collate(utterances, config_of(EVERY_STEP[name], streams=streams, route="edge"))
+    graphs, size, _ = lists.shape
+    density = lists.edge_index(stream).shape[1] / (graphs * size**2)
+    for limit, form in ((density * 0.999, DenseEdges), (density * 1.001, SparseEdges)):
+        monkeypatch.setattr(connect, "DENSE_FROM", limit)
+        assert type(collate(utterances, config).edges[stream]) is form
+
+
+def test_auto_takes_each_route_where_it_should(make_utterance) -> None:
+    long = [make_utterance(f"v{i}$_$1", (60, 480, 60)) for i in range(2)]
+    narrow = {"intra": "window(radius=1)", "inter": "aligned"}
+    assert connect.DENSE_FROM == 0.1
+    assert all(isinstance(e, SparseEdges) for e in collate(long, config_of(narrow)).edges.values())
+    assert all(isinstance(e, DenseEdges) for e in collate(long, config_of()).edges.values())
+
+
+# --- edges that are left out ------------------------------------------------------------------------------------------
+
+
+def tokens_joined(batch: GraphBatch, stream: str) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+    """Edges among tokens, and those of readout nodes."""
+    edges = [tuple(e) for e in batch.edge_index(stream).T.tolist()]
+    token = (batch.node_type >= len(READOUTS)).tolist()
+    among = {(s, t) for s, t in edges if token[s] and token[t]}
+    return among, set(edges) - among
+
+
+def seeds_of(utterances: list[Utterance], *key: int) -> dict[str, int]:
+    return {u.id: seed_for(*key, u.id) for u in utterances}
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize("graph", [{}, {"intra": "temporal(radius=9)", "inter": "window(radius=9)"}], ids=str)
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_the_asked_share_of_token_edges_is_lost(make_utterance, route: str, graph: dict[str, Any], rate: float) -> None:
+    utterances = [make_utterance(f"v{i}$_$1", (30, 200, 25)) for i in range(2)]
+    whole = collate(utterances, config_of(graph, route=route))
+    batch = collate(utterances, config_of(graph | {"edge_dropout": rate}, route=route), seeds_of(utterances, 1))
+    for stream in ("intra", "inter"):
+        (every, readouts), (left, left_readouts) = tokens_joined(whole, stream), tokens_joined(batch, stream)
+        assert left_readouts == readouts
+        assert left < every
+        spread = (rate * (1 - rate) / len(every)) ** 0.5
+        assert 1 - len(left) / len(every) == pytest.approx(rate, abs=4 * spread)
+        assert len(every) > 1500
+
+
+@pytest.mark.parametrize("name", sorted(EVERY_STEP))
+@pytest.mark.parametrize("streams", ["both", "global"])
+def test_both_routes_lose_the_same_edges(name: str, streams: str, make_utterance) -> None:
+    utterances = ragged(make_utterance)
+    config = [config_of(EVERY_STEP[name] | {"edge_dropout": 0.4}, route=r, streams=streams) for r in ("dense", "edge")]
+    dense, sparse = (collate(utterances, c, seeds_of(utterances, 3)) for c in config)
+    for stream in dense.edges:
+        assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
+        if config[0].graph.typed:
+            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+        lost = collate(utterances, config[1]).edge_index(stream).shape[1] - sparse.edge_index(stream).shape[1]
+        assert lost > 0 or name == "no radius"
+        # Edges to readout nodes stay what they are among all edges.
+        edges = sparse.edges[stream]
+        ends = torch.isin(edges.index[1], sparse.receivers)
+        assert torch.equal(edges.readout_index[0], edges.index[0, ends])
+        assert torch.equal(sparse.receivers[edges.readout_index[1]], edges.index[1, ends])
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_lost_edges_depend_on_nothing_but_the_seed(make_utterance, route: str) -> None:
+    utterances = ragged(make_utterance)
+    config = config_of({"edge_dropout": 0.5}, route=route)
+    seeds = seeds_of(utterances, 7)
+
+    def of_each(chosen: list[Utterance], seeds: dict[str, int]) -> dict[str, Any]:
+        batch, found = collate(chosen, config, seeds), {}
+        for stream in ("intra", "inter"):
+            index = batch.edge_index(stream)
+            for g, utterance in enumerate(chosen):
+                here = batch.place[index[1]] // batch.shape[1] == g
+                within = batch.place[index[:, here]] - g * batch.shape[1]
+                found[utterance.id, stream] = within.tolist()
+        return found
+
+    together = of_each(utterances, seeds)
+    assert of_each(utterances, seeds) == together
+    assert of_each(utterances[::-1], seeds) == together
+    for utterance in utterances:
+        alone = of_each([utterance], seeds)
+        assert all(together[key] == edges for key, edges in alone.items())
+    other = of_each(utterances, seeds_of(utterances, 8))
+    assert {name for (name, _), edges in together.items() if other[name, "intra"] != together[name, "intra"]} >= {
+        "v0$_$1", "v2$_$1", "v6$_$1"
+    }  # fmt: skip
+    # Two utterances of the same size lose others.
+    twins = [make_utterance("a$_$1", (9, 9, 9)), make_utterance("b$_$1", (9, 9, 9))]
+    lost = of_each(twins, seeds_of(twins, 7))
+    assert lost["a$_$1", "intra"] != lost["b$_$1", "intra"]
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_nothing_is_lost_without_seeds_or_rate(make_utterance, route: str) -> None:
+    utterances = ragged(make_utterance)
+    whole = collate(utterances, config_of(route=route))
+    without_seeds = collate(utterances, config_of({"edge_dropout": 0.9}, route=route))
+    without_rate = collate(utterances, config_of(route=route), seeds_of(utterances, 1))
+    for stream in ("intra", "inter"):
+        assert torch.equal(without_seeds.edge_index(stream), whole.edge_index(stream))
+        assert torch.equal(without_rate.edge_index(stream), whole.edge_index(stream))
+
+
+# --- moving a batch ---------------------------------------------------------------------------------------------------
+
+
+def tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in tensors(v)]
+    return [t for v in value for t in tensors(v)] if isinstance(value, tuple) else []
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize("graph", [{}, {"intra": "temporal"}], ids=str)
+def test_moving_a_batch_moves_all_and_changes_nothing(make_utterance, route: str, graph: dict[str, Any]) -> None:
+    batch = collate(ragged(make_utterance), config_of(graph, route=route))
+    moved, there = batch.to("cpu"), batch.to("meta")
+    for f in fields(GraphBatch):
+        before, after, far = (getattr(b, f.name) for b in (batch, moved, there))
+        assert type(before) is type(after) is type(far)
+        assert len(tensors(before)) == len(tensors(far))
+        for a, b, c in zip(tensors(before), tensors(after), tensors(far), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+            assert c.device.type == "meta"
+        if not tensors(before):
+            assert before == after == far
+    assert type(moved.edges["intra"]) is type(batch.edges["intra"])
+    assert len(moved) == len(batch) == len(LENGTHS)
+
+
+# --- too long, and taps -----------------------------------------------------------------------------------------------
+
+
+def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance) -> None:
+    fits, long = make_utterance("a$_$1", (4, 32, 4)), make_utterance("b$_$7", (4, 33, 4))
+    config = config_of(positions=4)  # audio is strided by 8
+    check_positions([fits], config)
+    collate([fits], config)
+    for check in (check_positions, collate):
+        with pytest.raises(DataError) as caught:
+            check([fits, long], config)
+        assert "audio of 'b$_$7' has 5 tokens, 'model.positions' allows 4; raise it" in str(caught.value)
+        assert "'model.audio_convs'" in str(caught.value)
+        with pytest.raises(DataError, match=r"text of 'c\$_\$1' has 5 tokens"):
+            check([make_utterance("c$_$1", (5, 1, 1))], config)
+
+
+@pytest.mark.parametrize(
+    "convs", [[(1, 1)], [(3, 1)], [(2, 1)], [(4, 2)], [(7, 2)], [(4, 4)], [(4, 2), (4, 4)], [(5, 2), (3, 1), (2, 2)]]
+)
+def test_taps_equal_a_loop(convs: list[tuple[int, int]]) -> None:
+    sizes = [0, 1, 2, 0, 7, 8, 9, 23]
+    found = taps(torch.tensor(sizes), convs)
+    assert len(found) == len(convs)
+    for (kernel, stride), rows in zip(convs, found, strict=True):
+        starts = [0, *itertools.accumulate(sizes)]
+        nothing, expected = sum(sizes), []
+        for start, size in zip(starts, sizes, strict=False):
+            for j in range(-(-size // stride)):
+                steps = [stride * j - (kernel - stride) // 2 + k for k in range(kernel)]
+                expected.append([start + step if 0 <= step < size else nothing for step in steps])
+        assert rows.tolist() == expected
+        assert rows.dtype == torch.long
+        sizes = [-(-size // stride) for size in sizes]
+
+
+def test_taps_of_nothing_are_empty() -> None:
+    assert [t.shape for t in taps(torch.tensor([0, 0]), [(4, 2), (3, 1)])] == [(0, 4), (0, 3)]

@@ -7,24 +7,30 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gmsa.config import ModelConfig, from_dict
+from gmsa.config import Config, from_dict
+from gmsa.errors import DataError
 from gmsa.graph import NODE_TYPES, GraphBatch, collate
 from gmsa.models import MODELS, Output, build_model
+from gmsa.models.semi_iin import edges_of
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 SETTINGS = {"model": {"channels": 16, "heads": 4, "layers": 2}, "graph": {"radius": 1}}
 SUBSETS = [(5, 9, 3), (5, 0, 0), (0, 9, 0), (0, 0, 3), (5, 9, 0), (0, 17, 3), (1, 0, 1), (12, 40, 7), (3, 1, 1)]
 
 
-def model_of(name: str = "semi_iin", seed: int = 0, **settings: object) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    config = from_dict({"model": SETTINGS["model"] | settings | {"name": name}}).model
-    return build_model(DIMS, config).eval()
+def config_of(name: str = "semi_iin", graph: dict | None = None, **settings: object) -> Config:
+    return from_dict(
+        {"model": SETTINGS["model"] | settings | {"name": name}, "graph": SETTINGS["graph"] | (graph or {})}
+    )
 
 
-def batch_of(utterances: list, intra: str = "complete", inter: str = "complete") -> GraphBatch:
-    config = from_dict({"graph": SETTINGS["graph"] | {"intra": intra, "inter": inter}})
-    return collate(utterances, config.graph, ModelConfig().strides)
+def model_of(name: str = "semi_iin", graph: dict | None = None, **settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_model(DIMS, config_of(name, graph, **settings)).eval()
+
+
+def batch_of(utterances: list, name: str = "semi_iin", graph: dict | None = None, **settings: object) -> GraphBatch:
+    return collate(utterances, config_of(name, graph, **settings))
 
 
 @pytest.fixture
@@ -36,9 +42,9 @@ def utterances(make_utterance) -> list:
 def test_padding_and_company_never_change_an_output(name: str, utterances: list) -> None:
     model = model_of(name)
     many = utterances * 4
-    together = model(batch_of(many[:32]))
+    together = model(batch_of(many[:32], name))
     for i, utterance in enumerate(utterances):
-        alone = model(batch_of([utterance]))
+        alone = model(batch_of([utterance], name))
         torch.testing.assert_close(together.value[i], alone.value[0], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(together.logits[i], alone.logits[0], rtol=1e-6, atol=1e-6)
 
@@ -47,8 +53,8 @@ def test_padding_and_company_never_change_an_output(name: str, utterances: list)
 def test_order_does_not_matter(name: str, utterances: list) -> None:
     model = model_of(name)
     order = torch.randperm(len(utterances), generator=torch.Generator().manual_seed(1))
-    straight = model(batch_of(utterances)).value
-    shuffled = model(batch_of([utterances[i] for i in order])).value
+    straight = model(batch_of(utterances, name)).value
+    shuffled = model(batch_of([utterances[i] for i in order], name)).value
     torch.testing.assert_close(shuffled, straight[order], rtol=1e-5, atol=1e-6)
 
 
@@ -56,21 +62,34 @@ def test_order_does_not_matter(name: str, utterances: list) -> None:
 @pytest.mark.parametrize("lengths", [(4, 0, 0), (0, 0, 3), (0, 0, 0)])
 def test_gradients_are_finite_where_modalities_are_missing(name: str, lengths, make_utterance) -> None:
     model = model_of(name).train()
-    output = model(batch_of([make_utterance("a$_$1", lengths), make_utterance("b$_$1", lengths)]))
+    output = model(batch_of([make_utterance("a$_$1", lengths), make_utterance("b$_$1", lengths)], name))
     (output.value.sum() + output.logits.square().sum()).backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     assert grads
     assert all(torch.isfinite(g).all() for g in grads)
 
 
+GRAPHS = [
+    {},
+    {"intra": "window", "inter": "window"},
+    {"intra": "knn(neighbors=2)", "inter": "aligned"},
+    {"intra": {"text": "temporal", "audio": "dilated"}, "inter": {"text_to_audio": "window(radius=0)"}},
+    {"scope": "video", "context": 1},
+]
+
+
 @pytest.mark.parametrize("streams", ["both", "intra", "inter", "global"])
-@pytest.mark.parametrize("builders", [("complete", "complete"), ("window", "window"), ("window", "complete")])
-def test_routes_agree_in_the_whole_model(streams: str, builders, utterances: list) -> None:
-    batch = batch_of(utterances, *builders)
-    batch = replace(batch, features={m: x.double() for m, x in batch.features.items()})
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
+def test_routes_agree_in_the_whole_model(streams: str, graph: dict, utterances: list) -> None:
     results = []
     for route in ("dense", "edge"):
-        model = model_of(streams=streams, route=route).double()
+        batch = batch_of(utterances, graph=graph, streams=streams, route=route)
+        batch = replace(batch, features={m: x.double() for m, x in batch.features.items()})
+        model = model_of(graph=graph, streams=streams, route=route).double()
+        for stream in model.streams.values():  # biases start at zero, which would hide them
+            for layer in stream.layers:
+                if layer.attention.bias is not None:
+                    torch.nn.init.normal_(layer.attention.bias)
         output = model(batch)
         (output.value.sum() + output.logits.square().sum()).backward()
         results.append([output.value, output.logits, *(p.grad for p in model.parameters())])
@@ -79,10 +98,10 @@ def test_routes_agree_in_the_whole_model(streams: str, builders, utterances: lis
 
 
 def nodes_moved(model, stream: str, before: GraphBatch, after: GraphBatch) -> torch.Tensor:
-    """Which nodes of the first utterance one layer of a stream moves, when a feature has changed: [T]."""
+    """Which nodes one layer of a stream moves, when a feature has changed: [V]."""
     layer = model.streams[stream].layers[0]
-    a, b = (layer(model.embedding(x), x.adjacency[stream]) for x in (before, after))
-    return (a - b).abs().amax(-1)[0] > 1e-7
+    a, b = (layer(model.embedding(x), edges_of(x, stream)[0]) for x in (before, after))
+    return (a - b).abs().amax(-1) > 1e-7
 
 
 @pytest.mark.parametrize("changed", ["audio", "text", "vision"])
@@ -94,11 +113,11 @@ def test_masks_by_perturbation(changed: str, make_utterance) -> None:
     features[changed][0] += 1.0  # the first step alone; the last tokens of its modality do not see it by convolution
     other = replace(utterance, features=features)
     model, before, after = model_of(), batch_of([utterance]), batch_of([other])
-    types = [NODE_TYPES[t] for t in before.node_type[0].tolist()]
+    types = [NODE_TYPES[t] for t in before.node_type.tolist()]
     own = torch.tensor([t == changed for t in types])
     readout = torch.tensor([t in ("val", "cls") for t in types])
 
-    entered = (model.embedding(before) - model.embedding(after)).abs().amax(-1)[0] > 1e-7
+    entered = (model.embedding(before) - model.embedding(after)).abs().amax(-1) > 1e-7
     assert entered.any()
     assert not (entered & ~own).any()
 
@@ -116,10 +135,10 @@ def test_readouts_do_not_see_each_other(make_utterance) -> None:
     model, batch = model_of(), batch_of([make_utterance("a$_$1", (3, 9, 2))])
     z = model.embedding(batch)
     changed = z.clone()
-    changed[:, 0] += 1.0
+    changed[0] += 1.0
     for stream in ("intra", "inter"):
-        layer = model.streams[stream].layers[0]
-        moved = (layer(z, batch.adjacency[stream]) - layer(changed, batch.adjacency[stream])).abs().amax(-1)[0] > 1e-7
+        layer, edges = model.streams[stream].layers[0], edges_of(batch, stream)[0]
+        moved = (layer(z, edges) - layer(changed, edges)).abs().amax(-1) > 1e-7
         assert moved[0]
         assert not moved[1]
 
@@ -129,46 +148,53 @@ def test_gate_is_an_open_interval_and_only_the_gate_has_one(utterances: list) ->
     assert gate.shape == (len(utterances), 2, 16)
     assert ((gate > 0) & (gate < 1)).all()
     for settings in ({"fusion": "add"}, {"fusion": "dot"}, {"fusion": "concat"}, {"streams": "intra"}):
-        assert model_of(**settings)(batch_of(utterances)).gate is None
+        assert model_of(**settings)(batch_of(utterances, **settings)).gate is None
 
 
-@pytest.mark.parametrize("settings", [{"streams": "intra"}, {"streams": "inter"}])
-def test_one_stream_sees_only_its_edges(settings, utterances: list) -> None:
-    model, batch = model_of(**settings), batch_of(utterances)
-    other = {"intra": "inter", "inter": "intra"}[settings["streams"]]
-    blind = replace(batch, adjacency=batch.adjacency | {other: torch.zeros_like(batch.adjacency[other])})
-    torch.testing.assert_close(model(batch).value, model(blind).value)
+@pytest.mark.parametrize("streams", ["intra", "inter", "global"])
+def test_one_stream_needs_and_gets_only_its_edges(streams: str, utterances: list) -> None:
+    batch = batch_of(utterances, streams=streams)
+    assert set(batch.edges) == {streams}
+    assert torch.isfinite(model_of(streams=streams)(batch).value).all()
 
 
 def test_dropout_follows_train_and_eval_alone(utterances: list) -> None:
     for name in sorted(MODELS):
-        model, batch = model_of(name), batch_of(utterances)
+        model, batch = model_of(name), batch_of(utterances, name)
         assert torch.equal(model(batch).value, model(batch).value)
         model.train()
         assert not torch.equal(model(batch).value, model(batch).value)
 
 
 def test_modalities_that_the_data_lacks_need_no_parameters(make_utterance) -> None:
-    torch.manual_seed(0)
-    config = from_dict(SETTINGS)
     for name in MODELS:
-        model = build_model({"text": 6}, replace(config.model, name=name)).eval()
+        config = config_of(name)
+        model = build_model({"text": 6}, config).eval()
         utterance = make_utterance("a$_$1", (4, 0, 0))
         utterance = replace(utterance, features={"text": utterance.features["text"]})
-        output = model(collate([utterance], config.graph, config.model.strides))
+        output = model(collate([utterance], config))
         assert isinstance(output, Output)
         assert set(model.embedding.encoders) == {"text"}
 
 
 def test_parameter_count_of_the_paper() -> None:
     """1.6 M with RoBERTa-large, HuBERT and FAb-Net features (Semi-IIN, Table 1)."""
-    model = build_model({"text": 1024, "audio": 1024, "vision": 256}, ModelConfig())
+    model = build_model({"text": 1024, "audio": 1024, "vision": 256}, Config())
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(1.6e6, rel=0.1)
 
 
 def test_too_long_a_sequence_names_modality_and_setting(make_utterance) -> None:
-    from gmsa.errors import DataError
+    with pytest.raises(DataError, match=r"text of 'a\$_\$1' has 5 tokens, 'model.positions' allows 4; raise it"):
+        batch_of([make_utterance("a$_$1", (5, 1, 1))], positions=4)
 
-    model = model_of(positions=4)
-    with pytest.raises(DataError, match=r"text has sequences of 5 tokens, 'model.positions' allows 4; raise it"):
-        model(batch_of([make_utterance("a$_$1", (5, 1, 1))]))
+
+@pytest.mark.slow
+def test_compiled_model_equals_the_eager_one(utterances: list) -> None:
+    model = model_of()
+    batches = [batch_of(utterances), batch_of(utterances[:4]), batch_of(utterances[3:])]
+    expected = [model(batch) for batch in batches]
+    model.compile(dynamic=True)
+    for batch, output in zip(batches, expected, strict=True):
+        compiled = model(batch)
+        torch.testing.assert_close(compiled.value, output.value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled.logits, output.logits, rtol=1e-4, atol=1e-5)

@@ -212,6 +212,12 @@ PSEUDO = [
 ]  # fmt: skip
 CLASSES = {"prediction": rng.integers(7, size=60), "truth": rng.integers(7, size=60)}
 PROBABILITIES = {"probabilities": rng.dirichlet(np.ones(7), size=60), "classes": rng.integers(7, size=60)}
+SPLIT_MEANS = {"valid": 0.8, "test": 0.7}
+ABLATION = [
+    {"name": name, "reference": name == "add", "x": x}
+    | {split: {"mean": mean + x / 10, "std": 0.02, "values": [0.7, 0.8]} for split, mean in SPLIT_MEANS.items()}
+    for name in ("gate", "add") for x in (0.5, 0.125, 1.0)
+]  # fmt: skip
 FIGURES = {
     "curves": (figures.figure_curves, HISTORY, []),
     "scatter": (figures.figure_scatter, {"prediction": rng.normal(size=60), "truth": rng.normal(size=60)},
@@ -220,6 +226,7 @@ FIGURES = {
     "gate": (figures.figure_gate, {"val": rng.uniform(size=60), "cls": rng.uniform(size=60)}, {"val": [], "cls": []}),
     "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
     "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
+    "ablation": (figures.figure_ablation, ABLATION, []),
 }  # fmt: skip
 
 
@@ -286,6 +293,30 @@ def test_calibration_bars_are_the_reliability_table(tmp_path, monkeypatch):
     left, right = figure.axes[:2]
     assert sum(int(text.get_text()) for text in left.texts) == 60
     assert sum(int(text.get_text().split("\n")[1]) for text in right.texts if text.get_text()) == 60
+
+
+def test_ablation_marks_every_row_and_the_reference(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_ablation, ABLATION[:4], path=tmp_path / "a.png")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["gate", "gate", "gate", "add (reference)"]
+    valid, test = axis.containers
+    assert list(valid.lines[0].get_xdata()) == [row["valid"]["mean"] for row in ABLATION[:4]]
+    assert list(test.lines[0].get_xdata()) == [row["test"]["mean"] for row in ABLATION[:4]]
+    assert (valid.lines[0].get_markerfacecolor(), test.lines[0].get_markerfacecolor()) == (figures.BLUE, "white")
+    assert axis.yaxis_inverted()  # the best is on top
+    dashed = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed] == [ABLATION[3]["valid"]["mean"]]
+
+
+def test_ablation_over_a_number_has_a_line_per_name_and_split(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_ablation, ABLATION, path=tmp_path / "a.png", key="data.label_ratio")
+    (axis,) = figure.axes
+    assert [bars.get_label() for bars in axis.containers] == [
+        "gate validation", "gate test", "add validation", "add test",
+    ]  # fmt: skip
+    for bars in axis.containers:
+        assert list(bars.lines[0].get_xdata()) == [0.125, 0.5, 1.0]
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_xscale()) == ("data.label_ratio", "MAE", "linear")
 
 
 def test_figures_leave_matplotlib_as_it_was(tmp_path):

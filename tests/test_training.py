@@ -164,17 +164,6 @@ def test_learning_rate_course() -> None:
     assert loop.rate_factor(99, 100, OptimConfig(warmup=0.2, schedule="constant")) == 1
 
 
-def test_moving_average_equals_a_loop() -> None:
-    update = loop.moving_average(0.9)
-    average, expected = [torch.zeros(3)], torch.zeros(3)
-    for t in range(1, 30):
-        weights = torch.full((3,), float(t))
-        update(average, [weights], torch.tensor(t))
-        decay = min(0.9, (1 + t) / (10 + t))
-        expected = decay * expected + (1 - decay) * weights
-    torch.testing.assert_close(average[0], expected)
-
-
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,9 +28,20 @@ class Utterance:
     """The transcript."""
 
     @property
+    def video(self) -> str:
+        """The video that the clip is from: its id up to ``$_$``."""
+        return self.id.partition("$_$")[0]
+
+    @property
+    def clip(self) -> tuple[int, str]:
+        """What sorts the clips of a video: by number; those without one come last, by name."""
+        name = self.id.partition("$_$")[2]
+        return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
+
+    @property
     def present(self) -> dict[str, bool]:
         """Which modalities this utterance has."""
-        return {modality: len(sequence) > 0 for modality, sequence in self.features.items()}
+        return {modality: sequence.shape[0] > 0 for modality, sequence in self.features.items()}
 
 
 @dataclass(frozen=True, eq=False)

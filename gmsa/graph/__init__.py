@@ -1,19 +1,28 @@
 """Graphs of utterances: edge builders, utterance -> HeteroData, collation, NetworkX view."""
 
-from gmsa.graph.batch import GraphBatch, collate
-from gmsa.graph.build import build, token_count
-from gmsa.graph.edges import EDGE_BUILDERS, edge_builder
-from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
+from gmsa.graph.build import build, build_video, node_features, token_count
+from gmsa.graph.connect import DenseEdges, SparseEdges
+from gmsa.graph.edges import EDGE_BUILDERS, edge_builder, looks_at_features
+from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, STREAMS, relations
 
 __all__ = [
     "EDGE_BUILDERS",
+    "KINDS",
     "NODE_TYPES",
     "READOUTS",
     "STREAMS",
+    "DenseEdges",
     "GraphBatch",
+    "SparseEdges",
     "build",
+    "build_video",
+    "check_builders",
+    "check_positions",
     "collate",
     "edge_builder",
+    "looks_at_features",
+    "node_features",
     "relations",
     "token_count",
 ]

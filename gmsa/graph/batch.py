@@ -1,169 +1,278 @@
-"""Many utterances as one batch of padded tokens with the edges among them."""
+"""Many utterances as one batch: their nodes end to end, and the edges among them."""
 
-# B utterances, T nodes of the longest one, S_m steps of the longest sequence of modality m
+# N utterances, G graphs (utterances or videos) of up to T nodes, V nodes and E edges in all
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from gmsa.config import GraphConfig
+from gmsa.config import Config
 from gmsa.data.utterance import Utterance
-from gmsa.graph.build import builder_of, token_count
-from gmsa.graph.edges import build_edges
-from gmsa.graph.schema import NODE_TYPES, READOUTS, Relation, relations
+from gmsa.errors import ConfigError, DataError
+from gmsa.graph.build import token_count
+from gmsa.graph.connect import DenseEdges, Graphs, SparseEdges, connect
+from gmsa.graph.edges import looks_at_features
+from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
+from gmsa.graph.taps import taps
 
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """The graphs of B utterances, their nodes packed in the order val, cls, audio, text, vision.
+    """The graphs of N utterances, node after node without padding, as PyG has them.
 
-    The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build`, laid out for
-    dense attention; :meth:`edge_index` and :meth:`edge_index_dict` give the sparse view.
+    The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
+    :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision.
     """
 
     ids: tuple[str, ...]
     """Utterance ids."""
     features: Mapping[str, Tensor]
-    """Per modality, the padded steps ``[B, S_m, D_m]``; S_m is at least 1."""
+    """Per modality, the steps of all utterances end to end :math:`[\\sum L_m, D_m]`."""
     lengths: Mapping[str, Tensor]
-    """Per modality, the number of steps ``[B]``; 0 where it is missing."""
+    """Per modality, the number of steps ``[N]``, in the order of ``rows``; 0 where it is missing."""
+    taps: Mapping[str, tuple[Tensor, ...]]
+    """Per modality and convolution of its encoder, the steps that each output reads ``[M, kernel]``."""
     labels: Tensor
-    """Sentiment intensity ``[B]``; NaN where unlabeled."""
+    """Sentiment intensity ``[N]``; NaN where unlabeled."""
     node_type: Tensor
-    """Number of each node's type in ``NODE_TYPES`` ``[B, T]``; -1 is padding."""
+    """Number of each node's type in ``NODE_TYPES`` ``[V]``."""
     position: Tensor
-    """Place of each node within its modality ``[B, T]``."""
+    """Place of each node among those of its type in its graph ``[V]``."""
     slot: Tensor
-    """Where each node's embedding stands in ``[val, cls, audio, text, vision]``, each modality padded to
-    its longest sequence of tokens in the batch ``[B, T]``; 0 for padding."""
-    adjacency: Mapping[str, Tensor]
-    """Per stream, whether the node of a row receives from the node of a column ``[B, T, T]``; ``global`` is both."""
-    density: Mapping[str, float]
-    """Per stream, the share of the adjacency that is edges."""
-    _edges: dict[tuple[str, int | None], Tensor] = field(default_factory=dict, repr=False)
+    """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of audio, text and vision
+    (video graphs: the utterances, once per modality) ``[V]``."""
+    place: Tensor
+    """Where each node stands when graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
+    receivers: Tensor
+    """The readout nodes of all graphs, ``[2 N]``; they are the first of their graph."""
+    receiver_place: Tensor
+    """Where they stand when the graphs' readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
+    readouts: Tensor
+    """Rows of ``receivers`` that are val and cls of each utterance ``[N, 2]``."""
+    rows: Tensor
+    """Place of each utterance among those of all graphs in their order, which ``features`` and ``lengths`` have
+    ``[N]``."""
+    edges: Mapping[str, DenseEdges | SparseEdges]
+    """Edges of each stream that the model uses."""
+    shape: tuple[int, int, int]
+    """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def mask(self) -> Tensor:
-        """Which nodes are real ``[B, T]``."""
-        return self.node_type >= 0
-
-    def edge_index(self, stream: str, receivers: int | None = None) -> Tensor:
-        """Edges of a stream among the flattened nodes ``b * T + t``, sorted by target: ``[2, E]``.
-
-        With ``receivers`` = R, those to the first R nodes of each utterance, numbered ``b * R + r``.
-        """
-        if (stream, receivers) not in self._edges:
-            utterance, target, source = self.adjacency[stream][:, :receivers].nonzero(as_tuple=True)
-            size = self.node_type.shape[1]
-            edges = torch.stack([utterance * size + source, utterance * (receivers or size) + target])
-            self._edges[stream, receivers] = edges
-        return self._edges[stream, receivers]
+    def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Of what all nodes hold ``[V, C]``, that of val and of cls of each utterance ``[N, C]``."""
+        val, cls = z.index_select(0, self.receivers)[self.readouts].unbind(1)
+        return val, cls
 
     def node_index(self, node_type: str) -> Tensor:
-        """Flattened places of the nodes of one type, in PyG's batching order: ``[N_type]``."""
-        return (self.node_type.reshape(-1) == NODE_TYPES.index(node_type)).nonzero().squeeze(1)
+        """The nodes of one type, in PyG's batching order ``[N_type]``."""
+        return (self.node_type == NODE_TYPES.index(node_type)).nonzero().squeeze(1)
+
+    def edge_index(self, stream: str) -> Tensor:
+        """Edges of a stream among the nodes, sorted by target: ``[2, E]``."""
+        edges = self.edges[stream]
+        if isinstance(edges, SparseEdges):
+            return edges.index
+        graph, target, source = edges.adjacency.nonzero(as_tuple=True)
+        node = torch.full((self.shape[0] * self.shape[1],), -1, device=self.place.device)
+        node[self.place] = torch.arange(len(self.place), device=self.place.device)
+        return torch.stack([node[graph * self.shape[1] + source], node[graph * self.shape[1] + target]])
 
     def edge_index_dict(self) -> dict[Relation, Tensor]:
         """Edges per relation, in PyG's numbering of each node type: ``{relation: [2, E]}``."""
-        flat_type = self.node_type.reshape(-1)
-        number = torch.zeros_like(flat_type)
+        number = torch.zeros_like(self.node_type)
         for node_type in NODE_TYPES:
             index = self.node_index(node_type)
             number[index] = torch.arange(len(index), device=index.device)
         found = {}
         for source, stream, target in relations():
             edges = self.edge_index(stream)
-            wanted = (flat_type[edges[0]] == NODE_TYPES.index(source)) & (
-                flat_type[edges[1]] == NODE_TYPES.index(target)
-            )
-            found[source, stream, target] = number[edges[:, wanted]]
+            source_is = self.node_type[edges[0]] == NODE_TYPES.index(source)
+            target_is = self.node_type[edges[1]] == NODE_TYPES.index(target)
+            found[source, stream, target] = number[edges[:, source_is & target_is]]
         return found
 
     def to(self, device: torch.device | str) -> GraphBatch:
         """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self) -> GraphBatch:
+        """The same batch in page-locked memory, from where it is copied to a GPU while that works."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Any) -> GraphBatch:
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
-            return {k: move(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+                return change(value)
+            if isinstance(value, Mapping):
+                return {k: move(v) for k, v in value.items()}
+            if isinstance(value, tuple):
+                return tuple(map(move, value))
+            return moved(value) if isinstance(value, (DenseEdges, SparseEdges)) else value
 
-        return GraphBatch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+        def moved(value: Any) -> Any:
+            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+
+        batch: GraphBatch = moved(self)
+        return batch
 
 
 def collate(
-    utterances: Sequence[Utterance], config: GraphConfig, strides: Mapping[str, int] | None = None
+    utterances: Sequence[Utterance], config: Config, dropout_seeds: Mapping[str, int] | None = None
 ) -> GraphBatch:
-    """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions."""
-    modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
-    strides = {m: (strides or {}).get(m, 1) for m in modalities}
-    lengths = {m: torch.tensor([len(u.features[m]) for u in utterances]) for m in modalities}
-    features = {}
-    for modality in modalities:
-        padded = pad_sequence([u.features[modality] for u in utterances], batch_first=True)
-        # A modality that the whole batch lacks keeps one step of padding, so that shapes stay regular.
-        features[modality] = padded if padded.shape[1] else padded.new_zeros(len(utterances), 1, padded.shape[2])
+    """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions.
 
-    counts = {r: torch.ones(len(utterances), dtype=torch.long) for r in READOUTS}
-    counts |= {m: token_count(lengths[m], strides[m]) for m in modalities}
-    widths = dict.fromkeys(READOUTS, 1) | {m: token_count(features[m].shape[1], strides[m]) for m in modalities}
-    node_type, position, slot = _pack(counts, widths)
-    adjacency = _adjacency(node_type, counts, config)
+    Args:
+        config: how to build graphs (``graph``), and what the model reads of them (``model``).
+        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is left out.
+
+    Raises:
+        DataError: a sequence has more tokens than ``model.positions``.
+    """
+    video = config.graph.scope == "video"
+    groups = _videos(utterances) if video else [[i] for i in range(len(utterances))]
+    order = [i for group in groups for i in group]
+    ordered = [utterances[i] for i in order]
+    modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
+    convs = {m: config.model.convs(m) for m in modalities}
+    lengths = {m: torch.tensor([u.features[m].shape[0] for u in ordered]) for m in modalities}
+    strides = config.model.strides
+    tokens = {m: token_count(lengths[m], strides[m]) for m in modalities}
+
+    places = [len(group) for group in groups] if video else [int(t.max()) for t in tokens.values()]
+    if max(places) > config.model.positions:
+        check_positions(utterances, config)
+    members = torch.tensor([len(group) for group in groups])
+    counts = torch.zeros(len(groups), len(NODE_TYPES), dtype=torch.long)
+    for i, node_type in enumerate(NODE_TYPES):
+        if video or node_type in READOUTS:
+            counts[:, i] = members
+        elif node_type in modalities:
+            counts[:, i] = tokens[node_type]
+    layout = _lay_out(counts, members)
+    slot = _slots(layout.node_type, {m: len(ordered) if video else int(tokens[m].sum()) for m in modalities})
+    seeds = None
+    if dropout_seeds is not None and config.graph.edge_dropout:
+        seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
+    members_of = [[utterances[i] for i in group] for group in groups]
+    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, config)
+    rows = torch.argsort(torch.tensor(order))
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
-        features=features,
+        features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
         lengths=lengths,
+        taps={m: taps(lengths[m], convs[m]) for m in modalities},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
-        node_type=node_type,
-        position=position,
+        node_type=layout.node_type,
+        position=layout.position,
         slot=slot,
-        adjacency=adjacency,
-        density={stream: joined.float().mean().item() for stream, joined in adjacency.items()},
+        place=layout.place,
+        receivers=layout.receivers,
+        receiver_place=layout.receiver_place,
+        readouts=layout.readouts[rows],
+        rows=rows,
+        edges={stream: connect(graphs, stream, seeds) for stream in config.model.seen_streams},
+        shape=(len(groups), layout.size, int(members.max()) * len(READOUTS)),
     )
 
 
-def _pack(counts: Mapping[str, Tensor], widths: Mapping[str, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Type, position and slot of every node, the real nodes of each utterance in front: three ``[B, T]``."""
-    columns = [torch.arange(width) for width in widths.values()]
-    position = torch.cat(columns)
-    node_type = torch.cat([torch.full_like(c, NODE_TYPES.index(t)) for c, t in zip(columns, widths, strict=True)])
-    real = torch.cat([c < counts[t][:, None] for c, t in zip(columns, widths, strict=True)], dim=1)
-    # A stable sort brings the real nodes to the front and keeps their order.
-    slot = torch.argsort(~real, dim=1, stable=True)[:, : int(real.sum(1).max())]
-    real = real.gather(1, slot)
-    return (
-        torch.where(real, node_type[slot], -1),
-        torch.where(real, position[slot], 0),
-        torch.where(real, slot, 0),
+def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
+    """Places of the utterances of each video, in the order of its clips; videos in order of appearance."""
+    groups: dict[str, list[int]] = {}
+    for i, utterance in enumerate(utterances):
+        groups.setdefault(utterance.video, []).append(i)
+    return [sorted(group, key=lambda i: utterances[i].clip) for group in groups.values()]
+
+
+def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
+    """Refuses what has more places than ``model.positions``.
+
+    Raises:
+        DataError: an utterance's modality has too many tokens; in video graphs, a video too many utterances.
+    """
+    allowed = config.model.positions
+    if config.graph.scope == "video":
+        for video, count in Counter(u.video for u in utterances).items():
+            if count > allowed:
+                raise DataError(f"video '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it")
+        return
+    strides = config.model.strides
+    for utterance in utterances:
+        for modality, sequence in utterance.features.items():
+            tokens = token_count(len(sequence), strides[modality])
+            if tokens > allowed:
+                raise DataError(
+                    f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows {allowed}; "
+                    f"raise it, or stride more in 'model.{modality}_convs'"
+                )
+
+
+def check_builders(dims: Mapping[str, int], config: Config) -> None:
+    """Refuses a builder that cannot work on features of these dimensions.
+
+    Raises:
+        ConfigError: ``knn`` between modalities whose nodes have features of different dimensions.
+    """
+    widths = {m: dim * config.model.strides[m] for m, dim in dims.items()}
+    for source, stream, target in TOKEN_RELATIONS:
+        name = builder_of((source, stream, target), config.graph)[0]
+        if looks_at_features(name) and source in dims and target in dims and widths[source] != widths[target]:
+            raise ConfigError(
+                f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "
+                f"{widths[source]} and one of {target} {widths[target]}; choose another builder"
+            )
+
+
+class _Layout(NamedTuple):
+    node_type: Tensor
+    position: Tensor
+    place: Tensor
+    receivers: Tensor
+    receiver_place: Tensor
+    readouts: Tensor
+    size: int
+
+
+def _lay_out(counts: Tensor, members: Tensor) -> _Layout:
+    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]`` and ``members`` utterances ``[G]``."""
+    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
+    runs, utterances = counts.numpy().reshape(-1), members.numpy()
+    graphs, types = counts.shape
+    run = np.repeat(np.arange(len(runs)), runs)
+    number = np.arange(len(run))
+    node_type, graph = run % types, run // types
+    per_graph = runs.reshape(graphs, types).sum(1)
+    size, most = int(per_graph.max()), int(utterances.max()) * len(READOUTS)
+    within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
+    receivers = np.flatnonzero(node_type < len(READOUTS))
+    # A graph's readout nodes are val of all its utterances, then cls of all.
+    before = np.repeat(np.cumsum(utterances) - utterances, utterances)
+    val = before + np.arange(len(before))
+    return _Layout(
+        node_type=torch.from_numpy(node_type),
+        position=torch.from_numpy(number - np.repeat(np.cumsum(runs) - runs, runs)),
+        place=torch.from_numpy(graph * size + within),
+        receivers=torch.from_numpy(receivers),
+        receiver_place=torch.from_numpy(graph[receivers] * most + within[receivers]),
+        readouts=torch.from_numpy(np.stack([val, val + np.repeat(utterances, utterances)], axis=1)),
+        size=size,
     )
 
 
-def _adjacency(node_type: Tensor, counts: Mapping[str, Tensor], config: GraphConfig) -> dict[str, Tensor]:
-    """Adjacency per stream. Complete relations come from comparing types, the others from their edges."""
-    batch, size = node_type.shape
-    adjacency = {s: torch.zeros(batch, size, size, dtype=torch.bool) for s in ("intra", "inter")}
-    first = {t: (node_type == NODE_TYPES.index(t)).int().argmax(1) for t in counts}
-    is_type = {t: node_type == NODE_TYPES.index(t) for t in counts}
-    for relation in relations():
-        source, stream, target = relation
-        if source not in counts or target not in counts:
-            continue
-        name = builder_of(relation, config)
-        if name == "complete":
-            adjacency[stream] |= is_type[target][:, :, None] & is_type[source][:, None, :]
-            continue
-        pairs = zip(counts[source].tolist(), counts[target].tolist(), strict=True)
-        edges = [build_edges(name, s, t, config) for s, t in pairs]
-        utterance = torch.repeat_interleave(torch.arange(batch), torch.tensor([e.shape[1] for e in edges]))
-        joined = torch.cat(edges, dim=1)
-        adjacency[stream][utterance, first[target][utterance] + joined[1], first[source][utterance] + joined[0]] = True
-    return adjacency | {"global": adjacency["intra"] | adjacency["inter"]}
+def _slots(node_type: Tensor, rows: Mapping[str, int]) -> Tensor:
+    """Rows of the nodes in a table of one row for readout nodes and then ``rows`` of each modality."""
+    slot = torch.zeros_like(node_type)
+    first = 1
+    for modality, count in rows.items():
+        slot[node_type == NODE_TYPES.index(modality)] = torch.arange(first, first + count)
+        first += count
+    return slot

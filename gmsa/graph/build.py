@@ -1,18 +1,19 @@
-"""From an utterance to a heterogeneous graph."""
+"""From an utterance, or a video, to a heterogeneous graph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from gmsa.config import MODALITIES, GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.edges import build_edges
-from gmsa.graph.schema import READOUTS, Relation, relations
+from gmsa.graph.schema import READOUTS, Relation, builder_of, relations
 
 
 def token_count(length: Any, stride: int) -> Any:
@@ -23,12 +24,23 @@ def token_count(length: Any, stride: int) -> Any:
     return -(-length // stride)
 
 
-def builder_of(relation: Relation, config: GraphConfig) -> str:
-    """Name of the edge builder of a relation; readout nodes always join every token."""
-    source, stream, target = relation
-    if source in READOUTS or target in READOUTS:
-        return "complete"
-    return config.intra if stream == "intra" else config.inter
+def node_features(sequence: Tensor, stride: int) -> Tensor:
+    """Features of a modality's nodes: ``stride`` consecutive steps side by side, zeros after the end.
+
+    Shapes:
+        - sequence :math:`(L, D)`; output :math:`(\\lceil L / s \\rceil, s D)`; the sequence itself for stride 1
+    """
+    if stride == 1:
+        return sequence
+    count = token_count(len(sequence), stride)
+    padded = F.pad(sequence, (0, 0, 0, count * stride - len(sequence)))
+    return padded.reshape(count, stride * sequence.shape[1])
+
+
+def edges_of(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
+    """Edges of a relation between nodes with these features: edge_index [2, E] and the tense of each edge [E]."""
+    name, parameters = builder_of(relation, config)
+    return build_edges(name, source, target, parameters)
 
 
 def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] | None = None) -> HeteroData:
@@ -40,27 +52,55 @@ def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] 
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(N_m, s_m D_m)`, ``pos`` :math:`(N_m)`
           with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: one node each
-        - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target
+        - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target;
+          ``tense`` :math:`(E)`, whether the source is past, now or future
         - graph: ``id``, ``label`` :math:`(1)` (NaN where unlabeled), ``steps`` :math:`(1, 3)` the lengths
           :math:`L_m` in the order text, audio, vision
     """
-    data = HeteroData()
-    counts = dict.fromkeys(READOUTS, 1)
+    nodes = dict.fromkeys(READOUTS, torch.zeros(1, 0))
     for modality in MODALITIES:
         sequence = utterance.features.get(modality, torch.zeros(0, 1))
-        stride = (strides or {}).get(modality, 1)
-        counts[modality] = count = token_count(len(sequence), stride)
-        data[modality].x = F.pad(sequence, (0, 0, 0, count * stride - len(sequence))).reshape(
-            count, stride * sequence.shape[1]
-        )
-        data[modality].pos = torch.arange(count)
-    for readout in READOUTS:
-        data[readout].num_nodes = 1
-        data[readout].pos = torch.zeros(1, dtype=torch.long)
-    for relation in relations():
-        source, _, target = relation
-        data[relation].edge_index = build_edges(builder_of(relation, config), counts[source], counts[target], config)
+        nodes[modality] = node_features(sequence, (strides or {}).get(modality, 1))
+    data = _hetero(nodes, config)
     data.id = utterance.id
     data.label = torch.tensor([float("nan") if utterance.label is None else utterance.label])
     data.steps = torch.tensor([[len(utterance.features.get(m, ())) for m in MODALITIES]])
+    return data
+
+
+def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroData:
+    """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
+
+    A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
+    missing: there the node stays, and a model gives it a learned token.
+
+    Shapes:
+        - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
+          ``val``, ``cls``: U nodes each; every node's ``pos`` is its utterance's place
+        - edge stores as :func:`build` has them
+        - graph: ``id`` of the video, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
+    """
+    count = len(utterances)
+    nodes = dict.fromkeys(READOUTS, torch.zeros(count, 0))
+    for modality in MODALITIES:
+        sequences = [u.features.get(modality, torch.zeros(0, 1)) for u in utterances]
+        nodes[modality] = torch.stack([s.sum(0) / max(1, len(s)) for s in sequences])
+    data = _hetero(nodes, config)
+    for modality in MODALITIES:
+        data[modality].present = torch.tensor([u.present.get(modality, False) for u in utterances])
+    data.id, data.ids = utterances[0].video, [u.id for u in utterances]
+    data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
+    return data
+
+
+def _hetero(nodes: Mapping[str, Tensor], config: GraphConfig) -> HeteroData:
+    data = HeteroData()
+    for node_type in (*MODALITIES, *READOUTS):
+        if node_type in MODALITIES:
+            data[node_type].x = nodes[node_type]
+        data[node_type].num_nodes = len(nodes[node_type])
+        data[node_type].pos = torch.arange(len(nodes[node_type]))
+    for relation in relations():
+        source, _, target = relation
+        data[relation].edge_index, data[relation].tense = edges_of(relation, nodes[source], nodes[target], config)
     return data

@@ -1,24 +1,27 @@
-"""Edge builders: which steps of two sequences are joined, as a function of their lengths."""
+"""Edge builders: which steps of two sequences are joined."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from gmsa.config import GraphConfig
+from torch.utils.weak import WeakIdKeyDictionary
 
 EDGE_BUILDERS: dict[str, Callable[..., Tensor]] = {}
 """Edge builders by name."""
+PAST, NOW, FUTURE = range(3)
+"""When a source is, seen from its target."""
 
 
 def edge_builder(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Registers a builder ``(source_length, target_length, parameters) -> edge_index`` by its name.
+    """Registers a builder by its name.
 
-    Parameters are taken from the :class:`GraphConfig` fields of the same name.
+    Most are functions ``(source_length, target_length, parameters) -> edge_index``. One whose first argument is
+    called ``source`` gets the features ``(source [S, D], target [T, D], parameters)`` instead.
     """
     EDGE_BUILDERS[function.__name__] = function
     return function
@@ -37,11 +40,108 @@ def window(source_length: int, target_length: int, radius: int) -> Tensor:
     Sequences of the same length (one modality, or aligned ones) are compared index by index
     (after GCNet, COGMEN). Returns edge_index [2, E].
     """
-    # Midpoints (i + 1/2) / L, compared in integers: rounding must not decide about an edge.
-    source = (2 * torch.arange(source_length) + 1) * target_length
-    target = (2 * torch.arange(target_length) + 1) * source_length
-    distance = (target[:, None] - source[None, :]).abs() * max(source_length, target_length)
-    return _edges(distance <= radius * 2 * source_length * target_length)
+    distance, unit = _distance(source_length, target_length)
+    return _edges(distance <= radius * unit)
+
+
+@edge_builder
+def dilated(source_length: int, target_length: int, stride: int, hops: int) -> Tensor:
+    """Joins steps 0, s, 2 s, ... hops * s apart (after dilated temporal convolutions).
+
+    Sequences of different lengths are scaled to the longer one's duration, and distances there are
+    rounded to whole steps, halves up. Returns edge_index [2, E].
+    """
+    distance, unit = _distance(source_length, target_length)
+    steps = (2 * distance + unit) // max(1, 2 * unit)
+    return _edges((steps % stride == 0) & (steps <= stride * hops))
+
+
+@edge_builder
+def aligned(source_length: int, target_length: int) -> Tensor:
+    """Joins steps of equal index (word-aligned data; after MMGCN). Returns edge_index [2, E]."""
+    return torch.arange(min(source_length, target_length)).expand(2, -1)
+
+
+@edge_builder
+def temporal(source_length: int, target_length: int, radius: int) -> Tensor:
+    """Joins what :func:`window` joins; its edges are told apart by :func:`tense` (after MTAG, GCNet)."""
+    return window(source_length, target_length, radius)
+
+
+@edge_builder
+def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
+    """Joins each target with the ``neighbors`` sources of the most similar features, by cosine.
+
+    Equal similarities are decided by the lower index; zero features are similar to nothing (cosine 0).
+    Within one sequence (source is target) a step is joined with itself and ``neighbors`` others (after
+    dynamic graph CNNs). Returns edge_index [2, E].
+
+    Raises:
+        ValueError: source and target differ in their feature dimension.
+    """
+    if source.shape[1] != target.shape[1]:
+        raise ValueError(f"cosine needs features of one dimension (got {source.shape[1]} and {target.shape[1]})")
+    # In float64, so that near ties are decided alike on every machine.
+    similarity = _unit(target.double()) @ _unit(source.double()).T
+    if source is target:
+        similarity.fill_diagonal_(float("inf"))
+        neighbors += 1
+    nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :neighbors]
+    joined = torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True)
+    return _edges(joined)
+
+
+def tense(edge_index: Tensor, source_length: int, target_length: int) -> Tensor:
+    """Whether each edge's source is over before its target begins, overlaps with it, or comes after.
+
+    Both sequences are scaled to one duration: steps of sequences of the same length overlap where their
+    indices are equal. Returns ``PAST``, ``NOW`` or ``FUTURE`` for each edge [E].
+    """
+    source, target = edge_index
+    past = (source + 1) * target_length <= target * source_length
+    future = source * target_length >= (target + 1) * source_length
+    return torch.full_like(source, NOW).masked_fill(past, PAST).masked_fill(future, FUTURE)
+
+
+def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Runs the builder ``name`` on two feature sequences.
+
+    Returns edge_index [2, E], sorted by target, and the :func:`tense` of each edge [E]: ``NOW`` for all where the
+    builder is not ``temporal``. Both are kept: by length, or, for a builder that looks at the features, as long as
+    the sequence lives.
+    """
+    arguments = tuple(parameters.items())
+    if not looks_at_features(name):
+        return _by_length(name, len(source), len(target), arguments)
+    if source is not target:
+        return _run(name, source, target, parameters)
+    kept = _BY_FEATURES.setdefault(source, {})
+    if (name, arguments) not in kept:
+        kept[name, arguments] = _run(name, source, target, parameters)
+    return kept[name, arguments]
+
+
+@lru_cache
+def looks_at_features(name: str) -> bool:
+    """Whether a builder takes the features, or the lengths alone."""
+    return "source" in inspect.signature(EDGE_BUILDERS[name]).parameters
+
+
+_BY_FEATURES = WeakIdKeyDictionary()
+
+
+@lru_cache(maxsize=4096)
+def _by_length(
+    name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, int], ...]
+) -> tuple[Tensor, Tensor]:
+    return _run(name, source_length, target_length, dict(parameters))
+
+
+def _run(name: str, source: Any, target: Any, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    edge_index = EDGE_BUILDERS[name](source, target, **parameters)
+    if name == "temporal":
+        return edge_index, tense(edge_index, source, target)
+    return edge_index, torch.full_like(edge_index[0], NOW)
 
 
 def _edges(joined: Tensor) -> Tensor:
@@ -50,12 +150,14 @@ def _edges(joined: Tensor) -> Tensor:
     return torch.stack([source, target])
 
 
-def build_edges(name: str, source_length: int, target_length: int, config: GraphConfig) -> Tensor:
-    """Runs the builder ``name`` with its parameters from ``config``. Returns edge_index [2, E]."""
-    parameters = list(inspect.signature(EDGE_BUILDERS[name]).parameters)[2:]
-    return _cached(name, source_length, target_length, tuple((p, getattr(config, p)) for p in parameters))
+def _distance(source_length: int, target_length: int) -> tuple[Tensor, int]:
+    """Distance of every pair of steps [target, source], and what one step of the longer sequence is in it."""
+    # Midpoints (i + 1/2) / L, compared in integers: rounding must not decide about an edge.
+    source = (2 * torch.arange(source_length) + 1) * target_length
+    target = (2 * torch.arange(target_length) + 1) * source_length
+    distance = (target[:, None] - source[None, :]).abs() * max(source_length, target_length)
+    return distance, 2 * source_length * target_length
 
 
-@lru_cache(maxsize=4096)
-def _cached(name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, int], ...]) -> Tensor:
-    return EDGE_BUILDERS[name](source_length, target_length, **dict(parameters))
+def _unit(features: Tensor) -> Tensor:
+    return features / features.norm(dim=1, keepdim=True).clamp(min=1e-12)

@@ -1,8 +1,8 @@
-"""Node types and relations of an utterance graph."""
+"""Node types and relations of a graph, and the edge builder of each relation."""
 
 from __future__ import annotations
 
-from gmsa.config import MODALITIES
+from gmsa.config import MODALITIES, GraphConfig
 
 READOUTS = ("val", "cls")
 """Readout nodes: ``val`` reads the sentiment intensity, ``cls`` the 7 classes."""
@@ -12,6 +12,9 @@ STREAMS = ("intra", "inter")
 """Kinds of edges, each seen by the stream of that name."""
 
 Relation = tuple[str, str, str]
+
+WHOLE_VIDEO = 1_000_000
+"""More utterances than a video has."""
 
 
 def relations() -> list[Relation]:
@@ -30,3 +33,35 @@ def relations() -> list[Relation]:
             for readout in READOUTS:
                 found += [(modality, stream, readout), (readout, stream, modality)]
     return found
+
+
+TOKEN_RELATIONS = tuple(r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES)
+"""The nine relations among tokens."""
+KINDS = 3 * len(TOKEN_RELATIONS)
+"""Kinds of typed edges: past, now and future of each relation among tokens (MTAG's 27).
+
+Kind ``KINDS`` is an edge of a readout node.
+"""
+
+
+def kind_of(relation: Relation) -> int:
+    """The first of the relation's three kinds, or ``KINDS``."""
+    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
+
+
+def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, int]]:
+    """Edge builder of a relation, and its parameters.
+
+    In an utterance graph readout nodes join every token. In a video graph, whose nodes of each type are
+    the utterances in their order, only those of their own utterance; messages pass between utterances
+    at most ``context`` apart, within a modality.
+    """
+    source, stream, target = relation
+    if config.scope == "video":
+        if source == target:
+            return "temporal", {"radius": WHOLE_VIDEO if config.context == "all" else config.context}
+        return "aligned", {}
+    if relation not in TOKEN_RELATIONS:
+        return "complete", {}
+    key = source if stream == "intra" else f"{source}_to_{target}"
+    return config.builder(getattr(getattr(config, stream), key), f"graph.{stream}.{key}")

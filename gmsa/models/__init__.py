@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config
 from gmsa.models.base import Output
 from gmsa.models.baselines import HGT, GlobalTransformer, LateFusion
 from gmsa.models.semi_iin import SemiIIN
@@ -19,9 +19,9 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_model(dims: Mapping[str, int], config: ModelConfig) -> nn.Module:
-    """Builds the model ``config.name`` for features of dimensions ``dims``."""
-    return MODELS[config.name](dims, config)
+def build_model(dims: Mapping[str, int], config: Config) -> nn.Module:
+    """Builds the model ``config.model.name`` for features of dimensions ``dims``."""
+    return MODELS[config.model.name](dims, config)
 
 
 __all__ = ["HGT", "MODELS", "GlobalTransformer", "LateFusion", "Output", "SemiIIN", "build_model"]

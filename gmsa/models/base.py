@@ -1,6 +1,6 @@
 """What every model shares: its output, and the embedding of tokens."""
 
-# B utterances, T nodes each, S_m steps and S'_m tokens of modality m, C channels, K classes
+# N utterances, V nodes and M_m tokens of modality m of all of them, C channels, K classes
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import ModelConfig
-from gmsa.errors import DataError
-from gmsa.graph import NODE_TYPES, READOUTS, GraphBatch
+from gmsa.config import Config
+from gmsa.graph import NODE_TYPES, GraphBatch, token_count
 from gmsa.nn import ConvEncoder
+from gmsa.ops import segment_sum
 
 
 class Output(NamedTuple):
-    """What a model says of B utterances."""
+    """What a model says of N utterances."""
 
     value: Tensor
-    """Sentiment intensity ``[B]``."""
+    """Sentiment intensity ``[N]``."""
     logits: Tensor
-    """Class scores before the softmax ``[B, K]``."""
+    """Class scores before the softmax ``[N, K]``."""
     gate: Tensor | None
-    """Share of the inter view at val and cls ``[B, 2, C]``; None where the model has no gate."""
+    """Share of the inter view at val and cls ``[N, 2, C]``; None where the model has no gate."""
 
 
 class Embedding(nn.Module):
@@ -32,40 +32,49 @@ class Embedding(nn.Module):
     Semi-IIN, Eqs. 1-5. A readout node starts as its type's embedding. Positions count within a
     modality (the paper's count along the joined sequence, where a missing modality would shift them).
 
-    Shapes:
-        - batch of B utterances; output :math:`(B, T, C)`, zero at padding
+    In a video graph (``graph.scope: video``) a node is the mean over its utterance's tokens, or a learned
+    token where the modality is missing, and positions count the utterances.
 
-    Raises:
-        DataError: a sequence has more tokens than ``model.positions``.
+    Shapes:
+        - batch with V nodes; output :math:`(V, C)`
     """
 
-    def __init__(self, dims: Mapping[str, int], config: ModelConfig) -> None:
+    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
         super().__init__()
-        self.strides = config.strides
+        model = config.model
+        self.strides = model.strides
         self.encoders = nn.ModuleDict(
             {
-                modality: ConvEncoder(dims[modality], config.channels, config.convs(modality), config.input_dropout)
+                modality: ConvEncoder(dims[modality], model.channels, model.convs(modality), model.input_dropout)
                 for modality in NODE_TYPES
                 if modality in dims
             }
         )
-        self.node_type = nn.Parameter(torch.randn(len(NODE_TYPES), config.channels) * 0.02)
-        self.position = nn.Parameter(torch.randn(config.positions, config.channels) * 0.02)
+        self.node_type = nn.Parameter(torch.randn(len(NODE_TYPES), model.channels) * 0.02)
+        self.position = nn.Parameter(torch.randn(model.positions, model.channels) * 0.02)
+        self.missing = None
+        if config.graph.scope == "video":
+            self.missing = nn.ParameterDict(
+                {m: nn.Parameter(torch.randn(model.channels) * 0.02) for m in self.encoders}
+            )
 
     def tokens(self, batch: GraphBatch) -> dict[str, Tensor]:
-        """Encodes each modality to ``[B, S'_m, C]``, zero past each sequence's last token."""
-        return {m: encode(batch.features[m], batch.lengths[m]) for m, encode in self.encoders.items()}
+        """Encodes each modality to the tokens of all utterances, end to end: ``[M_m, C]``."""
+        return {m: encode(batch.features[m], batch.taps[m]) for m, encode in self.encoders.items()}
+
+    def means(self, batch: GraphBatch, missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The mean token of each utterance's modality, or ``missing[modality]`` ``[C]``: ``[N, C]`` each."""
+        found = {}
+        for modality, tokens in self.tokens(batch).items():
+            count = token_count(batch.lengths[modality], self.strides[modality])
+            utterance = torch.repeat_interleave(count, output_size=len(tokens))
+            total = segment_sum(tokens, utterance, len(count))
+            mean = total / count.clamp(min=1)[:, None].to(total.dtype)
+            found[modality] = torch.where((count > 0)[:, None], mean, missing[modality].to(mean.dtype))
+        return found
 
     def forward(self, batch: GraphBatch) -> Tensor:
-        encoded = self.tokens(batch)
-        for modality, tokens in encoded.items():
-            if tokens.shape[1] > len(self.position):
-                raise DataError(
-                    f"{modality} has sequences of {tokens.shape[1]} tokens, 'model.positions' allows "
-                    f"{len(self.position)}; raise it, or stride more in 'model.{modality}_convs'"
-                )
-        readouts = self.node_type.new_zeros(len(batch), len(READOUTS), self.node_type.shape[1])
-        x = torch.cat([readouts, *encoded.values()], dim=1)
-        x = x.gather(1, batch.slot[..., None].expand(-1, -1, x.shape[2]))
-        x = x + self.node_type[batch.node_type.clamp(min=0)] + self.position[batch.position]
-        return x * batch.mask[..., None]
+        rows = self.tokens(batch) if self.missing is None else self.means(batch, dict(self.missing.items()))
+        table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
+        x = table.index_select(0, batch.slot)
+        return x + self.node_type[batch.node_type] + self.position[batch.position]

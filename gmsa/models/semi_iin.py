@@ -4,22 +4,19 @@ Lin, Wang, Xu and Liu: Semi-IIN: Semi-supervised Intra-inter modal Interaction L
 Multimodal Sentiment Analysis. AAAI 2025, arXiv 2412.09784.
 """
 
-# B utterances, T nodes each, C channels, K classes
+# N utterances, V nodes of all of them, C channels, K classes
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config
 from gmsa.data.labels import NUM_CLASSES
-from gmsa.graph import READOUTS, GraphBatch
+from gmsa.graph import KINDS, READOUTS, DenseEdges, GraphBatch
 from gmsa.models.base import Embedding, Output
-from gmsa.nn import Heads, Stream, build_fusion
-
-DENSE_FROM = 0.02
-"""Density of the adjacency from which the dense route is taken: about where the two cross (``benchmarks/route.py``)."""
+from gmsa.nn import Dense, Heads, Sparse, Stream, build_fusion
 
 
 class SemiIIN(nn.Module):
@@ -35,28 +32,31 @@ class SemiIIN(nn.Module):
     ``global`` is one stream over the edges of both.
 
     Shapes:
-        - batch of B utterances; output: intensity :math:`(B)`, logits :math:`(B, K)`, gate :math:`(B, 2, C)`
+        - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, gate :math:`(N, 2, C)`
     """
 
-    def __init__(self, dims: Mapping[str, int], config: ModelConfig) -> None:
+    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
         super().__init__()
-        self.route = config.route
+        model = config.model
         self.embedding = Embedding(dims, config)
-        names = ("intra", "inter") if config.streams == "both" else (config.streams,)
+        names = ("intra", "inter") if model.streams == "both" else (model.streams,)
+        kinds = KINDS if config.graph.typed else 0
         self.streams = nn.ModuleDict(
             {
-                name: Stream(config.channels, config.heads, config.layers, config.shared_layers, config.dropout)
+                name: Stream(model.channels, model.heads, model.layers, model.shared_layers, model.dropout, kinds)
                 for name in names
             }
         )
         self.fusions = nn.ModuleList(
-            build_fusion(config.fusion, config.channels) for _ in (READOUTS if len(names) == 2 else ())
+            build_fusion(model.fusion, model.channels) for _ in (READOUTS if len(names) == 2 else ())
         )
-        self.heads = Heads(config.channels, NUM_CLASSES, config.dropout)
+        self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        views = [stream(z0, *self.edges(batch, name), len(READOUTS)) for name, stream in self.streams.items()]
+        views = [
+            stream(z0, *edges_of(batch, name), batch.receivers)[batch.readouts] for name, stream in self.streams.items()
+        ]  # [N, 2, C] each
         if len(views) == 1:
             (val, cls), gate = views[0].unbind(1), None
         else:
@@ -67,12 +67,11 @@ class SemiIIN(nn.Module):
         value, logits = self.heads(val, cls)
         return Output(value, logits, gate)
 
-    def edges(self, batch: GraphBatch, stream: str) -> tuple[Tensor, Tensor]:
-        """What a stream attends over, among all nodes and to the readout nodes.
 
-        An adjacency for the dense route, an edge_index for the edge route.
-        """
-        dense = self.route == "dense" or (self.route == "auto" and batch.density[stream] >= DENSE_FROM)
-        if dense:
-            return batch.adjacency[stream], batch.adjacency[stream][:, : len(READOUTS)]
-        return batch.edge_index(stream), batch.edge_index(stream, len(READOUTS))
+def edges_of(batch: GraphBatch, stream: str) -> tuple[Dense, Dense] | tuple[Sparse, Sparse]:
+    """What a stream attends over: the edges among all nodes, and those to the readout nodes."""
+    edges = batch.edges[stream]
+    if isinstance(edges, DenseEdges):
+        readouts = edges.adjacency[:, : batch.shape[2]]
+        return Dense(edges.adjacency, batch.place, batch.place), Dense(readouts, batch.place, batch.receiver_place)
+    return Sparse(edges.index, edges.kind), Sparse(edges.readout_index, edges.readout_kind)

@@ -1,16 +1,54 @@
 """Masked attention over the edges of a graph, by two routes."""
 
-# B utterances, T nodes each, R of them receivers, E edges, C channels, H heads, D = C // H
+# G graphs of up to T nodes, R of them receivers; V nodes, W receivers and E edges of all graphs;
+# C channels, H heads, D = C // H, K kinds of edges
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from gmsa.nn.sparse import HeadCsr, edge_attention
 from gmsa.ops import segment_softmax, segment_sum
+
+
+class Dense(NamedTuple):
+    """Edges as an adjacency of graphs that are padded to one size: the dense route."""
+
+    adjacency: Tensor
+    """Whether the receiver of a row hears the node of a column: bool ``[G, R, T]``; or, for typed edges, uint8:
+    0 is no edge, k + 1 is an edge of kind k."""
+    source: Tensor
+    """Place ``g T + t`` of every node ``[V]``."""
+    target: Tensor
+    """Place ``g R + r`` of every receiver ``[W]``."""
+
+
+class Sparse:
+    """Edges as a list: the edge route.
+
+    Args:
+        index: source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates,
+            sorted by receiver.
+        kind: kind of every edge ``[E]``, or None.
+    """
+
+    def __init__(self, index: Tensor, kind: Tensor | None = None) -> None:
+        self.index, self.kind = index, kind
+        self._csr: HeadCsr | None = None
+
+    def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
+        """The list as compressed rows, made once for all the layers that share these edges."""
+        if self._csr is None:
+            self._csr = HeadCsr(self.index, sources, targets, heads)
+        return self._csr
+
+
+Edges = Dense | Sparse
 
 
 class Interaction(MessagePassing):
@@ -18,58 +56,87 @@ class Interaction(MessagePassing):
 
     .. math::
         y_i = W_o \Big\Vert_{h} \sum_{j \to i} \alpha^h_{ij} W^h_v x_j + b_o, \qquad
-        \alpha^h_{ij} = \operatorname{softmax}_{j \to i} \frac{(W^h_q x_i)^\top W^h_k x_j}{\sqrt{D}}
+        \alpha^h_{ij} = \operatorname{softmax}_{j \to i} \Big(
+            \frac{(W^h_q x_i)^\top W^h_k x_j}{\sqrt{D}} + \beta^h_{k(j \to i)} \Big)
 
-    Semi-IIN, masked attention: the mask is the graph. A node without incoming edges gets :math:`b_o`
-    (the softmax over nothing is zero), with zero gradient to the attention.
+    Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per kind of edge
+    (past, now and future of each relation; after MTAG) where edges are typed; the last kind, which touches
+    readout nodes, has none. A node without incoming edges gets :math:`b_o` (the softmax over nothing is zero),
+    with zero gradient to the attention.
 
-    The *edge* route passes one message per edge and costs :math:`O(E C)`; the *dense* route calls
-    ``scaled_dot_product_attention`` and costs :math:`O(B T^2 C)` whatever the number of edges. They agree
-    in value and gradient.
-
-    Only the first R nodes of each utterance receive where ``receivers`` = R is given: the last layer of a
-    model is read at its readout nodes alone.
+    The *dense* route calls ``scaled_dot_product_attention`` on padded graphs and costs :math:`O(G T^2 C)` whatever
+    the number of edges. The *edge* route costs :math:`O(E C)`: on a CPU by sparse products, elsewhere by passing a
+    message per edge, as PyG does. All agree in value and gradient.
 
     Shapes:
-        - x :math:`(B, T, C)`; output :math:`(B, R, C)`, R = T by default
-        - edges: ``edge_index`` :math:`(2, E)` from the flattened nodes :math:`b T + t` to the flattened
-          receivers :math:`b R + r` (edge route), or a boolean adjacency :math:`(B, R, T)`, row receives
-          from column (dense route); no duplicates
+        - x :math:`(V, C)`; receivers :math:`(W)` the nodes that receive, all of them by default; output :math:`(W, C)`
+        - edges: :class:`Dense` or :class:`Sparse`
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, kinds: int = 0) -> None:
         super().__init__(node_dim=0)
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
+        self.bias = nn.Parameter(torch.zeros(kinds, heads)) if kinds else None
 
-    def forward(self, x: Tensor, edges: Tensor, receivers: int | None = None) -> Tensor:
-        query = self.query(x[:, :receivers]).unflatten(-1, (self.heads, -1))  # [B, R, H, D]
-        key, value = self.key_value(x).unflatten(-1, (2, self.heads, -1)).unbind(2)  # [B, T, H, D]
-        if edges.dtype == torch.bool:
-            mixed = self._dense(query, key, value, edges)
+    def forward(self, x: Tensor, edges: Edges, receivers: Tensor | None = None) -> Tensor:
+        query = self.query(x if receivers is None else x.index_select(0, receivers))
+        key_value = self.key_value(x)
+        if isinstance(edges, Dense):
+            mixed = self._dense(query, key_value, edges)
         else:
-            flat = (None, query.flatten(0, 1)), (key.flatten(0, 1), None), (value.flatten(0, 1), None)
-            size = (len(flat[1][0]), len(flat[0][1]))
-            mixed = self.propagate(edges, query=flat[0], key=flat[1], value=flat[2], size=size).view_as(query)
-        return self.out(mixed.flatten(2))
+            query, (key, value) = self._split(query), self._split(key_value).chunk(2, dim=1)
+            mixed = self._sparse(query, key, value, edges).flatten(1)
+        return self.out(mixed)
 
-    def message(self, query_i: Tensor, key_j: Tensor, value_j: Tensor, index: Tensor, size_i: int) -> Tensor:
+    def _split(self, x: Tensor) -> Tensor:
+        """``[N, m C]`` to ``[N, m H, D]``."""
+        return x.view(len(x), -1, self.query.out_features // self.heads)
+
+    def _sparse(self, query: Tensor, key: Tensor, value: Tensor, edges: Sparse) -> Tensor:
+        bias = None if self.bias is None or edges.kind is None else F.pad(self.bias, (0, 0, 0, 1))[edges.kind]
+        if query.device.type == "cpu" and len(edges.index[0]):
+            return edge_attention(query, key, value, edges.csr(len(key), len(query), self.heads), bias)
+        return self.messages(query, key, value, edges.index, bias)
+
+    def messages(self, query: Tensor, key: Tensor, value: Tensor, index: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The edge route by a message per edge: query [W, H, D], key and value [V, H, D], bias [E, H]."""
+        pairs = {"query": (None, query), "key": (key, None), "value": (value, None)}
+        mixed: Tensor = self.propagate(index, **pairs, bias=bias, size=(len(key), len(query)))
+        return mixed
+
+    def message(
+        self, query_i: Tensor, key_j: Tensor, value_j: Tensor, bias: Tensor | None, index: Tensor, size_i: int
+    ) -> Tensor:
         score = (query_i * key_j).sum(-1) / math.sqrt(query_i.shape[-1])  # [E, H]
+        if bias is not None:
+            score = score + bias
         return segment_softmax(score, index, size_i)[:, :, None] * value_j  # [E, H, D]
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
         return segment_sum(inputs, index, dim_size)
 
-    @staticmethod
-    def _dense(query: Tensor, key: Tensor, value: Tensor, adjacency: Tensor) -> Tensor:
+    def _dense(self, query: Tensor, key_value: Tensor, edges: Dense) -> Tensor:
+        graphs, receivers, nodes = edges.adjacency.shape
+        query = _pad(query, edges.target, graphs * receivers).view(graphs, receivers, self.heads, -1)
+        key_value = _pad(key_value, edges.source, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
+        key, value = key_value.unbind(2)
+        joined = edges.adjacency.bool()
         # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
-        receives = adjacency.any(-1, keepdim=True)  # [B, R, 1]
+        receives = joined.any(-1, keepdim=True)  # [G, R, 1]
+        mask = (joined | ~receives)[:, None]
+        if self.bias is not None and edges.adjacency.dtype == torch.uint8:
+            bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last kind: no bias
+            mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
         mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=(adjacency | ~receives)[:, None],
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
-        return mixed.transpose(1, 2) * receives[..., None]
+        mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
+        return mixed.index_select(0, edges.target)
+
+
+def _pad(x: Tensor, place: Tensor, size: int) -> Tensor:
+    """Rows of x ``[N, ...]`` at their places among ``size`` rows, zeros elsewhere."""
+    return x.new_zeros(size, *x.shape[1:]).index_copy(0, place, x)

@@ -1,12 +1,12 @@
 """A stack of interaction layers that sees one kind of edge."""
 
-# B utterances, T nodes each, C channels
+# V nodes, W of them receivers, C channels
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.interaction import Interaction
+from gmsa.nn.interaction import Edges, Interaction
 
 
 class StreamLayer(nn.Module):
@@ -19,40 +19,44 @@ class StreamLayer(nn.Module):
     Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
 
     Shapes:
-        - z :math:`(B, T, C)`, edges and receivers as :class:`~gmsa.nn.Interaction` takes them;
-          output :math:`(B, R, C)`, R = T by default
+        - z :math:`(V, C)`, edges and receivers :math:`(W)` as :class:`~gmsa.nn.Interaction` takes them;
+          output :math:`(W, C)`, W = V by default
     """
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0, kinds: int = 0) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(channels)
-        self.attention = Interaction(channels, heads)
+        self.attention = Interaction(channels, heads, kinds)
         self.norm_mid = nn.LayerNorm(channels)
         self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
         self.dropout = Dropout(dropout)
 
-    def forward(self, z: Tensor, edges: Tensor, receivers: int | None = None) -> Tensor:
+    def forward(self, z: Tensor, edges: Edges, receivers: Tensor | None = None) -> Tensor:
         x = self.norm_in(z)
-        y = self.norm_mid(self.dropout(self.attention(x, edges, receivers)) + x[:, :receivers])
+        received = self.dropout(self.attention(x, edges, receivers))
+        y = self.norm_mid(received + (x if receivers is None else x.index_select(0, receivers)))
         return self.dropout(self.ffn(y)) + y
 
 
 class Stream(nn.Module):
     """``layers`` interaction layers over the same edges, with one set of weights if ``shared`` (Semi-IIN).
 
-    The last layer computes what it is read at alone: the readout nodes, which stand in front.
+    The last layer computes what it is read at alone: the readout nodes.
 
     Shapes:
-        - z :math:`(B, T, C)`; output :math:`(B, R, C)` for R ``readouts``
+        - z :math:`(V, C)`, readouts :math:`(W)` the nodes that are read; output :math:`(W, C)`
         - edges among all nodes, and edges to the readout nodes, as :class:`~gmsa.nn.Interaction` takes them
     """
 
-    def __init__(self, channels: int, heads: int, layers: int, shared: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, heads: int, layers: int, shared: bool = True, dropout: float = 0.0, kinds: int = 0
+    ) -> None:
         super().__init__()
         self.repeats = layers if shared else 1
-        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout) for _ in range(1 if shared else layers))
+        count = 1 if shared else layers
+        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, kinds) for _ in range(count))
 
-    def forward(self, z: Tensor, edges: Tensor, readout_edges: Tensor, readouts: int) -> Tensor:
+    def forward(self, z: Tensor, edges: Edges, readout_edges: Edges, readouts: Tensor) -> Tensor:
         *inner, last = [layer for layer in self.layers for _ in range(self.repeats)]
         for layer in inner:
             z = layer(z, edges)

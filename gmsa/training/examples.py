@@ -3,8 +3,9 @@
 # B utterances, K classes
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Utterance, hide_modalities, to_class
 from gmsa.graph import GraphBatch, collate
-from gmsa.rng import generator
+from gmsa.rng import generator, hashed_uniform, seed_for
 
 WINDOW = 16
 """Batches whose utterances are sorted together by length: more pads less and shuffles less."""
@@ -22,13 +23,13 @@ WINDOW = 16
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An utterance with what a model should say of it."""
+    """An utterance with what a model should say of it; one without targets is context in its video's graph."""
 
     utterance: Utterance
-    value: float
+    value: float = math.nan
     """Sentiment intensity; NaN where only the classes are known, as for the paper's pseudo-labels."""
-    classes: Tensor
-    """Class probabilities ``[K]``; a label gives one 1."""
+    classes: Tensor = field(default_factory=lambda: torch.zeros(NUM_CLASSES))
+    """Class probabilities ``[K]``; a label gives one 1; all 0 where nothing is known."""
 
 
 class Targets(NamedTuple):
@@ -42,6 +43,10 @@ class Targets(NamedTuple):
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""
         return Targets(*(t.to(device, non_blocking=True) for t in self))
+
+    def pin_memory(self) -> Targets:
+        """The same targets in page-locked memory."""
+        return Targets(*(t.pin_memory() for t in self))
 
 
 def labeled_examples(utterances: Sequence[Utterance], scheme: str) -> list[Example]:
@@ -69,26 +74,72 @@ def buckets(lengths: Sequence[int], batch_size: int, *seed: int | str) -> list[l
 
 
 def training_batches(
-    examples: Sequence[Example], config: Config, *seed: int | str
+    examples: Sequence[Example], config: Config, *seed: int | str, context: Sequence[Utterance] = ()
 ) -> Iterator[tuple[GraphBatch, Targets]]:
-    """One epoch of batches; hidden modalities and order are pure functions of ``seed`` and utterance id."""
+    """One epoch of batches; hidden modalities, lost edges and order are pure functions of ``seed`` and utterance id.
+
+    Args:
+        context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
+    """
     rates = asdict(config.model.modality_dropout)
-    for indices in buckets([_steps(e.utterance) for e in examples], config.optim.batch_size, *seed):
-        chosen = [examples[i] for i in indices]
+    units = _units(examples, [Example(u) for u in context], config)
+    sizes = [sum(_steps(e.utterance) for e in unit) for unit in units]
+    for indices in buckets(sizes, _units_per_batch(units, config), *seed):
+        chosen = [e for i in indices for e in units[i]]
         utterances = [e.utterance for e in chosen]
         if any(rates.values()):
-            utterances = [hide_modalities(u, rates, generator(*seed, "hide", u.id)) for u in utterances]
+            seeds = torch.tensor([[seed_for(*seed, "hide", u.id)] for u in utterances])
+            draws = hashed_uniform(seeds, torch.arange(len(rates) + 1)).tolist()
+            utterances = [hide_modalities(u, rates, d) for u, d in zip(utterances, draws, strict=True)]
         targets = Targets(torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen]))
-        yield collate(utterances, config.graph, config.model.strides), targets
+        lost = {u.id: seed_for(*seed, "edges", u.id) for u in utterances} if config.graph.edge_dropout else None
+        yield collate(utterances, config, lost), targets
 
 
-def scoring_batches(utterances: Sequence[Utterance], config: Config) -> Iterator[tuple[list[int], GraphBatch]]:
-    """All utterances, sorted by length, with their places in ``utterances``: the same batches every time."""
-    order = sorted(range(len(utterances)), key=lambda i: _steps(utterances[i]))
-    for start in range(0, len(order), config.optim.batch_size):
-        indices = order[start : start + config.optim.batch_size]
-        yield indices, collate([utterances[i] for i in indices], config.graph, config.model.strides)
+def batches_per_epoch(examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> int:
+    """How many batches :func:`training_batches` gives."""
+    units = _units(examples, [Example(u) for u in context], config)
+    return -(-len(units) // _units_per_batch(units, config))
+
+
+def scoring_batches(
+    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = ()
+) -> Iterator[tuple[list[int], list[int], GraphBatch]]:
+    """All utterances, sorted by length: the same batches every time.
+
+    With each batch come the rows of it that are scored, and the places of those in ``utterances``; its other rows
+    are ``context``.
+    """
+    examples = [Example(u) for u in utterances]
+    places = {id(e): i for i, e in enumerate(examples)}
+    units = _units(examples, [Example(u) for u in context], config)
+    units.sort(key=lambda unit: sum(_steps(e.utterance) for e in unit))
+    step = _units_per_batch(units, config)
+    for start in range(0, len(units), step):
+        chosen = [e for unit in units[start : start + step] for e in unit]
+        rows = [row for row, e in enumerate(chosen) if id(e) in places]
+        yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
+
+
+def _units(examples: Sequence[Example], context: Sequence[Example], config: Config) -> list[list[Example]]:
+    """What cannot be parted: each example by itself, or the videos that have some, with their context."""
+    if config.graph.scope == "utterance":
+        return [[e] for e in examples]
+    videos: dict[str, list[Example]] = {}
+    for example in examples:
+        videos.setdefault(example.utterance.video, []).append(example)
+    known = {e.utterance.id for e in examples}
+    for example in context:
+        if example.utterance.video in videos and example.utterance.id not in known:
+            videos[example.utterance.video].append(example)
+    return list(videos.values())
+
+
+def _units_per_batch(units: Sequence[Sequence[Example]], config: Config) -> int:
+    """Units whose utterances are about ``optim.batch_size``."""
+    utterances = sum(map(len, units))
+    return max(1, round(config.optim.batch_size * len(units) / max(1, utterances)))
 
 
 def _steps(utterance: Utterance) -> int:
-    return sum(map(len, utterance.features.values()))
+    return sum(sequence.shape[0] for sequence in utterance.features.values())

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from gmsa.config import Config, OptimConfig
 from gmsa.data import Utterance
@@ -21,11 +20,13 @@ from gmsa.errors import RunError
 from gmsa.files import write_text
 from gmsa.models import build_model
 from gmsa.rng import seed_for
+from gmsa.training.average import MovingAverage
 from gmsa.training.checkpoint import load_into, load_state, save_state, save_weights
-from gmsa.training.examples import Example, training_batches
+from gmsa.training.examples import Example, batches_per_epoch, training_batches
 from gmsa.training.losses import loss
+from gmsa.training.prefetch import prefetch
 from gmsa.training.progress import Progress
-from gmsa.training.scoring import predict, quiet_metrics
+from gmsa.training.scoring import Predictions, predict, quiet_metrics
 
 BETTER: dict[str, Callable[[float, float], bool]] = {"MAE": lambda a, b: a < b, "Corr": lambda a, b: a > b}
 """Whether a validation score is better than another."""
@@ -46,6 +47,8 @@ class Trainer:
     folder: Path
     device: torch.device
     progress: Progress
+    context: Sequence[Utterance] = ()
+    """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch, over all stages."""
     finished: list[str] = field(default_factory=list)
@@ -66,7 +69,7 @@ class Trainer:
             RunError: the loss is not finite; names the batch's utterances.
         """
         torch.manual_seed(seed_for(self.seed, stage, "init"))
-        model = build_model(self.dims, self.config.model).to(self.device)
+        model = build_model(self.dims, self.config).to(self.device)
         best_file = self.folder / f"{stage}.safetensors"
         if stage not in self.finished:
             if start is not None:
@@ -75,14 +78,18 @@ class Trainer:
         load_into(model, best_file)
         return model
 
+    def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
+        """What ``model`` says of utterances to learn from."""
+        return predict(model, utterances, self.config, self.device, self.context)
+
     def _run(self, stage: str, model: nn.Module, examples: Sequence[Example], best_file: Path) -> None:
         optim, select = self.config.optim, self.config.run.select
         optimizer = build_optimizer(model, optim)
-        per_epoch = math.ceil(len(examples) / optim.batch_size)
+        per_epoch = batches_per_epoch(examples, self.config, self.context)
         epochs = max(optim.epochs, math.ceil(optim.min_steps / per_epoch))
         steps = epochs * per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, optim))
-        average = AveragedModel(model, multi_avg_fn=moving_average(optim.ema)) if optim.ema else None
+        average = MovingAverage(model, optim.ema) if optim.ema else None
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
         parts |= {"average": average} if average is not None else {}
         first, best, best_epoch = 1, math.nan, 0
@@ -98,7 +105,7 @@ class Trainer:
                 break
             began = time.perf_counter()
             mean_loss = self._epoch(stage, epoch, model, average, examples, optimizer, schedule)
-            scored: nn.Module = model if average is None else average.module
+            scored: nn.Module = model if average is None else average.model
             scores = quiet_metrics(predict(scored, self.valid, self.config, self.device), self.config.data.labels)
             improved = best_epoch == 0 or BETTER[select](scores[select], best)
             if improved:
@@ -118,7 +125,7 @@ class Trainer:
         stage: str,
         epoch: int,
         model: nn.Module,
-        average: AveragedModel | None,
+        average: MovingAverage | None,
         examples: Sequence[Example],
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
@@ -129,10 +136,11 @@ class Trainer:
         losses: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
         model.train()
-        for batch, targets in training_batches(examples, self.config, *key):
+        batches = training_batches(examples, self.config, *key, context=self.context)
+        for batch, targets in prefetch(batches, self.device):
             with autocast(self.config.optim, self.device):
-                output = model(batch.to(self.device))
-            step_loss = loss(output, targets.to(self.device), self.config.loss)
+                output = model(batch)
+            step_loss = loss(output, targets, self.config.loss)
             optimizer.zero_grad(set_to_none=True)
             step_loss.backward()
             if self.config.optim.clip_norm:
@@ -140,7 +148,7 @@ class Trainer:
             optimizer.step()
             schedule.step()
             if average is not None:
-                average.update_parameters(model)
+                average.update(model)
             losses.append(step_loss.detach())
             ids.append(batch.ids)
             self.progress.step(batch.ids)
@@ -175,20 +183,6 @@ def rate_factor(step: int, steps: int, config: OptimConfig) -> float:
         return (step + 1) / (warmup + 1)
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
-
-
-def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    r"""Update of an exponential average of weights, :math:`\bar w \gets d \bar w + (1 - d) w`.
-
-    In its first t updates d is at most :math:`(1 + t) / (10 + t)`: the average forgets the initial weights.
-    """
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        t = int(updates)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + t) / (10 + t)))
-
-    return update
 
 
 def autocast(config: OptimConfig, device: torch.device) -> Any:

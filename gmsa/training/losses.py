@@ -16,7 +16,8 @@ def loss(output: Output, targets: Targets, config: LossConfig) -> Tensor:
 
     :math:`L_v` is the mean squared error of the intensity and :math:`L_e` the cross-entropy of the
     classes over the examples that have both, :math:`L_e^u` the cross-entropy over those with classes
-    alone: the paper's pseudo-labels (Semi-IIN, section "Training objective"). A mean over none is 0.
+    alone: the paper's pseudo-labels (Semi-IIN, section "Training objective"). A mean over none is 0;
+    an example whose class probabilities are all 0 is context and counts for nothing.
 
     Shapes:
         - output and targets of B examples; output: a scalar
@@ -25,7 +26,8 @@ def loss(output: Output, targets: Targets, config: LossConfig) -> Tensor:
     squared = F.mse_loss(output.value.float(), targets.value.nan_to_num(), reduction="none")
     entropy = F.cross_entropy(output.logits.float(), targets.classes, reduction="none")
     supervised = config.value_weight * squared + (1 - config.value_weight) * entropy
-    return _mean(supervised, whole) + config.pseudo_weight * _mean(entropy, 1 - whole)
+    pseudo = (1 - whole) * (targets.classes.sum(1) > 0)
+    return _mean(supervised, whole) + config.pseudo_weight * _mean(entropy, pseudo)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from gmsa.config import Config
 from gmsa.data import Corpus, Normalizer, Utterance, load_corpus, withhold_labels
 from gmsa.errors import ConfigError
+from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import Material
 
@@ -22,6 +23,11 @@ class Prepared:
     normalizer: Normalizer
     unseen: Sequence[str]
     """Modalities that the file has but no training or pool utterance shows: they are left out."""
+
+    @property
+    def to_learn_from(self) -> list[Utterance]:
+        """The training split and the pool file, without their labels."""
+        return [replace(u, label=None) for u in (*self.splits["train"], *self.pool)]
 
     def material(self, config: Config, seed: int) -> Material:
         """What the seed learns from: its labeled share, and as pool the rest and the pool file.
@@ -41,18 +47,6 @@ class Prepared:
         return Material(labeled_examples(labeled, data.labels), pool)
 
 
-def _check_positions(corpus: Corpus, config: Config) -> None:
-    # The model checks it too, but only when it meets the longest utterance: that may be hours later.
-    for utterance in (*(u for split in corpus.splits.values() for u in split), *corpus.pool):
-        for modality, sequence in utterance.features.items():
-            tokens = -(-len(sequence) // config.model.strides[modality])
-            if tokens > config.model.positions:
-                raise ConfigError(
-                    f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows "
-                    f"{config.model.positions}; raise it, or stride more in 'model.{modality}_convs'"
-                )
-
-
 def prepare(config: Config) -> Prepared:
     """Loads and normalizes the corpus of ``config``; the normalizer sees the training split only.
 
@@ -60,7 +54,10 @@ def prepare(config: Config) -> Prepared:
         DataError: a data file is missing, unsafe or wrong.
     """
     corpus, unseen = leave_out_unseen(load_corpus(config.data))
-    _check_positions(corpus, config)
+    check_builders(corpus.dims, config)
+    # Also checked batch by batch, but the longest utterance may come hours later.
+    for utterances in (*corpus.splits.values(), corpus.pool):
+        check_positions(utterances, config)
     wanted = [m for m in config.data.normalize if m in corpus.dims]
     normalizer = Normalizer.fit(corpus.splits["train"], wanted, config.data.clip)
     return Prepared(

@@ -13,7 +13,7 @@ from gmsa.data import Utterance
 from gmsa.training.examples import Example
 from gmsa.training.loop import Trainer
 from gmsa.training.pseudo import hard_examples, most_confident, soft_examples
-from gmsa.training.scoring import Predictions, predict
+from gmsa.training.scoring import Predictions
 
 
 @dataclass
@@ -53,7 +53,7 @@ def self_training(trainer: Trainer, material: Material) -> nn.Module:
         return model
     protocol = trainer.config.protocol
     for round_ in range(1, protocol.rounds + 1):
-        predictions = predict(model, material.pool, trainer.config, trainer.device)
+        predictions = trainer.predict(model, material.pool)
         places = most_confident(predictions, protocol)
         material.record(round_, predictions, places)
         examples = [*material.labeled, *hard_examples(material.pool, predictions, places)]
@@ -74,7 +74,7 @@ def distillation(trainer: Trainer, material: Material) -> nn.Module:
     if not _has_pool(trainer, material):
         return model
     others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.protocol.teachers + 1))
-    teachers = [predict(m, material.pool, trainer.config, trainer.device) for m in (model, *others)]
+    teachers = [trainer.predict(m, material.pool) for m in (model, *others)]
     examples = soft_examples(material.pool, teachers)
     return trainer.fit("student", [*material.labeled, *examples])
 

@@ -48,7 +48,7 @@ def report(
     parameters = 0
     for seed, trainer in trainers.items():
         seed_folder = folder / f"seed-{seed}"
-        model = build_model(trainer.dims, config.model).to(trainer.device)
+        model = build_model(trainer.dims, config).to(trainer.device)
         parameters = sum(p.numel() for p in model.parameters())
         for stage in trainer.finished:
             load_into(model, seed_folder / f"{stage}.safetensors")
@@ -57,7 +57,7 @@ def report(
                 scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(scheme))
             if stage == trainer.finished[0]:
                 known = [replace(u, label=truth[u.id]) for u in materials[seed].pool if u.id in truth]
-                pools.append(predict(model, known, config, trainer.device))
+                pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
         final = {s: predict(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))

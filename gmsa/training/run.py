@@ -67,7 +67,8 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
     dims, valid = dict(corpus.dims), prepared.splits["valid"]
     with Progress() as progress:
         trainers = {  # all of them before any training: a trainer reads the state that it goes on from
-            seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress) for seed in materials
+            seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress, prepared.to_learn_from)
+            for seed in materials
         }
         folder.mkdir(parents=True, exist_ok=True)
         save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)

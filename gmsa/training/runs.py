@@ -58,7 +58,7 @@ class Run:
         file = self.folder / f"seed-{seed}" / "model.safetensors"
         if not file.exists():
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
-        model = build_model(self.dims, self.config.model).to(device)
+        model = build_model(self.dims, self.config).to(device)
         load_into(model, file)
         return model.eval()
 

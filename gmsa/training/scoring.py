@@ -20,6 +20,7 @@ from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
 from gmsa.training.examples import scoring_batches
+from gmsa.training.prefetch import prefetch
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,17 @@ class Predictions:
         return metrics(scheme, self.value[known], self.labels[known])
 
 
-def predict(model: nn.Module, utterances: Sequence[Utterance], config: Config, device: torch.device) -> Predictions:
+def predict(
+    model: nn.Module,
+    utterances: Sequence[Utterance],
+    config: Config,
+    device: torch.device,
+    context: Sequence[Utterance] = (),
+) -> Predictions:
     """Runs ``model`` in evaluation mode over ``utterances``.
+
+    Args:
+        context: further utterances that stand in the graphs of their videos (video graphs); they are not scored.
 
     Raises:
         RunError: a prediction is not finite.
@@ -54,13 +64,13 @@ def predict(model: nn.Module, utterances: Sequence[Utterance], config: Config, d
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for indices, batch in scoring_batches(utterances, config):
-            output = model(batch.to(device))
-            value[indices] = output.value.cpu().numpy()
-            probabilities[indices] = output.logits.softmax(-1).cpu().numpy()
+        for rows, places, batch in prefetch(scoring_batches(utterances, config, context), device):
+            output = model(batch)
+            value[places] = output.value.cpu().numpy()[rows]
+            probabilities[places] = output.logits.softmax(-1).cpu().numpy()[rows]
             if output.gate is not None:
                 gate = np.zeros((len(utterances), len(READOUTS)), dtype=np.float32) if gate is None else gate
-                gate[indices] = output.gate.mean(-1).cpu().numpy()
+                gate[places] = output.gate.mean(-1).cpu().numpy()[rows]
     model.train(training)
     bad = np.flatnonzero(~np.isfinite(value) | ~np.isfinite(probabilities).all(1))
     if len(bad):
