@@ -15,7 +15,7 @@ from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.files import check_out_folder
-from gmsa.graph import build, build_video, check_positions
+from gmsa.graph import build, build_video, check_builders, check_positions
 from gmsa.models import build_model
 from gmsa.report import SYNTHETIC_NOTE
 from gmsa.training.cells import Cell, Record, run_cells
@@ -103,6 +103,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
             cell.check(files)
             prepared.material(cell.config, cell.seed)
             if not cell.done and cell.setting.name not in sizes:
+                check_builders(corpus.dims, cell.config)
                 for utterances in (*corpus.splits.values(), corpus.pool):
                     check_positions(utterances, cell.config)
                 build_model(dict(corpus.dims), cell.config)
