@@ -15,7 +15,7 @@ import yaml
 
 from gmsa.coerce import build
 from gmsa.errors import ConfigError
-from gmsa.graphconfig import GraphConfig
+from gmsa.graphconfig import ONE_FOR_ALL, GraphConfig
 
 MODALITIES = ("text", "audio", "vision")
 SYNTHETIC = "synthetic"
@@ -176,6 +176,8 @@ class RunConfig:
     """Where to train."""
     threads: int = _number(1, ge=1)
     """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
+    compile: bool = False
+    """Compile the model with ``torch.compile`` before training it: minutes at first, and other rounding."""
     out: str = "runs/{name}"
     """Run folder; ``{name}`` stands for the name of the config file."""
     select: Literal["MAE", "Corr"] = "MAE"
@@ -291,6 +293,8 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
         below = settings.setdefault(parent, {})
         if below is None:
             below = settings[parent] = {}
+        if parent in ONE_FOR_ALL and isinstance(below, str):
+            below = settings[parent] = {f.name: below for f in dataclasses.fields(ONE_FOR_ALL[parent])}
         if not isinstance(below, dict):
             raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
         settings = below

@@ -21,6 +21,10 @@ EDGE_PARAMETERS: dict[str, tuple[str, ...]] = {
 """Edge builders by name, with their parameters: fields of :class:`GraphConfig`."""
 
 
+MOST = 100_000
+"""Largest parameter of a builder: more steps than a sequence has."""
+
+
 @dataclass(frozen=True)
 class IntraEdges:
     """Edge builder within each modality; one name stands for all three."""
@@ -44,6 +48,10 @@ class InterEdges:
     vision_to_audio: str = "complete"
 
 
+ONE_FOR_ALL = {"intra": IntraEdges, "inter": InterEdges}
+"""Groups of settings in which one value may stand for all."""
+
+
 def _number(default: Any, **limits: float) -> Any:
     return field(default=default, metadata=limits)
 
@@ -62,27 +70,30 @@ class GraphConfig:
     """Edge builder within a modality: one for all, or ``{text: ..., audio: ..., vision: ...}``."""
     inter: InterEdges = field(default_factory=InterEdges)
     """Edge builder between two modalities: one for all, or ``{text_to_audio: ..., ...}``."""
-    radius: int = _number(2, ge=0)
+    radius: int = _number(2, ge=0, le=MOST)
     """Largest step distance that ``window`` and ``temporal`` join."""
-    stride: int = _number(2, ge=1)
+    stride: int = _number(2, ge=1, le=MOST)
     """Steps between the ones that ``dilated`` joins."""
-    hops: int = _number(2, ge=0)
+    hops: int = _number(2, ge=0, le=MOST)
     """How many strides away ``dilated`` joins."""
-    neighbors: int = _number(4, ge=0)
+    neighbors: int = _number(4, ge=0, le=MOST)
     """How many of the most similar steps ``knn`` joins."""
-    context: int | Literal["all"] = _number(2, ge=0)
+    context: int | Literal["all"] = _number(2, ge=0, le=MOST)
     """For ``scope: video``: how many utterances apart two of them are still joined."""
     edge_dropout: float = _number(0.0, ge=0, lt=1)
     """Probability that an edge between two tokens is left out in a training step."""
 
     def __post_init__(self) -> None:
-        for name, cls in (("intra", IntraEdges), ("inter", InterEdges)):
+        for name, cls in ONE_FOR_ALL.items():
             value = getattr(self, name)
             if isinstance(value, str):
                 value = cls(**dict.fromkeys((f.name for f in dataclasses.fields(cls)), value))
                 object.__setattr__(self, name, value)
-            for relation in dataclasses.fields(cls):
-                self.builder(getattr(value, relation.name), f"graph.{name}.{relation.name}")
+            specs = dataclasses.asdict(value)
+            if len(set(specs.values())) == 1:  # named as the user did
+                self.builder(next(iter(specs.values())), f"graph.{name}")
+            for relation, spec in specs.items():
+                self.builder(spec, f"graph.{name}.{relation}")
             if self.scope == "video" and value != cls():
                 raise ConfigError(
                     f"'graph.{name}' joins tokens, which 'graph.scope: video' does not have; leave it out, "
@@ -102,14 +113,21 @@ class GraphConfig:
                 f"'{key}' must be one of {', '.join(EDGE_PARAMETERS)} (got {spec!r}){nearest(name, EDGE_PARAMETERS)}"
             )
         parameters = {p: getattr(self, p) for p in EDGE_PARAMETERS[name]}
-        for part in (found.group(2) or "").split(",") if (found.group(2) or "").strip() else ():
+        least: dict[str, int] = {f.name: f.metadata.get("ge", 0) for f in dataclasses.fields(self)}
+        inside = (found.group(2) or "").strip()
+        given: set[str] = set()
+        for part in inside.split(",") if inside else ():
             parameter, _, number = (x.strip() for x in part.partition("="))
             if parameter not in parameters:
                 known = ", ".join(parameters) or "none"
                 raise ConfigError(f"'{key}': '{name}' has no parameter '{parameter}' (it has: {known})")
-            least = int({f.name: f.metadata for f in dataclasses.fields(self)}[parameter]["ge"])
-            if not re.fullmatch(r"\d+", number) or int(number) < least:
-                raise ConfigError(f"'{key}': '{parameter}' must be a whole number of at least {least} (got '{number}')")
+            if parameter in given:
+                raise ConfigError(f"'{key}': '{parameter}' is given twice")
+            if not re.fullmatch(r"\d+", number) or not least[parameter] <= int(number) <= MOST:
+                raise ConfigError(
+                    f"'{key}': '{parameter}' must be a whole number from {least[parameter]} to {MOST} (got '{number}')"
+                )
+            given.add(parameter)
             parameters[parameter] = int(number)
         return name, parameters
 

@@ -240,12 +240,28 @@ def test_what_is_kept_is_not_changed_by_its_use(name: str, parameters: dict[str,
         expected = batch.edge_index("intra").clone()
         collate(utterances, config, {u.id: 3 for u in utterances})
         for edges in batch.edges.values():  # whoever holds a batch may write to it
-            for part in edges:
+            for part in vars(edges).values():
                 if part is not None:
                     part.zero_()
         assert torch.equal(collate(utterances, config).edge_index("intra"), expected)
     build(utterances[0], config.graph)
     assert all(torch.equal(part, was) for part, was in zip(kept, before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["complete", "window", "aligned", "knn"])
+def test_whoever_writes_to_a_graph_changes_no_other(name: str, make_utterance) -> None:
+    utterance, config = make_utterance("a$_$1", (61, 9, 3)), from_dict({"graph": {"intra": name}}).graph
+    text = utterance.features["text"]
+    kept = build_edges(name, text, text, config.builder(name)[1])
+    before = [part.clone() for part in kept]
+    store = build(utterance, config)["text", "intra", "text"]
+    try:
+        for part in (store.edge_index, store.tense):
+            part.add_(1)
+        assert all(torch.equal(part, was) for part, was in zip(kept, before, strict=True))
+    finally:
+        for part, was in zip(kept, before, strict=True):
+            part.data = was
 
 
 def test_edges_by_features_are_kept_per_sequence_and_parameter() -> None:

@@ -106,9 +106,12 @@ def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], di
     return found
 
 
-def by_pyg(utterances: list[Utterance], config: Config, stream: str) -> Any:
+def batch_of_pyg(utterances: list[Utterance], config: Config) -> Batch:
+    return Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
+
+
+def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
     """The same of PyG's batch; every edge of ``global`` once."""
-    theirs = Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
     found = {}
     for relation in theirs.edge_types:
         name = relation[1]
@@ -203,7 +206,7 @@ def test_batch_equals_pyg_batching(make_utterance, name: str, strided: bool, rou
     model = ({} if strided else PLAIN) | {"route": route}
     config = config_of(EVERY_STEP[name], **model)
     ours = collate(utterances, config)
-    theirs = Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
+    theirs = batch_of_pyg(utterances, config)
     edges = ours.edge_index_dict()
     assert list(edges) == theirs.edge_types
     for relation in theirs.edge_types:
@@ -221,18 +224,18 @@ def test_batch_equals_pyg_batching(make_utterance, name: str, strided: bool, rou
         assert torch.equal(ours.lengths[modality], column)
         assert torch.equal(ours.features[modality], torch.cat([u.features[modality] for u in utterances]))
     for stream in ("intra", "inter"):
-        assert by_relation(ours, stream) == by_pyg(utterances, config, stream)
+        assert by_relation(ours, stream) == by_pyg(theirs, config, stream)
     joined = collate(utterances, config_of(EVERY_STEP[name], streams="global", **model))
-    assert by_relation(joined, "global") == by_pyg(utterances, config, "global")
+    assert by_relation(joined, "global") == by_pyg(theirs, config, "global")
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
 def test_cosines_between_modalities_equal_pyg_batching(route: str) -> None:
     utterances = of_one_dimension(LENGTHS[:6])
     config = config_of({"intra": "knn(neighbors=1)", "inter": "knn(neighbors=2)"}, route=route, **PLAIN)
-    batch = collate(utterances, config)
+    batch, theirs = collate(utterances, config), batch_of_pyg(utterances, config)
     for stream in ("intra", "inter"):
-        assert by_relation(batch, stream) == by_pyg(utterances, config, stream)
+        assert by_relation(batch, stream) == by_pyg(theirs, config, stream)
     found = by_relation(batch, "inter")["text", "inter", "audio"]
     assert len(found) == sum(min(2, text) * audio for text, audio, _ in LENGTHS[:6])
 
@@ -260,7 +263,11 @@ def test_modalities_that_the_data_lacks_have_no_nodes(settings: dict[str, Any], 
     assert torch.equal(ours.node_type, theirs.node_type)
     assert torch.equal(ours.slot, theirs.slot)
     for stream in ("intra", "inter"):
-        assert by_relation(ours, stream) == by_relation(theirs, stream) == by_pyg([lacks], config, stream)
+        assert (
+            by_relation(ours, stream)
+            == by_relation(theirs, stream)
+            == by_pyg(batch_of_pyg([lacks], config), config, stream)
+        )
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
@@ -515,6 +522,8 @@ def tensors(value: Any) -> list[Tensor]:
         return [value]
     if isinstance(value, dict):
         return [t for v in value.values() for t in tensors(v)]
+    if isinstance(value, (DenseEdges, SparseEdges)):
+        return tensors(vars(value))
     return [t for v in value for t in tensors(v)] if isinstance(value, tuple) else []
 
 

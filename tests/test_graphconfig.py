@@ -149,7 +149,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         # builders
-        ({"intra": "windwo"}, "'graph.intra.text' must be one of complete, window, dilated, knn, aligned, temporal"),
+        ({"intra": "windwo"}, "'graph.intra' must be one of complete, window, dilated, knn, aligned, temporal"),
         ({"intra": "windwo"}, "(got 'windwo') (did you mean 'window'?)"),
         ({"inter": {"audio_to_text": "align"}}, "'graph.inter.audio_to_text' must be one of"),
         ({"inter": {"audio_to_text": "align"}}, "(got 'align') (did you mean 'aligned'?)"),
@@ -158,7 +158,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"vision": "window(radius=2"}}, "'graph.intra.vision' must be one of"),
         ({"intra": {"vision": "window)radius=2("}}, "'graph.intra.vision' must be one of"),
         ({"intra": {"vision": "window radius=2"}}, "'graph.intra.vision' must be one of"),
-        ({"intra": ""}, "'graph.intra.text' must be one of"),
+        ({"intra": ""}, "'graph.intra' must be one of"),
         ({"intra": 3}, "'graph.intra.text' must be text (got 3)"),
         ({"inter": ["window"]}, "'graph.inter.text_to_audio' must be text (got ['window'])"),
         ({"intra": {"text": None}}, "'graph.intra.text' must be text (got None)"),
@@ -168,16 +168,16 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"audio": "window(2)"}}, "'graph.intra.audio': 'window' has no parameter '2'"),
         ({"intra": "dilated(radius=2)"}, "'dilated' has no parameter 'radius' (it has: stride, hops)"),
         ({"inter": {"text_to_audio": "aligned(radius=2)"}}, "'aligned' has no parameter 'radius' (it has: none)"),
-        ({"intra": "knn(neighbors=4, )"}, "'graph.intra.text': 'knn' has no parameter ''"),
+        ({"intra": "knn(neighbors=4, )"}, "'graph.intra': 'knn' has no parameter ''"),
         ({"intra": "window(context=2)"}, "'window' has no parameter 'context'"),
-        ({"inter": "window(radius=-1)"}, "'graph.inter.text_to_audio': 'radius' must be a whole number of at least 0"),
+        ({"inter": "window(radius=-1)"}, "'graph.inter': 'radius' must be a whole number from 0 to 100000"),
         ({"inter": "window(radius=-1)"}, "(got '-1')"),
-        ({"intra": "window(radius=1.5)"}, "'graph.intra.text': 'radius' must be a whole number of at least 0"),
+        ({"intra": "window(radius=1.5)"}, "'graph.intra': 'radius' must be a whole number from 0 to 100000"),
         ({"intra": "window(radius=wide)"}, "(got 'wide')"),
-        ({"intra": "window(radius=)"}, "'radius' must be a whole number of at least 0 (got '')"),
-        ({"intra": "window(radius)"}, "'radius' must be a whole number of at least 0 (got '')"),
-        ({"intra": "dilated(stride=0)"}, "'graph.intra.text': 'stride' must be a whole number of at least 1 (got '0')"),
-        ({"intra": "dilated(stride=2, hops=x)"}, "'hops' must be a whole number of at least 0 (got 'x')"),
+        ({"intra": "window(radius=)"}, "'radius' must be a whole number from 0 to 100000 (got '')"),
+        ({"intra": "window(radius)"}, "'radius' must be a whole number from 0 to 100000 (got '')"),
+        ({"intra": "dilated(stride=0)"}, "'graph.intra': 'stride' must be a whole number from 1 to 100000 (got '0')"),
+        ({"intra": "dilated(stride=2, hops=x)"}, "'hops' must be a whole number from 0 to 100000 (got 'x')"),
         # relations and keys
         ({"intra": {"txt": "window"}}, "unknown key 'graph.intra.txt' (did you mean 'text'?)"),
         ({"inter": {"text_to_text": "window"}}, "unknown key 'graph.inter.text_to_text' (did you mean 'text_to_"),
@@ -196,6 +196,8 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"stride": 0}, "'graph.stride' must be at least 1 (got 0)"),
         ({"hops": -1}, "'graph.hops' must be at least 0 (got -1)"),
         ({"neighbors": -1}, "'graph.neighbors' must be at least 0 (got -1)"),
+        ({"intra": "window(radius=1, radius=5)"}, "'graph.intra': 'radius' is given twice"),
+        ({"radius": 10**18}, "'graph.radius' must be at most 100000"),
         ({"context": -1}, "'graph.context' must be at least 0 (got -1)"),
         ({"context": True}, "'graph.context' must be a whole number or 'all' (got True)"),
         ({"edge_dropout": 1}, "'graph.edge_dropout' must be less than 1 (got 1.0)"),
@@ -227,3 +229,10 @@ def test_a_wrong_override_names_its_key(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load_config(path, [override], environ={})
         assert message in str(caught.value)
+
+
+def test_one_name_for_all_gives_way_to_a_relation(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("graph: {intra: window}")
+    config = load_config(file, ["graph.intra.audio=window(radius=8)"], environ={})
+    assert to_dict(config)["graph"]["intra"] == {"text": "window", "audio": "window(radius=8)", "vision": "window"}

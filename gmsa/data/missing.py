@@ -15,7 +15,7 @@ def hide_modalities(utterance: Utterance, rates: Mapping[str, float], draws: Seq
         draws: uniform numbers in [0, 1): one for each modality of ``rates``, in their order, and one that decides
             which modality stays where all would go.
     """
-    present = [m for m, there in utterance.present.items() if there]
+    present = [m for m, sequence in utterance.features.items() if sequence.shape[0]]
     hidden = [m for m, draw in zip(rates, draws, strict=False) if m in present and draw < rates[m]]
     if hidden and len(hidden) == len(present):
         hidden.remove(present[int(draws[-1] * len(present))])

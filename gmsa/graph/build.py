@@ -102,5 +102,6 @@ def _hetero(nodes: Mapping[str, Tensor], config: GraphConfig) -> HeteroData:
         data[node_type].pos = torch.arange(len(nodes[node_type]))
     for relation in relations():
         source, _, target = relation
-        data[relation].edge_index, data[relation].tense = edges_of(relation, nodes[source], nodes[target], config)
+        edge_index, tense = edges_of(relation, nodes[source], nodes[target], config)
+        data[relation].edge_index, data[relation].tense = edge_index.clone(), tense.clone()  # others share them
     return data

@@ -79,10 +79,12 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
     Raises:
         ValueError: source and target differ in their feature dimension.
     """
+    if not len(source) or not len(target):
+        return torch.empty(2, 0, dtype=torch.long)
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"cosine needs features of one dimension (got {source.shape[1]} and {target.shape[1]})")
-    # In float64, so that near ties are decided alike on every machine.
-    similarity = _unit(target.double()) @ _unit(source.double()).T
+    # Rounded, so that equal cosines are equal on every machine.
+    similarity = (_unit(target.double()) @ _unit(source.double()).T).round(decimals=12)
     if source is target:
         similarity.fill_diagonal_(float("inf"))
         neighbors += 1

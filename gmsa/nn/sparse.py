@@ -62,6 +62,7 @@ class HeadCsr:
         return torch.sparse.sampled_addmm(zeros, left, right.T, beta=0).values()
 
 
+@torch.compiler.disable  # a compiler knows no CSR tensors of changing sizes
 def edge_attention(query: Tensor, key: Tensor, value: Tensor, csr: HeadCsr, bias: Tensor | None = None) -> Tensor:
     r"""Softmax attention of every target over the sources of its edges; zeros where it has none.
 

@@ -104,8 +104,8 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
             prepared.material(cell.config, cell.seed)
             if not cell.done and cell.setting.name not in sizes:
                 check_builders(corpus.dims, cell.config)
-                for utterances in (*corpus.splits.values(), corpus.pool):
-                    check_positions(utterances, cell.config)
+                for split, utterances in corpus.splits.items():
+                    check_positions([*utterances, *corpus.pool] if split == "train" else utterances, cell.config)
                 build_model(dict(corpus.dims), cell.config)
                 sizes[cell.setting.name] = graph_size(prepared.splits["train"], cell.config)
             graph = sizes.get(cell.setting.name, {})

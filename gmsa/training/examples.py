@@ -132,6 +132,7 @@ def _units(examples: Sequence[Example], context: Sequence[Example], config: Conf
     for example in context:
         if example.utterance.video in videos and example.utterance.id not in known:
             videos[example.utterance.video].append(example)
+            known.add(example.utterance.id)
     return list(videos.values())
 
 

@@ -90,6 +90,8 @@ class Trainer:
         steps = epochs * per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, optim))
         average = MovingAverage(model, optim.ema) if optim.ema else None
+        if self.config.run.compile:
+            model.compile(dynamic=True)  # in place, so that the names of its weights stay
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
         parts |= {"average": average} if average is not None else {}
         first, best, best_epoch = 1, math.nan, 0

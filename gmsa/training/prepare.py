@@ -56,8 +56,9 @@ def prepare(config: Config) -> Prepared:
     corpus, unseen = leave_out_unseen(load_corpus(config.data))
     check_builders(corpus.dims, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
-    for utterances in (*corpus.splits.values(), corpus.pool):
-        check_positions(utterances, config)
+    for split, utterances in corpus.splits.items():
+        # The pool stands with the training split: a video may be spread over both.
+        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, config)
     wanted = [m for m in config.data.normalize if m in corpus.dims]
     normalizer = Normalizer.fit(corpus.splits["train"], wanted, config.data.clip)
     return Prepared(

@@ -98,7 +98,7 @@ def resumed(folder: Path, config: Config) -> Config:
         f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
         for group, values in to_dict(config).items()
         for key, value in values.items()
-        if (group != "run" or key in ("select", "threads")) and old.get(group, {}).get(key) != value
+        if (group != "run" or key in ("select", "threads", "compile")) and old.get(group, {}).get(key) != value
     ]
     if differing:
         raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
