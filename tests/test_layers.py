@@ -341,7 +341,7 @@ def test_the_encoder_equals_convolutions_of_each_sequence(convs: tuple[tuple[int
         steps = start.clone().requires_grad_()
         encoder.zero_grad()
         if ours:
-            tokens = encoder(steps, taps(torch.tensor(lengths), convs))
+            tokens = encoder(steps, taps(np.array(lengths), convs))
         else:
             tokens = torch.cat([encode_alone(encoder, sequence) for sequence in steps.split(lengths)])
         (tokens * weights[: len(tokens)]).sum().backward()
@@ -361,7 +361,7 @@ def test_encoder_tokens_do_not_depend_on_the_batch(convs: tuple[tuple[int, int],
     def tokens(chosen: list[Tensor]) -> list[Tensor]:
         lengths = torch.tensor([len(s) for s in chosen])
         counts = -(-lengths // math.prod(s for _, s in convs))
-        return list(encoder(torch.cat(chosen), taps(lengths, convs)).split(counts.tolist()))
+        return list(encoder(torch.cat(chosen), taps(lengths.numpy(), convs)).split(counts.tolist()))
 
     together = tokens(sequences)
     for one, other in zip(together, reversed(tokens(sequences[::-1])), strict=True):
@@ -383,12 +383,12 @@ def test_encoder_equals_a_sum_over_the_kernel() -> None:
             if 0 <= step < 7:
                 total = total + conv.weight[:, :, k] @ x[step]
         expected.append(total)
-    torch.testing.assert_close(encoder(x, taps(torch.tensor([7]), ((4, 2),))), torch.stack(expected))
+    torch.testing.assert_close(encoder(x, taps(np.array([7]), ((4, 2),))), torch.stack(expected))
 
 
 def test_no_steps_give_no_tokens_and_no_gradient() -> None:
     encoder = ConvEncoder(3, 4, ((4, 2), (4, 4)))
-    tokens = encoder(torch.zeros(0, 3), taps(torch.tensor([0, 0]), ((4, 2), (4, 4))))
+    tokens = encoder(torch.zeros(0, 3), taps(np.array([0, 0]), ((4, 2), (4, 4))))
     assert tokens.shape == (0, 4)
     tokens.sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in encoder.parameters())

@@ -1,24 +1,31 @@
 """Modalities that are hidden on purpose."""
 
+# N utterances, M modalities
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+import numpy as np
 
 from gmsa.data.utterance import Utterance
 
 
-def hide_modalities(utterance: Utterance, rates: Mapping[str, float], draws: Sequence[float]) -> Utterance:
-    """Hides each present modality with its own probability, but never all of them.
+def hide_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float], draws: np.ndarray) -> list[Utterance]:
+    """Hides each present modality of each utterance with its own probability, but never all of them.
 
     Args:
-        draws: uniform numbers in [0, 1): one for each modality of ``rates``, in their order, and one that decides
-            which modality stays where all would go.
+        rates: per modality, the probability.
+        draws: uniform numbers in [0, 1) ``[N, M + 1]``: for each modality of ``rates``, in their order, and one that
+            decides which modality stays where all would go.
     """
-    present = [m for m, sequence in utterance.features.items() if sequence.shape[0]]
-    hidden = [m for m, draw in zip(rates, draws, strict=False) if m in present and draw < rates[m]]
-    if hidden and len(hidden) == len(present):
-        hidden.remove(present[int(draws[-1] * len(present))])
-    if not hidden:
-        return utterance
-    return replace(utterance, features={m: x[:0] if m in hidden else x for m, x in utterance.features.items()})
+    present = np.array([[u.lengths.get(m, 0) for m in rates] for u in utterances]) > 0
+    hidden = present & (draws[:, :-1] < list(rates.values()))
+    for row in np.flatnonzero(hidden.any(1) & (hidden.sum(1) == present.sum(1))):
+        there = np.flatnonzero(present[row])
+        hidden[row, there[int(draws[row, -1] * len(there))]] = False
+    found = list(utterances)
+    names = list(rates)
+    for place in np.flatnonzero(hidden.any(1)).tolist():
+        gone = frozenset(name for name, out in zip(names, hidden[place].tolist(), strict=True) if out)
+        found[place] = utterances[place].without(gone)
+    return found

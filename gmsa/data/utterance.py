@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
@@ -38,10 +39,26 @@ class Utterance:
         name = self.id.partition("$_$")[2]
         return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
 
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """Steps of each modality."""
+        return {modality: sequence.shape[0] for modality, sequence in self.features.items()}
+
     @property
     def present(self) -> dict[str, bool]:
         """Which modalities this utterance has."""
-        return {modality: sequence.shape[0] > 0 for modality, sequence in self.features.items()}
+        return {modality: length > 0 for modality, length in self.lengths.items()}
+
+    def without(self, hidden: frozenset[str]) -> Utterance:
+        """The same clip without these modalities; kept, since training asks for it in every epoch."""
+        if hidden not in self._without:
+            features = {m: x[:0] if m in hidden else x for m, x in self.features.items()}
+            self._without[hidden] = replace(self, features=features)
+        return self._without[hidden]
+
+    @cached_property
+    def _without(self) -> dict[frozenset[str], Utterance]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from gmsa.graph.edges import looks_at_features
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
 from gmsa.graph.taps import taps
 
+Numbers = npt.NDArray[np.int64]
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 
@@ -143,43 +145,43 @@ def collate(
     order = [i for group in groups for i in group]
     ordered = [utterances[i] for i in order]
     modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
-    convs = {m: config.model.convs(m) for m in modalities}
-    lengths = {m: torch.tensor([u.features[m].shape[0] for u in ordered]) for m in modalities}
     strides = config.model.strides
-    tokens = {m: token_count(lengths[m], strides[m]) for m in modalities}
-
-    places = [len(group) for group in groups] if video else [int(t.max()) for t in tokens.values()]
-    if max(places) > config.model.positions:
+    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
+    lengths = np.array([[u.lengths[m] for m in modalities] for u in ordered]).T
+    tokens = -(-lengths // np.array([[strides[m]] for m in modalities]))
+    members = np.array([len(group) for group in groups])
+    if (members if video else tokens).max() > config.model.positions:
         check_positions(utterances, config)
-    members = torch.tensor([len(group) for group in groups])
-    counts = torch.zeros(len(groups), len(NODE_TYPES), dtype=torch.long)
+    counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
     for i, node_type in enumerate(NODE_TYPES):
         if video or node_type in READOUTS:
             counts[:, i] = members
         elif node_type in modalities:
-            counts[:, i] = tokens[node_type]
+            counts[:, i] = tokens[modalities.index(node_type)]
     layout = _lay_out(counts, members)
-    slot = _slots(layout.node_type, {m: len(ordered) if video else int(tokens[m].sum()) for m in modalities})
+    rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
+    slot = _slots(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
     if dropout_seeds is not None and config.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
-    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, config)
-    rows = torch.argsort(torch.tensor(order))
+    types, place = torch.from_numpy(layout.node_type), torch.from_numpy(layout.place)
+    graphs = Graphs(torch.from_numpy(counts), types, place, layout.size, members_of, config)
+    rows = np.argsort(order)
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
         features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
-        lengths=lengths,
-        taps={m: taps(lengths[m], convs[m]) for m in modalities},
+        lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
+        taps={m: taps(x, config.model.convs(m)) for m, x in zip(modalities, lengths, strict=True)},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
-        node_type=layout.node_type,
-        position=layout.position,
-        slot=slot,
-        place=layout.place,
-        receivers=layout.receivers,
-        receiver_place=layout.receiver_place,
-        readouts=layout.readouts[rows],
-        rows=rows,
+        node_type=types,
+        position=torch.from_numpy(layout.position),
+        slot=torch.from_numpy(slot),
+        place=place,
+        receivers=torch.from_numpy(layout.receivers),
+        receiver_place=torch.from_numpy(layout.receiver_place),
+        readouts=torch.from_numpy(layout.readouts[rows]),
+        rows=torch.from_numpy(rows),
         edges={stream: connect(graphs, stream, seeds) for stream in config.model.seen_streams},
         shape=(len(groups), layout.size, int(members.max()) * len(READOUTS)),
     )
@@ -233,46 +235,45 @@ def check_builders(dims: Mapping[str, int], config: Config) -> None:
 
 
 class _Layout(NamedTuple):
-    node_type: Tensor
-    position: Tensor
-    place: Tensor
-    receivers: Tensor
-    receiver_place: Tensor
-    readouts: Tensor
+    node_type: Numbers
+    place: Numbers
+    position: Numbers
+    receivers: Numbers
+    receiver_place: Numbers
+    readouts: Numbers
     size: int
 
 
-def _lay_out(counts: Tensor, members: Tensor) -> _Layout:
+def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
     """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]`` and ``members`` utterances ``[G]``."""
-    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    runs, utterances = counts.numpy().reshape(-1), members.numpy()
-    graphs, types = counts.shape
+    types = counts.shape[1]
+    runs = counts.reshape(-1)
     run = np.repeat(np.arange(len(runs)), runs)
     number = np.arange(len(run))
     node_type, graph = run % types, run // types
-    per_graph = runs.reshape(graphs, types).sum(1)
-    size, most = int(per_graph.max()), int(utterances.max()) * len(READOUTS)
+    per_graph = counts.sum(1)
+    size, most = int(per_graph.max()), int(members.max()) * len(READOUTS)
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
     receivers = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.
-    before = np.repeat(np.cumsum(utterances) - utterances, utterances)
+    before = np.repeat(np.cumsum(members) - members, members)
     val = before + np.arange(len(before))
     return _Layout(
-        node_type=torch.from_numpy(node_type),
-        position=torch.from_numpy(number - np.repeat(np.cumsum(runs) - runs, runs)),
-        place=torch.from_numpy(graph * size + within),
-        receivers=torch.from_numpy(receivers),
-        receiver_place=torch.from_numpy(graph[receivers] * most + within[receivers]),
-        readouts=torch.from_numpy(np.stack([val, val + np.repeat(utterances, utterances)], axis=1)),
+        node_type=node_type,
+        place=graph * size + within,
+        position=number - np.repeat(np.cumsum(runs) - runs, runs),
+        receivers=receivers,
+        receiver_place=graph[receivers] * most + within[receivers],
+        readouts=np.stack([val, val + np.repeat(members, members)], axis=1),
         size=size,
     )
 
 
-def _slots(node_type: Tensor, rows: Mapping[str, int]) -> Tensor:
+def _slots(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
     """Rows of the nodes in a table of one row for readout nodes and then ``rows`` of each modality."""
-    slot = torch.zeros_like(node_type)
+    slot = np.zeros_like(node_type)
     first = 1
     for modality, count in rows.items():
-        slot[node_type == NODE_TYPES.index(modality)] = torch.arange(first, first + count)
+        slot[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
         first += count
     return slot

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -87,7 +88,7 @@ _ROWS = torch.empty(1_000_000, 0)
 def connect(graphs: Graphs, stream: str, seeds: Tensor | None = None) -> DenseEdges | SparseEdges:
     """Joins the nodes of a batch for one stream (``global`` is both), by the route of ``config.model``.
 
-    ``route: auto`` takes the dense route where the edges are at least ``DENSE_FROM`` of all pairs of the padded
+    ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the padded
     graphs.
 
     Args:
@@ -101,21 +102,26 @@ def connect(graphs: Graphs, stream: str, seeds: Tensor | None = None) -> DenseEd
         edges = {r: [edges_of(r, n[r[0]], n[r[2]], graphs.config.graph) for n in graphs.nodes] for r in others}
     if route == "auto":
         counts = graphs.counts
-        total = int((counts.T @ counts)[code.T > 0].sum())
+        total = int(((counts @ (code.T > 0).long()) * counts).sum())
         total += sum(e.shape[1] for parts in edges.values() for e, _ in parts) if edges else 0
-        route = "dense" if total >= DENSE_FROM * len(counts) * graphs.size**2 else "edge"
+        route = "dense" if total >= dense_from(graphs.size) * len(counts) * graphs.size**2 else "edge"
     return _dense(graphs, code, edges or {}, seeds) if route == "dense" else _sparse(graphs, stream, seeds)
 
 
-DENSE_FROM = 0.1
-"""Density from which the dense route is taken: about where the two cross (``benchmarks/layer.py``)."""
+def dense_from(size: int) -> float:
+    """Density from which the dense route is taken, for graphs of ``size`` nodes: about where the two cross.
+
+    On small graphs a call costs more than what it computes, and the dense route has fewer (``benchmarks/layer.py``).
+    """
+    return min(0.08, size / 3000)
 
 
-def stream_relations(stream: str) -> list[Relation]:
+@lru_cache
+def stream_relations(stream: str) -> tuple[Relation, ...]:
     """Relations of a stream; ``global`` has those of both, and those of readout nodes once."""
     if stream != "global":
-        return [r for r in relations() if r[1] == stream]
-    return [r for r in relations() if r[1] == "intra" or r in TOKEN_RELATIONS]
+        return tuple(r for r in relations() if r[1] == stream)
+    return tuple(r for r in relations() if r[1] == "intra" or r in TOKEN_RELATIONS)
 
 
 @lru_cache
@@ -145,9 +151,9 @@ def _dense(
     # Products of 0, 1 and small whole numbers are exact, and faster than comparing types pair by pair.
     joined = torch.bmm(graphs.one_hot @ code, graphs.one_hot.transpose(1, 2))
     adjacency = joined.to(torch.uint8) if typed else joined > 0
-    first = F.pad(graphs.counts, (1, 0)).cumsum(1)  # where each type begins in its graph
     for relation, parts in edges.items():
         source, _, target = relation
+        first = F.pad(graphs.counts, (1, 0)).cumsum(1)  # where each type begins in its graph
         sizes = torch.tensor([e.shape[1] for e, _ in parts])
         graph = torch.repeat_interleave(sizes)
         index = torch.cat([e for e, _ in parts], dim=1)
@@ -198,16 +204,17 @@ def _kept_edge_list(counts: tuple[int, ...], stream: str, config: GraphConfig) -
 
 def _edge_list(nodes: dict[str, Tensor], stream: str, config: GraphConfig) -> tuple[Tensor, Tensor]:
     """Edges of one graph among its nodes ``[2, E]``, sorted by target, and their kinds ``[E]``."""
-    first, size = {}, 0
-    for node_type in NODE_TYPES:
-        first[node_type] = size
-        size += len(nodes[node_type])
-    indices, kinds = [], []
+    sizes = [len(nodes[t]) for t in NODE_TYPES]
+    first = {t: sum(sizes[:i]) for i, t in enumerate(NODE_TYPES)}
+    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
+    sources, targets, kinds = [], [], []
     for relation in stream_relations(stream):
         source, _, target = relation
         edge_index, tense = edges_of(relation, nodes[source], nodes[target], config)
-        indices.append(edge_index + torch.tensor([[first[source]], [first[target]]]))
-        kinds.append(_kinds(relation, tense))
-    index = torch.cat(indices, dim=1)
-    order = torch.argsort(index[1] * size + index[0])
-    return index[:, order], torch.cat(kinds)[order]
+        begin, end = edge_index.numpy()
+        sources.append(begin + first[source])
+        targets.append(end + first[target])
+        kinds.append(_kinds(relation, tense).numpy())
+    found = np.stack([np.concatenate(parts) for parts in (sources, targets, kinds)])
+    found = found[:, np.argsort(found[1] * sum(sizes) + found[0])]
+    return torch.from_numpy(found[:2]), torch.from_numpy(found[2])

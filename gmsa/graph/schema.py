@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gmsa.config import MODALITIES, GraphConfig
 
 READOUTS = ("val", "cls")
@@ -44,11 +46,13 @@ Kind ``KINDS`` is an edge of a readout node.
 """
 
 
+@lru_cache
 def kind_of(relation: Relation) -> int:
     """The first of the relation's three kinds, or ``KINDS``."""
     return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
 
 
+@lru_cache
 def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, int]]:
     """Edge builder of a relation, and its parameters.
 

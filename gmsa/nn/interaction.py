@@ -23,9 +23,9 @@ class Dense(NamedTuple):
     """Whether the receiver of a row hears the node of a column: bool ``[G, R, T]``; or, for typed edges, uint8:
     0 is no edge, k + 1 is an edge of kind k."""
     source: Tensor
-    """Place ``g T + t`` of every node ``[V]``."""
+    """Place ``g T + t`` of every node ``[V]``, in rising order."""
     target: Tensor
-    """Place ``g R + r`` of every receiver ``[W]``."""
+    """Place ``g R + r`` of every receiver ``[W]``, in rising order."""
 
 
 class Sparse:
@@ -134,9 +134,11 @@ class Interaction(MessagePassing):
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
         mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
-        return mixed.index_select(0, edges.target)
+        return mixed if len(mixed) == len(edges.target) else mixed.index_select(0, edges.target)
 
 
 def _pad(x: Tensor, place: Tensor, size: int) -> Tensor:
-    """Rows of x ``[N, ...]`` at their places among ``size`` rows, zeros elsewhere."""
+    """Rows of x ``[N, ...]`` at their places, which rise, among ``size`` rows, zeros elsewhere."""
+    if len(x) == size:
+        return x
     return x.new_zeros(size, *x.shape[1:]).index_copy(0, place, x)

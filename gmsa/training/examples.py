@@ -81,19 +81,25 @@ def training_batches(
     Args:
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
     """
-    rates = asdict(config.model.modality_dropout)
     units = _units(examples, [Example(u) for u in context], config)
     sizes = [sum(_steps(e.utterance) for e in unit) for unit in units]
+    shown = iter(_hide([e.utterance for unit in units for e in unit], config, *seed))
+    utterances = [[next(shown) for _ in unit] for unit in units]
     for indices in buckets(sizes, _units_per_batch(units, config), *seed):
         chosen = [e for i in indices for e in units[i]]
-        utterances = [e.utterance for e in chosen]
-        if any(rates.values()):
-            seeds = torch.tensor([[seed_for(*seed, "hide", u.id)] for u in utterances])
-            draws = hashed_uniform(seeds, torch.arange(len(rates) + 1)).tolist()
-            utterances = [hide_modalities(u, rates, d) for u, d in zip(utterances, draws, strict=True)]
         targets = Targets(torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen]))
-        lost = {u.id: seed_for(*seed, "edges", u.id) for u in utterances} if config.graph.edge_dropout else None
-        yield collate(utterances, config, lost), targets
+        batch = [u for i in indices for u in utterances[i]]
+        lost = {u.id: seed_for(*seed, "edges", u.id) for u in batch} if config.graph.edge_dropout else None
+        yield collate(batch, config, lost), targets
+
+
+def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+    """The utterances of an epoch, each without the modalities that are hidden in it."""
+    rates = asdict(config.model.modality_dropout)
+    if not any(rates.values()):
+        return utterances
+    seeds = torch.tensor([[seed_for(*seed, "hide", u.id)] for u in utterances])
+    return hide_modalities(utterances, rates, hashed_uniform(seeds, torch.arange(len(rates) + 1)).numpy())
 
 
 def batches_per_epoch(examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> int:
@@ -143,4 +149,4 @@ def _units_per_batch(units: Sequence[Sequence[Example]], config: Config) -> int:
 
 
 def _steps(utterance: Utterance) -> int:
-    return sum(sequence.shape[0] for sequence in utterance.features.values())
+    return sum(utterance.lengths.values())

@@ -1,0 +1,217 @@
+"""How time and memory of a training step grow: with the batch, the sequences, the edges, and the file.
+
+    python benchmarks/scale.py
+
+Forward, loss, backward, clipping, optimizer and average of Semi-IIN, the batch's collation included. All utterances are
+made up. An exponent is the slope of a line through the logarithms: 1 is linear growth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import (
+    MOSI_DEV,
+    ROOT,
+    begin,
+    drawn_lengths,
+    exponent,
+    header,
+    machine,
+    made_up,
+    measure,
+    mib,
+    options,
+    peak_memory,
+    row,
+    spread,
+)
+from step import SEED, Graph, Run
+
+from gmsa.config import Config, GraphConfig, load_config
+from gmsa.data import Utterance
+from gmsa.data.synthetic import DIMS
+from gmsa.graph import DenseEdges, GraphBatch, collate
+from gmsa.models import build_model
+from gmsa.training.examples import Example, Targets, batches_per_epoch, labeled_examples, training_batches
+
+NAMED = (50, 400, 150)
+"""Steps of text, audio and vision that make 250 tokens."""
+
+
+class Repeated(Run):
+    """Training on one batch, which is collated anew for every step."""
+
+    def __init__(self, utterances: Sequence[Utterance], config: Config, device: torch.device) -> None:
+        torch.manual_seed(0)
+        dims = {m: x.shape[1] for m, x in utterances[0].features.items()}
+        super().__init__(build_model(dims, config), config, device, steps=1_000)
+        self.utterances = utterances
+        examples = labeled_examples(utterances, "mosi")
+        self.targets = Targets(torch.tensor([e.value for e in examples]), torch.stack([e.classes for e in examples]))
+        self.begin(0)
+
+    def epoch_batches(self, epoch: int) -> Iterator[tuple[GraphBatch, Targets]]:
+        while True:
+            yield collate(self.utterances, self.config), self.targets
+
+    def measured(self, quick: bool) -> tuple[np.ndarray, int]:
+        """Milliseconds of each step, and the peak of one in bytes."""
+        times = measure({"step": lambda: self.step(apart=False)}, self.device, quick)["step"]
+        self.optimizer.zero_grad(set_to_none=True)
+        return times, peak_memory(self.step, self.device)
+
+
+def mosi_like(count: int) -> np.ndarray:
+    """Lengths ``[N, 3]`` as in ``mosi_dev.pkl``: words, one vector of audio, one of vision for three in ten."""
+    rng = np.random.default_rng(0)
+    return np.stack([drawn_lengths(rng, count), np.ones(count, int), rng.random(count) < 0.28], axis=1)
+
+
+def with_route(config: Config, route: str) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, route=route))
+
+
+def print_exponents(what: str, x: Sequence[float], columns: dict[str, Sequence[float]]) -> None:
+    """The exponents of all points, and of the larger half."""
+    half = slice(-max(2, (len(x) + 1) // 2), None)
+    parts = [f"{name} {exponent(x, y):.2f} ({exponent(x[half], y[half]):.2f})" for name, y in columns.items()]
+    print(f"\nExponents by {what}, in parentheses those from {x[half][0]:,.0f} on: {'; '.join(parts)}.")
+
+
+def by_batch(config: Config, device: torch.device, quick: bool) -> None:
+    sizes = [8, 16] if quick else [8, 16, 32, 64, 128, 256]
+    utterances = made_up(mosi_like(max(sizes)), MOSI_DEV)
+    header("Batch size (lengths like mosi_dev.pkl's)", "utterances", "ms per step", "ms per utterance", "peak MiB")
+    times, peaks = [], []
+    for size in sizes:
+        found, peak = Repeated(utterances[:size], config, device).measured(quick)
+        times.append(float(np.median(found)))
+        peaks.append(peak)
+        row(size, spread(found), f"{times[-1] / size:.2f}", mib(peak))
+    print_exponents("batch size", sizes, {"time": times, "memory": peaks})
+
+
+def by_length(config: Config, device: torch.device, quick: bool) -> None:
+    totals, size = ([16, 64], 4) if quick else ([16, 32, 64, 128, 256, 512, 1024], 16)
+    header(
+        f"Tokens of an utterance ({size} utterances; a fifth text, a fifth audio, the rest vision; complete graphs)",
+        *("tokens", "ms per step", "µs per token", "peak MiB"),
+    )
+    times, peaks = [], []
+    for total in totals:
+        fifth = total // 5
+        lengths = np.tile([fifth, 8 * fifth, total - 2 * fifth], (size, 1))
+        found, peak = Repeated(made_up(lengths, MOSI_DEV), config, device).measured(quick)
+        times.append(float(np.median(found)))
+        peaks.append(peak)
+        row(total, spread(found), f"{1e3 * times[-1] / total / size:.1f}", mib(peak))
+    print_exponents("tokens", totals, {"time": times, "memory": peaks})
+
+
+def by_edges(config: Config, device: torch.device, quick: bool) -> None:
+    radii: list[int | None] = [1, None] if quick else [1, 2, 4, 8, 16, 32, 64, None]
+    size = 2 if quick else 16
+    utterances = made_up(np.tile(NAMED, (size, 1)), MOSI_DEV)
+    header(
+        f"Edges of an utterance ({size} utterances, T = 252; windows within and across modalities)",
+        *("radius", "edges, intra + inter", "`auto` takes", "ms, auto", "ms, edge", "ms, dense"),
+        *("MiB, auto", "MiB, edge", "MiB, dense"),
+    )
+    edges: list[float] = []
+    times: dict[str, list[float]] = {"auto": [], "edge": [], "dense": []}
+    peaks: dict[str, list[float]] = {"auto": [], "edge": [], "dense": []}
+    for radius in radii:
+        graph = GraphConfig() if radius is None else GraphConfig(intra="window", inter="window", radius=radius)
+        chosen = dataclasses.replace(config, graph=graph)
+        batch = collate(utterances, chosen)
+        taken = [f"{s}: {'dense' if isinstance(e, DenseEdges) else 'edge'}" for s, e in batch.edges.items()]
+        edges.append(sum(batch.edge_index(stream).shape[1] for stream in batch.edges) / size)
+        cells = []
+        for route, column in times.items():
+            found, peak = Repeated(utterances, with_route(chosen, route), device).measured(quick)
+            column.append(float(np.median(found)))
+            peaks[route].append(peak)
+            cells.append(spread(found))
+        row(
+            "complete" if radius is None else radius,
+            f"{edges[-1]:.0f}",
+            ", ".join(taken),
+            *cells,
+            *(mib(column[-1]) for column in peaks.values()),
+        )
+    columns = {
+        "time": times["auto"],
+        "time of the edge route": times["edge"],
+        "memory of the edge route": peaks["edge"],
+    }
+    print_exponents("edges", edges, columns)
+
+
+def resident() -> int | None:
+    """Bytes of the process in memory, on Linux."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if path.exists() else None
+
+
+def by_file(config: Config, device: torch.device, quick: bool) -> None:
+    counts = [500, 1_000] if quick else [1_000, 3_000, 10_000, 30_000, 100_000]
+    lengths = mosi_like(max(counts))
+    steps = 8 if quick else 31  # an epoch of the smallest file
+    header(
+        f"Utterances in the file (features of {', '.join(map(str, DIMS.values()))} dimensions)",
+        *("utterances", "µs per utterance, batches of an epoch", f"ms per step ({steps} steps)"),
+        *("ms before the first batch", "resident MiB", "bytes per utterance"),
+    )
+    examples: list[Example] = []
+    gc.collect()
+    before = resident()
+    epochs, held = [], []
+    for count in counts:
+        first = len(examples)
+        # One file goes on in the next: memory that is used again would not be seen.
+        examples += labeled_examples(made_up(lengths[first:count], DIMS, first), "mosi")
+        gc.collect()
+        now = resident()
+        began = time.perf_counter()
+        for _ in training_batches(examples, config, SEED, 0):
+            pass
+        epochs.append(1e6 * (time.perf_counter() - began) / count)
+        torch.manual_seed(0)
+        run = Graph(build_model(DIMS, config), config, device, examples, batches_per_epoch(examples, config))
+        run.begin(0)
+        laps = [run.step(apart=False) for _ in range(steps)]
+        bare = np.array([1e3 * (sum(lap.values()) - lap["data"]) for lap in laps[1:]])
+        if now is not None and before is not None:
+            held.append(now - before)
+        row(
+            count,
+            f"{epochs[-1]:.0f}",
+            spread(bare),
+            f"{1e3 * laps[0]['data']:.0f}",
+            mib(held[-1]) if held else "–",
+            f"{held[-1] / count:.0f}" if held else "–",
+        )
+    columns = {"time of an epoch's batches": [e * n for e, n in zip(epochs, counts, strict=True)]}
+    print_exponents("utterances", counts, {**columns, **({"resident memory": held} if held else {})})
+
+
+def main() -> None:
+    arguments = options(__doc__).parse_args()
+    device = begin(arguments)
+    config = load_config(ROOT / "configs" / "mosi_graph.yaml", ["data.path=synthetic", "model.positions=1024"], {})
+    for sweep in (by_batch, by_length, by_edges, by_file):
+        sweep(config, device, arguments.quick)
+        gc.collect()
+    print(f"\n{machine(device)}")
+
+
+if __name__ == "__main__":
+    main()
