@@ -338,7 +338,7 @@ def print_growth(
     ):
         row(label, *(f"{exponent(counts[part], medians[name][part]):.2f}" for name in names))
     print(
-        "\nThe first has calls in it whose fixed cost is most of the time; the second outgrows the caches of the processor."
+        "\nThe first has calls in it whose fixed cost is most of the time; the second outgrows the processor's caches."
     )
 
     full = [

@@ -283,7 +283,7 @@ readout nodes alone, which join only their own utterance."""
 @pytest.mark.parametrize(
     ("name", "settings", "reach", "route"),
     [(*case, route) for case in REACH for route in ("dense", "edge") if case[0] == "semi_iin" or route == "edge"],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 @pytest.mark.parametrize("context", [0, 1, 2, "all"])
 def test_a_change_is_felt_as_far_as_its_edges_reach(
