@@ -17,7 +17,7 @@ train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: .venv/.tests
 	$(BIN)/python -m pytest -m slow
