@@ -30,6 +30,7 @@ def test_help(name: str) -> None:
     help_text = output_of(name, "--help")
     for option in ("--device", "--threads", "--quick"):
         assert option in help_text
+    assert f"python benchmarks/{name}.py" in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
