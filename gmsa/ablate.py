@@ -33,16 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
 
-    overrides = list(options.overrides)
-    if options.seeds:
-        overrides.append(f"run.seeds={list(options.seeds)}")
-    if options.device:
-        overrides.append(f"run.device={options.device}")
-
     from gmsa.training.ablation import ablate  # after parsing: --help need not wait for torch
     from gmsa.training.settings import read_settings
 
-    settings = read_settings(options.config, overrides, options.vary, options.settings)
+    settings = read_settings(options.config, cli.overrides_of(options), options.vary, options.settings)
     name = "-".join(Path(file).stem for file in (options.config, options.settings) if file)
     if not ablate(settings, name, Path(options.out or f"runs/ablate-{name}"), options.jobs):
         sys.exit(1)

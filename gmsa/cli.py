@@ -35,6 +35,16 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to run (default: the config's)")
 
 
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """The changes of the config that ``--set``, ``--seeds`` and ``--device`` ask for, as ``key=value``."""
+    overrides = list(options.overrides)
+    if options.seeds:
+        overrides.append(f"run.seeds={list(options.seeds)}")
+    if options.device:
+        overrides.append(f"run.device={options.device}")
+    return overrides
+
+
 def seed_list(text: str) -> tuple[int, ...]:
     """Reads ``1111,1112`` for ``--seeds``."""
     try:

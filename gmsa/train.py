@@ -19,12 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     options = parser.parse_args(arguments)
 
-    overrides = list(options.overrides)
-    if options.seeds:
-        overrides.append(f"run.seeds={list(options.seeds)}")
-    if options.device:
-        overrides.append(f"run.device={options.device}")
-    config = load_config(options.config, overrides)
+    config = load_config(options.config, cli.overrides_of(options))
 
     from gmsa.training.run import choose_folder, train  # after parsing: --help need not wait for torch
 

@@ -197,7 +197,7 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> SparseEdges:
     )
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _kept_edge_list(counts: tuple[int, ...], stream: str, config: GraphConfig) -> tuple[Tensor, Tensor]:
     return _edge_list({t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)}, stream, config)
 

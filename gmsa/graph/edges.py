@@ -132,7 +132,7 @@ def looks_at_features(name: str) -> bool:
 _BY_FEATURES = WeakIdKeyDictionary()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _by_length(
     name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, int], ...]
 ) -> tuple[Tensor, Tensor]:
