@@ -99,9 +99,9 @@ def epochs_of(work: Callable[[T], Any], batches: Sequence[T], count: int, epochs
 
 def forget_edges() -> None:
     """Empties what graph building keeps, as in a new process."""
-    edges._by_length.cache_clear()
+    edges._by_length.cache.clear()
     edges._BY_FEATURES.clear()
-    connect._kept_edge_list.cache_clear()
+    connect._kept_edges.cache.clear()
 
 
 def share_of_step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,17 @@ def seed_for(*parts: int | str) -> int:
     """A 63-bit seed that is a pure function of ``parts``, such as (seed, purpose, epoch, utterance id)."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seeds_for(*parts: int | str, each: Iterable[str]) -> list[int]:
+    """For each name, :func:`seed_for` of ``parts`` and it."""
+    begun = hashlib.sha256("".join(f"{part}\x1f" for part in parts).encode())
+    found = []
+    for name in each:
+        digest = begun.copy()
+        digest.update(name.encode())
+        found.append(int.from_bytes(digest.digest()[:8], "big") >> 1)
+    return found
 
 
 def generator(*parts: int | str) -> np.random.Generator:

@@ -23,9 +23,6 @@ def hide_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float],
     for row in np.flatnonzero(hidden.any(1) & (hidden.sum(1) == present.sum(1))):
         there = np.flatnonzero(present[row])
         hidden[row, there[int(draws[row, -1] * len(there))]] = False
-    found = list(utterances)
-    names = list(rates)
-    for place in np.flatnonzero(hidden.any(1)).tolist():
-        gone = frozenset(name for name, out in zip(names, hidden[place].tolist(), strict=True) if out)
-        found[place] = utterances[place].without(gone)
-    return found
+    subsets = [frozenset(name for i, name in enumerate(rates) if code >> i & 1) for code in range(2 ** len(rates))]
+    codes = (hidden @ 2 ** np.arange(len(rates))).tolist()
+    return [u.without(subsets[code]) if code else u for u, code in zip(utterances, codes, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -44,6 +44,11 @@ class Utterance:
         """Steps of each modality."""
         return {modality: sequence.shape[0] for modality, sequence in self.features.items()}
 
+    @cached_property
+    def steps(self) -> int:
+        """Steps of all modalities together."""
+        return sum(self.lengths.values())
+
     @property
     def present(self) -> dict[str, bool]:
         """Which modalities this utterance has."""
@@ -52,9 +57,13 @@ class Utterance:
     def without(self, hidden: frozenset[str]) -> Utterance:
         """The same clip without these modalities; kept, since training asks for it in every epoch."""
         if hidden not in self._without:
-            features = {m: x[:0] if m in hidden else x for m, x in self.features.items()}
-            self._without[hidden] = replace(self, features=features)
+            features = {m: self._nothing[m] if m in hidden else x for m, x in self.features.items()}
+            self._without[hidden] = Utterance(self.id, features, self.label, self.unimodal, self.text)
         return self._without[hidden]
+
+    @cached_property
+    def _nothing(self) -> dict[str, Tensor]:
+        return {m: x[:0] for m, x in self.features.items()}
 
     @cached_property
     def _without(self) -> dict[frozenset[str], Utterance]:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,12 +17,11 @@ from gmsa.config import Config
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
-from gmsa.graph.connect import DenseEdges, Graphs, SparseEdges, connect
+from gmsa.graph.connect import DenseEdges, Graphs, Numbers, SparseEdges, connect
 from gmsa.graph.edges import looks_at_features
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
 from gmsa.graph.taps import taps
 
-Numbers = npt.NDArray[np.int64]
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 
@@ -147,7 +146,7 @@ def collate(
     modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
     strides = config.model.strides
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    lengths = np.array([[u.lengths[m] for m in modalities] for u in ordered]).T
+    lengths = np.array(list(map(itemgetter(*modalities), (u.lengths for u in ordered)))).reshape(len(ordered), -1).T
     tokens = -(-lengths // np.array([[strides[m]] for m in modalities]))
     members = np.array([len(group) for group in groups])
     if (members if video else tokens).max() > config.model.positions:
@@ -165,8 +164,7 @@ def collate(
     if dropout_seeds is not None and config.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
-    types, place = torch.from_numpy(layout.node_type), torch.from_numpy(layout.place)
-    graphs = Graphs(torch.from_numpy(counts), types, place, layout.size, members_of, config)
+    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, config)
     rows = np.argsort(order)
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
@@ -174,15 +172,15 @@ def collate(
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
         taps={m: taps(x, config.model.convs(m)) for m, x in zip(modalities, lengths, strict=True)},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
-        node_type=types,
+        node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
         slot=torch.from_numpy(slot),
-        place=place,
+        place=torch.from_numpy(layout.place),
         receivers=torch.from_numpy(layout.receivers),
         receiver_place=torch.from_numpy(layout.receiver_place),
         readouts=torch.from_numpy(layout.readouts[rows]),
         rows=torch.from_numpy(rows),
-        edges={stream: connect(graphs, stream, seeds) for stream in config.model.seen_streams},
+        edges=connect(graphs, config.model.seen_streams, seeds),
         shape=(len(groups), layout.size, int(members.max()) * len(READOUTS)),
     )
 

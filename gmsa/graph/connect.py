@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from gmsa.config import Config, GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import edges_of, node_features
-from gmsa.graph.edges import NOW, looks_at_features
+from gmsa.graph.edges import MEMORY, NOW, looks_at_features
 from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, kind_of, relations
 from gmsa.rng import hashed_uniform
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +51,11 @@ class SparseEdges:
 class Graphs:
     """The nodes of a batch, before they are joined."""
 
-    counts: Tensor
+    counts: Numbers
     """Nodes of each type ``[G, 5]``."""
-    node_type: Tensor
-    """Type of each node ``[V]``."""
-    place: Tensor
+    node_type: Numbers
+    """Number of the type of each node ``[V]``."""
+    place: Numbers
     """Where each node stands in padded graphs ``[V]``."""
     size: int
     """T."""
@@ -61,32 +65,33 @@ class Graphs:
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
-        """Per graph and type, the nodes' features where a builder looks at them, else only as many rows."""
+        """Per graph and type, the nodes' features, or for readout nodes as many rows."""
         every = [{t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)} for counts in self.counts.tolist()]
-        if self.by_features:
-            for found, members in zip(every, self.members, strict=True):
-                for modality, sequence in members[0].features.items():
-                    found[modality] = node_features(sequence, self.config.model.strides[modality])
+        for found, members in zip(every, self.members, strict=True):
+            for modality, sequence in members[0].features.items():
+                found[modality] = node_features(sequence, self.config.model.strides[modality])
         return every
 
-    @property
-    def by_features(self) -> bool:
-        """Whether a builder looks at the features."""
-        return any(looks_at_features(name) for name in self.config.graph.builders)
+    def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
+        """Per graph, source, target and kind of the edges of these relations ``[3, E]``, sorted by target."""
+        config = self.config.graph
+        if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
+            return [_edges(nodes, chosen, config) for nodes in self.nodes]
+        return [_kept_edges(tuple(counts), chosen, config) for counts in self.counts.tolist()]
 
-    @cached_property
-    def one_hot(self) -> Tensor:
-        """Type of each node of the padded graphs ``[G, T, 5]``; padding is of none."""
-        found = torch.zeros(len(self.counts) * self.size, len(NODE_TYPES))
-        found[self.place, self.node_type] = 1
-        return found.view(len(self.counts), self.size, -1)
+    @property
+    def padded_types(self) -> Numbers:
+        """Number of the type of each node of the padded graphs ``[G, T]``; one more than the last is padding."""
+        found = np.full(len(self.counts) * self.size, len(NODE_TYPES))
+        found[self.place] = self.node_type
+        return found.reshape(len(self.counts), self.size)
 
 
 _ROWS = torch.empty(1_000_000, 0)
 
 
-def connect(graphs: Graphs, stream: str, seeds: Tensor | None = None) -> DenseEdges | SparseEdges:
-    """Joins the nodes of a batch for one stream (``global`` is both), by the route of ``config.model``.
+def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None) -> dict[str, DenseEdges | SparseEdges]:
+    """Joins the nodes of a batch for each stream (``global`` is both), by the route of ``config.model``.
 
     ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the padded
     graphs.
@@ -95,17 +100,20 @@ def connect(graphs: Graphs, stream: str, seeds: Tensor | None = None) -> DenseEd
         seeds: one per graph ``[G]``: leaves out edges among tokens at ``graph.edge_dropout``; the same
             ones by both routes.
     """
+    dense = [stream for stream in streams if _is_dense(graphs, stream)]
+    found: dict[str, DenseEdges | SparseEdges] = dict(zip(dense, _dense(graphs, dense, seeds), strict=True))
+    return {stream: found[stream] if stream in found else _sparse(graphs, stream, seeds) for stream in streams}
+
+
+def _is_dense(graphs: Graphs, stream: str) -> bool:
     route = graphs.config.model.route_taken
-    code, others = _complete(stream, graphs.config.graph)
-    edges = None
-    if route != "edge":
-        edges = {r: [edges_of(r, n[r[0]], n[r[2]], graphs.config.graph) for n in graphs.nodes] for r in others}
-    if route == "auto":
-        counts = graphs.counts
-        total = int(((counts @ (code.T > 0).long()) * counts).sum())
-        total += sum(e.shape[1] for parts in edges.values() for e, _ in parts) if edges else 0
-        route = "dense" if total >= dense_from(graphs.size) * len(counts) * graphs.size**2 else "edge"
-    return _dense(graphs, code, edges or {}, seeds) if route == "dense" else _sparse(graphs, stream, seeds)
+    if route != "auto":
+        return route == "dense"
+    plan, counts = _plan(stream, graphs.config.graph), graphs.counts
+    edges = int((counts @ (plan.code.T > 0) * counts).sum())
+    if others := plan.others:
+        edges += sum(parts.shape[1] for parts in graphs.edges(others))
+    return edges >= dense_from(graphs.size) * len(counts) * graphs.size**2
 
 
 def dense_from(size: int) -> float:
@@ -124,19 +132,32 @@ def stream_relations(stream: str) -> tuple[Relation, ...]:
     return tuple(r for r in relations() if r[1] == "intra" or r in TOKEN_RELATIONS)
 
 
+class _Plan(NamedTuple):
+    code: Numbers
+    """Relations that join all nodes, as 1 more than their kind ``[target type, source type]``; 0 for the others."""
+    others: tuple[Relation, ...]
+    """The other relations."""
+
+
 @lru_cache
-def _complete(stream: str, config: GraphConfig) -> tuple[Tensor, tuple[Relation, ...]]:
-    """Relations that join all nodes, as 1 more than their kind ``[target type, source type]``, and the others."""
-    code = torch.zeros(len(NODE_TYPES), len(NODE_TYPES))
+def _plan(stream: str, config: GraphConfig) -> _Plan:
+    code = np.zeros((len(NODE_TYPES), len(NODE_TYPES)), dtype=np.int64)
     others = []
     for relation in stream_relations(stream):
         source, _, target = relation
-        if builder_of(relation, config)[0] != "complete":
+        if builder_of(relation, config)[0] == "complete":
+            kind = int(_kinds(relation, torch.tensor(NOW)))
+            code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = kind + 1
+        else:
             others.append(relation)
-            continue
-        kind = int(_kinds(relation, torch.tensor(NOW)))
-        code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = kind + 1
-    return code, tuple(others)
+    return _Plan(code, tuple(others))
+
+
+@lru_cache
+def _tables(streams: tuple[str, ...], config: GraphConfig) -> npt.NDArray[Any]:
+    """What an adjacency holds for each pair of node types, the last of them padding: ``[S, 6 * 6]``."""
+    codes = np.stack([np.pad(_plan(stream, config).code, (0, 1)) for stream in streams])
+    return codes.reshape(len(streams), -1).astype(np.uint8 if config.typed else np.bool_)
 
 
 def _kinds(relation: Relation, tense: Tensor) -> Tensor:
@@ -144,71 +165,62 @@ def _kinds(relation: Relation, tense: Tensor) -> Tensor:
     return torch.full_like(tense, KINDS) if kind == KINDS else kind + tense
 
 
-def _dense(
-    graphs: Graphs, code: Tensor, edges: Mapping[Relation, list[tuple[Tensor, Tensor]]], seeds: Tensor | None
-) -> DenseEdges:
-    typed = graphs.config.graph.typed
-    # Products of 0, 1 and small whole numbers are exact, and faster than comparing types pair by pair.
-    joined = torch.bmm(graphs.one_hot @ code, graphs.one_hot.transpose(1, 2))
-    adjacency = joined.to(torch.uint8) if typed else joined > 0
-    for relation, parts in edges.items():
-        source, _, target = relation
-        first = F.pad(graphs.counts, (1, 0)).cumsum(1)  # where each type begins in its graph
-        sizes = torch.tensor([e.shape[1] for e, _ in parts])
-        graph = torch.repeat_interleave(sizes)
-        index = torch.cat([e for e, _ in parts], dim=1)
-        row = first[graph, NODE_TYPES.index(target)] + index[1]
-        column = first[graph, NODE_TYPES.index(source)] + index[0]
-        kinds = _kinds(relation, torch.cat([t for _, t in parts]))
-        adjacency[graph, row, column] = (kinds + 1).to(torch.uint8) if typed else True
+def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[DenseEdges]:
+    if not streams:
+        return []
+    config, types = graphs.config.graph, graphs.padded_types
+    pairs = types[:, :, None] * (len(NODE_TYPES) + 1) + types[:, None, :]
+    adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), config), pairs, axis=1))  # [S, G, T, T]
+    for adjacency, stream in zip(adjacencies, streams, strict=True):
+        if others := _plan(stream, config).others:
+            parts = graphs.edges(others)
+            graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
+            source, target, kind = torch.cat(parts, dim=1)
+            adjacency[graph, target, source] = (kind + 1).to(torch.uint8) if config.typed else True
     if seeds is not None:
-        number = torch.arange(graphs.size)
-        lost = hashed_uniform(seeds[:, None, None], number[:, None], number) < graphs.config.graph.edge_dropout
-        token = graphs.one_hot[:, :, len(READOUTS) :].any(-1)
-        adjacency.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
-    return DenseEdges(adjacency)
+        step = torch.arange(graphs.size)
+        lost = hashed_uniform(seeds[:, None, None], step[:, None], step) < config.edge_dropout
+        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(NODE_TYPES)))
+        adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
+    return list(map(DenseEdges, adjacencies))
 
 
 def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> SparseEdges:
-    config, every = graphs.config, graphs.counts.tolist()
-    if graphs.by_features:
-        lists = [_edge_list(nodes, stream, config.graph) for nodes in graphs.nodes]
-    else:
-        lists = [_kept_edge_list(tuple(counts), stream, config.graph) for counts in every]
-    index = torch.cat([i for i, _ in lists], dim=1)
-    kind = torch.cat([k for _, k in lists])
-    graph = torch.repeat_interleave(torch.tensor([i.shape[1] for i, _ in lists]))
-    readouts = graphs.counts[:, : len(READOUTS)].sum(1)
+    config = graphs.config.graph
+    parts = graphs.edges(stream_relations(stream))
+    graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
+    whole = torch.cat(parts, dim=1)
+    counts = torch.from_numpy(graphs.counts)
+    readouts, per_graph = counts[:, : len(READOUTS)].sum(1), counts.sum(1)
     if seeds is not None:
-        lost = hashed_uniform(seeds[graph], index[1], index[0]) < config.graph.edge_dropout
-        kept = ~lost | (index < readouts[graph]).any(0)
-        index, kind, graph = index[:, kept], kind[kept], graph[kept]
+        lost = hashed_uniform(seeds[graph], whole[1], whole[0]) < config.edge_dropout
+        kept = ~lost | (whole[:2] < readouts[graph]).any(0)
+        whole, graph = whole[:, kept], graph[kept]
+    index, kind = whole[:2], whole[2]
     ends = index[1] < readouts[graph]
-    per_graph = graphs.counts.sum(1)
     source = index[0] + (per_graph.cumsum(0) - per_graph)[graph]
     target = index[1] + (per_graph.cumsum(0) - per_graph)[graph]
     row = index[1] + (readouts.cumsum(0) - readouts)[graph]
-    typed = config.graph.typed
     return SparseEdges(
         torch.stack([source, target]),
-        kind if typed else None,
+        kind if config.typed else None,
         torch.stack([source[ends], row[ends]]),
-        kind[ends] if typed else None,
+        kind[ends] if config.typed else None,
     )
 
 
-@lru_cache(maxsize=512)
-def _kept_edge_list(counts: tuple[int, ...], stream: str, config: GraphConfig) -> tuple[Tensor, Tensor]:
-    return _edge_list({t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)}, stream, config)
+@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
+def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], config: GraphConfig) -> Tensor:
+    return _edges({t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)}, chosen, config)
 
 
-def _edge_list(nodes: dict[str, Tensor], stream: str, config: GraphConfig) -> tuple[Tensor, Tensor]:
-    """Edges of one graph among its nodes ``[2, E]``, sorted by target, and their kinds ``[E]``."""
+def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], config: GraphConfig) -> Tensor:
+    """Source, target and kind of the edges of these relations in one graph ``[3, E]``, sorted by target."""
     sizes = [len(nodes[t]) for t in NODE_TYPES]
     first = {t: sum(sizes[:i]) for i, t in enumerate(NODE_TYPES)}
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
     sources, targets, kinds = [], [], []
-    for relation in stream_relations(stream):
+    for relation in chosen:
         source, _, target = relation
         edge_index, tense = edges_of(relation, nodes[source], nodes[target], config)
         begin, end = edge_index.numpy()
@@ -216,5 +228,4 @@ def _edge_list(nodes: dict[str, Tensor], stream: str, config: GraphConfig) -> tu
         targets.append(end + first[target])
         kinds.append(_kinds(relation, tense).numpy())
     found = np.stack([np.concatenate(parts) for parts in (sources, targets, kinds)])
-    found = found[:, np.argsort(found[1] * sum(sizes) + found[0])]
-    return torch.from_numpy(found[:2]), torch.from_numpy(found[2])
+    return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from cachetools import LRUCache, cached
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -15,6 +16,8 @@ EDGE_BUILDERS: dict[str, Callable[..., Tensor]] = {}
 """Edge builders by name."""
 PAST, NOW, FUTURE = range(3)
 """When a source is, seen from its target."""
+MEMORY = 2**28
+"""Bytes of edges that are kept: those of the sequence lengths used last."""
 
 
 def edge_builder(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -132,7 +135,7 @@ def looks_at_features(name: str) -> bool:
 _BY_FEATURES = WeakIdKeyDictionary()
 
 
-@lru_cache(maxsize=512)
+@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges[0].nbytes + edges[1].nbytes))
 def _by_length(
     name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, int], ...]
 ) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,16 @@ def taps(lengths: npt.NDArray[np.int64], convs: Sequence[tuple[int, int]]) -> tu
     sizes = lengths
     for kernel, stride in convs:
         counts = -(-sizes // stride)
-        first, outputs = np.cumsum(counts) - counts, np.arange(counts.sum())
-        sequence = np.repeat(np.arange(len(sizes)), counts)
-        step = (stride * (outputs - first[sequence]) - (kernel - stride) // 2)[:, None] + np.arange(kernel)
-        inside = (step >= 0) & (step < sizes[sequence, None])
-        start = (np.cumsum(sizes) - sizes)[sequence, None]
-        found.append(torch.from_numpy(np.where(inside, start + step, sizes.sum())))
+        steps = np.concatenate([_steps(length, kernel, stride) for length in sizes.tolist()])
+        start = np.repeat(np.cumsum(sizes) - sizes, counts)[:, None]
+        found.append(torch.from_numpy(np.where(steps < 0, sizes.sum(), steps + start)))
         sizes = counts
     return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _steps(length: int, kernel: int, stride: int) -> npt.NDArray[np.int64]:
+    """Steps that each output reads of a sequence of ``length`` steps ``[M, k]``; -1 beyond its ends."""
+    first = stride * np.arange(-(-length // stride)) - (kernel - stride) // 2
+    steps = first[:, None] + np.arange(kernel)
+    return np.where(steps < length, steps, -1).clip(-1)

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class _Masked(torch.autograd.Function):
+    """Product with a mask and a scale that keeps a byte per element for its gradient, where autograd keeps a number."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return x * mask.to(x.dtype).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (mask,) = ctx.saved_tensors
+        return grad * mask.to(grad.dtype).mul_(ctx.scale), None, None
 
 
 class Dropout(nn.Module):
@@ -28,7 +45,8 @@ class Dropout(nn.Module):
         kept = 256 - min(255, max(1, round(self.p * 256)))
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         mask = draws.view(torch.uint8)[: x.numel()].view(x.shape) < kept
-        return x * (mask * (256 / kept)).to(x.dtype)
+        masked: Tensor = _Masked.apply(x, mask, 256 / kept)
+        return masked
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

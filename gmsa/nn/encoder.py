@@ -19,8 +19,9 @@ class ConvEncoder(nn.Module):
     the same tokens whatever it is batched with, and a single step gives a token. Between two
     convolutions stands a ReLU (our choice: the paper does not say).
 
-    The sequences lie end to end without padding. A convolution gathers the k steps that each output reads
-    and multiplies them with its weights: what ``torch.nn.Conv1d`` gives on each sequence by itself.
+    The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
+    sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every
+    step with the weights of all k taps and adds the products shifted, which needs k times less memory.
 
     Shapes:
         - steps :math:`(S, D)`; taps: for each convolution the rows :math:`(M, k)` that its outputs read, where the
@@ -38,8 +39,26 @@ class ConvEncoder(nn.Module):
     def forward(self, steps: Tensor, taps: Sequence[Tensor]) -> Tensor:
         x = self.dropout(steps)
         for i, (conv, rows) in enumerate(zip(self.convs, taps, strict=True)):
-            x = torch.cat([x.relu() if i else x, x.new_zeros(1, x.shape[1])])
-            x = x.index_select(0, rows.reshape(-1)).view(len(rows), rows.shape[1] * x.shape[1])  # [M, k D]
-            weight = conv.get_parameter("weight")  # [C, D, k]
-            x = torch.addmm(conv.get_parameter("bias"), x, weight.permute(2, 1, 0).reshape(x.shape[1], -1))
+            x = (_shifted if conv.stride == (1,) else _gathered)(x.relu() if i else x, rows, conv)
         return x
+
+
+def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
+    """Strided convolution of x ``[S, D]``: ``[M, C]``."""
+    weight = conv.get_parameter("weight")  # [C, D, k]
+    x = torch.cat([x, x.new_zeros(1, x.shape[1])])
+    x = x.index_select(0, rows.reshape(-1)).view(len(rows), rows.shape[1] * x.shape[1])  # [M, k D]
+    return torch.addmm(conv.get_parameter("bias"), x, weight.permute(2, 1, 0).reshape(x.shape[1], -1))
+
+
+def _shifted(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
+    """Convolution of stride 1 of x ``[S, D]``: ``[S, C]``."""
+    weight = conv.get_parameter("weight")
+    channels, dim, kernel = weight.shape
+    products = (x @ weight.permute(1, 2, 0).reshape(dim, -1)).view(len(x), kernel, channels).unbind(1)
+    inside = (rows < len(x)).to(x.dtype)  # [S, k]
+    y: Tensor = conv.get_parameter("bias")
+    for tap, product in enumerate(products):
+        ahead = tap - (kernel - 1) // 2
+        y = y + product.roll(-ahead, 0) * inside[:, tap, None]  # what comes round from the other end is not inside
+    return y

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Utterance, hide_modalities, to_class
 from gmsa.graph import GraphBatch, collate
-from gmsa.rng import generator, hashed_uniform, seed_for
+from gmsa.rng import generator, hashed_uniform, seeds_for
 
 WINDOW = 16
 """Batches whose utterances are sorted together by length: more pads less and shuffles less."""
@@ -82,14 +83,18 @@ def training_batches(
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
     """
     units = _units(examples, [Example(u) for u in context], config)
-    sizes = [sum(_steps(e.utterance) for e in unit) for unit in units]
-    shown = iter(_hide([e.utterance for unit in units for e in unit], config, *seed))
-    utterances = [[next(shown) for _ in unit] for unit in units]
+    sizes = [sum(e.utterance.steps for e in unit) for unit in units]
+    flat = [e for unit in units for e in unit]
+    shown = _hide([e.utterance for e in flat], config, *seed)
+    values, classes = torch.tensor([e.value for e in flat]), torch.stack([e.classes for e in flat])
+    ends = list(accumulate(map(len, units), initial=0))
     for indices in buckets(sizes, _units_per_batch(units, config), *seed):
-        chosen = [e for i in indices for e in units[i]]
-        targets = Targets(torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen]))
-        batch = [u for i in indices for u in utterances[i]]
-        lost = {u.id: seed_for(*seed, "edges", u.id) for u in batch} if config.graph.edge_dropout else None
+        places = [place for i in indices for place in range(ends[i], ends[i + 1])]
+        targets, batch = Targets(values[places], classes[places]), [shown[place] for place in places]
+        lost = None
+        if config.graph.edge_dropout:
+            names = [u.id for u in batch]
+            lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         yield collate(batch, config, lost), targets
 
 
@@ -98,7 +103,7 @@ def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> 
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances
-    seeds = torch.tensor([[seed_for(*seed, "hide", u.id)] for u in utterances])
+    seeds = torch.tensor(seeds_for(*seed, "hide", each=(u.id for u in utterances)))[:, None]
     return hide_modalities(utterances, rates, hashed_uniform(seeds, torch.arange(len(rates) + 1)).numpy())
 
 
@@ -119,7 +124,7 @@ def scoring_batches(
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
     units = _units(examples, [Example(u) for u in context], config)
-    units.sort(key=lambda unit: sum(_steps(e.utterance) for e in unit))
+    units.sort(key=lambda unit: sum(e.utterance.steps for e in unit))
     step = _units_per_batch(units, config)
     for start in range(0, len(units), step):
         chosen = [e for unit in units[start : start + step] for e in unit]
@@ -146,7 +151,3 @@ def _units_per_batch(units: Sequence[Sequence[Example]], config: Config) -> int:
     """Units whose utterances are about ``optim.batch_size``."""
     utterances = sum(map(len, units))
     return max(1, round(config.optim.batch_size * len(units) / max(1, utterances)))
-
-
-def _steps(utterance: Utterance) -> int:
-    return sum(utterance.lengths.values())
