@@ -17,7 +17,7 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
 
     Limits ``ge``, ``gt``, ``le`` and ``lt`` are taken from the metadata of its fields. Where ``cls`` has
-    ``one_for_all``, a single value stands for each of its fields.
+    ``one_for_all``, a single value stands for each of its fields (or those that it names).
 
     Args:
         where: what the settings came from, for errors.
@@ -28,8 +28,8 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     """
     if settings is None:
         settings = {}
-    if getattr(cls, "one_for_all", False) and not isinstance(settings, Mapping):
-        settings = {f.name: settings for f in dataclasses.fields(typing.cast(Any, cls))}
+    if (shared := one_for_all(cls)) and not isinstance(settings, Mapping):
+        settings = dict.fromkeys(shared, settings)
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
     hints = typing.get_type_hints(cls)
@@ -48,6 +48,12 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
             except ConfigError as error:
                 raise ConfigError(f"{where}: {error}") from None
     return cls(**values)
+
+
+def one_for_all(cls: Any) -> tuple[str, ...]:
+    """The fields of ``cls`` that one value may stand for: those that its ``one_for_all`` names, or all if it is true."""
+    asked = getattr(cls, "one_for_all", ())
+    return tuple(f.name for f in dataclasses.fields(cls)) if asked is True else tuple(asked)
 
 
 def _coerce(value: Any, hint: Any, key: str) -> Any:

@@ -13,11 +13,14 @@ from typing import Any, Literal
 
 import yaml
 
-from gmsa.coerce import build
+from gmsa.coerce import build, one_for_all
 from gmsa.errors import ConfigError
 from gmsa.graphconfig import ONE_FOR_ALL, GraphConfig
+from gmsa.missingconfig import MissingConfig
 
 MODALITIES = ("text", "audio", "vision")
+SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
+"""Groups of settings in which one value may stand for several."""
 SYNTHETIC = "synthetic"
 """The ``data.path`` that means the embedded synthetic corpus."""
 
@@ -47,6 +50,8 @@ class DataConfig:
     """Share of the training labels that is used; the other utterances join the unlabeled pool."""
     label_seed: int | None = None
     """Seed that draws the labeled share; the run's own seed where it is not set."""
+    missing: MissingConfig = field(default_factory=MissingConfig)
+    """Modalities that are hidden on purpose: a protocol for all splits, or ``{train: ..., valid: ..., test: ...}``."""
     pool: str | None = None
     """File with more unlabeled utterances; labels that it may hold are dropped."""
 
@@ -293,8 +298,8 @@ def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
         below = settings.setdefault(parent, {})
         if below is None:
             below = settings[parent] = {}
-        if parent in ONE_FOR_ALL and isinstance(below, str):
-            below = settings[parent] = {f.name: below for f in dataclasses.fields(ONE_FOR_ALL[parent])}
+        if parent in SHARED and isinstance(below, str):
+            below = settings[parent] = dict.fromkeys(one_for_all(SHARED[parent]), below)
         if not isinstance(below, dict):
             raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
         settings = below

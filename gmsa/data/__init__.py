@@ -2,7 +2,7 @@
 
 from gmsa.data.labels import IGNORED, NUM_CLASSES, limit, to_class
 from gmsa.data.loading import load_corpus, load_utterances
-from gmsa.data.missing import hide_modalities
+from gmsa.data.missing import apply_missing, describe_missing, hide_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.normalize import Normalizer
 from gmsa.data.splits import withhold_labels
@@ -16,6 +16,8 @@ __all__ = [
     "Corpus",
     "Normalizer",
     "Utterance",
+    "apply_missing",
+    "describe_missing",
     "feature_dims",
     "from_mmsa",
     "hide_modalities",

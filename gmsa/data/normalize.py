@@ -38,13 +38,16 @@ class Normalizer:
 
     def apply(self, utterance: Utterance) -> Utterance:
         """The utterance with its features normalized, as float32; modalities not fitted stay as they are."""
-        features = dict(utterance.features)
-        for modality in self.means.keys() & features.keys():
+        features, withheld = self._apply(utterance.features), self._apply(utterance.withheld)
+        return dataclasses.replace(utterance, features=features, withheld=withheld)
+
+    def _apply(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = dict(features)
+        for modality in self.means.keys() & found.keys():
             mean, std = self.means[modality], self.stds[modality]
-            scores = (features[modality].double() - mean) / std
-            scores = torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0)
-            features[modality] = scores.float()
-        return dataclasses.replace(utterance, features=features)
+            scores = (found[modality].double() - mean) / std
+            found[modality] = torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0).float()
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """Everything that :meth:`from_state` needs, as float64 tensors for safetensors."""

@@ -27,6 +27,8 @@ class Utterance:
     """CH-SIMS's label of each modality alone."""
     text: str = ""
     """The transcript."""
+    withheld: Mapping[str, Tensor] = field(default_factory=dict)
+    """Features of modalities that a missing-modality protocol hides: only an oracle may look at them."""
 
     @property
     def video(self) -> str:
@@ -58,7 +60,7 @@ class Utterance:
         """The same clip without these modalities; kept, since training asks for it in every epoch."""
         if hidden not in self._without:
             features = {m: self._nothing[m] if m in hidden else x for m, x in self.features.items()}
-            self._without[hidden] = Utterance(self.id, features, self.label, self.unimodal, self.text)
+            self._without[hidden] = Utterance(self.id, features, self.label, self.unimodal, self.text, self.withheld)
         return self._without[hidden]
 
     @cached_property

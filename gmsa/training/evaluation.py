@@ -13,7 +13,7 @@ from gmsa.data import load_corpus
 from gmsa.errors import RunError
 from gmsa.files import check_out_file, check_out_folder, sha256_of, write_text
 from gmsa.report import markdown_table, summarize, write_summary
-from gmsa.training.prepare import leave_out_unseen
+from gmsa.training.prepare import hide, leave_out_unseen
 from gmsa.training.runs import Run, finished_seeds, open_run, set_up
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 
@@ -112,6 +112,6 @@ def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], bool, 
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
             f"was {trained_on[:12]}…); put that file back, or score this one with --data"
         )
-    corpus, _ = leave_out_unseen(corpus)
+    corpus, _ = leave_out_unseen(hide(corpus, settings.missing))
     splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in ("valid", "test")}
     return splits, corpus.synthetic, corpus.sha256

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config
-from gmsa.data import NUM_CLASSES, Utterance, hide_modalities, to_class
+from gmsa.data import NUM_CLASSES, Utterance, apply_missing, hide_modalities, to_class
 from gmsa.graph import GraphBatch, collate
 from gmsa.rng import generator, hashed_uniform, seeds_for
 
@@ -100,6 +100,9 @@ def training_batches(
 
 def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
     """The utterances of an epoch, each without the modalities that are hidden in it."""
+    missing = config.data.missing.of("train")
+    if missing.protocol == "frame_uniform":
+        utterances = apply_missing(utterances, missing, list(utterances[0].features), *seed)
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from gmsa.config import Config
-from gmsa.data import Corpus, Normalizer, Utterance, load_corpus, withhold_labels
+from torch import Tensor
+
+from gmsa.config import Config, MissingConfig
+from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
@@ -23,6 +26,8 @@ class Prepared:
     normalizer: Normalizer
     unseen: Sequence[str]
     """Modalities that the file has but no training or pool utterance shows: they are left out."""
+    missing: Mapping[str, dict[str, Any]]
+    """Per split, what :func:`~gmsa.data.describe_missing` records."""
 
     @property
     def to_learn_from(self) -> list[Utterance]:
@@ -53,7 +58,13 @@ def prepare(config: Config) -> Prepared:
     Raises:
         DataError: a data file is missing, unsafe or wrong.
     """
-    corpus, unseen = leave_out_unseen(load_corpus(config.data))
+    whole = load_corpus(config.data)
+    masked = hide(whole, config.data.missing)
+    missing = {
+        split: describe_missing(whole.splits[split], masked.splits[split], config.data.missing.of(split), [*whole.dims])
+        for split in whole.splits
+    }
+    corpus, unseen = leave_out_unseen(masked)
     check_builders(corpus.dims, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in corpus.splits.items():
@@ -67,7 +78,25 @@ def prepare(config: Config) -> Prepared:
         [normalizer.apply(u) for u in corpus.pool],
         normalizer,
         unseen,
+        missing,
     )
+
+
+def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
+    """The corpus without what ``data.missing`` hides in each split; the pool is as the training split.
+
+    ``frame_uniform`` hides nothing here of what is learned from: it draws anew in every epoch.
+    """
+    modalities = list(corpus.dims)
+
+    def of(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
+        missing = config.of(split)
+        if split == "train" and missing.protocol == "frame_uniform":
+            return list(utterances)
+        return apply_missing(utterances, missing, modalities, config.seed)
+
+    splits = {split: of(utterances, split) for split, utterances in corpus.splits.items()}
+    return replace(corpus, splits=splits, pool=of(corpus.pool, "train"))
 
 
 def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
@@ -80,8 +109,11 @@ def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
     if not unseen:
         return corpus, []
 
+    def seen(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {m: x for m, x in features.items() if m in shown}
+
     def keep(utterances: Sequence[Utterance]) -> list[Utterance]:
-        return [replace(u, features={m: x for m, x in u.features.items() if m in shown}) for u in utterances]
+        return [replace(u, features=seen(u.features), withheld=seen(u.withheld)) for u in utterances]
 
     dims = {m: dim for m, dim in corpus.dims.items() if m in shown}
     splits = {split: keep(utterances) for split, utterances in corpus.splits.items()}

@@ -80,7 +80,7 @@ def report(
         valid=[final["valid"].metrics(scheme) for final in finals],
         test=[final["test"].metrics(scheme) for final in finals],
         stages=stages,
-        missing=_missing(prepared),
+        missing=prepared.missing,
         label_ratio=config.data.label_ratio,
     )
     write_summary(folder, summary)
@@ -134,14 +134,6 @@ def _join(seeds: list[Predictions], scheme: str) -> dict[str, np.ndarray]:
         "value": np.concatenate([p.value for p in seeds]),
         "probabilities": np.concatenate([p.probabilities for p in seeds]),
         "gate": np.concatenate(gates) if gates else np.zeros((0, 2)),
-    }
-
-
-def _missing(prepared: Prepared) -> dict[str, Any]:
-    """Share of the utterances of each split that lack each modality."""
-    return {
-        split: {m: float(np.mean([not u.present[m] for u in utterances])) for m in prepared.corpus.dims}
-        for split, utterances in prepared.splits.items()
     }
 
 

@@ -1,0 +1,94 @@
+"""Settings of missing modalities: which protocol hides what, at which rate, in which split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar, NamedTuple
+
+from gmsa.errors import ConfigError, nearest
+
+LETTERS = {"t": "text", "a": "audio", "v": "vision"}
+SUBSETS = tuple("".join(letters) for size in (1, 2) for letters in combinations(LETTERS, size))
+"""The proper subsets of the modalities that ``fixed`` can leave: t, a, v, ta, tv, av."""
+RATES: dict[str, tuple[float, float]] = {
+    "eta": (0.0, 2 / 3),
+    "sample": (0.0, 1.0),
+    "frame": (0.0, 1.0),
+}
+"""Protocols that take a rate, and its limits."""
+PROTOCOLS = ("none", *RATES, "fixed", "frame_uniform")
+
+
+class Missing(NamedTuple):
+    """A protocol with its rate or its subset."""
+
+    protocol: str
+    """``none``, ``eta``, ``sample``, ``fixed``, ``frame`` or ``frame_uniform``."""
+    rate: float = 0.0
+    """What is asked for, of the protocols that take a rate."""
+    left: str = ""
+    """For ``fixed``: the modalities that stay, by their letters."""
+
+    def __str__(self) -> str:
+        if self.protocol in RATES:
+            return f"{self.protocol}:{self.rate:g}"
+        return f"fixed:{self.left}" if self.protocol == "fixed" else self.protocol
+
+
+def parse_missing(spec: str, key: str) -> Missing:
+    """Reads ``none``, ``eta:0.5``, ``sample:0.5``, ``fixed:ta``, ``frame:0.3`` or ``frame_uniform``.
+
+    Raises:
+        ConfigError: an unknown protocol (with the nearest known one), or a wrong rate or subset.
+    """
+    name, colon, rest = (part.strip() for part in spec.partition(":"))
+    if name not in PROTOCOLS:
+        raise ConfigError(f"'{key}' must be one of {', '.join(PROTOCOLS)} (got '{spec}'){nearest(name, PROTOCOLS)}")
+    if name == "fixed":
+        left = "".join(letter for letter in LETTERS if letter in rest)
+        if left not in SUBSETS or len(left) != len(rest):
+            raise ConfigError(f"'{key}': fixed takes what is left, one of {', '.join(SUBSETS)} (got '{spec}')")
+        return Missing(name, left=left)
+    if name not in RATES:
+        if colon:
+            raise ConfigError(f"'{key}': {name} takes no rate (got '{spec}')")
+        return Missing(name)
+    low, high = RATES[name]
+    try:
+        rate = float(rest)
+    except ValueError:
+        rate = float("nan")
+    if not low <= rate <= high + 1e-9:
+        raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got '{spec}')")
+    return Missing(name, min(rate, high))
+
+
+@dataclass(frozen=True)
+class MissingConfig:
+    """Modalities that are hidden on purpose; one value stands for all three splits.
+
+    ``eta:R`` (GCNet): each utterance keeps one modality, each other with the probability that makes the share of
+    missing (utterance, modality) pairs R. ``sample:R``: a share R of the utterances keeps a random proper subset.
+    ``fixed:ta``: all keep text and audio alone. ``frame:R`` (TFR-Net): each step is lost with probability R.
+    ``frame_uniform`` (LNLN): as ``frame``, at a rate drawn from [0, 1) per utterance and modality; in training
+    drawn anew in every epoch.
+    """
+
+    one_for_all: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
+    train: str = "none"
+    """In the training split and the pool."""
+    valid: str = "none"
+    """In the validation split."""
+    test: str = "none"
+    """In the test split."""
+    seed: int = 0
+    """Seed of the masks; not the run's, so that every run is scored on the same ones."""
+
+    def __post_init__(self) -> None:
+        for split in self.one_for_all:
+            self.of(split)
+
+    def of(self, split: str) -> Missing:
+        """What is hidden in a split."""
+        return parse_missing(getattr(self, split), f"data.missing.{split}")
