@@ -51,7 +51,7 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
 
 
 def one_for_all(cls: Any) -> tuple[str, ...]:
-    """The fields of ``cls`` that one value may stand for: those that its ``one_for_all`` names, or all if it is true."""
+    """The fields of ``cls`` that one value may stand for: those its ``one_for_all`` names, or all if that is true."""
     asked = getattr(cls, "one_for_all", ())
     return tuple(f.name for f in dataclasses.fields(cls)) if asked is True else tuple(asked)
 

@@ -59,7 +59,7 @@ def parse_missing(spec: str, key: str) -> Missing:
         rate = float(rest)
     except ValueError:
         rate = float("nan")
-    if not low <= rate <= high + 1e-9:
+    if not low <= rate <= high + 0.005:  # 0.67 is meant as two thirds
         raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got '{spec}')")
     return Missing(name, min(rate, high))
 
