@@ -67,20 +67,24 @@ class ModalityDropout:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: Literal["semi_iin", "late_fusion", "global", "hgt"] = "semi_iin"
+    name: Literal["semi_iin", "sslmm", "late_fusion", "global", "hgt"] = "semi_iin"
     """Model to build."""
     channels: int = _number(128, ge=1)
     """Width C of every token."""
     heads: int = _number(8, ge=1)
     """Attention heads; must divide ``channels``."""
     layers: int = _number(2, ge=1)
-    """Interaction layers of each stream."""
+    """Interaction layers of each stream; for ``sslmm``, alternating blocks."""
     shared_layers: bool = True
-    """One set of weights for all layers of a stream, as the paper has it."""
+    """One set of weights for all layers of a stream, as Semi-IIN has it, or for all blocks."""
     streams: Literal["both", "intra", "inter", "global"] = "both"
     """Which edges messages use: two gated streams, one of them, or one stream over all edges."""
     fusion: Literal["gate", "add", "dot", "concat"] = "gate"
     """How the two streams' readout nodes are joined."""
+    order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first"
+    """For ``sslmm``: which edges messages cross first in each block."""
+    missing_node: Literal["gated", "silent", "dropped"] = "gated"
+    """For ``sslmm`` on video graphs: a missing modality's node sends messages, only receives them, or is not there."""
     dropout: float = _number(0.2, ge=0, lt=1)
     """Dropout after attention and feed-forward."""
     input_dropout: float = _number(0.5, ge=0, lt=1)
@@ -108,6 +112,11 @@ class ModelConfig:
         if self.name in ("late_fusion", "global"):
             return ()
         return ("intra", "inter") if self.name == "hgt" or self.streams == "both" else (self.streams,)
+
+    @property
+    def readout_nodes(self) -> bool:
+        """Whether the model's graphs have the nodes ``val`` and ``cls``."""
+        return self.name != "sslmm"
 
     @property
     def route_taken(self) -> str:
@@ -157,12 +166,28 @@ class LossConfig:
     """The paper's lambda_1: weight of the intensity loss; the class loss has the rest."""
     pseudo_weight: float = _number(0.2, ge=0)
     """The paper's lambda_2: weight of the loss on the unlabeled pool."""
+    consistency_weight: float = _number(1.0, ge=0)
+    """For the protocol ``sslmm``: weight of the distance to the teacher, once it has risen."""
+    ramp: float = _number(0.4, ge=0, le=1)
+    """Share of the steps over which ``consistency_weight`` rises linearly from 0."""
+    certain: float = _number(0.7, gt=0, le=1)
+    """Share of each batch, the most certain by the teacher's variance, that learns from the teacher."""
+    reconstruction_weight: float = _number(0.0, ge=0)
+    """Weight of reconstructing the features of missing modalities, with any protocol; 0 is off."""
+    recon_target: Literal["observed_only", "oracle"] = "observed_only"
+    """What is reconstructed: modalities that are there and hidden in training (``model.modality_dropout``), or also the
+    true features of those that ``data.missing`` hides."""
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    name: Literal["supervised", "self_training", "distillation"] = "self_training"
-    """How the model learns: from labels; as the paper has it; or as the student of several teachers."""
+    name: Literal["supervised", "self_training", "distillation", "sslmm", "pretrain"] = "self_training"
+    """How the model learns: from labels; as Semi-IIN has it; as the student of several teachers; from labels and its
+    own moving average; or from features alone, to be the start of another run (``init_from``)."""
+    init_from: str | None = None
+    """Run folder of the protocol ``pretrain`` whose weights a run starts from, seed by seed."""
+    passes: int = _number(4, ge=2)
+    """For ``sslmm``: passes of the teacher with dropout, whose mean is the target and whose variance its certainty."""
     rounds: int = _number(1, ge=1)
     """For ``self_training``: times that the pool is labeled and the model trained on from its weights."""
     k: int | Literal["all"] = _number(40, ge=0)
@@ -171,6 +196,18 @@ class ProtocolConfig:
     """For ``self_training``: least confidence of a pseudo-label; 0 is off."""
     teachers: int = _number(3, ge=1)
     """For ``distillation``: models whose mean prediction the student learns."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    epochs: int = _number(0, ge=0)
+    """Passes over all training utterances, without labels, before the protocol's own stages; 0 is off."""
+    mask: float = _number(0.5, gt=0, lt=1)
+    """Share of each utterance's tokens that is masked; of its modalities in video graphs, where one always stays."""
+    contrast_weight: float = _number(0.5, ge=0)
+    """Weight of telling utterances apart by random subsets of their modalities, beside reconstructing the masked."""
+    temperature: float = _number(0.07, gt=0)
+    """Temperature of that contrast."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +236,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
@@ -207,6 +245,14 @@ class Config:
             raise ConfigError(
                 f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
             )
+        if model.name == "sslmm" and model.streams == "global":
+            raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
+        if self.protocol.name == "sslmm" and not self.optim.ema:
+            raise ConfigError("'protocol.name: sslmm' has the moving average as its teacher; set 'optim.ema' above 0")
+        if self.protocol.name == "pretrain" and not self.pretrain.epochs:
+            raise ConfigError("'protocol.name: pretrain' needs 'pretrain.epochs' above 0, for example 20")
+        if self.protocol.init_from is not None and self.pretrain.epochs:
+            raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")
         for modality in MODALITIES:
             key = f"model.{modality}_convs"
             if not model.convs(modality):

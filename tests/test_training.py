@@ -16,7 +16,7 @@ from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_di
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
-from gmsa.training import loop, open_run, results
+from gmsa.training import loop, open_run, results, tasks
 from gmsa.training.evaluation import evaluate, predict_file
 from gmsa.training.examples import Example, Targets, buckets, labeled_examples, training_batches
 from gmsa.training.losses import loss
@@ -98,7 +98,7 @@ def test_loss_is_the_papers() -> None:
     l_e = -(logp[0, 4] + logp[2, 1]) / 2
     l_u = -(logp[1, 2] + logp[3, 6] + logp[4, 0]) / 3
     config = LossConfig(value_weight=0.6, pseudo_weight=0.2)
-    actual = loss(Output(value, logits, None), targets, config)
+    actual = loss(Output(value, logits, None, logits), targets, config)
     torch.testing.assert_close(actual, 0.6 * l_v + 0.4 * l_e + 0.2 * l_u)
 
 
@@ -106,7 +106,7 @@ def test_loss_is_the_papers() -> None:
 def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[float]) -> None:
     value, logits = torch.randn(2, requires_grad=True), torch.randn(2, NUM_CLASSES, requires_grad=True)
     targets = Targets(torch.tensor(values), torch.eye(NUM_CLASSES)[:2])
-    result = loss(Output(value, logits, None), targets, LossConfig())
+    result = loss(Output(value, logits, None, logits), targets, LossConfig())
     result.backward()
     assert torch.isfinite(result)
     assert torch.isfinite(value.grad).all()
@@ -435,7 +435,7 @@ def test_cuda_trains_and_scores_as_the_cpu_does(write_mmsa, tmp_path: Path) -> N
 
 def test_patience_stops_early(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([3.0, 2.0, 2.5, 2.5, 1.0, 1.0])
-    monkeypatch.setattr(loop, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
+    monkeypatch.setattr(tasks, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
     config = small(write_mmsa, optim={"patience": 2, "epochs": 6}, protocol={"name": "supervised"}, run={"seeds": [1]})
     train(config, "tiny", tmp_path / "run")
     history = [json.loads(line) for line in (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()]
@@ -446,7 +446,7 @@ def test_the_best_epoch_is_kept_not_the_last(write_mmsa, tmp_path: Path, monkeyp
     config = small(write_mmsa, optim={"epochs": 1, "schedule": "constant"}, protocol={"name": "supervised"})
     train(config, "tiny", tmp_path / "one")
     scores = iter([1.0, 2.0, 3.0] * 2)
-    monkeypatch.setattr(loop, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
+    monkeypatch.setattr(tasks, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})
     config = small(
         write_mmsa, optim={"epochs": 3, "schedule": "constant", "warmup": 0.1}, protocol={"name": "supervised"}
     )

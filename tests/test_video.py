@@ -485,13 +485,13 @@ def test_context_weighs_nothing_in_the_loss() -> None:
     targets = Targets(torch.randn(6, generator=g), torch.randn(6, NUM_CLASSES, generator=g).softmax(1))
     targets.value[4] = torch.nan  # a pseudo-label
     targets.value[context], targets.classes[context] = torch.nan, 0.0
-    total = loss(Output(value, logits, None), targets, LossConfig())
+    total = loss(Output(value, logits, None, logits), targets, LossConfig())
     total.backward()
     assert not value.grad[context].any()
     assert not logits.grad[context].any()
     assert logits.grad[~context].any(1).all()
     kept = Targets(targets.value[~context], targets.classes[~context])
-    torch.testing.assert_close(loss(Output(value[~context], logits[~context], None), kept, LossConfig()), total)
+    torch.testing.assert_close(loss(Output(value[~context], logits[~context], None, logits), kept, LossConfig()), total)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])

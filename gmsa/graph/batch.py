@@ -30,7 +30,8 @@ class GraphBatch:
     """The graphs of N utterances, node after node without padding, as PyG has them.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
-    :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision.
+    :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision; for a model that
+    reads no readout nodes the first two are left out.
     """
 
     ids: tuple[str, ...]
@@ -128,13 +129,17 @@ class GraphBatch:
 
 
 def collate(
-    utterances: Sequence[Utterance], config: Config, dropout_seeds: Mapping[str, int] | None = None
+    utterances: Sequence[Utterance],
+    config: Config,
+    dropout_seeds: Mapping[str, int] | None = None,
+    streams: Sequence[str] | None = None,
 ) -> GraphBatch:
     """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions.
 
     Args:
         config: how to build graphs (``graph``), and what the model reads of them (``model``).
         dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is left out.
+        streams: whose edges to build; by default those that the model sees.
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
@@ -152,12 +157,13 @@ def collate(
     if (members if video else tokens).max() > config.model.positions:
         check_positions(utterances, config)
     counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
+    readers = members * config.model.readout_nodes  # utterances that have readout nodes
     for i, node_type in enumerate(NODE_TYPES):
-        if video or node_type in READOUTS:
-            counts[:, i] = members
+        if node_type in READOUTS:
+            counts[:, i] = readers
         elif node_type in modalities:
-            counts[:, i] = tokens[modalities.index(node_type)]
-    layout = _lay_out(counts, members)
+            counts[:, i] = members if video else tokens[modalities.index(node_type)]
+    layout = _lay_out(counts, readers)
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
     slot = _slots(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
@@ -178,10 +184,10 @@ def collate(
         place=torch.from_numpy(layout.place),
         receivers=torch.from_numpy(layout.receivers),
         receiver_place=torch.from_numpy(layout.receiver_place),
-        readouts=torch.from_numpy(layout.readouts[rows]),
+        readouts=torch.from_numpy(layout.readouts[rows] if len(layout.readouts) else layout.readouts),
         rows=torch.from_numpy(rows),
-        edges=connect(graphs, config.model.seen_streams, seeds),
-        shape=(len(groups), layout.size, int(members.max()) * len(READOUTS)),
+        edges=connect(graphs, config.model.seen_streams if streams is None else streams, seeds),
+        shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
     )
 
 
@@ -243,14 +249,15 @@ class _Layout(NamedTuple):
 
 
 def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
-    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]`` and ``members`` utterances ``[G]``."""
+    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]``; ``members`` utterances ``[G]`` have
+    readout nodes."""
     types = counts.shape[1]
     runs = counts.reshape(-1)
     run = np.repeat(np.arange(len(runs)), runs)
     number = np.arange(len(run))
     node_type, graph = run % types, run // types
     per_graph = counts.sum(1)
-    size, most = int(per_graph.max()), int(members.max()) * len(READOUTS)
+    size, most = max(1, int(per_graph.max())), int(members.max()) * len(READOUTS)
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
     receivers = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.

@@ -72,7 +72,8 @@ def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroD
     """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
 
     A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
-    missing: there the node stays, and a model gives it a learned token.
+    missing: there the node stays, and a model gives it a learned token. A modality that the data set lacks (not in
+    ``features``) has no nodes.
 
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
@@ -83,11 +84,12 @@ def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroD
     count = len(utterances)
     nodes = dict.fromkeys(READOUTS, torch.zeros(count, 0))
     for modality in MODALITIES:
-        sequences = [u.features.get(modality, torch.zeros(0, 1)) for u in utterances]
-        nodes[modality] = torch.stack([s.sum(0) / max(1, len(s)) for s in sequences])
+        sequences = [u.features[modality] for u in utterances if modality in u.features]
+        means = [s.sum(0) / max(1, len(s)) for s in sequences]
+        nodes[modality] = torch.stack(means) if means else torch.zeros(0, 1)
     data = _hetero(nodes, config)
     for modality in MODALITIES:
-        data[modality].present = torch.tensor([u.present.get(modality, False) for u in utterances])
+        data[modality].present = torch.tensor([u.present[modality] for u in utterances if modality in u.present])
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
     data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
     return data

@@ -3,6 +3,7 @@
 # N utterances, V nodes and M_m tokens of modality m of all of them, C channels, K classes
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.graph import NODE_TYPES, GraphBatch, token_count
-from gmsa.nn import ConvEncoder
+from gmsa.graph import NODE_TYPES, DenseEdges, GraphBatch, token_count
+from gmsa.nn import ConvEncoder, Dense, Reconstruction, Sparse
 from gmsa.ops import segment_sum
 
 
@@ -24,6 +25,36 @@ class Output(NamedTuple):
     """Class scores before the softmax ``[N, K]``."""
     gate: Tensor | None
     """Share of the inter view at val and cls ``[N, 2, C]``; None where the model has no gate."""
+    features: Tensor
+    """What the intensity is read from ``[N, C]``."""
+    states: Mapping[str, Tensor] | None = None
+    """State of each modality's node ``[N, C]``, that of a missing one too, where the model has them."""
+
+
+class Model(nn.Module):
+    """What every model has: an embedding of nodes, their states, two heads, maybe a reconstruction of what is missing.
+
+    Shapes:
+        - batch of N utterances with V nodes; output: :class:`Output`
+    """
+
+    embedding: Embedding
+    reconstruction: Reconstruction | None
+    """Set by :func:`~gmsa.models.build_model` where ``loss.reconstruction_weight`` asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reconstruction = None
+
+    def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
+        """States of all nodes ``[V, C]`` from their embeddings ``[V, C]``: what pre-training decodes."""
+        raise NotImplementedError
+
+    def reconstruct(self, output: Output, modality: str, rows: Tensor) -> Tensor:
+        """Standardized features of a modality of the utterances ``rows`` ``[K]``: ``[K, D_m]``."""
+        assert self.reconstruction is not None
+        state = None if output.states is None else output.states[modality].index_select(0, rows)
+        return typing.cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
 
 
 class Embedding(nn.Module):
@@ -62,19 +93,32 @@ class Embedding(nn.Module):
         """Encodes each modality to the tokens of all utterances, end to end: ``[M_m, C]``."""
         return {m: encode(batch.features[m], batch.taps[m]) for m, encode in self.encoders.items()}
 
-    def means(self, batch: GraphBatch, missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The mean token of each utterance's modality, or ``missing[modality]`` ``[C]``: ``[N, C]`` each."""
-        found = {}
-        for modality, tokens in self.tokens(batch).items():
-            count = token_count(batch.lengths[modality], self.strides[modality])
-            utterance = torch.repeat_interleave(count, output_size=len(tokens))
-            total = segment_sum(tokens, utterance, len(count))
-            mean = total / count.clamp(min=1)[:, None].to(total.dtype)
-            found[modality] = torch.where((count > 0)[:, None], mean, missing[modality].to(mean.dtype))
-        return found
+    def mean(self, tokens: Tensor, batch: GraphBatch, modality: str, missing: Tensor) -> Tensor:
+        """The mean over each utterance's tokens ``[M_m, C]``, or ``missing`` ``[C]`` where it has none: ``[N, C]``."""
+        count = token_count(batch.lengths[modality], self.strides[modality])
+        utterance = torch.repeat_interleave(count, output_size=len(tokens))
+        total = segment_sum(tokens, utterance, len(count))
+        mean = total / count.clamp(min=1)[:, None].to(total.dtype)
+        return torch.where((count > 0)[:, None], mean, missing.to(mean.dtype))
 
-    def forward(self, batch: GraphBatch) -> Tensor:
+    def means(self, batch: GraphBatch, missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """:meth:`mean` of each modality's encoded tokens: ``[N, C]`` each, in the order of the graphs."""
+        return {m: self.mean(tokens, batch, m, missing[m]) for m, tokens in self.tokens(batch).items()}
+
+    def forward(self, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """Embeds the nodes; where ``masked`` has, per modality, a flag for each row of tokens ``[M_m]`` and a vector
+        ``[C]``, that stands in the place of the flagged ones."""
         rows = self.tokens(batch) if self.missing is None else self.means(batch, dict(self.missing.items()))
+        for modality, (flags, token) in (masked or {}).items():
+            rows[modality] = torch.where(flags[:, None], token.to(rows[modality].dtype), rows[modality])
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
         x = table.index_select(0, batch.slot)
         return x + self.node_type[batch.node_type] + self.position[batch.position]
+
+
+def edges_of(batch: GraphBatch, stream: str) -> Dense | Sparse:
+    """What a stream attends over among all nodes."""
+    edges = batch.edges[stream]
+    if isinstance(edges, DenseEdges):
+        return Dense(edges.adjacency, batch.place, batch.place)
+    return Sparse(edges.index, edges.kind)

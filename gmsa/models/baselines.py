@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
 from gmsa.config import Config
 from gmsa.data.labels import NUM_CLASSES
-from gmsa.graph import NODE_TYPES, READOUTS, GraphBatch, relations
-from gmsa.models.base import Embedding, Output
+from gmsa.graph import NODE_TYPES, GraphBatch, relations
+from gmsa.models.base import Embedding, Model, Output
 from gmsa.nn import Dropout, Heads
 
 
-class LateFusion(nn.Module):
+class LateFusion(Model):
     """Means over each modality's tokens, joined by one MLP; a missing modality is a learned vector.
 
     Shapes:
@@ -33,15 +33,19 @@ class LateFusion(nn.Module):
         )
         self.heads = Heads(channels, NUM_CLASSES, config.model.dropout)
 
+    def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
+        """The embeddings: no message is passed."""
+        return z0
+
     def forward(self, batch: GraphBatch) -> Output:
         # Rows stand in the graphs' order of utterances, which `readouts` turns into the batch's.
         pooled = torch.cat(list(self.embedding.means(batch, dict(self.missing.items())).values()), dim=1)
         joined = self.join(pooled).index_select(0, batch.rows)
         value, logits = self.heads(joined, joined)
-        return Output(value, logits, None)
+        return Output(value, logits, None, joined)
 
 
-class GlobalTransformer(nn.Module):
+class GlobalTransformer(Model):
     """PyTorch's transformer encoder over all nodes, without any mask but padding's.
 
     Shapes:
@@ -60,17 +64,21 @@ class GlobalTransformer(nn.Module):
         )
         self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
 
-    def forward(self, batch: GraphBatch) -> Output:
-        x = self.embedding(batch)
+    def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
+        """The encoder's states."""
         graphs, size, _ = batch.shape
-        padded = x.new_zeros(graphs * size, x.shape[1]).index_copy(0, batch.place, x)
-        padding = torch.ones(graphs * size, dtype=torch.bool, device=x.device).index_fill(0, batch.place, False)
-        z = self.encoder(padded.view(graphs, size, -1), src_key_padding_mask=padding.view(graphs, size))
-        value, logits = self.heads(*batch.read(z.flatten(0, 1).index_select(0, batch.place)))
-        return Output(value, logits, None)
+        padded = z0.new_zeros(graphs * size, z0.shape[1]).index_copy(0, batch.place, z0)
+        padding = torch.ones(graphs * size, dtype=torch.bool, device=z0.device).index_fill(0, batch.place, False)
+        z: Tensor = self.encoder(padded.view(graphs, size, -1), src_key_padding_mask=padding.view(graphs, size))
+        return z.flatten(0, 1).index_select(0, batch.place)
+
+    def forward(self, batch: GraphBatch) -> Output:
+        val, cls = batch.read(self.nodes(self.embedding(batch), batch))
+        value, logits = self.heads(val, cls)
+        return Output(value, logits, None, val)
 
 
-class HGT(nn.Module):
+class HGT(Model):
     """PyG's heterogeneous graph transformer on the same graph, read at the same readout nodes.
 
     Hu et al.: Heterogeneous Graph Transformer, WWW 2020.
@@ -91,13 +99,17 @@ class HGT(nn.Module):
         self.dropout = Dropout(model.dropout)
         self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
 
-    def forward(self, batch: GraphBatch) -> Output:
-        flat = self.embedding(batch)
+    def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
+        """The convolutions' states."""
         index = {t: batch.node_index(t) for t in NODE_TYPES}
-        x = {t: flat[index[t]] for t in NODE_TYPES}
+        x = {t: z0[index[t]] for t in NODE_TYPES}
         edges = batch.edge_index_dict()
         for conv, norm in zip(self.convs, self.norms, strict=True):
             mixed = conv(x, edges)
             x = {t: norm(x[t] + self.dropout(mixed[t])) for t in NODE_TYPES}
-        value, logits = self.heads(*(x[r].index_select(0, batch.rows) for r in READOUTS))
-        return Output(value, logits, None)
+        return torch.zeros_like(z0).index_copy(0, torch.cat(list(index.values())), torch.cat(list(x.values())))
+
+    def forward(self, batch: GraphBatch) -> Output:
+        val, cls = batch.read(self.nodes(self.embedding(batch), batch))
+        value, logits = self.heads(val, cls)
+        return Output(value, logits, None, val)

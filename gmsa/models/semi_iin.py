@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data.labels import NUM_CLASSES
 from gmsa.graph import KINDS, READOUTS, DenseEdges, GraphBatch
-from gmsa.models.base import Embedding, Output
+from gmsa.models.base import Embedding, Model, Output, edges_of
 from gmsa.nn import Dense, Heads, Sparse, Stream, build_fusion
 
 
-class SemiIIN(nn.Module):
+class SemiIIN(Model):
     r"""Two streams of masked attention over one graph, gated at the readout nodes.
 
     .. math::
@@ -52,10 +52,15 @@ class SemiIIN(nn.Module):
         )
         self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
 
+    def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
+        """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
+        return torch.stack([stream(z0, edges_of(batch, name)) for name, stream in self.streams.items()]).mean(0)
+
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
         views = [
-            stream(z0, *edges_of(batch, name), batch.receivers)[batch.readouts] for name, stream in self.streams.items()
+            stream(z0, edges_of(batch, name), readout_edges(batch, name), batch.receivers)[batch.readouts]
+            for name, stream in self.streams.items()
         ]  # [N, 2, C] each
         if len(views) == 1:
             (val, cls), gate = views[0].unbind(1), None
@@ -65,13 +70,12 @@ class SemiIIN(nn.Module):
             gates = [g for _, g in fused if g is not None]
             gate = torch.stack(gates, dim=1) if gates else None
         value, logits = self.heads(val, cls)
-        return Output(value, logits, gate)
+        return Output(value, logits, gate, val)
 
 
-def edges_of(batch: GraphBatch, stream: str) -> tuple[Dense, Dense] | tuple[Sparse, Sparse]:
-    """What a stream attends over: the edges among all nodes, and those to the readout nodes."""
+def readout_edges(batch: GraphBatch, stream: str) -> Dense | Sparse:
+    """Those edges of a stream that end at readout nodes."""
     edges = batch.edges[stream]
     if isinstance(edges, DenseEdges):
-        readouts = edges.adjacency[:, : batch.shape[2]]
-        return Dense(edges.adjacency, batch.place, batch.place), Dense(readouts, batch.place, batch.receiver_place)
-    return Sparse(edges.index, edges.kind), Sparse(edges.readout_index, edges.readout_kind)
+        return Dense(edges.adjacency[:, : batch.shape[2]], batch.place, batch.receiver_place)
+    return Sparse(edges.readout_index, edges.readout_kind)

@@ -1,24 +1,33 @@
 """Layers: they see tensors and edges, never batches or configs."""
 
+from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.encoder import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
-from gmsa.nn.interaction import Dense, Interaction, Sparse
+from gmsa.nn.interaction import Dense, Edges, Interaction, Sparse, without_sources
+from gmsa.nn.readout import ModalityReadout
+from gmsa.nn.reconstruction import Reconstruction, Standardize
 from gmsa.nn.stream import Stream, StreamLayer
 
 __all__ = [
     "Add",
+    "AlternatingBlock",
     "Concat",
     "ConvEncoder",
     "Dense",
     "Dot",
     "Dropout",
+    "Edges",
     "Gate",
     "Heads",
     "Interaction",
+    "ModalityReadout",
+    "Reconstruction",
     "Sparse",
+    "Standardize",
     "Stream",
     "StreamLayer",
     "build_fusion",
+    "without_sources",
 ]

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +41,25 @@ class Targets(NamedTuple):
     """Sentiment intensity ``[B]``; NaN where only the classes are known."""
     classes: Tensor
     """Class probabilities ``[B, K]``."""
+    hidden: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
+    """Per modality, the examples whose hidden features are to be reconstructed ``[R]``, and their mean over the steps
+    ``[R, D_m]``."""
+
+    natural: GraphBatch | None = None
+    """The examples' batch without ``model.modality_dropout``, where a teacher is to see it."""
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""
-        return Targets(*(t.to(device, non_blocking=True) for t in self))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda batch: batch.to(device))
 
     def pin_memory(self) -> Targets:
         """The same targets in page-locked memory."""
-        return Targets(*(t.pin_memory() for t in self))
+        return self._map(Tensor.pin_memory, GraphBatch.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> Targets:
+        hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
+        natural = None if self.natural is None else move(self.natural)
+        return Targets(change(self.value), change(self.classes), hidden, natural)
 
 
 def labeled_examples(utterances: Sequence[Utterance], scheme: str) -> list[Example]:
@@ -75,34 +87,65 @@ def buckets(lengths: Sequence[int], batch_size: int, *seed: int | str) -> list[l
 
 
 def training_batches(
-    examples: Sequence[Example], config: Config, *seed: int | str, context: Sequence[Utterance] = ()
+    examples: Sequence[Example],
+    config: Config,
+    *seed: int | str,
+    context: Sequence[Utterance] = (),
+    natural: bool = False,
 ) -> Iterator[tuple[GraphBatch, Targets]]:
     """One epoch of batches; hidden modalities, lost edges and order are pure functions of ``seed`` and utterance id.
 
     Args:
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
+        natural: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    units = _units(examples, [Example(u) for u in context], config)
-    sizes = [sum(e.utterance.steps for e in unit) for unit in units]
-    flat = [e for unit in units for e in unit]
-    shown = _hide([e.utterance for e in flat], config, *seed)
+    units = Units(examples, config, context)
+    flat = units.flat
+    whole = _lose_frames([e.utterance for e in flat], config, *seed)
+    shown = _hide(whole, config, *seed)
     values, classes = torch.tensor([e.value for e in flat]), torch.stack([e.classes for e in flat])
-    ends = list(accumulate(map(len, units), initial=0))
-    for indices in buckets(sizes, _units_per_batch(units, config), *seed):
-        places = [place for i in indices for place in range(ends[i], ends[i + 1])]
-        targets, batch = Targets(values[places], classes[places]), [shown[place] for place in places]
+    for places in units.batches(*seed):
+        batch, there = [shown[place] for place in places], [whole[place] for place in places]
+        hidden = _hidden(batch, there, config) if config.loss.reconstruction_weight else {}
         lost = None
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
-        yield collate(batch, config, lost), targets
+        untouched = collate(there, config) if natural else None
+        yield collate(batch, config, lost), Targets(values[places], classes[places], hidden, untouched)
+
+
+def _lose_frames(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+    """The utterances of an epoch, without the steps that ``data.missing.train`` takes away anew in each."""
+    missing = config.data.missing.of("train")
+    if missing.protocol != "frame_uniform" or not utterances:
+        return utterances
+    return apply_missing(utterances, missing, list(utterances[0].features), *seed)
+
+
+def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Config) -> dict[str, tuple[Tensor, Tensor]]:
+    """What of a batch is to be reconstructed, as :class:`Targets` has it.
+
+    That is what is there and hidden in this step; with ``loss.recon_target: oracle`` also what ``data.missing`` hides.
+    """
+    oracle = config.loss.recon_target == "oracle"
+    found = {}
+    for modality in shown[0].features:
+        rows, means = [], []
+        for row, (seen, utterance) in enumerate(zip(shown, whole, strict=True)):
+            known = utterance.features[modality]
+            if oracle and not len(known):
+                known = utterance.withheld.get(modality, known)
+            if len(known) and not seen.lengths[modality]:
+                rows.append(row)
+                means.append(known.mean(0))
+        if rows:
+            found[modality] = torch.tensor(rows), torch.stack(means)
+    return found
 
 
 def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
     """The utterances of an epoch, each without the modalities that are hidden in it."""
-    missing = config.data.missing.of("train")
-    if missing.protocol == "frame_uniform":
-        utterances = apply_missing(utterances, missing, list(utterances[0].features), *seed)
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances
@@ -112,8 +155,7 @@ def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> 
 
 def batches_per_epoch(examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> int:
     """How many batches :func:`training_batches` gives."""
-    units = _units(examples, [Example(u) for u in context], config)
-    return -(-len(units) // _units_per_batch(units, config))
+    return Units(examples, config, context).per_epoch
 
 
 def scoring_batches(
@@ -126,31 +168,50 @@ def scoring_batches(
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
-    units = _units(examples, [Example(u) for u in context], config)
-    units.sort(key=lambda unit: sum(e.utterance.steps for e in unit))
-    step = _units_per_batch(units, config)
-    for start in range(0, len(units), step):
-        chosen = [e for unit in units[start : start + step] for e in unit]
+    units = Units(examples, config, context)
+    groups = sorted(units.groups, key=_size)
+    for start in range(0, len(groups), units.per_batch):
+        chosen = [e for unit in groups[start : start + units.per_batch] for e in unit]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
         yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
 
 
-def _units(examples: Sequence[Example], context: Sequence[Example], config: Config) -> list[list[Example]]:
-    """What cannot be parted: each example by itself, or the videos that have some, with their context."""
-    if config.graph.scope == "utterance":
-        return [[e] for e in examples]
+class Units:
+    """Examples in groups that cannot be parted: each by itself, or the videos that have some, with their context."""
+
+    def __init__(self, examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> None:
+        self.groups = [[e] for e in examples]
+        if config.graph.scope == "video":
+            self.groups = _videos(examples, context)
+        self.flat = [e for group in self.groups for e in group]
+        """The examples of all groups, end to end."""
+        self.per_batch = max(1, round(config.optim.batch_size * len(self.groups) / max(1, len(self.flat))))
+        """Groups whose utterances are about ``optim.batch_size``."""
+
+    @property
+    def per_epoch(self) -> int:
+        """How many batches :meth:`batches` gives."""
+        return -(-len(self.groups) // self.per_batch)
+
+    def batches(self, *seed: int | str) -> Iterator[list[int]]:
+        """One epoch of batches: places in ``flat``, a pure function of ``seed``."""
+        ends = list(accumulate(map(len, self.groups), initial=0))
+        for chosen in buckets(list(map(_size, self.groups)), self.per_batch, *seed):
+            yield [place for i in chosen for place in range(ends[i], ends[i + 1])]
+
+
+def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:
     videos: dict[str, list[Example]] = {}
     for example in examples:
         videos.setdefault(example.utterance.video, []).append(example)
     known = {e.utterance.id for e in examples}
-    for example in context:
-        if example.utterance.video in videos and example.utterance.id not in known:
-            videos[example.utterance.video].append(example)
-            known.add(example.utterance.id)
+    for utterance in context:
+        if utterance.video in videos and utterance.id not in known:
+            videos[utterance.video].append(Example(utterance))
+            known.add(utterance.id)
     return list(videos.values())
 
 
-def _units_per_batch(units: Sequence[Sequence[Example]], config: Config) -> int:
-    """Units whose utterances are about ``optim.batch_size``."""
-    utterances = sum(map(len, units))
-    return max(1, round(config.optim.batch_size * len(units) / max(1, utterances)))
+def _size(group: Sequence[Example]) -> int:
+    """Steps of a group's utterances."""
+    return sum(e.utterance.steps for e in group)

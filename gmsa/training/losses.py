@@ -1,13 +1,16 @@
-"""Losses on labels and pseudo-labels."""
+"""Losses on labels, pseudo-labels, a teacher's predictions and missing modalities."""
 
-# B examples, K classes
+# B examples, K classes, D_m features of modality m
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import LossConfig
-from gmsa.models import Output
+from gmsa.models import Model, Output
 from gmsa.training.examples import Targets
 
 
@@ -28,6 +31,40 @@ def loss(output: Output, targets: Targets, config: LossConfig) -> Tensor:
     supervised = config.value_weight * squared + (1 - config.value_weight) * entropy
     pseudo = (1 - whole) * (targets.classes.sum(1) > 0)
     return _mean(supervised, whole) + config.pseudo_weight * _mean(entropy, pseudo)
+
+
+def consistency(value: Tensor, taught: Tensor, certain: float) -> Tensor:
+    r"""Distance to a teacher: :math:`\mathrm{mean}_{i \in S}\, e^{-\sigma^2_i}\, \mathrm{Huber}(v_i - \mu_i)`.
+
+    :math:`\mu` and :math:`\sigma^2` are the mean and the variance of the teacher's intensities over P passes with
+    dropout, S the ``certain`` share of the batch with the least variance. Our design.
+
+    Shapes:
+        - value :math:`(B)`, taught :math:`(P, B)`; output: a scalar
+    """
+    variance, mean = torch.var_mean(taught.float(), dim=0)
+    kept = (variance <= torch.quantile(variance, certain)).float()
+    return _mean(F.huber_loss(value.float(), mean, reduction="none") * torch.exp(-variance), kept)
+
+
+def reconstruction(model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+    r"""Squared error of the features of hidden modalities: mean over their features, then over all R pairs.
+
+    .. math::
+        L_{rec} = \frac{1}{R} \sum_{(i, m)} \frac{1}{D_m} \lVert \hat x_{i,m} - x_{i,m} \rVert^2
+
+    x is the standardized mean over the steps. 0 where nothing is hidden.
+
+    Args:
+        hidden: as :class:`~gmsa.training.examples.Targets` has it.
+    """
+    assert model.reconstruction is not None
+    errors = []
+    for modality, (rows, features) in hidden.items():
+        predicted = model.reconstruct(output, modality, rows).float()
+        wanted = model.reconstruction.standardize(features, modality)
+        errors.append((predicted - wanted).square().mean(1))
+    return torch.cat(errors).mean() if errors else output.value.new_zeros(())
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -52,10 +52,11 @@ class Progress:
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Shows a row of the history."""
-        valid = row["valid"]
+        shown = {name: row["valid"][name] for name in ("MAE", "Corr") if name in row["valid"]} or row["valid"]
+        valid = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         text = (
             f"seed {row['seed']} {row['stage']} epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, "
-            f"valid MAE {valid['MAE']:.4f}, Corr {valid['Corr']:.4f}, {row['seconds']:.1f} s"
+            f"valid {valid}, {row['seconds']:.1f} s"
             f"{' *' if row['best'] else ''}"
         )
         if self._bar is None:

@@ -79,6 +79,20 @@ def distillation(trainer: Trainer, material: Material) -> nn.Module:
     return trainer.fit("student", [*material.labeled, *examples])
 
 
+def sslmm(trainer: Trainer, material: Material) -> nn.Module:
+    """Trains on labels and, with all there is to learn from, on what the moving average of the weights says.
+
+    SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.Learning`. It needs no pool: the labeled utterances are
+    taught too.
+    """
+    return trainer.fit("sslmm", [*material.labeled, *map(Example, material.pool)], consistent=True)
+
+
+def pretrain(trainer: Trainer, material: Material) -> nn.Module:
+    """The pre-trained model alone, for other runs to start from (``protocol.init_from``)."""
+    return trainer.pretrain()
+
+
 def _has_pool(trainer: Trainer, material: Material) -> bool:
     if not material.pool:
         trainer.progress.say(
@@ -91,5 +105,7 @@ PROTOCOLS: dict[str, Callable[[Trainer, Material], nn.Module]] = {
     "supervised": supervised,
     "self_training": self_training,
     "distillation": distillation,
+    "sslmm": sslmm,
+    "pretrain": pretrain,
 }
 """Protocols by name."""

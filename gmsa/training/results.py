@@ -51,11 +51,13 @@ def report(
         model = build_model(trainer.dims, config).to(trainer.device)
         parameters = sum(p.numel() for p in model.parameters())
         for stage in trainer.finished:
+            if stage == "pretrain":
+                continue  # it predicts nothing
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(scheme))
-            if stage == trainer.finished[0]:
+            if len(pools) < len(finals) + 1:  # the first that predicts
                 known = [replace(u, label=truth[u.id]) for u in materials[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
@@ -84,7 +86,7 @@ def report(
         label_ratio=config.data.label_ratio,
     )
     write_summary(folder, summary)
-    history = [row for trainer in trainers.values() for row in trainer.history]
+    history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
     draw(
         folder / "figures",
         history,
@@ -94,6 +96,34 @@ def report(
         scheme,
         summary["synthetic"],
     )
+    return summary
+
+
+def report_pretraining(
+    config: Config,
+    name: str,
+    folder: Path,
+    prepared: Prepared,
+    materials: Mapping[int, Material],
+    trainers: Mapping[int, Trainer],
+) -> dict[str, Any]:
+    """Writes the summary of a run that predicts nothing: its losses on the validation split at the best epochs."""
+    best = [[row for row in t.history if row["best"]][-1]["valid"] for t in trainers.values()]
+    model = build_model(next(iter(trainers.values())).dims, config)
+    summary = summarize(
+        name=name,
+        dataset=config.data.name,
+        synthetic=prepared.corpus.synthetic,
+        data_sha256=prepared.corpus.sha256,
+        seeds=list(trainers),
+        model=config.model.name,
+        protocol=config.protocol.name,
+        parameters=sum(p.numel() for p in model.parameters()),
+        train_seconds=[sum(row["seconds"] for row in t.history) for t in trainers.values()],
+        valid=best,
+        missing=prepared.missing,
+    )
+    write_summary(folder, summary)
     return summary
 
 

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gmsa.config import SYNTHETIC, Config, to_dict
 from gmsa.errors import RunError
 from gmsa.files import check_out_folder
+from gmsa.models import build_model
 from gmsa.report import markdown_table
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.environment import describe_environment, describe_files
-from gmsa.training.loop import Trainer
+from gmsa.training.loop import Trainer, to_start_from
 from gmsa.training.prepare import Prepared, prepare
 from gmsa.training.progress import Progress
 from gmsa.training.protocols import PROTOCOLS, Material
-from gmsa.training.results import report
+from gmsa.training.results import report, report_pretraining
 from gmsa.training.runs import open_run, read_config, save_inputs, set_up
 
 
@@ -70,6 +72,9 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress, prepared.to_learn_from)
             for seed in materials
         }
+        if config.protocol.init_from is not None:
+            for seed, trainer in trainers.items():
+                trainer.initial = initial_weights(config, dims, seed, device)
         folder.mkdir(parents=True, exist_ok=True)
         save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
         progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device))
@@ -77,12 +82,15 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             for seed, material in materials.items():
                 seed_folder = folder / f"seed-{seed}"
                 seed_folder.mkdir(exist_ok=True)
+                if config.pretrain.epochs:
+                    trainers[seed].pretrain()
                 model = PROTOCOLS[config.protocol.name](trainers[seed], material)
                 save_weights(seed_folder / "model.safetensors", model.state_dict())
         except KeyboardInterrupt:
             progress.say(f"Interrupted; the last finished epoch is saved. Go on with --resume --out {folder}")
             raise
-        summary = report(config, name, folder, prepared, materials, trainers)
+        write = report_pretraining if config.protocol.name == "pretrain" else report
+        summary = write(config, name, folder, prepared, materials, trainers)
         progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
 
@@ -104,6 +112,25 @@ def resumed(folder: Path, config: Config) -> Config:
         raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
     seeds = dict.fromkeys((*old["run"]["seeds"], *config.run.seeds))
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))
+
+
+def initial_weights(config: Config, dims: dict[str, int], seed: int, device: torch.device) -> dict[str, Tensor]:
+    """The weights of ``protocol.init_from`` for a seed.
+
+    Raises:
+        RunError: it is no run folder, has no such seed, or holds another model.
+    """
+    folder = config.protocol.init_from
+    assert folder is not None
+    found = to_start_from(open_run(folder).model(seed, device))
+    own = to_start_from(build_model(dims, config))
+    for name in sorted(own.keys() | found.keys()):
+        if name not in own or name not in found or own[name].shape != found[name].shape:
+            raise RunError(
+                f"'protocol.init_from': '{folder}' holds another model ('{name}' differs); "
+                "give it the same 'model' and 'graph' settings and features of the same dimensions"
+            )
+    return found
 
 
 def describe_data(config: Config, prepared: Prepared, material: Material, device: torch.device) -> str:

@@ -133,8 +133,13 @@ def finished_seeds(run: Run, chosen: Sequence[int] | None = None) -> tuple[int, 
     """The seeds to use: ``chosen`` ones, or all of the run.
 
     Raises:
-        RunError: a chosen seed is not of the run.
+        RunError: a chosen seed is not of the run, or the run is of pre-training alone.
     """
+    if run.config.protocol.name == "pretrain":
+        raise RunError(
+            f"'{run.folder}' holds pre-trained weights, which predict nothing; train from them with "
+            f"--set protocol.init_from={run.folder}"
+        )
     seeds = run.config.run.seeds
     if chosen and len(set(chosen)) != len(chosen):
         raise RunError(f"a seed is named twice (got {', '.join(map(str, chosen))}); name each once")

@@ -1,0 +1,105 @@
+"""Self-supervised learning before labels: masked reconstruction, and contrast of modality subsets."""
+
+# N utterances, V nodes of all of them, M_m tokens of modality m, C channels, D_m features of modality m
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmsa.config import Config
+from gmsa.graph import KINDS, GraphBatch
+from gmsa.models.base import Model, edges_of
+from gmsa.nn import Standardize, StreamLayer
+
+
+class Masked(NamedTuple):
+    """The masked tokens of a modality (in video graphs, utterances)."""
+
+    flags: Tensor
+    """Whether each of the modality's rows is masked, in the order of the batch's tokens ``[M_m]``."""
+    nodes: Tensor
+    """Nodes that are masked ``[K]``."""
+    features: Tensor
+    """Mean features of their steps ``[K, D_m]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainingBatch:
+    """N utterances three times: with masked tokens, and twice with a random subset of their modalities."""
+
+    masked: GraphBatch
+    targets: Mapping[str, Masked]
+    """Per modality that has masked tokens."""
+    views: tuple[GraphBatch, GraphBatch]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Utterance ids."""
+        return self.masked.ids
+
+    def to(self, device: torch.device | str) -> PretrainingBatch:
+        """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda batch: batch.to(device))
+
+    def pin_memory(self) -> PretrainingBatch:
+        """The same batch in page-locked memory."""
+        return self._map(Tensor.pin_memory, GraphBatch.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> PretrainingBatch:
+        targets = {m: Masked(*map(change, target)) for m, target in self.targets.items()}
+        first, second = self.views
+        return replace(self, masked=move(self.masked), targets=targets, views=(move(first), move(second)))
+
+
+class Pretraining(nn.Module):
+    r"""A model with what it learns from features alone: :math:`L = L_{mask} + w L_{con}`.
+
+    :math:`L_{mask}`, after GraphMAE (Hou et al., KDD 2022): masked tokens start as a learned vector; the model's states
+    of them are set to zero before a decoder of one interaction layer over all edges; scaled cosine error
+    :math:`(1 - \cos)^2` to their standardized features. :math:`L_{con}`, after MUSE (Wu et al., ICLR 2024): InfoNCE
+    between an utterance's representations from two random subsets of its modalities, against the other utterances of
+    the batch.
+
+    Shapes:
+        - batch of N utterances; output: the two losses, scalars
+    """
+
+    def __init__(self, model: Model, dims: Mapping[str, int], config: Config) -> None:
+        super().__init__()
+        channels = config.model.channels
+        self.model, self.temperature = model, config.pretrain.temperature
+        self.token = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
+        self.standardize = Standardize(dims)
+        self.decoder = StreamLayer(channels, config.model.heads, kinds=KINDS if config.graph.typed else 0)
+        self.out = nn.ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
+        self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
+
+    def forward(self, batch: PretrainingBatch) -> tuple[Tensor, Tensor]:
+        return self.reconstruction(batch.masked, batch.targets), self.contrast(*batch.views)
+
+    def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
+        """The scaled cosine error of masked tokens; 0 where none is masked."""
+        z0 = self.model.embedding(batch, {m: (target.flags, self.token[m]) for m, target in targets.items()})
+        states = self.model.nodes(z0, batch)
+        if not targets:
+            return states.new_zeros(())
+        nodes = torch.cat([target.nodes for target in targets.values()])
+        decoded = self.decoder(states.index_fill(0, nodes, 0.0), edges_of(batch, "global"))
+        errors = []
+        for modality, target in targets.items():
+            predicted = self.out[modality](decoded.index_select(0, target.nodes)).float()
+            wanted = self.standardize(target.features, modality)
+            errors.append((1 - F.cosine_similarity(predicted, wanted, dim=1)).square())
+        return torch.cat(errors).mean()
+
+    def contrast(self, first: GraphBatch, second: GraphBatch) -> Tensor:
+        """InfoNCE of two views of the same utterances, both ways."""
+        one, two = (F.normalize(self.project(self.model(view).features).float(), dim=1) for view in (first, second))
+        similarity = one @ two.T / self.temperature  # [N, N]
+        same = torch.arange(len(similarity), device=similarity.device)
+        return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2

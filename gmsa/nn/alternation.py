@@ -1,0 +1,71 @@
+"""A block in which messages cross intra-modal edges first, then cross-modal ones."""
+
+# V nodes, C channels
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gmsa.nn.dropout import Dropout
+from gmsa.nn.interaction import Edges, Interaction
+from gmsa.nn.stream import StreamLayer
+
+ORDERS = ("intra_first", "inter_first", "simultaneous")
+
+
+class AlternatingBlock(nn.Module):
+    r"""Messages within each modality, then between modalities.
+
+    .. math::
+        h' &= \mathrm{StreamLayer}_{intra}(h) \\
+        v &= \mathrm{Attention}_{inter}(h'), \qquad z = \sigma(W [h'; v] + b) \\
+        h'' &= \mathrm{LN}(h' + z \odot v)
+
+    SSLMM's alternation; the gate and the norms are our design, as the paper's form is not public. ``inter_first``
+    swaps the two halves; ``simultaneous`` lets both see h, so that nothing crosses an intra and an inter edge in one
+    block. A half whose edges are None is left out.
+
+    Shapes:
+        - h :math:`(V, C)`; loudness :math:`(V)` as :class:`~gmsa.nn.Interaction` takes it; output :math:`(V, C)`
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        dropout: float = 0.0,
+        kinds: int = 0,
+        order: str = "intra_first",
+        halves: tuple[str, ...] = ("intra", "inter"),
+    ) -> None:
+        super().__init__()
+        self.order = order
+        self.within = StreamLayer(channels, heads, dropout, kinds) if "intra" in halves else None
+        self.across = Interaction(channels, heads, kinds) if "inter" in halves else None
+        if self.across is not None:
+            self.gate = nn.Linear(2 * channels, channels)
+            self.norm = nn.LayerNorm(channels)
+        self.dropout = Dropout(dropout)
+
+    def intra(self, h: Tensor, edges: Edges, loudness: Tensor | None = None) -> Tensor:
+        """The half that crosses intra edges."""
+        return h if self.within is None else self.within(h, edges, loudness=loudness)
+
+    def inter(self, h: Tensor, edges: Edges, loudness: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """The half that crosses inter edges; what passes them is ``seen``, by default h."""
+        if self.across is None:
+            return h
+        heard = self.across(h if seen is None else seen, edges, loudness=loudness)
+        opened = torch.sigmoid(self.gate(torch.cat([h, heard], dim=-1)))
+        return self.norm(h + opened * self.dropout(heard))
+
+    def forward(self, h: Tensor, intra: Edges | None, inter: Edges | None, loudness: Tensor | None = None) -> Tensor:
+        def within(x: Tensor) -> Tensor:
+            return x if intra is None else self.intra(x, intra, loudness)
+
+        def across(x: Tensor, seen: Tensor | None = None) -> Tensor:
+            return x if inter is None else self.inter(x, inter, loudness, seen)
+
+        if self.order == "inter_first":
+            return within(across(h))
+        return across(within(h), h if self.order == "simultaneous" else None)

@@ -1,0 +1,30 @@
+"""From the modalities of an utterance to one vector."""
+
+# N utterances, M modalities, C channels
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ModalityReadout(nn.Module):
+    r"""Attention over the modalities that are there.
+
+    .. math::
+        \alpha_m = \operatorname{softmax}_{m\ present}(w^\top \tanh(W h_m + b)), \qquad F = \sum_m \alpha_m h_m
+
+    Our design for SSLMM; the form is that of Bahdanau et al. 2015. Of an utterance without any modality it is zero.
+
+    Shapes:
+        - states :math:`(N, M, C)`, present :math:`(N, M)` bool; output :math:`(N, C)`
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, 1, bias=False))
+
+    def forward(self, states: Tensor, present: Tensor) -> Tensor:
+        score = self.score(states).squeeze(-1)
+        # A finite floor, not -inf: the softmax over nothing must not be NaN, nor its gradient.
+        share = torch.softmax(score.masked_fill(~present, torch.finfo(score.dtype).min), dim=1)
+        return ((share * present)[:, :, None] * states * present[:, :, None]).sum(1)

@@ -1,0 +1,169 @@
+"""What a stage of training asks for: which module learns, from which batches, by which loss, scored how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gmsa.config import Config
+from gmsa.data import Normalizer, Utterance
+from gmsa.graph import GraphBatch
+from gmsa.models import Model, build_model
+from gmsa.models.pretraining import Pretraining, PretrainingBatch
+from gmsa.training.examples import Example, Targets, Units, training_batches
+from gmsa.training.losses import consistency, loss, reconstruction
+from gmsa.training.masking import pretraining_batches
+from gmsa.training.prefetch import prefetch
+from gmsa.training.scoring import predict, quiet_metrics
+
+
+class Task(Protocol):
+    """What the trainer's loop needs to know of a stage. A batch, or its first part, has ``ids``."""
+
+    epochs: int
+    """Passes over the utterances."""
+    size: int
+    """Utterances of an epoch."""
+    per_epoch: int
+    """Batches of an epoch."""
+    select: str
+    """The score that chooses the best epoch."""
+
+    def build(self) -> nn.Module:
+        """A new module."""
+
+    def batches(self, *key: int | str) -> Iterator[Any]:
+        """One epoch of batches, a pure function of ``key``."""
+
+    def loss(self, module: Any, batch: Any, teacher: Any, done: float) -> Tensor:
+        """Loss of a batch, a scalar.
+
+        Args:
+            teacher: the module's moving average, or None where there is none.
+            done: share of the stage's steps that are behind.
+        """
+
+    def score(self, module: Any) -> dict[str, float]:
+        """Scores on the validation split."""
+
+
+@dataclass
+class Learning:
+    """Learns from examples; with ``consistency``, from the moving average of its own weights too.
+
+    .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec}
+
+    The teacher sees each utterance as it is, the student without what ``model.modality_dropout`` hides.
+    :math:`\\lambda_u` rises linearly over the first ``loss.ramp`` of the steps (SSLMM, stage 2; our design).
+    """
+
+    config: Config
+    dims: Mapping[str, int]
+    examples: Sequence[Example]
+    context: Sequence[Utterance]
+    valid: Sequence[Utterance]
+    device: torch.device
+    consistent: bool = False
+
+    def __post_init__(self) -> None:
+        units, optim = Units(self.examples, self.config, self.context), self.config.optim
+        self.size, self.per_epoch = len(self.examples), units.per_epoch
+        self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
+        self.select: str = self.config.run.select
+
+    def build(self) -> Model:
+        """A new model; what it reconstructs is standardized by what there is to learn from."""
+        model = build_model(self.dims, self.config)
+        if model.reconstruction is not None:
+            utterances = self.context or [e.utterance for e in self.examples]
+            model.reconstruction.standardize.fit(*_statistics(utterances, self.dims))
+        return model.to(self.device)
+
+    def batches(self, *key: int | str) -> Iterator[tuple[GraphBatch, Targets]]:
+        """Batches of the examples."""
+        return training_batches(self.examples, self.config, *key, context=self.context, natural=self.consistent)
+
+    def loss(self, module: Model, batch: tuple[GraphBatch, Targets], teacher: Model | None, done: float) -> Tensor:
+        """The weighted sum of the losses."""
+        graphs, targets = batch
+        weights = self.config.loss
+        output = module(graphs)
+        value = loss(output, targets, weights)
+        if weights.reconstruction_weight:
+            value = value + weights.reconstruction_weight * reconstruction(module, output, targets.hidden)
+        if self.consistent:
+            assert teacher is not None
+            assert targets.natural is not None
+            risen = min(1.0, done / weights.ramp) if weights.ramp else 1.0
+            taught = self._teach(teacher, targets.natural)
+            value = value + risen * weights.consistency_weight * consistency(output.value, taught, weights.certain)
+        return value
+
+    @torch.no_grad()
+    def _teach(self, teacher: Model, batch: GraphBatch) -> Tensor:
+        """Intensities by the teacher with dropout, several times ``[P, B]``."""
+        teacher.train()
+        return torch.stack([teacher(batch).value for _ in range(self.config.protocol.passes)])
+
+    def score(self, module: Model) -> dict[str, float]:
+        """MMSA's metrics."""
+        return quiet_metrics(predict(module, self.valid, self.config, self.device), self.config.data.labels)
+
+
+@dataclass
+class Pretext:
+    """Learns from the features of utterances alone (SSLMM, stage 1)."""
+
+    config: Config
+    dims: Mapping[str, int]
+    utterances: Sequence[Utterance]
+    valid: Sequence[Utterance]
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        # An utterance without any modality shows nothing to learn from.
+        self.utterances = [u for u in self.utterances if any(u.lengths.values())]
+        self.valid = [u for u in self.valid if any(u.lengths.values())]
+        self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
+        self.per_epoch = Units([Example(u) for u in self.utterances], self.config).per_epoch
+
+    def build(self) -> Pretraining:
+        """A new model inside what it learns from features with."""
+        module = Pretraining(build_model(self.dims, self.config), self.dims, self.config)
+        module.standardize.fit(*_statistics(self.utterances, self.dims))
+        return module.to(self.device)
+
+    def batches(self, *key: int | str) -> Iterator[PretrainingBatch]:
+        """Batches of the utterances, masked and in two views."""
+        return pretraining_batches(self.utterances, self.config, *key)
+
+    def loss(self, module: Pretraining, batch: PretrainingBatch, teacher: nn.Module | None, done: float) -> Tensor:
+        """The weighted sum of both losses."""
+        masked, contrast = module(batch)
+        total: Tensor = masked + self.config.pretrain.contrast_weight * contrast
+        return total
+
+    def score(self, module: Pretraining) -> dict[str, float]:
+        """Both losses on the validation split, whose masks and subsets are the same in every epoch and run."""
+        training = module.training
+        module.eval()
+        with torch.inference_mode():
+            batches = prefetch(pretraining_batches(self.valid, self.config, "valid"), self.device)
+            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in batches]
+        module.train(training)
+        masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
+        whole = masked + self.config.pretrain.contrast_weight * contrast
+        return {"loss": whole, "mask": masked, "contrast": contrast}
+
+
+def _statistics(
+    utterances: Sequence[Utterance], dims: Mapping[str, int]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Means and standard deviations of the features as they are shown."""
+    fitted = Normalizer.fit(utterances, dims, float("inf"))
+    return fitted.means, fitted.stds
