@@ -17,13 +17,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder that gmsa.train wrote")
     parser.add_argument("--data", metavar="FILE", help="another labeled file in MMSA's format (default: the run's own)")
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to use (default: all)")
-    parser.add_argument("--out", metavar="DIR", help="also write summary and predictions into this folder")
+    parser.add_argument(
+        "--missing",
+        action="append",
+        metavar="PROTOCOL:RATE,...",
+        help="score the test split with modalities hidden instead: eta:0,0.1,0.2 or sample:..., frame:..., fixed:all, "
+        "fixed:ta,v (may repeat)",
+    )
+    parser.add_argument(
+        "--mask-seeds", type=cli.seed_list, metavar="N,N,...", help="for --missing: seeds of the masks (default: 0,1,2)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder to write into (with --missing: default the run's own)")
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
+    out = Path(options.out) if options.out else None
+    if options.mask_seeds and not options.missing:
+        parser.error("--mask-seeds goes with --missing, as --missing eta:0,0.3,0.6")
 
-    from gmsa.training.evaluation import evaluate  # after parsing: --help need not wait for torch
+    # After parsing: --help need not wait for torch.
+    if options.missing:
+        from gmsa.training.robustness import MASK_SEEDS, robustness
 
-    print(evaluate(options.run, options.data, options.seeds, options.device, options.out and Path(options.out)))
+        masks = options.mask_seeds or MASK_SEEDS
+        print(robustness(options.run, options.missing, masks, options.seeds, options.device, options.data, out))
+    else:
+        from gmsa.training.evaluation import evaluate
+
+        print(evaluate(options.run, options.data, options.seeds, options.device, out))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def summarize(
         "model": model,
         "protocol": protocol,
         "parameters": int(parameters),
-        "train_seconds": _spread(train_seconds),
+        "train_seconds": spread(train_seconds),
         "valid": _spreads(valid, count, "valid"),
         "test": _spreads(test, count, "test"),
         "stages": {
@@ -82,17 +82,22 @@ def markdown_table(summaries: Sequence[Summary]) -> str:
     Accuracies and F1 are in percent. A single seed has no ±.
     """
     header, rows = _table(summaries, "±")
-    lines = [header, [":--" if column in _TEXT_COLUMNS else "--:" for column in header], *rows]
-    return "".join("| " + " | ".join(_escape_markdown(cell) for cell in line) + " |\n" for line in lines)
+    return pipes(header, rows, _TEXT_COLUMNS)
+
+
+def pipes(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
+    """A Markdown table; columns that ``left`` names are flush left, the others flush right."""
+    lines = [header, [":--" if column in left else "--:" for column in header], *rows]
+    return "".join("| " + " | ".join(escape_markdown(part) for part in line) + " |\n" for line in lines)
 
 
 def latex_table(summaries: Sequence[Summary]) -> str:
     r"""The table of :func:`markdown_table` as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
     # ASCII markers, put in after escaping, keep the math out of the escape's way.
     header, rows = _table(summaries, "\0")
-    cells = [[escape_latex(cell).replace(" \0 ", r" $\pm$ ") for cell in row] for row in [header, *rows]]
+    cells = [[escape_latex(part).replace(" \0 ", r" $\pm$ ") for part in row] for row in [header, *rows]]
     body = [" & ".join(row) + r" \\" for row in cells]
-    facts = "; ".join(dict.fromkeys(f"{_dataset(s)}, {_plural(len(s['seeds']), 'seed')}" for s in summaries))
+    facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {_plural(len(s['seeds']), 'seed')}" for s in summaries))
     note = f" {SYNTHETIC_NOTE}" if any(s["synthetic"] for s in summaries) else ""
     columns = "".join("l" if column in _TEXT_COLUMNS else "r" for column in header)
     return "\n".join(
@@ -117,19 +122,19 @@ def markdown_report(summary: Summary) -> str:
     """The content of ``summary.md``: heading, the facts of the run, its table."""
     seconds = summary["train_seconds"]
     facts = {
-        "Data": _dataset(summary),
+        "Data": dataset_of(summary),
         "SHA-256 of the data": summary["data_sha256"],
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
         "Protocol": summary["protocol"],
         "Seeds": ", ".join(map(str, summary["seeds"])),
         "Label ratio": f"{summary['label_ratio']:g}",
-        "Missing modalities": "; ".join(f"{k}: {_plain(v)}" for k, v in summary["missing"].items()) or "as in the data",
-        "Training time per seed": _cell("seconds", seconds, len(summary["seeds"]), "±") + " s",
+        **_missing(summary["missing"]),
+        "Training time per seed": cell("seconds", seconds) + " s",
     }
-    heading = f"# {_escape_markdown(summary['name'])}"
+    heading = f"# {escape_markdown(summary['name'])}"
     if summary["synthetic"]:
         heading += f" (*synthetic* data)\n\n> **{SYNTHETIC_NOTE}**"
-    lines = "".join(f"- {key}: {_escape_markdown(value)}\n" for key, value in facts.items())
+    lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in facts.items())
     return f"{heading}\n\n{lines}\nMean ± standard deviation over seeds.\n\n{markdown_table([summary])}"
 
 
@@ -162,11 +167,17 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 _TEXT_COLUMNS = ("Run", "Data", "Stage", "Split")
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Escapes what would end a cell or a line of Markdown."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (0 for a single value) and the values.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
     numbers = [float(value) for value in values]
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"a mean over seeds needs finite values (got {numbers})")
@@ -182,7 +193,7 @@ def _spreads(scores: Scores, count: int, where: str) -> dict[str, Any]:
         return {}
     if len(scores) != count or any(seed.keys() != scores[0].keys() for seed in scores):
         raise ValueError(f"'{where}' must hold the same metrics for each of the {count} seeds")
-    return {metric: _spread([seed[metric] for seed in scores]) for metric in scores[0]}
+    return {metric: spread([seed[metric] for seed in scores]) for metric in scores[0]}
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -205,40 +216,57 @@ def _table(summaries: Sequence[Summary], plus_minus: str) -> tuple[list[str], li
     metrics = list(dict.fromkeys(metric for s in summaries for _, _, scores in _rows(s) for metric in scores))
     staged = any(s["stages"] for s in summaries)
     header = ["Run", "Data", *(["Stage"] if staged else []), "Split"]
-    header += [f"{metric} (%)" if _is_share(metric) else metric for metric in metrics]
+    header += [title(metric) for metric in metrics]
     rows = [
-        [summary["name"], _dataset(summary), *([stage] if staged else []), split]
-        + [
-            _cell(metric, scores[metric], len(summary["seeds"]), plus_minus) if metric in scores else ""
-            for metric in metrics
-        ]
+        [summary["name"], dataset_of(summary), *([stage] if staged else []), split]
+        + [cell(metric, scores[metric], plus_minus) if metric in scores else "" for metric in metrics]
         for summary in summaries
         for stage, split, scores in _rows(summary)
     ]
     return header, rows
 
 
-def _cell(metric: str, spread: Mapping[str, Any], seeds: int, plus_minus: str) -> str:
+def title(metric: str) -> str:
+    """The heading of a metric's column: with the unit where it is percent."""
+    return f"{metric} (%)" if _is_share(metric) else metric
+
+
+def cell(metric: str, found: Mapping[str, Any], plus_minus: str = "±") -> str:
+    """Mean and standard deviation of what :func:`spread` returns; a single value has no ±."""
     scale = 100 if _is_share(metric) else 1
     digits = 1 if metric == "seconds" else 2 if _is_share(metric) else 4
-    mean = f"{scale * spread['mean']:.{digits}f}"
-    return mean if seeds == 1 else f"{mean} {plus_minus} {scale * spread['std']:.{digits}f}"
+    mean = f"{scale * found['mean']:.{digits}f}"
+    return mean if len(found["values"]) == 1 else f"{mean} {plus_minus} {scale * found['std']:.{digits}f}"
 
 
 def _is_share(metric: str) -> bool:
     return "_acc_" in metric or "F1" in metric
 
 
-def _dataset(summary: Summary) -> str:
+def dataset_of(summary: Mapping[str, Any]) -> str:
+    """The name of the data of a summary, which says where they are synthetic."""
     if not summary["synthetic"]:
         return str(summary["dataset"])
     return "synthetic" if summary["dataset"] == "synthetic" else f"synthetic (not {summary['dataset']})"
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(below)}" for key, below in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _missing(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What :func:`~gmsa.data.describe_missing` recorded, a line per split."""
+    if not splits:
+        return {"Missing modalities": "as in the data"}
+    return {f"Missing modalities, {split}": _missing_line(record) for split, record in splits.items()}
+
+
+def _missing_line(record: Mapping[str, Any]) -> str:
+    protocol = record["protocol"]
+    asked = f":{record['asked']:.4g}" if "asked" in record else f":{record['left']}" if "left" in record else ""
+    name = "as in the data" if protocol == "none" else f"{protocol}{asked}"
+    what = "steps lost" if protocol.startswith("frame") else "modalities missing"
+    there = ", ".join(f"{modality} in {100 * (1 - share):.1f} %" for modality, share in record["lacking"].items())
+    gone = f"{100 * record['realized']:.1f} % of the {what}"
+    if protocol == "frame_uniform" and not record["realized"]:
+        gone = "steps drawn anew in every epoch"  # of training, where the data are kept whole
+    return f"{name}; {gone}; {there} of the utterances"
 
 
 def _plural(count: int, noun: str) -> str:

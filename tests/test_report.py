@@ -12,12 +12,20 @@ import pytest
 from matplotlib.figure import Figure
 
 from gmsa import figures
+from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.report import escape_latex, latex_table, markdown_report, markdown_table, summarize, write_summary
 
 
 def scores(mae):
     return {"Has0_acc_2": 0.5 + mae / 10, "Has0_F1_score": 0.25, "MAE": mae, "Corr": 0.5}
+
+
+MISSING = {
+    "train": {"protocol": "eta", "asked": 0.5, "realized": 0.504, "with_text": 0.5,
+              "lacking": {"text": 0.5, "audio": 0.512, "vision": 0.5}},
+    "test": {"protocol": "none", "realized": 0.25, "with_text": 0.999, "lacking": {"text": 0.001, "vision": 0.499}},
+}  # fmt: skip
 
 
 def summary(**changes):
@@ -33,7 +41,7 @@ def summary(**changes):
         "train_seconds": [10.0, 12.0, 14.0],
         "valid": [scores(0.8), scores(0.9), scores(1.0)],
         "test": [scores(0.7), scores(0.9), scores(1.1)],
-        "missing": {"protocol": "eta", "rate": 0.5, "realized": 1 / 3, "test": {"text": 0.25, "audio": 0.0}},
+        "missing": MISSING,
         "label_ratio": 0.5,
     }
     return summarize(**(settings | changes))
@@ -167,10 +175,35 @@ def test_markdown_escapes():
 
 def test_report_names_the_facts():
     text = markdown_report(summary())
-    for fact in ("# mosi_graph\n", "d399", "1,234,567", "1111, 1112, 1113", "12.0 ± 2.0 s", "rate: 0.5",
-                 "realized: 0.3333; test: text 0.25, audio 0", "Label ratio: 0.5"):  # fmt: skip
+    for fact in ("# mosi_graph\n", "d399", "1,234,567", "1111, 1112, 1113", "12.0 ± 2.0 s", "Label ratio: 0.5"):
         assert fact in text
     assert "synthetic" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "eta:0.5; 50.4 % of the modalities missing; text in 50.0 %, audio in 48.8 %, vision in 50.0 % of the"),
+        ({"asked": 2 / 3}, "eta:0.6667; "),
+        ({"protocol": "frame", "asked": 0.3}, "frame:0.3; 50.4 % of the steps lost; text in"),
+        ({"protocol": "fixed", "left": "ta"}, "fixed:ta; 50.4 % of the modalities missing"),
+        ({"protocol": "frame_uniform"}, "frame_uniform; 50.4 % of the steps lost"),
+        ({"protocol": "frame_uniform", "realized": 0.0}, "frame_uniform; steps drawn anew in every epoch; text in"),
+    ],
+    ids=lambda value: value.get("protocol", "eta") if isinstance(value, dict) else "",
+)
+def test_report_says_what_is_missing_in_each_split(changes, said):
+    record = MISSING["train"] | changes
+    if record["protocol"] not in ("eta", "frame"):
+        del record["asked"]
+    lines = markdown_report(summary(missing=MISSING | {"train": record})).splitlines()
+    (train,) = (line for line in lines if line.startswith("- Missing modalities, train: "))
+    assert said in train
+    assert (
+        "- Missing modalities, test: as in the data; 25.0 % of the modalities missing; "
+        "text in 99.9 %, vision in 50.1 % of the utterances"
+    ) in lines
+    assert "- Missing modalities: as in the data" in markdown_report(summary(missing={})).splitlines()
 
 
 @pytest.mark.parametrize("dataset", ["mosi", "synthetic"])
@@ -218,6 +251,13 @@ ABLATION = [
     | {split: {"mean": mean + x / 10, "std": 0.02, "values": [0.7, 0.8]} for split, mean in SPLIT_MEANS.items()}
     for name in ("gate", "add") for x in (0.5, 0.125, 1.0)
 ]  # fmt: skip
+ROBUSTNESS = [
+    {"asked": rate, "metrics": {
+        metric: {"mean": mean + rate, "std": 0.1 * rate, "values": []}
+        for metric, mean in (("Has0_acc_2", 0.2), ("Non0_acc_2", 0.3), ("MAE", 0.9), ("Corr", 0.1))
+    }}
+    for rate in (0, 0.2, 0.6)
+]  # fmt: skip
 FIGURES = {
     "curves": (figures.figure_curves, HISTORY, []),
     "scatter": (figures.figure_scatter, {"prediction": rng.normal(size=60), "truth": rng.normal(size=60)},
@@ -227,6 +267,7 @@ FIGURES = {
     "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
     "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
     "ablation": (figures.figure_ablation, ABLATION, []),
+    "robustness": (figures.figure_robustness, ROBUSTNESS, ROBUSTNESS[:1]),
 }  # fmt: skip
 
 
@@ -302,7 +343,7 @@ def test_ablation_marks_every_row_and_the_reference(tmp_path, monkeypatch):
     valid, test = axis.containers
     assert list(valid.lines[0].get_xdata()) == [row["valid"]["mean"] for row in ABLATION[:4]]
     assert list(test.lines[0].get_xdata()) == [row["test"]["mean"] for row in ABLATION[:4]]
-    assert (valid.lines[0].get_markerfacecolor(), test.lines[0].get_markerfacecolor()) == (figures.BLUE, "white")
+    assert (valid.lines[0].get_markerfacecolor(), test.lines[0].get_markerfacecolor()) == (BLUE, "white")
     assert axis.yaxis_inverted()  # the best is on top
     dashed = [line for line in axis.get_lines() if line.get_linestyle() == "--"]
     assert [line.get_xdata()[0] for line in dashed] == [ABLATION[3]["valid"]["mean"]]
@@ -317,6 +358,25 @@ def test_ablation_over_a_number_has_a_line_per_name_and_split(tmp_path, monkeypa
     for bars in axis.containers:
         assert list(bars.lines[0].get_xdata()) == [0.125, 0.5, 1.0]
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_xscale()) == ("data.label_ratio", "MAE", "linear")
+
+
+def test_robustness_has_a_panel_per_metric_over_the_rate(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_robustness, ROBUSTNESS, path=tmp_path / "a.png", protocol="frame")
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        "MAE [points of sentiment]", "Corr (Pearson)", "Non0_acc_2 [%]",
+    ]  # fmt: skip
+    assert {axis.get_xlabel() for axis in figure.axes} == {"lost steps [%]"}
+    for axis, means, factor in zip(
+        figure.axes, ([0.9, 1.1, 1.5], [0.1, 0.3, 0.7], [30, 50, 90]), (1, 1, 100), strict=True
+    ):
+        (line,) = axis.get_lines()
+        assert list(line.get_xdata()) == [0, 20, 60]
+        assert line.get_ydata() == pytest.approx(means)
+        (band,) = axis.collections
+        edges = band.get_paths()[0].vertices
+        for x, mean, std in zip((0, 20, 60), means, (0, 0.02, 0.06), strict=True):
+            reach = edges[np.isclose(edges[:, 0], x), 1]
+            assert (reach.min(), reach.max()) == pytest.approx((mean - factor * std, mean + factor * std))
 
 
 def test_figures_leave_matplotlib_as_it_was(tmp_path):

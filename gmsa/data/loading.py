@@ -48,12 +48,15 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def load_utterances(
-    path: str | Path, dims: Mapping[str, int], modalities: Sequence[str], labels: str, require_labels: bool
+    path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], labels: str, require_labels: bool
 ) -> list[Utterance]:
     """Utterances of another file for a model trained on ``dims``; modalities that the file lacks are missing.
 
     With ``require_labels``, those of the split ``test`` if the file has one, else of the whole file: a file that
     holds a training split is not scored on it. Without, those of the whole file, labels not read.
+
+    Args:
+        dims: features per step of each modality to read; None takes any number.
 
     Raises:
         DataError: the file is missing or wrong, or its features differ in dimension from the trained ones.
@@ -63,12 +66,12 @@ def load_utterances(
     wanted = [modality for modality in modalities if modality in dims]
     found = from_mmsa(content, str(path), wanted, labels, splits, require_labels)
     for modality, dim in feature_dims(found).items():
-        if dim != dims[modality]:
+        if dims[modality] not in (None, dim):
             raise DataError(
                 f"{path}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
                 "extract the features as for the training data"
             )
-    lacking = {modality: torch.zeros(0, dims[modality]) for modality in wanted}
+    lacking = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
     return [
         dataclasses.replace(utterance, features={**lacking, **utterance.features})
         for utterances in found.values()

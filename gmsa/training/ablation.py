@@ -45,7 +45,7 @@ def ablate(settings: Sequence[Setting], name: str, out: Path, jobs: int = 1) -> 
     records = {(c.setting.name, c.seed): c.record() or {} for c in cells if c.done}
     waiting = [c for c in cells if not c.done]
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     console.print(
         f"{name}: {len(settings)} settings, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
     )

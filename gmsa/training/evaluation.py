@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.data import load_corpus
+from gmsa.data import Corpus, describe_missing, load_corpus
 from gmsa.errors import RunError
 from gmsa.files import check_out_file, check_out_folder, sha256_of, write_text
+from gmsa.missingconfig import Missing
 from gmsa.report import markdown_table, summarize, write_summary
 from gmsa.training.prepare import hide, leave_out_unseen
 from gmsa.training.runs import Run, finished_seeds, open_run, set_up
@@ -35,15 +36,11 @@ def evaluate(
         DataError: the file is missing, unsafe or wrong.
     """
     if out is not None:
-        check_out_folder(out)
-        if (out / "config.yaml").exists():
-            raise RunError(
-                f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out"
-            )
+        check_no_run(out)
     run = open_run(folder)
     where = set_up(run.config.run, device)
     chosen = finished_seeds(run, seeds)
-    splits, synthetic, sha256 = _material(run, data)
+    splits, missing, synthetic, sha256 = _material(run, data)
     parts: list[dict[str, Predictions]] = []
     parameters = 0
     for seed in chosen:
@@ -63,6 +60,7 @@ def evaluate(
         train_seconds=[run.train_seconds(seed) for seed in chosen],
         valid=scores.get("valid", ()),
         test=scores["test"],
+        missing=missing,
         label_ratio=run.config.data.label_ratio,
     )
     if out is not None:
@@ -98,10 +96,24 @@ def predict_file(
     return len(utterances)
 
 
-def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], bool, str]:
-    """Splits to score, whether they are synthetic, and the file's SHA-256."""
-    if data is not None:
-        return {"test": run.read(data, require_labels=True)}, False, sha256_of(data)
+def check_no_run(out: Path) -> None:
+    """Checks that a folder can be written to, and that no run is there.
+
+    Raises:
+        RunError: it cannot, or there is one.
+    """
+    check_out_folder(out)
+    if (out / "config.yaml").exists():
+        raise RunError(f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out")
+
+
+def own_corpus(run: Run) -> Corpus:
+    """The corpus that a run was trained on, features as the file has them.
+
+    Raises:
+        RunError: its data file is not the one that it was trained on.
+        DataError: the file is missing, unsafe or wrong.
+    """
     settings = run.config.data
     if run.synthetic:
         settings = replace(settings, path="synthetic")
@@ -112,6 +124,20 @@ def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], bool, 
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
             f"was {trained_on[:12]}…); put that file back, or score this one with --data"
         )
-    corpus, _ = leave_out_unseen(hide(corpus, settings.missing))
-    splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in ("valid", "test")}
-    return splits, corpus.synthetic, corpus.sha256
+    return corpus
+
+
+def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any], bool, str]:
+    """Splits to score, what they miss, whether they are synthetic, and the file's SHA-256."""
+    if data is not None:
+        utterances = run.read(data, require_labels=True)
+        record = describe_missing(utterances, utterances, Missing("none"), [*run.dims])
+        return {"test": utterances}, {"test": record}, False, sha256_of(data)
+    whole, missing = own_corpus(run), run.config.data.missing
+    masked = hide(whole, missing)
+    corpus, _ = leave_out_unseen(masked)
+    splits, records = {}, {}
+    for s in ("valid", "test"):
+        splits[s] = [run.normalizer.apply(u) for u in corpus.splits[s]]
+        records[s] = describe_missing(whole.splits[s], masked.splits[s], missing.of(s), [*whole.dims])
+    return splits, records, corpus.synthetic, corpus.sha256

@@ -62,8 +62,8 @@ def _mask_nodes(
         shown.append(utterance.without(gone) if gone else utterance)
     batch = collate(shown, config, streams=_streams(config))
     order = np.argsort(batch.rows.numpy())
-    flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in modalities}
-    means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in modalities}
+    flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
+    means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
     return batch, _targets(batch, flags, means)
 
 
@@ -110,7 +110,7 @@ def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
 
 
 def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:
-    """What is masked of the rows of each modality, by node."""
+    """What is masked of the rows of each modality, by node; modalities in the order of ``batch.features``."""
     node_of = torch.zeros(1 + sum(map(len, flags.values())), dtype=torch.long)
     node_of[batch.slot] = torch.arange(len(batch.slot))
     found, first = {}, 1

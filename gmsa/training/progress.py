@@ -18,7 +18,7 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, markup=False)
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._bar: Bar | None = None
         self._task: Any = None
         if sys.stdout.isatty():

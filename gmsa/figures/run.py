@@ -1,23 +1,15 @@
-"""Figures of a run, as PNG files.
-
-Each function takes plain lists and dicts, writes one file atomically and returns whether it did:
-where there is nothing to show, no file is written. Colours are Okabe and Ito's, which the colour-blind
-can tell apart. Matplotlib is imported when the first figure is drawn; its global state stays untouched.
-"""
+"""Figures of a run: its training, its predictions for the test split, its pseudo-labels."""
 
 from __future__ import annotations
 
-import functools
-import io
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmsa import files
+from gmsa.figures.canvas import BLACK, BLUE, COLOURS, RED, SKY, new_figure, save, styled
 from gmsa.metrics import calibration
 
 if TYPE_CHECKING:
@@ -25,36 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
-)  # fmt: skip
 CLASS_NAMES = ("-3", "-2", "-1", "0", "+1", "+2", "+3")
 """The sentiment that the seven classes stand for, from class 0 to class 6."""
-SPLIT_STYLES: dict[str, dict[str, Any]] = {
-    "valid": {"marker": "o", "markersize": 8, "capsize": 3},
-    "test": {"marker": "o", "markersize": 8, "capsize": 3, "markerfacecolor": "white"},
-}
-"""Marks of the splits: what chose is filled, what did not is hollow."""
-P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, bool]) -> Callable[P, bool]:
-    """Draws on Matplotlib's own defaults plus ours, whatever the user's settings, and leaves those as they were."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> bool:
-        import matplotlib
-
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rc("font", size=12)  # legible at the width of a README
-            matplotlib.rc("axes", titlesize="medium")
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-@_styled
+@styled
 def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
     """Training loss (top) and validation MAE (bottom) over epochs: a column per stage, a colour per seed.
 
@@ -67,7 +34,7 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
         return False
     stages = list(dict.fromkeys(row["stage"] for row in history))
     seeds = list(dict.fromkeys(row["seed"] for row in history))
-    figure, axes = _figure(2, len(stages), max(8.0, 3.2 * len(stages)), 6.2, sharex="col", sharey="row")
+    figure, axes = new_figure(2, len(stages), max(8.0, 3.2 * len(stages)), 6.2, sharex="col", sharey="row")
     for column, stage in enumerate(stages):
         top, bottom = axes[0][column], axes[1][column]
         for index, seed in enumerate(seeds):
@@ -92,10 +59,10 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
     axes[1][0].plot([], [], linestyle="none", marker="*", markersize=13, color="0.4", label="chosen epoch")
     handles = [*axes[0][0].get_lines(), axes[1][0].get_lines()[-1]]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
-    return _save(figure, path, "Training loss and validation MAE", synthetic)
+    return save(figure, path, "Training loss and validation MAE", synthetic)
 
 
-@_styled
+@styled
 def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
     """Predicted against true sentiment intensity of the test split, with the identity line.
 
@@ -105,7 +72,7 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
     prediction, truth = (np.asarray(data[key], dtype=np.float64) for key in ("prediction", "truth"))
     if not len(truth):
         return False
-    figure, axes = _figure(1, 1, 6.2, 6.2)
+    figure, axes = new_figure(1, 1, 6.2, 6.2)
     axis = axes[0][0]
     reach = 1.08 * float(max(np.abs(prediction).max(), np.abs(truth).max(), 1e-6))
     axis.axhline(0, color="0.85", zorder=0)
@@ -118,10 +85,10 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
     axis.set_ylabel("predicted sentiment intensity")
     axis.legend(loc="upper left", frameon=False)
     mae = np.abs(prediction - truth).mean()
-    return _save(figure, path, f"Test: prediction against truth (N = {len(truth)}, MAE {mae:.3f})", synthetic)
+    return save(figure, path, f"Test: prediction against truth (N = {len(truth)}, MAE {mae:.3f})", synthetic)
 
 
-@_styled
+@styled
 def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
     """Confusion of the seven classes: each row's shares in colour, percent and counts in the cells.
 
@@ -135,15 +102,15 @@ def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic:
     counts = np.zeros((K, K), dtype=np.int64)
     np.add.at(counts, (truth, prediction), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(1, 1, 7.6, 6.6)
+    figure, axes = new_figure(1, 1, 7.6, 6.6)
     texts = [[f"{shares[i, j]:.0f} %\n{counts[i, j]}" if counts[i, j] else "" for j in range(K)] for i in range(K)]
     _heatmap(figure, axes[0][0], shares, texts, "share of the true class [%]")
     _class_ticks(axes[0][0].xaxis, "predicted class (sentiment)")
     _class_ticks(axes[0][0].yaxis, "true class (sentiment)")
-    return _save(figure, path, f"Test: confusion of the classes (N = {len(truth)}; cells: share, count)", synthetic)
+    return save(figure, path, f"Test: confusion of the classes (N = {len(truth)}; cells: share, count)", synthetic)
 
 
-@_styled
+@styled
 def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
     """Histogram of the gate's mean per utterance, for each readout node: 0 is all intra, 1 all inter.
 
@@ -154,7 +121,7 @@ def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool
     gates = {name: values for name, values in gates.items() if len(values)}
     if not gates:
         return False
-    figure, axes = _figure(1, 1, 8.0, 4.4)
+    figure, axes = new_figure(1, 1, 8.0, 4.4)
     axis = axes[0][0]
     edges = np.linspace(0, 1, 41)
     for (name, values), colour, line in zip(gates.items(), (BLUE, RED), ("-", "--"), strict=False):
@@ -169,10 +136,10 @@ def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool
     axis.set_ylabel("share of utterances [%]")
     axis.legend(title="readout node", frameon=False)
     N = len(next(iter(gates.values())))
-    return _save(figure, path, f"Gate between intra- and inter-modal view (N = {N})", synthetic)
+    return save(figure, path, f"Gate between intra- and inter-modal view (N = {N})", synthetic)
 
 
-@_styled
+@styled
 def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
     """Pseudo-labels kept per class and round; below, where true labels are known, the share that is right.
 
@@ -186,7 +153,7 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
     rounds = sorted({row["round"] for row in rows})
     seeds = {row["seed"] for row in rows}
     known = any(row["right"] is not None and row["kept"] for row in rows)
-    figure, axes = _figure(1 + known, 1, 8.0, 6.6 if known else 4.2, sharex=True)
+    figure, axes = new_figure(1 + known, 1, 8.0, 6.6 if known else 4.2, sharex=True)
     width = 0.8 / len(rounds)
     for index, number in enumerate(rounds):
         x = np.arange(len(CLASS_NAMES)) + (index - (len(rounds) - 1) / 2) * width
@@ -210,10 +177,10 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
         axes[0][0].plot([], [], linestyle="none", marker="D", color=BLACK, label="mean confidence [%]")
     _class_ticks(axes[-1][0].xaxis, "class of the pseudo-label (sentiment)")
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
-    return _save(figure, path, f"Pseudo-labels (pool of {size} utterances, seeds: {len(seeds)})", synthetic)
+    return save(figure, path, f"Pseudo-labels (pool of {size} utterances, seeds: {len(seeds)})", synthetic)
 
 
-@_styled
+@styled
 def figure_calibration(
     data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, of: str = "class probabilities"
 ) -> bool:
@@ -229,7 +196,7 @@ def figure_calibration(
     probabilities = np.asarray(data["probabilities"], dtype=np.float64)
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     result = calibration(probabilities, truth)
-    figure, axes = _figure(1, 2, 11.0, 5.2)
+    figure, axes = new_figure(1, 2, 11.0, 5.2)
     left, right = axes[0]
     centers = [100 * (row.low + row.high) / 2 for row in result.bins]
     left.bar(centers, [100 * row.accuracy for row in result.bins], 9.2, color=SKY, label="accuracy")
@@ -255,54 +222,7 @@ def figure_calibration(
     right.set_xlabel("confidence [%]")
     _class_ticks(right.yaxis, "predicted class (sentiment)")
     right.set_title("Accuracy by confidence (cells: accuracy, count)")
-    return _save(figure, path, f"Calibration of the {of} (N = {len(truth)})", synthetic)
-
-
-@_styled
-def figure_ablation(
-    rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE", key: str = ""
-) -> bool:
-    """Validation (filled) and test (hollow) score of every setting, mean and standard deviation over seeds.
-
-    A row per setting, from top to bottom; with ``key``, the number that is varied, a line over it per ``name``.
-
-    Args:
-        rows: ``{"name", "reference": bool, "x": number | None, "valid": {"mean", "std", "values"}, "test": ...}``;
-            ``x`` is the row's value of ``key``.
-    """
-    if not rows:
-        return False
-    count = len(rows[0]["valid"]["values"])
-    columns = 3
-    if key:
-        figure, axes = _figure(1, 1, 8.0, 5.4)
-        _ablation_lines(axes[0][0], rows, metric, key)
-        columns = min(4, len({row["name"] for row in rows}))
-    else:
-        figure, axes = _figure(1, 1, 9.0, 4.2 + 0.42 * max(0, len(rows) - 4))
-        _ablation_dots(axes[0][0], rows, metric)
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-    spread = f", mean and standard deviation over {count} seeds" if count > 1 else ", one seed"
-    return _save(figure, path, f"Ablation: {metric}{spread}", synthetic)
-
-
-def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:
-    """A figure of ``width`` by ``height`` inches and its axes ``[rows, columns]``, without pyplot's global state."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Figure, path: str | Path, title: str, synthetic: bool) -> bool:
-    figure.suptitle(f"{title}\nSYNTHETIC data" if synthetic else title, fontsize=13)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    files.write_bytes(path, buffer.getvalue())
-    return True
+    return save(figure, path, f"Calibration of the {of} (N = {len(truth)})", synthetic)
 
 
 def _heatmap(
@@ -334,37 +254,3 @@ def _right_bars(
         axis.bar(position, 100 * sum(row["right"] for row in kept) / total, 0.92 * width, color=colour)
         confidence = sum(row["kept"] * row["mean_confidence"] for row in kept) / total
         axis.plot(position, 100 * confidence, marker="D", markersize=6, color=BLACK, markeredgecolor="white")
-
-
-def _ablation_dots(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-    places = np.arange(len(rows))
-    parts = (("valid", "validation (ranked by)", BLUE, -0.14), ("test", "test", RED, 0.14))
-    for split, label, colour, shift in parts:
-        means, spreads = ([row[split][part] for row in rows] for part in ("mean", "std"))
-        axis.errorbar(
-            means, places + shift, xerr=spreads, linestyle="none", color=colour, label=label, **SPLIT_STYLES[split]
-        )
-    for row in rows:
-        if row["reference"]:
-            mean = row["valid"]["mean"]
-            axis.axvline(mean, color="0.5", linestyle="--", linewidth=1.2, zorder=0, label="reference, validation")
-    names = [textwrap.fill(row["name"] + (" (reference)" if row["reference"] else ""), 44) for row in rows]
-    axis.set_yticks(places, names)
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set_xlabel(metric)
-
-
-def _ablation_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str, key: str) -> None:
-    for index, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
-        points = sorted((row for row in rows if row["name"] == name), key=lambda row: row["x"])
-        for split, style, word in (("valid", "-", "validation"), ("test", "--", "test")):
-            means, spreads = ([row[split][part] for row in points] for part in ("mean", "std"))
-            axis.errorbar(
-                [row["x"] for row in points], means, yerr=spreads, linestyle=style, label=f"{name} {word}".strip(),
-                color=COLOURS[index % len(COLOURS)], **SPLIT_STYLES[split],
-            )  # fmt: skip
-    values = sorted({row["x"] for row in rows})
-    if values[0] > 0 and values[-1] >= 50 * values[0]:
-        axis.set_xscale("log")
-    axis.set_xlabel(key)
-    axis.set_ylabel(metric)

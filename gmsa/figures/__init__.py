@@ -1,0 +1,28 @@
+"""Figures, as PNG files.
+
+Each function takes plain lists and dicts, writes one file atomically and returns whether it did:
+where there is nothing to show, no file is written. Colours are Okabe and Ito's, which the colour-blind
+can tell apart. Matplotlib is imported when the first figure is drawn; its global state stays untouched.
+"""
+
+from gmsa.figures.ablation import figure_ablation
+from gmsa.figures.robustness import figure_robustness
+from gmsa.figures.run import (
+    figure_calibration,
+    figure_confusion,
+    figure_curves,
+    figure_gate,
+    figure_pseudo_labels,
+    figure_scatter,
+)
+
+__all__ = [
+    "figure_ablation",
+    "figure_calibration",
+    "figure_confusion",
+    "figure_curves",
+    "figure_gate",
+    "figure_pseudo_labels",
+    "figure_robustness",
+    "figure_scatter",
+]

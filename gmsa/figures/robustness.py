@@ -1,0 +1,52 @@
+"""The figure of a robustness report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.figures.canvas import BLUE, new_figure, save, styled
+
+RATE_LABELS = {
+    "eta": "missing (utterance, modality) pairs [%]",
+    "sample": "incomplete utterances [%]",
+    "frame": "lost steps [%]",
+}
+"""What the rate of a protocol is the share of."""
+PANELS = (
+    ("MAE", "MAE [points of sentiment]", 1),
+    ("Corr", "Corr (Pearson)", 1),
+    ("Non0_acc_2", "Non0_acc_2 [%]", 100),
+    ("Mult_acc_2", "Mult_acc_2 [%]", 100),
+)
+"""Metrics to draw where there are any: name, label, factor. The accuracies are MOSI's and CH-SIMS's."""
+
+
+@styled
+def figure_robustness(
+    rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, protocol: str = "eta"
+) -> bool:
+    """MAE, correlation and one accuracy of the test split against the rate that was asked for.
+
+    The line is the mean, the band one standard deviation over seeds and mask seeds. A single rate makes no line.
+
+    Args:
+        rows: ``{"asked": ..., "metrics": {"MAE": {"mean", "std", "values"}, ...}}``, by rising rate.
+        protocol: what the rate is of.
+    """
+    if len(rows) < 2:
+        return False
+    panels = [panel for panel in PANELS if panel[0] in rows[0]["metrics"]]
+    figure, axes = new_figure(1, len(panels), 4.2 * len(panels), 4.4)
+    rates = [100 * row["asked"] for row in rows]
+    for axis, (metric, label, factor) in zip(axes[0], panels, strict=True):
+        mean, std = (factor * np.array([row["metrics"][metric][part] for row in rows]) for part in ("mean", "std"))
+        axis.fill_between(rates, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
+        axis.plot(rates, mean, color=BLUE, marker="o", linewidth=1.8)
+        axis.set_xlabel(RATE_LABELS[protocol])
+        axis.set_ylabel(label)
+    title = f"Test under {protocol}, by the rate asked: mean and standard deviation over seeds and mask seeds"
+    return save(figure, path, title, synthetic)

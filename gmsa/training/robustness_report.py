@@ -1,0 +1,179 @@
+"""The robustness report: its values as JSON and CSV, its tables, its figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.errors import RunError
+from gmsa.figures import figure_robustness
+from gmsa.files import write_json, write_text
+from gmsa.missingconfig import LETTERS, RATES, Missing
+from gmsa.report import SYNTHETIC_NOTE, cell, dataset_of, escape_markdown, markdown_report, pipes, spread, title
+
+Report = dict[str, Any]
+"""What :func:`robustness_report` returns and ``robustness.json`` holds."""
+MEANING = {
+    "eta": "Rate: share of the (utterance, modality) pairs that is missing; every utterance keeps one modality.",
+    "sample": "Rate: share of the utterances that keeps a random proper subset of the modalities. Realized: share of "
+    "the (utterance, modality) pairs that is missing.",
+    "frame": "Rate: share of the steps that is lost.",
+    "fixed": "Every utterance keeps the same modalities. Realized: share of the (utterance, modality) pairs that is "
+    "missing.",
+}
+HEADING = "## Robustness"
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Scores under a protocol at one rate or subset, for S seeds and M mask seeds."""
+
+    missing: Missing
+    mask_seeds: Sequence[int | None]
+    """``[M]``; a single None where nothing is drawn."""
+    records: Sequence[Mapping[str, Any]]
+    """``[M]``: what :func:`~gmsa.data.describe_missing` says of each mask."""
+    scores: Sequence[Sequence[Mapping[str, float]]]
+    """``[M][S]``: the metrics."""
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric ``[S, M]``."""
+        return np.array([[one[metric] for one in seeds] for seeds in self.scores]).T
+
+
+def robustness_report(facts: Mapping[str, Any], points: Mapping[str, Sequence[Point]]) -> Report:
+    """Every metric as mean, sample standard deviation and values over S seeds, and within each over M mask seeds.
+
+    Where there are two rates or more, ``area`` has for each seed and mask seed the area under the metric over the
+    rate, divided by the range of the rates: a mean over them.
+
+    Args:
+        facts: what the report begins with, such as the seeds.
+        points: per protocol, by rising rate.
+    """
+    protocols: dict[str, Any] = {}
+    for protocol, found in points.items():
+        metrics = [*found[0].scores[0][0]]
+        protocols[protocol] = {"rows": [_row(point, facts["modalities"], metrics) for point in found]}
+        if protocol in RATES and len(found) > 1:
+            protocols[protocol]["area"] = {metric: spread(_areas(found, metric).tolist()) for metric in metrics}
+    note = {"note": SYNTHETIC_NOTE} if facts["synthetic"] else {}
+    return {**facts, **note, "protocols": protocols}
+
+
+def _row(point: Point, modalities: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    asked: dict[str, Any] = {"asked": point.missing.rate}
+    if point.missing.protocol not in RATES:
+        asked = {"left": point.missing.left or "".join(k for k, m in LETTERS.items() if m in modalities)}
+    return {
+        **asked,
+        "mask_seeds": list(point.mask_seeds),
+        **{key: spread([record[key] for record in point.records]) for key in ("realized", "with_text")},
+        "lacking": {m: spread([record["lacking"][m] for record in point.records]) for m in modalities},
+        "metrics": {metric: spread(point.values(metric).ravel().tolist()) for metric in metrics},
+    }
+
+
+def _areas(points: Sequence[Point], metric: str) -> np.ndarray:
+    """Trapezoid of each seed and mask seed, over the range of the rates ``[S * M]``; a single mask stands for all."""
+    rates = np.array([point.missing.rate for point in points])
+    curves = np.stack(np.broadcast_arrays(*(point.values(metric) for point in points)), -1)
+    return (((curves[..., 1:] + curves[..., :-1]) / 2 * np.diff(rates)).sum(-1) / (rates[-1] - rates[0])).ravel()
+
+
+def markdown_tables(report: Report) -> str:
+    """What was scored, then a table per protocol."""
+    note = f"> **{report['note']}**\n\n" if "note" in report else ""
+    seeds, masks = (", ".join(map(str, report[key])) for key in ("seeds", "mask_seeds"))
+    data = f"{dataset_of(report)}, SHA-256 {report['data_sha256']}"
+    facts = (
+        f"Test split of {escape_markdown(data)}. Mean ± standard deviation over seeds ({seeds}) and mask seeds "
+        f"({masks}).\nHidden in training: {report['hidden_in_training']}.\n"
+    )
+    tables = "".join(
+        f"\n### {protocol}\n\n{MEANING[protocol]}\n\n{_table(protocol, found)}"
+        for protocol, found in report["protocols"].items()
+    )
+    area = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
+    return note + facts + tables + (area if any("area" in p for p in report["protocols"].values()) else "")
+
+
+def _table(protocol: str, found: Mapping[str, Any]) -> str:
+    metrics = [*found["rows"][0]["metrics"]]
+    first = "Rate" if protocol in RATES else "Left"
+    rows = [
+        [f"{row['asked']:.4g}" if "asked" in row else row["left"]]
+        + [f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
+        + [cell(metric, row["metrics"][metric]) for metric in metrics]
+        for row in found["rows"]
+    ]
+    if "area" in found:
+        rows.append(["area", "", "", *(cell(metric, found["area"][metric]) for metric in metrics)])
+    return pipes([first, "Realized", "With text (%)", *map(title, metrics)], rows, ("Left",))
+
+
+def robustness_csv(report: Report) -> str:
+    """A row per protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
+    metrics = [*next(iter(report["protocols"].values()))["rows"][0]["metrics"]]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics])
+    for protocol, found in report["protocols"].items():
+        for row in found["rows"]:
+            masks = row["mask_seeds"]
+            for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
+                shares = [row[key]["values"][mask] for key in ("realized", "with_text")]
+                scores = [row["metrics"][metric]["values"][place] for metric in metrics]
+                drawn = "" if masks[mask] is None else masks[mask]
+                asked = [row.get("asked", ""), row.get("left", "")]
+                writer.writerow([dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores])
+    return stream.getvalue()
+
+
+def write_robustness(report: Report, run: Path, out: Path | None) -> None:
+    """Writes ``robustness.json``, ``robustness.csv``, ``figures/robustness_<protocol>.png``, and the tables.
+
+    In the run folder the tables become the last section of ``summary.md``, in the place of those of before; in
+    another one, ``robustness.md``.
+
+    Raises:
+        RunError: as :func:`own_report`; nothing is written then.
+    """
+    folder = out or run
+    tables = markdown_tables(report)
+    if out is None:
+        name, text = "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}"
+    else:
+        mark = " (*synthetic* data)" if report["synthetic"] else ""
+        name, text = "robustness.md", f"# Robustness of {escape_markdown(report['name'])}{mark}\n\n{tables}"
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    write_json(folder / "robustness.json", report)
+    write_text(folder / "robustness.csv", robustness_csv(report))
+    write_text(folder / name, text)
+    for protocol in RATES:
+        path = folder / "figures" / f"robustness_{protocol}.png"
+        rows = report["protocols"].get(protocol, {}).get("rows", ())
+        if not figure_robustness(rows, path, report["synthetic"], protocol):
+            path.unlink(missing_ok=True)  # of a report before this one
+
+
+def own_report(run: Path) -> str:
+    """The content of a run's ``summary.md``, made anew from its ``summary.json``: without a robustness section.
+
+    Raises:
+        RunError: the run is not finished, or its ``summary.json`` is damaged.
+    """
+    path = run / "summary.json"
+    if not path.is_file():
+        raise RunError(f"'{run}' has no summary.json; finish it with gmsa.train --resume, or give --out")
+    try:
+        return markdown_report(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"'{path}' is damaged ({error!r}); train again, or give --out") from None

@@ -1,0 +1,671 @@
+"""SSLMM: layers against formulas, what may reach what by perturbation, losses against loops, protocols."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gmsa.config import MODALITIES, Config, LossConfig, from_dict
+from gmsa.data import Utterance, apply_missing
+from gmsa.errors import ConfigError, RunError
+from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
+from gmsa.graph.view import to_networkx
+from gmsa.missingconfig import Missing
+from gmsa.models import MODELS, Model, Output, build_model, edges_of
+from gmsa.models.pretraining import Pretraining
+from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
+from gmsa.training import results
+from gmsa.training.evaluation import evaluate, predict_file
+from gmsa.training.examples import Example, Targets, labeled_examples, training_batches
+from gmsa.training.losses import consistency, reconstruction
+from gmsa.training.masking import pretraining_batches
+from gmsa.training.run import train
+from gmsa.training.tasks import Learning, Pretext
+
+DIMS = {"text": 6, "audio": 4, "vision": 5}
+LENGTHS = [(5, 9, 3), (5, 0, 0), (0, 9, 0), (0, 0, 3), (5, 9, 0), (0, 17, 3), (1, 0, 1), (0, 0, 0), (3, 1, 1)]
+ORDERS = ("intra_first", "inter_first", "simultaneous")
+
+
+def config_of(name: str = "sslmm", **groups: dict[str, Any]) -> Config:
+    model = {"name": name, "channels": 16, "heads": 4} | groups.pop("model", {})
+    return from_dict({"model": model, **groups})
+
+
+def model_of(config: Config) -> Model:
+    torch.manual_seed(0)
+    return build_model(DIMS, config).double().eval()
+
+
+@pytest.fixture
+def utterances(make_utterance) -> list[Utterance]:
+    """Three videos; every modality is missing somewhere, and once all of them."""
+    found = [make_utterance(f"v{i // 3}$_${i % 3}", lengths, i / 3 - 1) for i, lengths in enumerate(LENGTHS)]
+    return [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in found]
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
+    g = torch.Generator().manual_seed(1)
+    sizes, heads, width = [4, 1, 6], 2, 3
+    count = sum(sizes)
+    graph_of = [i for i, n in enumerate(sizes) for _ in range(n)]
+    joined = torch.rand(count, count, generator=g) < 0.5
+    joined &= torch.tensor([[a == b for b in graph_of] for a in graph_of])
+    joined[1] = False  # a node that hears nothing
+    kind = torch.randint(0, 3, (count, count), generator=g)
+    torch.manual_seed(0)
+    layer = Interaction(heads * width, heads, kinds=3 if typed else 0).double()
+    if typed:
+        torch.nn.init.normal_(layer.bias)
+    x = torch.randn(count, heads * width, generator=g, dtype=torch.float64)
+    loudness = torch.randn(count, generator=g, dtype=torch.float64)
+
+    place = torch.tensor([6 * i + n for i, size in enumerate(sizes) for n in range(size)])
+    adjacency = torch.zeros(18, 18, dtype=torch.uint8)
+    adjacency[place[:, None], place] = torch.where(joined, kind + 1, 0).to(torch.uint8)
+    blocks = torch.stack([adjacency[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(3)])
+    target, source = joined.nonzero(as_tuple=True)
+    routes = {
+        "dense": Dense(blocks if typed else blocks > 0, place, place),
+        "edge": Sparse(torch.stack([source, target]), kind[target, source] if typed else None),
+    }
+
+    def expected(x: Tensor, loudness: Tensor) -> Tensor:
+        query, (key, value) = layer.query(x), layer.key_value(x).chunk(2, dim=1)
+        rows = []
+        for t in range(count):
+            parts = [torch.zeros(width, dtype=torch.float64)] * heads
+            heard = joined[t].nonzero().flatten().tolist()
+            for h in range(heads):
+                cut = slice(h * width, (h + 1) * width)
+                if heard:
+                    scores = [query[t, cut] @ key[s, cut] / width**0.5 + loudness[s] for s in heard]
+                    if typed:
+                        scores = [score + layer.bias[kind[t, s], h] for score, s in zip(scores, heard, strict=True)]
+                    share = torch.softmax(torch.stack(scores), 0)
+                    parts[h] = sum(a * value[s, cut] for a, s in zip(share, heard, strict=True))
+            rows.append(torch.cat(parts))
+        return layer.out(torch.stack(rows))
+
+    def result(function: Any) -> list[Tensor]:
+        inputs = x.clone().requires_grad_(), loudness.clone().requires_grad_()
+        out = function(*inputs)
+        return [out, *torch.autograd.grad(out.sin().sum(), inputs)]
+
+    wanted = result(expected)
+    for edges in routes.values():
+        for mine, theirs in zip(result(lambda a, b, e=edges: layer(a, e, loudness=b)), wanted, strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_edges_without_some_sources() -> None:
+    silent = torch.tensor([False, True, False, True])
+    adjacency = torch.ones(2, 2, 2, dtype=torch.bool)
+    dense = without_sources(Dense(adjacency, torch.arange(4), torch.arange(4)), silent)
+    assert dense.adjacency.tolist() == [[[True, False]] * 2] * 2
+    index = torch.tensor([[0, 1, 2, 3], [0, 0, 2, 2]])
+    sparse = without_sources(Sparse(index, torch.arange(4)), silent)
+    assert sparse.index.tolist() == [[0, 2], [0, 2]]
+    assert sparse.kind.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_block_is_its_formula(order: str) -> None:
+    torch.manual_seed(0)
+    block = AlternatingBlock(8, 2, order=order).double().eval()
+    h = torch.randn(5, 8, dtype=torch.float64)
+    intra, inter = (Sparse(torch.tensor(e)) for e in ([[0, 1, 3], [1, 0, 4]], [[2, 4, 0], [0, 1, 2]]))
+
+    def across(x: Tensor, seen: Tensor) -> Tensor:
+        v = block.across(seen, inter)
+        z = 1 / (1 + torch.exp(-(torch.cat([x, v], 1) @ block.gate.weight.T + block.gate.bias)))
+        return F.layer_norm(x + z * v, (8,), block.norm.weight, block.norm.bias)
+
+    if order == "inter_first":
+        expected = block.within(across(h, h), intra)
+    else:
+        x = block.within(h, intra)
+        expected = across(x, h if order == "simultaneous" else x)
+    torch.testing.assert_close(block(h, intra, inter), expected)
+
+
+def test_a_readout_sees_what_is_present_alone() -> None:
+    torch.manual_seed(0)
+    read = ModalityReadout(4).double()
+    states = torch.randn(3, 3, 4, dtype=torch.float64, requires_grad=True)
+    present = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    out = read(states, present)
+    for n in range(3):
+        there = [m for m in range(3) if present[n, m]]
+        scores = [read.score(states[n, m]) for m in there]
+        share = torch.softmax(torch.cat(scores), 0) if there else []
+        expected = sum((a * states[n, m] for a, m in zip(share, there, strict=True)), torch.zeros(4))
+        torch.testing.assert_close(out[n], expected.double())
+    (gradient,) = torch.autograd.grad(out.sum(), states)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[~present].any()
+
+
+def test_standardizing_equals_numpy() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, (50, 4))
+    x[:, 2] = 7
+    layer = Standardize({"text": 4}).double()
+    layer.fit({"text": torch.tensor(x.mean(0))}, {"text": torch.tensor(np.where(np.ptp(x, 0) > 0, x.std(0), 0))})
+    found = layer(torch.tensor(x), "text").numpy()
+    keep = [0, 1, 3]
+    np.testing.assert_allclose(found[:, keep], ((x - x.mean(0)) / x.std(0).clip(1e-9))[:, keep], rtol=1e-5)
+    assert not found[:, 2].any()
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+GRAPHS: list[dict[str, Any]] = [
+    {},
+    {"intra": "window(radius=1)", "inter": "aligned"},
+    {"intra": "temporal"},
+    {"scope": "video", "context": 1},
+]
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("missing", ["gated", "silent", "dropped"])
+def test_routes_agree_in_the_whole_model(utterances, graph: dict[str, Any], order: str, missing: str) -> None:
+    if missing != "gated" and "scope" not in graph:
+        pytest.skip("utterance graphs have no nodes of missing modalities")
+    found = []
+    for route in ("dense", "edge"):
+        config = config_of(graph=graph, model={"order": order, "missing_node": missing, "route": route})
+        model = model_of(config)
+        output = model(collate(utterances, config))
+        (output.value.sin().sum() + output.logits.square().sum()).backward()
+        found.append([output.value, output.logits, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1])
+    for dense, edge in zip(*found, strict=True):
+        torch.testing.assert_close(dense, edge)
+
+
+def test_its_graph_has_no_readout_nodes(utterances) -> None:
+    config = config_of()
+    batch = collate(utterances, config)
+    assert not (batch.node_type < 2).any()
+    tokens = sum(-(-u.lengths[m] // config.model.strides[m]) for u in utterances for m in MODALITIES)
+    assert len(batch.node_type) == tokens == len(batch.slot)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> None:
+    """Half a block crosses edges of one kind alone, a whole one exactly one inter edge: against NetworkX."""
+    graph = {"intra": "window(radius=1)", "inter": "aligned"}
+    config = config_of(graph=graph, model={"order": order, "route": route, "audio_convs": [[3, 1]]})
+    model, utterance = model_of(config), make_utterance("v$_$0", (6, 4, 5))
+    batch = collate([utterance], config)
+    (block,) = model.blocks
+    intra, inter = (edges_of(batch, stream) for stream in ("intra", "inter"))
+    view = to_networkx(build(utterance, config.graph, config.model.strides))
+    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+
+    def neighbours(start: set, stream: str) -> set:
+        """Where messages of ``start`` arrive over one edge, and where they were."""
+        reached = {b for a, b, data in view.edges(data=True) if data["stream"] == stream and a in start}
+        return {node for node in start | reached if node[0] in MODALITIES}
+
+    for i, name in enumerate(names):
+        z0 = torch.randn(len(names), 16, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        moved = z0.clone()
+        moved[i] += torch.arange(16)  # not by the same everywhere, which a LayerNorm takes out
+
+        def changed(function: Any, z0: Tensor = z0, moved: Tensor = moved) -> set:
+            apart = (function(z0) - function(moved)).abs().amax(1) > 1e-12
+            return {names[j] for j in apart.nonzero().flatten().tolist()}
+
+        assert changed(lambda h: block.intra(h, intra)) == neighbours({name}, "intra")
+        assert changed(lambda h: block.inter(h, inter)) == neighbours({name}, "inter")
+        within, across = neighbours({name}, "intra"), neighbours({name}, "inter")
+        whole = {
+            "intra_first": neighbours(within, "inter"),
+            "inter_first": neighbours(across, "intra"),
+            "simultaneous": within | across,
+        }
+        assert changed(lambda h: block(h, intra, inter)) == whole[order]
+
+
+@pytest.mark.parametrize(
+    ("missing", "layers", "sends"), [("gated", 1, False), ("gated", 2, True), ("silent", 2, False)]
+)
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_a_missing_node_sends_from_the_second_block_on(
+    make_utterance, missing: str, layers: int, sends: bool, route: str
+) -> None:
+    config = config_of(graph={"scope": "video"}, model={"missing_node": missing, "layers": layers, "route": route})
+    model = model_of(config)
+    clips = [make_utterance(f"v$_${i}", lengths) for i, lengths in enumerate([(3, 5, 2), (4, 0, 2), (3, 6, 0)])]
+    clips = [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in clips]
+    batch = collate(clips, config)
+    before = model.nodes(model.embedding(batch), batch)
+    with torch.no_grad():
+        model.embedding.missing["audio"].add_(torch.arange(16))
+    after = model.nodes(model.embedding(batch), batch)
+    is_it = (batch.node_type == NODE_TYPES.index("audio")) & (batch.position == 1)
+    moved = (before - after).abs().amax(1) > 1e-12
+    assert moved[is_it].all()
+    assert moved[~is_it].any() == sends
+
+
+def test_a_missing_node_receives_from_the_first_block_on(make_utterance) -> None:
+    config = config_of(graph={"scope": "video"}, model={"layers": 1})
+    model = model_of(config)
+    clips = [make_utterance("v$_$0", (3, 5, 2)), make_utterance("v$_$1", (4, 0, 2))]
+    clips = [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in clips]
+
+    def audio_of_second() -> Tensor:
+        return model(collate(clips, config)).states["audio"][1]
+
+    before = audio_of_second()
+    clips[0] = replace(clips[0], features=clips[0].features | {"audio": clips[0].features["audio"] + 1})
+    assert (audio_of_second() - before).abs().max() > 1e-9  # over an intra edge
+    middle = audio_of_second()
+    clips[1] = replace(clips[1], features=clips[1].features | {"text": clips[1].features["text"] + 1})
+    assert (audio_of_second() - middle).abs().max() > 1e-9  # over an inter edge
+
+
+@pytest.mark.parametrize("streams", ["intra", "inter"])
+def test_half_a_model(utterances, streams: str) -> None:
+    config = config_of(model={"streams": streams})
+    model = model_of(config)
+    other = {"intra": "across", "inter": "within"}[streams]
+    assert getattr(model.blocks[0], other) is None
+    assert list(collate(utterances, config).edges) == [streams]
+    assert torch.isfinite(model(collate(utterances, config)).value).all()
+
+
+def test_blocks_are_tied_or_not() -> None:
+    assert [len(model_of(config_of(model={"layers": 3, "shared_layers": s})).blocks) for s in (True, False)] == [1, 3]
+
+
+# --- what is reconstructed, and what must not leak -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["observed_only", "oracle"])
+def test_hidden_targets_equal_a_loop(utterances, target: str) -> None:
+    masked = apply_missing(utterances, Missing("eta", 0.5), MODALITIES, 3)
+    whole = {u.id: u for u in utterances}
+    config = config_of(loss={"reconstruction_weight": 0.5, "recon_target": target}, optim={"batch_size": 4})
+    examples = [Example(u) for u in masked]
+    pairs = 0
+    for epoch in range(20):
+        for batch, targets in training_batches(examples, config, 1, "s", epoch):
+            for row, name in enumerate(batch.ids):
+                natural = next(u for u in masked if u.id == name)
+                for m in MODALITIES:
+                    shown = int(batch.lengths[m][batch.rows[row]])
+                    known = natural if target == "observed_only" else whole[name]
+                    expected = known.lengths[m] > 0 and shown == 0
+                    rows, features = targets.hidden.get(m, (torch.tensor([]), None))
+                    assert (row in rows.tolist()) == expected
+                    if expected:
+                        pairs += 1
+                        there = features[rows.tolist().index(row)]
+                        torch.testing.assert_close(there, whole[name].features[m].mean(0))
+    assert pairs > 10
+
+
+def test_reconstruction_equals_a_loop(utterances) -> None:
+    config = config_of(loss={"reconstruction_weight": 0.5})
+    model = model_of(config)
+    model.reconstruction.standardize.fit(
+        {m: torch.full((d,), 0.5) for m, d in DIMS.items()}, {m: torch.full((d,), 2.0) for m, d in DIMS.items()}
+    )
+    output = model(collate(utterances, config))
+    rng = torch.Generator().manual_seed(0)
+    hidden = {
+        "text": (torch.tensor([1, 4]), torch.randn(2, 6, generator=rng, dtype=torch.float64)),
+        "vision": (torch.tensor([0]), torch.randn(1, 5, generator=rng, dtype=torch.float64)),
+    }
+    errors = []
+    for m, (rows, features) in hidden.items():
+        for row, x in zip(rows.tolist(), features, strict=True):
+            both = torch.cat([output.features[row], model.reconstruction.token[m]])
+            guess = model.reconstruction.out[m](model.reconstruction.mlp(both))
+            errors.append(((guess.float() - (x - 0.5) / 2) ** 2).mean())
+    torch.testing.assert_close(reconstruction(model, output, hidden), torch.stack(errors).mean())
+    assert reconstruction(model, output, {}) == 0
+
+
+def test_consistency_equals_a_loop() -> None:
+    rng = torch.Generator().manual_seed(0)
+    value, taught = torch.randn(10, generator=rng), torch.randn(4, 10, generator=rng)
+    variances = [float(np.var(taught[:, i].numpy(), ddof=1)) for i in range(10)]
+    limit = np.quantile(np.float32(variances), 0.7)
+    terms = []
+    for i in range(10):
+        if variances[i] <= limit:
+            apart = abs(float(value[i]) - float(taught[:, i].mean()))
+            terms.append(np.exp(-variances[i]) * (apart**2 / 2 if apart <= 1 else apart - 0.5))
+    assert len(terms) == 7
+    assert float(consistency(value, taught, 0.7)) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def task_of(utterances: list[Utterance], config: Config) -> Learning:
+    examples = [*labeled_examples(utterances[:5], "mosi"), *(Example(replace(u, label=None)) for u in utterances[5:])]
+    return Learning(config, DIMS, examples, [], utterances, torch.device("cpu"), consistent=True)
+
+
+def one_step(task: Learning) -> list[Tensor]:
+    """Loss, output-determining gradients of one step."""
+    torch.manual_seed(0)
+    model, teacher = task.build(), task.build()
+    torch.manual_seed(1)
+    total = torch.zeros(())
+    for batch in task.batches(1, "stage", 1):
+        total = total + task.loss(model, batch, teacher, 0.5)
+    total.backward()
+    return [total.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("name", ["sslmm", "semi_iin"])
+@pytest.mark.parametrize("target", ["observed_only", "oracle"])
+def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: str, name: str, target: str) -> None:
+    config = config_of(
+        name,
+        graph={"scope": scope},
+        loss={"reconstruction_weight": 0.5, "recon_target": target},
+        optim={"batch_size": 4},
+    )
+    whole = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 6, 3), i / 3 - 1) for i in range(9)]
+    masked = apply_missing(whole, Missing("eta", 0.5), MODALITIES, 3)
+    others = [replace(u, withheld={m: torch.randn_like(x) * 100 for m, x in u.withheld.items()}) for u in masked]
+    assert sum(len(u.withheld) for u in masked) > 5
+    before, after = one_step(task_of(masked, config)), one_step(task_of(others, config))
+    same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert same == (target == "observed_only")
+
+
+def test_labels_of_the_pool_change_nothing(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does anything of the test split: the trained weights are the same, byte for byte."""
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 1})
+
+    def flip(content: dict[str, Any]) -> None:
+        from gmsa.data import from_mmsa, withhold_labels
+
+        labeled, _ = withhold_labels(from_mmsa(content, "x")["train"], 0.5, 1)
+        kept = {u.id for u in labeled}
+        columns = content["train"]
+        for i, name in enumerate(columns["id"]):
+            if name not in kept:  # in the same class, so that the same half keeps its labels
+                columns["regression_labels"][i] *= 0.99
+        for modality in MODALITIES:
+            content["test"][modality] = content["test"][modality] * 3 + 1
+        content["test"]["regression_labels"] = content["test"]["regression_labels"][::-1].copy()
+
+    other = replace(config, data=replace(config.data, path=str(write_mmsa("other.pkl", flip))))
+    train(config, "tiny", tmp_path / "one")
+    train(other, "tiny", tmp_path / "two")
+    weights = [(tmp_path / run / "seed-1" / "model.safetensors").read_bytes() for run in ("one", "two")]
+    assert weights[0] == weights[1]
+    rows = [(tmp_path / run / "seed-1" / "predictions.csv").read_text().splitlines() for run in ("one", "two")]
+    valid = [[line for line in lines if line.startswith("valid")] for lines in rows]
+    assert valid[0] == valid[1]
+    assert rows[0] != rows[1]
+
+
+# --- pre-training ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, share: float) -> None:
+    config = config_of(graph={"scope": scope}, pretrain={"mask": share}, optim={"batch_size": 16})
+    lengths = [(5, 9, 3), (5, 0, 0), (0, 17, 3), (1, 0, 1), (1, 0, 0), (3, 8, 1)] * 8
+    utterances = [make_utterance(f"v{i // 4}$_${i}", n) for i, n in enumerate(lengths)]
+    by_id = {u.id: u for u in utterances}
+    seen = set()
+    for batch in pretraining_batches(utterances, config, 1, "pretrain", 1):
+        masked = {m: target.flags for m, target in batch.targets.items()}
+        order = torch.argsort(batch.masked.rows)
+        starts = dict.fromkeys(MODALITIES, 0)
+        for i in order.tolist():
+            utterance = by_id[batch.ids[i]]
+            seen.add(utterance.id)
+            nodes, gone = 0, 0
+            for m in batch.masked.features:
+                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.strides[m])
+                flags = masked.get(m, torch.zeros(10_000, dtype=torch.bool))[starts[m] : starts[m] + count]
+                starts[m] += count
+                assert not (flags.any() and not utterance.lengths[m])
+                nodes += count if utterance.lengths[m] else 0
+                gone += int(flags.sum())
+            assert gone == min(round(share * nodes), nodes - 1)
+        for m, target in batch.targets.items():
+            assert (batch.masked.node_type[target.nodes] == NODE_TYPES.index(m)).all()
+            assert len(target.nodes) == target.flags.sum() == len(target.features)
+    assert seen == by_id.keys()
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_is_masked_does_not_leak(make_utterance, scope: str, name: str) -> None:
+    """Other features in the place of the masked ones change the targets and nothing else."""
+    config = config_of(name, graph={"scope": scope}, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
+    (before,) = pretraining_batches(utterances, config, 1)
+    order = torch.argsort(before.masked.rows).tolist()
+    names = [before.ids[i] for i in order]
+    changed = {u.id: dict(u.features) for u in utterances}
+    for m, target in before.targets.items():
+        start = 0
+        for name_ in names:
+            sequence = changed[name_][m].clone()
+            stride = config.model.strides[m]
+            count = 1 if scope == "video" else token_count(len(sequence), stride)
+            for j in target.flags[start : start + count].nonzero().flatten().tolist():
+                steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)
+                sequence[steps] += 5
+            changed[name_][m] = sequence
+            start += count
+    (after,) = pretraining_batches([replace(u, features=changed[u.id]) for u in utterances], config, 1)
+    torch.manual_seed(0)
+    module = Pretraining(build_model(DIMS, config), DIMS, config).eval()
+    states = []
+    for batch in (before, after):
+        z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
+        states.append(module.model.nodes(z0, batch.masked))
+    assert torch.equal(*states)
+    for m, target in before.targets.items():
+        torch.testing.assert_close(after.targets[m].features, target.features + 5)
+
+
+def test_pretraining_losses_equal_loops(make_utterance) -> None:
+    config = config_of(optim={"batch_size": 64})
+    utterances = [make_utterance(f"v$_${i}", (4, 11, 3)) for i in range(5)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    torch.manual_seed(0)
+    module = Pretraining(build_model(DIMS, config), DIMS, config).eval()
+    masked, contrast = module(batch)
+
+    one, two = (module.project(module.model(view).features).detach().numpy() for view in batch.views)
+    cosine = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) / 0.07 for b in two] for a in one]
+    terms = []
+    for i, j in itertools.product(range(5), range(2)):
+        scores = [cosine[i][k] if j else cosine[k][i] for k in range(5)]
+        terms.append(np.log(np.exp(np.float64(scores)).sum()) - scores[i])
+    assert contrast.item() == pytest.approx(np.mean(terms), rel=1e-4)
+
+    z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
+    states = module.model.nodes(z0, batch.masked).clone()
+    for target in batch.targets.values():
+        states[target.nodes] = 0
+    decoded = module.decoder(states, edges_of(batch.masked, "global"))
+    errors = []
+    for m, target in batch.targets.items():
+        for node, wanted in zip(target.nodes.tolist(), target.features.numpy(), strict=True):
+            guess = module.out[m](decoded[node]).detach().numpy()
+            errors.append((1 - guess @ wanted / np.linalg.norm(guess) / np.linalg.norm(wanted)) ** 2)
+    assert masked.item() == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_views_are_random_subsets(make_utterance) -> None:
+    config = config_of(optim={"batch_size": 300})
+    utterances = [make_utterance(f"v$_${i}", (2, 4, 2)) for i in range(280)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    for view in batch.views:
+        there = torch.stack([view.lengths[m] > 0 for m in MODALITIES], 1)
+        subsets, counts = torch.unique(there, dim=0, return_counts=True)
+        assert len(subsets) == 7
+        assert not (~subsets).all(1).any()
+        assert counts.min() > 20  # 40 expected of each
+    assert not torch.equal(*(view.lengths["text"] for view in batch.views))
+
+
+# --- protocols -------------------------------------------------------------------------------------------------------
+
+
+def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
+    settings: dict[str, Any] = {
+        "model": {"name": "sslmm", "channels": 16, "heads": 2},
+        "optim": {"epochs": 2, "min_steps": 0, "batch_size": 4},
+        "loss": {"reconstruction_weight": 0.5},
+        "protocol": {"name": "sslmm", "k": 2, "passes": 2, "teachers": 2},
+        "pretrain": {"epochs": 1},
+        "run": {"seeds": [1], "device": "cpu"},
+        "data": {},
+        "graph": {},
+    }
+    settings = {name: settings[name] | groups.get(name, {}) for name in settings}
+    settings["data"] = {"path": str(write_mmsa()), "name": "tiny"} | settings["data"]
+    return from_dict(settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "scope"),
+    [
+        *((name, "sslmm", scope) for name in sorted(MODELS) for scope in ("utterance", "video")),
+        *(("sslmm", protocol, "utterance") for protocol in ("supervised", "self_training", "distillation")),
+        *(("semi_iin", protocol, "video") for protocol in ("self_training", "distillation")),
+    ],
+)
+def test_any_model_with_any_protocol(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, protocol: str, scope: str
+) -> None:
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    config = small(
+        write_mmsa,
+        model={"name": model},
+        protocol={"name": protocol},
+        graph={"scope": scope},
+        data={"label_ratio": 0.5, "missing": "eta:0.4"},
+    )
+    summary = train(config, "tiny", tmp_path / "run")
+    assert np.isfinite(summary["valid"]["MAE"]["mean"])
+    assert "pretrain" not in summary["stages"]
+    assert summary["missing"]["test"]["protocol"] == "eta"
+
+
+def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    folder = tmp_path / "pretrained"
+    summary = train(small(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
+    assert summary["valid"].keys() == {"loss", "mask", "contrast"}
+    assert not summary["test"]
+    for use in (lambda: evaluate(folder), lambda: predict_file(folder, write_mmsa(), tmp_path / "out.csv")):
+        with pytest.raises(RunError, match="pre-trained weights, which predict nothing; train from them with"):
+            use()
+    begun = small(write_mmsa, pretrain={"epochs": 0}, protocol={"init_from": str(folder)})
+    apart = train(begun, "tiny", tmp_path / "apart")
+    together = train(small(write_mmsa), "tiny", tmp_path / "together")
+    weights = [(tmp_path / run / "seed-1" / "model.safetensors").read_bytes() for run in ("apart", "together")]
+    assert weights[0] == weights[1]
+    assert apart["valid"] == together["valid"]
+    fresh = train(small(write_mmsa, pretrain={"epochs": 0}), "tiny", tmp_path / "fresh")
+    assert fresh["valid"] != apart["valid"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"channels": 32}}, r"'protocol.init_from': '.*' holds another model \('.*' differs\); give it"),
+        ({"run": {"seeds": [1, 2]}}, "has no finished seed 2"),
+        ({"protocol": {"init_from": "nowhere"}}, "'nowhere' is not a run folder"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_before_training(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "pretrained"
+    train(small(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
+    groups = {"pretrain": {"epochs": 0}, "protocol": {"init_from": str(folder)}} | change
+    with pytest.raises(RunError, match=message):
+        train(small(write_mmsa, **groups), "tiny", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": {"name": "sslmm", "streams": "global"}}, "'model.streams' of sslmm must be both, intra or inter"),
+        (
+            {"protocol": {"name": "sslmm"}, "optim": {"ema": 0}},
+            "has the moving average as its teacher; set 'optim.ema'",
+        ),
+        ({"protocol": {"name": "pretrain"}}, "needs 'pretrain.epochs' above 0, for example 20"),
+        ({"protocol": {"init_from": "x"}, "pretrain": {"epochs": 2}}, "both say where to start; leave one out"),
+        ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
+        ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(settings)
+
+
+def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:
+    """ICT-MMMO's training split here has no text: nothing of it is a target, and the model has no part for it."""
+    from gmsa.training.prepare import prepare
+
+    settings = {"model": {"name": "sslmm"}, "data": {"path": str(real_data("mmmo.pkl")), "missing": "eta:0.3"}}
+    config = from_dict(settings | {"loss": {"reconstruction_weight": 0.5, "recon_target": "oracle"}})
+    prepared = prepare(config)
+    dims = dict(prepared.corpus.dims)
+    assert set(dims) == {"audio", "vision"}
+    examples = labeled_examples(prepared.splits["train"], "mosi")[:64]
+    task = Learning(config, dims, examples, [], prepared.splits["valid"], torch.device("cpu"), consistent=True)
+    model = task.build()
+    losses = [task.loss(model, batch, model, 1.0) for batch in itertools.islice(task.batches(1, "x", 1), 2)]
+    assert all(torch.isfinite(x) for x in losses)
+    assert set(model.reconstruction.out) == {"audio", "vision"}
+    pretext = Pretext(config, dims, [e.utterance for e in examples], prepared.splits["valid"], torch.device("cpu"))
+    module = pretext.build()
+    assert torch.isfinite(pretext.loss(module, next(iter(pretext.batches(1))), None, 0.0))
+
+
+def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
+    config = config_of(graph={"scope": "video", "context": 1})
+    batch = collate(utterances[:3], config)
+    view = to_networkx(build_video(utterances[:3], config.graph))
+    view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])
+    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+    for stream in ("intra", "inter"):
+        mine = sorted((names[a], names[b]) for a, b in batch.edge_index(stream).T.tolist())
+        theirs = sorted((a, b) for a, b, data in view.edges(data=True) if data["stream"] == stream)
+        assert mine == theirs
+    assert isinstance(view, nx.MultiDiGraph)
+    assert Output._fields[:3] == ("value", "logits", "gate")
+    assert Targets._fields[:2] == ("value", "classes")
+    assert LossConfig().recon_target == "observed_only"
