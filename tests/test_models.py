@@ -10,8 +10,7 @@ import torch
 from gmsa.config import Config, from_dict
 from gmsa.errors import DataError
 from gmsa.graph import NODE_TYPES, GraphBatch, collate
-from gmsa.models import MODELS, Output, build_model
-from gmsa.models import edges_of
+from gmsa.models import MODELS, Output, build_model, edges_of
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 SETTINGS = {"model": {"channels": 16, "heads": 4, "layers": 2}, "graph": {"radius": 1}}

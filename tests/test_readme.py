@@ -52,11 +52,14 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
         arguments = ["train0$_$0" if a == "VIDEO$_$CLIP" else a for a in arguments]
         if module in ("gmsa.train", "gmsa.ablate"):
             arguments += [part for setting in QUICK for part in ("--set", setting)]
+            if "configs/mosi_sslmm.yaml" in arguments:
+                arguments += ["--set", "pretrain.epochs=1"]
             if "--seeds" in arguments:
                 arguments[arguments.index("--seeds") + 1] = "1111,1112" if module == "gmsa.train" else "1111"
         MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
     assert (place / "runs" / "own" / "summary.md").exists()
+    assert "## Robustness" in (place / "runs" / "sslmm" / "summary.md").read_text()
     assert (place / "runs" / "mosi-on-other" / "summary.md").exists()
     assert (place / "predictions.csv").exists()
     assert (place / "graph.png").exists()
@@ -65,9 +68,9 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
 def test_python_blocks_run(place: Path) -> None:
     names: dict = {}
     exec(next(block for language, block in BLOCKS if language == "python" and "build_model" in block), names)
-    assert names["value"].shape == (8,)
-    assert names["logits"].shape == (8, 7)
-    assert names["gate"].shape == (8, 2, 128)
+    assert names["output"].value.shape == (8,)
+    assert names["output"].logits.shape == (8, 7)
+    assert names["output"].gate.shape == (8, 2, 128)
 
 
 def test_own_data_takes_twenty_lines() -> None:

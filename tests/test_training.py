@@ -225,12 +225,25 @@ def test_same_seed_same_bytes(write_mmsa, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "stop_after"), [("self_training", 1), ("self_training", 4), ("distillation", 3), ("distillation", 11)]
+    ("protocol", "stop_after"),
+    [
+        ("self_training", 1),
+        ("self_training", 4),
+        ("distillation", 3),
+        ("distillation", 11),
+        ("sslmm", 1),
+        ("sslmm", 3),
+    ],
 )
 def test_a_resumed_run_ends_bitwise_the_same(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, stop_after: int
 ) -> None:
-    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"name": protocol, "teachers": 2})
+    config = small(
+        write_mmsa,
+        data={"label_ratio": 0.5},
+        protocol={"name": protocol, "teachers": 2},
+        pretrain={"epochs": 2 if protocol == "sslmm" else 0},
+    )
     train(config, "tiny", tmp_path / "whole")
 
     class Killed(BaseException):
