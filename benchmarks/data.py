@@ -25,7 +25,7 @@ from gmsa.data import Utterance, load_corpus
 from gmsa.graph import NODE_TYPES, build, build_video, collate, connect, edges
 from gmsa.models import build_model
 from gmsa.rng import generator
-from gmsa.training.examples import batches_per_epoch, labeled_examples
+from gmsa.training.examples import Units, labeled_examples
 
 GRAPHS = {
     "complete": GraphConfig(),
@@ -110,7 +110,7 @@ def share_of_step(
     """Mean milliseconds of a training step, and the share of waiting for its batch, after an epoch to warm up."""
     torch.manual_seed(0)
     examples = labeled_examples(utterances, "mosi")
-    steps = batches_per_epoch(examples, config)
+    steps = Units(examples, config).per_epoch
     run = Graph(build_model(dims, config), config, device, examples, (epochs + 1) * steps)
     laps = []
     for epoch in range(epochs + 1):

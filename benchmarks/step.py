@@ -40,7 +40,7 @@ from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model
 from gmsa.rng import generator
 from gmsa.training.average import MovingAverage
-from gmsa.training.examples import Example, Targets, batches_per_epoch, labeled_examples, training_batches
+from gmsa.training.examples import Example, Targets, Units, labeled_examples, training_batches
 from gmsa.training.loop import autocast, build_optimizer, rate_factor
 from gmsa.training.losses import loss
 from gmsa.training.prefetch import prefetch
@@ -286,7 +286,7 @@ def compare(
     torch.manual_seed(0)
     table = Table(examples, list(dims))
     assert_agreement(build_model(dims, config), PlainSemiIIN(dims, config), examples, table, config, device)
-    steps = batches_per_epoch(examples, config)
+    steps = Units(examples, config).per_epoch
     total = (2 * epochs + 3) * steps
     shown = [shown_lengths(examples, table, config, epoch) for epoch in range(epochs + 1)]
     start = build_model(dims, config)
@@ -347,7 +347,7 @@ def compare_options(
     config: Config, dims: dict[str, int], examples: Sequence[Example], device: torch.device, epochs: int
 ) -> None:
     """torch.compile, bfloat16 and an optimizer that is not fused, each against the default."""
-    steps = batches_per_epoch(examples, config)
+    steps = Units(examples, config).per_epoch
     total = (epochs + 2) * steps
     torch.manual_seed(0)
     start = build_model(dims, config).state_dict()

@@ -84,7 +84,7 @@ class ModelConfig:
     order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first"
     """For ``sslmm``: which edges messages cross first in each block."""
     missing_node: Literal["gated", "silent", "dropped"] = "gated"
-    """For ``sslmm`` on video graphs: a missing modality's node sends messages, only receives them, or is not there."""
+    """For ``sslmm`` on video graphs: a missing modality's node sends messages, only receives, or is not even read."""
     dropout: float = _number(0.2, ge=0, lt=1)
     """Dropout after attention and feed-forward."""
     input_dropout: float = _number(0.5, ge=0, lt=1)
@@ -251,6 +251,14 @@ class Config:
             raise ConfigError("'protocol.name: sslmm' has the moving average as its teacher; set 'optim.ema' above 0")
         if self.protocol.name == "pretrain" and not self.pretrain.epochs:
             raise ConfigError("'protocol.name: pretrain' needs 'pretrain.epochs' above 0, for example 20")
+        nothing_hidden = not any(dataclasses.astuple(model.modality_dropout))
+        if self.loss.recon_target == "oracle":
+            nothing_hidden = nothing_hidden and data.missing.train == "none"
+        if self.loss.reconstruction_weight and nothing_hidden:
+            raise ConfigError(
+                "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by "
+                "'model.modality_dropout', or by 'data.missing.train' with 'loss.recon_target: oracle'"
+            )
         if self.protocol.init_from is not None and self.pretrain.epochs:
             raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")
         for modality in MODALITIES:

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 from gmsa.errors import ConfigError, nearest
 
 LETTERS = {"t": "text", "a": "audio", "v": "vision"}
+MODALITIES = tuple(LETTERS.values())
 SUBSETS = tuple("".join(letters) for size in (1, 2) for letters in combinations(LETTERS, size))
 """The proper subsets of the modalities that ``fixed`` can leave: t, a, v, ta, tv, av."""
 RATES: dict[str, tuple[float, float]] = {
@@ -17,7 +18,7 @@ RATES: dict[str, tuple[float, float]] = {
     "frame": (0.0, 1.0),
 }
 """Protocols that take a rate, and its limits."""
-PROTOCOLS = ("none", *RATES, "fixed", "frame_uniform")
+MISSING_PROTOCOLS = ("none", *RATES, "fixed", "frame_uniform")
 
 
 class Missing(NamedTuple):
@@ -43,8 +44,10 @@ def parse_missing(spec: str, key: str) -> Missing:
         ConfigError: an unknown protocol (with the nearest known one), or a wrong rate or subset.
     """
     name, colon, rest = (part.strip() for part in spec.partition(":"))
-    if name not in PROTOCOLS:
-        raise ConfigError(f"'{key}' must be one of {', '.join(PROTOCOLS)} (got '{spec}'){nearest(name, PROTOCOLS)}")
+    if name not in MISSING_PROTOCOLS:
+        raise ConfigError(
+            f"'{key}' must be one of {', '.join(MISSING_PROTOCOLS)} (got '{spec}'){nearest(name, MISSING_PROTOCOLS)}"
+        )
     if name == "fixed":
         left = "".join(letter for letter in LETTERS if letter in rest)
         if left not in SUBSETS or len(left) != len(rest):
@@ -59,7 +62,7 @@ def parse_missing(spec: str, key: str) -> Missing:
         rate = float(rest)
     except ValueError:
         rate = float("nan")
-    if not low <= rate <= high + 0.005:  # 0.67 is meant as two thirds
+    if not low <= rate <= high + (0.005 if name == "eta" else 0):  # 0.67 is meant as two thirds
         raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got '{spec}')")
     return Missing(name, min(rate, high))
 

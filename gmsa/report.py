@@ -263,9 +263,8 @@ def _missing_line(record: Mapping[str, Any]) -> str:
     name = "as in the data" if protocol == "none" else f"{protocol}{asked}"
     what = "steps lost" if protocol.startswith("frame") else "modalities missing"
     there = ", ".join(f"{modality} in {100 * (1 - share):.1f} %" for modality, share in record["lacking"].items())
-    gone = f"{100 * record['realized']:.1f} % of the {what}"
-    if protocol == "frame_uniform" and not record["realized"]:
-        gone = "steps drawn anew in every epoch"  # of training, where the data are kept whole
+    realized = record["realized"]
+    gone = "steps drawn anew in every epoch" if realized is None else f"{100 * realized:.1f} % of the {what}"
     return f"{name}; {gone}; {there} of the utterances"
 
 

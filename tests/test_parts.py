@@ -96,3 +96,10 @@ def test_pretraining(errors: Callable[..., list[float]]) -> None:
     few = {"label_ratio": 0.08, "normalize": list(MODALITIES)}
     fresh, pretrained = (errors(one_cause, data=few, pretrain={"epochs": n}) for n in (0, 20))
     assert max(pretrained) < min(fresh)
+
+
+def test_consistency(errors: Callable[..., list[float]]) -> None:
+    few = {"label_ratio": 0.08, "normalize": list(MODALITIES)}
+    settings = {"data": few, "model": SETTINGS["model"] | DROPPED, "protocol": {"name": "sslmm"}}
+    alone, taught = (errors(one_cause, **settings, loss={"consistency_weight": w}) for w in (0.0, 3.0))
+    assert max(taught) < min(alone)

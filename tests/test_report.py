@@ -188,7 +188,7 @@ def test_report_names_the_facts():
         ({"protocol": "frame", "asked": 0.3}, "frame:0.3; 50.4 % of the steps lost; text in"),
         ({"protocol": "fixed", "left": "ta"}, "fixed:ta; 50.4 % of the modalities missing"),
         ({"protocol": "frame_uniform"}, "frame_uniform; 50.4 % of the steps lost"),
-        ({"protocol": "frame_uniform", "realized": 0.0}, "frame_uniform; steps drawn anew in every epoch; text in"),
+        ({"protocol": "frame_uniform", "realized": None}, "frame_uniform; steps drawn anew in every epoch; text in"),
     ],
     ids=lambda value: value.get("protocol", "eta") if isinstance(value, dict) else "",
 )

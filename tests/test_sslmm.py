@@ -459,11 +459,12 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
     assert seen == by_id.keys()
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("graph", [{}, {"intra": "knn(neighbors=1)"}, {"scope": "video"}], ids=str)
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_what_is_masked_does_not_leak(make_utterance, scope: str, name: str) -> None:
+def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], name: str) -> None:
     """Other features in the place of the masked ones change the targets and nothing else."""
-    config = config_of(name, graph={"scope": scope}, optim={"batch_size": 64})
+    scope = graph.get("scope", "utterance")
+    config = config_of(name, graph=graph, optim={"batch_size": 64})
     utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
     (before,) = pretraining_batches(utterances, config, 1)
     order = torch.argsort(before.masked.rows).tolist()
@@ -477,7 +478,7 @@ def test_what_is_masked_does_not_leak(make_utterance, scope: str, name: str) -> 
             count = 1 if scope == "video" else token_count(len(sequence), stride)
             for j in target.flags[start : start + count].nonzero().flatten().tolist():
                 steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)
-                sequence[steps] += 5
+                sequence[steps] += 5 * torch.arange(sequence.shape[1])
             changed[name_][m] = sequence
             start += count
     (after,) = pretraining_batches([replace(u, features=changed[u.id]) for u in utterances], config, 1)
@@ -489,7 +490,8 @@ def test_what_is_masked_does_not_leak(make_utterance, scope: str, name: str) -> 
         states.append(module.model.nodes(z0, batch.masked))
     assert torch.equal(*states)
     for m, target in before.targets.items():
-        torch.testing.assert_close(after.targets[m].features, target.features + 5)
+        moved = target.features + 5 * torch.arange(target.features.shape[1])
+        torch.testing.assert_close(after.targets[m].features, moved)
 
 
 def test_pretraining_losses_equal_loops(make_utterance) -> None:
@@ -519,6 +521,35 @@ def test_pretraining_losses_equal_loops(make_utterance) -> None:
             guess = module.out[m](decoded[node]).detach().numpy()
             errors.append((1 - guess @ wanted / np.linalg.norm(guess) / np.linalg.norm(wanted)) ** 2)
     assert masked.item() == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"train": "fixed:v"},
+            r"'data.missing.train' \(fixed:v\) hides every modality of 'data.modalities' \(text, audio",
+        ),
+        (
+            {"valid": "fixed:v"},
+            "pre-training is validated on features, but no utterance of 'valid' has any; change",
+        ),
+    ],
+)
+def test_nothing_left_to_learn_from(write_mmsa, tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    config = small(write_mmsa, data={"modalities": ["text", "audio"], "missing": settings})
+    with pytest.raises(ConfigError, match=message):
+        train(config, "tiny", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_that_are_lost_anew_are_lost_in_pretraining_too(make_utterance) -> None:
+    config = config_of(data={"missing": {"train": "frame_uniform"}}, pretrain={"epochs": 1}, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v$_${i}", (20, 20, 20)) for i in range(20)]
+    task = Pretext(config, DIMS, utterances, utterances, torch.device("cpu"))
+    counts = [int(batch.masked.lengths["text"].sum()) for epoch in (1, 2) for batch in task.batches(1, epoch)]
+    assert counts[0] != counts[1]
+    assert all(100 < count < 300 for count in counts)
 
 
 def test_views_are_random_subsets(make_utterance) -> None:
@@ -600,7 +631,12 @@ def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"channels": 32}}, r"'protocol.init_from': '.*' holds another model \('.*' differs\); give it"),
+        (
+            {"model": {"channels": 32}},
+            r"'protocol.init_from': '.*' was trained with model.channels 16, this run has 32",
+        ),
+        ({"graph": {"scope": "video"}}, r"was trained with graph.scope 'utterance', this run has 'video'; make them"),
+        ({"data": {"modalities": ["text", "audio"]}}, r"was trained on features of other dimensions \('.*vision.*'"),
         ({"run": {"seeds": [1, 2]}}, "has no finished seed 2"),
         ({"protocol": {"init_from": "nowhere"}}, "'nowhere' is not a run folder"),
     ],
@@ -626,6 +662,10 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
         ),
         ({"protocol": {"name": "pretrain"}}, "needs 'pretrain.epochs' above 0, for example 20"),
         ({"protocol": {"init_from": "x"}, "pretrain": {"epochs": 2}}, "both say where to start; leave one out"),
+        (
+            {"loss": {"reconstruction_weight": 1}, "model": {"modality_dropout": dict.fromkeys(DIMS, 0)}},
+            "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by",
+        ),
         ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
         ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
     ],

@@ -23,7 +23,7 @@ from gmsa.models import MODELS, Output, build_model
 from gmsa.training.examples import (
     Example,
     Targets,
-    batches_per_epoch,
+    Units,
     labeled_examples,
     scoring_batches,
     training_batches,
@@ -417,7 +417,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
         assert targets.classes.shape == (len(batch), NUM_CLASSES)
         # Videos are never parted.
         assert {u.id for u in utterances if u.video in {n.split("$_$")[0] for n in batch.ids}} == set(batch.ids)
-    assert count == batches_per_epoch(examples, config, context)
+    assert count == Units(examples, config, context).per_epoch
     assert seen == Counter(u.id for u in utterances if u.video != "d")
     assert {u.video for u in labeled} == {"a", "b", "c"}
 
@@ -427,14 +427,14 @@ def test_without_context_only_examples_are_in_the_graphs(utterances: list[Uttera
     examples, config = labeled_examples(labeled, "mosi"), config_of(optim={"batch_size": 4})
     batches = list(training_batches(examples, config, 1))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
-    assert len(batches) == batches_per_epoch(examples, config)
+    assert len(batches) == Units(examples, config).per_epoch
 
 
 def test_a_batch_is_about_as_large_as_asked(make_utterance) -> None:
     clips = [make_utterance(f"v{v}$_${i}", (1, 1, 1), 0.5) for v in range(40) for i in range(3)]
     examples, config = labeled_examples(clips, "mosi"), config_of(optim={"batch_size": 12})
     assert [len(batch) for batch, _ in training_batches(examples, config, 1)] == [12] * 10
-    assert batches_per_epoch(examples, config) == 10
+    assert Units(examples, config).per_epoch == 10
 
 
 def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
@@ -443,7 +443,7 @@ def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
     examples = labeled_examples(labeled, "mosi")
     batches = list(training_batches(examples, config, 1, context=context))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
-    assert len(batches) == batches_per_epoch(examples, config, context) == -(-len(labeled) // 4)
+    assert len(batches) == Units(examples, config, context).per_epoch == -(-len(labeled) // 4)
     for rows, places, batch in scoring_batches(labeled, config, context):
         assert rows == list(range(len(batch)))
         assert [labeled[i].id for i in places] == list(batch.ids)

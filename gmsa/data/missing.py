@@ -13,7 +13,7 @@ import torch
 
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError
-from gmsa.missingconfig import LETTERS, Missing
+from gmsa.missingconfig import LETTERS, MODALITIES, Missing
 from gmsa.rng import hashed_uniform, seeds_for
 
 
@@ -42,7 +42,8 @@ def apply_missing(
 
     Draws do not depend on the rate, so what a lower one hides, a higher one hides too (``eta``, ``sample``,
     ``frame``). A modality that the utterance lacks stays missing; ``eta`` and ``sample`` leave at least one of those
-    that it has, ``fixed`` and the frame protocols may leave none. A modality of which nothing is left is kept in
+    that it has, ``fixed`` and the frame protocols may leave none. A step that is lost is not there, so those after it
+    move up (TFR-Net puts zeros in its place). A modality of which nothing is left is kept in
     :attr:`~gmsa.data.Utterance.withheld`, for what may know it.
 
     Args:
@@ -53,6 +54,7 @@ def apply_missing(
     """
     if missing.protocol == "none" or not utterances:
         return list(utterances)
+    modalities = [m for m in MODALITIES if m in modalities]  # draws are by name, whatever the order in a config
     seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=(u.id for u in utterances)))
     if missing.protocol in ("frame", "frame_uniform"):
         return [_lose_frames(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
@@ -105,7 +107,8 @@ def _drawn(present: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 def _lose_frames(utterance: Utterance, missing: Missing, modalities: Sequence[str], seed: torch.Tensor) -> Utterance:
     features, gone = dict(utterance.features), {}
-    for number, modality in enumerate(modalities):
+    for modality in modalities:
+        number = MODALITIES.index(modality)
         sequence = features.get(modality)
         if sequence is None or not len(sequence):
             continue

@@ -100,6 +100,7 @@ class Pretraining(nn.Module):
     def contrast(self, first: GraphBatch, second: GraphBatch) -> Tensor:
         """InfoNCE of two views of the same utterances, both ways."""
         one, two = (F.normalize(self.project(self.model(view).features).float(), dim=1) for view in (first, second))
-        similarity = one @ two.T / self.temperature  # [N, N]
+        with torch.autocast(one.device.type, enabled=False):  # at this temperature half precision is too coarse
+            similarity = one @ two.T / self.temperature  # [N, N]
         same = torch.arange(len(similarity), device=similarity.device)
         return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2

@@ -32,8 +32,9 @@ class SSLMM(Model):
 
     :math:`h_m` is the mean over the tokens of modality m, or, in a video graph, its node. There a missing modality has
     a node too, a learned token: it receives from the first block on and sends from the second on, counting
-    :math:`s = \sigma(w^\top h + b)` times in the softmax (``missing_node: gated``); ``silent`` never sends, ``dropped``
-    is as if it were not there. It is not read for the intensity, unless the utterance has nothing else.
+    :math:`s = \sigma(w^\top h + b)` times in the softmax (``missing_node: gated``); ``silent`` never sends. Both are
+    read for the reconstruction, and for the intensity only of an utterance that has nothing else. ``dropped`` never
+    sends and is never read: as if it were not there.
 
     The graph has no readout nodes: through them a message would cross modalities within an intra step. ``streams``
     ``intra`` or ``inter`` leaves out the other half of each block, ``order`` swaps or joins them.
@@ -84,7 +85,7 @@ class SSLMM(Model):
             mean = part if video else self.embedding.mean(part, batch, modality, h.new_zeros(h.shape[1]))
             states[modality] = mean.index_select(0, batch.rows)
         present = torch.stack([batch.lengths[m].index_select(0, batch.rows) > 0 for m in states], dim=1)  # [N, M]
-        if video:
+        if video and self.missing_node != "dropped":
             # Of an utterance without any modality the nodes are read all the same: they have heard its neighbours.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]

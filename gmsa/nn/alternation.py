@@ -10,8 +10,6 @@ from gmsa.nn.dropout import Dropout
 from gmsa.nn.interaction import Edges, Interaction
 from gmsa.nn.stream import StreamLayer
 
-ORDERS = ("intra_first", "inter_first", "simultaneous")
-
 
 class AlternatingBlock(nn.Module):
     r"""Messages within each modality, then between modalities.
@@ -23,7 +21,7 @@ class AlternatingBlock(nn.Module):
 
     SSLMM's alternation; the gate and the norms are our design, as the paper's form is not public. ``inter_first``
     swaps the two halves; ``simultaneous`` lets both see h, so that nothing crosses an intra and an inter edge in one
-    block. A half whose edges are None is left out.
+    block. Without one of the ``halves`` its edges are not looked at.
 
     Shapes:
         - h :math:`(V, C)`; loudness :math:`(V)` as :class:`~gmsa.nn.Interaction` takes it; output :math:`(V, C)`
@@ -47,11 +45,13 @@ class AlternatingBlock(nn.Module):
             self.norm = nn.LayerNorm(channels)
         self.dropout = Dropout(dropout)
 
-    def intra(self, h: Tensor, edges: Edges, loudness: Tensor | None = None) -> Tensor:
+    def intra(self, h: Tensor, edges: Edges | None, loudness: Tensor | None = None) -> Tensor:
         """The half that crosses intra edges."""
         return h if self.within is None else self.within(h, edges, loudness=loudness)
 
-    def inter(self, h: Tensor, edges: Edges, loudness: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+    def inter(
+        self, h: Tensor, edges: Edges | None, loudness: Tensor | None = None, seen: Tensor | None = None
+    ) -> Tensor:
         """The half that crosses inter edges; what passes them is ``seen``, by default h."""
         if self.across is None:
             return h
@@ -60,12 +60,6 @@ class AlternatingBlock(nn.Module):
         return self.norm(h + opened * self.dropout(heard))
 
     def forward(self, h: Tensor, intra: Edges | None, inter: Edges | None, loudness: Tensor | None = None) -> Tensor:
-        def within(x: Tensor) -> Tensor:
-            return x if intra is None else self.intra(x, intra, loudness)
-
-        def across(x: Tensor, seen: Tensor | None = None) -> Tensor:
-            return x if inter is None else self.inter(x, inter, loudness, seen)
-
         if self.order == "inter_first":
-            return within(across(h))
-        return across(within(h), h if self.order == "simultaneous" else None)
+            return self.intra(self.inter(h, inter, loudness), intra, loudness)
+        return self.inter(self.intra(h, intra, loudness), inter, loudness, h if self.order == "simultaneous" else None)

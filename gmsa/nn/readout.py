@@ -27,4 +27,4 @@ class ModalityReadout(nn.Module):
         score = self.score(states).squeeze(-1)
         # A finite floor, not -inf: the softmax over nothing must not be NaN, nor its gradient.
         share = torch.softmax(score.masked_fill(~present, torch.finfo(score.dtype).min), dim=1)
-        return ((share * present)[:, :, None] * states * present[:, :, None]).sum(1)
+        return ((share * present)[:, :, None] * states).sum(1)

@@ -101,8 +101,8 @@ def training_batches(
     """
     units = Units(examples, config, context)
     flat = units.flat
-    whole = _lose_frames([e.utterance for e in flat], config, *seed)
-    shown = _hide(whole, config, *seed)
+    whole = lose_steps([e.utterance for e in flat], config, *seed)
+    shown = _drop_modalities(whole, config, *seed)
     values, classes = torch.tensor([e.value for e in flat]), torch.stack([e.classes for e in flat])
     for places in units.batches(*seed):
         batch, there = [shown[place] for place in places], [whole[place] for place in places]
@@ -115,8 +115,11 @@ def training_batches(
         yield collate(batch, config, lost), Targets(values[places], classes[places], hidden, untouched)
 
 
-def _lose_frames(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """The utterances of an epoch, without the steps that ``data.missing.train`` takes away anew in each."""
+def lose_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+    """The utterances of an epoch, without the steps that ``data.missing.train: frame_uniform`` takes away anew in each.
+
+    Pseudo-labels and statistics are of the whole utterances.
+    """
     missing = config.data.missing.of("train")
     if missing.protocol != "frame_uniform" or not utterances:
         return utterances
@@ -144,18 +147,13 @@ def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Conf
     return found
 
 
-def _hide(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+def _drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
     """The utterances of an epoch, each without the modalities that are hidden in it."""
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances
     seeds = torch.tensor(seeds_for(*seed, "hide", each=(u.id for u in utterances)))[:, None]
     return hide_modalities(utterances, rates, hashed_uniform(seeds, torch.arange(len(rates) + 1)).numpy())
-
-
-def batches_per_epoch(examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> int:
-    """How many batches :func:`training_batches` gives."""
-    return Units(examples, config, context).per_epoch
 
 
 def scoring_batches(

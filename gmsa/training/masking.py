@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import Config
+from gmsa.config import MODALITIES, Config
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
 from gmsa.models.pretraining import Masked, PretrainingBatch
@@ -74,32 +74,32 @@ def _mask_tokens(
 
     The steps of a masked token are zero, since convolutions of its neighbours read them too.
     """
-    batch = collate(utterances, config, streams=_streams(config))
-    seeds = torch.tensor(seeds_for(*seed, "mask", each=batch.ids))
+    seeds = torch.tensor(seeds_for(*seed, "mask", each=(u.id for u in utterances)))
+    lengths = {m: torch.tensor([u.lengths[m] for u in utterances]) for m in utterances[0].features}
     parts = []
-    for number, (modality, lengths) in enumerate(batch.lengths.items()):
-        counts = token_count(lengths, config.model.strides[modality])
+    for modality, sizes in lengths.items():
+        counts = token_count(sizes, config.model.strides[modality])
         owner = torch.repeat_interleave(counts)
         token = torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(number), token)))
+        parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(MODALITIES.index(modality)), token)))
     owners, draws = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
     order = np.lexsort((draws, owners))
     counts = np.bincount(owners, minlength=len(utterances))
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
     most = np.minimum(np.round(config.pretrain.mask * counts), counts - 1)
-    masked = torch.from_numpy(rank < most[owners])
-    features, flags, means = {}, {}, {}
-    for (modality, steps), part in zip(
-        batch.features.items(), masked.split([len(owner) for owner, _ in parts]), strict=True
-    ):
-        lengths, stride = batch.lengths[modality], config.model.strides[modality]
-        token = _token_of_step(lengths, stride)
-        features[modality] = steps.masked_fill(part[token][:, None], 0.0)
-        flags[modality] = part
-        total = steps.new_zeros(len(part), steps.shape[1]).index_add(0, token, steps)
-        means[modality] = total / torch.bincount(token, minlength=len(part))[:, None]
-    return replace(batch, features=features), _targets(batch, flags, means)
+    masked = torch.from_numpy(rank < most[owners]).split([len(owner) for owner, _ in parts])
+    shown, flags, means = {}, dict(zip(lengths, masked, strict=True)), {}
+    for modality, sizes in lengths.items():
+        steps = torch.cat([u.features[modality] for u in utterances])
+        token = _token_of_step(sizes, config.model.strides[modality])
+        # Hidden before the graph is built, whose edges may depend on the features.
+        shown[modality] = steps.masked_fill(flags[modality][token][:, None], 0.0).split(sizes.tolist())
+        total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)
+        means[modality] = total / torch.bincount(token, minlength=len(total))[:, None]
+    hidden = [replace(u, features={m: shown[m][i] for m in shown}) for i, u in enumerate(utterances)]
+    batch = collate(hidden, config, streams=_streams(config))
+    return batch, _targets(batch, {m: flags[m] for m in batch.features}, means)
 
 
 def _token_of_step(lengths: Tensor, stride: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -29,7 +30,7 @@ class Prepared:
     missing: Mapping[str, dict[str, Any]]
     """Per split, what :func:`~gmsa.data.describe_missing` records."""
 
-    @property
+    @cached_property
     def to_learn_from(self) -> list[Utterance]:
         """The training split and the pool file, without their labels."""
         return [replace(u, label=None) for u in (*self.splits["train"], *self.pool)]
@@ -57,6 +58,7 @@ def prepare(config: Config) -> Prepared:
 
     Raises:
         DataError: a data file is missing, unsafe or wrong.
+        ConfigError: nothing is left to learn from.
     """
     whole = load_corpus(config.data)
     masked = hide(whole, config.data.missing)
@@ -64,7 +66,19 @@ def prepare(config: Config) -> Prepared:
         split: describe_missing(whole.splits[split], masked.splits[split], config.data.missing.of(split), [*whole.dims])
         for split in whole.splits
     }
+    if config.data.missing.of("train").protocol == "frame_uniform":
+        missing["train"]["realized"] = None  # another one in every epoch
     corpus, unseen = leave_out_unseen(masked)
+    if not corpus.dims:
+        raise ConfigError(
+            f"'data.missing.train' ({config.data.missing.train}) hides every modality of 'data.modalities' "
+            f"({', '.join(config.data.modalities)}) that the training split has; leave one of them"
+        )
+    if config.pretrain.epochs and not any(any(u.lengths.values()) for u in corpus.splits["valid"]):
+        raise ConfigError(
+            "pre-training is validated on features, but no utterance of 'valid' has any; "
+            "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
+        )
     check_builders(corpus.dims, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in corpus.splits.items():

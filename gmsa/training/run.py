@@ -23,6 +23,12 @@ from gmsa.training.protocols import PROTOCOLS, Material
 from gmsa.training.results import report, report_pretraining
 from gmsa.training.runs import open_run, read_config, save_inputs, set_up
 
+NOT_IN_WEIGHTS = {
+    "model": {"dropout", "input_dropout", "modality_dropout", "route"},
+    "graph": {"edge_dropout"},
+}
+"""Settings that may differ from those of the run that another starts from (``protocol.init_from``)."""
+
 
 def choose_folder(out: str | None, default: str, resume: bool) -> Path:
     """The run folder: ``out``, or the default one, numbered where it is taken.
@@ -82,7 +88,7 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             for seed, material in materials.items():
                 seed_folder = folder / f"seed-{seed}"
                 seed_folder.mkdir(exist_ok=True)
-                if config.pretrain.epochs:
+                if config.pretrain.epochs and config.protocol.name != "pretrain":
                     trainers[seed].pretrain()
                 model = PROTOCOLS[config.protocol.name](trainers[seed], material)
                 save_weights(seed_folder / "model.safetensors", model.state_dict())
@@ -122,13 +128,22 @@ def initial_weights(config: Config, dims: dict[str, int], seed: int, device: tor
     """
     folder = config.protocol.init_from
     assert folder is not None
-    found = to_start_from(open_run(folder).model(seed, device))
+    before = open_run(folder)
+    for group, passed_over in NOT_IN_WEIGHTS.items():
+        then, now = to_dict(before.config)[group], to_dict(config)[group]
+        for key in sorted(then.keys() - passed_over):
+            if then[key] != now[key]:
+                raise RunError(
+                    f"'protocol.init_from': '{folder}' was trained with {group}.{key} {then[key]!r}, "
+                    f"this run has {now[key]!r}; make them equal"
+                )
+    found = to_start_from(before.model(seed, device))
     own = to_start_from(build_model(dims, config))
     for name in sorted(own.keys() | found.keys()):
         if name not in own or name not in found or own[name].shape != found[name].shape:
             raise RunError(
-                f"'protocol.init_from': '{folder}' holds another model ('{name}' differs); "
-                "give it the same 'model' and 'graph' settings and features of the same dimensions"
+                f"'protocol.init_from': '{folder}' was trained on features of other dimensions ('{name}' differs); "
+                "extract these as those were"
             )
     return found
 

@@ -15,7 +15,7 @@ from gmsa.data import Normalizer, Utterance
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, build_model
 from gmsa.models.pretraining import Pretraining, PretrainingBatch
-from gmsa.training.examples import Example, Targets, Units, training_batches
+from gmsa.training.examples import Example, Targets, Units, lose_steps, training_batches
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.masking import pretraining_batches
 from gmsa.training.prefetch import prefetch
@@ -71,6 +71,7 @@ class Learning:
     consistent: bool = False
 
     def __post_init__(self) -> None:
+        self.consistent = self.consistent and self.config.loss.consistency_weight > 0
         units, optim = Units(self.examples, self.config, self.context), self.config.optim
         self.size, self.per_epoch = len(self.examples), units.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
@@ -140,7 +141,7 @@ class Pretext:
 
     def batches(self, *key: int | str) -> Iterator[PretrainingBatch]:
         """Batches of the utterances, masked and in two views."""
-        return pretraining_batches(self.utterances, self.config, *key)
+        return pretraining_batches(lose_steps(self.utterances, self.config, *key), self.config, *key)
 
     def loss(self, module: Pretraining, batch: PretrainingBatch, teacher: nn.Module | None, done: float) -> Tensor:
         """The weighted sum of both losses."""
