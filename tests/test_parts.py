@@ -52,14 +52,19 @@ SHARED = {m: _MAPS.standard_normal((3, 24)) for m in MODALITIES}
 PRIVATE = {m: _MAPS.standard_normal((8, 24)) for m in MODALITIES}
 
 
-def one_cause(rng: np.random.Generator) -> tuple[float, dict[str, np.ndarray]]:
+def one_cause(rng: np.random.Generator, louder: float = 1.5) -> tuple[float, dict[str, np.ndarray]]:
     """Three modalities show one cause of 3 dimensions, which makes the label, each under 8 louder ones of its own."""
     cause = rng.standard_normal(3)
     features = {
-        m: cause @ SHARED[m] + 1.5 * rng.standard_normal(8) @ PRIVATE[m] + 0.3 * rng.standard_normal((2, 24))
+        m: cause @ SHARED[m] + louder * rng.standard_normal(8) @ PRIVATE[m] + 0.3 * rng.standard_normal((2, 24))
         for m in MODALITIES
     }
     return float(np.clip(2 * np.tanh(cause[0]) + np.sin(2 * cause[1]), -3, 3)), features
+
+
+def one_clear_cause(rng: np.random.Generator) -> tuple[float, dict[str, np.ndarray]]:
+    """As :func:`one_cause`, with softer ones beside it: from one modality the others can be told in part."""
+    return one_cause(rng, louder=0.6)
 
 
 @pytest.fixture
@@ -103,3 +108,17 @@ def test_consistency(errors: Callable[..., list[float]]) -> None:
     settings = {"data": few, "model": SETTINGS["model"] | DROPPED, "protocol": {"name": "sslmm"}}
     alone, taught = (errors(one_cause, **settings, loss={"consistency_weight": w}) for w in (0.0, 3.0))
     assert max(taught) < min(alone)
+
+
+def test_reconstruction(errors: Callable[..., list[float]]) -> None:
+    settings = {
+        "data": {"label_ratio": 0.05, "normalize": list(MODALITIES)},
+        "model": SETTINGS["model"] | DROPPED,
+        "optim": {"epochs": 30, "lr": 2e-3},
+        "protocol": {"name": "sslmm"},
+    }
+    without, reconstructing = (
+        errors(one_clear_cause, **settings, loss={"consistency_weight": 0.0, "reconstruction_weight": w})
+        for w in (0.0, 5.0)
+    )
+    assert max(reconstructing) < min(without)

@@ -369,3 +369,13 @@ def test_all_subsets_are_those_that_the_data_have(trained) -> None:
     folder = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
     command.main(["--run", str(folder), "--missing", "fixed:all", "--seeds", "1"])
     assert [row["left"] for row in read(folder)["protocols"]["fixed"]["rows"]] == ["ta", "t", "a"]
+
+
+def test_resuming_a_finished_run_keeps_its_report(trained) -> None:
+    folder = trained("resumed")
+    command.main(["--run", str(folder), "--missing", "eta:0,0.5", "--mask-seeds", "0"])
+    before = (folder / "summary.md").read_text()
+    assert "## Robustness" in before
+    run = open_run(folder)
+    train(run.config, "resumed", folder, resume=True)
+    assert (folder / "summary.md").read_text() == before

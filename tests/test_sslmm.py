@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import MODALITIES, Config, LossConfig, from_dict
-from gmsa.data import Utterance, apply_missing
+from gmsa.data import Utterance, apply_missing, from_mmsa, withhold_labels
 from gmsa.errors import ConfigError, RunError
 from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
 from gmsa.graph.view import to_networkx
@@ -397,14 +397,22 @@ def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: st
     assert same == (target == "observed_only")
 
 
-def test_labels_of_the_pool_change_nothing(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does anything of the test split: the trained weights are the same, byte for byte."""
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+def test_labels_of_the_pool_change_nothing(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """Nor does anything of the test split, though its clips are of the same videos: the weights are equal bytes."""
     monkeypatch.setattr(results, "draw", lambda *a: None)
-    config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 1})
+
+    def of_the_same_videos(content: dict[str, Any]) -> None:
+        for number, columns in enumerate(content.values()):
+            columns["id"] = [f"v{i // 4}$_${3 * i + number}" for i in range(len(columns["id"]))]
+
+    path = str(write_mmsa("shared.pkl", of_the_same_videos))
+    config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 1, "path": path}, graph={"scope": scope})
 
     def flip(content: dict[str, Any]) -> None:
-        from gmsa.data import from_mmsa, withhold_labels
-
+        of_the_same_videos(content)
         labeled, _ = withhold_labels(from_mmsa(content, "x")["train"], 0.5, 1)
         kept = {u.id for u in labeled}
         columns = content["train"]

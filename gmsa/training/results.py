@@ -22,6 +22,7 @@ from gmsa.training.checkpoint import load_into
 from gmsa.training.loop import Trainer
 from gmsa.training.prepare import Prepared
 from gmsa.training.protocols import Material
+from gmsa.training.robustness_report import keep_robustness
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 
 SPLITS = ("train", "valid", "test")
@@ -86,6 +87,7 @@ def report(
         label_ratio=config.data.label_ratio,
     )
     write_summary(folder, summary)
+    keep_robustness(folder)
     history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
     draw(
         folder / "figures",

@@ -164,6 +164,17 @@ def write_robustness(report: Report, run: Path, out: Path | None) -> None:
             path.unlink(missing_ok=True)  # of a report before this one
 
 
+def keep_robustness(run: Path) -> None:
+    """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just written anew, if there is one.
+
+    The section names the seeds that it is of, which may be fewer than the run has now.
+    """
+    path = run / "robustness.json"
+    if path.is_file():
+        tables = markdown_tables(json.loads(path.read_text(encoding="utf-8")))
+        write_text(run / "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}")
+
+
 def own_report(run: Path) -> str:
     """The content of a run's ``summary.md``, made anew from its ``summary.json``: without a robustness section.
 
