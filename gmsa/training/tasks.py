@@ -54,7 +54,7 @@ class Task(Protocol):
 
 @dataclass
 class Learning:
-    """Learns from examples; with ``consistency``, from the moving average of its own weights too.
+    """Learns from examples; if ``consistent``, from the moving average of its own weights too.
 
     .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec}
 
