@@ -1,8 +1,8 @@
 """SSLMM: messages that alternate between intra-modal and inter-modal edges, for modalities that may be missing.
 
-After the abstract of: Semi-supervised learning for missing modalities, Information Fusion 120, 2025, 103058. Known from
-it: a graph, intra and inter messages that alternate and are iterated, self-supervised pre-training, semi-supervised
-fine-tuning with reconstruction. Everything else here is our own design.
+After the abstract of SSLMM, Information Fusion 120, 2025, 103058. Known from it: a graph, intra and inter messages that
+alternate and are iterated, self-supervised pre-training, semi-supervised fine-tuning with reconstruction. Everything
+else here is our own design.
 """
 
 # N utterances, M modalities, V nodes of all utterances, C channels, K classes

@@ -51,14 +51,13 @@ def report(
         seed_folder = folder / f"seed-{seed}"
         model = build_model(trainer.dims, config).to(trainer.device)
         parameters = sum(p.numel() for p in model.parameters())
-        for stage in trainer.finished:
-            if stage == "pretrain":
-                continue  # it predicts nothing
+        predicting = [stage for stage in trainer.finished if stage != "pretrain"]
+        for stage in predicting:
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(scheme))
-            if len(pools) < len(finals) + 1:  # the first that predicts
+            if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in materials[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
@@ -71,20 +70,11 @@ def report(
             pseudo_rows += _pseudo_summary(rows, seed, len(materials[seed].pool), scheme)
 
     summary = summarize(
-        name=name,
-        dataset=config.data.name,
-        synthetic=prepared.corpus.synthetic,
-        data_sha256=prepared.corpus.sha256,
-        seeds=list(trainers),
-        model=config.model.name,
-        protocol=config.protocol.name,
+        **_facts(config, name, prepared, trainers),
         parameters=parameters,
-        train_seconds=[sum(row["seconds"] for row in t.history) for t in trainers.values()],
         valid=[final["valid"].metrics(scheme) for final in finals],
         test=[final["test"].metrics(scheme) for final in finals],
         stages=stages,
-        missing=prepared.missing,
-        label_ratio=config.data.label_ratio,
     )
     write_summary(folder, summary)
     keep_robustness(folder)
@@ -113,20 +103,28 @@ def report_pretraining(
     best = [[row for row in t.history if row["best"]][-1]["valid"] for t in trainers.values()]
     model = build_model(next(iter(trainers.values())).dims, config)
     summary = summarize(
-        name=name,
-        dataset=config.data.name,
-        synthetic=prepared.corpus.synthetic,
-        data_sha256=prepared.corpus.sha256,
-        seeds=list(trainers),
-        model=config.model.name,
-        protocol=config.protocol.name,
+        **_facts(config, name, prepared, trainers),
         parameters=sum(p.numel() for p in model.parameters()),
-        train_seconds=[sum(row["seconds"] for row in t.history) for t in trainers.values()],
         valid=best,
-        missing=prepared.missing,
     )
     write_summary(folder, summary)
     return summary
+
+
+def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int, Trainer]) -> dict[str, Any]:
+    """What every summary says of its run."""
+    return {
+        "name": name,
+        "dataset": config.data.name,
+        "synthetic": prepared.corpus.synthetic,
+        "data_sha256": prepared.corpus.sha256,
+        "seeds": list(trainers),
+        "model": config.model.name,
+        "protocol": config.protocol.name,
+        "train_seconds": [sum(row["seconds"] for row in t.history) for t in trainers.values()],
+        "missing": prepared.missing,
+        "label_ratio": config.data.label_ratio,
+    }
 
 
 def draw(
