@@ -321,7 +321,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if "data.path" in changes:
         changes.setdefault("data.if_missing", "error")
     for key, value in changes.items():
-        _assign(settings, key, value)
+        change(settings, key, value)
     return from_dict(settings, where=str(path))
 
 
@@ -346,7 +346,8 @@ def _split_override(item: str) -> tuple[str, Any]:
         raise ConfigError(f"'{key}': value '{value}' is not valid YAML") from None
 
 
-def _assign(settings: dict[str, Any], key: str, value: Any) -> None:
+def change(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of nested settings, in place; a value that stands for a group's fields is spread over them."""
     *parents, last = key.split(".")
     for parent in parents:
         below = settings.setdefault(parent, {})

@@ -15,8 +15,8 @@ FLOORS = {
     0: {"errors", "coerce", "graphconfig", "missingconfig", "config", "files", "rng", "metrics", "ops"},
     1: {"data", "graph", "nn"},
     2: {"models"},
-    3: {"training", "report", "figures"},
-    4: {"cli", "train", "evaluate", "predict", "inspect", "ablate"},
+    3: {"training", "tuning", "report", "figures"},
+    4: {"cli", "train", "evaluate", "predict", "inspect", "ablate", "tune"},
 }
 ROOMS = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 NEVER = {("data", "graph"), ("nn", "graph"), ("nn", "data"), ("nn", "config"), ("graph", "nn")}
@@ -47,7 +47,7 @@ def test_imports_point_up_only(path: Path) -> None:
 def test_rooms_that_load_no_torch() -> None:
     code = (
         "import sys, gmsa, gmsa.config, gmsa.metrics, gmsa.files, gmsa.cli, gmsa.train, gmsa.evaluate, gmsa.predict,"
-        " gmsa.inspect, gmsa.ablate; sys.exit('torch' in sys.modules)"
+        " gmsa.inspect, gmsa.ablate, gmsa.tune; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -15,13 +15,13 @@ from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.files import check_out_folder
-from gmsa.graph import build, build_video, check_builders, check_positions
+from gmsa.graph import build, build_video
 from gmsa.models import build_model
 from gmsa.report import SYNTHETIC_NOTE
 from gmsa.training.cells import Cell, Record, run_cells
 from gmsa.training.comparison import compare, markdown_rows, write_comparison
 from gmsa.training.environment import describe_files
-from gmsa.training.prepare import prepare
+from gmsa.training.prepare import check_fits, prepare
 from gmsa.training.runs import set_up
 from gmsa.training.settings import Setting
 
@@ -103,9 +103,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
             cell.check(files)
             prepared.material(cell.config, cell.seed)
             if not cell.done and cell.setting.name not in sizes:
-                check_builders(corpus.dims, cell.config)
-                for split, utterances in corpus.splits.items():
-                    check_positions([*utterances, *corpus.pool] if split == "train" else utterances, cell.config)
+                check_fits(corpus, cell.config)
                 build_model(dict(corpus.dims), cell.config)
                 sizes[cell.setting.name] = graph_size(prepared.splits["train"], cell.config)
             graph = sizes.get(cell.setting.name, {})

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from multiprocessing import connection, resource_tracker
@@ -24,6 +21,7 @@ import torch
 from gmsa.config import Config
 from gmsa.errors import GmsaError, RunError
 from gmsa.files import write_json
+from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.training.run import resumed, train
 from gmsa.training.runs import open_run, set_up
 from gmsa.training.settings import Setting
@@ -108,7 +106,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
                 cell = waiting.popleft()
                 (cell.folder / "cell.json").unlink(missing_ok=True)
                 process = context.Process(target=work, args=(cell,), daemon=True)
-                with _interrupts_held():
+                with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, cell
             for sentinel in connection.wait(list(running)):
@@ -124,12 +122,9 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
 
 def work(cell: Cell) -> None:
     """What a cell's process does: trains it, with its output in ``log.txt``, for as long as the parent lives."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     cell.folder.mkdir(parents=True, exist_ok=True)
-    # Not a context manager: it stays open as long as the process lives.
-    sys.stdout = sys.stderr = log = (cell.folder / "log.txt").open("a", encoding="utf-8", buffering=1)
-    for descriptor in (1, 2):  # what native code says too
-        os.dup2(log.fileno(), descriptor)
+    speak_into(cell.folder / "log.txt")
     train_cell(cell)
 
 
@@ -195,21 +190,3 @@ def _killed(cell: Cell, exit_code: int | None) -> Record:
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(cell.folder / "cell.json", record)
     return record
-
-
-def _end_with_parent() -> None:
-    """Ends this process as soon as its parent is gone, even if that was killed outright."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back for a moment, and for good in a process that is started meanwhile: its parent ends it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -74,16 +74,7 @@ def prepare(config: Config) -> Prepared:
             f"'data.missing.train' ({config.data.missing.train}) hides every modality of 'data.modalities' "
             f"({', '.join(config.data.modalities)}) that the training split has; leave one of them"
         )
-    if config.pretrain.epochs and not any(any(u.lengths.values()) for u in corpus.splits["valid"]):
-        raise ConfigError(
-            "pre-training is validated on features, but no utterance of 'valid' has any; "
-            "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
-        )
-    check_builders(corpus.dims, config)
-    # Also checked batch by batch, but the longest utterance may come hours later.
-    for split, utterances in corpus.splits.items():
-        # The pool stands with the training split: a video may be spread over both.
-        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, config)
+    check_fits(corpus, config)
     wanted = [m for m in config.data.normalize if m in corpus.dims]
     normalizer = Normalizer.fit(corpus.splits["train"], wanted, config.data.clip)
     return Prepared(
@@ -94,6 +85,24 @@ def prepare(config: Config) -> Prepared:
         unseen,
         missing,
     )
+
+
+def check_fits(corpus: Corpus, config: Config) -> None:
+    """Checks that a config can be trained on a corpus.
+
+    Raises:
+        ConfigError: names the setting that does not fit.
+    """
+    if config.pretrain.epochs and not any(any(u.lengths.values()) for u in corpus.splits["valid"]):
+        raise ConfigError(
+            "pre-training is validated on features, but no utterance of 'valid' has any; "
+            "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
+        )
+    check_builders(corpus.dims, config)
+    # Also checked batch by batch, but the longest utterance may come hours later.
+    for split, utterances in corpus.splits.items():
+        # The pool stands with the training split: a video may be spread over both.
+        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, config)
 
 
 def hide(corpus: Corpus, config: MissingConfig) -> Corpus:

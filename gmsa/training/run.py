@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, to_dict
 from gmsa.errors import RunError
@@ -72,26 +72,18 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
                 path = config.data.path if key == "data_sha256" else config.data.pool
                 raise RunError(f"'{path}' is not the file that '{folder}' was trained on; put that file back")
     materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
-    dims, valid = dict(corpus.dims), prepared.splits["valid"]
     with Progress() as progress:
-        trainers = {  # all of them before any training: a trainer reads the state that it goes on from
-            seed: Trainer(config, dims, valid, seed, folder / f"seed-{seed}", device, progress, prepared.to_learn_from)
-            for seed in materials
+        # All of them before any training: a trainer reads the state that it goes on from.
+        trainers = {
+            seed: make_trainer(config, prepared, seed, folder / f"seed-{seed}", device, progress) for seed in materials
         }
-        if config.protocol.init_from is not None:
-            for seed, trainer in trainers.items():
-                trainer.initial = initial_weights(config, dims, seed, device)
         folder.mkdir(parents=True, exist_ok=True)
         save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
         progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device))
         try:
             for seed, material in materials.items():
-                seed_folder = folder / f"seed-{seed}"
-                seed_folder.mkdir(exist_ok=True)
-                if config.pretrain.epochs and config.protocol.name != "pretrain":
-                    trainers[seed].pretrain()
-                model = PROTOCOLS[config.protocol.name](trainers[seed], material)
-                save_weights(seed_folder / "model.safetensors", model.state_dict())
+                model = train_seed(trainers[seed], material)
+                save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
         except KeyboardInterrupt:
             progress.say(f"Interrupted; the last finished epoch is saved. Go on with --resume --out {folder}")
             raise
@@ -99,6 +91,30 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
         summary = write(config, name, folder, prepared, materials, trainers)
         progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
+
+
+def make_trainer(
+    config: Config, prepared: Prepared, seed: int, folder: Path, device: torch.device, progress: Progress
+) -> Trainer:
+    """The trainer of one seed, which starts from ``protocol.init_from`` where that is set.
+
+    Raises:
+        RunError: what it would start or go on from is missing, damaged or of another model.
+    """
+    dims, valid = dict(prepared.corpus.dims), prepared.splits["valid"]
+    trainer = Trainer(config, dims, valid, seed, folder, device, progress, prepared.to_learn_from)
+    if config.protocol.init_from is not None:
+        trainer.initial = initial_weights(config, dims, seed, device)
+    return trainer
+
+
+def train_seed(trainer: Trainer, material: Material) -> nn.Module:
+    """Trains one seed through all stages that its config asks for; returns the final model."""
+    trainer.folder.mkdir(parents=True, exist_ok=True)
+    protocol = trainer.config.protocol.name
+    if trainer.config.pretrain.epochs and protocol != "pretrain":
+        trainer.pretrain()
+    return PROTOCOLS[protocol](trainer, material)
 
 
 def resumed(folder: Path, config: Config) -> Config:

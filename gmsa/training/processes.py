@@ -1,0 +1,43 @@
+"""Processes that train beside each other: they end with their parent, and leave Ctrl-C to it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
+from pathlib import Path
+
+
+def end_with_parent() -> None:
+    """Ends this process as soon as its parent is gone, even if that was killed outright."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def speak_into(file: Path) -> None:
+    """Appends all that this process says to a file, native code included."""
+    # Not a context manager: it stays open as long as the process lives.
+    sys.stdout = sys.stderr = log = file.open("a", encoding="utf-8", buffering=1)
+    for descriptor in (1, 2):
+        os.dup2(log.fileno(), descriptor)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back for a moment, and for good in a process that is started meanwhile: its parent ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)

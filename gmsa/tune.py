@@ -1,0 +1,79 @@
+"""Searches settings: ``python -m gmsa.tune --config configs/mosi_graph.yaml --trials 50``."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gmsa import cli
+from gmsa.config import load_config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = cli.Parser(
+        prog="python -m gmsa.tune",
+        description="Search a space of settings on the validation split with Optuna; the best one is trained anew and "
+        "tested once. The same command again goes on, and so do more workers, here or on other machines.",
+    )
+    cli.add_config_options(parser)
+    parser.add_argument("--space", metavar="FILE", help="search space (default: spaces/default.yaml beside the config)")
+    parser.add_argument("--trials", type=int, required=True, metavar="N", help="trials of the study, in all")
+    parser.add_argument(
+        "--objective",
+        action="append",
+        metavar="NAME",
+        help="MAE, Corr, seconds or parameters (default: the config's run.select; may repeat: the Pareto front)",
+    )
+    parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, gp, random or qmc (default: tpe)")
+    parser.add_argument("--pruner", metavar="NAME", help="median, hyperband or off (default: median)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default: 1)")
+    parser.add_argument("--timeout", type=float, default=math.inf, metavar="S", help="begin no trial after S seconds")
+    parser.add_argument("--trial-seeds", type=cli.seed_list, metavar="N,N,...", help="seeds that every trial trains")
+    parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of the final training and test")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sampler (default: 0)")
+    parser.add_argument("--study", metavar="NAME", help="name of the study (default: that of the config and the space)")
+    parser.add_argument("--out", metavar="DIR", help="folder (default: runs/study- and the name of the study)")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("GMSA_STORAGE"),
+        help="PostgreSQL server for many machines (default: $GMSA_STORAGE, else a journal in the folder)",
+    )
+    parser.add_argument(
+        "--heartbeat", type=int, default=60, metavar="S", help="seconds between a worker's signs of life on a server"
+    )
+    cli.add_device_option(parser)
+    options = parser.parse_args(arguments)
+    final_seeds, options.seeds = options.seeds, options.trial_seeds
+    config = load_config(options.config, cli.overrides_of(options))
+    file = Path(options.space or Path(options.config).parent / "spaces" / "default.yaml")
+    name = options.study or f"{Path(options.config).stem}-{file.stem}"
+    objectives = tuple(options.objective or (config.run.select,))
+
+    from gmsa.tuning import Plan, read_space, tune  # after parsing: --help need not wait for torch
+
+    plan = Plan(
+        name=name,
+        trials=options.trials,
+        folder=Path(options.out or f"runs/study-{name}"),
+        objectives=objectives,
+        sampler=options.sampler,
+        pruner=options.pruner or ("off" if len(objectives) > 1 else "median"),
+        jobs=options.jobs,
+        timeout=options.timeout,
+        seed=options.seed,
+        trial_seeds=options.trial_seeds or config.run.seeds[:1],
+        seeds=final_seeds or config.run.seeds,
+        url=options.storage,
+        heartbeat=options.heartbeat,
+    )
+    if not tune(config, read_space(file, config), plan):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main, "tune")

@@ -1,0 +1,179 @@
+"""One trial: a config trained on its seeds, scored on the validation split alone, stopped where it has no prospect."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import optuna
+import yaml
+from optuna.trial import Trial
+
+from gmsa.config import Config, DataConfig, to_dict
+from gmsa.files import write_text
+from gmsa.models import build_model
+from gmsa.training.prepare import Prepared, check_fits, prepare
+from gmsa.training.progress import Progress
+from gmsa.training.run import make_trainer, train_seed
+from gmsa.training.runs import set_up
+from gmsa.tuning.space import Space, apply
+from gmsa.tuning.trials import Claim
+
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+    "MAE": "minimize",
+    "Corr": "maximize",
+    "seconds": "minimize",
+    "parameters": "minimize",
+}
+"""What a study can optimize: scores on the validation split, seconds of training, weights of the model."""
+COST = "cost"
+"""User attribute of a trial: its ``seconds``, ``epochs`` and ``parameters``."""
+
+
+class Objective(Protocol):
+    """What a worker calls for every trial. It is handed to the worker's process, so it must be picklable."""
+
+    def __call__(self, claim: Claim) -> Sequence[float]:
+        """Works at a trial and returns its values; raises ``optuna.TrialPruned`` where it has no prospect."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The objective of a study: trains what a trial asks for."""
+
+    config: Config
+    """The config that trials change; its ``run.seeds`` are those of every trial."""
+    space: Space
+    objectives: tuple[str, ...]
+    """Keys of :data:`OBJECTIVES`."""
+    folder: Path
+    """Folder of the trials' run folders."""
+    pruning: bool
+
+    def __call__(self, claim: Claim) -> list[float]:
+        """Trains a trial's seeds one after the other; returns the mean scores, total seconds and number of weights.
+
+        A trial that was begun before goes on from its last finished epoch.
+        """
+        config = apply(self.config, self.space.suggest(claim.trial))
+        folder = self.folder / f"{claim.trial.number:05d}"
+        if claim.before is not None:
+            before = self.folder / f"{claim.before:05d}"
+            if before.is_dir() and not folder.exists():  # on another machine there is none: it begins anew
+                shutil.copytree(before, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+        device = set_up(config.run)
+        prepared = prepared_without_test(config.data, config)
+        check_fits(prepared.corpus, config)
+        curve = Curve(claim.trial, config, self.pruning)
+        curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
+        with self._ending(claim.trial, curve, folder):
+            for seed in config.run.seeds:
+                trainer = make_trainer(config, prepared, seed, folder / f"seed-{seed}", device, curve)
+                curve.begin(trainer.history)
+                train_seed(trainer, prepared.material(config, seed))
+                curve.end()
+        totals = {"seconds": curve.seconds, "parameters": float(curve.parameters)}
+        return [totals[name] if name in totals else curve.mean(name) for name in self.objectives]
+
+    @contextlib.contextmanager
+    def _ending(self, trial: Trial, curve: Curve, folder: Path) -> Iterator[None]:
+        """Notes what a trial cost, however it ends; one that needs its weights no more leaves none."""
+        keep = True
+        try:
+            yield
+            keep = False
+        except optuna.TrialPruned:
+            keep = False
+            raise
+        finally:
+            cost = {"seconds": curve.seconds, "epochs": len(curve.rows), "parameters": curve.parameters}
+            trial.set_user_attr(COST, cost)
+            for file in () if keep else folder.glob("seed-*/*"):
+                if file.suffix in (".safetensors", ".pt"):
+                    file.unlink()
+
+
+class Curve(Progress):
+    """Tells the study the validation score after every epoch, and ends a trial that has no prospect.
+
+    The value of an epoch is the mean of the final scores of the seeds that are done and of the best score so far of
+    the seed at hand, in the stage at hand: after the last epoch it is the trial's value. Epochs of pre-training have
+    no such score and are not told.
+    """
+
+    def __init__(self, trial: Trial, config: Config, pruning: bool) -> None:
+        self.trial, self.pruning, self.select = trial, pruning, config.run.select
+        self.seeds = len(config.run.seeds)
+        self.done: list[list[dict[str, Any]]] = []
+        self.own: list[dict[str, Any]] = []
+        self.parameters = 0
+        self._told = set(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
+
+    def begin(self, history: Sequence[dict[str, Any]]) -> None:
+        """Begins a seed, with the epochs that it has behind it."""
+        self.own = list(history)
+
+    def end(self) -> None:
+        """Ends a seed."""
+        self.done.append(self.own)
+        self.own = []
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The epochs of all seeds so far."""
+        return [row for rows in (*self.done, self.own) for row in rows]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that they took."""
+        return float(sum(row["seconds"] for row in self.rows))
+
+    def mean(self, score: str) -> float:
+        """Mean over the seeds of a score at the epoch whose weights were kept."""
+        last = [[row for row in rows if row["best"]][-1]["valid"][score] for rows in (*self.done, self.own) if rows]
+        return float(sum(last) / len(last))
+
+    def say(self, line: str) -> None:
+        """Nothing: a study has its own lines."""
+
+    def start(self, stage: str, seed: int, utterances: int) -> None:
+        """Nothing."""
+
+    def step(self, ids: Sequence[str]) -> None:
+        """Nothing."""
+
+    def epoch(self, row: dict[str, Any], epochs: int) -> None:
+        """Tells the study.
+
+        Raises:
+            optuna.TrialPruned: the trial has no prospect.
+        """
+        self.own.append(row)
+        if row["stage"] == "pretrain":
+            return
+        step = sum(r["stage"] != "pretrain" for r in self.rows)
+        if step not in self._told and len(self.trial.study.directions) == 1:
+            self.trial.report(self.mean(self.select), step)
+        over = row["epoch"] == epochs and len(self.done) + 1 == self.seeds  # perhaps: a stage may follow
+        if self.pruning and not over and self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+_held: dict[DataConfig, Prepared] = {}
+
+
+def prepared_without_test(data: DataConfig, config: Config) -> Prepared:
+    """What a study may see of the data: everything but the test split. The last reading is held in memory."""
+    key = replace(data, label_ratio=1.0, label_seed=None)
+    if key not in _held:
+        _held.clear()
+        whole = prepare(config)
+        corpus = replace(whole.corpus, splits={s: u for s, u in whole.corpus.splits.items() if s != "test"})
+        _held[key] = replace(whole, corpus=corpus, splits={s: u for s, u in whole.splits.items() if s != "test"})
+    return _held[key]

@@ -1,0 +1,342 @@
+"""A search space: ranges of settings by their dotted keys, read from YAML and checked before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from gmsa.config import Config, StrictLoader, change, from_dict, to_dict
+from gmsa.errors import ConfigError, nearest
+from gmsa.rng import generator
+
+FIXED = {
+    "data.path": "trials would not be scored on the same utterances",
+    "data.labels": "trials would not be scored on the same scale",
+    "data.missing": "trials would not be scored on the same features; search 'data.missing.train'",
+    "data.missing.valid": "trials would not be scored on the same features",
+    "data.missing.test": "a study never looks at the test split",
+    "data.missing.seed": "trials would not be scored on the same features",
+    "data.label_ratio": "it is the task, not a choice: more labels always win",
+    "data.label_seed": "a study would choose the luckiest labels",
+}
+"""Keys that no study may search, and why; nor any of ``run``."""
+KINDS = ("float", "int", "choice")
+"""What a parameter can be."""
+_OPTIONS = {"float": {"log", "step"}, "int": {"log", "step"}, "choice": set[str]()}
+_TRIED = 200
+"""Random draws of the other parameters, at most, before a value counts as refused by the config."""
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of the config and what it may be."""
+
+    key: str
+    distribution: BaseDistribution
+    values: Mapping[Scalar, Any]
+    """For a choice: the value of each name that the storage keeps; a list or a group is kept as JSON."""
+    when: Mapping[str, tuple[Scalar, ...]]
+    """Other choices, and the values of them with which this parameter is searched."""
+
+    def active(self, chosen: Mapping[str, Scalar]) -> bool:
+        """Whether the parameter is searched beside the values that are ``chosen`` already."""
+        return all(key in chosen and chosen[key] in wanted for key, wanted in self.when.items())
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
+        """Lets a trial choose a value; returns it as the storage keeps it."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return trial.suggest_categorical(self.key, d.choices)
+        if isinstance(d, IntDistribution):
+            return trial.suggest_int(self.key, d.low, d.high, step=d.step, log=d.log)
+        assert isinstance(d, FloatDistribution)
+        return trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
+
+    def value(self, stored: Any) -> Any:
+        """The config's value for what the storage keeps."""
+        return self.values[stored] if isinstance(self.distribution, CategoricalDistribution) else stored
+
+    def stored(self, value: Any) -> Any:
+        """What the storage keeps for a value of the config."""
+        return _name(value) if isinstance(self.distribution, CategoricalDistribution) else value
+
+    def holds(self, stored: Any) -> bool:
+        """Whether what the storage would keep lies in the range."""
+        try:
+            return self.distribution._contains(self.distribution.to_internal_repr(stored))
+        except (TypeError, ValueError):
+            return False
+
+    def edges(self) -> list[Any]:
+        """Every choice, or the two ends of the range."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        assert isinstance(self.distribution, (FloatDistribution, IntDistribution))
+        return list(dict.fromkeys((self.distribution.low, self.distribution.high)))
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a study searches: parameters in an order in which conditions come after what they depend on."""
+
+    parameters: tuple[Parameter, ...]
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Lets a trial choose a value of every active parameter; returns them by key, as the config has them."""
+        stored: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.active(stored):
+                stored[parameter.key] = parameter.suggest(trial)
+        return self.values(stored)
+
+    def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The config's values for what the storage keeps of a trial."""
+        return {p.key: p.value(stored[p.key]) for p in self.parameters if p.key in stored}
+
+    def own(self, config: Config) -> dict[str, Any]:
+        """What the storage would keep of the config's own values, for the parameters that are active with them.
+
+        Raises:
+            ConfigError: a value lies outside its range, so that the study could not begin with it.
+        """
+        settings, stored = to_dict(config), dict[str, Any]()
+        for parameter in self.parameters:
+            if not parameter.active(stored):
+                continue
+            value = parameter.stored(_get(settings, parameter.key))
+            if not parameter.holds(value):
+                raise ConfigError(
+                    f"'{parameter.key}': the config's own value {value!r} is not in its range; widen the range, or "
+                    f"set another value with --set, since a study begins with the config as it is"
+                )
+            stored[parameter.key] = value
+        return stored
+
+
+def apply(config: Config, values: Mapping[str, Any]) -> Config:
+    """The config with some of its dotted keys changed.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    settings = copy.deepcopy(to_dict(config))
+    for key, value in values.items():
+        change(settings, key, value)
+    return from_dict(settings, "trial")
+
+
+def read_space(path: str | Path, config: Config) -> Space:
+    """Reads a search space and checks it against the config that it changes.
+
+    .. code-block:: yaml
+
+        optim.lr: {float: [1e-4, 1e-2], log: true}
+        model.layers: {int: [1, 4]}
+        graph.intra: {choice: [complete, window]}
+        graph.radius: {int: [1, 8], when: {graph.intra: window}}
+
+    Raises:
+        ConfigError: names the key that is unknown, empty, refused by the config, or depends on what is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"search space '{path}' does not exist; see configs/spaces/ for those that come with gmsa")
+    try:
+        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict) or not entries:
+        raise ConfigError(f"{path}: expected keys with ranges, such as 'optim.lr: {{float: [1e-4, 1e-2], log: true}}'")
+    try:
+        space = Space(_ordered([_parameter(str(key), entry, config) for key, entry in entries.items()]))
+        _check_values(space, config)
+        space.own(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return space
+
+
+def _parameter(key: str, entry: Any, config: Config) -> Parameter:
+    """One entry of the file."""
+    known = list(_keys(to_dict(config)))
+    if key not in known:
+        raise ConfigError(f"unknown key '{key}'{nearest(key, known)}; keys are those of --set")
+    if key in FIXED or key.startswith("run."):
+        raise ConfigError(f"'{key}' cannot be searched: {FIXED.get(key, 'it is not of the model but of the run')}")
+    kinds = [kind for kind in KINDS if isinstance(entry, dict) and kind in entry]
+    if len(kinds) != 1:
+        raise ConfigError(f"'{key}' needs one of float, int or choice, such as {{float: [0, 0.5]}} (got {entry!r})")
+    kind = kinds[0]
+    for option in entry.keys() - {kind, "when"}:
+        if option not in _OPTIONS[kind]:
+            raise ConfigError(
+                f"'{key}': a {kind} has no '{option}'{nearest(str(option), [*_OPTIONS[kind], 'when'])}; "
+                f"it takes {', '.join(sorted([*_OPTIONS[kind], 'when']))}"
+            )
+    when = entry.get("when", {})
+    if not isinstance(when, dict):
+        raise ConfigError(f"'{key}': 'when' names other keys and their values, such as {{graph.intra: window}}")
+    wanted = {str(k): tuple(map(_name, v if isinstance(v, list) else [v])) for k, v in when.items()}
+    if kind == "choice":
+        values = entry[kind]
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {values!r})")
+        names = {_name(value): value for value in values}
+        if len(names) < len(values):
+            raise ConfigError(f"'{key}': a choice stands twice (got {values}); name each once")
+        return Parameter(key, CategoricalDistribution(tuple(names)), names, wanted)
+    return Parameter(key, _range(key, kind, entry), {}, wanted)
+
+
+def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
+    """The distribution of a number."""
+    ends = entry[kind]
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise ConfigError(f"'{key}': '{kind}' needs its two ends, such as {{{kind}: [1, 8]}} (got {ends!r})")
+    low, high = (_number(key, kind, end) for end in ends)
+    log, step = entry.get("log", False), entry.get("step")
+    if not isinstance(log, bool):
+        raise ConfigError(f"'{key}': 'log' must be true or false (got {log!r})")
+    if low > high:
+        raise ConfigError(f"'{key}': the range is empty, {low} is above {high}; swap them")
+    if log and low <= 0:
+        raise ConfigError(f"'{key}': a range with 'log: true' must begin above 0 (got {low})")
+    if step is not None:
+        step = _number(key, kind, step)
+        if step <= 0:
+            raise ConfigError(f"'{key}': 'step' must be above 0 (got {step})")
+        if log:
+            raise ConfigError(f"'{key}': 'log' and 'step' do not go together; leave one out")
+    if kind == "int":
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    if step is not None and step > high - low > 0:
+        raise ConfigError(f"'{key}': 'step' {step} is wider than the range from {low} to {high}")
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+def _number(key: str, kind: str, value: Any) -> float:
+    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    whole = number == number and abs(number) != float("inf") and number == int(number)
+    if number != number or abs(number) == float("inf") or (kind == "int" and not whole):
+        raise ConfigError(f"'{key}': expected a {'whole ' if kind == 'int' else ''}number (got {value!r})")
+    return number
+
+
+def _ordered(parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
+    """The parameters, each after those that it depends on."""
+    by_key = {p.key: p for p in parameters}
+    for parameter in parameters:
+        for key, wanted in parameter.when.items():
+            if key not in by_key:
+                raise ConfigError(
+                    f"'{parameter.key}' depends on '{key}', which is not in the space{nearest(key, by_key)}; "
+                    "add it, or leave the condition out"
+                )
+            for value in wanted:
+                if not by_key[key].holds(value):
+                    raise ConfigError(f"'{parameter.key}' depends on '{key}' being {value!r}, which it never is")
+    found: dict[str, Parameter] = {}
+    while len(found) < len(by_key):
+        ready = [p for p in parameters if p.key not in found and p.when.keys() <= found.keys()]
+        if not ready:
+            circle = ", ".join(f"'{key}'" for key in by_key if key not in found)
+            raise ConfigError(f"the conditions of {circle} depend on each other; leave one of them out")
+        found |= {p.key: p for p in ready}
+    return tuple(found.values())
+
+
+def _check_values(space: Space, config: Config) -> None:
+    """Refuses a value that no config of the space takes: beside the config's own others, or beside random ones."""
+    rng = generator("search space")
+    for parameter in space.parameters:
+        for edge in parameter.edges():
+            forced = _with_conditions(space, parameter.key, edge)
+            refused = _refused(config, space.values(forced))
+            for _ in range(_TRIED if refused else 0):
+                if _refused(config, space.values(_random(space, rng, forced))) is None:
+                    refused = None
+                    break
+            if refused:
+                raise ConfigError(f"'{parameter.key}' may be {parameter.value(edge)!r}, but {refused}")
+
+
+def _refused(config: Config, values: Mapping[str, Any]) -> str | None:
+    """Why the config does not take these values; None where it does."""
+    try:
+        apply(config, values)
+    except ConfigError as error:
+        return str(error).removeprefix("trial: ")
+    return None
+
+
+def _with_conditions(space: Space, key: str, value: Any) -> dict[str, Any]:
+    """A parameter's value, with values of those that it depends on."""
+    by_key = {p.key: p for p in space.parameters}
+    forced, waiting = {key: value}, [key]
+    while waiting:
+        for name, wanted in by_key[waiting.pop()].when.items():
+            if name not in forced:
+                forced[name] = wanted[0]
+                waiting.append(name)
+    return forced
+
+
+def _random(space: Space, rng: np.random.Generator, forced: Mapping[str, Any]) -> dict[str, Any]:
+    """A draw of the space in which some parameters have the values that they are ``forced`` to."""
+    stored: dict[str, Any] = {}
+    for parameter in space.parameters:
+        if parameter.active(stored):
+            stored[parameter.key] = forced.get(parameter.key, _at(parameter.distribution, rng.random()))
+    return stored
+
+
+def _at(distribution: BaseDistribution, share: float) -> Any:
+    """The value at a share of a range, uniformly; for checking only."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    value = distribution.low + share * (distribution.high - distribution.low)
+    if distribution.step:
+        value = distribution.low + distribution.step * int((value - distribution.low) / distribution.step + 0.5)
+    return int(value) if isinstance(distribution, IntDistribution) else value
+
+
+def _keys(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of nested settings: values, and groups within a section, for which one value may stand."""
+    found = []
+    for name, value in settings.items():
+        if prefix:
+            found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += _keys(value, f"{prefix}{name}.")
+    return found
+
+
+def _get(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; of a group in which all have one value, such as an edge builder, that value."""
+    value: Any = settings
+    for part in key.split("."):
+        value = value[part]
+    if isinstance(value, dict) and len({_name(v) for v in value.values()}) == 1:
+        return next(iter(value.values()))
+    return value
+
+
+def _name(value: Any) -> Scalar:
+    """A value as the storage can keep it: a list or a group as JSON."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value)

@@ -1,0 +1,168 @@
+"""Where a study is kept: a journal in its folder, or a PostgreSQL server for many machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from gmsa.errors import ConfigError, RunError
+from gmsa.rng import seed_for
+
+RETRIES = 5
+"""Times that a trial is taken up again after its worker was killed."""
+_DRIVER = "postgresql+psycopg"
+
+
+@dataclass(frozen=True)
+class StoragePlace:
+    """Where a study is kept, in a form that a worker's process can be handed. Its ``repr`` shows no password."""
+
+    folder: Path
+    """The study's folder."""
+    url: str | None = None
+    """URL of a database; None for a journal in the folder."""
+    heartbeat: int = 60
+    """On a server: seconds between two signs of life; a worker that is silent for twice as long counts as dead."""
+
+    def __repr__(self) -> str:
+        return f"StoragePlace({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The place as one may write it down: without a password."""
+        if self.url is None:
+            return str(self.folder / "journal.log")
+        from sqlalchemy.engine import make_url
+
+        url = make_url(self.url)
+        # A driver may take it from the query too.
+        return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether file locks tell which workers live: the study is a file on this machine."""
+        return self.url is None or self.url.startswith("sqlite")
+
+    def open(self) -> BaseStorage:
+        """Connects to the storage.
+
+        Raises:
+            RunError: the server does not answer, or a driver is missing.
+        """
+        if self.url is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = str(self.folder / "journal.log")
+            return JournalStorage(JournalFileBackend(file, KernelLock(file)))
+        url = self.url
+        try:
+            if self.one_machine:
+                return RDBStorage(url)
+            return RDBStorage(
+                _DRIVER + url[url.index(":") :],
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=self.heartbeat,
+                grace_period=2 * self.heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
+                    max_retry=RETRIES, inherit_intermediate_values=True
+                ),
+            )
+        except ImportError:
+            raise RunError("PostgreSQL needs its driver; install it with: pip install 'gmsa[postgresql]'") from None
+        except Exception as error:  # whatever the driver raises; its message may hold the URL
+            raise RunError(f"cannot open the storage '{self.shown}': {self.hide(_first_line(error))}") from None
+
+    def hide(self, text: str) -> str:
+        """A text without the URL's password."""
+        if self.url is None:
+            return text
+        from sqlalchemy.engine import make_url
+
+        password = make_url(self.url).password
+        return text.replace(self.url, self.shown).replace(str(password), "***") if password else text
+
+    @contextmanager
+    def alone(self, storage: BaseStorage, study: str) -> Iterator[None]:
+        """Keeps all other processes that ask for it out, on all machines; a killed one lets go."""
+        if isinstance(storage, RDBStorage) and not self.one_machine:
+            from sqlalchemy import text
+
+            with storage.engine.connect() as connection:
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": seed_for("gmsa study", study)})
+                try:
+                    yield
+                finally:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": seed_for("gmsa study", study)})
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "study.lock"):
+                yield
+
+
+def check_storage(url: str | None, jobs: int) -> None:
+    """Refuses a storage that does not work with this many workers.
+
+    Raises:
+        ConfigError: says why, and what to use.
+    """
+    if url is None:
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        kind = make_url(url).get_backend_name()
+    except ArgumentError:
+        raise ConfigError(
+            "--storage takes a URL such as postgresql://user@host/database; leave it out for a journal in the folder"
+        ) from None
+    if kind == "sqlite" and jobs > 1:
+        raise ConfigError(
+            f"SQLite cannot be shared by {jobs} workers: two of them can draw the same queued trial, as it has no row "
+            "locks; leave --storage out (a journal in the study's folder), use PostgreSQL, or --jobs 1"
+        )
+    if kind not in ("sqlite", "postgresql"):
+        raise ConfigError(f"--storage knows postgresql and sqlite (got '{kind}'); leave it out for a journal")
+
+
+class KernelLock(BaseJournalFileLock):
+    """Guards a journal by a lock that the kernel takes back when its holder dies.
+
+    Optuna's own lock files outlive a killed process, and all others then wait for half a minute. A line that a killed
+    process left unfinished is cut off here before another is written behind it.
+    """
+
+    def __init__(self, journal: str) -> None:
+        self._journal = journal
+        self._lock = FileLock(f"{journal}.lock")
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        self._lock.acquire()
+        with open(self._journal, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        """Lets go of it."""
+        self._lock.release()
+
+
+def quiet() -> None:
+    """Lets Optuna speak of errors alone: what a study does is told by its own lines."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

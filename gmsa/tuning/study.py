@@ -1,0 +1,309 @@
+"""A whole study: checked, filled with trials, worked through, and its best config trained and tested once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gmsa.config import Config, to_dict
+from gmsa.errors import ConfigError, RunError
+from gmsa.files import check_out_folder, write_json
+from gmsa.report import SYNTHETIC_NOTE
+from gmsa.training.ablation import ablate
+from gmsa.training.environment import describe_files
+from gmsa.training.prepare import prepare
+from gmsa.training.runs import set_up
+from gmsa.training.settings import Setting
+from gmsa.tuning.objective import OBJECTIVES, Training
+from gmsa.tuning.sampling import PRUNERS, SAMPLERS
+from gmsa.tuning.space import Space, apply
+from gmsa.tuning.storage import StoragePlace, check_storage, quiet
+from gmsa.tuning.study_report import Found, write_best, write_study
+from gmsa.tuning.trials import REASON, fill, latest
+from gmsa.tuning.workers import Task, run_workers
+
+FACTS = "gmsa"
+"""User attribute of a study: what all its workers must agree on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a user asks of a study."""
+
+    name: str
+    trials: int
+    folder: Path
+    objectives: tuple[str, ...]
+    sampler: str = "tpe"
+    pruner: str = "median"
+    jobs: int = 1
+    timeout: float = math.inf
+    """Seconds after which no more trials begin."""
+    seed: int = 0
+    """Seed of the sampler."""
+    trial_seeds: tuple[int, ...] = (1111,)
+    """Seeds that every trial trains."""
+    seeds: tuple[int, ...] = (1111,)
+    """Seeds with which the config and the best trial are trained in the end, and scored on the test split."""
+    url: str | None = None
+    heartbeat: int = 60
+
+    @property
+    def where(self) -> StoragePlace:
+        """Where the study is kept."""
+        return StoragePlace(self.folder, self.url, self.heartbeat)
+
+    @property
+    def pruning(self) -> bool:
+        """Whether trials may be stopped early."""
+        return self.pruner != "off"
+
+
+def tune(config: Config, space: Space, plan: Plan) -> bool:
+    """Works through a study, or goes on with it; returns whether a trial has a value.
+
+    Raises:
+        GmsaError: the plan, the data, the storage or the folder is wrong; before any training.
+    """
+    check_plan(plan)
+    check_folder(plan.folder)
+    config = replace(config, run=replace(config.run, seeds=plan.trial_seeds))
+    set_up(config.run)
+    prepared = prepare(config)
+    for seed in plan.trial_seeds:
+        prepared.material(config, seed)
+    files = describe_files(config, prepared.corpus)
+    synthetic = prepared.corpus.synthetic
+    facts = describe(config, space, plan, files)
+    quiet()
+    storage = plan.where.open()
+    with plan.where.alone(storage, plan.name):
+        study = open_study(storage, plan, facts)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        write_json(plan.folder / "study.json", {"study": plan.name, "storage": plan.where.shown} | facts)
+        added = fill(study, plan.trials, space.own(config))
+    show = Show(study, plan, synthetic)
+    there = len(latest(study.get_trials(deepcopy=False)))
+    show.say(
+        f"study {plan.name}: {there} trials, {there - added} from before; sampler {plan.sampler}, "
+        f"pruner {plan.pruner}, {plan.jobs} worker{'s' if plan.jobs > 1 else ''}; {plan.where.shown}"
+    )
+    if synthetic:
+        show.say(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
+    objective = Training(config, space, plan.objectives, plan.folder / "trials", plan.pruning)
+    deadline = time.time() + plan.timeout
+    task = Task(plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline)
+    try:
+        with show:
+            run_workers(task, plan.jobs, show.look, show.say)
+    except KeyboardInterrupt:
+        show.say(f"Interrupted; {show.ended} of {there} trials have ended. Go on with the same command.")
+        raise
+    found = Found(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
+    rest = sum(not t.state.is_finished() for t in found.trials)
+    if rest:
+        show.say(
+            f"{rest} of {len(found.trials)} trials are not done: go on with the same command, or other workers do."
+        )
+    return finish(found, plan, facts, show.say)
+
+
+def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[str], None]) -> bool:
+    """Writes what a study leaves; trains its best trial anew with ``plan.seeds``, which scores it on the test split."""
+    if not found.complete:
+        reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
+        write_study(found, facts, None)
+        say(f"No trial has a value. {'; '.join(filter(None, reasons))}\nStudy folder: {plan.folder}")
+        return False
+    write_best(found)
+    write_study(found, facts, None)
+    comparison = None
+    if len(plan.objectives) == 1:
+        best = found.best[0]
+        say(f"Training the config and the best trial ({best.number}) with seeds {', '.join(map(str, plan.seeds))}.")
+        settings = [final_setting("default", found.config, plan.seeds)]
+        if found.values(best):
+            tuned = final_setting(f"trial {best.number}", apply(found.config, found.values(best)), plan.seeds)
+            settings += [tuned] if tuned.config != settings[0].config else []
+        if not ablate(settings, plan.name, plan.folder / "final", plan.jobs):
+            raise RunError(f"the best trial could not be trained anew; see '{plan.folder / 'final'}'")
+        comparison = json.loads((plan.folder / "final" / "summary.json").read_text(encoding="utf-8"))
+    write_study(found, facts, comparison)
+    say(f"Best: {found.describe_best()}\nStudy folder: {plan.folder}")
+    return True
+
+
+def final_setting(name: str, config: Config, seeds: Sequence[int]) -> Setting:
+    """A config under its name, with the seeds of the final training."""
+    return Setting(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        ConfigError: says what, and what to do.
+    """
+    if plan.trials < 1 or plan.jobs < 1 or not plan.timeout > 0 or plan.heartbeat < 1:
+        raise ConfigError("--trials, --jobs, --timeout and --heartbeat must be above 0")
+    for option, value, known in (
+        ("--sampler", plan.sampler, SAMPLERS),
+        ("--pruner", plan.pruner, PRUNERS),
+        *(("--objective", name, OBJECTIVES) for name in plan.objectives),
+    ):
+        if value not in known:
+            raise ConfigError(f"{option} must be one of {', '.join(known)} (got '{value}')")
+    if len(set(plan.objectives)) < len(plan.objectives):
+        raise ConfigError("--objective names one twice; name each once")
+    if len(plan.objectives) > 1 and plan.pruning:
+        raise ConfigError("a study of several objectives cannot stop trials early; use --pruner off")
+    if plan.pruning and plan.objectives[0] in ("seconds", "parameters"):
+        raise ConfigError(f"--objective {plan.objectives[0]} has no curve to prune by; use --pruner off")
+    for option, seeds in (("--trial-seeds", plan.trial_seeds), ("--seeds", plan.seeds)):
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(f"{option} names a seed twice; name each once")
+    check_storage(plan.url, plan.jobs)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that holds something else.
+
+    Raises:
+        RunError: names it.
+    """
+    check_out_folder(folder)
+    ours = ("study.json", "journal.log", "study.lock")
+    if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
+        raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
+
+
+def describe(config: Config, space: Space, plan: Plan, files: Mapping[str, str | None]) -> dict[str, Any]:
+    """What all workers of a study must agree on, on whatever machine they are."""
+    settings = to_dict(config)
+    run, data = settings["run"], settings["data"]
+    return {
+        "objectives": list(plan.objectives),
+        "sampler": plan.sampler,
+        "pruner": plan.pruner,
+        "seed": plan.seed,
+        "trial_seeds": list(plan.trial_seeds),
+        "space": {
+            p.key: [json.loads(distribution_to_json(p.distribution)), {k: list(v) for k, v in p.when.items()}]
+            for p in space.parameters
+        },
+        # Files may lie elsewhere on another machine: what counts is what is in them.
+        "config": settings
+        | {
+            "run": {key: run[key] for key in ("threads", "compile", "select", "device")},
+            "data": {key: value for key, value in data.items() if key not in ("path", "pool", "if_missing")},
+        },
+        **files,
+    }
+
+
+def open_study(storage: optuna.storages.BaseStorage, plan: Plan, facts: Mapping[str, Any]) -> Study:
+    """The study, made if it is not there. To be called alone.
+
+    Raises:
+        RunError: a study of that name searches something else, or was not made by gmsa; names the difference.
+    """
+    directions = [OBJECTIVES[name] for name in plan.objectives]
+    known = {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    if plan.name not in known:
+        study = optuna.create_study(study_name=plan.name, storage=storage, directions=directions)
+        study.set_user_attr(FACTS, json.dumps(facts))
+        return study
+    study = optuna.load_study(study_name=plan.name, storage=storage)
+    if FACTS not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            raise RunError(
+                f"the study '{plan.name}' in '{plan.where.shown}' was not made by gmsa; give another --study"
+            )
+        study.set_user_attr(FACTS, json.dumps(facts))  # whoever made it was killed before it could
+    differing = differences(json.loads(study.user_attrs[FACTS]), facts)
+    if differing:
+        raise RunError(
+            f"cannot go on with the study '{plan.name}' in '{plan.where.shown}': {'; '.join(differing)}; "
+            "give another --study"
+        )
+    return study
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """What differs between two nested settings, by dotted key."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for name in dict.fromkeys((*before, *now)):
+            found += differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
+        return found
+    return [] if before == now else [f"{key} was {before!r}, is {now!r}"]
+
+
+class Show:
+    """The lines of a study: a bar on a terminal, and a line per trial that has ended, by whichever worker."""
+
+    def __init__(self, study: Study, plan: Plan, synthetic: bool) -> None:
+        self.study, self.objectives = study, plan.objectives
+        self.mark = "synthetic: " if synthetic else ""
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._ended = {t.number for t in self._trials() if t.state.is_finished()}
+        columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stdout.isatty())
+        self._row = self._bar.add_task("trials", total=len(self._trials()), completed=len(self._ended))
+
+    def __enter__(self) -> Show:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended, as last seen."""
+        return len(self._ended)
+
+    def say(self, line: str) -> None:
+        """Prints a line."""
+        self.console.print(line)
+
+    def look(self) -> int:
+        """Shows the trials that have ended since the last look; returns how many have ended in all."""
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):  # a server that restarts
+            trials = self._trials()
+            new = [t for t in trials if t.state.is_finished() and t.number not in self._ended]
+            for trial in sorted(new, key=lambda t: t.datetime_complete or t.datetime_start):  # type: ignore[arg-type,return-value]
+                self._ended.add(trial.number)
+                total = f"{len(self._ended)}/{len(trials)} trials"
+                self.say(f"{self.mark}{total}: {describe_trial(trial, self.objectives)}")
+            self._bar.update(self._row, completed=len(self._ended), total=len(trials))
+        return len(self._ended)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return latest(self.study.get_trials(deepcopy=False))
+
+
+def describe_trial(trial: FrozenTrial, objectives: Sequence[str]) -> str:
+    """How a trial ended, in a line."""
+    seconds = trial.user_attrs.get("cost", {}).get("seconds")
+    took = "" if seconds is None else f", {seconds:.1f} s"
+    if trial.state == TrialState.FAIL:
+        return f"trial {trial.number}: failed: {trial.user_attrs.get(REASON, 'its worker was killed too often')}"
+    if trial.state == TrialState.PRUNED:
+        return f"trial {trial.number}: stopped after {len(trial.intermediate_values)} epochs{took}"
+    values = ", ".join(f"{n} {v:.4f}" for n, v in zip(objectives, trial.values or (), strict=False))
+    return f"trial {trial.number}: valid {values}{took}"

@@ -1,0 +1,279 @@
+"""What a study leaves: its best config, tables, and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from gmsa.config import Config, to_dict
+from gmsa.files import write_json, write_text
+from gmsa.report import SYNTHETIC_NOTE
+from gmsa.training.comparison import markdown_rows
+from gmsa.tuning.objective import COST, OBJECTIVES
+from gmsa.tuning.space import Space, apply
+from gmsa.tuning.trials import REASON, attempts_of, place_of
+
+SHOWN = 10
+"""Trials, at most, in the table of the best ones."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trials of a study, one per place."""
+
+    name: str
+    config: Config
+    space: Space
+    objectives: tuple[str, ...]
+    trials: list[FrozenTrial]
+    folder: Path
+    synthetic: bool
+
+    @cached_property
+    def complete(self) -> list[FrozenTrial]:
+        """Trials with values, which are finite."""
+        return [t for t in self.trials if t.state == TrialState.COMPLETE and all(map(math.isfinite, t.values))]
+
+    @cached_property
+    def best(self) -> list[FrozenTrial]:
+        """The best trial, the first of equal ones; for several objectives, those that no other one beats in all."""
+        if len(self.objectives) > 1:
+            return sorted(self.study.best_trials, key=lambda t: t.values)
+        sign = 1 if OBJECTIVES[self.objectives[0]] == "minimize" else -1
+        return [min(self.complete, key=lambda t: (sign * t.values[0], t.number))]
+
+    @cached_property
+    def study(self) -> Study:
+        """The ended trials in memory, for Optuna's figures: without the attempts that did not count."""
+        study = optuna.create_study(study_name=self.name, directions=[OBJECTIVES[o] for o in self.objectives])
+        study.add_trials([t for t in self.trials if t.state.is_finished()])
+        return study
+
+    def values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The config's values that a trial chose."""
+        return self.space.values(trial.params)
+
+    def describe_best(self) -> str:
+        """The best trials in a line."""
+        lines = []
+        for trial in self.best:
+            scores = ", ".join(f"{n} {v:.4f}" for n, v in zip(self.objectives, trial.values, strict=True))
+            lines.append(f"trial {place_of(trial)} (valid {scores})")
+        return "; ".join(lines)
+
+    @cached_property
+    def importance(self) -> dict[str, float] | None:
+        """How much of the first objective's spread each parameter explains; None for too few trials."""
+        if len(self.complete) < 3:
+            return None
+        target = (lambda t: t.values[0]) if len(self.objectives) > 1 else None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # parameters that few trials have
+                shares = optuna.importance.get_param_importances(self.study, target=target)
+        except (ValueError, RuntimeError):  # all values, or all parameters, are the same
+            return None
+        return {key: float(value) for key, value in shares.items() if math.isfinite(value)}
+
+    def saved_by_pruning(self) -> float:
+        """Seconds, about, that the stopped trials would have taken on: their own seconds per epoch, for the epochs
+        that they lack to the median of the complete ones."""
+        whole = [t.user_attrs[COST]["epochs"] for t in self.complete if COST in t.user_attrs]
+        if not whole:
+            return 0.0
+        stopped = [t.user_attrs[COST] for t in self.trials if t.state == TrialState.PRUNED and COST in t.user_attrs]
+        usual = statistics.median(whole)
+        return float(sum(c["seconds"] / c["epochs"] * max(0, usual - c["epochs"]) for c in stopped if c["epochs"]))
+
+    def count(self, state: TrialState) -> int:
+        """How many trials ended so."""
+        return sum(t.state == state for t in self.trials)
+
+
+def write_best(found: Found) -> None:
+    """Writes ``best.yaml``: a config that gives the trial's score again. For several objectives, one per best trial."""
+    several = len(found.objectives) > 1
+    for trial in found.best:
+        place = place_of(trial)
+        file = found.folder / (f"best-{place:05d}.yaml" if several else "best.yaml")
+        scores = ", ".join(f"{n} {v!r}" for n, v in zip(found.objectives, trial.values, strict=True))
+        changed = "".join(f"#   {key}: {value}\n" for key, value in found.values(trial).items())
+        head = (
+            f"# {'SYNTHETIC data. ' if found.synthetic else ''}Trial {place} of the study {found.name}: "
+            f"valid {scores}, mean over run.seeds. It chose:\n{changed}"
+            f"# The same again: python -m gmsa.train --config {file}\n"
+        )
+        settings = to_dict(apply(found.config, found.values(trial)))
+        write_text(file, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def write_study(found: Found, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
+    """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
+    write_text(found.folder / "trials.csv", trials_csv(found))
+    figures = draw(found, found.folder / "figures") if found.complete else []
+    summary = summarize(found, facts, comparison)
+    write_json(found.folder / "summary.json", summary)
+    write_text(found.folder / "summary.md", markdown(found, summary, figures, comparison))
+
+
+def trials_csv(found: Found) -> str:
+    """A row per trial: number, state, values, cost, why it failed, and a column per parameter."""
+    keys = [p.key for p in found.space.parameters]
+    stream = io.StringIO()
+    columns = ["trial", "state", *found.objectives, "seconds", "epochs", "parameters", "attempts", REASON, *keys]
+    columns = list(dict.fromkeys(columns))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    for trial in found.trials:
+        row: dict[str, Any] = {"trial": place_of(trial), "state": trial.state.name.lower()}
+        row |= trial.user_attrs.get(COST, {})
+        if trial.state == TrialState.COMPLETE:
+            row |= dict(zip(found.objectives, trial.values, strict=True))
+        row |= {"attempts": attempts_of(trial), REASON: trial.user_attrs.get(REASON, "")}
+        writer.writerow(row | trial.params)
+    return stream.getvalue()
+
+
+def summarize(found: Found, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What ``summary.json`` holds."""
+    seconds = sum(t.user_attrs.get(COST, {}).get("seconds", 0.0) for t in found.trials)
+    saved = found.saved_by_pruning()
+    best = [
+        {"trial": place_of(t), "values": dict(zip(found.objectives, t.values, strict=True)), "chose": found.values(t)}
+        for t in (found.best if found.complete else ())
+    ]
+    return {
+        "study": found.name,
+        "dataset": found.config.data.name,
+        "synthetic": found.synthetic,
+        **{key: facts[key] for key in ("data_sha256", "objectives", "sampler", "pruner", "seed", "trial_seeds")},
+        "trials": {s.name.lower(): found.count(s) for s in TrialState},
+        "seconds": seconds,
+        "seconds_saved_by_pruning": saved,
+        "best": best,
+        "importance": found.importance,
+        "final": None if comparison is None else dict(comparison),
+    }
+
+
+def markdown(
+    found: Found, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
+) -> str:
+    """What ``summary.md`` holds."""
+    counts = summary["trials"]
+    lines = [f"# Study {found.name}", ""]
+    if found.synthetic:
+        lines += [f"**{SYNTHETIC_NOTE}**", ""]
+    lines += [
+        f"{counts['complete']} trials complete, {counts['pruned']} stopped early, {counts['fail']} failed, "
+        f"{counts['waiting'] + counts['running']} not done; {summary['sampler']} sampler, pruner {summary['pruner']}, "
+        f"seed {summary['seed']}; every trial trains seeds {', '.join(map(str, summary['trial_seeds']))}. "
+        f"Training took {summary['seconds']:.0f} s in all; stopping early saved about "
+        f"{summary['seconds_saved_by_pruning']:.0f} s.",
+        "",
+        "Chosen on the validation split alone. No trial sees the test split.",
+        "",
+    ]
+    if found.complete:
+        lines += [f"Best: {found.describe_best()}.", "", *_table(found), ""]
+    if comparison is not None:
+        lines += [
+            "## The config and the best trial, trained anew",
+            "",
+            "The test split is scored here, once for each. The choice was made before. `p`: paired bootstrap against "
+            "`default`. The trial's own validation score is a best of many and too good; so, less, is the one here.",
+            "",
+            markdown_rows(dict(comparison)),
+            "",
+        ]
+    if summary["importance"]:
+        lines += ["## Importance", "", "Share of the spread of the values that a parameter explains (Optuna).", ""]
+        lines += ["| parameter | share |", "| :-- | --: |"]
+        lines += [f"| `{key}` | {share:.2f} |" for key, share in summary["importance"].items()]
+        lines += [""]
+    failed = [t for t in found.trials if t.state == TrialState.FAIL]
+    if failed:
+        lines += ["## Failed trials", "", "| trial | why |", "| --: | :-- |"]
+        lines += [f"| {place_of(t)} | {t.user_attrs.get(REASON, 'its worker was killed too often')} |" for t in failed]
+        lines += [""]
+    for name in figures:
+        lines += [f"![{name}](figures/{name}.png) [interactive](figures/{name}.html)", ""]
+    return "\n".join(lines)
+
+
+def _table(found: Found) -> list[str]:
+    """The best trials as rows of Markdown."""
+    keys = [p.key for p in found.space.parameters]
+    sign = 1 if OBJECTIVES[found.objectives[0]] == "minimize" else -1
+    rows = sorted(found.complete, key=lambda t: (sign * t.values[0], t.number))[:SHOWN]
+    if len(found.objectives) == 1 and found.complete[0] not in rows and place_of(found.complete[0]) == 0:
+        rows.append(found.complete[0])  # the config's own
+    head = [
+        "trial",
+        *(f"valid {o}" if o in ("MAE", "Corr") else o for o in found.objectives),
+        *(f"`{k}`" for k in keys),
+    ]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['--:'] * len(head))} |"]
+    for trial in rows:
+        number = f"{place_of(trial)}{' (the config)' if place_of(trial) == 0 else ''}"
+        chosen = [_short(trial.params.get(key, "")) for key in keys]
+        lines.append(f"| {' | '.join([number, *(f'{v:.4f}' for v in trial.values), *chosen])} |")
+    return lines
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw(found: Found, folder: Path) -> list[str]:
+    """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show."""
+    import matplotlib.pyplot as plt
+    from optuna import visualization as html
+    from optuna.visualization import matplotlib as png
+
+    several = len(found.objectives) > 1
+    name = found.objectives[0]
+    target = {"target": lambda t: t.values[0], "target_name": name} if several else {"target_name": name}
+    drawers: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
+        "history": (png.plot_optimization_history, html.plot_optimization_history, target),
+        "importance": (png.plot_param_importances, html.plot_param_importances, target),
+        "slice": (png.plot_slice, html.plot_slice, target),
+        "parallel": (png.plot_parallel_coordinate, html.plot_parallel_coordinate, target),
+    }
+    if several:
+        names = {"target_names": list(found.objectives)}
+        if len(found.objectives) <= 3:
+            drawers["pareto"] = (png.plot_pareto_front, html.plot_pareto_front, names)
+    elif any(t.intermediate_values for t in found.trials):
+        drawers["curves"] = (png.plot_intermediate_values, html.plot_intermediate_values, {})
+    if found.importance is None:
+        del drawers["importance"]
+    folder.mkdir(exist_ok=True)
+    title = f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"
+    drawn = []
+    for figure, (as_png, as_html, options) in drawers.items():
+        with warnings.catch_warnings(), plt.rc_context():
+            warnings.simplefilter("ignore")
+            axes = as_png(found.study, **options)
+            drawing = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+            drawing.suptitle(title)
+            drawing.savefig(folder / f"{figure}.png", dpi=120, bbox_inches="tight")
+            plt.close(drawing)
+            page = as_html(found.study, **options)
+            page.update_layout(title=f"{title}: {figure}")
+            page.write_html(folder / f"{figure}.html", include_plotlyjs="directory")
+        drawn.append(figure)
+    return drawn

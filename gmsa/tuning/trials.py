@@ -1,0 +1,202 @@
+"""The trials of a study as a queue of numbered places. The one file that knows Optuna's inner parts.
+
+A study of N trials begins with N waiting ones, its places. A worker takes one, by a step that only one worker can take,
+and tells what came of it: so every place is done exactly once, and never one too many, whoever is killed when. A trial
+whose worker died goes on:
+
+- in a file on one machine, every worker holds a file lock on its trial. The kernel takes it back when the worker dies;
+  whoever gets the lock of a trial that still runs goes on with that same trial;
+- on a server, workers give signs of life. A silent one's trial is marked as failed by Optuna, and a copy of it, which
+  knows its place, is queued.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from gmsa.tuning.storage import RETRIES, StoragePlace
+
+ATTEMPTS, REASON = "attempts", "reason"
+"""User attributes of a trial: how often it was begun, and why it failed."""
+
+
+def place_of(trial: FrozenTrial) -> int:
+    """The place that a trial fills: its number, or that of the trial that it is another attempt at."""
+    number = trial.system_attrs.get("failed_trial")
+    return trial.number if number is None else int(number)
+
+
+def latest(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The last attempt at every place, in the order of the places."""
+    found: dict[int, FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda t: t.number):
+        found[place_of(trial)] = trial
+    return [found[place] for place in sorted(found)]
+
+
+def attempts_of(trial: FrozenTrial) -> int:
+    """How often a trial was begun."""
+    history = trial.system_attrs.get("retry_history", [])
+    return int(trial.user_attrs.get(ATTEMPTS, 1)) + len(history)
+
+
+def fill(study: Study, places: int, first: Mapping[str, Any]) -> int:
+    """Queues places until there are as many; returns how many were added. To be called alone.
+
+    Args:
+        first: parameters of the first place.
+    """
+    there = len({place_of(t) for t in study.get_trials(deepcopy=False)})
+    for place in range(there, places):
+        study.enqueue_trial(dict(first) if place == 0 else {})
+    return max(0, places - there)
+
+
+@dataclass
+class Claim:
+    """A trial that this process works at."""
+
+    trial: Trial
+    place: int
+    before: int | None = None
+    """The number under which an attempt by another worker trained, on a server."""
+    attempt: int = 1
+    """How often the trial was begun, this time included."""
+
+
+@dataclass
+class Queue:
+    """The trials of a study, to be worked at by many processes."""
+
+    study: Study
+    where: StoragePlace
+    _lock: FileLock | None = field(default=None, init=False)
+    _looked: float = field(default=-math.inf, init=False)
+
+    def claim(self) -> Claim | None:
+        """Takes a trial that waits, or whose worker has died; None where there is none at this moment."""
+        self.study._thread_local.cached_all_trials = None  # as Study.ask does
+        return self._claim_by_lock() if self.where.one_machine else self._claim_on_server()
+
+    @property
+    def over(self) -> bool:
+        """Whether no trial waits or runs."""
+        return not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
+
+    @contextlib.contextmanager
+    def alive(self, claim: Claim) -> Iterator[None]:
+        """Gives signs of life while a trial is worked at, and lets go of it in the end."""
+        storage, ended = self.study._storage, threading.Event()
+        thread = None
+        if isinstance(storage, RDBStorage) and not self.where.one_machine:
+
+            def beat() -> None:
+                while not ended.wait(self.where.heartbeat):
+                    with contextlib.suppress(Exception):  # the server may be restarting: try again
+                        storage.record_heartbeat(claim.trial._trial_id)
+
+            thread = threading.Thread(target=beat, daemon=True)
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if thread is not None:
+                thread.join()
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def tell(self, claim: Claim, state: TrialState, values: Sequence[float] | None = None, reason: str = "") -> bool:
+        """Ends a trial; False where another worker has ended it meanwhile."""
+        if reason:
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                claim.trial.set_user_attr(REASON, reason)
+        try:
+            self.study.tell(claim.trial, list(values) if values is not None else None, state, skip_if_finished=False)
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            if self.study._storage.get_trial(claim.trial._trial_id).state.is_finished():
+                return False
+            raise
+        return True
+
+    def _claim_by_lock(self) -> Claim | None:
+        folder = self.where.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = self.study._storage
+        for known in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            lock = FileLock(folder / f"trial-{known.number:05d}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            now = storage.get_trial(known._trial_id)
+            if now.state.is_finished():
+                lock.release()
+                continue
+            if now.state == TrialState.WAITING:
+                storage.set_trial_state_values(now._trial_id, TrialState.RUNNING)
+                attempt = 1
+            else:
+                attempt = attempts_of(now) + 1
+                storage.set_trial_user_attr(now._trial_id, ATTEMPTS, attempt)
+            self._lock = lock
+            claim = Claim(Trial(self.study, now._trial_id), now.number, attempt=attempt)
+            if attempt > 1 + RETRIES:
+                with self.alive(claim):
+                    self.tell(claim, TrialState.FAIL, reason=killed(attempt - 1))
+                continue
+            return claim
+        return None
+
+    def _claim_on_server(self) -> Claim | None:
+        storage = self.study._storage
+        assert isinstance(storage, RDBStorage)
+        waiting_ones = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting_ones or time.monotonic() - self._looked > self.where.heartbeat:
+            self._queue_the_dead()
+            self._looked = time.monotonic()
+            waiting_ones = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for waiting in waiting_ones:
+            try:
+                # A sign of life first: a worker that dies before its first one would never be missed.
+                storage.record_heartbeat(waiting._trial_id)
+                if not storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+                    continue
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+            history = RetryHeartbeatStaleTrialCallback.retry_history(waiting)
+            before = history[-1] if history else None
+            trial = Trial(self.study, waiting._trial_id)
+            return Claim(trial, place_of(waiting), before, 1 + len(history))
+        return None
+
+    def _queue_the_dead(self) -> None:
+        """Queues the trials of silent workers again."""
+        storage = self.study._storage
+        assert isinstance(storage, RDBStorage)
+        # Alone, since Optuna marks a trial first and copies it then: a worker that is killed in between loses it.
+        with self.where.alone(storage, self.study.study_name):
+            optuna.storages.fail_stale_trials(self.study)
+            again = storage.get_heartbeat_stale_trial_callback()
+            assert again is not None
+            for trial in latest(self.study.get_trials(deepcopy=False)):
+                if trial.state == TrialState.FAIL and REASON not in trial.user_attrs and attempts_of(trial) <= RETRIES:
+                    again(self.study, trial)
+
+
+def killed(times: int) -> str:
+    """Why a trial failed whose workers died."""
+    return f"its process was killed {times} times, perhaps for want of memory"

@@ -1,0 +1,163 @@
+"""Worker processes: each takes trials of a study until none is left; one that dies is replaced."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from gmsa.config import Config
+from gmsa.errors import GmsaError, RunError
+from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.tuning.objective import Objective
+from gmsa.tuning.sampling import SeededSampler, make_pruner
+from gmsa.tuning.storage import StoragePlace, quiet
+from gmsa.tuning.trials import Claim, Queue
+
+POLL = 0.5
+"""Seconds between two looks, by a worker at trials that others run, by the parent at its workers."""
+PATIENCE = 20
+"""Workers that may die, one after the other without a trial ending, before the study gives up."""
+NOTHING_LEFT, LOST = 0, 1
+"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker of a study does."""
+
+    where: StoragePlace
+    study: str
+    objective: Objective
+    config: Config
+    sampler: str
+    pruner: str
+    seed: int
+    deadline: float = math.inf
+    """When to take no more trials, as ``time.time`` counts."""
+
+    def open(self) -> Study:
+        """The study, with its sampler and pruner."""
+        quiet()
+        return optuna.load_study(
+            study_name=self.study,
+            storage=self.where.open(),
+            sampler=SeededSampler(self.sampler, self.seed),
+            pruner=make_pruner(self.pruner, self.config),
+        )
+
+
+def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[str], None]) -> None:
+    """Keeps ``jobs`` workers at a study until no trial is left, or its time is over.
+
+    Args:
+        look: shows what has happened, now and then; returns how many trials have ended.
+        say: prints a line.
+
+    Raises:
+        RunError: workers die one after the other without a trial ending.
+    """
+    context = multiprocessing.get_context("spawn")
+    running: dict[Any, tuple[SpawnProcess, int]] = {}
+    resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
+    to_start = dict.fromkeys(range(1, jobs + 1), 0.0)  # when each is to be started
+    deaths = ended = 0
+    try:
+        while to_start or running:
+            for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
+                del to_start[number]
+                process = context.Process(target=work, args=(task, number), daemon=True)
+                with interrupts_held():
+                    process.start()
+                    running[process.sentinel] = process, number
+            if not running:
+                time.sleep(POLL)
+            for sentinel in connection.wait(list(running), timeout=POLL) if running else ():
+                process, number = running.pop(sentinel)
+                process.join()
+                if process.exitcode == NOTHING_LEFT:
+                    continue
+                deaths += 1
+                if deaths > PATIENCE:
+                    raise RunError(
+                        f"{deaths} workers died one after the other without a trial ending; the last words of each "
+                        f"are in {task.where.folder / 'logs'}"
+                    )
+                say(f"worker {number} {_how(process.exitcode)}; another takes its place")
+                to_start[number] = time.monotonic() + min(0.1 * 2**deaths, 10)
+            now = look()
+            deaths, ended = (0 if now > ended else deaths), max(now, ended)
+    finally:
+        for process, _ in running.values():
+            process.kill()  # nothing is lost: a trial goes on from its last finished epoch
+        for process, _ in running.values():
+            process.join()
+    look()
+
+
+def work(task: Task, number: int) -> None:
+    """What a worker's process does, for as long as its parent lives."""
+    end_with_parent()
+    logs = task.where.folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    speak_into(logs / f"worker-{number}.log")
+    try:
+        work_through(task)
+    except Exception:
+        print(task.where.hide(traceback.format_exc()), flush=True)
+        raise SystemExit(LOST) from None
+
+
+def work_through(task: Task) -> None:
+    """Takes trials until none waits or runs, or the time is over."""
+    queue = Queue(task.open(), task.where)
+    while time.time() < task.deadline:
+        claim = queue.claim()
+        if claim is not None:
+            with queue.alive(claim):
+                work_at(queue, claim, task)
+        elif queue.over:
+            return
+        else:
+            time.sleep(POLL)  # another worker may die, and leave its trial
+
+
+def work_at(queue: Queue, claim: Claim, task: Task) -> None:
+    """Works at one trial and tells how it ended; whatever goes wrong in it, the study goes on."""
+    try:
+        values = [float(value) for value in task.objective(claim)]
+    except optuna.TrialPruned:
+        queue.tell(claim, TrialState.PRUNED)
+    except optuna.exceptions.StorageInternalError:
+        raise  # not the trial's fault: another worker goes on with it
+    except optuna.exceptions.UpdateFinishedTrialError:
+        pass  # this worker was silent for so long that another has taken its trial
+    except Exception as error:
+        print(task.where.hide(traceback.format_exc()), flush=True)
+        first = next(iter(str(error).strip().splitlines()), "")
+        reason = str(error) if isinstance(error, GmsaError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+        queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
+    else:
+        if all(math.isfinite(value) for value in values):
+            queue.tell(claim, TrialState.COMPLETE, values)
+        else:
+            # Optuna would take an infinite value for a good one.
+            queue.tell(claim, TrialState.FAIL, reason=f"its value is not finite ({', '.join(map(str, values))})")
+
+
+def _how(exit_code: int | None) -> str:
+    """How a worker ended."""
+    if exit_code is not None and exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code} (see its log)"
