@@ -161,8 +161,18 @@ class Curve(Progress):
         if step not in self._told and len(self.trial.study.directions) == 1:
             self.trial.report(self.mean(self.select), step)
         over = row["epoch"] == epochs and len(self.done) + 1 == self.seeds  # perhaps: a stage may follow
-        if self.pruning and not over and self.trial.should_prune():
+        if self.pruning and not over and self._hopeless():
             raise optuna.TrialPruned
+
+    def _hopeless(self) -> bool:
+        """What Optuna's pruner says of the value at hand.
+
+        Asked by itself it would look at a trial's best value of all steps: a good first seed would save any trial.
+        """
+        study = self.trial.study
+        seen = study._storage.get_trial(self.trial._trial_id)
+        seen.intermediate_values = {step: v for step, v in seen.intermediate_values.items() if step == seen.last_step}
+        return study.pruner.prune(study, seen)
 
 
 _held: dict[DataConfig, Prepared] = {}

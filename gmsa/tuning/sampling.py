@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,11 +17,13 @@ from gmsa.config import Config
 from gmsa.rng import seed_for
 from gmsa.tuning.trials import place_of
 
+RELATIVE = "gmsa:relative"
+"""System attribute of a trial: what was drawn together for it. An interrupted one may not draw again."""
 _QMC_SEED = "scramble"
 
 
 def _tpe(seed: int) -> BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, group=True)  # in groups: conditional parameters are modelled jointly
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)  # groups: conditional ones together
 
 
 def _gp(seed: int) -> BaseSampler:
@@ -60,8 +63,12 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values of the parameters that are drawn together."""
-        return self._relative.sample_relative(study, trial, search_space)
+        """Values of the parameters that are drawn together; of a trial that goes on, those of before."""
+        if RELATIVE not in trial.system_attrs:
+            drawn = self._relative.sample_relative(study, trial, search_space)
+            study._storage.set_trial_system_attr(trial._trial_id, RELATIVE, json.dumps(drawn))
+            return drawn
+        return dict(json.loads(trial.system_attrs[RELATIVE]))
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
         """The value of one parameter that is drawn by itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from gmsa.errors import ConfigError, RunError
 from gmsa.rng import seed_for
@@ -20,6 +24,8 @@ from gmsa.rng import seed_for
 RETRIES = 5
 """Times that a trial is taken up again after its worker was killed."""
 _DRIVER = "postgresql+psycopg"
+SECRETS = ("password", "sslpassword")
+"""What of a URL's query is never shown."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,8 @@ class StoragePlace:
         """The place as one may write it down: without a password."""
         if self.url is None:
             return str(self.folder / "journal.log")
-        from sqlalchemy.engine import make_url
-
         url = make_url(self.url)
-        # A driver may take it from the query too.
-        return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+        return url.difference_update_query(SECRETS).render_as_string(hide_password=True)
 
     @property
     def one_machine(self) -> bool:
@@ -66,35 +69,34 @@ class StoragePlace:
         try:
             if self.one_machine:
                 return RDBStorage(url)
-            return RDBStorage(
-                _DRIVER + url[url.index(":") :],
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=self.heartbeat,
-                grace_period=2 * self.heartbeat,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
-                    max_retry=RETRIES, inherit_intermediate_values=True
-                ),
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                again = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES, inherit_intermediate_values=True)
+                return RDBStorage(
+                    _DRIVER + url[url.index(":") :],
+                    engine_kwargs={"pool_pre_ping": True},
+                    heartbeat_interval=self.heartbeat,
+                    grace_period=2 * self.heartbeat,
+                    heartbeat_stale_trial_callback=again,
+                )
         except ImportError:
             raise RunError("PostgreSQL needs its driver; install it with: pip install 'gmsa[postgresql]'") from None
         except Exception as error:  # whatever the driver raises; its message may hold the URL
             raise RunError(f"cannot open the storage '{self.shown}': {self.hide(_first_line(error))}") from None
 
-    def hide(self, text: str) -> str:
-        """A text without the URL's password."""
-        if self.url is None:
-            return text
-        from sqlalchemy.engine import make_url
-
-        password = make_url(self.url).password
-        return text.replace(self.url, self.shown).replace(str(password), "***") if password else text
+    def hide(self, line: str) -> str:
+        """A text without the passwords of the URL."""
+        if self.url is not None:
+            url = make_url(self.url)
+            line = line.replace(self.url, self.shown)
+            for secret in (url.password, *(url.query.get(name) for name in SECRETS)):
+                line = line.replace(str(secret), "***") if secret else line
+        return line
 
     @contextmanager
     def alone(self, storage: BaseStorage, study: str) -> Iterator[None]:
         """Keeps all other processes that ask for it out, on all machines; a killed one lets go."""
         if isinstance(storage, RDBStorage) and not self.one_machine:
-            from sqlalchemy import text
-
             with storage.engine.connect() as connection:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": seed_for("gmsa study", study)})
                 try:
@@ -115,9 +117,6 @@ def check_storage(url: str | None, jobs: int) -> None:
     """
     if url is None:
         return
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
         kind = make_url(url).get_backend_name()
     except ArgumentError:

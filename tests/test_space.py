@@ -1,0 +1,196 @@
+"""Search spaces: what they suggest, and that a wrong one is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from gmsa.config import Config, from_dict, load_config
+from gmsa.errors import ConfigError
+from gmsa.tuning.space import Space, apply, read_space
+
+ROOT = Path(__file__).parents[1]
+FIT = {
+    "default": ["mosi_graph", "mosi_sslmm", "synthetic"],
+    "graph": ["mosi_graph", "synthetic"],
+    "semi_supervised": ["mosi_graph", "synthetic"],
+}
+"""Configs that each space is for."""
+
+
+def read(text: str, folder: Path, config: Config | None = None) -> Space:
+    file = folder / "space.yaml"
+    file.write_text(text)
+    return read_space(file, config or Config())
+
+
+def test_every_space_that_comes_with_gmsa_is_looked_at() -> None:
+    assert {file.stem for file in (ROOT / "configs" / "spaces").iterdir()} == FIT.keys()
+
+
+@pytest.mark.parametrize(("name", "config"), [(name, config) for name in FIT for config in FIT[name]])
+def test_spaces_that_come_with_gmsa_fit_the_configs(name: str, config: str) -> None:
+    base = load_config(ROOT / "configs" / f"{config}.yaml")
+    space = read_space(ROOT / "configs" / "spaces" / f"{name}.yaml", base)
+    assert apply(base, space.values(space.own(base))) == base
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    accepted = 0
+    for _ in range(50):
+        values = space.suggest(study.ask())
+        try:
+            apply(base, values)
+            accepted += 1
+        except ConfigError:
+            continue
+    assert accepted == 50
+
+
+def test_a_parameter_is_searched_under_its_condition_only(tmp_path: Path) -> None:
+    space = read(
+        """
+        graph.radius: {int: [1, 4], when: {graph.intra: [window, temporal], model.layers: 2}}
+        graph.intra: {choice: [complete, window, temporal]}
+        model.layers: {int: [1, 2]}
+        """,
+        tmp_path,
+    )
+    assert [p.key for p in space.parameters] == ["graph.intra", "model.layers", "graph.radius"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(60):
+        values = space.suggest(study.ask())
+        wanted = values["graph.intra"] != "complete" and values["model.layers"] == 2
+        assert ("graph.radius" in values) == wanted
+        seen.add(wanted)
+    assert seen == {True, False}
+
+
+def test_conditions_of_conditions(tmp_path: Path) -> None:
+    space = read(
+        """
+        graph.hops: {int: [1, 4], when: {graph.intra: dilated}}
+        graph.intra: {choice: [complete, dilated], when: {graph.scope: utterance}}
+        graph.scope: {choice: [utterance, video]}
+        """,
+        tmp_path,
+    )
+    study = optuna.create_study()
+    trial = optuna.trial.FixedTrial({"graph.scope": "video", "graph.intra": "dilated", "graph.hops": 3})
+    assert space.suggest(trial) == {"graph.scope": "video"}
+    trial = optuna.trial.FixedTrial({"graph.scope": "utterance", "graph.intra": "dilated", "graph.hops": 3})
+    assert space.suggest(trial) == {"graph.scope": "utterance", "graph.intra": "dilated", "graph.hops": 3}
+    assert not study.trials
+
+
+def test_lists_and_groups_can_be_chosen(tmp_path: Path) -> None:
+    space = read(
+        """
+        model.audio_convs: {choice: [[[4, 2], [4, 4]], [[3, 1]]]}
+        model.modality_dropout: {choice: [{text: 0.2, audio: 0.2, vision: 0.5}, {text: 0, audio: 0, vision: 0}]}
+        """,
+        tmp_path,
+    )
+    stored = space.own(Config())
+    assert apply(Config(), space.values(stored)) == Config()
+    stored["model.audio_convs"] = space.parameters[0].distribution.choices[1]  # type: ignore[attr-defined]
+    stored["model.modality_dropout"] = space.parameters[1].distribution.choices[1]  # type: ignore[attr-defined]
+    changed = apply(Config(), space.values(stored)).model
+    assert changed.audio_convs == ((3, 1),)
+    assert changed.modality_dropout.vision == 0
+
+
+def test_one_value_stands_for_all_relations(tmp_path: Path) -> None:
+    space = read("graph.intra: {choice: [complete, window]}", tmp_path)
+    assert space.own(Config()) == {"graph.intra": "complete"}
+    assert set(vars(apply(Config(), {"graph.intra": "window"}).graph.intra).values()) == {"window"}
+
+
+def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
+    space = read("optim.lr: {float: [1e-4, 1e-2], log: true}", tmp_path)  # PyYAML reads 1e-4 as text
+    distribution = space.parameters[0].distribution
+    assert isinstance(distribution, optuna.distributions.FloatDistribution)
+    assert (distribution.low, distribution.high, distribution.log) == (1e-4, 1e-2, True)
+
+
+def test_values_that_go_together_only_in_pairs_are_taken(tmp_path: Path) -> None:
+    """Three heads need other channels than the config's: that some draws fail is no reason to refuse the space."""
+    read("model.heads: {choice: [8, 3]}\nmodel.channels: {choice: [128, 96]}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected keys with ranges"),
+        ("- a", "expected keys with ranges"),
+        ("optim.lr: [", "not valid YAML"),
+        ("optim.lr: {float: [0.1, 1]}\noptim.lr: {float: [0.1, 1]}", "stands twice"),
+        ("optim.lrr: {float: [1e-4, 1e-2]}", "unknown key 'optim.lrr' (did you mean 'optim.lr'?)"),
+        ("lr: {float: [1e-4, 1e-2]}", "unknown key 'lr'"),
+        ("optim: {choice: [1]}", "unknown key 'optim'"),
+        ("optim.lr: 3", "'optim.lr' needs one of float, int or choice"),
+        ("optim.lr: {}", "'optim.lr' needs one of float, int or choice"),
+        ("optim.lr: {float: [0, 1], int: [0, 1]}", "'optim.lr' needs one of float, int or choice"),
+        ("optim.lr: {float: [1e-4, 1e-2], logs: true}", "a float has no 'logs' (did you mean 'log'?)"),
+        ("model.fusion: {choice: [gate], log: true}", "a choice has no 'log'"),
+        ("optim.lr: {float: [1e-2, 1e-4]}", "'optim.lr': the range is empty, 0.01 is above 0.0001; swap them"),
+        ("optim.lr: {float: [1]}", "'optim.lr': 'float' needs its two ends"),
+        ("optim.lr: {float: 1}", "'optim.lr': 'float' needs its two ends"),
+        ("optim.lr: {float: [a, 1]}", "'optim.lr': expected a number (got 'a')"),
+        ("optim.lr: {float: [1e-4, .inf]}", "'optim.lr': expected a number"),
+        ("optim.lr: {float: [.nan, 1]}", "'optim.lr': expected a number"),
+        ("optim.lr: {float: [true, 1]}", "'optim.lr': expected a number"),
+        ("optim.lr: {float: [0, 1], log: true}", "'optim.lr': a range with 'log: true' must begin above 0"),
+        ("optim.lr: {float: [1, 2], log: 3}", "'log' must be true or false"),
+        ("model.layers: {int: [1.5, 4]}", "'model.layers': expected a whole number (got 1.5)"),
+        ("model.layers: {int: [1, 4], step: 0}", "'step' must be above 0"),
+        ("model.layers: {int: [1, 4], step: 2, log: true}", "'log' and 'step' do not go together"),
+        ("model.dropout: {float: [0, 0.5], step: 1}", "'step' 1.0 is wider than the range"),
+        ("model.fusion: {choice: []}", "'choice' must be a list with at least one value"),
+        ("model.fusion: {choice: gate}", "'choice' must be a list"),
+        ("model.fusion: {choice: [gate, gate]}", "a choice stands twice"),
+        ("model.fusion: {choice: [gate, glue]}", "'model.fusion' may be 'glue', but 'model.fusion' must be one of"),
+        ("model.layers: {int: [0, 4]}", "'model.layers' may be 0, but 'model.layers' must be at least 1"),
+        ("model.dropout: {float: [0.1, 1.5]}", "'model.dropout' may be 1.5, but"),
+        ("model.heads: {choice: [8, 7]}", "'model.heads' may be 7, but 'model.channels' must be divisible"),
+        ("graph.intra: {choice: [complete, windows]}", "did you mean 'window'?"),
+        ("optim.lr: {float: [0.1, 1]}", "'optim.lr': the config's own value 0.001 is not in its range"),
+        ("model.fusion: {choice: [add, dot]}", "'model.fusion': the config's own value 'gate' is not in its range"),
+        ("protocol.k: {int: [1, 30]}", "'protocol.k': the config's own value 40 is not in its range"),
+        ("data.label_seed: {int: [1, 30]}", "'data.label_seed' cannot be searched"),
+        ("graph.radius: {int: [1, 8], when: {graph.intra: window}}", "depends on 'graph.intra', which is not in the"),
+        ("graph.radius: {int: [1, 8], when: window}", "'when' names other keys"),
+        (
+            "graph.intra: {choice: [complete, window]}\ngraph.radius: {int: [1, 8], when: {graph.intra: knn}}",
+            "'graph.radius' depends on 'graph.intra' being 'knn', which it never is",
+        ),
+        (
+            "model.layers: {int: [1, 4], when: {model.fusion: add}}\nmodel.fusion: {choice: [gate, add], "
+            "when: {model.layers: 2}}",
+            "the conditions of 'model.layers', 'model.fusion' depend on each other",
+        ),
+        ("run.threads: {int: [1, 4]}", "'run.threads' cannot be searched: it is not of the model but of the run"),
+        ("data.path: {choice: [a]}", "'data.path' cannot be searched: trials would not be scored on the same utter"),
+        ("data.missing.valid: {choice: [none]}", "cannot be searched: trials would not be scored on the same feat"),
+        ("data.missing: {choice: [none]}", "search 'data.missing.train'"),
+        ("data.label_ratio: {float: [0.1, 1]}", "'data.label_ratio' cannot be searched: it is the task"),
+    ],
+)
+def test_a_wrong_space_is_refused_by_the_name_of_the_key(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, tmp_path)
+    assert message in str(caught.value)
+    assert str(tmp_path / "space.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist; see configs/spaces/"):
+        read_space(tmp_path / "none.yaml", Config())
+
+
+def test_the_config_is_left_as_it_was() -> None:
+    config = from_dict({"graph": {"intra": "window"}})
+    apply(config, {"graph.intra": "complete", "model.modality_dropout.text": 0.0})
+    assert config == from_dict({"graph": {"intra": "window"}})
