@@ -7,12 +7,14 @@ import csv
 import json
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import pytest
 import yaml
 from cheap import Bowl, Curves, Deadly, Failing
 from optuna.trial import TrialState
+from postgres import PASSWORD, Postgres, programs
 
 from gmsa import cli, train
 from gmsa.config import Config
@@ -141,18 +144,24 @@ def test_the_journal_lock_on_an_empty_file(tmp_path: Path) -> None:
     assert file.read_bytes() == b""
 
 
-def kill_some(task: Task, jobs: int, kills: int, pause: float) -> list[str]:
+def kill_some(
+    task: Task, jobs: int, kills: int, pause: float, meanwhile: Callable[[int], None] = lambda killed: None
+) -> list[str]:
     """Runs workers, and kills some of them one after the other; returns what was said."""
     said: list[str] = []
-    killed, last = 0, time.monotonic()
+    killed = ended = 0
+    last, study = time.monotonic(), task.open()
 
     def look() -> int:
-        nonlocal killed, last
+        nonlocal killed, last, ended
         children = children_of(os.getpid())
         if killed < kills and len(children) == jobs and time.monotonic() - last > pause:
             os.kill(children[killed % jobs], signal.SIGKILL)
             killed, last = killed + 1, time.monotonic()
-        return sum(t.state.is_finished() for t in trials_of(task))
+            meanwhile(killed)
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):
+            ended = sum(t.state.is_finished() for t in latest(study.get_trials(deepcopy=False)))
+        return ended
 
     run_workers(task, jobs, look, said.append)
     assert killed == kills
@@ -358,6 +367,139 @@ def test_a_password_is_never_shown(url: str, tmp_path: Path) -> None:
     assert "s3cret" not in where.shown + repr(where) + str(where) + where.hide(f"failed at {url} (s3cret)")
     assert "host" in where.shown
     assert pickle.loads(pickle.dumps(where)).url == url
+
+
+# A server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    bin = programs()
+    if bin is None:
+        pytest.skip("needs PostgreSQL's server (Debian: apt-get install postgresql)")
+    server = Postgres(bin)
+    yield server
+    server.remove()
+
+
+def on_server(postgres: Postgres, folder: Path, trials: int, seconds: float, heartbeat: int = 1) -> Task:
+    url = postgres.create(f"study_{secrets.token_hex(4)}")
+    where = StoragePlace(folder, url, heartbeat)
+    return make_task(folder, Bowl(folder / "log", seconds), trials, where=where)
+
+
+def test_workers_on_a_server_are_killed_and_it_restarts(postgres: Postgres, tmp_path: Path) -> None:
+    task = on_server(postgres, tmp_path, 16, 0.3)
+
+    def meanwhile(killed: int) -> None:
+        if killed == 2:
+            postgres.stop()
+            postgres.start()
+
+    kill_some(task, jobs=3, kills=3, pause=1.0, meanwhile=meanwhile)
+    check_each_once(task, 16)
+    for log in (tmp_path / "logs").glob("*.log"):
+        assert PASSWORD not in log.read_text()
+
+
+@pytest.mark.slow
+def test_six_workers_two_hundred_trials_twenty_kills_on_a_server(postgres: Postgres, tmp_path: Path) -> None:
+    task = on_server(postgres, tmp_path, 200, 0.5, heartbeat=2)
+
+    def meanwhile(killed: int) -> None:
+        if killed == 10:
+            postgres.stop()
+            postgres.start()
+
+    kill_some(task, jobs=6, kills=20, pause=0.5, meanwhile=meanwhile)
+    check_each_once(task, 200)
+
+
+def test_a_silent_workers_trial_is_copied_with_what_it_knows(postgres: Postgres, tmp_path: Path) -> None:
+    task = on_server(postgres, tmp_path, 2, 0)
+    silent = Queue(task.open(), task.where)
+    claim = silent.claim()
+    assert claim is not None
+    x = claim.trial.suggest_float("x", -5, 5)
+    claim.trial.report(3.0, 1)
+    other = Queue(task.open(), task.where)
+    assert other.claim().place == 1  # type: ignore[union-attr]
+    deadline = time.monotonic() + 20
+    while (again := Queue(task.open(), task.where).claim()) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert again is not None
+    assert (again.place, again.before, again.attempt) == (0, 0, 2)
+    assert again.trial.number == 2
+    assert again.trial.suggest_float("x", -5, 5) == x
+    assert task.open().get_trials()[2].intermediate_values == {1: 3.0}
+    with other.alive(again):
+        assert other.tell(again, TrialState.COMPLETE, [1.0])
+    with silent.alive(claim):
+        assert not silent.tell(claim, TrialState.COMPLETE, [2.0])  # it wakes up: what it has counts no more
+    assert trials_of(task)[0].values == [1.0]
+
+
+def test_a_trial_that_was_marked_but_not_copied_is_copied(postgres: Postgres, tmp_path: Path) -> None:
+    """Optuna marks a silent worker's trial first and copies it then: whoever does so may be killed in between."""
+    task = on_server(postgres, tmp_path, 1, 0)
+    study = task.open()
+    claim = Queue(study, task.where).claim()
+    assert claim is not None
+    study._storage.set_trial_state_values(claim.trial._trial_id, TrialState.FAIL)
+    work_through(task)
+    check_each_once(task, 1)
+
+
+def test_a_worker_that_dies_before_its_first_sign_of_life_is_missed(postgres: Postgres, tmp_path: Path) -> None:
+    task = on_server(postgres, tmp_path, 1, 0)
+    script = (
+        "import os, pickle, sys; from gmsa.tuning.trials import Queue;"
+        "from optuna.trial import Trial; Trial.__init__ = lambda *a: os.kill(os.getpid(), 9);"
+        "task = pickle.load(sys.stdin.buffer); Queue(task.open(), task.where).claim()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    killed = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(task), env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert task.open().get_trials()[0].state == TrialState.RUNNING
+    work_through(task)
+    check_each_once(task, 1)
+
+
+def test_two_machines_that_begin_at_once_make_one_study(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.create(f"study_{secrets.token_hex(4)}")
+    plan = Plan("both", 7, tmp_path, ("MAE",), url=url)
+    wait = threading.Barrier(4)
+
+    def begin() -> None:
+        storage = plan.where.open()
+        wait.wait()
+        with plan.where.alone(storage, plan.name):
+            fill(studies.open_study(storage, plan, {"same": 1}), plan.trials, {})
+
+    plan.where.open()  # Optuna's tables
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(optuna.load_study(study_name="both", storage=plan.where.open()).trials) == 7
+
+
+def test_a_password_stands_nowhere_in_what_a_study_leaves(
+    postgres: Postgres, base: Path, here: None, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    url = postgres.create(f"study_{secrets.token_hex(4)}")
+    out = tmp_path / "study"
+    assert tune(base, out, "--trials", "2", "--storage", url) == 0
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert len(files) > 10
+    assert not [file for file in files if PASSWORD.encode() in file.read_bytes()]
+    said = capfd.readouterr()
+    assert PASSWORD not in said.out + said.err
+    assert "gmsa:***@127.0.0.1" in said.out
+    with pytest.raises(RunError) as caught:
+        tune(base, out, "--trials", "2", "--storage", url.replace("gmsa:", "nobody:"))
+    assert PASSWORD not in str(caught.value)
 
 
 # What does not go together

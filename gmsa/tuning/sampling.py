@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,9 +79,7 @@ class SeededSampler(BaseSampler):
     def _of(self, trial: FrozenTrial, purpose: str) -> BaseSampler:
         # A quasi-random sequence is one sequence for the whole study: its place in it is the storage's to know.
         key = (_QMC_SEED,) if self.name == "qmc" and purpose == "relative" else (place_of(trial), purpose)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return SAMPLERS[self.name](seed_for(self.seed, *key) % 2**32)
+        return SAMPLERS[self.name](seed_for(self.seed, *key) % 2**32)
 
 
 def make_pruner(name: str, config: Config) -> optuna.pruners.BasePruner:

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from gmsa.errors import ConfigError, RunError
@@ -61,6 +61,7 @@ class StoragePlace:
         Raises:
             RunError: the server does not answer, or a driver is missing.
         """
+        quiet()
         if self.url is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = str(self.folder / "journal.log")
@@ -69,16 +70,15 @@ class StoragePlace:
         try:
             if self.one_machine:
                 return RDBStorage(url)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                again = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES, inherit_intermediate_values=True)
-                return RDBStorage(
-                    _DRIVER + url[url.index(":") :],
-                    engine_kwargs={"pool_pre_ping": True},
-                    heartbeat_interval=self.heartbeat,
-                    grace_period=2 * self.heartbeat,
-                    heartbeat_stale_trial_callback=again,
-                )
+            return RDBStorage(
+                _DRIVER + url[url.index(":") :],
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=self.heartbeat,
+                grace_period=2 * self.heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
+                    max_retry=RETRIES, inherit_intermediate_values=True
+                ),
+            )
         except ImportError:
             raise RunError("PostgreSQL needs its driver; install it with: pip install 'gmsa[postgresql]'") from None
         except Exception as error:  # whatever the driver raises; its message may hold the URL
@@ -96,8 +96,10 @@ class StoragePlace:
     @contextmanager
     def alone(self, storage: BaseStorage, study: str) -> Iterator[None]:
         """Keeps all other processes that ask for it out, on all machines; a killed one lets go."""
-        if isinstance(storage, RDBStorage) and not self.one_machine:
-            with storage.engine.connect() as connection:
+        if not self.one_machine:
+            # A study's own storage is wrapped in a cache.
+            engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
+            with engine.connect() as connection:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": seed_for("gmsa study", study)})
                 try:
                     yield
@@ -161,6 +163,7 @@ class KernelLock(BaseJournalFileLock):
 def quiet() -> None:
     """Lets Optuna speak of errors alone: what a study does is told by its own lines."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 def _first_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ from gmsa.training.settings import Setting
 from gmsa.tuning.objective import OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
-from gmsa.tuning.storage import StoragePlace, check_storage, quiet
+from gmsa.tuning.storage import StoragePlace, check_storage
 from gmsa.tuning.study_report import Found, write_best, write_study
 from gmsa.tuning.trials import REASON, fill, latest
 from gmsa.tuning.workers import Task, run_workers
@@ -89,7 +89,6 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
     files = describe_files(config, prepared.corpus)
     synthetic = prepared.corpus.synthetic
     facts = describe(config, space, plan, files)
-    quiet()
     storage = plan.where.open()
     with plan.where.alone(storage, plan.name):
         study = open_study(storage, plan, facts)

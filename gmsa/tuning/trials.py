@@ -22,7 +22,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -30,11 +30,13 @@ from gmsa.tuning.storage import RETRIES, StoragePlace
 
 ATTEMPTS, REASON = "attempts", "reason"
 """User attributes of a trial: how often it was begun, and why it failed."""
+ORIGIN, HISTORY = "failed_trial", "retry_history"
+"""System attributes that Optuna gives a copy of a trial: the number of the first attempt, and those of all."""
 
 
 def place_of(trial: FrozenTrial) -> int:
     """The place that a trial fills: its number, or that of the trial that it is another attempt at."""
-    number = trial.system_attrs.get("failed_trial")
+    number = trial.system_attrs.get(ORIGIN)
     return trial.number if number is None else int(number)
 
 
@@ -48,7 +50,7 @@ def latest(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def attempts_of(trial: FrozenTrial) -> int:
     """How often a trial was begun."""
-    history = trial.system_attrs.get("retry_history", [])
+    history = trial.system_attrs.get(HISTORY, [])
     return int(trial.user_attrs.get(ATTEMPTS, 1)) + len(history)
 
 
@@ -100,7 +102,7 @@ class Queue:
         """Gives signs of life while a trial is worked at, and lets go of it in the end."""
         storage, ended = self.study._storage, threading.Event()
         thread = None
-        if isinstance(storage, RDBStorage) and not self.where.one_machine:
+        if isinstance(storage, BaseHeartbeat) and not self.where.one_machine:
 
             def beat() -> None:
                 while not ended.wait(self.where.heartbeat):
@@ -163,7 +165,7 @@ class Queue:
 
     def _claim_on_server(self) -> Claim | None:
         storage = self.study._storage
-        assert isinstance(storage, RDBStorage)
+        assert isinstance(storage, BaseHeartbeat)
         waiting_ones = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting_ones or time.monotonic() - self._looked > self.where.heartbeat:
             self._queue_the_dead()
@@ -177,7 +179,7 @@ class Queue:
                     continue
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
-            history = RetryHeartbeatStaleTrialCallback.retry_history(waiting)
+            history = waiting.system_attrs.get(HISTORY, [])
             before = history[-1] if history else None
             trial = Trial(self.study, waiting._trial_id)
             return Claim(trial, place_of(waiting), before, 1 + len(history))
@@ -186,7 +188,7 @@ class Queue:
     def _queue_the_dead(self) -> None:
         """Queues the trials of silent workers again."""
         storage = self.study._storage
-        assert isinstance(storage, RDBStorage)
+        assert isinstance(storage, BaseHeartbeat)
         # Alone, since Optuna marks a trial first and copies it then: a worker that is killed in between loses it.
         with self.where.alone(storage, self.study.study_name):
             optuna.storages.fail_stale_trials(self.study)

@@ -22,7 +22,7 @@ from gmsa.errors import GmsaError, RunError
 from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
-from gmsa.tuning.storage import StoragePlace, quiet
+from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.trials import Claim, Queue
 
 POLL = 0.5
@@ -49,7 +49,6 @@ class Task:
 
     def open(self) -> Study:
         """The study, with its sampler and pruner."""
-        quiet()
         return optuna.load_study(
             study_name=self.study,
             storage=self.where.open(),
