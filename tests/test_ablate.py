@@ -232,7 +232,7 @@ def test_slugs_are_safe_and_apart(base: Path) -> None:
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_the_ablations_that_come_with_gmsa(path: Path) -> None:
-    config = "mosi_sslmm.yaml" if path.stem == "sslmm" else "mosi_graph.yaml"
+    config = "mosi_sslmm.yaml" if path.stem in ("sslmm", "missing") else "mosi_graph.yaml"
     settings = read_settings(ROOT / "configs" / config, [], [], path)
     assert len(settings) >= 4
     assert numeric_axis(settings) == ("data.label_ratio" if path.stem == "label_ratio" else None)

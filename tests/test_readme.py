@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gmsa import ablate, evaluate, inspect, predict, train
+from gmsa import ablate, evaluate, inspect, predict, train, tune
+from gmsa.config import load_config
 from gmsa.training.cells import train_cell
+from gmsa.tuning import read_space
+from gmsa.tuning.workers import work_through
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +24,7 @@ COMMANDS = [
     line for language, block in BLOCKS if not language for line in block.splitlines() if line.startswith("python -m")
 ]
 MAINS = {"gmsa.train": train.main, "gmsa.evaluate": evaluate.main, "gmsa.predict": predict.main}
-MAINS |= {"gmsa.inspect": inspect.main, "gmsa.ablate": ablate.main}
+MAINS |= {"gmsa.inspect": inspect.main, "gmsa.ablate": ablate.main, "gmsa.tune": tune.main}
 QUICK = ["optim.epochs=1", "optim.min_steps=0", "model.channels=16", "model.heads=2", "protocol.k=1"]
 
 
@@ -44,6 +47,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     monkeypatch.setattr(
         "gmsa.training.ablation.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
+    monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
     exec(next(block for block in python if "own.pkl" in block), {})
@@ -56,6 +60,10 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments += ["--set", "pretrain.epochs=1"]
             if "--seeds" in arguments:
                 arguments[arguments.index("--seeds") + 1] = "1111,1112" if module == "gmsa.train" else "1111"
+        if module == "gmsa.tune":
+            # What a space searches must stay in its range.
+            arguments += ["--set", "optim.min_steps=0", "--set", "protocol.k=1"]
+            arguments[arguments.index("--trials") + 1] = "1"
         MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
     assert (place / "runs" / "own" / "summary.md").exists()
@@ -63,6 +71,14 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     assert (place / "runs" / "mosi-on-other" / "summary.md").exists()
     assert (place / "predictions.csv").exists()
     assert (place / "graph.png").exists()
+    assert (place / "runs" / "study-mosi_graph-default" / "best.yaml").exists()
+    assert (place / "runs" / "study-small" / "best-00000.yaml").exists()
+
+
+def test_the_space_of_the_readme_can_be_searched(tmp_path: Path) -> None:
+    block = next(block for language, block in BLOCKS if language == "yaml" and "optim.lr" in block)
+    (tmp_path / "space.yaml").write_text(block)
+    assert len(read_space(tmp_path / "space.yaml", load_config(ROOT / "configs" / "mosi_graph.yaml")).parameters) == 4
 
 
 def test_python_blocks_run(place: Path) -> None:
@@ -78,7 +94,7 @@ def test_own_data_takes_twenty_lines() -> None:
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
 
 
-@pytest.mark.parametrize("name", ["few_labels", "peers"])
+@pytest.mark.parametrize("name", ["few_labels", "peers", "tune"])
 def test_benchmarks_start(name: str) -> None:
     """The whole tables take an hour; that the commands exist and load is seen here."""
     result = subprocess.run(
