@@ -485,6 +485,19 @@ def test_two_machines_that_begin_at_once_make_one_study(postgres: Postgres, tmp_
     assert len(optuna.load_study(study_name="both", storage=plan.where.open()).trials) == 7
 
 
+def test_one_command_alone_trains_the_best_anew(postgres: Postgres, tmp_path: Path) -> None:
+    for where in (StoragePlace(tmp_path / "a", postgres.create("once")), StoragePlace(tmp_path / "b")):
+        storage = where.open()
+        with where.alone(storage, "s", "final", wait=False) as first:
+            assert first
+            with where.alone(storage, "s", "final", wait=False) as second:
+                assert not second
+            with where.alone(storage, "s", wait=False) as other:
+                assert other
+        with where.alone(storage, "s", "final", wait=False) as again:
+            assert again
+
+
 def test_a_password_stands_nowhere_in_what_a_study_leaves(
     postgres: Postgres, base: Path, here: None, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

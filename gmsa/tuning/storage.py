@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy import text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from gmsa.errors import ConfigError, RunError
 from gmsa.rng import seed_for
@@ -82,7 +82,7 @@ class StoragePlace:
         except ImportError:
             raise RunError("PostgreSQL needs its driver; install it with: pip install 'gmsa[postgresql]'") from None
         except Exception as error:  # whatever the driver raises; its message may hold the URL
-            raise RunError(f"cannot open the storage '{self.shown}': {self.hide(_first_line(error))}") from None
+            raise RunError(f"cannot open the storage '{self.shown}': {self.hide(first_line(error))}") from None
 
     def hide(self, line: str) -> str:
         """A text without the passwords of the URL."""
@@ -94,21 +94,39 @@ class StoragePlace:
         return line
 
     @contextmanager
-    def alone(self, storage: BaseStorage, study: str) -> Iterator[None]:
-        """Keeps all other processes that ask for it out, on all machines; a killed one lets go."""
-        if not self.one_machine:
-            # A study's own storage is wrapped in a cache.
-            engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
-            with engine.connect() as connection:
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": seed_for("gmsa study", study)})
-                try:
-                    yield
-                finally:
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": seed_for("gmsa study", study)})
-        else:
+    def alone(self, storage: BaseStorage, study: str, purpose: str = "queue", wait: bool = True) -> Iterator[bool]:
+        """Keeps all other processes out that ask for the same, on all machines; a killed one lets go.
+
+        Yields whether it did: always where it may ``wait`` for them.
+        """
+        if self.one_machine:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / "study.lock"):
-                yield
+            lock = FileLock(self.folder / f"{purpose}.lock")
+            try:
+                lock.acquire(timeout=-1 if wait else 0)
+            except Timeout:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+            return
+        key = {"key": seed_for("gmsa", purpose, study)}
+        # A study's own storage is wrapped in a cache.
+        engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
+        with engine.connect() as connection:
+            if wait:
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+                got = True
+            else:
+                got = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), key).scalar())
+            try:
+                yield got
+            finally:
+                if got:
+                    with suppress(DBAPIError):  # a server that has restarted has let go of it already
+                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 def check_storage(url: str | None, jobs: int) -> None:
@@ -166,5 +184,6 @@ def quiet() -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -31,7 +31,7 @@ from gmsa.training.settings import Setting
 from gmsa.tuning.objective import OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
-from gmsa.tuning.storage import StoragePlace, check_storage
+from gmsa.tuning.storage import StoragePlace, check_storage, first_line
 from gmsa.tuning.study_report import Found, write_best, write_study
 from gmsa.tuning.trials import REASON, fill, latest
 from gmsa.tuning.workers import Task, run_workers
@@ -78,7 +78,16 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
 
     Raises:
         GmsaError: the plan, the data, the storage or the folder is wrong; before any training.
+        RunError: the storage does not answer any more.
     """
+    try:
+        return _tune(config, space, plan)
+    except optuna.exceptions.StorageInternalError as error:
+        reason = plan.where.hide(first_line(error))
+        raise RunError(f"the storage '{plan.where.shown}' failed: {reason}; go on with the same command") from None
+
+
+def _tune(config: Config, space: Space, plan: Plan) -> bool:
     check_plan(plan)
     check_folder(plan.folder)
     config = replace(config, run=replace(config.run, seeds=plan.trial_seeds))
@@ -118,11 +127,14 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
         show.say(
             f"{rest} of {len(found.trials)} trials are not done: go on with the same command, or other workers do."
         )
-    return finish(found, plan, facts, show.say)
+    with plan.where.alone(storage, plan.name, "final", wait=False) as first:
+        if not first:
+            show.say("Another command of this study trains the best trial anew.")
+        return finish(found, plan, facts, show.say, first)
 
 
-def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[str], None]) -> bool:
-    """Writes what a study leaves; trains its best trial anew with ``plan.seeds``, which scores it on the test split."""
+def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[str], None], test: bool) -> bool:
+    """Writes what a study leaves; with ``test``, trains its best trial anew and scores that on the test split."""
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
         write_study(found, facts, None)
@@ -131,7 +143,7 @@ def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[st
     write_best(found)
     write_study(found, facts, None)
     comparison = None
-    if len(plan.objectives) == 1:
+    if test and len(plan.objectives) == 1:
         best = found.best[0]
         say(f"Training the config and the best trial ({best.number}) with seeds {', '.join(map(str, plan.seeds))}.")
         settings = [final_setting("default", found.config, plan.seeds)]
@@ -185,7 +197,7 @@ def check_folder(folder: Path) -> None:
         RunError: names it.
     """
     check_out_folder(folder)
-    ours = ("study.json", "journal.log", "study.lock")
+    ours = ("study.json", "journal.log", "queue.lock")
     if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
         raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
 

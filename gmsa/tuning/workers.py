@@ -22,7 +22,7 @@ from gmsa.errors import GmsaError, RunError
 from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
-from gmsa.tuning.storage import StoragePlace
+from gmsa.tuning.storage import StoragePlace, first_line
 from gmsa.tuning.trials import Claim, Queue
 
 POLL = 0.5
@@ -144,8 +144,8 @@ def work_at(queue: Queue, claim: Claim, task: Task) -> None:
         pass  # this worker was silent for so long that another has taken its trial
     except Exception as error:
         print(task.where.hide(traceback.format_exc()), flush=True)
-        first = next(iter(str(error).strip().splitlines()), "")
-        reason = str(error) if isinstance(error, GmsaError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+        name, first = type(error).__name__, first_line(error)
+        reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
         queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
     else:
         if all(math.isfinite(value) for value in values):
