@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        default=os.environ.get("GMSA_STORAGE"),
+        default=os.environ.get("GMSA_STORAGE") or None,
         help="PostgreSQL server for many machines (default: $GMSA_STORAGE, else a journal in the folder)",
     )
     parser.add_argument(
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
-    final_seeds, options.seeds = options.seeds, options.trial_seeds
+    final_seeds, options.seeds = options.seeds, None  # not a change of the config
     config = load_config(options.config, cli.overrides_of(options))
     file = Path(options.space or Path(options.config).parent / "spaces" / "default.yaml")
     name = options.study or f"{Path(options.config).stem}-{file.stem}"

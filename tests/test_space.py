@@ -101,6 +101,20 @@ def test_lists_and_groups_can_be_chosen(tmp_path: Path) -> None:
     assert changed.modality_dropout.vision == 0
 
 
+def test_choices_are_compared_as_the_config_holds_them(tmp_path: Path) -> None:
+    """PyYAML reads 1e-3 as text; a group may be written in another order, or with whole numbers."""
+    space = read(
+        """
+        optim.lr: {choice: [1e-3, 3e-4]}
+        model.modality_dropout: {choice: [{vision: 0.5, text: 0.2, audio: 0.2}, {text: 0, audio: 0, vision: 0}]}
+        """,
+        tmp_path,
+    )
+    assert apply(Config(), space.values(space.own(Config()))) == Config()
+    nothing = from_dict({"model": {"modality_dropout": {"text": 0, "audio": 0.0, "vision": 0}}})
+    assert apply(nothing, space.values(space.own(nothing))) == nothing
+
+
 def test_one_value_stands_for_all_relations(tmp_path: Path) -> None:
     space = read("graph.intra: {choice: [complete, window]}", tmp_path)
     assert space.own(Config()) == {"graph.intra": "complete"}
@@ -146,7 +160,15 @@ def test_values_that_go_together_only_in_pairs_are_taken(tmp_path: Path) -> None
         ("model.layers: {int: [1.5, 4]}", "'model.layers': expected a whole number (got 1.5)"),
         ("model.layers: {int: [1, 4], step: 0}", "'step' must be above 0"),
         ("model.layers: {int: [1, 4], step: 2, log: true}", "'log' and 'step' do not go together"),
-        ("model.dropout: {float: [0, 0.5], step: 1}", "'step' 1.0 is wider than the range"),
+        ("model.dropout: {float: [0, 0.5], step: 1}", "the range from 0 to 0.5 is no multiple of 'step' 1"),
+        ("model.layers: {int: [1, 4], step: 2}", "'model.layers': the range from 1 to 4 is no multiple of 'step' 2"),
+        ("model.heads: {int: [4, 8]}", "'model.heads' may be 5, but 'model.channels' must be divisible"),
+        ("graph.radius: {int: [1, 8], when: {graph.intra: []}}", "'when' names no value of a key"),
+        (
+            "graph.intra: {choice: [complete, window]}\ngraph.intra.text: {choice: [complete, window]}",
+            "'graph.intra' and 'graph.intra.text' overlap; leave one out",
+        ),
+        ("data.name: {choice: [synthetic, a]}", "'data.name' cannot be searched"),
         ("model.fusion: {choice: []}", "'choice' must be a list with at least one value"),
         ("model.fusion: {choice: gate}", "'choice' must be a list"),
         ("model.fusion: {choice: [gate, gate]}", "a choice stands twice"),

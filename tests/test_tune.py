@@ -27,12 +27,12 @@ from optuna.trial import TrialState
 from postgres import PASSWORD, Postgres, programs
 
 from gmsa import cli, train
-from gmsa.config import Config
+from gmsa.config import Config, load_config
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.tune import main
 from gmsa.tuning import objective as objectives
+from gmsa.tuning import read_space, workers
 from gmsa.tuning import study as studies
-from gmsa.tuning import workers
 from gmsa.tuning.sampling import SAMPLERS, SeededSampler, make_pruner
 from gmsa.tuning.storage import RETRIES, KernelLock, StoragePlace, check_storage
 from gmsa.tuning.study import Plan, check_plan, differences
@@ -51,8 +51,8 @@ graph.radius: {int: [1, 4], when: {graph.intra: window}}
 def make_task(folder: Path, objective: Any, trials: int, first: dict[str, Any] | None = None, **more: Any) -> Task:
     """A study of ``trials`` places in a folder's journal, and what its workers do."""
     where = more.pop("where", StoragePlace(folder))
-    settings = {"sampler": "random", "pruner": "off", "seed": 3} | more
-    task = Task(where, "study", objective, Config(), **settings)
+    settings = {"sampler": "random", "pruner": "off", "seed": 3, "config": Config()} | more
+    task = Task(where, "study", objective, **settings)
     storage = where.open()
     with where.alone(storage, "study"):
         study = optuna.create_study(study_name="study", storage=storage, load_if_exists=True)
@@ -110,6 +110,19 @@ def test_the_trial_of_a_dead_worker_goes_on_under_its_number(tmp_path: Path) -> 
     assert again is not None
     assert (again.place, again.attempt) == (0, 2)
     assert again.trial.suggest_float("x", -5, 5) == x
+
+
+def test_a_trial_that_gets_on_is_not_given_up(tmp_path: Path) -> None:
+    """Who stops a long trial every night does not lose it."""
+    task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
+    for night in range(RETRIES + 5):
+        queue = Queue(task.open(), task.where)
+        claim = queue.claim()
+        assert claim is not None
+        assert claim.attempt == min(2, night + 1)
+        claim.trial.report(1.0, night)
+        assert queue._lock is not None
+        queue._lock.release()
 
 
 def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
@@ -336,6 +349,8 @@ def test_draws_depend_on_the_seed_and_the_place_alone(name: str) -> None:
         ("sqlite:///study.db", 2, "two of them can draw the same queued trial"),
         ("mysql://host/db", 1, r"knows postgresql and sqlite \(got 'mysql'\)"),
         ("nonsense", 1, "takes a URL such as postgresql://"),
+        ("postgresql://me:p@ss@host/db", 1, "write an '@' in a password as %40"),
+        ("postgresql://me:pass@host:word/db", 1, "takes a URL such as postgresql://"),
     ],
 )
 def test_a_storage_that_does_not_work_is_refused(url: str, jobs: int, message: str) -> None:
@@ -351,6 +366,18 @@ def test_sqlite_works_with_one_worker(tmp_path: Path) -> None:
     check_each_once(task, 3)
 
 
+def test_sqlite_is_not_shared_by_two_commands(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    with (
+        StoragePlace(tmp_path / "a", url).one_command(),
+        pytest.raises(RunError, match="another command works at"),
+        StoragePlace(tmp_path / "b", url).one_command(),
+    ):
+        pass
+    with StoragePlace(tmp_path / "b", url).one_command(), StoragePlace(tmp_path).one_command():
+        pass
+
+
 def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     where = StoragePlace(tmp_path, "postgresql://me:s3cret@127.0.0.1:1/db")
     with pytest.raises(RunError, match="cannot open the storage") as caught:
@@ -360,11 +387,19 @@ def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://me:s3cret@host/db", "postgresql://me@host/db?password=s3cret&sslpassword=s3cret"]
+    "url",
+    [
+        "postgresql://me:s3cret@host/db",
+        "postgresql://me:s3%40cret@host/db",
+        "postgresql://me@host/db?password=s3cret&sslpassword=s3cret",
+    ],
 )
 def test_a_password_is_never_shown(url: str, tmp_path: Path) -> None:
     where = StoragePlace(tmp_path, url)
-    assert "s3cret" not in where.shown + repr(where) + str(where) + where.hide(f"failed at {url} (s3cret)")
+    secret = "s3@cret" if "%40" in url else "s3cret"
+    driver = url.replace(":", "+psycopg:", 1)
+    said = where.hide(f"failed at {url}, {driver} ({secret})") + repr(Plan("s", 1, tmp_path, ("MAE",), url=url))
+    assert "cret" not in where.shown + repr(where) + str(where) + said
     assert "host" in where.shown
     assert pickle.loads(pickle.dumps(where)).url == url
 
@@ -681,10 +716,8 @@ def test_test_labels_cannot_reach_a_study(base: Path, here: None, tmp_path: Path
 
 
 def test_a_trial_never_holds_the_test_split(base: Path) -> None:
-    from gmsa.config import load_config
-
     config = load_config(base)
-    prepared = objectives.prepared_without_test(config.data, config)
+    prepared = objectives.prepared_without_test(config)
     assert set(prepared.splits) == set(prepared.corpus.splits) == {"train", "valid"}
 
 
@@ -706,11 +739,10 @@ def test_a_hopeless_trial_is_stopped_between_seeds_and_within_one(base: Path, tm
     for step in range(1, 5):
         good.report(0.5, step)
     study.tell(good, 0.5)
-    config = replace(Config(), run=replace(Config().run, seeds=(1, 2)))
 
     def steps_until_stopped(scores: list[tuple[int, float]]) -> int:
         trial = study.ask()
-        curve = objectives.Curve(trial, config, True)
+        curve = objectives.Curve(trial, 2, "MAE", True)
         for step, (epoch, score) in enumerate(scores, 1):
             if epoch == 1 and curve.own:
                 curve.end()
@@ -726,6 +758,71 @@ def test_a_hopeless_trial_is_stopped_between_seeds_and_within_one(base: Path, tm
     assert steps_until_stopped([(1, 0.9)]) == 1
     assert steps_until_stopped([(1, 0.4), (2, 0.4), (1, 0.9)]) == 3  # a good first seed does not save it
     assert steps_until_stopped([(1, 0.4), (2, 0.4), (1, 0.4), (2, 0.9)]) == 0  # at the end its value is known
+
+
+def train_or_die(task: Task, at: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Works through a study of real trainings; at some places the worker dies, once, after an epoch."""
+    left, epoch = dict(at), objectives.Curve.epoch
+
+    def dying(self: objectives.Curve, row: dict[str, Any], epochs: int) -> None:
+        epoch(self, row, epochs)
+        if left.get(place_of(self.trial._get_latest_trial())) == len(self.rows):
+            del left[place_of(self.trial._get_latest_trial())]
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objectives.Curve, "epoch", dying)
+        for _ in range(len(at) + 1):
+            with contextlib.suppress(KeyboardInterrupt):
+                work_through(task)
+    assert not left
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_interrupted_trainings_equal_uninterrupted_ones(
+    pruner: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(base, ["optim.epochs=4", "run.seeds=[1, 2]"])
+    space = read_space(tmp_path / "spaces" / "default.yaml", config)
+    found = []
+    for name, at in (("a", {}), ("b", {0: 2, 3: 5, 7: 1, 11: 7})):
+        objective = objectives.Training(config, space, ("MAE",), tmp_path / name / "trials", True)
+        task = make_task(tmp_path / name, objective, 14, config=config, sampler="tpe", pruner=pruner)
+        train_or_die(task, at, monkeypatch)
+        found.append(trials_of(task))
+    one, two = found
+    assert [t.state for t in one] == [t.state for t in two]
+    assert [t.params for t in one] == [t.params for t in two]
+    assert [t.intermediate_values for t in one] == [t.intermediate_values for t in two]
+    assert [t.values for t in one] == [t.values for t in two]
+    assert {t.state for t in one} == {TrialState.COMPLETE, TrialState.PRUNED}
+    # What a pruner compares with: every value from the first step on.
+    assert all(sorted(t.intermediate_values) == list(range(1, len(t.intermediate_values) + 1)) for t in one)
+
+
+def test_a_verdict_outlives_the_worker_that_heard_it(base: Path, tmp_path: Path) -> None:
+    config = load_config(base)
+    space = read_space(tmp_path / "spaces" / "default.yaml", config)
+    objective = objectives.Training(config, space, ("MAE",), tmp_path / "trials", True)
+    task = make_task(tmp_path, objective, 1, config=config)
+    dead = Queue(task.open(), task.where)
+    claim = dead.claim()
+    assert claim is not None
+    claim.trial.set_user_attr(objectives.PRUNED, 1)
+    assert dead._lock is not None
+    dead._lock.release()
+    work_through(task)
+    assert trials_of(task)[0].state == TrialState.PRUNED
+
+
+def test_the_curve_is_of_the_objective(base: Path, here: None, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    assert tune(base, out, "--trials", "2", "--objective", "Corr") == 0
+    study = optuna.load_study(study_name="base-default", storage=StoragePlace(out).open())
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    for trial in study.trials:
+        assert trial.intermediate_values[max(trial.intermediate_values)] == trial.value
+        assert -1 <= trial.value <= 1  # type: ignore[operator]
 
 
 def test_several_objectives_leave_the_pareto_front(base: Path, here: None, tmp_path: Path) -> None:
@@ -772,6 +869,7 @@ def test_a_study_without_any_value_ends_with_1(
         (["--trials", "2", "--storage", "sqlite:///a.db", "--jobs", "2"], "SQLite cannot be shared by 2 workers"),
         (["--trials", "2", "--set", "data.path=none.pkl"], "none.pkl"),
         (["--trials", "2", "--out", "README.md"], "README.md"),
+        (["--trials", "2", "--set", "protocol.name=pretrain", "--set", "pretrain.epochs=1"], "predicts nothing"),
         (["--trials", "2", "--out", "full"], "is not empty and holds no study"),
         (["--trials", "2", "--set", "protocol.k=999", "--set", "protocol.name=self_training",
           "--set", "data.label_ratio=0.5"], "protocol.k"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +32,10 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "parameters": "minimize",
 }
 """What a study can optimize: scores on the validation split, seconds of training, weights of the model."""
-COST = "cost"
-"""User attribute of a trial: its ``seconds``, ``epochs`` and ``parameters``."""
+SCORES = ("MAE", "Corr")
+"""Those of them that are scores, with a value after every epoch."""
+COST, PRUNED = "cost", "pruned"
+"""User attributes of a trial: its ``seconds``, ``epochs`` and ``parameters``; the step at which it was stopped."""
 
 
 class Objective(Protocol):
@@ -61,18 +65,20 @@ class Training:
         """
         config = apply(self.config, self.space.suggest(claim.trial))
         folder = self.folder / f"{claim.trial.number:05d}"
-        if claim.before is not None:
-            before = self.folder / f"{claim.before:05d}"
-            if before.is_dir() and not folder.exists():  # on another machine there is none: it begins anew
-                shutil.copytree(before, folder)
+        if claim.before is not None and not folder.exists():
+            take_over(self.folder / f"{claim.before:05d}", folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
         device = set_up(config.run)
-        prepared = prepared_without_test(config.data, config)
+        prepared = prepared_without_test(replace(self.config, data=config.data))
         check_fits(prepared.corpus, config)
-        curve = Curve(claim.trial, config, self.pruning)
+        score = self.objectives[0] if self.objectives[0] in SCORES else config.run.select
+        curve = Curve(claim.trial, len(config.run.seeds), score, self.pruning)
         curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
-        with self._ending(claim.trial, curve, folder):
+        if PRUNED in claim.trial.user_attrs:
+            raise optuna.TrialPruned  # a worker that was killed had seen that already
+        claim.leftovers = folder
+        with self._cost(claim.trial, curve):
             for seed in config.run.seeds:
                 trainer = make_trainer(config, prepared, seed, folder / f"seed-{seed}", device, curve)
                 curve.begin(trainer.history)
@@ -82,21 +88,23 @@ class Training:
         return [totals[name] if name in totals else curve.mean(name) for name in self.objectives]
 
     @contextlib.contextmanager
-    def _ending(self, trial: Trial, curve: Curve, folder: Path) -> Iterator[None]:
-        """Notes what a trial cost, however it ends; one that needs its weights no more leaves none."""
-        keep = True
+    def _cost(self, trial: Trial, curve: Curve) -> Iterator[None]:
+        """Notes what a trial cost, however it ends."""
         try:
             yield
-            keep = False
-        except optuna.TrialPruned:
-            keep = False
-            raise
         finally:
             cost = {"seconds": curve.seconds, "epochs": len(curve.rows), "parameters": curve.parameters}
             trial.set_user_attr(COST, cost)
-            for file in () if keep else folder.glob("seed-*/*"):
-                if file.suffix in (".safetensors", ".pt"):
-                    file.unlink()
+
+
+def take_over(before: Path, folder: Path) -> None:
+    """Copies what another attempt at a trial has saved, whole or not at all; on another machine there is nothing."""
+    half = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        shutil.copytree(before, half, ignore=shutil.ignore_patterns(".*"))
+        half.rename(folder)
+    except OSError:  # none there, or its worker is alive after all: begin anew
+        shutil.rmtree(half, ignore_errors=True)
 
 
 class Curve(Progress):
@@ -107,9 +115,8 @@ class Curve(Progress):
     no such score and are not told.
     """
 
-    def __init__(self, trial: Trial, config: Config, pruning: bool) -> None:
-        self.trial, self.pruning, self.select = trial, pruning, config.run.select
-        self.seeds = len(config.run.seeds)
+    def __init__(self, trial: Trial, seeds: int, score: str, pruning: bool) -> None:
+        self.trial, self.seeds, self.score, self.pruning = trial, seeds, score, pruning
         self.done: list[list[dict[str, Any]]] = []
         self.own: list[dict[str, Any]] = []
         self.parameters = 0
@@ -158,29 +165,31 @@ class Curve(Progress):
         if row["stage"] == "pretrain":
             return
         step = sum(r["stage"] != "pretrain" for r in self.rows)
+        value = self.mean(self.score)
         if step not in self._told and len(self.trial.study.directions) == 1:
-            self.trial.report(self.mean(self.select), step)
+            self.trial.report(value, step)
         over = row["epoch"] == epochs and len(self.done) + 1 == self.seeds  # perhaps: a stage may follow
-        if self.pruning and not over and self._hopeless():
+        if self.pruning and not over and self._hopeless(step, value):
+            self.trial.set_user_attr(PRUNED, step)  # Hyperband would not say it again
             raise optuna.TrialPruned
 
-    def _hopeless(self) -> bool:
+    def _hopeless(self, step: int, value: float) -> bool:
         """What Optuna's pruner says of the value at hand.
 
         Asked by itself it would look at a trial's best value of all steps: a good first seed would save any trial.
         """
         study = self.trial.study
-        seen = study._storage.get_trial(self.trial._trial_id)
-        seen.intermediate_values = {step: v for step, v in seen.intermediate_values.items() if step == seen.last_step}
+        seen = copy.copy(study._storage.get_trial(self.trial._trial_id))  # a journal hands out its own
+        seen.intermediate_values = {step: value}
         return study.pruner.prune(study, seen)
 
 
 _held: dict[DataConfig, Prepared] = {}
 
 
-def prepared_without_test(data: DataConfig, config: Config) -> Prepared:
+def prepared_without_test(config: Config) -> Prepared:
     """What a study may see of the data: everything but the test split. The last reading is held in memory."""
-    key = replace(data, label_ratio=1.0, label_seed=None)
+    key = replace(config.data, label_ratio=1.0, label_seed=None)
     if key not in _held:
         _held.clear()
         whole = prepare(config)

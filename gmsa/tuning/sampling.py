@@ -67,7 +67,8 @@ class SeededSampler(BaseSampler):
             drawn = self._relative.sample_relative(study, trial, search_space)
             study._storage.set_trial_system_attr(trial._trial_id, RELATIVE, json.dumps(drawn))
             return drawn
-        return dict(json.loads(trial.system_attrs[RELATIVE]))
+        before = json.loads(trial.system_attrs[RELATIVE])
+        return {name: value for name, value in before.items() if name in search_space}
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
         """The value of one parameter that is drawn by itself."""
@@ -90,5 +91,9 @@ def make_pruner(name: str, config: Config) -> optuna.pruners.BasePruner:
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, config.optim.epochs // 4))
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, config.optim.epochs // 4))
+        # Given, as Optuna would take it from whatever trial is complete when a worker begins.
+        stages = {"self_training": 1 + config.protocol.rounds, "distillation": 1 + config.protocol.teachers}
+        most = config.optim.epochs * stages.get(config.protocol.name, 1) * len(config.run.seeds)
+        least = max(1, config.optim.epochs // 4)
+        return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least))
     return optuna.pruners.NopPruner()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from gmsa.rng import generator
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",
+    "data.name": "it is only a name",
+    "data.if_missing": "trials would not be scored on the same utterances",
     "data.labels": "trials would not be scored on the same scale",
     "data.missing": "trials would not be scored on the same features; search 'data.missing.train'",
     "data.missing.valid": "trials would not be scored on the same features",
@@ -79,11 +82,14 @@ class Parameter:
             return False
 
     def edges(self) -> list[Any]:
-        """Every choice, or the two ends of the range."""
+        """Every choice, every whole number of a small range, or the two ends."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         assert isinstance(self.distribution, (FloatDistribution, IntDistribution))
-        return list(dict.fromkeys((self.distribution.low, self.distribution.high)))
+        d = self.distribution
+        if isinstance(d, IntDistribution) and d.high - d.low < _TRIED:
+            return list(range(d.low, d.high + 1, d.step))
+        return list(dict.fromkeys((d.low, d.high)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,11 @@ def read_space(path: str | Path, config: Config) -> Space:
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"{path}: expected keys with ranges, such as 'optim.lr: {{float: [1e-4, 1e-2], log: true}}'")
     try:
-        space = Space(_ordered([_parameter(str(key), entry, config) for key, entry in entries.items()]))
+        parameters = [_parameter(str(key), entry, config) for key, entry in entries.items()]
+        for one, other in itertools.permutations(parameters, 2):
+            if other.key.startswith(f"{one.key}."):
+                raise ConfigError(f"'{one.key}' and '{other.key}' overlap; leave one out")
+        space = Space(_ordered(parameters))
         _check_values(space, config)
         space.own(config)
     except ConfigError as error:
@@ -188,11 +198,13 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     if not isinstance(when, dict):
         raise ConfigError(f"'{key}': 'when' names other keys and their values, such as {{graph.intra: window}}")
     wanted = {str(k): tuple(map(_name, v if isinstance(v, list) else [v])) for k, v in when.items()}
+    if not all(wanted.values()):
+        raise ConfigError(f"'{key}': 'when' names no value of a key (got {when}); name one, or leave the key out")
     if kind == "choice":
         values = entry[kind]
         if not isinstance(values, list) or not values:
             raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {values!r})")
-        names = {_name(value): value for value in values}
+        names = {_name(_held(config, key, value)): value for value in values}
         if len(names) < len(values):
             raise ConfigError(f"'{key}': a choice stands twice (got {values}); name each once")
         return Parameter(key, CategoricalDistribution(tuple(names)), names, wanted)
@@ -218,10 +230,10 @@ def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
             raise ConfigError(f"'{key}': 'step' must be above 0 (got {step})")
         if log:
             raise ConfigError(f"'{key}': 'log' and 'step' do not go together; leave one out")
+    if step is not None and abs((steps := (high - low) / step) - round(steps)) > 1e-6:
+        raise ConfigError(f"'{key}': the range from {low:g} to {high:g} is no multiple of 'step' {step:g}; change one")
     if kind == "int":
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
-    if step is not None and step > high - low > 0:
-        raise ConfigError(f"'{key}': 'step' {step} is wider than the range from {low} to {high}")
     return FloatDistribution(low, high, log=log, step=step)
 
 
@@ -335,6 +347,14 @@ def _get(settings: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, dict) and len({_name(v) for v in value.values()}) == 1:
         return next(iter(value.values()))
     return value
+
+
+def _held(config: Config, key: str, value: Any) -> Any:
+    """A value as the config holds it, numbers and groups in their own form; as it is where it does not fit alone."""
+    try:
+        return _get(to_dict(apply(config, {key: value})), key)
+    except ConfigError:
+        return value
 
 
 def _name(value: Any) -> Scalar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ class StoragePlace:
     folder: Path
     """The study's folder."""
     url: str | None = None
-    """URL of a database; None for a journal in the folder."""
+    """URL of a database; None for a journal in the folder. It may hold a password."""
     heartbeat: int = 60
     """On a server: seconds between two signs of life; a worker that is silent for twice as long counts as dead."""
 
@@ -89,9 +90,32 @@ class StoragePlace:
         if self.url is not None:
             url = make_url(self.url)
             line = line.replace(self.url, self.shown)
-            for secret in (url.password, *(url.query.get(name) for name in SECRETS)):
+            written = re.findall(r"//[^/@]*?:([^/]*)@", self.url)  # as the user wrote it, perhaps with %40
+            queried = [value for name in SECRETS for value in url.normalized_query.get(name, ())]
+            for secret in (url.password, *written, *queried):
                 line = line.replace(str(secret), "***") if secret else line
         return line
+
+    @contextmanager
+    def one_command(self) -> Iterator[None]:
+        """Lets no second command use an SQLite file, whatever folder that has.
+
+        Raises:
+            RunError: another one does.
+        """
+        file = make_url(self.url).database if self.url is not None and self.one_machine else None
+        if not file or file == ":memory:":
+            yield
+            return
+        lock = FileLock(f"{file}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"another command works at '{file}', and SQLite cannot be shared; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def alone(self, storage: BaseStorage, study: str, purpose: str = "queue", wait: bool = True) -> Iterator[bool]:
@@ -115,7 +139,7 @@ class StoragePlace:
         key = {"key": seed_for("gmsa", purpose, study)}
         # A study's own storage is wrapped in a cache.
         engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if wait:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
                 got = True
@@ -138,11 +162,14 @@ def check_storage(url: str | None, jobs: int) -> None:
     if url is None:
         return
     try:
-        kind = make_url(url).get_backend_name()
-    except ArgumentError:
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+    except (ArgumentError, ValueError, ModuleNotFoundError):
         raise ConfigError(
             "--storage takes a URL such as postgresql://user@host/database; leave it out for a journal in the folder"
         ) from None
+    if "@" in (parsed.host or ""):
+        raise ConfigError("--storage: write an '@' in a password as %40, or leave the password to ~/.pgpass")
     if kind == "sqlite" and jobs > 1:
         raise ConfigError(
             f"SQLite cannot be shared by {jobs} workers: two of them can draw the same queued trial, as it has no row "
@@ -161,7 +188,7 @@ class KernelLock(BaseJournalFileLock):
 
     def __init__(self, journal: str) -> None:
         self._journal = journal
-        self._lock = FileLock(f"{journal}.lock")
+        self._lock = FileLock(f"{journal}.kernel-lock")  # not the name of Optuna's own, which a dashboard may use
 
     def acquire(self) -> bool:
         """Waits for the lock."""

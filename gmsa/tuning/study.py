@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
+import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from sqlalchemy.exc import SQLAlchemyError
 
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
@@ -28,16 +29,16 @@ from gmsa.training.environment import describe_files
 from gmsa.training.prepare import prepare
 from gmsa.training.runs import set_up
 from gmsa.training.settings import Setting
-from gmsa.tuning.objective import OBJECTIVES, Training
+from gmsa.tuning.objective import COST, OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
 from gmsa.tuning.study_report import Found, write_best, write_study
-from gmsa.tuning.trials import REASON, fill, latest
+from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers
 
-FACTS = "gmsa"
-"""User attribute of a study: what all its workers must agree on."""
+FACTS, FINAL = "gmsa", "gmsa:final"
+"""User attributes of a study: what all its workers must agree on; which trials were trained anew, and where."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Plan:
     """Seeds that every trial trains."""
     seeds: tuple[int, ...] = (1111,)
     """Seeds with which the config and the best trial are trained in the end, and scored on the test split."""
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     heartbeat: int = 60
 
     @property
@@ -82,7 +83,7 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
     """
     try:
         return _tune(config, space, plan)
-    except optuna.exceptions.StorageInternalError as error:
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = plan.where.hide(first_line(error))
         raise RunError(f"the storage '{plan.where.shown}' failed: {reason}; go on with the same command") from None
 
@@ -90,8 +91,15 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
 def _tune(config: Config, space: Space, plan: Plan) -> bool:
     check_plan(plan)
     check_folder(plan.folder)
+    if config.protocol.name == "pretrain":
+        raise ConfigError("'protocol.name: pretrain' predicts nothing to choose by; search another protocol")
     config = replace(config, run=replace(config.run, seeds=plan.trial_seeds))
     set_up(config.run)
+    with plan.where.one_command():
+        return _work(config, space, plan)
+
+
+def _work(config: Config, space: Space, plan: Plan) -> bool:
     prepared = prepare(config)
     for seed in plan.trial_seeds:
         prepared.material(config, seed)
@@ -122,15 +130,24 @@ def _tune(config: Config, space: Space, plan: Plan) -> bool:
         show.say(f"Interrupted; {show.ended} of {there} trials have ended. Go on with the same command.")
         raise
     found = Found(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
-    rest = sum(not t.state.is_finished() for t in found.trials)
+    rest = sum(not ended(t) for t in found.trials)
     if rest:
-        show.say(
-            f"{rest} of {len(found.trials)} trials are not done: go on with the same command, or other workers do."
-        )
+        show.say(f"{rest} of {len(found.trials)} trials are not done; go on with the same command.")
     with plan.where.alone(storage, plan.name, "final", wait=False) as first:
-        if not first:
-            show.say("Another command of this study trains the best trial anew.")
-        return finish(found, plan, facts, show.say, first)
+        here = f"{platform.node()}:{plan.folder.resolve()}"
+        wanted = {"trials": [place_of(t) for t in found.best] if found.complete else [], "seeds": list(plan.seeds)}
+        before = study.user_attrs.get(FINAL, {})
+        elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
+        running = any(t.state == TrialState.RUNNING for t in found.trials)
+        if running:
+            show.say("Other workers are still at it: whoever ends last trains the best trial anew.")
+        elif not first or elsewhere:
+            show.say(f"The best trial is trained anew, and tested, by another command: {before.get('where', 'now')}.")
+        test = first and not elsewhere and not running
+        done = finish(found, plan, facts, show.say, test)
+        if test and done:
+            study.set_user_attr(FINAL, wanted | {"where": here})
+        return done
 
 
 def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[str], None], test: bool) -> bool:
@@ -145,10 +162,10 @@ def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[st
     comparison = None
     if test and len(plan.objectives) == 1:
         best = found.best[0]
-        say(f"Training the config and the best trial ({best.number}) with seeds {', '.join(map(str, plan.seeds))}.")
+        say(f"Training the config and the best trial ({place_of(best)}) with seeds {', '.join(map(str, plan.seeds))}.")
         settings = [final_setting("default", found.config, plan.seeds)]
         if found.values(best):
-            tuned = final_setting(f"trial {best.number}", apply(found.config, found.values(best)), plan.seeds)
+            tuned = final_setting(f"trial {place_of(best)}", apply(found.config, found.values(best)), plan.seeds)
             settings += [tuned] if tuned.config != settings[0].config else []
         if not ablate(settings, plan.name, plan.folder / "final", plan.jobs):
             raise RunError(f"the best trial could not be trained anew; see '{plan.folder / 'final'}'")
@@ -211,6 +228,8 @@ def describe(config: Config, space: Space, plan: Plan, files: Mapping[str, str |
         "sampler": plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
+        # Who waits less long than another takes his trials for dead.
+        "heartbeat": None if plan.where.one_machine else plan.heartbeat,
         "trial_seeds": list(plan.trial_seeds),
         "space": {
             p.key: [json.loads(distribution_to_json(p.distribution)), {k: list(v) for k, v in p.when.items()}]
@@ -271,7 +290,7 @@ class Show:
         self.study, self.objectives = study, plan.objectives
         self.mark = "synthetic: " if synthetic else ""
         self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-        self._ended = {t.number for t in self._trials() if t.state.is_finished()}
+        self._ended = {place_of(t) for t in self._trials() if ended(t)}
         columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stdout.isatty())
         self._row = self._bar.add_task("trials", total=len(self._trials()), completed=len(self._ended))
@@ -293,15 +312,17 @@ class Show:
         self.console.print(line)
 
     def look(self) -> int:
-        """Shows the trials that have ended since the last look; returns how many have ended in all."""
-        with contextlib.suppress(optuna.exceptions.StorageInternalError):  # a server that restarts
+        """Shows the trials that have ended since the last look; returns how many have in all, -1 without an answer."""
+        try:
             trials = self._trials()
-            new = [t for t in trials if t.state.is_finished() and t.number not in self._ended]
-            for trial in sorted(new, key=lambda t: t.datetime_complete or t.datetime_start):  # type: ignore[arg-type,return-value]
-                self._ended.add(trial.number)
-                total = f"{len(self._ended)}/{len(trials)} trials"
-                self.say(f"{self.mark}{total}: {describe_trial(trial, self.objectives)}")
-            self._bar.update(self._row, completed=len(self._ended), total=len(trials))
+        except optuna.exceptions.StorageInternalError:  # a server that restarts
+            return -1
+        new = [t for t in trials if ended(t) and place_of(t) not in self._ended]
+        for trial in sorted(new, key=lambda t: t.datetime_complete or t.datetime_start):  # type: ignore[arg-type,return-value]
+            self._ended.add(place_of(trial))
+            total = f"{len(self._ended)}/{len(trials)} trials"
+            self.say(f"{self.mark}{total}: {describe_trial(trial, self.objectives)}")
+        self._bar.update(self._row, completed=len(self._ended), total=len(trials))
         return len(self._ended)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -310,11 +331,11 @@ class Show:
 
 def describe_trial(trial: FrozenTrial, objectives: Sequence[str]) -> str:
     """How a trial ended, in a line."""
-    seconds = trial.user_attrs.get("cost", {}).get("seconds")
+    seconds = trial.user_attrs.get(COST, {}).get("seconds")
     took = "" if seconds is None else f", {seconds:.1f} s"
     if trial.state == TrialState.FAIL:
-        return f"trial {trial.number}: failed: {trial.user_attrs.get(REASON, 'its worker was killed too often')}"
+        return f"trial {place_of(trial)}: failed: {trial.user_attrs.get(REASON, 'its worker was killed too often')}"
     if trial.state == TrialState.PRUNED:
-        return f"trial {trial.number}: stopped after {len(trial.intermediate_values)} epochs{took}"
+        return f"trial {place_of(trial)}: stopped after {len(trial.intermediate_values)} epochs{took}"
     values = ", ".join(f"{n} {v:.4f}" for n, v in zip(objectives, trial.values or (), strict=False))
-    return f"trial {trial.number}: valid {values}{took}"
+    return f"trial {place_of(trial)}: valid {values}{took}"

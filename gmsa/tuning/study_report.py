@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import operator
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -50,17 +51,29 @@ class Found:
     @cached_property
     def best(self) -> list[FrozenTrial]:
         """The best trial, the first of equal ones; for several objectives, those that no other one beats in all."""
-        if len(self.objectives) > 1:
-            return sorted(self.study.best_trials, key=lambda t: t.values)
-        sign = 1 if OBJECTIVES[self.objectives[0]] == "minimize" else -1
-        return [min(self.complete, key=lambda t: (sign * t.values[0], t.number))]
+        costs = {place_of(t): self.costs(t) for t in self.complete}
+        if len(self.objectives) == 1:
+            return [min(self.complete, key=lambda t: (costs[place_of(t)], place_of(t)))]
+
+        def beaten(trial: FrozenTrial) -> bool:
+            own = costs[place_of(trial)]
+            return any(other != own and all(map(operator.le, other, own)) for other in costs.values())
+
+        return sorted((t for t in self.complete if not beaten(t)), key=lambda t: costs[place_of(t)])
 
     @cached_property
     def study(self) -> Study:
-        """The ended trials in memory, for Optuna's figures: without the attempts that did not count."""
+        """The trials in memory, for Optuna's figures: without the attempts that did not count."""
         study = optuna.create_study(study_name=self.name, directions=[OBJECTIVES[o] for o in self.objectives])
-        study.add_trials([t for t in self.trials if t.state.is_finished()])
+        # What is not done keeps its number.
+        unfinished = optuna.trial.create_trial(state=TrialState.FAIL)
+        study.add_trials([t if t.state.is_finished() else unfinished for t in self.trials])
         return study
+
+    def costs(self, trial: FrozenTrial) -> list[float]:
+        """A trial's values, less being better."""
+        signs = [1 if OBJECTIVES[o] == "minimize" else -1 for o in self.objectives]
+        return [sign * value for sign, value in zip(signs, trial.values, strict=True)]
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
         """The config's values that a trial chose."""
@@ -207,7 +220,8 @@ def markdown(
     failed = [t for t in found.trials if t.state == TrialState.FAIL]
     if failed:
         lines += ["## Failed trials", "", "| trial | why |", "| --: | :-- |"]
-        lines += [f"| {place_of(t)} | {t.user_attrs.get(REASON, 'its worker was killed too often')} |" for t in failed]
+        reasons = [t.user_attrs.get(REASON, "its worker was killed too often").replace("|", "\\|") for t in failed]
+        lines += [f"| {place_of(t)} | {' '.join(why.split())} |" for t, why in zip(failed, reasons, strict=True)]
         lines += [""]
     for name in figures:
         lines += [f"![{name}](figures/{name}.png) [interactive](figures/{name}.html)", ""]
@@ -217,8 +231,7 @@ def markdown(
 def _table(found: Found) -> list[str]:
     """The best trials as rows of Markdown."""
     keys = [p.key for p in found.space.parameters]
-    sign = 1 if OBJECTIVES[found.objectives[0]] == "minimize" else -1
-    rows = sorted(found.complete, key=lambda t: (sign * t.values[0], t.number))[:SHOWN]
+    rows = sorted(found.complete, key=lambda t: (found.costs(t), place_of(t)))[:SHOWN]
     if len(found.objectives) == 1 and found.complete[0] not in rows and place_of(found.complete[0]) == 0:
         rows.append(found.complete[0])  # the config's own
     head = [

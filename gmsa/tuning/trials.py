@@ -1,4 +1,4 @@
-"""The trials of a study as a queue of numbered places. The one file that knows Optuna's inner parts.
+"""The trials of a study as a queue of numbered places.
 
 A study of N trials begins with N waiting ones, its places. A worker takes one, by a step that only one worker can take,
 and tells what came of it: so every place is done exactly once, and never one too many, whoever is killed when. A trial
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -28,8 +29,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gmsa.tuning.storage import RETRIES, StoragePlace
 
-ATTEMPTS, REASON = "attempts", "reason"
-"""User attributes of a trial: how often it was begun, and why it failed."""
+ATTEMPTS, STEPS, REASON = "attempts", "steps", "reason"
+"""User attributes of a trial: how often it was begun, with how many values when it was last, and why it failed."""
 ORIGIN, HISTORY = "failed_trial", "retry_history"
 """System attributes that Optuna gives a copy of a trial: the number of the first attempt, and those of all."""
 
@@ -54,6 +55,12 @@ def attempts_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get(ATTEMPTS, 1)) + len(history)
 
 
+def ended(trial: FrozenTrial) -> bool:
+    """Whether a trial has ended for good: not one that a server has marked as a dead worker's, which will be copied."""
+    left = trial.state == TrialState.FAIL and REASON not in trial.user_attrs and attempts_of(trial) <= RETRIES
+    return trial.state.is_finished() and not left
+
+
 def fill(study: Study, places: int, first: Mapping[str, Any]) -> int:
     """Queues places until there are as many; returns how many were added. To be called alone.
 
@@ -75,7 +82,9 @@ class Claim:
     before: int | None = None
     """The number under which an attempt by another worker trained, on a server."""
     attempt: int = 1
-    """How often the trial was begun, this time included."""
+    """How often the trial was begun without getting on, this time included."""
+    leftovers: Path | None = None
+    """A run folder whose weights nobody needs once the trial has been told."""
 
 
 @dataclass
@@ -132,6 +141,9 @@ class Queue:
             if self.study._storage.get_trial(claim.trial._trial_id).state.is_finished():
                 return False
             raise
+        for file in claim.leftovers.glob("seed-*/*") if claim.leftovers is not None else ():
+            if file.suffix in (".safetensors", ".pt"):
+                file.unlink()
         return True
 
     def _claim_by_lock(self) -> Claim | None:
@@ -149,11 +161,15 @@ class Queue:
                 lock.release()
                 continue
             if now.state == TrialState.WAITING:
-                storage.set_trial_state_values(now._trial_id, TrialState.RUNNING)
+                if not storage.set_trial_state_values(now._trial_id, TrialState.RUNNING):
+                    lock.release()
+                    continue
                 attempt = 1
             else:
-                attempt = attempts_of(now) + 1
+                told = len(now.intermediate_values)
+                attempt = 2 if told > now.user_attrs.get(STEPS, 0) else attempts_of(now) + 1
                 storage.set_trial_user_attr(now._trial_id, ATTEMPTS, attempt)
+                storage.set_trial_user_attr(now._trial_id, STEPS, told)
             self._lock = lock
             claim = Claim(Trial(self.study, now._trial_id), now.number, attempt=attempt)
             if attempt > 1 + RETRIES:
@@ -166,12 +182,10 @@ class Queue:
     def _claim_on_server(self) -> Claim | None:
         storage = self.study._storage
         assert isinstance(storage, BaseHeartbeat)
-        waiting_ones = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not waiting_ones or time.monotonic() - self._looked > self.where.heartbeat:
+        if time.monotonic() - self._looked > self.where.heartbeat / 2:
             self._queue_the_dead()
             self._looked = time.monotonic()
-            waiting_ones = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        for waiting in waiting_ones:
+        for waiting in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             try:
                 # A sign of life first: a worker that dies before its first one would never be missed.
                 storage.record_heartbeat(waiting._trial_id)
@@ -195,7 +209,7 @@ class Queue:
             again = storage.get_heartbeat_stale_trial_callback()
             assert again is not None
             for trial in latest(self.study.get_trials(deepcopy=False)):
-                if trial.state == TrialState.FAIL and REASON not in trial.user_attrs and attempts_of(trial) <= RETRIES:
+                if trial.state == TrialState.FAIL and not ended(trial):
                     again(self.study, trial)
 
 

@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import optuna
+import torch
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -29,8 +30,8 @@ POLL = 0.5
 """Seconds between two looks, by a worker at trials that others run, by the parent at its workers."""
 PATIENCE = 20
 """Workers that may die, one after the other without a trial ending, before the study gives up."""
-NOTHING_LEFT, LOST = 0, 1
-"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed."""
+NOTHING_LEFT, LOST, ANEW = 0, 1, 3
+"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be started anew."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
     """Keeps ``jobs`` workers at a study until no trial is left, or its time is over.
 
     Args:
-        look: shows what has happened, now and then; returns how many trials have ended.
+        look: shows what has happened, now and then; returns how many trials have ended, -1 if the storage is silent.
         say: prints a line.
 
     Raises:
@@ -87,6 +88,9 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
                 process.join()
                 if process.exitcode == NOTHING_LEFT:
                     continue
+                if process.exitcode == ANEW:
+                    to_start[number] = 0.0
+                    continue
                 deaths += 1
                 if deaths > PATIENCE:
                     raise RunError(
@@ -96,7 +100,8 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
                 say(f"worker {number} {_how(process.exitcode)}; another takes its place")
                 to_start[number] = time.monotonic() + min(0.1 * 2**deaths, 10)
             now = look()
-            deaths, ended = (0 if now > ended else deaths), max(now, ended)
+            # A server that does not answer is waited for, however many workers it costs.
+            deaths, ended = (0 if now > ended or now < 0 else deaths), max(now, ended)
     finally:
         for process, _ in running.values():
             process.kill()  # nothing is lost: a trial goes on from its last finished epoch
@@ -147,6 +152,8 @@ def work_at(queue: Queue, claim: Claim, task: Task) -> None:
         name, first = type(error).__name__, first_line(error)
         reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
         queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
+        if not isinstance(error, GmsaError) and torch.cuda.is_initialized():
+            raise SystemExit(ANEW) from None  # after an error of its own a CUDA context may answer nothing any more
     else:
         if all(math.isfinite(value) for value in values):
             queue.tell(claim, TrialState.COMPLETE, values)
