@@ -281,7 +281,11 @@ def draw(found: Found, folder: Path) -> list[str]:
         with warnings.catch_warnings(), plt.rc_context():
             warnings.simplefilter("ignore")
             axes = as_png(found.study, **options)
-            drawing = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+            first = axes.flat[0] if hasattr(axes, "flat") else axes
+            drawing = first.figure
+            legend = first.get_legend()
+            if legend is not None and len(legend.get_texts()) > SHOWN:
+                legend.remove()  # a line per trial; the interactive figure tells them apart
             drawing.suptitle(title)
             drawing.savefig(folder / f"{figure}.png", dpi=120, bbox_inches="tight")
             plt.close(drawing)
