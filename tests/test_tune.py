@@ -238,6 +238,7 @@ def test_six_workers_two_hundred_trials_twenty_kills(tmp_path: Path) -> None:
     check_each_once(task, 200)
 
 
+@pytest.mark.slow
 def test_a_study_whose_workers_all_die_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 0)
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
@@ -956,6 +957,7 @@ def test_a_study_that_is_killed_goes_on_to_the_same_end(base: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_the_command_with_real_workers(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     arguments = ["--trials", "2", "--jobs", "2", "--out", str(out)]
