@@ -47,6 +47,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     monkeypatch.setattr(
         "gmsa.training.ablation.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
+    monkeypatch.setattr("gmsa.tuning.study_report.draw", lambda *a: [])
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
@@ -62,8 +63,10 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments[arguments.index("--seeds") + 1] = "1111,1112" if module == "gmsa.train" else "1111"
         if module == "gmsa.tune":
             # What a space searches must stay in its range.
-            arguments += ["--set", "optim.min_steps=0", "--set", "protocol.k=1"]
+            arguments += ["--set", "optim.min_steps=0", "--set", "protocol.k=1", "--set", "optim.epochs=6"]
             arguments[arguments.index("--trials") + 1] = "1"
+            if "--seeds" not in arguments:
+                arguments += ["--seeds", "1111"]
         MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
     assert (place / "runs" / "own" / "summary.md").exists()
