@@ -17,6 +17,7 @@ from gmsa.coerce import build, one_for_all
 from gmsa.errors import ConfigError
 from gmsa.graphconfig import ONE_FOR_ALL, GraphConfig
 from gmsa.missingconfig import MissingConfig
+from gmsa.strictyaml import read_yaml
 
 MODALITIES = ("text", "audio", "vision")
 SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
@@ -305,12 +306,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         ConfigError: the file is missing or not YAML, or a setting is wrong.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"config file '{path}' does not exist; see configs/ for those that come with gmsa")
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    settings = read_yaml(path, "config file", "configs/")
     settings = {} if settings is None else settings
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
@@ -323,17 +319,6 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     for key, value in changes.items():
         change(settings, key, value)
     return from_dict(settings, where=str(path))
-
-
-class StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' stands twice (line {node.start_mark.line + 1})")
-        return super().construct_mapping(node, deep)
 
 
 def _split_override(item: str) -> tuple[str, Any]:

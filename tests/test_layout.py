@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gmsa"
 
 FLOORS = {
-    0: {"errors", "coerce", "graphconfig", "missingconfig", "config", "files", "rng", "metrics", "ops"},
+    0: {"errors", "coerce", "strictyaml", "graphconfig", "missingconfig", "config", "files", "rng", "metrics", "ops"},
     1: {"data", "graph", "nn"},
     2: {"models"},
     3: {"training", "tuning", "report", "figures"},

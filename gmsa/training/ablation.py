@@ -21,7 +21,7 @@ from gmsa.report import SYNTHETIC_NOTE
 from gmsa.training.cells import Cell, Record, run_cells
 from gmsa.training.comparison import compare, markdown_rows, write_comparison
 from gmsa.training.environment import describe_files
-from gmsa.training.prepare import check_fits, prepare
+from gmsa.training.prepare import check_fits, prepare, reading
 from gmsa.training.runs import set_up
 from gmsa.training.settings import Setting
 
@@ -90,7 +90,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     # Settings that read the data alike share one reading of it; one at a time is held in memory.
     groups: dict[DataConfig, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(_reading(cell.config.data), []).append(cell)
+        groups.setdefault(reading(cell.config.data), []).append(cell)
     found: dict[tuple[str, int], Cell] = {}
     facts: dict[str, Any] = {}
     for members in groups.values():
@@ -130,8 +130,3 @@ def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, flo
         "nodes": sum(g.num_nodes for g in graphs) / count,
         "edges": sum(g[relation].num_edges for g in graphs for relation in g.edge_types) / count,
     }
-
-
-def _reading(data: DataConfig) -> DataConfig:
-    """What of the settings decides how the data is read."""
-    return replace(data, label_ratio=1.0, label_seed=None)

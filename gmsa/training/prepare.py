@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gmsa.config import Config, MissingConfig
+from gmsa.config import Config, DataConfig, MissingConfig
 from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
@@ -85,6 +85,11 @@ def prepare(config: Config) -> Prepared:
         unseen,
         missing,
     )
+
+
+def reading(data: DataConfig) -> DataConfig:
+    """What of the settings decides how the data is read: who shares it can share one reading."""
+    return replace(data, label_ratio=1.0, label_seed=None)
 
 
 def check_fits(corpus: Corpus, config: Config) -> None:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gmsa.config import Config, StrictLoader, load_config, to_dict
+from gmsa.config import Config, load_config, to_dict
 from gmsa.errors import ConfigError
+from gmsa.strictyaml import read_yaml
 
 FIXED = {
     "run.seeds": "every setting runs with the same seeds; use --seeds",
@@ -151,14 +150,7 @@ def _read_axis(item: str) -> tuple[str, list[str]]:
 
 def _read_entries(path: Path) -> list[tuple[str, dict[str, str]]]:
     """A settings file as names and ``key -> value``, the values as ``--set`` takes them."""
-    if not path.is_file():
-        raise ConfigError(
-            f"settings file '{path}' does not exist; see configs/ablations/ for those that come with gmsa"
-        )
-    try:
-        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    entries = read_yaml(path, "settings file", "configs/ablations/")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: expected a list of settings such as '- {{name: add, model.fusion: add}}'")
     found = []

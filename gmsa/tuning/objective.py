@@ -18,7 +18,7 @@ from optuna.trial import Trial
 from gmsa.config import Config, DataConfig, to_dict
 from gmsa.files import write_text
 from gmsa.models import build_model
-from gmsa.training.prepare import Prepared, check_fits, prepare
+from gmsa.training.prepare import Prepared, check_fits, prepare, reading
 from gmsa.training.progress import Progress
 from gmsa.training.run import make_trainer, train_seed
 from gmsa.training.runs import set_up
@@ -189,7 +189,7 @@ _held: dict[DataConfig, Prepared] = {}
 
 def prepared_without_test(config: Config) -> Prepared:
     """What a study may see of the data: everything but the test split. The last reading is held in memory."""
-    key = replace(config.data, label_ratio=1.0, label_seed=None)
+    key = reading(config.data)
     if key not in _held:
         _held.clear()
         whole = prepare(config)

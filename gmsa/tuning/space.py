@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from gmsa.config import Config, StrictLoader, change, from_dict, to_dict
+from gmsa.config import Config, change, from_dict, to_dict
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
+from gmsa.strictyaml import read_yaml
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",
@@ -156,12 +156,7 @@ def read_space(path: str | Path, config: Config) -> Space:
         ConfigError: names the key that is unknown, empty, refused by the config, or depends on what is not there.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"search space '{path}' does not exist; see configs/spaces/ for those that come with gmsa")
-    try:
-        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    entries = read_yaml(path, "search space", "configs/spaces/")
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"{path}: expected keys with ranges, such as 'optim.lr: {{float: [1e-4, 1e-2], log: true}}'")
     try:
@@ -204,7 +199,7 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
         values = entry[kind]
         if not isinstance(values, list) or not values:
             raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {values!r})")
-        names = {_name(_held(config, key, value)): value for value in values}
+        names = {_name(_as_held(config, key, value)): value for value in values}
         if len(names) < len(values):
             raise ConfigError(f"'{key}': a choice stands twice (got {values}); name each once")
         return Parameter(key, CategoricalDistribution(tuple(names)), names, wanted)
@@ -349,7 +344,7 @@ def _get(settings: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _held(config: Config, key: str, value: Any) -> Any:
+def _as_held(config: Config, key: str, value: Any) -> Any:
     """A value as the config holds it, numbers and groups in their own form; as it is where it does not fit alone."""
     try:
         return _get(to_dict(apply(config, {key: value})), key)

@@ -100,6 +100,7 @@ def _tune(config: Config, space: Space, plan: Plan) -> bool:
 
 
 def _work(config: Config, space: Space, plan: Plan) -> bool:
+    """A study whose plan is sound: data, storage, workers, and who of several commands tests the best trial."""
     prepared = prepare(config)
     for seed in plan.trial_seeds:
         prepared.material(config, seed)

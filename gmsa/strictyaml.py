@@ -1,0 +1,39 @@
+"""YAML files: read safely and strictly, with errors of one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gmsa.errors import ConfigError
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key '{key}' stands twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, what: str, folder: str) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        what: what the file is, for errors.
+        folder: where those that come with gmsa are, for errors.
+
+    Raises:
+        ConfigError: it is missing, or not YAML.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{what} '{path}' does not exist; see {folder} for those that come with gmsa")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
