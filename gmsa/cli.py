@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
-from gmsa.errors import GmsaError
+from gmsa.errors import GmsaError, Terminated
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,15 +56,25 @@ def seed_list(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected seeds such as 1111,1112 (got '{text}')") from None
 
 
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
 def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
-    """Runs a command: a user's mistake is one line and exit 2, Ctrl-C is exit 130."""
+    """Runs a command: a user's mistake is one line and exit 2, Ctrl-C is exit 130, SIGTERM 143."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         command(None)
     except GmsaError as error:
         print(f"gmsa.{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
+    except Terminated:
+        print(f"gmsa.{name}: terminated", file=sys.stderr)
+        sys.exit(143)
     except KeyboardInterrupt:
         print(f"gmsa.{name}: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    finally:
+        signal.signal(signal.SIGTERM, before)

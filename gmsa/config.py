@@ -219,6 +219,12 @@ class RunConfig:
     """Where to train."""
     threads: int = _number(1, ge=1)
     """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
+    workers: int = _number(0, ge=0)
+    """Processes that build training batches ahead; 0 builds them where they are used (on CUDA, in a thread)."""
+    save_every: float = _number(300.0, gt=0)
+    """Seconds after which the state is saved also in the middle of an epoch; at the end of each it always is."""
+    deterministic: bool = False
+    """Allow no operation of which two runs on the same GPU differ; slower there. On a CPU there is none."""
     compile: bool = False
     """Compile the model with ``torch.compile`` before training it: minutes at first, and other rounding."""
     out: str = "runs/{name}"

@@ -22,6 +22,14 @@ class RunError(GmsaError, RuntimeError):
     """A run folder cannot be used, or training cannot go on."""
 
 
+class WriteError(RunError, OSError):
+    """A file cannot be written; what stood there before is as it was."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as Ctrl-C asks by SIGINT."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ``" (did you mean 'x'?)"`` for the known word closest to ``word``, else ``""``."""
     match = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)

@@ -5,35 +5,49 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
 
-from gmsa.errors import RunError
+from gmsa.errors import RunError, WriteError
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
     """Writes a file atomically: temporary file in the same folder, fsync, rename, fsync of the folder.
 
     A reader, or a run that follows a crash, sees the old content or the new, never a part. Only a
-    process killed outright leaves its ``.<name>.<hex>.tmp`` behind.
+    process killed outright leaves its ``.<name>.<hex>.tmp`` behind, for :func:`remove_leftovers`.
 
     Raises:
-        OSError: the folder does not exist or cannot be written; ``path`` is then as it was.
+        WriteError: the folder does not exist, is full, or cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        # "x" respects the umask, which tempfile's 0600 would not: run folders are shared.
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C must not leave the temporary file either.
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        try:
+            # "x" respects the umask, which tempfile's 0600 would not: run folders are shared.
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # Ctrl-C must not leave the temporary file either.
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WriteError(f"cannot write '{path}': {reason}; make room or mend the disk, then go on") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed writers left in a folder that nobody else writes to now."""
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,15 +17,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds, one training each")
     cli.add_device_option(parser)
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
+    parser.add_argument("--deterministic", action="store_true", help="equal bits on CUDA too, though slower")
     options = parser.parse_args(arguments)
 
-    config = load_config(options.config, cli.overrides_of(options))
+    overrides = cli.overrides_of(options) + ["run.deterministic=true"] * options.deterministic
+    config = load_config(options.config, overrides)
 
-    from gmsa.training.run import choose_folder, train  # after parsing: --help need not wait for torch
+    from gmsa import distributed  # after parsing: --help need not wait for torch
+    from gmsa.training.run import choose_folder, train
 
-    name = Path(options.config).stem
-    folder = choose_folder(options.out, config.run.out.replace("{name}", name), options.resume)
-    train(config, name, folder, resume=options.resume)
+    name, folder, resume = Path(options.config).stem, Path(), options.resume
+    if distributed.is_first():
+        default = config.run.out.replace("{name}", name)
+        if distributed.is_restarted() and (Path(options.out or default) / "config.yaml").exists():
+            resume = True
+        folder = choose_folder(options.out, default, resume)
+    train(config, name, folder, resume)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -456,32 +458,34 @@ def test_resuming_with_another_file_under_the_same_name(run: Path, refused, file
     refused(RESUME, "own.pkl", "was trained on")
 
 
-def state(value: Any) -> Callable[[Path], None]:
-    return lambda path: torch.save(value, path)
+def state(value: Any) -> bytes:
+    """A value as torch saves it."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(path.read_bytes()[:-500]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"no state at all"),
-        state(Hostile()),
-        state({}),
-        state([1]),
-    ],
+    "content",
+    [None, b"", b"no state at all", state(Hostile()), state({}), state([1])],
     ids=["truncated", "empty", "text", "hostile", "no keys", "list"],
 )
-def test_resuming_with_a_damaged_state(run: Path, refused, damage: Callable[[Path], None]) -> None:
-    damage(run / "seed-1" / "state.pt")
-    refused(RESUME, "'run/seed-1/state.pt' is damaged (", "delete the seed's folder to train it again")
+def test_resuming_with_damaged_states(run: Path, refused, content: bytes | None) -> None:
+    for path in (run / "seed-1").glob("state-*"):
+        if content is None:
+            path.write_bytes(path.read_bytes()[:-500])
+        else:  # under the hash that it has
+            path.with_name(f"{path.name[:12]}.{hashlib.sha256(content).hexdigest()}.pt").write_bytes(content)
+            path.unlink()
+    refused(RESUME, "'run/seed-1/state-", "' is damaged (", "delete 'run/seed-1' to train it again")
 
 
 def test_every_state_is_read_before_the_first_seed_is_trained(run: Path, refused) -> None:
-    (run / "seed-1" / "state.pt").unlink()
+    for path in (run / "seed-1").glob("state-*"):
+        path.unlink()
     (run / "seed-2").mkdir()
-    (run / "seed-2" / "state.pt").write_bytes(b"")
-    refused([*RESUME, "--seeds", "1,2"], "'run/seed-2/state.pt' is damaged (")
+    (run / "seed-2" / f"state-000001.{'0' * 64}.pt").write_bytes(b"")
+    refused([*RESUME, "--seeds", "1,2"], "'run/seed-2/state-000001.0", "its SHA-256 is not the one in its name")
 
 
 @pytest.mark.parametrize("text", ["optim: {lr: 1", "- optim", "", "optim: 3"])

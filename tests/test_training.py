@@ -194,7 +194,8 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
         assert (run / name).stat().st_size > 0
     for seed in (1, 2):
         names = {p.name for p in (run / f"seed-{seed}").iterdir()}
-        assert {"model.safetensors", "state.pt", "history.jsonl", "predictions.csv"} <= names
+        assert {"model.safetensors", "history.jsonl", "predictions.csv"} <= names
+        assert sum(name.startswith("state-") for name in names) == 2
         assert {f"{stage}.safetensors" for stage in stages} <= names
         assert ("pseudo_labels.csv" in names) == (protocol == "self_training")
         history = [json.loads(line) for line in (run / f"seed-{seed}" / "history.jsonl").read_text().splitlines()]
@@ -346,7 +347,7 @@ def test_resuming_with_another_pool_file_is_refused(write_mmsa, tmp_path: Path) 
     config = small(write_mmsa, data={"pool": str(pool)}, run={"seeds": [1]})
     train(config, "tiny", tmp_path / "run")
     write_mmsa("pool.pkl", prefix="pool-", change=_shift_labels)
-    with pytest.raises(RunError, match=r"pool.pkl' is not the file that .* was trained on; put that file back"):
+    with pytest.raises(RunError, match=r"pool.pkl' is not the file that .* was trained on \(SHA-256 .*, was .*\); put that"):
         train(config, "tiny", tmp_path / "run", resume=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmsa.data.utterance import Utterance
+from gmsa.data.utterance import Utterance, hide, keep_steps, select
 from gmsa.errors import ConfigError
 from gmsa.missingconfig import LETTERS, MODALITIES, Missing
 from gmsa.rng import hashed_uniform, seeds_for
@@ -106,26 +106,24 @@ def _drawn(present: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def _lose_frames(utterance: Utterance, missing: Missing, modalities: Sequence[str], seed: torch.Tensor) -> Utterance:
-    features, gone = dict(utterance.features), {}
+    kept = {}
     for modality in modalities:
-        number = MODALITIES.index(modality)
-        sequence = features.get(modality)
-        if sequence is None or not len(sequence):
+        length = utterance.lengths.get(modality, 0)
+        if not length:
             continue
-        rate = missing.rate
+        number, rate = MODALITIES.index(modality), missing.rate
         if missing.protocol == "frame_uniform":
             rate = float(hashed_uniform(seed, torch.tensor(number), torch.tensor(-2)))
-        kept = hashed_uniform(seed, torch.tensor(number), torch.arange(len(sequence))) >= rate
-        features[modality] = sequence[kept]
-        if not kept.any():
-            gone[modality] = sequence
-    return replace(utterance, features=features, withheld={**utterance.withheld, **gone})
+        kept[modality] = hashed_uniform(seed, torch.tensor(number), torch.arange(length)) >= rate
+    gone = select(utterance.features, [m for m, steps in kept.items() if not steps.any()])
+    withheld = gone if not utterance.withheld else {**utterance.withheld, **gone}
+    return replace(utterance, features=keep_steps(utterance.features, kept), withheld=withheld)
 
 
 def _hide(utterance: Utterance, hidden: frozenset[str]) -> Utterance:
-    gone = {m: utterance.features[m] for m in hidden}
-    features = {m: x[:0] if m in hidden else x for m, x in utterance.features.items()}
-    return replace(utterance, features=features, withheld={**utterance.withheld, **gone})
+    gone = select(utterance.features, hidden)
+    withheld = gone if not utterance.withheld else {**utterance.withheld, **gone}
+    return replace(utterance, features=hide(utterance.features, hidden), withheld=withheld)
 
 
 def describe_missing(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gmsa.data.utterance import Utterance
+from gmsa.data.utterance import Utterance, change
 
 
 class Normalizer:
@@ -30,24 +30,22 @@ class Normalizer:
         """
         means, stds = {}, {}
         for modality in modalities:
-            sequences = [u.features[modality] for u in utterances if modality in u.features]
-            if not sequences:
-                continue
-            means[modality], stds[modality] = _statistics(sequences)
+            having = [u for u in utterances if modality in u.features]
+            if having:
+                means[modality], stds[modality] = _statistics(having, modality)
         return cls(means, stds, clip)
 
     def apply(self, utterance: Utterance) -> Utterance:
         """The utterance with its features normalized, as float32; modalities not fitted stay as they are."""
-        features, withheld = self._apply(utterance.features), self._apply(utterance.withheld)
+        features, withheld = change(utterance.features, self._scores), change(utterance.withheld, self._scores)
         return dataclasses.replace(utterance, features=features, withheld=withheld)
 
-    def _apply(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found = dict(features)
-        for modality in self.means.keys() & found.keys():
-            mean, std = self.means[modality], self.stds[modality]
-            scores = (found[modality].double() - mean) / std
-            found[modality] = torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0).float()
-        return found
+    def _scores(self, modality: str, sequence: Tensor) -> Tensor:
+        if modality not in self.means:
+            return sequence
+        mean, std = self.means[modality], self.stds[modality]
+        scores = (sequence.double() - mean) / std
+        return torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0).float()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that :meth:`from_state` needs, as float64 tensors for safetensors."""
@@ -65,20 +63,21 @@ class Normalizer:
         return cls(means, stds, state["clip"].item())
 
 
-def _statistics(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [D] over all frames of sequences [L_i, D], in two passes."""
-    dim = sequences[0].shape[1]
-    observed = [sequence for sequence in sequences if len(sequence)]
+def _statistics(utterances: Sequence[Utterance], modality: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [D] over all frames of a modality, in two passes that hold a sequence at a time."""
+    dim = utterances[0].features[modality].shape[1]
+    observed = [u for u in utterances if u.lengths[modality]]
     if not observed:
         return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
-    count = sum(len(sequence) for sequence in observed)
+    count = sum(u.lengths[modality] for u in observed)
     total, squares = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
-    for sequence in observed:
+    low, high = torch.full((dim,), torch.inf), torch.full((dim,), -torch.inf)
+    for utterance in observed:
+        sequence = utterance.features[modality]
         total += sequence.double().sum(0)
+        low, high = torch.minimum(low, sequence.amin(0)), torch.maximum(high, sequence.amax(0))
     mean = total / count
-    for sequence in observed:
-        squares += (sequence.double() - mean).square().sum(0)
+    for utterance in observed:
+        squares += (utterance.features[modality].double() - mean).square().sum(0)
     # Rounding gives a constant feature a tiny deviation, by which its rounding error would be scaled up.
-    low = torch.stack([sequence.amin(0) for sequence in observed]).amin(0)
-    high = torch.stack([sequence.amax(0) for sequence in observed]).amax(0)
     return mean, torch.where(low == high, 0.0, (squares / count).sqrt())

@@ -213,8 +213,8 @@ def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
         return
     strides = config.model.strides
     for utterance in utterances:
-        for modality, sequence in utterance.features.items():
-            tokens = token_count(len(sequence), strides[modality])
+        for modality, length in utterance.lengths.items():
+            tokens = token_count(length, strides[modality])
             if tokens > allowed:
                 raise DataError(
                     f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows {allowed}; "

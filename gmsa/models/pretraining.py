@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config
+from gmsa.distributed import ALONE, Group
 from gmsa.graph import KINDS, GraphBatch
 from gmsa.models.base import Model, edges_of
 from gmsa.nn import Standardize, StreamLayer
@@ -79,15 +80,23 @@ class Pretraining(nn.Module):
         self.out = nn.ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
 
-    def forward(self, batch: PretrainingBatch) -> tuple[Tensor, Tensor]:
-        return self.reconstruction(batch.masked, batch.targets), self.contrast(*batch.views)
+    def forward(self, batch: PretrainingBatch | None, group: Group = ALONE) -> tuple[Tensor, Tensor]:
+        """The two losses; with several processes, this one's part of them, whose batch may be None."""
+        if batch is None:
+            token = next(iter(self.token.values()))
+            # Not plain zeros: the gradients of what all make of the views are added up in all processes or in none.
+            errors, views = token.new_zeros(0), token.expand(1, 2, -1)[:0]
+        else:
+            errors, views = self.reconstruction(batch.masked, batch.targets), self.represent(*batch.views)
+        count = group.total(torch.tensor(float(len(errors)), device=errors.device))
+        return errors.sum() / count.clamp(min=1), self.contrast(views, group)
 
     def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
-        """The scaled cosine error of masked tokens; 0 where none is masked."""
+        """The scaled cosine error of each masked token ``[K]``."""
         z0 = self.model.embedding(batch, {m: (target.flags, self.token[m]) for m, target in targets.items()})
         states = self.model.nodes(z0, batch)
         if not targets:
-            return states.new_zeros(())
+            return states.new_zeros(0, dtype=torch.float32)
         nodes = torch.cat([target.nodes for target in targets.values()])
         decoded = self.decoder(states.index_fill(0, nodes, 0.0), edges_of(batch, "global"))
         errors = []
@@ -95,12 +104,23 @@ class Pretraining(nn.Module):
             predicted = self.out[modality](decoded.index_select(0, target.nodes)).float()
             wanted = self.standardize(target.features, modality)
             errors.append((1 - F.cosine_similarity(predicted, wanted, dim=1)).square())
-        return torch.cat(errors).mean()
+        return torch.cat(errors)
 
-    def contrast(self, first: GraphBatch, second: GraphBatch) -> Tensor:
-        """InfoNCE of two views of the same utterances, both ways."""
-        one, two = (F.normalize(self.project(self.model(view).features).float(), dim=1) for view in (first, second))
-        with torch.autocast(one.device.type, enabled=False):  # at this temperature half precision is too coarse
-            similarity = one @ two.T / self.temperature  # [N, N]
-        same = torch.arange(len(similarity), device=similarity.device)
-        return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+    def represent(self, *views: GraphBatch) -> Tensor:
+        """Projected representations of views of the same utterances, of length 1 ``[N, views, C]``."""
+        projected = (self.project(self.model(view).features).float() for view in views)
+        return torch.stack([F.normalize(x, dim=1) for x in projected], dim=1)
+
+    def contrast(self, views: Tensor, group: Group) -> Tensor:
+        """InfoNCE of two views of utterances ``[n, 2, C]``, both ways: their part of the mean over all processes'.
+
+        Each is told apart from those of all processes.
+        """
+        every, before = group.gather(views)
+        ends = before + len(views)
+        with torch.autocast(views.device.type, enabled=False):  # at this temperature half precision is too coarse
+            similarity = every[:, 0] @ every[:, 1].T / self.temperature  # [N, N]
+        same = torch.arange(before, ends, device=views.device)
+        there = F.cross_entropy(similarity[before:ends], same, reduction="sum")
+        back = F.cross_entropy(similarity.T[before:ends], same, reduction="sum")
+        return (there / len(every) + back / len(every)) / 2

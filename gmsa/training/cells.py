@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from gmsa.config import Config
-from gmsa.errors import GmsaError, RunError
+from gmsa.errors import GmsaError
 from gmsa.files import write_json
 from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
-from gmsa.training.run import resumed, train
-from gmsa.training.runs import open_run, set_up
+from gmsa.training.run import check_files, resumed, train
+from gmsa.training.runs import set_up
 from gmsa.training.settings import Setting
 
 Record = dict[str, Any]
@@ -80,14 +80,7 @@ class Cell:
         if not self.started:
             return
         resumed(self.folder, self.config)
-        before = open_run(self.folder).environment
-        for key, sha256 in files.items():
-            if before.get(key) != sha256:
-                path = self.config.data.path if key == "data_sha256" else self.config.data.pool
-                raise RunError(
-                    f"'{path}' is not the file that '{self.folder}' was trained on; put that file back, or give "
-                    "another --out"
-                )
+        check_files(self.folder, files)
 
 
 def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], None]) -> None:

@@ -1,13 +1,16 @@
-"""Weights and training state on disk. Nothing here unpickles objects."""
+"""Weights and training states on disk, each with its SHA-256. Nothing here unpickles objects."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -15,24 +18,49 @@ from torch import Tensor, nn
 from gmsa.errors import RunError
 from gmsa.files import write_bytes
 
+KEPT = 2
+"""Training states that stay on disk: the last, and the one before in case that is damaged."""
+_STATE = re.compile(r"state-(\d{6,})\.([0-9a-f]{64})\.pt")
+_AGAIN = "restore it, or train again"
 
-def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes tensors as safetensors, whole or not at all."""
-    write_bytes(path, save_tensors({k: v.detach().cpu().contiguous() for k, v in weights.items()}, metadata))
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes tensors as safetensors with their SHA-256 in the header, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_bytes(path, save_tensors(tensors, {"sha256": digest(tensors)}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
+    """Reads a safetensors file that :func:`save_weights` wrote.
 
     Raises:
         RunError: the file is missing or damaged.
     """
     try:
-        return load_tensors(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get("sha256")
+        weights = load_tensors(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"'{path}' does not exist; train first, or name another run folder") from None
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"'{path}' is damaged ({error}); restore it, or train again") from None
+    except Exception as error:  # safetensors raises many types for a damaged or hostile header
+        kind = "" if isinstance(error, (SafetensorError, OSError)) else f"{type(error).__name__}: "
+        raise RunError(f"'{path}' is damaged ({kind}{' '.join(str(error).split())}); {_AGAIN}") from None
+    if digest(weights) != expected:
+        raise RunError(f"'{path}' is damaged (its SHA-256 is not the one in its header); {_AGAIN}")
+    return weights
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, whatever the order."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -52,26 +80,76 @@ def load_into(model: nn.Module, path: Path) -> None:
     model.load_state_dict(weights)
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes a training state of tensors, numbers, strings, lists and dicts, whole or not at all."""
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    write_bytes(path, stream.getvalue())
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Writes a training state of tensors, numbers, strings, lists and dicts; the last :data:`KEPT` ones stay.
 
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """Reads a training state; None where there is none.
+    Its name counts up and ends in the SHA-256 of its content: ``state-000012.<64 hex digits>.pt``. So one rename puts
+    both in place.
 
     Raises:
-        RunError: the file is damaged, or holds more than plain values and tensors.
+        WriteError: it cannot be written; the earlier ones are as they were.
     """
-    if not path.exists():
-        return None
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    content = stream.getbuffer()
+    before = _states(folder)
+    number = before[-1][0] + 1 if before else 1
+    write_bytes(folder / f"state-{number:06d}.{hashlib.sha256(content).hexdigest()}.pt", content)
+    for _, path in before[: 1 - KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def load_state(
+    folder: Path, usable: Callable[[dict[str, Any]], None], say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The last whole training state of a folder; None where there is none at all.
+
+    Args:
+        usable: raises a RunError where a file that the state builds on is missing or damaged.
+        say: is told of each damaged one that is passed over.
+
+    Raises:
+        RunError: none of those that are there is whole.
+    """
+    problems: dict[Path, str] = {}
+    for _, path in reversed(_states(folder)):
+        try:
+            state = _read_state(path)
+            usable(state)
+        except RunError as error:
+            problems[path] = str(error)
+            continue
+        for damaged, problem in problems.items():
+            damaged.replace(damaged.with_name(f"damaged-{damaged.name}"))  # else it would count as one of those kept
+            say(f"WARNING: {problem}; going on from '{path.name[:12]}', the one before.")
+        return state
+    if problems:
+        raise RunError(f"{next(iter(problems.values()))}; no other is left: delete '{folder}' to train it again")
+    return None
+
+
+def _states(folder: Path) -> list[tuple[int, Path]]:
+    """Numbers and paths of the training states, in the order in which they were written."""
+    if not folder.is_dir():
+        return []
+    found = ((_STATE.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or hostile file
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be read ({error.strerror or error})") from None
+    match = _STATE.fullmatch(path.name)
+    assert match is not None
+    if hashlib.sha256(content).hexdigest() != match[2]:
+        raise RunError(f"'{path}' is damaged (its SHA-256 is not the one in its name)")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a hostile file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"'{path}' is damaged ({reason}); delete the seed's folder to train it again") from None
-    if not isinstance(state, dict) or not {"history", "finished", "pending"} <= state.keys():
-        raise RunError(f"'{path}' is damaged (not a training state); delete the seed's folder to train it again")
+        raise RunError(f"'{path}' is damaged ({reason})") from None
+    if not isinstance(state, dict) or not {"history", "finished", "pending", "start"} <= state.keys():
+        raise RunError(f"'{path}' is damaged (not a training state)")
     return state

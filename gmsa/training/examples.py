@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from gmsa.data import NUM_CLASSES, Utterance, apply_missing, hide_modalities, to
 from gmsa.graph import GraphBatch, collate
 from gmsa.rng import generator, hashed_uniform, seeds_for
 
+T = TypeVar("T")
 WINDOW = 16
 """Batches whose utterances are sorted together by length: more pads less and shuffles less."""
+_NO_CLASSES = torch.zeros(NUM_CLASSES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Example:
     utterance: Utterance
     value: float = math.nan
     """Sentiment intensity; NaN where only the classes are known, as for the paper's pseudo-labels."""
-    classes: Tensor = field(default_factory=lambda: torch.zeros(NUM_CLASSES))
+    classes: Tensor = field(default_factory=lambda: _NO_CLASSES)
     """Class probabilities ``[K]``; a label gives one 1; all 0 where nothing is known."""
 
 
@@ -60,6 +62,28 @@ class Targets(NamedTuple):
         hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
         natural = None if self.natural is None else move(self.natural)
         return Targets(change(self.value), change(self.classes), hidden, natural)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of an epoch's batches is built: after the first ones, every so many-th, and of each a part."""
+
+    behind: int = 0
+    """Batches that are passed over at the start."""
+    every: int = 1
+    offset: int = 0
+    """Of the batches that follow, those whose number is ``offset`` modulo ``every``: what a loader's worker builds."""
+    rank: int = 0
+    world: int = 1
+    """Of each batch, the units whose number is ``rank`` modulo ``world``: what a process of several trains on."""
+
+    def of(self, batches: Iterable[T]) -> Iterator[T]:
+        """Those of the batches that are to be built."""
+        return islice(batches, self.behind + self.offset, None, self.every)
+
+
+WHOLE = Share()
+"""All of it."""
 
 
 def labeled_examples(utterances: Sequence[Utterance], scheme: str) -> list[Example]:
@@ -92,31 +116,36 @@ def training_batches(
     *seed: int | str,
     context: Sequence[Utterance] = (),
     natural: bool = False,
-) -> Iterator[tuple[GraphBatch, Targets]]:
+    share: Share = WHOLE,
+) -> Iterator[tuple[GraphBatch, Targets] | None]:
     """One epoch of batches; hidden modalities, lost edges and order are pure functions of ``seed`` and utterance id.
+
+    A batch of which ``share`` has no part is None.
 
     Args:
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
         natural: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
     units = Units(examples, config, context)
-    flat = units.flat
-    whole = lose_steps([e.utterance for e in flat], config, *seed)
-    shown = _drop_modalities(whole, config, *seed)
-    values, classes = torch.tensor([e.value for e in flat]), torch.stack([e.classes for e in flat])
-    for places in units.batches(*seed):
-        batch, there = [shown[place] for place in places], [whole[place] for place in places]
+    for places in units.batches(*seed, share=share):
+        if not places:
+            yield None
+            continue
+        chosen = [units.flat[place] for place in places]
+        there = lose_steps([e.utterance for e in chosen], config, *seed)
+        batch = _drop_modalities(there, config, *seed)
         hidden = _hidden(batch, there, config) if config.loss.reconstruction_weight else {}
         lost = None
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         untouched = collate(there, config) if natural else None
-        yield collate(batch, config, lost), Targets(values[places], classes[places], hidden, untouched)
+        values, classes = torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen])
+        yield collate(batch, config, lost), Targets(values, classes, hidden, untouched)
 
 
 def lose_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """The utterances of an epoch, without the steps that ``data.missing.train: frame_uniform`` takes away anew in each.
+    """Utterances in an epoch, without the steps that ``data.missing.train: frame_uniform`` takes away anew in each.
 
     Pseudo-labels and statistics are of the whole utterances.
     """
@@ -148,7 +177,7 @@ def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Conf
 
 
 def _drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """The utterances of an epoch, each without the modalities that are hidden in it."""
+    """Utterances in an epoch, each without the modalities that are hidden in it."""
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances
@@ -157,9 +186,9 @@ def _drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int
 
 
 def scoring_batches(
-    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = ()
+    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = (), share: Share = WHOLE
 ) -> Iterator[tuple[list[int], list[int], GraphBatch]]:
-    """All utterances, sorted by length: the same batches every time.
+    """All utterances, sorted by length: the same batches every time. Of several processes each takes whole batches.
 
     With each batch come the rows of it that are scored, and the places of those in ``utterances``; its other rows
     are ``context``.
@@ -168,7 +197,7 @@ def scoring_batches(
     places = {id(e): i for i, e in enumerate(examples)}
     units = Units(examples, config, context)
     groups = sorted(units.groups, key=_size)
-    for start in range(0, len(groups), units.per_batch):
+    for start in range(0, len(groups), units.per_batch)[share.rank :: share.world]:
         chosen = [e for unit in groups[start : start + units.per_batch] for e in unit]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
         yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
@@ -191,11 +220,11 @@ class Units:
         """How many batches :meth:`batches` gives."""
         return -(-len(self.groups) // self.per_batch)
 
-    def batches(self, *seed: int | str) -> Iterator[list[int]]:
-        """One epoch of batches: places in ``flat``, a pure function of ``seed``."""
+    def batches(self, *seed: int | str, share: Share = WHOLE) -> Iterator[list[int]]:
+        """One epoch of batches, or a share of it: places in ``flat``, a pure function of ``seed``."""
         ends = list(accumulate(map(len, self.groups), initial=0))
-        for chosen in buckets(list(map(_size, self.groups)), self.per_batch, *seed):
-            yield [place for i in chosen for place in range(ends[i], ends[i + 1])]
+        for chosen in share.of(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
+            yield [place for i in chosen[share.rank :: share.world] for place in range(ends[i], ends[i + 1])]
 
 
 def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config, OptimConfig
 from gmsa.data import Utterance
+from gmsa.distributed import ALONE, Group
 from gmsa.errors import RunError
 from gmsa.files import write_text
 from gmsa.models import Model
 from gmsa.rng import seed_for
 from gmsa.training.average import MovingAverage
-from gmsa.training.checkpoint import load_into, load_state, save_state, save_weights
-from gmsa.training.examples import Example
-from gmsa.training.prefetch import prefetch
+from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
+from gmsa.training.examples import Example, Share
+from gmsa.training.learner import Learner, Place, random_state, set_random_state
+from gmsa.training.loading import load
 from gmsa.training.progress import Progress
 from gmsa.training.scoring import Predictions, predict
+from gmsa.training.stopping import Stop
 from gmsa.training.tasks import Learning, Pretext, Task
 
 BETTER: dict[str, Callable[[float, float], bool]] = {
@@ -40,8 +43,9 @@ BETTER: dict[str, Callable[[float, float], bool]] = {
 class Trainer:
     """Trains the models of one seed in one folder, stage by stage, and takes up where a killed run stopped.
 
-    Every random draw is a pure function of (seed, stage, epoch, utterance id), so a resumed run
-    gives the same weights as an uninterrupted one.
+    Every random draw is a pure function of (seed, stage, epoch, utterance id) or of a state that is saved, so a resumed
+    run gives the same weights as an uninterrupted one. Of several processes (:class:`~gmsa.distributed.Group`) each has
+    its part of every batch, and the first one writes.
     """
 
     config: Config
@@ -55,14 +59,27 @@ class Trainer:
     """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
     initial: Mapping[str, Tensor] | None = None
     """Weights that stages begin with; new ones where it is None."""
+    group: Group = ALONE
+    stop: Stop = field(default_factory=Stop)
+    """Asks to end after the step at hand."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch, over all stages."""
     finished: list[str] = field(default_factory=list)
     """Stages whose best weights stand in the folder."""
     _pending: dict[str, Any] = field(default_factory=dict)
+    _stopping: bool = False
 
     def __post_init__(self) -> None:
-        state = load_state(self.folder / "state.pt")
+        self._start = start = "" if self.initial is None else digest(self.initial)
+        state = None
+        if self.group.first:
+            state = load_state(self.folder, self._check_stages, self.progress.say)
+        state = self.group.tell(state)
+        if state is not None and state["start"] != start:
+            raise RunError(
+                f"'{self.folder}' was begun from other weights ('protocol.init_from' holds others now); "
+                "put those back, or give another --out"
+            )
         if state is not None:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
 
@@ -98,15 +115,39 @@ class Trainer:
         if stage not in self.finished:
             if start is not None:
                 module.load_state_dict({**module.state_dict(), **start})
-            self._run(stage, task, module, best_file)
-        load_into(module, best_file)
+            module.load_state_dict(self._run(stage, task, module, best_file))
+            return module
+        if self.group.first:
+            load_into(module, best_file)
+        if self.group.world > 1:
+            module.load_state_dict(self.group.tell({k: v.cpu() for k, v in module.state_dict().items()}))
         return module
 
     def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
         """What ``model`` says of utterances to learn from."""
-        return predict(model, utterances, self.config, self.device, self.context)
+        return predict(model, utterances, self.config, self.device, self.context, self.group)
 
-    def _run(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> None:
+    def once(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
+        """What ``model`` says of the pool, asked once: a run that goes on reads it, whatever its machine would say."""
+        file = self.folder / f"{name}.safetensors"
+        said = None
+        if self.group.first and file.exists():
+            try:
+                said = load_weights(file)
+            except RunError as error:
+                self.progress.say(f"WARNING: {error}; the model is asked again.")
+        said = self.group.tell(said)
+        if said is None:
+            predictions = self.predict(model, pool)
+            if self.group.first:
+                kept = {"value": predictions.value, "probabilities": predictions.probabilities}
+                save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items()})
+            return predictions
+        blank = np.full(len(pool), np.nan, dtype=np.float32)
+        return Predictions([u.id for u in pool], blank, said["value"].numpy(), said["probabilities"].numpy(), None)
+
+    def _run(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
+        """Trains a stage; returns its best weights."""
         optim, epochs = self.config.optim, task.epochs
         optimizer = build_optimizer(model, optim)
         steps = epochs * task.per_epoch
@@ -114,70 +155,84 @@ class Trainer:
         average = MovingAverage(model, optim.ema) if optim.ema else None
         if self.config.run.compile:
             model.compile(dynamic=True)  # in place, so that the names of its weights stay
-        parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        parts |= {"average": average} if average is not None else {}
-        first, best, best_epoch = 1, math.nan, 0
+        learner = Learner(model, optimizer, schedule, average)
+        place = Place()
         if self._pending.get("stage") == stage:
-            first, best, best_epoch = (self._pending[k] for k in ("epoch", "best", "best_epoch"))
-            first += 1
-            for name, part in parts.items():
-                part.load_state_dict(self._pending[name])
+            place = Place(**self._pending["place"])
+            learner.load_state_dict(self._pending["learner"])
 
-        self.progress.start(stage, self.seed, task.size * (epochs + 1 - first))
-        for epoch in range(first, epochs + 1):
-            if optim.patience and epoch - best_epoch > optim.patience:
+        self.progress.start(stage, self.seed, task.size * (epochs + 1 - place.epoch))
+        while place.epoch <= epochs:
+            if optim.patience and place.epoch - place.best_epoch > optim.patience:
                 break
-            began = time.perf_counter()
-            mean_loss = self._epoch(stage, epoch, task, model, average, optimizer, schedule)
+            mean_loss = self._epoch(stage, task, learner, place)
             scored: nn.Module = model if average is None else average.model
-            scores = task.score(scored)
-            improved = best_epoch == 0 or BETTER[task.select](scores[task.select], best)
+            scores = task.score(scored, self.group)
+            improved = place.best_epoch == 0 or BETTER[task.select](scores[task.select], place.best)
             if improved:
-                best, best_epoch = scores[task.select], epoch
-                save_weights(best_file, scored.state_dict())
-            row = {"seed": self.seed, "stage": stage, "epoch": epoch, "loss": mean_loss, "valid": scores}
-            row |= {"lr": schedule.get_last_lr()[0], "seconds": time.perf_counter() - began, "best": improved}
+                place.best, place.best_epoch = scores[task.select], place.epoch
+                place.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
+            row = {"seed": self.seed, "stage": stage, "epoch": place.epoch, "loss": mean_loss, "valid": scores}
+            row |= {"lr": schedule.get_last_lr()[0], "seconds": place.spent(), "best": improved}
             self.history.append(row)
             self.progress.epoch(row, epochs)
-            pending = {"stage": stage, "epoch": epoch, "best": best, "best_epoch": best_epoch}
-            self._save(pending | {name: part.state_dict() for name, part in parts.items()})
+            place.next_epoch()
+            self._save(stage, learner, place)
+            if self._stopping:
+                self.stop.obey()
+        if self.group.first:
+            save_weights(best_file, place.weights)
         self.finished.append(stage)
-        self._save({})
+        self._save()
+        return place.weights
 
-    def _epoch(
-        self,
-        stage: str,
-        epoch: int,
-        task: Task,
-        model: nn.Module,
-        average: MovingAverage | None,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-    ) -> float:
-        """One pass over the batches. Returns the mean loss of its steps."""
-        key = (self.seed, stage, epoch)
-        torch.manual_seed(seed_for(*key, "dropout"))
+    def _epoch(self, stage: str, task: Task, learner: Learner, place: Place) -> float:
+        """The rest of a pass over the batches. Returns the mean loss of its steps."""
+        key = (self.seed, stage, place.epoch)
+        # Each process draws its own dropout: from here, or from where the epoch was left.
+        torch.manual_seed(seed_for(*key, "dropout", *self.group.key))
+        if place.random is not None and len(place.random) == self.group.world:
+            set_random_state(place.random[self.group.rank], self.device)
+        model, teacher = learner.model, None if learner.average is None else learner.average.model
+        model.train()
+        parameters = [p for p in model.parameters() if p.requires_grad]
         losses: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
-        model.train()
-        teacher = None if average is None else average.model
-        behind, steps = (epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
-        for batch in prefetch(task.batches(*key), self.device):
+        behind, steps = (place.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
+        share = Share(place.step, rank=self.group.rank, world=self.group.world)
+        for batch in load(task, key, share, self.config.run.workers, self.device):
             with autocast(self.config.optim, self.device):
-                step_loss = task.loss(model, batch, teacher, (behind + len(losses)) / steps)
-            optimizer.zero_grad(set_to_none=True)
-            step_loss.backward()
+                step_loss = task.loss(model, batch, teacher, (behind + place.step) / steps, self.group)
+            learner.optimizer.zero_grad(set_to_none=True)
+            if step_loss.requires_grad:  # not where this process has no part of the batch
+                step_loss.backward()
+            self._stopping, saving = self.group.add_gradients(parameters, self.stop.asked, self.stop.due)
             if self.config.optim.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), self.config.optim.clip_norm)
-            optimizer.step()
-            schedule.step()
-            if average is not None:
-                average.update(model)
+                nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
+            learner.optimizer.step()
+            learner.schedule.step()
+            if learner.average is not None:
+                learner.average.update(model)
             losses.append(step_loss.detach())
-            ids.append((batch[0] if isinstance(batch, tuple) else batch).ids)
+            ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
+            place.step += 1
             self.progress.step(ids[-1])
-        # Looked at once per epoch: a look at every step would make the GPU wait for the host.
-        stacked = torch.stack(losses)
+            # The end of the epoch is saved anyway; there, what is learned from it is not yet known.
+            if (self._stopping or saving) and place.step < task.per_epoch:
+                place.losses += self._finite(losses, ids, stage, place.epoch)
+                losses, ids = [], []
+                place.random = self.group.each(random_state(self.device))
+                self._save(stage, learner, place)
+                if self._stopping:
+                    self.stop.obey()
+        place.losses += self._finite(losses, ids, stage, place.epoch)
+        return torch.tensor(place.losses).mean().item()
+
+    def _finite(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
+        """The losses of steps, over all processes. Looked at rarely: at every step, a GPU would wait for the host."""
+        if not losses:
+            return []
+        stacked = self.group.total(torch.stack(losses).float())
         bad = (~torch.isfinite(stacked)).nonzero()
         if len(bad):
             names = ", ".join(ids[int(bad[0])])
@@ -185,13 +240,24 @@ class Trainer:
                 f"the loss is not finite in stage '{stage}', epoch {epoch}, seed {self.seed}, for the batch [{names}]; "
                 "lower 'optim.lr', set 'optim.clip_norm', or check these utterances' features"
             )
-        return stacked.mean().item()
+        return stacked.tolist()
 
-    def _save(self, pending: dict[str, Any]) -> None:
-        self._pending = pending
-        state = {"history": self.history, "finished": self.finished, "pending": pending}
-        save_state(self.folder / "state.pt", state)
+    def _save(self, stage: str | None = None, learner: Learner | None = None, place: Place | None = None) -> None:
+        self._pending = {}
+        if learner is not None and place is not None:
+            self._pending = {"stage": stage, "learner": learner.state_dict(), "place": place.state_dict()}
+        self.stop.saved()
+        if not self.group.first:
+            return
+        # First: a run that goes on writes it again, unless it finds all done.
         write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
+        state = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
+        save_state(self.folder, state)
+
+    def _check_stages(self, state: dict[str, Any]) -> None:
+        """Checks that the weights of the stages that a state calls finished are whole."""
+        for stage in state["finished"]:
+            load_weights(self.folder / f"{stage}.safetensors")
 
 
 def to_start_from(model: nn.Module) -> dict[str, Tensor]:

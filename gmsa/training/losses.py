@@ -1,4 +1,8 @@
-"""Losses on labels, pseudo-labels, a teacher's predictions and missing modalities."""
+"""Losses on labels, pseudo-labels, a teacher's predictions and missing modalities.
+
+Each is a mean over a batch. Where several processes hold a part of it each, every one's loss is its part of the sum
+over the number in the whole batch: what they give adds up to the loss of one process.
+"""
 
 # B examples, K classes, D_m features of modality m
 from __future__ import annotations
@@ -10,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import LossConfig
+from gmsa.distributed import ALONE, Group
 from gmsa.models import Model, Output
 from gmsa.training.examples import Targets
 
 
-def loss(output: Output, targets: Targets, config: LossConfig) -> Tensor:
+def loss(output: Output, targets: Targets, config: LossConfig, group: Group = ALONE) -> Tensor:
     r"""Loss of a batch: :math:`\lambda_1 L_v + (1 - \lambda_1) L_e + \lambda_2 L_e^u`.
 
     :math:`L_v` is the mean squared error of the intensity and :math:`L_e` the cross-entropy of the
@@ -30,10 +35,10 @@ def loss(output: Output, targets: Targets, config: LossConfig) -> Tensor:
     entropy = F.cross_entropy(output.logits.float(), targets.classes, reduction="none")
     supervised = config.value_weight * squared + (1 - config.value_weight) * entropy
     pseudo = (1 - whole) * (targets.classes.sum(1) > 0)
-    return _mean(supervised, whole) + config.pseudo_weight * _mean(entropy, pseudo)
+    return _mean(supervised, whole, group) + config.pseudo_weight * _mean(entropy, pseudo, group)
 
 
-def consistency(value: Tensor, taught: Tensor, certain: float) -> Tensor:
+def consistency(value: Tensor, taught: Tensor, certain: float, group: Group = ALONE) -> Tensor:
     r"""Distance to a teacher: :math:`\mathrm{mean}_{i \in S}\, e^{-\sigma^2_i}\, \mathrm{Huber}(v_i - \mu_i)`.
 
     :math:`\mu` and :math:`\sigma^2` are the mean and the variance of the teacher's intensities over P passes with
@@ -43,11 +48,13 @@ def consistency(value: Tensor, taught: Tensor, certain: float) -> Tensor:
         - value :math:`(B)`, taught :math:`(P, B)`; output: a scalar
     """
     variance, mean = torch.var_mean(taught.float(), dim=0)
-    kept = (variance <= torch.quantile(variance, certain)).float()
-    return _mean(F.huber_loss(value.float(), mean, reduction="none") * torch.exp(-variance), kept)
+    kept = (variance <= torch.quantile(group.gather(variance)[0], certain)).float()
+    return _mean(F.huber_loss(value.float(), mean, reduction="none") * torch.exp(-variance), kept, group)
 
 
-def reconstruction(model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+def reconstruction(
+    model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]], group: Group = ALONE
+) -> Tensor:
     r"""Squared error of the features of hidden modalities: mean over their features, then over all R pairs.
 
     .. math::
@@ -59,13 +66,14 @@ def reconstruction(model: Model, output: Output, hidden: Mapping[str, tuple[Tens
         hidden: as :class:`~gmsa.training.examples.Targets` has it.
     """
     assert model.reconstruction is not None
-    errors = []
+    errors = [output.value.new_zeros(0, dtype=torch.float32)]
     for modality, (rows, features) in hidden.items():
         predicted = model.reconstruct(output, modality, rows).float()
         wanted = model.reconstruction.standardize(features, modality)
         errors.append((predicted - wanted).square().mean(1))
-    return torch.cat(errors).mean() if errors else output.value.new_zeros(())
+    every = torch.cat(errors)
+    return _mean(every, torch.ones_like(every), group)
 
 
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+def _mean(values: Tensor, weight: Tensor, group: Group) -> Tensor:
+    return (values * weight).sum() / group.total(weight.sum()).clamp(min=1)

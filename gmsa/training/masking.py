@@ -15,16 +15,22 @@ from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
 from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
-from gmsa.training.examples import Example, Units
+from gmsa.training.examples import WHOLE, Example, Share, Units, lose_steps
 
 
 def pretraining_batches(
-    utterances: Sequence[Utterance], config: Config, *seed: int | str
-) -> Iterator[PretrainingBatch]:
-    """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id."""
+    utterances: Sequence[Utterance], config: Config, *seed: int | str, share: Share = WHOLE
+) -> Iterator[PretrainingBatch | None]:
+    """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id.
+
+    A batch of which ``share`` has no part is None. Steps that ``data.missing`` takes away anew in every epoch are gone.
+    """
     units = Units([Example(u) for u in utterances], config)
-    for places in units.batches(*seed):
-        chosen = [units.flat[place].utterance for place in places]
+    for places in units.batches(*seed, share=share):
+        if not places:
+            yield None
+            continue
+        chosen = lose_steps([units.flat[place].utterance for place in places], config, *seed)
         masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
         first, second = (collate(_subset(chosen, *seed, number), config) for number in ("first", "second"))
         yield PretrainingBatch(masked, targets, (first, second))

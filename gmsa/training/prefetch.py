@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -25,15 +26,14 @@ def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
         return
     iterator = iter(batches)
 
-    def load() -> T | None:
-        batch = next(iterator, None)
-        return None if batch is None else _each(batch, lambda part: part.pin_memory())
+    def load() -> list[T]:
+        return [_each(batch, lambda part: part.pin_memory()) for batch in islice(iterator, 1)]
 
     with ThreadPoolExecutor(1) as thread:
         ahead = thread.submit(load)
-        while (batch := ahead.result()) is not None:
+        while found := ahead.result():
             ahead = thread.submit(load)
-            yield _each(batch, lambda part: part.to(device))
+            yield _each(found[0], lambda part: part.to(device))
 
 
 def _each(batch, change):  # type: ignore[no-untyped-def]

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
 from gmsa.config import Config, DataConfig, MissingConfig
 from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
+from gmsa.data.utterance import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
@@ -137,11 +136,8 @@ def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
     if not unseen:
         return corpus, []
 
-    def seen(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {m: x for m, x in features.items() if m in shown}
-
     def keep(utterances: Sequence[Utterance]) -> list[Utterance]:
-        return [replace(u, features=seen(u.features), withheld=seen(u.withheld)) for u in utterances]
+        return [replace(u, features=select(u.features, shown), withheld=select(u.withheld, shown)) for u in utterances]
 
     dims = {m: dim for m, dim in corpus.dims.items() if m in shown}
     splits = {split: keep(utterances) for split, utterances in corpus.splits.items()}

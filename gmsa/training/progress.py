@@ -17,11 +17,11 @@ class Progress:
     On a terminal one bar counts utterances; elsewhere each epoch is a line.
     """
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    def __init__(self, silent: bool = False) -> None:
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=silent)
         self._bar: Bar | None = None
         self._task: Any = None
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not silent:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             self._bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True)
 

@@ -53,7 +53,7 @@ def self_training(trainer: Trainer, material: Material) -> nn.Module:
         return model
     protocol = trainer.config.protocol
     for round_ in range(1, protocol.rounds + 1):
-        predictions = trainer.predict(model, material.pool)
+        predictions = trainer.once(f"pool_{round_}", model, material.pool)
         places = most_confident(predictions, protocol)
         material.record(round_, predictions, places)
         examples = [*material.labeled, *hard_examples(material.pool, predictions, places)]
@@ -74,7 +74,7 @@ def distillation(trainer: Trainer, material: Material) -> nn.Module:
     if not _has_pool(trainer, material):
         return model
     others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.protocol.teachers + 1))
-    teachers = [trainer.predict(m, material.pool) for m in (model, *others)]
+    teachers = [trainer.once(f"pool_{i}", m, material.pool) for i, m in enumerate((model, *others), 1)]
     examples = soft_examples(material.pool, teachers)
     return trainer.fit("student", [*material.labeled, *examples])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
+from gmsa.data.utterance import select
 from gmsa.errors import ConfigError, nearest
 from gmsa.files import sha256_of
+from gmsa.lock import only_writer
 from gmsa.missingconfig import LETTERS, RATES, SUBSETS, Missing, parse_missing
 from gmsa.training.evaluation import check_no_run, own_corpus
 from gmsa.training.robustness_report import Point, markdown_tables, own_report, robustness_report, write_robustness
@@ -92,7 +95,8 @@ def robustness(
         "hidden_in_training": str(run.config.data.missing.of("train")),
     }
     report = robustness_report(facts, points)
-    write_robustness(report, run.folder, out)
+    with nullcontext() if out is not None else only_writer(run.folder):
+        write_robustness(report, run.folder, out)
     return markdown_tables(report)
 
 
@@ -186,7 +190,7 @@ class Scorer:
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
         """Metrics of every model."""
         # What the models were trained without, they must not see: it has no encoder.
-        shown = [replace(u, features={m: u.features[m] for m in self.run.dims}) for u in utterances]
+        shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
         return [predict(model, shown, config, self.device).metrics(config.data.labels) for model in self.models]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, to_dict
+from gmsa.distributed import ALONE, Group, join
 from gmsa.errors import RunError
-from gmsa.files import check_out_folder
+from gmsa.files import check_out_folder, remove_leftovers
+from gmsa.lock import only_writer
 from gmsa.models import build_model
 from gmsa.report import markdown_table
 from gmsa.training.checkpoint import save_weights
@@ -22,6 +26,7 @@ from gmsa.training.progress import Progress
 from gmsa.training.protocols import PROTOCOLS, Material
 from gmsa.training.results import report, report_pretraining
 from gmsa.training.runs import open_run, read_config, save_inputs, set_up
+from gmsa.training.stopping import Stop
 
 NOT_IN_WEIGHTS = {
     "model": {"dropout", "input_dropout", "modality_dropout", "route"},
@@ -46,7 +51,8 @@ def choose_folder(out: str | None, default: str, resume: bool) -> Path:
         folder = taken[-1] if resume or not taken[-1].exists() else following
     if resume and not (folder / "config.yaml").exists():
         raise RunError(f"'{folder}' holds no run to resume; leave --resume out to start one")
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A start that was killed early leaves hidden files alone.
+    if not resume and folder.exists() and (not folder.is_dir() or any(p.name[0] != "." for p in folder.iterdir())):
         raise RunError(f"'{folder}' is not empty; add --resume to go on with its run, or give another --out")
     return folder
 
@@ -56,56 +62,115 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
 
     Args:
         name: name of the run in its tables.
+        folder: where the first of several processes writes; the others need none.
         resume: go on with the run that the folder holds; seeds that are done are not trained again.
 
     Raises:
         GmsaError: the config, the data or the folder is wrong; before any training where that can be known.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after the step at hand is saved.
     """
-    device = set_up(config.run)
+    group, device = join(set_up(config.run))
+    if resume:
+        config = group.tell(resumed(folder, config) if group.first else config)
     prepared = prepare(config)
     corpus = prepared.corpus
-    if resume:
-        config = resumed(folder, config)
-        before = open_run(folder).environment
-        for key, sha256 in describe_files(config, corpus).items():
-            if before.get(key) != sha256:
-                path = config.data.path if key == "data_sha256" else config.data.pool
-                raise RunError(f"'{path}' is not the file that '{folder}' was trained on; put that file back")
+    if resume and group.first:
+        check_files(folder, describe_files(config, corpus))
     materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
-    with Progress() as progress:
+    starts = {seed: start_of(config, prepared, seed, device, group) for seed in materials}
+    with Progress(silent=not group.first) as progress, ExitStack() as stack:
+        if group.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            before = stack.enter_context(only_writer(folder))
+            if before is not None:
+                progress.say(f"Taking '{folder}' over from {before}, which has ended without a word.")
+            for place in (folder, *folder.glob("seed-*")):
+                remove_leftovers(place)
+        stop = Stop(config.run.save_every)
         # All of them before any training: a trainer reads the state that it goes on from.
         trainers = {
-            seed: make_trainer(config, prepared, seed, folder / f"seed-{seed}", device, progress) for seed in materials
+            seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, progress, group, stop)
+            for seed, start in starts.items()
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
-        progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device))
+        if group.first:
+            save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
+        progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device, group.world))
         try:
-            for seed, material in materials.items():
-                model = train_seed(trainers[seed], material)
-                save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
+            with stop.listening():
+                for seed, material in materials.items():
+                    model = train_seed(trainers[seed], material)
+                    if group.first:
+                        save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
+                if stop.asked:  # after the last step
+                    stop.obey()
         except KeyboardInterrupt:
-            progress.say(f"Interrupted; the last finished epoch is saved. Go on with --resume --out {folder}")
+            progress.say(f"Interrupted; all that was done is saved. Go on with --resume --out {folder}")
             raise
+        group.leave()
+        if not group.first:
+            return {}
+        for trainer in trainers.values():
+            trainer.group = ALONE
         write = report_pretraining if config.protocol.name == "pretrain" else report
         summary = write(config, name, folder, prepared, materials, trainers)
         progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
 
 
-def make_trainer(
-    config: Config, prepared: Prepared, seed: int, folder: Path, device: torch.device, progress: Progress
-) -> Trainer:
-    """The trainer of one seed, which starts from ``protocol.init_from`` where that is set.
+def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
+    """Checks that a run was made with these data files.
+
+    Args:
+        files: SHA-256 of the data files, as ``describe_files`` gives them.
 
     Raises:
-        RunError: what it would start or go on from is missing, damaged or of another model.
+        RunError: names the one that differs, and both hashes.
     """
-    dims, valid = dict(prepared.corpus.dims), prepared.splits["valid"]
-    trainer = Trainer(config, dims, valid, seed, folder, device, progress, prepared.to_learn_from)
-    if config.protocol.init_from is not None:
-        trainer.initial = initial_weights(config, dims, seed, device)
-    return trainer
+    before = open_run(folder)
+    data = before.config.data
+    for key, now in files.items():
+        then = before.environment.get(key)
+        if then != now:
+            path = data.path if key == "data_sha256" else data.pool
+            differs = f"SHA-256 {str(now)[:12]}…, was {str(then)[:12]}…"
+            raise RunError(
+                f"'{path}' is not the file that '{folder}' was trained on ({differs}); put that file back, or give "
+                "another --out"
+            )
+
+
+def start_of(
+    config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = ALONE
+) -> dict[str, Tensor] | None:
+    """The weights that a seed starts from, where ``protocol.init_from`` is set.
+
+    Raises:
+        RunError: they are missing, damaged or of another model.
+    """
+    if config.protocol.init_from is None:
+        return None
+    dims = dict(prepared.corpus.dims)
+    return group.tell(initial_weights(config, dims, seed, device) if group.first else None)
+
+
+def make_trainer(
+    config: Config,
+    prepared: Prepared,
+    seed: int,
+    start: dict[str, Tensor] | None,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    group: Group = ALONE,
+    stop: Stop | None = None,
+) -> Trainer:
+    """The trainer of one seed.
+
+    Raises:
+        RunError: what it would go on from is damaged, or began from another ``start``.
+    """
+    dims, valid, learned_from = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.to_learn_from
+    return Trainer(config, dims, valid, seed, folder, device, progress, learned_from, start, group, stop or Stop())
 
 
 def train_seed(trainer: Trainer, material: Material) -> nn.Module:
@@ -121,14 +186,15 @@ def resumed(folder: Path, config: Config) -> Config:
     """The config of a run that goes on: the same settings, with the seeds of before and any new ones.
 
     Raises:
-        RunError: names the settings that differ; only seeds, device and folder may.
+        RunError: names the settings that differ; only seeds, device, folder and what changes no number may.
     """
     old = to_dict(read_config(folder))
     differing = [
         f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
         for group, values in to_dict(config).items()
         for key, value in values.items()
-        if (group != "run" or key in ("select", "threads", "compile")) and old.get(group, {}).get(key) != value
+        if (group != "run" or key in ("select", "threads", "compile", "deterministic"))
+        and old.get(group, {}).get(key) != value
     ]
     if differing:
         raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
@@ -164,7 +230,9 @@ def initial_weights(config: Config, dims: dict[str, int], seed: int, device: tor
     return found
 
 
-def describe_data(config: Config, prepared: Prepared, material: Material, device: torch.device) -> str:
+def describe_data(
+    config: Config, prepared: Prepared, material: Material, device: torch.device, processes: int = 1
+) -> str:
     """The line that a run starts with."""
     corpus = prepared.corpus
     dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
@@ -173,6 +241,7 @@ def describe_data(config: Config, prepared: Prepared, material: Material, device
         f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
         f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
     )
+    line += f", {processes} processes" if processes > 1 else ""
     for modality in prepared.unseen:
         line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:

@@ -16,10 +16,11 @@ from torch import nn
 
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.distributed import ALONE, Group
 from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
-from gmsa.training.examples import scoring_batches
+from gmsa.training.examples import Share, scoring_batches
 from gmsa.training.prefetch import prefetch
 
 
@@ -49,8 +50,11 @@ def predict(
     config: Config,
     device: torch.device,
     context: Sequence[Utterance] = (),
+    group: Group = ALONE,
 ) -> Predictions:
     """Runs ``model`` in evaluation mode over ``utterances``.
+
+    Several processes share the batches, and all get the whole.
 
     Args:
         context: further utterances that stand in the graphs of their videos (video graphs); they are not scored.
@@ -64,7 +68,8 @@ def predict(
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows, places, batch in prefetch(scoring_batches(utterances, config, context), device):
+        share = Share(rank=group.rank, world=group.world)
+        for rows, places, batch in prefetch(scoring_batches(utterances, config, context, share), device):
             output = model(batch)
             value[places] = output.value.cpu().numpy()[rows]
             probabilities[places] = output.logits.softmax(-1).cpu().numpy()[rows]
@@ -72,11 +77,26 @@ def predict(
                 gate = np.zeros((len(utterances), len(READOUTS)), dtype=np.float32) if gate is None else gate
                 gate[places] = output.gate.mean(-1).cpu().numpy()[rows]
     model.train(training)
+    if group.world > 1:
+        value, probabilities, gate = _join(group, device, value, probabilities, gate)
     bad = np.flatnonzero(~np.isfinite(value) | ~np.isfinite(probabilities).all(1))
     if len(bad):
         raise RunError(f"the prediction for '{utterances[bad[0]].id}' is not finite; lower 'optim.lr' and train again")
     labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
     return Predictions([u.id for u in utterances], labels, value, probabilities, gate)
+
+
+def _join(
+    group: Group, device: torch.device, value: np.ndarray, probabilities: np.ndarray, gate: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What each process knows of its own rows, put together: the others hold zeros there."""
+    known = gate is not None
+    gates = gate if gate is not None else np.zeros((len(value), len(READOUTS)), dtype=np.float32)
+    there = np.full((len(value), 1), known, dtype=np.float32)
+    table = np.concatenate([value[:, None], probabilities, gates, there], axis=1)
+    table = group.total(torch.from_numpy(table).to(device)).cpu().numpy()
+    value, probabilities, gates, there = np.split(table, [1, 1 + NUM_CLASSES, table.shape[1] - 1], axis=1)
+    return value[:, 0], probabilities, gates if there.any() else None
 
 
 def quiet_metrics(predictions: Predictions, scheme: Literal["mosi", "sims"]) -> dict[str, float]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data import Normalizer, Utterance
+from gmsa.data import NUM_CLASSES, Normalizer, Utterance
+from gmsa.distributed import ALONE, Group
 from gmsa.graph import GraphBatch
-from gmsa.models import Model, build_model
+from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import Pretraining, PretrainingBatch
-from gmsa.training.examples import Example, Targets, Units, lose_steps, training_batches
+from gmsa.training.examples import WHOLE, Example, Share, Targets, Units, training_batches
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.masking import pretraining_batches
 from gmsa.training.prefetch import prefetch
@@ -37,19 +38,19 @@ class Task(Protocol):
     def build(self) -> nn.Module:
         """A new module."""
 
-    def batches(self, *key: int | str) -> Iterator[Any]:
-        """One epoch of batches, a pure function of ``key``."""
+    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[Any]:
+        """One epoch of batches, or a share of it: a pure function of ``key``; None where the share is empty."""
 
-    def loss(self, module: Any, batch: Any, teacher: Any, done: float) -> Tensor:
-        """Loss of a batch, a scalar.
+    def loss(self, module: Any, batch: Any, teacher: Any, done: float, group: Group = ALONE) -> Tensor:
+        """Loss of a batch, a scalar; of several processes, this one's part of it, whose batch may be None.
 
         Args:
             teacher: the module's moving average, or None where there is none.
             done: share of the stage's steps that are behind.
         """
 
-    def score(self, module: Any) -> dict[str, float]:
-        """Scores on the validation split."""
+    def score(self, module: Any, group: Group = ALONE) -> dict[str, float]:
+        """Scores on the validation split, the same in all processes."""
 
 
 @dataclass
@@ -85,35 +86,52 @@ class Learning:
             model.reconstruction.standardize.fit(*_statistics(utterances, self.dims))
         return model.to(self.device)
 
-    def batches(self, *key: int | str) -> Iterator[tuple[GraphBatch, Targets]]:
+    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
         """Batches of the examples."""
-        return training_batches(self.examples, self.config, *key, context=self.context, natural=self.consistent)
+        return training_batches(
+            self.examples, self.config, *key, context=self.context, natural=self.consistent, share=share
+        )
 
-    def loss(self, module: Model, batch: tuple[GraphBatch, Targets], teacher: Model | None, done: float) -> Tensor:
+    def loss(
+        self,
+        module: Model,
+        batch: tuple[GraphBatch, Targets] | None,
+        teacher: Model | None,
+        done: float,
+        group: Group = ALONE,
+    ) -> Tensor:
         """The weighted sum of the losses."""
-        graphs, targets = batch
         weights = self.config.loss
-        output = module(graphs)
-        value = loss(output, targets, weights)
+        output, targets = self._nothing() if batch is None else (module(batch[0]), batch[1])
+        value = loss(output, targets, weights, group)
         if weights.reconstruction_weight:
-            value = value + weights.reconstruction_weight * reconstruction(module, output, targets.hidden)
+            value = value + weights.reconstruction_weight * reconstruction(module, output, targets.hidden, group)
         if self.consistent:
             assert teacher is not None
-            assert targets.natural is not None
             risen = min(1.0, done / weights.ramp) if weights.ramp else 1.0
             taught = self._teach(teacher, targets.natural)
-            value = value + risen * weights.consistency_weight * consistency(output.value, taught, weights.certain)
+            distance = consistency(output.value, taught, weights.certain, group)
+            value = value + risen * weights.consistency_weight * distance
         return value
 
     @torch.no_grad()
-    def _teach(self, teacher: Model, batch: GraphBatch) -> Tensor:
+    def _teach(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
         """Intensities by the teacher with dropout, several times ``[P, B]``."""
         teacher.train()
-        return torch.stack([teacher(batch).value for _ in range(self.config.protocol.passes)])
+        passes = self.config.protocol.passes
+        if batch is None:
+            return torch.zeros(passes, 0, device=self.device)
+        return torch.stack([teacher(batch).value for _ in range(passes)])
 
-    def score(self, module: Model) -> dict[str, float]:
+    def _nothing(self) -> tuple[Output, Targets]:
+        """What a process without a part of the batch says and is told: its loss is 0, but it counts with the others."""
+        value, classes = torch.zeros(0, device=self.device), torch.zeros(0, NUM_CLASSES, device=self.device)
+        return Output(value, classes, None, classes), Targets(value, classes)
+
+    def score(self, module: Model, group: Group = ALONE) -> dict[str, float]:
         """MMSA's metrics."""
-        return quiet_metrics(predict(module, self.valid, self.config, self.device), self.config.data.labels)
+        predictions = predict(module, self.valid, self.config, self.device, group=group)
+        return quiet_metrics(predictions, self.config.data.labels)
 
 
 @dataclass
@@ -139,23 +157,33 @@ class Pretext:
         module.standardize.fit(*_statistics(self.utterances, self.dims))
         return module.to(self.device)
 
-    def batches(self, *key: int | str) -> Iterator[PretrainingBatch]:
+    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[PretrainingBatch | None]:
         """Batches of the utterances, masked and in two views."""
-        return pretraining_batches(lose_steps(self.utterances, self.config, *key), self.config, *key)
+        return pretraining_batches(self.utterances, self.config, *key, share=share)
 
-    def loss(self, module: Pretraining, batch: PretrainingBatch, teacher: nn.Module | None, done: float) -> Tensor:
+    def loss(
+        self,
+        module: Pretraining,
+        batch: PretrainingBatch | None,
+        teacher: nn.Module | None,
+        done: float,
+        group: Group = ALONE,
+    ) -> Tensor:
         """The weighted sum of both losses."""
-        masked, contrast = module(batch)
+        masked, contrast = module(batch, group)
         total: Tensor = masked + self.config.pretrain.contrast_weight * contrast
         return total
 
-    def score(self, module: Pretraining) -> dict[str, float]:
-        """Both losses on the validation split, whose masks and subsets are the same in every epoch and run."""
+    def score(self, module: Pretraining, group: Group = ALONE) -> dict[str, float]:
+        """Both losses on the validation split, whose masks and subsets are the same in every epoch and run.
+
+        Every process scores all of it.
+        """
         training = module.training
         module.eval()
         with torch.inference_mode():
             batches = prefetch(pretraining_batches(self.valid, self.config, "valid"), self.device)
-            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in batches]
+            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in batches if b is not None]
         module.train(training)
         masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
         whole = masked + self.config.pretrain.contrast_weight * contrast

@@ -20,7 +20,7 @@ from gmsa.files import write_text
 from gmsa.models import build_model
 from gmsa.training.prepare import Prepared, check_fits, prepare, reading
 from gmsa.training.progress import Progress
-from gmsa.training.run import make_trainer, train_seed
+from gmsa.training.run import make_trainer, start_of, train_seed
 from gmsa.training.runs import set_up
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
@@ -80,7 +80,8 @@ class Training:
         claim.leftovers = folder
         with self._cost(claim.trial, curve):
             for seed in config.run.seeds:
-                trainer = make_trainer(config, prepared, seed, folder / f"seed-{seed}", device, curve)
+                start = start_of(config, prepared, seed, device)
+                trainer = make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, curve)
                 curve.begin(trainer.history)
                 train_seed(trainer, prepared.material(config, seed))
                 curve.end()

@@ -1,0 +1,46 @@
+"""Training batches, built here or by worker processes, on the device when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from gmsa.training.examples import Share
+from gmsa.training.prefetch import prefetch
+from gmsa.training.tasks import Task
+
+
+def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, device: torch.device) -> Iterator[Any]:
+    """The batches of ``task.batches(*key, share=share)`` on ``device``, the same with any number of workers.
+
+    Worker processes pay where building a batch takes longer than learning from it, as on a GPU; with none, a GPU's are
+    built by a thread.
+    """
+    if not workers:
+        yield from prefetch(task.batches(*key, share=share), device)
+        return
+    loader = DataLoader(
+        _Batches(task, key, share),
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),  # else it would draw from what dropout draws from
+    )
+    yield from prefetch(loader, device)
+
+
+@dataclass
+class _Batches(IterableDataset[Any]):
+    """What each worker builds: every so many-th batch, which the loader takes from the workers in turn."""
+
+    task: Task
+    key: tuple[int | str, ...]
+    share: Share
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        assert info is not None
+        yield from self.task.batches(*self.key, share=replace(self.share, every=info.num_workers, offset=info.id))

@@ -1,0 +1,89 @@
+"""Equal bits: run after run, however many processes build the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from crash import left, run_once
+from test_resumption import KINDS
+
+from gmsa.config import Config, from_dict
+from gmsa.data import Utterance
+from gmsa.training import results
+from gmsa.training.examples import Share, labeled_examples
+from gmsa.training.loading import load
+from gmsa.training.runs import set_up
+from gmsa.training.tasks import Learning
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of a small run's time."""
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+
+
+def learning(config: Config, utterances: list[Utterance]) -> Learning:
+    dims = {"text": 6, "audio": 4, "vision": 5}
+    return Learning(config, dims, labeled_examples(utterances, "mosi"), (), utterances, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["self-training", "sslmm"])
+def test_five_runs_are_byte_identical_with_0_2_and_4_workers(write_mmsa, tmp_path: Path, kind: str) -> None:
+    def config(workers: int) -> Config:
+        settings = dict(KINDS[kind])
+        settings["data"] = {"path": str(write_mmsa()), "name": "tiny", "label_ratio": 0.5} | KINDS[kind].get("data", {})
+        settings["model"] = {"channels": 16, "heads": 2} | KINDS[kind].get("model", {})
+        settings["optim"] = {"epochs": 1, "min_steps": 0, "batch_size": 4}
+        settings["run"] = {"seeds": [1], "device": "cpu", "workers": workers, "deterministic": workers == 2}
+        return from_dict(settings)
+
+    for number, workers in enumerate((0, 2, 4, 0, 2)):
+        run_once(config(workers), tmp_path / str(number))
+    assert "seed-1/predictions.csv" in left(tmp_path / "0")
+    for number in range(1, 5):
+        assert left(tmp_path / str(number)) == left(tmp_path / "0")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("behind", [0, 1, 4])
+def test_workers_give_the_same_batches_in_the_same_order(make_utterance: Callable, workers: int, behind: int) -> None:
+    config = from_dict({"optim": {"batch_size": 3}, "model": {"channels": 8, "heads": 2}})
+    utterances = [make_utterance(f"v$_${i}", (1 + i % 5, 2, 3)) for i in range(20)]
+    task = learning(config, utterances)
+    found = [list(load(task, (1, "stage", 1), Share(behind), count, torch.device("cpu"))) for count in (0, workers)]
+    assert len(found[0]) == len(found[1]) == task.per_epoch - behind
+    for (batch, targets), (other, others) in zip(*found, strict=True):
+        assert batch.ids == other.ids
+        for modality in batch.features:
+            assert torch.equal(batch.features[modality], other.features[modality])
+        assert torch.equal(targets.classes, others.classes)
+
+
+def test_workers_leave_the_random_state_of_training_alone(make_utterance: Callable) -> None:
+    config = from_dict({"optim": {"batch_size": 3}, "model": {"channels": 8, "heads": 2}})
+    utterances = [make_utterance(f"v$_${i}", (2, 2, 3)) for i in range(6)]
+    task = learning(config, utterances)
+    before = torch.get_rng_state()
+    assert len(list(load(task, (1,), Share(), 2, torch.device("cpu")))) == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_deterministic_is_set_and_taken_back() -> None:
+    for wanted in (True, False):
+        set_up(from_dict({"run": {"deterministic": wanted, "device": "cpu"}}).run)
+        assert torch.are_deterministic_algorithms_enabled() == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["self-training", "sslmm"])
+def test_two_runs_on_cuda_are_byte_identical(write_mmsa, tmp_path: Path, kind: str) -> None:
+    settings = dict(KINDS[kind])
+    settings["data"] = {"path": str(write_mmsa()), "name": "tiny", "label_ratio": 0.5} | KINDS[kind].get("data", {})
+    settings["optim"] = {"epochs": 2, "min_steps": 0, "batch_size": 4}
+    settings["run"] = {"seeds": [1], "device": "cuda", "deterministic": True}
+    for name in ("a", "b"):
+        run_once(from_dict(settings), tmp_path / name)
+    assert left(tmp_path / "a") == left(tmp_path / "b")

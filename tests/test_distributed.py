@@ -1,0 +1,157 @@
+"""Several processes train as one does: the same losses, the same scores, one writer, and a clean end when one dies."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from crash import ended, forked, left, run_once
+from test_resumption import KINDS
+
+from gmsa import cli
+from gmsa.config import Config, from_dict, to_dict
+from gmsa.distributed import ALONE
+from gmsa.training import results
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of a small run's time."""
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+
+
+@pytest.fixture
+def config_of(write_mmsa) -> Callable[..., Config]:
+    """A config without dropout, which each process draws for itself; what is hidden is drawn by id, and stays."""
+
+    def make(kind: str, **groups: dict[str, Any]) -> Config:
+        settings: dict[str, dict[str, Any]] = {
+            "data": {"path": str(write_mmsa()), "name": "tiny", "label_ratio": 0.55},
+            "model": {"channels": 16, "heads": 2, "dropout": 0, "input_dropout": 0},
+            "optim": {"epochs": 2, "min_steps": 0, "batch_size": 4},
+            "run": {"seeds": [1], "device": "cpu"},
+        }
+        for changes in (KINDS[kind], groups):
+            for name, values in changes.items():
+                settings[name] = settings.get(name, {}) | values
+        return from_dict(settings)
+
+    return make
+
+
+def together(count: int, act: Callable[[], object]) -> list[int]:
+    """Starts ``count`` processes as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [forked(act, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "seed-1" / "history.jsonl").read_text().splitlines()]
+
+
+def predictions(folder: Path) -> tuple[list[list[str]], np.ndarray]:
+    rows = list(csv.reader((folder / "seed-1" / "predictions.csv").open()))[1:]
+    return [row[:2] for row in rows], np.array([[float(x or "nan") for x in row[2:]] for row in rows])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: str, count: int) -> None:
+    # Of 13 labels in fours, the last batch is one utterance: a process without a part of it must not wait for ever.
+    config = config_of(kind)
+    run_once(config, tmp_path / "one")
+    codes = [ended(number) for number in together(count, lambda: run_once(config, tmp_path / "several"))]
+    assert codes == [0] * count
+    one, several = history(tmp_path / "one"), history(tmp_path / "several")
+    assert [row["stage"] for row in one] == [row["stage"] for row in several]
+    for a, b in zip(one, several, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5, abs=1e-5)
+        assert b["valid"] == pytest.approx(a["valid"], rel=1e-5, abs=1e-5)
+    names, values = predictions(tmp_path / "one")
+    assert predictions(tmp_path / "several")[0] == names
+    np.testing.assert_allclose(predictions(tmp_path / "several")[1], values, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path) -> None:
+    config = config_of("self-training", model={"dropout": 0.3})
+    for name in ("a", "b"):
+        assert [ended(n) for n in together(2, lambda name=name: run_once(config, tmp_path / name))] == [0, 0]
+    assert left(tmp_path / "a") == left(tmp_path / "b")
+
+
+def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path, capfd) -> None:
+    config = config_of("self-training", model={"dropout": 0.3}, optim={"epochs": 4}, run={"save_every": 1e-6})
+    assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]
+    folder = tmp_path / "run"
+    first, second = together(2, lambda: cli.run(lambda _: run_once(config, folder), "train"))
+    while len(list(folder.glob("seed-1/state-*"))) < 2:
+        time.sleep(0.01)
+    os.kill(second, signal.SIGKILL)
+    assert ended(second) == -signal.SIGKILL
+    assert ended(first) == 2
+    assert "another process of this job has ended, or cannot be reached (" in capfd.readouterr().err
+    assert [ended(n) for n in together(2, lambda: run_once(config, folder))] == [0, 0]
+    assert left(folder) == left(tmp_path / "whole")
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(config_of, tmp_path: Path) -> None:
+    config = config_of("self-training", optim={"epochs": 5})
+    folder = tmp_path / "run"
+    both = together(2, lambda: cli.run(lambda _: run_once(config, folder), "train"))
+    while not list(folder.glob("seed-1/state-*")):
+        time.sleep(0.01)
+    os.kill(both[1], signal.SIGTERM)
+    assert [ended(number) for number in both] == [143, 143]
+    assert [ended(n) for n in together(2, lambda: run_once(config, folder))] == [0, 0]
+    assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]
+    assert left(folder) == left(tmp_path / "whole")
+
+
+def test_one_process_costs_no_message() -> None:
+    x = torch.randn(3, 2, requires_grad=True)
+    assert ALONE.total(x) is x
+    assert ALONE.gather(x) == (x, 0)
+    assert ALONE.tell(x) is x
+    assert ALONE.add_gradients([torch.nn.Parameter(x)], True, False) == (True, False)
+
+
+@pytest.mark.slow
+def test_torchrun(config_of, tmp_path: Path) -> None:
+    """The command of the README; a killed process ends it, ``--max-restarts`` lets it go on by itself."""
+    config = config_of("self-training", optim={"epochs": 30}, run={"save_every": 1e-6})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(config)))
+
+    def command(out: str, *options: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", *options]
+        line += ["-m", "gmsa.train", "--config", "tiny.yaml", "--out", out]
+        return subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    whole = command("whole")
+    said = whole.communicate()[0]
+    assert whole.returncode == 0, said
+    assert said.count("2 processes") == said.count("Run folder: whole") == 1
+    run = command("run", "--max-restarts", "1")
+    while len(list((tmp_path / "run").glob("seed-1/state-*"))) < 2:
+        time.sleep(0.05)
+    record = json.loads((tmp_path / "run" / ".writer.json").read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+    said = run.communicate()[0]
+    assert run.returncode == 0, said
+    assert "which has ended without a word" in said
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
