@@ -26,10 +26,15 @@ def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, dev
     loader = DataLoader(
         _Batches(task, key, share),
         batch_size=None,
+        collate_fn=_as_it_is,
         num_workers=workers,
         generator=torch.Generator(),  # else it would draw from what dropout draws from
     )
     yield from prefetch(loader, device)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 @dataclass
