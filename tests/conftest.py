@@ -18,6 +18,11 @@ from gmsa.rng import seed_for
 DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first: begun last, it would keep one process busy alone."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """Path of a real data file by name; the test skips where it is absent."""

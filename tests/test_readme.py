@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from gmsa import ablate, evaluate, inspect, predict, train, tune
 from gmsa.config import load_config
+from gmsa.data import __main__ as data
 from gmsa.training.cells import train_cell
 from gmsa.tuning import read_space
 from gmsa.tuning.workers import work_through
@@ -24,7 +26,7 @@ COMMANDS = [
     line for language, block in BLOCKS if not language for line in block.splitlines() if line.startswith("python -m")
 ]
 MAINS = {"gmsa.train": train.main, "gmsa.evaluate": evaluate.main, "gmsa.predict": predict.main}
-MAINS |= {"gmsa.inspect": inspect.main, "gmsa.ablate": ablate.main, "gmsa.tune": tune.main}
+MAINS |= {"gmsa.inspect": inspect.main, "gmsa.ablate": ablate.main, "gmsa.tune": tune.main, "gmsa.data": data.main}
 QUICK = ["optim.epochs=1", "optim.min_steps=0", "model.channels=16", "model.heads=2", "protocol.k=1"]
 
 
@@ -76,6 +78,9 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     assert (place / "graph.png").exists()
     assert (place / "runs" / "study-mosi_graph-default" / "best.yaml").exists()
     assert (place / "runs" / "study-small" / "best-00000.yaml").exists()
+    assert (place / "report" / "check.png").exists()
+    own, stored = (json.loads((place / "runs" / n / "environment.json").read_text()) for n in ("mosi", "from-store"))
+    assert own["data_sha256"] != stored["data_sha256"]
 
 
 def test_the_space_of_the_readme_can_be_searched(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""Utterances and where they come from: importers, normalization, label ratio, the synthetic corpus."""
+"""Utterances and where they come from: feature store, importers, normalization, label ratio, the synthetic corpus."""
 
 from gmsa.data.labels import IGNORED, NUM_CLASSES, limit, to_class
-from gmsa.data.loading import load_corpus, load_utterances
+from gmsa.data.loading import data_sha256, load_corpus, load_utterances
 from gmsa.data.missing import apply_missing, describe_missing, hide_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.normalize import Normalizer
 from gmsa.data.splits import withhold_labels
+from gmsa.data.store import Store, StoredUtterances, is_store
+from gmsa.data.store_writer import Row, write_store
 from gmsa.data.synthetic import synthetic_corpus, synthetic_mmsa
 from gmsa.data.utterance import Corpus, Utterance
 
@@ -15,12 +17,17 @@ __all__ = [
     "SPLITS",
     "Corpus",
     "Normalizer",
+    "Row",
+    "Store",
+    "StoredUtterances",
     "Utterance",
     "apply_missing",
+    "data_sha256",
     "describe_missing",
     "feature_dims",
     "from_mmsa",
     "hide_modalities",
+    "is_store",
     "limit",
     "load_corpus",
     "load_utterances",
@@ -29,4 +36,5 @@ __all__ = [
     "synthetic_mmsa",
     "to_class",
     "withhold_labels",
+    "write_store",
 ]

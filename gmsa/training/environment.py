@@ -13,7 +13,7 @@ import torch
 import gmsa
 from gmsa.config import Config
 from gmsa.data import Corpus
-from gmsa.files import sha256_of
+from gmsa.data.loading import data_sha256
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
 
@@ -41,7 +41,7 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
 
 def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
     """SHA-256 of the data file and of the pool file, if there is one."""
-    pool = None if corpus.synthetic or config.data.pool is None else sha256_of(config.data.pool)
+    pool = None if corpus.synthetic or config.data.pool is None else data_sha256(config.data.pool)
     return {"data_sha256": corpus.sha256, "pool_sha256": pool}
 
 

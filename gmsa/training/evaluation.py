@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gmsa.data import Corpus, describe_missing, load_corpus
+from gmsa.data.loading import data_sha256
 from gmsa.errors import RunError
-from gmsa.files import check_out_file, check_out_folder, sha256_of, write_text
+from gmsa.files import check_out_file, check_out_folder, write_text
 from gmsa.missingconfig import Missing
 from gmsa.report import markdown_table, summarize, write_summary
 from gmsa.training.prepare import hide, leave_out_unseen
@@ -132,7 +133,7 @@ def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[s
     if data is not None:
         utterances = run.read(data, require_labels=True)
         record = describe_missing(utterances, utterances, Missing("none"), [*run.dims])
-        return {"test": utterances}, {"test": record}, False, sha256_of(data)
+        return {"test": utterances}, {"test": record}, False, data_sha256(data)
     whole, missing = own_corpus(run), run.config.data.missing
     masked = hide(whole, missing)
     corpus, _ = leave_out_unseen(masked)

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
+from gmsa.data.loading import data_sha256
 from gmsa.data.utterance import select
 from gmsa.errors import ConfigError, nearest
-from gmsa.files import sha256_of
 from gmsa.lock import only_writer
 from gmsa.missingconfig import LETTERS, RATES, SUBSETS, Missing, parse_missing
 from gmsa.training.evaluation import check_no_run, own_corpus
@@ -211,6 +211,6 @@ def _read(run: Run, data: str | Path | None) -> Split:
         dims: dict[str, int | None] = {m: run.dims.get(m) for m in settings.modalities}
         found = load_utterances(data, dims, settings.modalities, settings.labels, require_labels=True)
         modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
-        name, synthetic, sha256 = Path(data).stem, False, sha256_of(data)
+        name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
     # Normalization is fitted already and takes each step by itself, so masks may follow it: it is done once.
     return Split([run.normalizer.apply(u) for u in found], modalities, name, synthetic, sha256)

@@ -1,0 +1,79 @@
+"""Imports a plain table: a CSV with a row per utterance, which names the file of each modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gmsa.config import MODALITIES
+from gmsa.data.importers.arrays import ArrayFile, inside
+from gmsa.data.importers.rows import Item, Source, source_of
+from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
+from gmsa.data.store_writer import NOT_ANNOTATED
+from gmsa.errors import DataError
+from gmsa.files import sha256_of
+
+SPLIT_COLUMNS = ("split", "mode")
+
+
+def read_manifest_csv(path: Path, splits: Splits | None = None) -> Source:
+    """Reads a CSV with the columns ``id``, ``split``, ``label``, and ``text``, ``audio`` and ``vision`` with paths.
+
+    Paths are relative to the folder of the CSV: a ``.npy``, a ``.npz`` with one member, or ``FILE.npz#MEMBER``; empty
+    where the utterance lacks the modality. An empty label means unlabeled. ``raw_text``, ``annotation``,
+    ``label_text``, ``label_audio`` and ``label_vision`` may be there. Rows keep their order within each split.
+
+    Raises:
+        DataError: a row is wrong, with its number; a path is absolute, leads out of the folder, or goes through a link.
+    """
+    table = Table.open(path)
+    columns = _Columns(table, splits)
+    about: dict[str, Any] = {"importer": "manifest", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
+    if splits is not None:
+        about["files"].append({"name": splits.path.name, "sha256": sha256_of(splits.path)})
+    return source_of(columns.items, about, str(path))
+
+
+class _Columns:
+    """Which column holds what."""
+
+    def __init__(self, table: Table, splits: Splits | None) -> None:
+        self.table, self.splits, self.folder = table, splits, table.path.parent
+        self.id = table.column(["id"], "the utterance's name")
+        self.split = None if splits else table.column(SPLIT_COLUMNS, "train, valid or test")
+        self.label = table.column(["label"], "the sentiment, which may be empty")
+        self.text, self.annotation = table.find(["raw_text"]), table.find(["annotation"])
+        found = {m: table.find([m]) for m in MODALITIES}
+        self.modalities = {m: column for m, column in found.items() if column}
+        if not self.modalities:
+            raise DataError(f"{table.path}: has none of the columns {', '.join(MODALITIES)}; name files in one of them")
+        own = {m: table.find([f"label_{m}"]) for m in self.modalities}
+        self.unimodal = {m: column for m, column in own.items() if column}
+
+    def items(self) -> Iterator[Item]:
+        """The rows, read anew."""
+        for where, row in self.table.rows():
+            split = self.splits.of(row[self.id], where) if self.splits else split_name(row[self.split or ""])
+            if not split:
+                raise DataError(f"{where}: has no split; name train, valid, test or one of your own")
+            own = {m: number(row[c], where, f"the label of {m}") for m, c in self.unimodal.items()}
+            yield Item(
+                where,
+                split,
+                row[self.id],
+                number(row[self.label], where, "the label"),
+                {m: [self._file(row[c], f"{where}: {m}")] for m, c in self.modalities.items() if row[c]},
+                row[self.text] if self.text else "",
+                annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,
+                {m: value for m, value in own.items() if value is not None},
+            )
+
+    def _file(self, name: str, where: str) -> ArrayFile:
+        file, _, member = name.partition("#")
+        path = inside(self.folder, file, where)
+        if file.endswith(".npz"):
+            return ArrayFile(path, name, member)
+        if not file.endswith(".npy") or member:
+            raise DataError(f"{where}: '{name}' is neither FILE.npy nor FILE.npz#MEMBER; name one of them")
+        return ArrayFile(path, name)

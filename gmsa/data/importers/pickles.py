@@ -1,0 +1,95 @@
+"""Imports files in MMSA's pickle format, which is also what MMSA-FET writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.config import MODALITIES
+from gmsa.data import unpickle
+from gmsa.data.importers.rows import Source
+from gmsa.data.importers.tables import Splits, annotation_of
+from gmsa.data.mmsa import UNSPLIT, from_mmsa
+from gmsa.data.store_writer import NOT_ANNOTATED, Row
+from gmsa.errors import DataError
+from gmsa.files import sha256_of
+
+
+def read_pickle(path: Path, labels: str, splits: Splits | None = None) -> Source:
+    """Reads every split of a pickle as :func:`gmsa.data.from_mmsa` does, one at a time; empty ones are left out.
+
+    A split without ``regression_labels`` is unlabeled. Memory holds the utterances of one split as float32, beside
+    what :func:`gmsa.data.unpickle.load` holds of the file.
+
+    Raises:
+        DataError: the file is missing, unsafe or wrong.
+    """
+    content = split_columns(unpickle.load(path), str(path))
+    found = {name: columns for name, columns in content.items() if _count(columns)}
+    about: dict[str, Any] = {"importer": "mmsa", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
+    if splits is not None:
+        about["files"].append({"name": splits.path.name, "sha256": sha256_of(splits.path)})
+    kept = [m for m in MODALITIES if any(m in columns for columns in found.values())]
+    if not kept:
+        raise DataError(f"{path}: holds no utterances with any of {', '.join(MODALITIES)}; check the file")
+    dtypes = {m: "float16" if _is_half([c[m] for c in found.values() if m in c]) else "float32" for m in kept}
+    rows = _rows(found, str(path), labels)
+    if splits is not None:
+        rows = _assigned(list(rows), splits, str(path))
+    return Source(rows, sum(map(_count, found.values())), dtypes, about)
+
+
+def split_columns(content: Any, where: str) -> dict[str, Mapping[str, Any]]:
+    """The splits of a file in MMSA's format; ``all`` where it has none.
+
+    Raises:
+        DataError: it is not a dict of splits.
+    """
+    if isinstance(content, Mapping):
+        if any(key in content for key in ("id", *MODALITIES)):
+            return {UNSPLIT: content}
+        if found := {str(name): columns for name, columns in content.items() if isinstance(columns, Mapping)}:
+            return found
+    from_mmsa(content, where, splits=None)  # says what is wrong
+    raise DataError(f"{where}: holds no splits; expected {{'train': {{'id': ..., 'text': ..., ...}}, ...}}")
+
+
+def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
+    """-1, 0, 1 or -128 per utterance, from the column ``annotations`` where there is one."""
+    column = columns.get("annotations")
+    if not isinstance(column, (list, tuple, np.ndarray)) or len(column) != count:
+        return [NOT_ANNOTATED] * count
+    return [annotation_of(value.decode("utf-8", "replace") if isinstance(value, bytes) else value) for value in column]
+
+
+def _count(columns: Mapping[str, Any]) -> int:
+    """Utterances of a split; 1 where that cannot be told, so that reading it says why."""
+    column = columns.get("id")
+    return len(column) if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim) else 1
+
+
+def _is_half(columns: Sequence[Any]) -> bool:
+    def half(value: Any) -> bool:
+        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
+            return all(half(one) or not np.size(one) for one in value)
+        return isinstance(value, np.ndarray) and value.dtype == np.float16
+
+    return all(map(half, columns))
+
+
+def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> Iterator[Row]:
+    for name, columns in found.items():
+        labeled = "regression_labels" in columns
+        utterances = from_mmsa({name: columns}, where, MODALITIES, labels, (name,), labeled)[name]
+        notes = annotations_of(columns, len(utterances))
+        for utterance, annotation in zip(utterances, notes, strict=True):
+            yield Row(name, utterance, annotation)
+
+
+def _assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
+    moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
+    for name in dict.fromkeys(row.split for row in moved):
+        yield from (row for row in moved if row.split == name)

@@ -1,0 +1,333 @@
+"""``python -m gmsa.data``: what it prints, writes, finds and refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gmsa import cli, train
+from gmsa.data import Row, Store, Utterance, write_store
+from gmsa.data.__main__ import main
+from gmsa.data.check import KNOWN, findings_of, recognise
+from gmsa.data.survey import Moments, Survey
+from gmsa.figures.data import figure_check
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GMSA_DATA", raising=False)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["gmsa.data", *arguments])
+    try:
+        cli.run(main, "data")
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+def found_in(path: str | Path, out: str = "report", code: int | None = None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Findings of a check by severity and their first words, from ``check.json``."""
+    shutil.rmtree(out, ignore_errors=True)
+    exited = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gmsa.figures.data.figure_check", lambda *_: True)  # takes most of the time
+        try:
+            main(["check", str(path), "--out", out])
+        except SystemExit as exit_:
+            exited = int(exit_.code or 0)
+    findings = json.loads(Path(out, "check.json").read_text())["findings"]
+    assert exited == any(f["severity"] == "error" for f in findings)
+    if code is not None:
+        assert exited == code
+    return {(f["severity"], f"{f['what']} @ {f['where']}"): f for f in findings}
+
+
+def test_import_info_check(
+    write_mmsa: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mmsa("tiny.pkl")
+    assert run(monkeypatch, "import", "tiny.pkl", "--out", "made/store", "--dtype", "float16") == 0
+    said = capsys.readouterr().out
+    assert "Wrote made/store\n" in said
+    assert "tiny.pkl (" in said
+    store = Store("made/store")
+    assert {s.dtype for s in store.manifest.modalities.values()} == {"float16"}
+    assert run(monkeypatch, "info", "made/store") == 0
+    told = capsys.readouterr().out
+    assert told.strip() == said.split("Wrote")[0].strip()
+    assert f"SHA-256: {store.sha256} (of its manifest)" in told
+    assert run(monkeypatch, "info", "tiny.pkl") == 0
+    pickled = capsys.readouterr().out
+    assert pickled.splitlines()[-4:] == told.splitlines()[-4:]  # the same table
+    assert "| valid | 12 | 12 | 100.0% |" in told
+    assert run(monkeypatch, "check", "made/store", "--out", "report") == 0
+    printed = capsys.readouterr().out
+    assert Path("report/check.md").read_text().strip() in printed
+    assert Path("report/check.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(Path("report/check.json").read_text())["sha256"] == store.sha256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["import", "none.pkl", "--out", "x"], "'none.pkl' does not exist; check the path"),
+        (["import", "tiny.pkl", "--out", "."], "'.' exists already, and a store is never written over"),
+        (["import", "tiny.pkl", "--out", "tiny.pkl/x"], "cannot write 'tiny.pkl/x'"),
+        (["import", "tiny.pkl", "--out", "x", "--labels", "sims"], "out of [-1, 1]"),
+        (["import", "tiny.pkl", "--out", "x", "--splits", "none.csv"], "none.csv: does not exist"),
+        (["import", "tiny.pkl", "--out", "x", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
+        (["import", "tiny.pkl", "--out", "x", "--form", "json"], "argument --format: invalid choice: 'json'"),
+        (["import", "tiny.pkl"], "required: --out"),
+        (["info", "none.pkl"], "none.pkl: does not exist"),
+        (["info", "page.pkl"], "page.pkl: is a web page or XML"),
+        (["check", "empty"], "'empty' is neither a data file nor a store; make a store of it"),
+        (["check", "data.csv"], "'data.csv' is neither a data file nor a store"),
+        (["check", "cut"], "cut/text.npy: has 100 bytes"),
+        (["check", "tiny.pkl", "--out", "page.pkl"], "cannot write into 'page.pkl'"),
+        (["check", "nothing.pkl"], "no split can be read: has no key 'id'"),
+        (["look"], "invalid choice: 'look'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    write_mmsa: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    write_mmsa("tiny.pkl")
+    Path("page.pkl").write_text("<html>")
+    Path("nothing.pkl").write_bytes(pickle.dumps({"train": {"text": [1]}}))
+    Path("empty").mkdir()
+    Path("data.csv").touch()
+    write_store("cut", [Row("train", Utterance("a", {"text": torch.ones(2, 3)}, 1.0))])
+    with open("cut/text.npy", "r+b") as file:
+        file.truncate(100)
+    assert run(monkeypatch, *arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1, line
+    assert said in line
+    assert not Path("x").exists()
+
+
+def test_a_store_trains_as_its_pickle_does(write_mmsa: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mmsa("tiny.pkl")
+    main(["import", "tiny.pkl", "--out", "store"])
+    settings = (
+        "data: {name: tiny}\nmodel: {channels: 8, heads: 2}\noptim: {epochs: 1, min_steps: 0, batch_size: 8}\n"
+        "protocol: {name: supervised}\nrun: {seeds: [1], device: cpu}\n"
+    )
+    Path("tiny.yaml").write_text(settings)
+    monkeypatch.setattr("gmsa.training.results.draw", lambda *_: None)
+    for path in ("tiny.pkl", "store"):
+        train.main(["--config", "tiny.yaml", "--set", f"data.path={path}", "--out", f"run-{path}"])
+    ours, theirs = (Path(f"run-{p}/seed-1/predictions.csv").read_bytes() for p in ("store", "tiny.pkl"))
+    assert ours == theirs
+
+
+# --- what a check finds ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_wrong_with_a_good_file(write_mmsa: Write) -> None:
+    for path in (write_mmsa(), "store"):
+        if path == "store":
+            main(["import", "tiny.pkl", "--out", "store"])
+        found = found_in(path, code=0)
+        assert ("note", "is not one of the files that MMSA publishes, by its SHA-256 @ ") in found
+        assert ("note", "vision is missing in 33.3% @ train") in found
+        assert not [key for key in found if key[0] == "error"]
+
+
+def test_known_files() -> None:
+    assert len(KNOWN) == 5
+    for sha256, name in KNOWN.items():
+        assert recognise(["0" * 64, sha256]).what == f"is MMSA's {name}, byte for byte"
+
+
+def test_all_that_is_wrong_with_a_pickle_is_found(write_mmsa: Write) -> None:
+    def change(content: dict[str, Any]) -> None:
+        first, test = content["train"], content["test"]
+        first["text"][2, 0, 1] = np.nan
+        first["text"][5, 0, 0] = np.nan
+        first["vision"][1, 0, 0] = np.inf
+        first["audio"][3, 0, 0] = -np.inf
+        first["regression_labels"][4] = np.nan
+        first["regression_labels"][6] = 4
+        first["annotations"] = ["Positive" if label > 0 else "Negative" for label in first["regression_labels"]]
+        first["annotations"][0] = "Positive"
+        first["id"][8] = first["id"][7]
+        test["id"][0] = first["id"][0]
+        test["audio"] = test["audio"].astype(float) * 50 + 400
+        content["valid"]["vision"] = np.ones((12, 3, 9))
+
+    found = found_in(write_mmsa(change=change), code=1)
+    nan = found["error", "NaN in text @ train"]
+    assert (nan["count"], nan["examples"]) == (2, ["train0$_$2", "train1$_$5"])
+    assert found["error", "infinity in vision @ train"]["examples"] == ["train0$_$1"]
+    assert found["note", "infinity in audio, which is read as 0 @ train"]["count"] == 1
+    assert found["error", "label is NaN or infinite @ train"]["examples"] == ["train1$_$4"]
+    assert found["error", "label out of [-3, 3], the scale 'mosi' @ train"]["examples"] == ["train1$_$6: 4"]
+    assert found["error", "label and annotation of opposite sign @ train"]["examples"] == ["train0$_$0: -2.8, Positive"]
+    assert found["warning", "neutral by label or annotation, but not by both @ train"]["count"] == 3
+    assert found["error", "the same id twice @ train"]["examples"] == ["train1$_$7"]
+    assert found["error", "the same id in two splits @ train, test"]["examples"] == ["train0$_$0"]
+    assert found["warning", "the same video in two splits: its speaker is known from training @ train, test"]
+    assert found["error", "vision differs in features per step: 2 in train, 9 in valid, 2 in test @ train, valid, test"]
+    assert [key for key in found if "features of audio are on another scale" in key[1] and key[1].endswith("test")]
+
+
+def test_what_cannot_be_read_hides_nothing_else(write_mmsa: Write) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["train"]["audio"] = content["train"]["audio"][:-1]
+        content["train"]["text"] = ["words"] * 24
+        content["valid"]["vision_lengths"][0] = 99
+        content["test"]["audio"][0, 0, 0] = np.nan
+        content["test"]["regression_labels"] = ["good"] * 12
+        content["more"] = {"text": np.ones((2, 3, 4))}
+        content["train"]["regression_labels_T"] = np.full(24, np.nan)
+
+    found = {key[1] for key in found_in(write_mmsa(change=change), code=1) if key[0] == "error"}
+    for said in (
+        "'audio' has 23 entries but 'id' has 24; every key must hold one entry per utterance @ train",
+        "'vision_lengths' of 'valid0$_$0' is 99, but 'vision' has 3 steps; save features and lengths together @ valid",
+        "NaN in audio @ test",
+        "'regression_labels' does not hold one number per utterance; check how it was saved @ test",
+        "has no key 'id'; every utterance needs an id @ more",
+    ):
+        assert said in found
+    assert any(what.startswith("'text' of 'train0$_$0' is not") for what in found)
+    assert any(what.startswith("'regression_labels_T' of 'train0$_$0' is NaN") for what in found)
+
+
+def rows_of(count: int, split: str, change: Callable[[int, Utterance], Utterance] | None = None) -> list[Row]:
+    """Made-up utterances: text of one to nine steps, audio of one."""
+    g = torch.Generator().manual_seed(count)
+    made = [
+        Utterance(
+            f"{split}{i // 5}$_${i % 5}",
+            {"text": torch.randn(1 + i % 9, 4, generator=g), "audio": torch.randn(1, 3, generator=g)},
+            ((i * 7) % 13 - 6) / 2,
+        )
+        for i in range(count)
+    ]
+    return [Row(split, change(i, u) if change else u) for i, u in enumerate(made)]
+
+
+def surveyed(*rows: Row, labels: str = "mosi") -> dict[str, tuple[str, int, tuple[str, ...]]]:
+    survey = Survey(["text", "audio"])
+    for row in rows:
+        survey.add(row)
+    return {f"{f.what} @ {f.where}": (f.severity, f.count, f.examples) for f in findings_of(survey, labels)}
+
+
+def test_duplicates() -> None:
+    train, test = rows_of(40, "train"), rows_of(20, "test")
+    assert not [what for what in surveyed(*train, *test) if "equal features" in what]
+    train[3].utterance.features.update(train[7].utterance.features)  # type: ignore[attr-defined]
+    test[5].utterance.features.update(train[20].utterance.features)  # type: ignore[attr-defined]
+    found = surveyed(*train, *test)
+    assert found["equal features in all modalities @ train"] == ("warning", 1, ("train0$_$3 = train1$_$2",))
+    assert found["equal features in all modalities @ train, test"] == ("error", 1, ("train4$_$0 = test1$_$0",))
+    for one in (train[20], test[5]):
+        one.utterance.features["audio"] = one.utterance.features["audio"][:0]  # type: ignore[index]
+    assert surveyed(*train, *test)["equal features in all modalities @ train, test"][0] == "warning"
+
+
+def test_lengths() -> None:
+    def change(i: int, u: Utterance) -> Utterance:
+        text = torch.ones(200, 4) * i if i == 8 else u.features["text"]
+        text = u.features["text"][:0] if i in (2, 3) else text
+        return Utterance(u.id, {"text": text, "audio": u.features["audio"][: i != 3]}, u.label)
+
+    found = surveyed(*rows_of(30, "train", change), *rows_of(9, "valid"), *rows_of(3, "test"))
+    assert found["without any modality @ train"] == ("warning", 1, ("train0$_$3",))
+    assert found["text is missing in 6.7% @ train"][:2] == ("note", 2)
+    assert found["text longer than 10 times the median of 5 steps @ train"] == ("note", 1, ("train1$_$3: 200",))
+    cut = [Row("train", Utterance(str(i), {"text": torch.randn(min(i + 1, 5), 4)}, 1.0)) for i in range(9)]
+    assert surveyed(*cut)["text has 5 steps in 55.6%: it looks cut there @ train"][:2] == ("note", 5)
+    padded = [Row("train", Utterance(str(i), {"text": torch.randn(5, 4)}, 1.0)) for i in range(9)]
+    assert surveyed(*padded)["all text has 5 steps: is padding among them? @ train"][:2] == ("note", 9)
+    assert surveyed(*padded)["audio is missing throughout @ train"][:2] == ("warning", 9)
+    assert surveyed(*padded)["no split valid, test, which training needs @ train"][0] == "warning"
+
+
+def test_scales_and_constants() -> None:
+    def change(i: int, u: Utterance) -> Utterance:
+        audio = u.features["audio"].clone()
+        audio[:, 0] = 7.1
+        return Utterance(u.id, {"text": u.features["text"] * 500, "audio": audio}, u.label)
+
+    same = surveyed(*rows_of(200, "train"), *rows_of(100, "test"))
+    assert not [what for what in same if "scale" in what or "constant" in what]
+    found = surveyed(*rows_of(200, "train", change), *rows_of(100, "test"))
+    assert found["1 of 3 features of audio are constant; normalized, they become 0 @ train"][:2] == ("note", 1)
+    assert [f for what, f in found.items() if what.startswith("features of text vary by up to 5")] == [("note", 4, ())]
+    other = [what for what in found if what.startswith("4 of 4 features of text are on another scale")]
+    assert found[other[0]][:2] == ("warning", 4)
+
+
+def test_labels() -> None:
+    none = surveyed(*(Row("train", Utterance(str(i), {"text": torch.randn(2, 4)})) for i in range(3)))
+    assert none["no labels @ train"][:2] == ("note", 3)
+    small = surveyed(*rows_of(20, "train", lambda i, u: Utterance(u.id, u.features, (u.label or 0) / 3)))
+    assert small["no label is beyond ±1: is this the scale 'sims'? @ all splits"][0] == "warning"
+    rows = rows_of(5, "test", lambda i, u: Utterance(u.id, u.features, None if i == 2 else 1.0))
+    found = surveyed(*rows)
+    assert found["without a label @ test"] == ("error", 1, ("test0$_$2",))
+    assert found["all labels are 1 @ test"][:2] == ("warning", 5)
+
+
+def test_moments_are_numpys() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((20000, 5)) * [1, 1e3, 1e-3, 1, 0] + [0, 1e6, 5, -3, 2]
+    moments = Moments()
+    for part in np.split(values, np.sort(rng.choice(np.arange(1, 20000), 300, replace=False))):
+        moments.add(part)
+    moments.settle()
+    assert moments.count == 20000
+    np.testing.assert_allclose(moments.mean, values.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(moments.std[:4], values.std(0)[:4], rtol=1e-9)
+    assert moments.std[4] == 0
+
+
+def test_a_store_that_was_changed(write_mmsa: Write) -> None:
+    write_mmsa()
+    main(["import", "tiny.pkl", "--out", "store"])
+    with open("store/text.npy", "r+b") as file:
+        file.seek(128 + 4)
+        file.write(struct.pack("<f", float("nan")))
+    found = found_in("store", code=1)
+    what = "is not what was imported, by its SHA-256: it is damaged or was changed; import the data again @ text.npy"
+    assert ("error", what) in found
+    assert found["error", "NaN in text @ train"]["examples"] == ["train0$_$0"]
+
+
+@pytest.mark.parametrize("name", ["mosi_dev.pkl", "mmmo.pkl"])
+def test_real_data_has_no_errors(real_data: Callable[[str], Path], name: str) -> None:
+    found = found_in(real_data(name), code=0)
+    if name == "mmmo.pkl":
+        assert ("warning", "text is missing throughout @ train") in found
+
+
+def test_a_figure_of_little(tmp_path: Path) -> None:
+    assert not figure_check({"splits": {}}, tmp_path / "a.png")
+    write_store("store", [Row("all", Utterance("a", {"audio": torch.ones(1, 2)}))])
+    main(["check", "store", "--out", "report"])
+    assert Path("report/check.png").is_file()
