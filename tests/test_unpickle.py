@@ -4,45 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
-import functools
 import io
+import json
+import mmap
 import os
 import pickle
 import pickletools
+import signal
 import struct
 import subprocess
+import sys
+import tracemalloc
 from collections import OrderedDict
+from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
+import honest
+import hostile
 import numpy as np
 import pytest
 
 from gmsa.data.unpickle import load
 from gmsa.errors import DataError
 
-PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+PROTOCOLS = honest.PROTOCOLS
 REMEDY = "gmsa reads arrays, lists, dicts, strings and numbers only. Re-save"
-
-
-class Call:
-    """Pickles as a call of ``function``."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
+NUMPY126 = honest.read(Path(__file__).parent / "data" / "numpy126.tar.xz")
+BIG = 2**20
 
 
 def refuse(tmp_path, raw: bytes) -> str:
-    """The one-line error that a pickle causes."""
+    """The one-line error that a pickle causes, said by what foresaw it."""
     path = tmp_path / "features.pkl"
     path.write_bytes(raw)
     with pytest.raises(DataError) as caught:
         load(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    assert message.isprintable()
+    assert "Error:" not in message
     return message
 
 
@@ -53,61 +54,88 @@ def read(tmp_path, raw: bytes):
 
 
 def assert_same(ours, theirs):
+    assert type(ours) is type(theirs)
     if isinstance(theirs, np.ndarray):
-        assert isinstance(ours, np.ndarray)
-        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert ours.dtype == theirs.dtype
+        assert ours.dtype.isnative == theirs.dtype.isnative
+        assert ours.shape == theirs.shape
+        assert ours.flags.c_contiguous == theirs.flags.c_contiguous
+        assert ours.flags.f_contiguous == theirs.flags.f_contiguous
         if theirs.dtype == object:
             assert_same(ours.ravel().tolist(), theirs.ravel().tolist())
         else:
-            np.testing.assert_array_equal(ours, theirs)
+            assert not ours.size or not ours.flags.writeable
+            assert ours.tobytes() == theirs.tobytes()
     elif isinstance(theirs, dict):
+        assert list(map(type, ours)) == list(map(type, theirs))
         assert list(ours) == list(theirs)
-        for key in theirs:
-            assert_same(ours[key], theirs[key])
+        assert_same(list(ours.values()), list(theirs.values()))
     elif isinstance(theirs, (list, tuple)):
-        assert type(ours) is type(theirs)
         assert len(ours) == len(theirs)
         for a, b in zip(ours, theirs, strict=True):
             assert_same(a, b)
     else:
-        assert type(ours) is type(theirs)
         assert ours == theirs
+
+
+@contextlib.contextmanager
+def watchdog(seconds: int) -> Iterator[None]:
+    """Stops what hangs."""
+
+    def stop(*_):
+        raise TimeoutError(f"took over {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- what is read -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_reads_what_pickle_reads(tmp_path, protocol):
-    grid = np.arange(24.0).reshape(2, 3, 4)
-    content = {
-        "floats": [grid.astype(kind) for kind in ("f2", "f4", "f8", ">f2", ">f4", ">f8")],
-        "whole": [grid.astype(kind) for kind in ("i1", "u2", ">i4", "i8", "?")],
-        "layouts": [grid.T, np.asfortranarray(grid[0]), grid.transpose(1, 0, 2), grid[:, ::2], np.array(3.0)],
-        "empty": [np.empty((0, 3), "f4"), np.empty((4, 0))],
-        "text": [np.array(["ab", "größer"]), np.array([b"x", b"yz"]), "größer", b"", b"\xff\x00"],
-        "objects": np.array([1, "a", None, np.ones((2, 2)), [np.float32(1)]], dtype=object),
-        "scalars": [np.float16(2), np.float64(1), np.int64(3), np.bool_(True), np.str_("x"), np.bytes_(b"y")],
-        "numbers": (1, -(2**80), 1.5, True, None, float("inf")),
-    }
-    shared = np.ones(3)
-    content["shared"] = [shared, shared]
-    raw = pickle.dumps(content, protocol)
+@pytest.mark.parametrize("name", honest.CONTENTS)
+def test_reads_what_pickle_reads(tmp_path, name, protocol):
+    raw = pickle.dumps(honest.CONTENTS[name](), protocol)
     assert_same(read(tmp_path, raw), pickle.loads(raw))
 
 
-def test_keeps_identity_of_shared_objects_and_cycles(tmp_path):
-    cycle = [np.ones(2)]
-    cycle += [cycle, cycle[0]]
-    ours = read(tmp_path, pickle.dumps(cycle))
-    assert ours[1] is ours
-    assert ours[2] is ours[0]
+@pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
+@pytest.mark.parametrize("name", NUMPY126)
+def test_reads_files_of_numpy_1(tmp_path, name):
+    raw = NUMPY126[name]
+    assert b"numpy._core" not in raw
+    ours = read(tmp_path, raw)
+    assert_same(ours, pickle.loads(raw))
+    content = name.split(".")[0]
+    assert pickle.dumps(_listed(ours)) == pickle.dumps(_listed(honest.CONTENTS[content]()))
 
 
-@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
-def test_reads_files_of_both_numpy_majors(tmp_path, core):
-    raw = pickle.dumps(np.arange(3.0), 0).replace(b"numpy._core", b"numpy.core")
-    np.testing.assert_array_equal(read(tmp_path, raw.replace(b"numpy.core", core.encode())), np.arange(3.0))
+def _listed(value):
+    """With arrays as lists, which say the same whatever made them; equal objects are one, or not, by chance."""
+    if isinstance(value, np.ndarray):
+        return str(value.dtype.kind), value.shape, _listed(value.tolist())
+    if isinstance(value, dict):
+        return [(_listed(k), _listed(v)) for k, v in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_listed(v) for v in value]
+    return repr(value)
+
+
+def test_there_are_enough_honest_files():
+    assert len(NUMPY126) + len(honest.CONTENTS) * len(PROTOCOLS) >= 200
+
+
+def test_keeps_identity_of_shared_objects(tmp_path):
+    array = np.ones(3)
+    shared = [array, [array], "a text", "a text"]
+    ours = read(tmp_path, pickle.dumps([*shared, shared]))
+    assert ours[0] is ours[1][0] is ours[4][0]
+    assert ours[1] is ours[4][1]
 
 
 def test_reads_strings_and_arrays_of_python_2(tmp_path):
@@ -122,6 +150,24 @@ def test_reads_strings_and_arrays_of_python_2(tmp_path):
     np.testing.assert_array_equal(ours["key"], np.array([1.5, -2.0], "f4"))
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+def test_reads_long_arrays_of_python_2(tmp_path, quoted):
+    values = np.arange(30_000, dtype=np.float32) * 1.7
+    content = values.tobytes()
+    told = b"T" + struct.pack("<i", len(content)) + content
+    if quoted:
+        told = b"S'" + b"".join(b"\\x%02x" % byte for byte in content) + b"'\n"
+    raw = hostile.array(hostile.number(30_000) + b"\x85", hostile.FLOAT, told) + b"."
+    np.testing.assert_array_equal(read(tmp_path, raw), values)
+
+
+def test_values_written_as_lines(tmp_path):
+    raw = b"(I01\nI00\nI-5\nL5L\nL-5L\nF1.5\nF-1e-07\nFinf\nFnan\nS'it\\'s'\nS\"\\xe9\\n\"\nV\\u5b57\nl."
+    ours = read(tmp_path, raw)
+    assert str(ours) == str(pickle.loads(raw, encoding="latin1"))
+    assert [type(value) for value in ours[:5]] == [bool, bool, int, int, int]
+
+
 @pytest.mark.parametrize("name", ["mosi_dev.pkl", "mmmo.pkl"])
 def test_reads_real_files_as_pickle_does(real_data, name):
     path = real_data(name)
@@ -129,47 +175,81 @@ def test_reads_real_files_as_pickle_does(real_data, name):
         assert_same(load(path), pickle.load(file))
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("code", ["f4", "U20", "b1"])
+def test_memory_of_large_arrays(tmp_path, code, protocol):
+    """None from protocol 3 on, where they stay in the file; before, the array alone."""
+    path = tmp_path / "large.pkl"
+    array = np.zeros(8 * BIG // np.dtype(code).itemsize, code)
+    path.write_bytes(pickle.dumps({"train": {"text": array, "id": ["a"]}}, protocol))
+    tracemalloc.start()
+    try:
+        found = load(path)["train"]["text"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, array)
+    if protocol >= 3:
+        assert peak < BIG
+        while not isinstance(found, memoryview):
+            found = found.base
+        assert isinstance(found.obj, mmap.mmap)
+    else:
+        assert peak < 8 * BIG * 1.3
+
+
+def test_small_arrays_do_not_hold_on_to_the_file(tmp_path):
+    found = read(tmp_path, pickle.dumps([np.zeros(4), "x" * 10**6]))[0]
+    assert isinstance(found.base.base if isinstance(found.base, np.ndarray) else found.base, bytes)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------
 
-
-def hostile(canary) -> dict[str, tuple[object, str]]:
-    touch = f"touch {canary}"
-    write = f"open({str(canary)!r}, 'w').close()"
-    return {
-        "os.system": (Call(os.system, touch), f"{os.system.__module__}.system"),
-        "subprocess": (Call(subprocess.check_call, ["touch", str(canary)]), "subprocess.check_call"),
-        "eval": (Call(eval, write), "eval"),
-        "exec": (Call(exec, write), "exec"),
-        "import": (Call(__import__, "antigravity"), "__import__"),
-        "open": (Call(open, str(canary), "w"), "open"),
-        "getattr": (Call(getattr, np.ones(2), "tofile"), "getattr"),
-        "partial": (Call(functools.partial, os.system, touch), "functools.partial"),
-        "numpy.load": (Call(np.load, str(canary)), "load"),
-        "numpy.save": (Call(np.save, str(canary), np.ones(1)), "save"),
-        "memmap": (Call(np.memmap, str(canary), "u1", "w+", 0, 4), "memmap"),
-        "nested": ({"train": {"id": [np.ones(2), (Call(os.system, touch),)]}}, "system"),
-        "in object array": (np.array([Call(os.system, touch), None], dtype=object), "system"),
-        "as key": ({(Call(os.system, touch), 1): 2}, "system"),
-    }
+HOSTILE = list(hostile.pickles(""))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("case", list(hostile("")))
-def test_hostile_calls_are_refused_by_name_and_never_run(tmp_path, case, protocol):
-    canary = tmp_path / "canary"
-    content, name = hostile(canary)[case]
-    message = refuse(tmp_path, pickle.dumps(content, protocol))
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory):
+    """A file that hostile pickles would make, or delete, if they were run."""
+    return tmp_path_factory.mktemp("cage") / "canary"
+
+
+@pytest.fixture(scope="module")
+def hostile_files(canary):
+    return hostile.pickles(canary)
+
+
+def test_there_are_enough_hostile_files():
+    assert len(HOSTILE) >= 110
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_are_refused_and_run_nothing(tmp_path, canary, hostile_files, case):
+    raw, words = hostile_files[case]
+    with watchdog(10):  # they take a tenth of a second; a machine may be busy
+        message = refuse(tmp_path, raw)
+    assert words in message
     assert not canary.exists()
-    assert "refused: the pickle asks for '" in message
-    assert name.split(".")[-1] + "'" in message or "builtin" in message or "functools" in message
-    assert REMEDY in message
+    assert os.listdir(tmp_path) == ["features.pkl"]
 
 
-def test_the_same_pickles_do_run_in_plain_pickle(tmp_path):
-    canary = tmp_path / "canary"
-    content, _ = hostile(canary)["os.system"]
-    pickle.loads(pickle.dumps(content))
-    assert canary.exists()  # so the tests above would have seen it
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
+def test_hostile_files_take_little_memory(tmp_path, hostile_files):
+    for i, (raw, _) in enumerate(hostile_files.values()):
+        (tmp_path / f"{i}.pkl").write_bytes(raw)
+    command = [sys.executable, hostile.__file__, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    found = json.loads(result.stdout)
+    assert len(found) == len(HOSTILE)
+    assert max(found.values()) < 300
+
+
+def test_the_same_pickles_do_run_in_plain_pickle(canary, hostile_files):
+    for protocol in (0, 2, 4):
+        raw, _ = hostile_files[f"os.system, protocol {protocol}"]
+        pickle.loads(raw)
+        assert canary.exists()  # so the tests above would have seen it
+        canary.unlink()
 
 
 def test_message_names_the_request(tmp_path):
@@ -179,194 +259,105 @@ def test_message_names_the_request(tmp_path):
     )
 
 
-def stack_global(module: str, name: str) -> bytes:
-    def text(value: str) -> bytes:
-        raw = value.encode()
-        return b"\x8c" + bytes([len(raw)]) + raw
-
-    return b"\x80\x04" + text(module) + text(name) + b"\x93"
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("os", "path.exists"),
-        ("numpy", "ndarray.tofile"),
-        ("numpy", "dtype.__class__"),
-        ("numpy", "f2py.os.system"),
-        ("numpy.core.multiarray", "_reconstruct.__globals__"),
-        ("numpy._core.multiarray", "__loader__.load_module"),
-        ("_codecs", "encode.__self__"),
-        ("_codecs", "lookup"),
-        ("builtins", "getattr"),
-        ("builtins", "type"),
-        ("builtins", "bytes.fromhex"),
-        ("builtins", "complex"),
-        ("copyreg", "_reconstructor"),
-        ("gmsa.data.unpickle", "load"),
-        ("numpy.ma.core", "_mareconstruct"),
-        ("numpy", "matrix"),
-        ("torch._utils", "_rebuild_tensor_v2"),
-        ("pandas.core.frame", "DataFrame"),
-        ("NUMPY", "ndarray"),
-        ("numpy ", "ndarray"),
-    ],
-)
-def test_only_exact_names_are_admitted(tmp_path, module, name):
-    assert f"asks for '{module}.{name}'" in refuse(tmp_path, stack_global(module, name) + b".")
-
-
 @pytest.mark.parametrize("value", [OrderedDict(a=1), Decimal("1"), 1j, {1, 2}, np.dtype("M8[s]"), os.stat("/")])
 def test_harmless_but_unknown_types_are_refused_too(tmp_path, value):
-    refuse(tmp_path, pickle.dumps(value, 2))
-
-
-def test_other_opcodes_that_look_names_up(tmp_path):
-    assert "'os.system'" in refuse(tmp_path, b"(S'true'\nios\nsystem\n.")  # INST
-    assert "'os.system'" in refuse(tmp_path, b"(cos\nsystem\nS'true'\no.")  # OBJ
-    assert "'subprocess.Popen'" in refuse(tmp_path, b"\x80\x02csubprocess\nPopen\n)\x81.")  # NEWOBJ
-    assert "'subprocess.Popen'" in refuse(tmp_path, b"\x80\x04csubprocess\nPopen\n)}\x92.")  # NEWOBJ_EX
-
-
-@pytest.mark.parametrize("raw", [b"Pos.system\n.", b"\x80\x02U\x09os.systemQ."])
-def test_persistent_ids_are_refused(tmp_path, raw):
-    assert "external object 'os.system'" in refuse(tmp_path, raw)
+    assert "refused: " in refuse(tmp_path, pickle.dumps(value, 2))
 
 
 def test_extension_codes_are_refused_even_when_cached(tmp_path):
     raw = b"\x80\x02\x82\xf0(U\x04truetR."
-    assert "unregistered extension code 240" in refuse(tmp_path, raw)
     module = os.system.__module__
     copyreg.add_extension(module, "system", 240)
     try:
         assert pickle.loads(raw[:4] + b".") is os.system  # fills copyreg's cache
-        assert f"asks for '{module}.system'" in refuse(tmp_path, raw)
+        assert "asks for an extension code" in refuse(tmp_path, raw)
     finally:
         copyreg.remove_extension(module, "system", 240)
 
 
-# --- admitted names, odd uses -----------------------------------------------------------------------------------
-
-NDARRAY = b"cnumpy\nndarray\n"
-RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
-EMPTY = RECONSTRUCT + NDARRAY + b"K\x00\x85C\x01b\x87R"
-DTYPE = b"cnumpy\ndtype\n"
-FLOAT = DTYPE + b"X\x02\0\0\0f4\x89\x88\x87R"
-OBJECT = DTYPE + b"X\x02\0\0\0O8\x89\x88\x87R"
-FROMBUFFER = b"cnumpy.core.numeric\n_frombuffer\n"
+def test_the_machine_knows_every_opcode(tmp_path):
+    for opcode in pickletools.opcodes:
+        assert "unknown opcode" not in refuse(tmp_path, opcode.code.encode("latin1") + b"(")
 
 
-def state(shape: bytes, dtype: bytes, raw: bytes) -> bytes:
-    return b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb"
+def test_nothing_in_the_machine_could_run_code():
+    for path in Path(sys.modules[load.__module__].__file__).parent.glob("unpickling/*.py"):
+        for word in ("__import__", "importlib", "getattr", "eval(", "exec(", "Unpickler", "pickle.load"):
+            assert word not in path.read_text(encoding="utf-8"), path
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        pytest.param(NDARRAY + b"K\x05\x85R", "not callable", id="ndarray is not called"),
-        pytest.param(NDARRAY + b"K\x05\x85\x81", "", id="nor made by NEWOBJ"),
-        pytest.param(RECONSTRUCT + DTYPE + b"K\x00\x85C\x01b\x87R", "another class", id="reconstruct another class"),
-        pytest.param(RECONSTRUCT + b"NK\x00\x85C\x01b\x87R", "another class", id="reconstruct None"),
-        pytest.param(RECONSTRUCT + b")R", "TypeError", id="too few arguments"),
-        pytest.param(b"c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0rot13\x86R", "encoding 'rot13'", id="other codec"),
-        pytest.param(b"c_codecs\nencode\nK\x05X\x06\0\0\0latin1\x86R", "encoding", id="encode a number"),
-        pytest.param(b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R", "TypeError", id="bytes of a size"),
-        pytest.param(EMPTY + state(b"K\x02\x85", FLOAT, b"C\x04abcd"), "does not match", id="too short"),
-        pytest.param(EMPTY + state(b"J\xff\xff\xff\xff\x85", FLOAT, b"C\x00"), "not a shape", id="negative shape"),
-        pytest.param(
-            EMPTY + state(b"G?\xf0\0\0\0\0\0\0\x85", FLOAT, b"C\x04abcd"), "not a shape", id="shape of floats"
-        ),
-        pytest.param(EMPTY + state(b"K\x01\x85", OBJECT, b"C\x08abcdefgh"), "does not match", id="pointers as bytes"),
-        pytest.param(EMPTY + state(b"K\x02\x85", OBJECT, b"]NaN"[:3]), "", id="too few objects"),
-        pytest.param(EMPTY + state(b"K\x01\x85", b"N", b"C\x04abcd"), "a NoneType", id="no type"),
-        pytest.param(EMPTY + b"(tb", "ValueError", id="empty state"),
-        pytest.param(EMPTY + b"K\x01a", "", id="append to an array"),
-        pytest.param(DTYPE + b"X\x05\0\0\0f4,O8\x85R", "array type 'f4,O8'", id="type of several fields"),
-        pytest.param(DTYPE + b"X\x02\0\0\0V8\x85R", "array type 'V8'", id="void"),
-        pytest.param(DTYPE + b"]R", "", id="type of a list"),
-        pytest.param(DTYPE + b"cnumpy\ndtype\n\x85R", "array type", id="type of a function"),
-        pytest.param(FLOAT + b"(K\x03X\x01\0\0\0<N(U\x01atNK\x08K\x08K\x00tb", "arrays of records", id="forged fields"),
-        pytest.param(FROMBUFFER + b"(C\x04abcd" + OBJECT + b"K\x01\x85U\x01CtR", "", id="objects from a buffer"),
-        pytest.param(FROMBUFFER + b"(" + EMPTY + FLOAT + b"K\x00\x85U\x01CtR", "not bytes", id="view of an array"),
-        pytest.param(b"cnumpy.core.multiarray\nscalar\n" + OBJECT + b"C\x08abcdefgh\x86R", "", id="scalar object"),
-        pytest.param(b"c_codecs\nencode\n}X\x03\0\0\0foo" + b"K\x01sb", "", id="attribute of a stand-in"),
-        pytest.param(b"c_codecs\nencode\nN}X\x08\0\0\0__call__K\x01s\x86b", "", id="method of a stand-in"),
-    ],
-)
-def test_admitted_names_cannot_be_misused(tmp_path, body, reason):
-    message = refuse(tmp_path, b"\x80\x03" + body + b".")
-    assert reason in message
+def test_limits_are_no_obstacle(tmp_path):
+    raw = b"]" * 64 + b"a" * 63 + b"."
+    assert read(tmp_path, raw) == pickle.loads(raw)
+    for content in (
+        dict.fromkeys(range(3000)),
+        [{0: i, (1, "a"): i} for i in range(5000)],
+        {"x" * 1024: 1},
+        [[["same"] * 100] * 100] * 9,
+        np.empty((2**20, 0)),
+    ):
+        raw = pickle.dumps(content)
+        assert_same(read(tmp_path, raw), pickle.loads(raw))
 
 
-def test_forged_flags_do_not_make_pointers(tmp_path):
-    # numpy itself would take these flags from the state, and then read raw bytes as object pointers.
-    forged = OBJECT + b"(K\x03X\x01\0\0\0|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    assert "does not match" in refuse(
-        tmp_path, b"\x80\x03" + EMPTY + state(b"K\x01\x85", forged, b"C\x08AAAAAAAA") + b"."
-    )
-
-
-def test_impossible_code_points_are_found_on_reading(tmp_path):
-    raw = pickle.dumps(np.array(["a"]), 3).replace(b"C\x04a\0\0\0", b"C\x04\xff\xff\xff\x7f")
-    refuse(tmp_path, raw)
-
-
-# --- files that are no pickles ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [
-        (b"", "is empty; get the file again"),
-        (b"<!DOCTYPE html><html>Virus scan warning", "is a web page or XML, not a pickle; download the file itself"),
-        (b"\n  <html>", "is a web page or XML"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
-            "is a Git LFS pointer, not the data; run 'git lfs pull'",
-        ),
-        (b"PK\x03\x04abc", "is a zip archive"),
-        (b"\x1f\x8b\x08", "is gzip-compressed"),
-        (b"\x93NUMPY\x01", "is a .npy array"),
-        (b"\x89HDF\r\n", "is an HDF5 file"),
-        (b"id,label\na,1\n", "not a readable pickle (UnpicklingError"),
-        (b"\x80\x63.", "not a readable pickle (ValueError: unsupported pickle protocol: 99)"),
-        (b".", "not a readable pickle"),
-        (b"\x80\x05\x97.", "not a readable pickle"),  # NEXT_BUFFER without buffers
-        (b"\x80\x02h\x07.", "not a readable pickle"),  # GET of what was never put
-    ],
-)
-def test_other_files_are_told_by_their_kind(tmp_path, raw, words):
-    assert words in refuse(tmp_path, raw)
+# --- damaged files ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_file_cut_anywhere_gives_one_line(tmp_path, protocol):
-    raw = pickle.dumps({"train": {"id": ["a"], "audio": np.arange(12.0).reshape(1, 4, 3)}}, protocol)
+    raw = pickle.dumps({"train": {"id": ["a", 5.5], "audio": np.arange(12.0).reshape(1, 4, 3)}}, protocol)
     for size in range(1, len(raw)):
         refuse(tmp_path, raw[:size])
-    assert "is cut short" in refuse(tmp_path, raw[:-1])
+    for _, _, position in list(pickletools.genops(raw))[1:]:
+        assert "is cut short" in refuse(tmp_path, raw[:position])
 
 
-def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path):
-    raw = pickle.dumps({"a": [np.arange(5.0), "x", b"y", np.array([1, None], object)]}, 4)
+def mutated(rng: np.random.Generator, raw: bytes) -> bytes:
+    """With some bytes changed, taken out, put in or repeated."""
+    damaged = bytearray(raw)
+    for _ in range(rng.integers(1, 4)):
+        position, length = rng.integers(len(damaged)), rng.integers(1, 9)
+        match rng.integers(6):
+            case 0 | 1:
+                damaged[position] = rng.integers(256)
+            case 2:
+                damaged[position] ^= 1 << rng.integers(8)
+            case 3:
+                del damaged[position : position + length]
+            case 4:
+                damaged[position:position] = rng.bytes(length)
+            case 5:
+                other = rng.integers(len(damaged))
+                damaged[other:other] = damaged[position : position + length]
+        damaged = damaged or bytearray(b"N")
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path, count):
+    ragged = np.empty(2, object)
+    ragged[:] = [np.ones((2, 2), np.float32), np.zeros((1, 2), np.float32)]
+    content = {"a": [np.arange(5.0), "x", b"y", 2.5, -7], "b": np.array(["ab", "c"]), "c": ragged, 3: (np.int64(3), {})}
+    originals = [pickle.dumps(content, protocol) for protocol in PROTOCOLS]
+    originals += [NUMPY126[f"{name}.{protocol}.pkl"] for name in ("O", "U", "plain") for protocol in PROTOCOLS]
+    originals += [pickle.dumps([np.arange(1100, dtype="u4"), 1], protocol) for protocol in PROTOCOLS]  # in the file
     rng = np.random.default_rng(0)
     path = tmp_path / "features.pkl"
-    for _ in range(300):
-        damaged = bytearray(raw)
-        for position in rng.integers(0, len(raw), 2):
-            damaged[position] = rng.integers(256)
-        if any(op.name in ("LONG_BINPUT", "BINBYTES8", "BYTEARRAY8") for op, _, _ in _opcodes(bytes(damaged))):
-            continue  # asks for gigabytes; limits on memory are not there yet
-        path.write_bytes(damaged)
-        with contextlib.suppress(DataError):
-            load(path)
+    told = []
+    for i in range(count):
+        path.write_bytes(mutated(rng, originals[i % len(originals)]))
+        try:
+            with watchdog(10):
+                found = load(path)
+        except DataError as error:
+            told.append(str(error))
+        else:
+            pickle.dump(found, io.BytesIO())  # looks at all of it
+    assert count / 4 < len(told) < count
+    assert not [message for message in told if "Error:" in message or not message.isprintable()]
 
 
-def _opcodes(raw: bytes):
-    try:
-        yield from pickletools.genops(io.BytesIO(raw))
-    except Exception:
-        return
+# --- what cannot be read ----------------------------------------------------------------------------------------
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -376,9 +367,22 @@ def test_missing_file_and_folder(tmp_path):
         load(tmp_path)
 
 
-def test_errors_while_reading_are_told(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise MemoryError
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
+def test_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with watchdog(10), pytest.raises(DataError, match="is not a file but a device or a pipe"):
+        load(tmp_path / "pipe")
 
-    monkeypatch.setattr("gmsa.data.unpickle._Unpickler", fail)
-    assert "MemoryError" in refuse(tmp_path, b"\x80\x02N.")
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(MemoryError(), "does not fit into memory"), (KeyError("a"), "(KeyError: 'a')")]
+)
+def test_errors_while_reading_are_told(tmp_path, monkeypatch, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("gmsa.data.unpickle.execute", fail)
+    (tmp_path / "features.pkl").write_bytes(b"N.")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "features.pkl")
+    assert words in str(caught.value)

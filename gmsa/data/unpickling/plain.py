@@ -1,0 +1,62 @@
+"""What may come out of a pickle: plain values and arrays, in trees of bounded depth and size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmsa.data.unpickling.names import Refused, described
+
+_DEPTH = 64
+_LEAVES: set[type] = {bool, int, float, str, bytes, bytearray, type(None), np.bool_, np.str_, np.bytes_}
+_LEAVES |= {np.dtype(code).type for code in "bhilqBHILQefd"}
+_CONTAINERS = {list, tuple, dict, np.ndarray}
+
+
+def check_plain(root: Any, most: int) -> None:
+    """Raises where a value is no plain data, contains itself, is too deep, or holds over ``most`` values in all.
+
+    Each container is looked into once, so this takes time by what the file writes out, not by what it expands to.
+    """
+    finished: dict[int, tuple[int, int]] = {}  # depth and size of containers, by their ids
+    path: dict[int, list[Any]] = {}  # each container within the one before it: the containers that it holds
+    agenda = _containers([root])
+    while agenda:
+        value = agenda[-1]
+        key = id(value)
+        if key in finished:
+            agenda.pop()
+            continue
+        if key not in path:
+            found = _containers(value)
+            if found:
+                path[key] = found
+                if len(path) >= _DEPTH:
+                    raise Refused(f"the pickle nests over {_DEPTH} levels")
+                if not path.keys().isdisjoint(map(id, found)):
+                    raise Refused("the pickle holds a list that contains itself")
+                agenda += found
+                continue
+            depth, size = 1, 1
+        else:
+            inside = [finished[id(inner)] for inner in path.pop(key)]
+            depth, size = 1 + max(depth for depth, _ in inside), 1 + sum(size for _, size in inside)
+        size += value.size if type(value) is np.ndarray else len(value)
+        if depth > _DEPTH:
+            raise Refused(f"the pickle nests over {_DEPTH} levels")
+        if size > most:
+            raise Refused(f"the pickle repeats its lists until they hold over {most} values")
+        finished[key] = depth, size
+        agenda.pop()
+
+
+def _containers(value: Any) -> list[Any]:
+    """The containers directly in a container, whose other content must be plain values."""
+    items = value.values() if type(value) is dict else value.ravel().tolist() if type(value) is np.ndarray else value
+    kinds = set(map(type, items)) - _LEAVES
+    if not kinds:
+        return []
+    if not kinds <= _CONTAINERS:
+        raise Refused(f"the pickle holds {described(next(v for v in items if type(v) in kinds - _CONTAINERS))} as data")
+    return [v for v in items if type(v) in _CONTAINERS and (type(v) is not np.ndarray or v.dtype.hasobject)]
