@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -334,7 +335,7 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
     with pytest.raises(RunError, match=r"cells/model.fusion=gate/seed-1' with other settings: optim.lr was 0.001, is"):
         ablate(base, out, *FUSIONS, "--set", "optim.lr=0.1")
     path = Path(yaml.safe_load(base.read_text())["data"]["path"])
-    path.write_bytes(path.read_bytes() + b" ")
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol=2))
     with pytest.raises(RunError, match=r"tiny.pkl' is not the file that .* was trained on; put that file back, or"):
         ablate(base, out, *FUSIONS)
     assert not trained

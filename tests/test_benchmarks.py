@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("layer", "step", "data", "scale")
 
 
 def output_of(name: str, *arguments: str) -> str:
@@ -25,11 +25,18 @@ def output_of(name: str, *arguments: str) -> str:
     return result.stdout
 
 
+NAMES = sorted({path.stem for path in FOLDER.glob("*.py")} - {"common", "mmsa_peer"})
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_help(name: str) -> None:
-    help_text = output_of(name, "--help")
-    for option in ("--device", "--threads", "--quick"):
-        assert option in help_text
+def test_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Every benchmark loads, and stands in the README; the whole tables take an hour."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert f"usage: {name}.py" in capsys.readouterr().out
     assert f"python benchmarks/{name}.py" in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
 
 

@@ -70,8 +70,7 @@ def predictions(folder: Path) -> tuple[list[list[str]], np.ndarray]:
     return [row[:2] for row in rows], np.array([[float(x or "nan") for x in row[2:]] for row in rows])
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "count"), [*((kind, 2) for kind in KINDS), ("sslmm", 3)])
 def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: str, count: int) -> None:
     # Of 13 labels in fours, the last batch is one utterance: a process without a part of it must not wait for ever.
     config = config_of(kind)

@@ -6,8 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,7 +52,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
     exec(next(block for block in python if "own.pkl" in block), {})
-    for command in COMMANDS:
+    for number, command in enumerate(COMMANDS):
         module, *arguments = shlex.split(command)[2:]
         arguments = ["train0$_$0" if a == "VIDEO$_$CLIP" else a for a in arguments]
         if module in ("gmsa.train", "gmsa.ablate"):
@@ -69,7 +67,10 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
             arguments[arguments.index("--trials") + 1] = "1"
             if "--seeds" not in arguments:
                 arguments += ["--seeds", "1111"]
-        MAINS[module](arguments)
+        with monkeypatch.context() as patch:
+            if number > 3:  # the first ones draw all figures of a run, which take most of its time
+                patch.setattr("gmsa.training.results.draw", lambda *a: None)
+            MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
     assert (place / "runs" / "own" / "summary.md").exists()
     assert "## Robustness" in (place / "runs" / "sslmm" / "summary.md").read_text()
@@ -100,16 +101,6 @@ def test_python_blocks_run(place: Path) -> None:
 def test_own_data_takes_twenty_lines() -> None:
     block = next(block for language, block in BLOCKS if language == "python" and "own.pkl" in block)
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
-
-
-@pytest.mark.parametrize("name", ["few_labels", "peers", "tune"])
-def test_benchmarks_start(name: str) -> None:
-    """The whole tables take an hour; that the commands exist and load is seen here."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert f"python benchmarks/{name}.py" in README
 
 
 def test_files_and_settings_that_the_readme_names_exist() -> None:

@@ -128,7 +128,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(config_of, tmp_path: Path, monk
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_once_and_ends(config_of, tmp_path: Path, number: int, code: int) -> None:
-    config = config_of(run={"save_every": 300.0}, optim={"epochs": 12})
+    config = config_of(run={"save_every": 300.0}, optim={"epochs": 5})
     folder = tmp_path / "run"
     child = forked(lambda: cli.run(lambda _: run_once(config, folder), "train"))
     while not list(folder.glob("seed-1/state-*")):
