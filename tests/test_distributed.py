@@ -73,7 +73,7 @@ def predictions(folder: Path) -> tuple[list[list[str]], np.ndarray]:
 @pytest.mark.parametrize(("kind", "count"), [*((kind, 2) for kind in KINDS), ("sslmm", 3)])
 def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: str, count: int) -> None:
     # Of 13 labels in fours, the last batch is one utterance: a process without a part of it must not wait for ever.
-    config = config_of(kind)
+    config = config_of(kind, optim={"epochs": 1})
     run_once(config, tmp_path / "one")
     codes = [ended(number) for number in together(count, lambda: run_once(config, tmp_path / "several"))]
     assert codes == [0] * count
@@ -95,7 +95,7 @@ def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path) -
 
 
 def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path, capfd) -> None:
-    config = config_of("self-training", model={"dropout": 0.3}, optim={"epochs": 4}, run={"save_every": 1e-6})
+    config = config_of("self-training", model={"dropout": 0.3}, optim={"epochs": 3}, run={"save_every": 1e-6})
     assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]
     folder = tmp_path / "run"
     first, second = together(2, lambda: cli.run(lambda _: run_once(config, folder), "train"))
@@ -110,7 +110,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path,
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(config_of, tmp_path: Path) -> None:
-    config = config_of("self-training", optim={"epochs": 5})
+    config = config_of("self-training", optim={"epochs": 3})
     folder = tmp_path / "run"
     both = together(2, lambda: cli.run(lambda _: run_once(config, folder), "train"))
     while not list(folder.glob("seed-1/state-*")):

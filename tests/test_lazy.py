@@ -85,7 +85,7 @@ def test_a_feature_store_trains_as_its_source_does(
             "missing": {"train": missing, "valid": "eta:0.3", "test": "none"},
         }
         settings["model"] = {"channels": 16, "heads": 2} | KINDS[kind].get("model", {})
-        settings["optim"] = {"epochs": 2, "min_steps": 0, "batch_size": 8}
+        settings["optim"] = {"epochs": 1, "min_steps": 0, "batch_size": 8}
         settings["run"] = {"seeds": [1], "device": "cpu"}
         run_once(from_dict(settings), tmp_path / name)
         predict_file(tmp_path / name, pool.with_suffix(suffix), tmp_path / f"{name}.csv")

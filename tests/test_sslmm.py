@@ -580,7 +580,7 @@ def test_views_are_random_subsets(make_utterance) -> None:
 def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
     settings: dict[str, Any] = {
         "model": {"name": "sslmm", "channels": 16, "heads": 2},
-        "optim": {"epochs": 2, "min_steps": 0, "batch_size": 4},
+        "optim": {"epochs": 1, "min_steps": 0, "batch_size": 8},
         "loss": {"reconstruction_weight": 0.5},
         "protocol": {"name": "sslmm", "k": 2, "passes": 2, "teachers": 2},
         "pretrain": {"epochs": 1},

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
 from gmsa import cli
-from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict
+from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict, to_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
@@ -26,7 +28,7 @@ from gmsa.training.scoring import Predictions
 
 SMALL = {
     "model": {"channels": 16, "heads": 2},
-    "optim": {"epochs": 3, "min_steps": 0, "batch_size": 4},
+    "optim": {"epochs": 2, "min_steps": 0, "batch_size": 8},
     "protocol": {"k": 2},
     "run": {"seeds": [1, 2], "device": "cpu"},
 }
@@ -199,7 +201,7 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
         assert {f"{stage}.safetensors" for stage in stages} <= names
         assert ("pseudo_labels.csv" in names) == (protocol == "self_training")
         history = [json.loads(line) for line in (run / f"seed-{seed}" / "history.jsonl").read_text().splitlines()]
-        assert [row["stage"] for row in history] == [stage for stage in stages for _ in range(3)]
+        assert [row["stage"] for row in history] == [stage for stage in stages for _ in range(2)]
         rows = list(csv.DictReader((run / f"seed-{seed}" / "predictions.csv").open()))
         assert [row["split"] for row in rows].count("test") == 12
         for row in rows:
@@ -228,7 +230,7 @@ def test_same_seed_same_bytes(write_mmsa, tmp_path: Path) -> None:
 def test_a_resumed_run_of_two_seeds_ends_bitwise_the_same(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, stop_after = small(write_mmsa, data={"label_ratio": 0.5}), 4
+    config, stop_after = small(write_mmsa, data={"label_ratio": 0.5}), 3
     train(config, "tiny", tmp_path / "whole")
 
     class Killed(BaseException):
@@ -463,7 +465,10 @@ def test_k_larger_than_the_pool_is_refused_before_training(write_mmsa, tmp_path:
 
 def test_min_steps_runs_more_epochs(write_mmsa, tmp_path: Path) -> None:
     config = small(
-        write_mmsa, optim={"epochs": 1, "min_steps": 20}, protocol={"name": "supervised"}, run={"seeds": [1]}
+        write_mmsa,
+        optim={"epochs": 1, "min_steps": 20, "batch_size": 4},
+        protocol={"name": "supervised"},
+        run={"seeds": [1]},
     )
     train(config, "tiny", tmp_path / "run")
     history = (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()
@@ -489,9 +494,21 @@ def test_baselines_train_with_every_protocol(write_mmsa, tmp_path: Path, name: s
 # --- evaluate and predict --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where the run stands that all tests of finished runs share, once it is trained."""
+    return {"folder": tmp_path_factory.mktemp("trained") / "run"}
+
+
 @pytest.fixture
-def finished(write_mmsa, tmp_path: Path) -> Path:
-    train(small(write_mmsa, data={"label_ratio": 0.5}), "tiny", tmp_path / "finished")
+def finished(write_mmsa, tmp_path: Path, trained: dict[str, Path]) -> Path:
+    """A copy of a finished run, and its data file."""
+    config, folder = small(write_mmsa, data={"label_ratio": 0.5}), trained["folder"]
+    if not folder.exists():
+        train(config, "tiny", folder)
+    shutil.copytree(folder, tmp_path / "finished")
+    settings = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    (tmp_path / "finished" / "config.yaml").write_text(settings)
     return tmp_path / "finished"
 
 

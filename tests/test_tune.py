@@ -503,6 +503,7 @@ def test_a_trial_that_was_marked_but_not_copied_is_copied(postgres: Postgres, tm
     check_each_once(task, 1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_before_its_first_sign_of_life_is_missed(postgres: Postgres, tmp_path: Path) -> None:
     task = on_server(postgres, tmp_path, 1, 0)
     script = (
@@ -667,9 +668,9 @@ def test_a_study_leaves_a_config_that_gives_its_score_again(
     base: Path, here: None, figures: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "study"
-    assert tune(base, out, "--trials", "6", "--pruner", "off", "--trial-seeds", "1,2", "--seeds", "3") == 0
+    assert tune(base, out, "--trials", "3", "--pruner", "off", "--trial-seeds", "1,2", "--seeds", "3") == 0
     rows = rows_of(out)
-    assert [row["trial"] for row in rows] == list("012345")
+    assert [row["trial"] for row in rows] == list("012")
     assert {row["state"] for row in rows} == {"complete"}
     assert (rows[0]["optim.lr"], rows[0]["model.heads"], rows[0]["graph.intra"]) == ("0.001", "2", "complete")
     best = min(rows, key=lambda row: float(row["MAE"]))
