@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import gmsa
 from gmsa import ablate, evaluate, inspect, predict, train, tune
 from gmsa.config import load_config
 from gmsa.data import __main__ as data
@@ -96,6 +97,15 @@ def test_python_blocks_run(place: Path) -> None:
     assert names["output"].value.shape == (8,)
     assert names["output"].logits.shape == (8, 7)
     assert names["output"].gate.shape == (8, 2, 128)
+
+
+def test_the_store_of_the_readme_can_be_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {
+        "utterances": gmsa.load_corpus(load_config(ROOT / "configs" / "synthetic.yaml").data).splits["train"]
+    }
+    exec(next(block for language, block in BLOCKS if language == "python" and "write_store" in block), names)
+    assert len(names["store"]) == len(names["utterances"])
 
 
 def test_own_data_takes_twenty_lines() -> None:
