@@ -128,12 +128,12 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(config_of, tmp_path: Path, monk
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_once_and_ends(config_of, tmp_path: Path, number: int, code: int) -> None:
-    config = config_of(run={"save_every": 300.0}, optim={"epochs": 5})
+    config = config_of(run={"save_every": 300.0, "workers": 2}, optim={"epochs": 5})
     folder = tmp_path / "run"
-    child = forked(lambda: cli.run(lambda _: run_once(config, folder), "train"))
+    child = forked(lambda: (os.setpgrp(), cli.run(lambda _: run_once(config, folder), "train")))
     while not list(folder.glob("seed-1/state-*")):
         time.sleep(0.01)
-    os.kill(child, number)
+    os.killpg(child, number)  # as terminals and clusters do: the workers hear it too
     assert ended(child) == code
     before = left(folder)
     assert "seed-1/model.safetensors" not in before

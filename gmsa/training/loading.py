@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from gmsa.training.examples import Share
 from gmsa.training.prefetch import prefetch
 from gmsa.training.tasks import Task
+
+_LAST_SECONDS = 10
+"""Seconds that a worker lives on after SIGTERM."""
 
 
 def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, device: torch.device) -> Iterator[Any]:
@@ -28,9 +32,17 @@ def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, dev
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it would draw from what dropout draws from
     )
     yield from prefetch(loader, device)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    # Ctrl-C reaches all processes of a terminal, SIGTERM those of a cluster's job, and the parent still needs the
+    # batches of the step at hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LAST_SECONDS))
 
 
 def _as_it_is(batch: Any) -> Any:
