@@ -37,7 +37,7 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
         except BaseException:  # Ctrl-C must not leave the temporary file either.
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise WriteError(f"cannot write '{path}': {reason}; make room or mend the disk, then go on") from error
@@ -97,7 +97,8 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Puts a folder's own list of names on disk: a rename is lost without it if the machine stops."""
     if os.name != "posix":  # Windows can neither open nor flush a folder; its rename needs no such step.
         return
     handle = os.open(folder, os.O_RDONLY)

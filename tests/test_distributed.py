@@ -137,7 +137,7 @@ def test_torchrun(config_of, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(config)))
 
     def command(out: str, *options: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", *options]
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
         line += ["-m", "gmsa.train", "--config", "tiny.yaml", "--out", out]
         return subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -147,6 +147,7 @@ def test_torchrun(config_of, tmp_path: Path) -> None:
     assert said.count("2 processes") == said.count("Run folder: whole") == 1
     run = command("run", "--max-restarts", "1")
     while len(list((tmp_path / "run").glob("seed-1/state-*"))) < 2:
+        assert run.poll() is None
         time.sleep(0.05)
     record = json.loads((tmp_path / "run" / ".writer.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)

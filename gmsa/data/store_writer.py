@@ -32,6 +32,7 @@ from gmsa.data.store_files import (
 )
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError
+from gmsa.files import sync_folder
 
 NOT_ANNOTATED = -128
 
@@ -87,10 +88,10 @@ def write_store(
                 file.write(manifest.to_json().encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
-            _sync_folder(temporary)
+            sync_folder(temporary)
             check_target(path)
             os.rename(temporary, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:  # Ctrl-C must not leave the temporary folder either.
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -269,13 +270,3 @@ class _Writer:
 
 def _range(split: StoredSplit) -> range:
     return range(split.start, split.stop)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows can neither open nor flush a folder; its rename needs no such step.
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

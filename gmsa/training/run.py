@@ -70,6 +70,7 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the step at hand is saved.
     """
     group, device = join(set_up(config.run))
+    resume = group.tell(resume)
     if resume:
         config = group.tell(resumed(folder, config) if group.first else config)
     prepared = prepare(config)
