@@ -70,7 +70,9 @@ def predictions(folder: Path) -> tuple[list[list[str]], np.ndarray]:
     return [row[:2] for row in rows], np.array([[float(x or "nan") for x in row[2:]] for row in rows])
 
 
-@pytest.mark.parametrize(("kind", "count"), [*((kind, 2) for kind in KINDS), ("sslmm", 3)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("sslmm", 3), *(pytest.param(kind, 2, marks=pytest.mark.slow) for kind in KINDS)]
+)
 def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: str, count: int) -> None:
     # Of 13 labels in fours, the last batch is one utterance: a process without a part of it must not wait for ever.
     config = config_of(kind, optim={"epochs": 1})
@@ -109,6 +111,7 @@ def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path,
     assert left(folder) == left(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(config_of, tmp_path: Path) -> None:
     config = config_of("self-training", optim={"epochs": 3})
     folder = tmp_path / "run"

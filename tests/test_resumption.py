@@ -77,7 +77,7 @@ def check_kills(config: Config, folder: Path, kills: int, seed: int = 0) -> None
     assert not [p for p in (folder / "killed").rglob("*") if p.suffix == ".tmp"]
 
 
-@pytest.mark.parametrize(("kind", "kills"), list(zip(KINDS, (8, 8, 4), strict=True)))
+@pytest.mark.parametrize(("kind", "kills"), list(zip(KINDS, (12, 4, 4), strict=True)))
 def test_runs_killed_at_random_moments_end_bitwise_the_same(config_of, tmp_path: Path, kind: str, kills: int) -> None:
     check_kills(config_of(kind, optim={"epochs": 1}), tmp_path, kills)
 

@@ -596,7 +596,11 @@ def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
 @pytest.mark.parametrize(
     ("model", "protocol", "scope"),
     [
-        *((name, "sslmm", scope) for name in sorted(MODELS) for scope in ("utterance", "video")),
+        *(
+            pytest.param(name, "sslmm", scope, marks=pytest.mark.slow if scope == "utterance" else ())
+            for name in sorted(MODELS)
+            for scope in ("utterance", "video")
+        ),
         *(("sslmm", protocol, "utterance") for protocol in ("supervised", "self_training", "distillation")),
         *(("semi_iin", protocol, "video") for protocol in ("self_training", "distillation")),
     ],

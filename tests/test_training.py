@@ -173,13 +173,12 @@ def read_predictions(folder: Path, seed: int = 1) -> bytes:
     return (folder / f"seed-{seed}" / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("protocol", ["supervised", "self_training", "distillation"])
+@pytest.mark.parametrize("protocol", ["self_training", "distillation"])
 def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, protocol: str) -> None:
     k = {} if protocol != "self_training" else {"k": 2}
     config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"name": protocol, "teachers": 2} | k)
     summary = train(config, "tiny", tmp_path / "run")
     stages = {
-        "supervised": ["supervised"],
         "self_training": ["supervised", "self_training_1"],
         "distillation": ["supervised", "teacher_2", "student"],
     }[protocol]
