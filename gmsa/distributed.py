@@ -106,7 +106,8 @@ ALONE = Group()
 
 def is_first() -> bool:
     """Whether this process is the first of those that ``torchrun`` started, or was started by itself."""
-    return os.environ.get("RANK", "0") == "0"
+    # Other launchers set RANK too: it means nothing without a world.
+    return _world() == 1 or os.environ["RANK"] == "0"
 
 
 def is_restarted() -> bool:
@@ -122,7 +123,7 @@ def join(device: torch.device) -> tuple[Group, torch.device]:
     Raises:
         RunError: there are fewer GPUs than processes, or the others do not answer.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if _world() == 1:
         return ALONE, device
     if device.type == "cuda":
         number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
@@ -132,6 +133,10 @@ def join(device: torch.device) -> tuple[Group, torch.device]:
         torch.cuda.set_device(device)
     _together(lambda: dist.init_process_group("nccl" if device.type == "cuda" else "gloo"))
     return Group(dist.get_rank(), dist.get_world_size()), device
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class _Sum(torch.autograd.Function):

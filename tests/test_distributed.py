@@ -23,7 +23,7 @@ from test_resumption import KINDS
 
 from gmsa import cli
 from gmsa.config import Config, from_dict, to_dict
-from gmsa.distributed import ALONE
+from gmsa.distributed import ALONE, is_first
 from gmsa.training import results
 
 
@@ -123,6 +123,25 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(config_of, tmp_pa
     assert [ended(n) for n in together(2, lambda: run_once(config, folder))] == [0, 0]
     assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]
     assert left(folder) == left(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("environ", "first"),
+    [
+        ({}, True),
+        ({"RANK": "3"}, True),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False),
+    ],
+)
+def test_a_rank_without_a_world_is_no_rank(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], first: bool
+) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert is_first() is first
 
 
 def test_one_process_costs_no_message() -> None:

@@ -15,7 +15,7 @@ from gmsa.data import unpickle
 from gmsa.data.check import Finding, by_severity, finding, findings_of, recognise, scale_table
 from gmsa.data.importers import annotations_of, split_columns
 from gmsa.data.labels import limit
-from gmsa.data.mmsa import _Split
+from gmsa.data.mmsa import Split
 from gmsa.data.store import Store, is_store
 from gmsa.data.store_files import MANIFEST
 from gmsa.data.store_writer import NOT_ANNOTATED, Row
@@ -185,11 +185,11 @@ def _stored_rows(store: Store) -> Iterator[Row]:
             yield Row(name, utterance, NOT_ANNOTATED if store.annotations is None else int(store.annotations[row]))
 
 
-def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Finding]) -> _Split | None:
+def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Finding]) -> Split | None:
     """A split whose modalities are checked one by one: what cannot be read is left out, what is not finite is 0."""
     where = f"{path}: split '{name}'"
     try:
-        reader = _Split(dict(columns), where)
+        reader = Split(dict(columns), where)
     except DataError as error:
         found.append(Finding("error", _reason(error, where), name))
         return None
@@ -222,7 +222,7 @@ def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Findi
     return reader
 
 
-def _unlike_dims(readers: Mapping[str, _Split]) -> Iterator[Finding]:
+def _unlike_dims(readers: Mapping[str, Split]) -> Iterator[Finding]:
     for modality in MODALITIES:
         dims = {name: reader.sequences(modality).dim for name, reader in readers.items()}
         if len({dim for dim in dims.values() if dim}) > 1:
@@ -234,7 +234,7 @@ def _unlike_dims(readers: Mapping[str, _Split]) -> Iterator[Finding]:
                     reader._sequences.pop(modality)
 
 
-def _rows_of(name: str, reader: _Split, labels: str, found: list[Finding]) -> list[Row]:
+def _rows_of(name: str, reader: Split, labels: str, found: list[Finding]) -> list[Row]:
     dims = {m: dim for m in MODALITIES if (dim := reader.sequences(m).dim)}
     try:
         features = reader.features(dims)

@@ -71,7 +71,7 @@ def from_mmsa(
     if not any(modality in columns for columns in chosen.values() for modality in modalities):
         keys = ", ".join(map(str, next(iter(chosen.values()))))
         raise DataError(f"{where}: holds none of {', '.join(modalities)} (its keys: {keys}); check data.modalities")
-    readers = {name: _Split(columns, f"{where}: split '{name}'") for name, columns in chosen.items()}
+    readers = {name: Split(columns, f"{where}: split '{name}'") for name, columns in chosen.items()}
     _check_ids(readers, where)
     dims = _common_dims(readers, where, modalities)
 
@@ -119,7 +119,7 @@ def _choose_splits(
     return {name: content[name] for name in splits}
 
 
-def _check_ids(readers: Mapping[str, _Split], where: str) -> None:
+def _check_ids(readers: Mapping[str, Split], where: str) -> None:
     seen: dict[str, str] = {}
     for name, reader in readers.items():
         for identity in reader.ids:
@@ -131,7 +131,7 @@ def _check_ids(readers: Mapping[str, _Split], where: str) -> None:
             seen[identity] = name
 
 
-def _common_dims(readers: Mapping[str, _Split], where: str, modalities: Sequence[str]) -> dict[str, int]:
+def _common_dims(readers: Mapping[str, Split], where: str, modalities: Sequence[str]) -> dict[str, int]:
     dims: dict[str, int] = {}
     source: dict[str, str] = {}
     for name, reader in readers.items():
@@ -147,7 +147,7 @@ def _common_dims(readers: Mapping[str, _Split], where: str, modalities: Sequence
     return {modality: dims[modality] for modality in modalities if modality in dims}
 
 
-class _Split:
+class Split:
     """One split of the file; ``where`` opens its error messages."""
 
     def __init__(self, columns: Mapping[str, Any], where: str) -> None:

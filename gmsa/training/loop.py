@@ -217,7 +217,7 @@ class Trainer:
             ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
             place.step += 1
             self.progress.step(ids[-1])
-            # The end of the epoch is saved anyway; there, what is learned from it is not yet known.
+            # After the last step the epoch is scored first, and saved with its score.
             if (self._stopping or saving) and place.step < task.per_epoch:
                 place.losses += self._finite(losses, ids, stage, place.epoch)
                 losses, ids = [], []
