@@ -14,7 +14,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m gmsa.evaluate",
         description="Score a run's models on its own splits again, or on another labeled file.",
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="run folder that gmsa.train wrote")
+    parser.add_argument(
+        "--run",
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="run folder that gmsa.train wrote; with --missing and --out, several are compared (may repeat)",
+    )
     parser.add_argument("--data", metavar="FILE", help="another labeled file in MMSA's format (default: the run's own)")
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to use (default: all)")
     parser.add_argument(
@@ -27,23 +33,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--mask-seeds", type=cli.seed_list, metavar="N,N,...", help="for --missing: seeds of the masks (default: 0,1,2)"
     )
-    parser.add_argument("--out", metavar="DIR", help="folder to write into (with --missing: default the run's own)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder to write into (with --missing and without --data: default the run's own)"
+    )
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
     out = Path(options.out) if options.out else None
     if options.mask_seeds and not options.missing:
         parser.error("--mask-seeds goes with --missing, as --missing eta:0,0.3,0.6")
+    run, *more = options.run
+    if more and not (options.missing and out):
+        parser.error("several --run are compared with modalities hidden; add --missing eta:0,0.3,0.6 and --out DIR")
 
     # After parsing: --help need not wait for torch.
-    if options.missing:
-        from gmsa.training.robustness import MASK_SEEDS, robustness
-
-        masks = options.mask_seeds or MASK_SEEDS
-        print(robustness(options.run, options.missing, masks, options.seeds, options.device, options.data, out))
-    else:
+    if not options.missing:
         from gmsa.training.evaluation import evaluate
 
-        print(evaluate(options.run, options.data, options.seeds, options.device, out))
+        print(evaluate(run, options.data, options.seeds, options.device, out))
+        return
+    from gmsa.training.robustness import MASK_SEEDS, compare_robustness, robustness
+    from gmsa.training.robustness_report import markdown_tables
+
+    how = (options.mask_seeds or MASK_SEEDS, options.seeds, options.device, options.data)
+    if more and out:
+        print(compare_robustness(options.run, options.missing, out, *how))
+    else:
+        print(markdown_tables(robustness(run, options.missing, *how, out)))
 
 
 if __name__ == "__main__":

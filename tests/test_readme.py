@@ -49,11 +49,13 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
         "gmsa.training.ablation.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
     monkeypatch.setattr("gmsa.tuning.study_report.draw", lambda *a: [])
+    monkeypatch.setattr("gmsa.training.comparison.figure_ablation", lambda *a: True)
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
     exec(next(block for block in python if "own.pkl" in block), {})
-    for number, command in enumerate(COMMANDS):
+    drawn = 0
+    for command in COMMANDS:
         module, *arguments = shlex.split(command)[2:]
         arguments = ["train0$_$0" if a == "VIDEO$_$CLIP" else a for a in arguments]
         if module in ("gmsa.train", "gmsa.ablate"):
@@ -64,13 +66,15 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments[arguments.index("--seeds") + 1] = "1111,1112" if module == "gmsa.train" else "1111"
         if module == "gmsa.tune":
             # What a space searches must stay in its range.
-            arguments += ["--set", "optim.min_steps=0", "--set", "protocol.k=1", "--set", "optim.epochs=6"]
+            quick = ["optim.min_steps=0", "optim.epochs=6", "model.channels=64", "protocol.k=5", "protocol.teachers=2"]
+            arguments += [part for setting in quick for part in ("--set", setting)]
             arguments[arguments.index("--trials") + 1] = "1"
             if "--seeds" not in arguments:
                 arguments += ["--seeds", "1111"]
         with monkeypatch.context() as patch:
-            if number > 3:  # the first ones draw all figures of a run, which take most of its time
+            if drawn:  # the figures of a run take most of its time: once is enough
                 patch.setattr("gmsa.training.results.draw", lambda *a: None)
+            drawn += module == "gmsa.train"
             MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
     assert (place / "runs" / "own" / "summary.md").exists()

@@ -267,7 +267,8 @@ FIGURES = {
     "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
     "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
     "ablation": (figures.figure_ablation, ABLATION, []),
-    "robustness": (figures.figure_robustness, ROBUSTNESS, ROBUSTNESS[:1]),
+    "robustness": (figures.figure_robustness, {"a": ROBUSTNESS}, {"a": ROBUSTNESS[:1]}),
+    "robustness of two": (figures.figure_robustness, {"a": ROBUSTNESS, "b": ROBUSTNESS}, {"a": [], "b": []}),
 }  # fmt: skip
 
 
@@ -361,7 +362,8 @@ def test_ablation_over_a_number_has_a_line_per_name_and_split(tmp_path, monkeypa
 
 
 def test_robustness_has_a_panel_per_metric_over_the_rate(tmp_path, monkeypatch):
-    figure = drawn(monkeypatch, figures.figure_robustness, ROBUSTNESS, path=tmp_path / "a.png", protocol="frame")
+    figure = drawn(monkeypatch, figures.figure_robustness, {"a": ROBUSTNESS}, path=tmp_path / "a.png", protocol="frame")
+    assert not figure.legends
     assert [axis.get_ylabel() for axis in figure.axes] == [
         "MAE [points of sentiment]", "Corr (Pearson)", "Non0_acc_2 [%]",
     ]  # fmt: skip
@@ -377,6 +379,20 @@ def test_robustness_has_a_panel_per_metric_over_the_rate(tmp_path, monkeypatch):
         for x, mean, std in zip((0, 20, 60), means, (0, 0.02, 0.06), strict=True):
             reach = edges[np.isclose(edges[:, 0], x), 1]
             assert (reach.min(), reach.max()) == pytest.approx((mean - factor * std, mean + factor * std))
+
+
+def test_robustness_of_two_runs_has_a_line_for_each(tmp_path, monkeypatch):
+    better = [
+        row | {"metrics": {k: v | {"mean": v["mean"] / 2} for k, v in row["metrics"].items()}} for row in ROBUSTNESS
+    ]
+    figure = drawn(monkeypatch, figures.figure_robustness, {"a": ROBUSTNESS, "b": better}, path=tmp_path / "a.png")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    for axis in figure.axes:
+        a, b = axis.get_lines()
+        assert b.get_ydata() == pytest.approx(a.get_ydata() / 2)
+        assert a.get_color() != b.get_color()
+        assert a.get_marker() != b.get_marker()
 
 
 def test_figures_leave_matplotlib_as_it_was(tmp_path):

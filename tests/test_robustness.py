@@ -205,11 +205,12 @@ def test_files_of_a_report(report: Path) -> None:
     rows = list(csv.DictReader((report / "robustness.csv").open()))
     assert len(rows) == 2 * ((1 + 3 + 3) + 7 + (1 + 3) + 3)
     last = next(r for r in rows if (r["protocol"], r["asked"], r["seed"], r["mask_seed"]) == ("eta", "0.6", "2", "1"))
-    assert {metric: float(last[metric]) for metric in list(last)[8:]} == scored(report, "eta", 2, 1, asked=0.6)
+    assert {metric: float(last[metric]) for metric in list(last)[9:]} == scored(report, "eta", 2, 1, asked=0.6)
     assert float(last["realized"]) == read(report)["protocols"]["eta"]["rows"][2]["realized"]["values"][1]
     assert {(r["asked"], r["left"], r["mask_seed"]) for r in rows if r["protocol"] == "fixed"} == {
         ("", left, "") for left in ("tav", *SUBSETS)
     }
+    assert {r["run"] for r in rows} == {"reported"}
     assert not list(report.rglob("*.tmp"))
 
 
@@ -272,24 +273,86 @@ def test_out_leaves_the_run_as_it_is(trained, tmp_path: Path, shelf: Path) -> No
 
 
 def test_another_file(trained, write_mmsa, shelf: Path) -> None:
-    folder, other = trained(), write_mmsa("other.pkl", prefix="other-")
-    command.main(["--run", str(folder), "--missing", "eta:0.6", "--mask-seeds", "0", "--data", str(other)])
-    found = read(folder)
+    folder, other, out = trained(), write_mmsa("other.pkl", prefix="other-"), shelf / "on-other"
+    arguments = ["--missing", "eta:0.6", "--mask-seeds", "0", "--data", str(other), "--out", str(out)]
+    command.main(["--run", str(folder), *arguments])
+    found = read(out)
     assert found["dataset"] == "other"
-    assert "Test split of other, SHA-256 " in (folder / "summary.md").read_text()
+    assert "Test split of other, SHA-256 " in (out / "robustness.md").read_text()
     own = by_hand(folder, shelf / "own.pkl", Missing("eta", 0.6), 0, 1)
-    assert scored(folder, "eta", 1, 0, asked=0.6) == by_hand(folder, other, Missing("eta", 0.6), 0, 1) != own
+    assert scored(out, "eta", 1, 0, asked=0.6) == by_hand(folder, other, Missing("eta", 0.6), 0, 1) != own
+
+
+def test_several_runs_are_compared_under_the_same_masks(
+    trained, tmp_path: Path, shelf: Path, capsys: pytest.CaptureFixture
+) -> None:
+    one, two = trained(), trained("two-seeds", optim={"lr": 0.01})
+    arguments = ["--missing", "eta:0,0.3", "--missing", "fixed:t,a", "--mask-seeds", "0,4"]
+    capsys.readouterr()
+    command.main(["--run", str(one), "--run", str(two), *arguments, "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    for folder in (one, two):
+        found = tmp_path / "out" / folder.name
+        assert scored(found, "eta", 2, 4, asked=0.3) == by_hand(folder, shelf / "own.pkl", Missing("eta", 0.3), 4, 2)
+        assert not (folder / "robustness.json").exists()
+    text = (tmp_path / "out" / "robustness.md").read_text()
+    assert text.split("\n\n", 1)[1] in printed
+    reports = [read(tmp_path / "out" / name) for name in ("run", "two-seeds")]
+    section = text.split("### eta")[1].split("### fixed")[0]
+    for metric, digits in (("MAE", 4), ("Corr", 4)):
+        table = section.split(f"\n{metric}:\n\n")[1].split("\n\n")[0].splitlines()
+        assert table[0] == "| Rate | Realized | With text (%) | run | two-seeds |"
+        row = [report["protocols"]["eta"]["rows"][1] for report in reports]
+        means = [f"{r['metrics'][metric]['mean']:.{digits}f} ± {r['metrics'][metric]['std']:.{digits}f}" for r in row]
+        assert table[3] == (
+            f"| 0.3 | {row[0]['realized']['mean']:.4f} | {100 * row[0]['with_text']['mean']:.2f} | "
+            f"{means[0]} | {means[1]} |"
+        )
+        areas = [report["protocols"]["eta"]["area"][metric]["mean"] for report in reports]
+        assert [cell.split(" ± ")[0] for cell in table[4].split("| ")[4:]] == [f"{a:.{digits}f}" for a in areas]
+    fixed = text.split("### fixed")[1]
+    assert [line.split(" | ")[0] for line in fixed.splitlines() if line.startswith("| t")] == ["| tav", "| t"] * 3
+    rows = list(csv.DictReader((tmp_path / "out" / "robustness.csv").open()))
+    assert len(rows) == 2 * 2 * (1 + 2 + 3)
+    last = next(r for r in rows if (r["run"], r["asked"], r["seed"], r["mask_seed"]) == ("two-seeds", "0.3", "2", "4"))
+    assert {metric: float(last[metric]) for metric in list(last)[9:]} == scored(
+        tmp_path / "out" / "two-seeds", "eta", 2, 4, asked=0.3
+    )
+    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["robustness_eta.png"]
+
+
+def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, text = trained(), trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
+    two = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
+    monkeypatch.setattr(robustness, "predict", lambda *_: pytest.fail("scored"))
+    compare = robustness.compare_robustness
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="two runs that are called 'run'; name each once, or rename a folder"):
+        compare([one, one], ["eta:0.1"], out)
+    with pytest.raises(RunError, match=r"run' and '.*two' differ in data.modalities, so .*; evaluate each alone"):
+        compare([one, two], ["eta:0.1"], out)
+    with pytest.raises(RunError, match="text' has no seed 2"):
+        compare([one, text], ["eta:0.1"], out, seeds=[2])
+    with pytest.raises(ConfigError, match="--missing takes one of"):
+        compare([one, text], ["etas:0.1"], out)
+    with pytest.raises(RunError, match="it holds a run"):
+        compare([one, text], ["eta:0.1"], one)
+    environment = json.loads((text / "environment.json").read_text())
+    (text / "environment.json").write_text(json.dumps(environment | {"data_sha256": "0" * 64}))
+    with pytest.raises(RunError, match="differ in the data that they were trained on"):
+        compare([one, text], ["eta:0.1"], out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("other", [False, True])
-def test_what_training_never_saw_counts_but_is_not_shown(trained, write_mmsa, other: bool) -> None:
+def test_what_training_never_saw_counts_but_is_not_shown(trained, write_mmsa, tmp_path: Path, other: bool) -> None:
     folder = trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
     assert list(open_run(folder).dims) == ["text"]
-    data = ["--data", str(write_mmsa("other.pkl", prefix="other-"))] if other else []
-    command.main(
-        ["--run", str(folder), "--missing", "eta:0,0.6", "--missing", "fixed:ta,t", "--mask-seeds", "0", *data]
-    )
-    found = read(folder)
+    arguments = ["--missing", "eta:0,0.6", "--missing", "fixed:ta,t", "--mask-seeds", "0", "--out", str(tmp_path / "o")]
+    if other:
+        arguments += ["--data", str(write_mmsa("other.pkl", prefix="other-"))]
+    command.main(["--run", str(folder), *arguments])
+    found = read(tmp_path / "o")
     assert found["modalities"] == list(MODALITIES)
     assert found["protocols"]["eta"]["rows"][0]["realized"]["mean"] == pytest.approx(4 / 36)
     whole, alone, both = (row["metrics"]["MAE"]["mean"] for row in found["protocols"]["fixed"]["rows"])
@@ -306,7 +369,7 @@ def test_synthetic_is_said() -> None:
     assert markdown_tables(found).startswith("> **SYNTHETIC")
     assert "Test split of synthetic (not mosi), SHA-256 ab. " in markdown_tables(found)
     assert "| ta | 0.0000 | 100.00 | 1.0000 |" in markdown_tables(found)
-    assert robustness_csv(found).splitlines()[1] == "synthetic (not mosi),fixed,,ta,1,,0.0,1.0,1.0"
+    assert robustness_csv({"x": found}).splitlines()[1] == "x,synthetic (not mosi),fixed,,ta,1,,0.0,1.0,1.0"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -330,6 +393,12 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--mask-seeds", "x"], "argument --mask-seeds: expected seeds such as"),
         (["--missing", "eta:0.1", "--seeds", "7"], "has no seed 7; it has 1, 2"),
         (["--mask-seeds", "1"], "--mask-seeds goes with --missing"),
+        (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing with --data needs --out DIR"),
+        (
+            ["--missing", "eta:0.1", "--run", "other"],
+            "several --run are compared with modalities hidden; add --missing",
+        ),
+        (["--run", "other", "--out", "new"], "several --run are compared with modalities hidden; add --missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

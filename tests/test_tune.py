@@ -442,6 +442,7 @@ def on_server(postgres: Postgres, folder: Path, trials: int, seconds: float, hea
     return make_task(folder, Bowl(folder / "log", seconds), trials, where=where)
 
 
+@pytest.mark.slow
 def test_workers_on_a_server_are_killed_and_it_restarts(postgres: Postgres, tmp_path: Path) -> None:
     task = on_server(postgres, tmp_path, 10, 0.3)
 

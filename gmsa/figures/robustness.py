@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, new_figure, save, styled
 
 RATE_LABELS = {
     "eta": "missing (utterance, modality) pairs [%]",
@@ -16,6 +16,7 @@ RATE_LABELS = {
     "frame": "lost steps [%]",
 }
 """What the rate of a protocol is the share of."""
+MARKERS = "osD^v"
 PANELS = (
     ("MAE", "MAE [points of sentiment]", 1),
     ("Corr", "Corr (Pearson)", 1),
@@ -27,26 +28,38 @@ PANELS = (
 
 @styled
 def figure_robustness(
-    rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, protocol: str = "eta"
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    path: str | Path,
+    synthetic: bool = False,
+    protocol: str = "eta",
 ) -> bool:
     """MAE, correlation and one accuracy of the test split against the rate that was asked for.
 
-    The line is the mean, the band one standard deviation over seeds and mask seeds. A single rate makes no line.
+    A line per run: the mean; the band is one standard deviation over seeds and mask seeds. A single rate makes no
+    line.
 
     Args:
-        rows: ``{"asked": ..., "metrics": {"MAE": {"mean", "std", "values"}, ...}}``, by rising rate.
+        runs: per run ``{"asked": ..., "metrics": {"MAE": {"mean", "std", "values"}, ...}}`` by rising rate, of the same
+            rates and metrics.
         protocol: what the rate is of.
     """
-    if len(rows) < 2:
+    first = next(iter(runs.values()))
+    if len(first) < 2:
         return False
-    panels = [panel for panel in PANELS if panel[0] in rows[0]["metrics"]]
+    panels = [panel for panel in PANELS if panel[0] in first[0]["metrics"]]
     figure, axes = new_figure(1, len(panels), 4.2 * len(panels), 4.4)
-    rates = [100 * row["asked"] for row in rows]
+    rates = [100 * row["asked"] for row in first]
     for axis, (metric, label, factor) in zip(axes[0], panels, strict=True):
-        mean, std = (factor * np.array([row["metrics"][metric][part] for row in rows]) for part in ("mean", "std"))
-        axis.fill_between(rates, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
-        axis.plot(rates, mean, color=BLUE, marker="o", linewidth=1.8)
+        for place, (name, rows) in enumerate(runs.items()):
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            mean, std = (factor * np.array([row["metrics"][metric][part] for row in rows]) for part in ("mean", "std"))
+            axis.fill_between(rates, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(rates, mean, color=colour, marker=marker, linewidth=1.8, label=name)
         axis.set_xlabel(RATE_LABELS[protocol])
         axis.set_ylabel(label)
+    if len(runs) > 1:
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(runs)), frameon=False
+        )
     title = f"Test under {protocol}, by the rate asked: mean and standard deviation over seeds and mask seeds"
     return save(figure, path, title, synthetic)

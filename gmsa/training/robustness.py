@@ -17,11 +17,18 @@ from torch import nn
 from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
 from gmsa.data.loading import data_sha256
 from gmsa.data.utterance import select
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, RunError, nearest
 from gmsa.lock import only_writer
 from gmsa.missingconfig import LETTERS, RATES, SUBSETS, Missing, parse_missing
 from gmsa.training.evaluation import check_no_run, own_corpus
-from gmsa.training.robustness_report import Point, markdown_tables, own_report, robustness_report, write_robustness
+from gmsa.training.robustness_report import (
+    Point,
+    Report,
+    own_report,
+    robustness_report,
+    write_comparison,
+    write_robustness,
+)
 from gmsa.training.runs import Run, finished_seeds, open_run, set_up
 from gmsa.training.scoring import predict
 
@@ -38,19 +45,19 @@ def robustness(
     device: str | None = None,
     data: str | Path | None = None,
     out: Path | None = None,
-) -> str:
+) -> Report:
     """Scores a run's models with modalities hidden; writes the report into its folder, or into ``out``.
 
-    What ``data.missing.test`` of the run hides is not hidden here: ``specs`` take its place. Returns the tables as
-    Markdown.
+    What ``data.missing.test`` of the run hides is not hidden here: ``specs`` take its place. A mask depends on its
+    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same ones.
 
     Args:
         specs: ``eta:0,0.1,0.2``, ``fixed:all`` and the like, each protocol once.
         mask_seeds: each model is scored under the masks of each.
-        data: another labeled file, whose test split takes the place of the run's own.
+        data: another labeled file, whose test split takes the place of the run's own; needs ``out``.
 
     Raises:
-        ConfigError: a protocol, rate or seed is wrong, or does not fit the data.
+        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; ``data`` without ``out``.
         RunError: the folder is not a finished run, or its data file is not the one that it was trained on.
         DataError: a data file is missing, unsafe or wrong.
     """
@@ -59,6 +66,8 @@ def robustness(
         raise ConfigError(f"--mask-seeds names a seed twice (got {', '.join(map(str, mask_seeds))}); name each once")
     if out is not None:
         check_no_run(out)
+    elif data is not None:
+        raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
     run = open_run(folder)
     if out is None:
         own_report(run.folder)  # where there is none to add to, that is said before hours of scoring
@@ -97,7 +106,56 @@ def robustness(
     report = robustness_report(facts, points)
     with nullcontext() if out is not None else only_writer(run.folder):
         write_robustness(report, run.folder, out)
-    return markdown_tables(report)
+    return report
+
+
+def compare_robustness(
+    folders: Sequence[str | Path],
+    specs: Sequence[str],
+    out: Path,
+    mask_seeds: Sequence[int] = MASK_SEEDS,
+    seeds: Sequence[int] | None = None,
+    device: str | None = None,
+    data: str | Path | None = None,
+) -> str:
+    """Scores several runs under the same masks; writes each one's report below ``out``, and into it the comparison.
+
+    Returns the tables of the comparison as Markdown: a metric's, a column per run.
+
+    Args:
+        folders: run folders of different names, trained on the same data unless ``data`` is given.
+        specs, mask_seeds, seeds, device, data: as :func:`robustness` has them.
+
+    Raises:
+        ConfigError: two runs have the same name, or as :func:`robustness`.
+        RunError: two runs were trained on different data, or as :func:`robustness`.
+        DataError: as :func:`robustness`.
+    """
+    check_no_run(out)
+    runs = [open_run(folder) for folder in folders]
+    names = [run.folder.resolve().name for run in runs]
+    for run, name in zip(runs, names, strict=True):  # before hours of scoring
+        finished_seeds(run, seeds)
+        if names.count(name) > 1:
+            raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
+        if what := _difference(runs[0], run, data is None):
+            raise RunError(
+                f"'{runs[0].folder}' and '{run.folder}' differ in {what}, so their scores cannot be compared; "
+                "evaluate each alone"
+            )
+    reports = {}
+    for run, name in zip(runs, names, strict=True):
+        print(f"{name}:")
+        reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
+    return write_comparison(reports, out)
+
+
+def _difference(one: Run, other: Run, own_data: bool) -> str:
+    """What keeps the scores of two runs from being compared; empty where nothing does."""
+    if own_data and one.environment["data_sha256"] != other.environment["data_sha256"]:
+        return "the data that they were trained on"
+    a, b = one.config.data, other.config.data
+    return next((f"data.{key}" for key in ("modalities", "labels") if getattr(a, key) != getattr(b, key)), "")
 
 
 def parse_plan(specs: Sequence[str]) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from gmsa.errors import RunError
 from gmsa.figures import figure_robustness
+from gmsa.figures.robustness import PANELS
 from gmsa.files import write_json, write_text
 from gmsa.missingconfig import LETTERS, RATES, Missing
 from gmsa.report import SYNTHETIC_NOTE, cell, dataset_of, escape_markdown, markdown_report, pipes, spread, title
@@ -28,6 +29,7 @@ MEANING = {
     "fixed": "Every utterance keeps the same modalities. Realized: share of the (utterance, modality) pairs that is "
     "missing.",
 }
+AREA = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
 HEADING = "## Robustness"
 
 
@@ -101,30 +103,68 @@ def markdown_tables(report: Report) -> str:
         f"\n### {protocol}\n\n{MEANING[protocol]}\n\n{_table(protocol, found)}"
         for protocol, found in report["protocols"].items()
     )
-    area = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
-    return note + facts + tables + (area if any("area" in p for p in report["protocols"].values()) else "")
+    return note + facts + tables + (AREA if any("area" in p for p in report["protocols"].values()) else "")
 
 
 def _table(protocol: str, found: Mapping[str, Any]) -> str:
     metrics = [*found["rows"][0]["metrics"]]
-    first = "Rate" if protocol in RATES else "Left"
-    rows = [
-        [f"{row['asked']:.4g}" if "asked" in row else row["left"]]
-        + [f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
-        + [cell(metric, row["metrics"][metric]) for metric in metrics]
-        for row in found["rows"]
-    ]
+    rows = [_asked(row) + [cell(metric, row["metrics"][metric]) for metric in metrics] for row in found["rows"]]
     if "area" in found:
         rows.append(["area", "", "", *(cell(metric, found["area"][metric]) for metric in metrics)])
-    return pipes([first, "Realized", "With text (%)", *map(title, metrics)], rows, ("Left",))
+    return pipes([*_asked_titles(protocol), *map(title, metrics)], rows, ("Left",))
 
 
-def robustness_csv(report: Report) -> str:
-    """A row per protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
-    metrics = [*next(iter(report["protocols"].values()))["rows"][0]["metrics"]]
+def comparison_tables(reports: Mapping[str, Report]) -> str:
+    """Per protocol a table of each main metric, a column per run, under the same masks."""
+    first = next(iter(reports.values()))
+    note = f"> **{first['note']}**\n\n" if "note" in first else ""
+    text = (
+        f"{note}Test split of {escape_markdown(dataset_of(first))}, SHA-256 {first['data_sha256']}. The masks are the "
+        f"same for all runs. Mean ± standard deviation over seeds and mask seeds "
+        f"({', '.join(map(str, first['mask_seeds']))}).\n\n"
+    )
+    rows = [
+        [name, ", ".join(map(str, report["seeds"])), report["hidden_in_training"]] for name, report in reports.items()
+    ]
+    text += pipes(["Run", "Seeds", "Hidden in training"], rows, ("Run", "Seeds", "Hidden in training"))
+    for protocol, found in first["protocols"].items():
+        text += f"\n### {protocol}\n\n{MEANING[protocol]}\n"
+        parts = [report["protocols"][protocol] for report in reports.values()]
+        for metric in (name for name, *_ in PANELS if name in found["rows"][0]["metrics"]):
+            rows = [
+                _asked(row) + [cell(metric, part["rows"][place]["metrics"][metric]) for part in parts]
+                for place, row in enumerate(found["rows"])
+            ]
+            if "area" in found:
+                rows.append(["area", "", "", *(cell(metric, part["area"][metric]) for part in parts)])
+            text += f"\n{title(metric)}:\n\n{pipes([*_asked_titles(protocol), *reports], rows, ('Left',))}"
+    return text + (AREA if any("area" in part for part in first["protocols"].values()) else "")
+
+
+def _asked_titles(protocol: str) -> list[str]:
+    return ["Rate" if protocol in RATES else "Left", "Realized", "With text (%)"]
+
+
+def _asked(row: Mapping[str, Any]) -> list[str]:
+    """What was asked for, and what that came to."""
+    asked = f"{row['asked']:.4g}" if "asked" in row else row["left"]
+    return [asked, f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
+
+
+def robustness_csv(reports: Mapping[str, Report]) -> str:
+    """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
+    first = next(iter(reports.values()))
+    metrics = [*next(iter(first["protocols"].values()))["rows"][0]["metrics"]]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics])
+    titles = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
+    writer.writerow(titles)
+    for name, report in reports.items():
+        writer.writerows([name, *row] for row in _csv_rows(report, metrics))
+    return stream.getvalue()
+
+
+def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
     for protocol, found in report["protocols"].items():
         for row in found["rows"]:
             masks = row["mask_seeds"]
@@ -133,8 +173,7 @@ def robustness_csv(report: Report) -> str:
                 scores = [row["metrics"][metric]["values"][place] for metric in metrics]
                 drawn = "" if masks[mask] is None else masks[mask]
                 asked = [row.get("asked", ""), row.get("left", "")]
-                writer.writerow([dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores])
-    return stream.getvalue()
+                yield [dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores]
 
 
 def write_robustness(report: Report, run: Path, out: Path | None) -> None:
@@ -153,14 +192,30 @@ def write_robustness(report: Report, run: Path, out: Path | None) -> None:
     else:
         mark = " (*synthetic* data)" if report["synthetic"] else ""
         name, text = "robustness.md", f"# Robustness of {escape_markdown(report['name'])}{mark}\n\n{tables}"
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "robustness.json", report)
-    write_text(folder / "robustness.csv", robustness_csv(report))
     write_text(folder / name, text)
+    _write_values({report["name"]: report}, folder)
+
+
+def write_comparison(reports: Mapping[str, Report], out: Path) -> str:
+    """Writes ``robustness.md``, ``robustness.csv``, and the figures, a line per run; returns the tables."""
+    tables = comparison_tables(reports)
+    mark = " (*synthetic* data)" if next(iter(reports.values()))["synthetic"] else ""
+    write_text(out / "robustness.md", f"# Robustness{mark}\n\n{tables}")
+    _write_values(reports, out)
+    return tables
+
+
+def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
+    """Writes ``robustness.csv`` and ``figures/robustness_<protocol>.png``."""
+    write_text(folder / "robustness.csv", robustness_csv(reports))
+    (folder / "figures").mkdir(exist_ok=True)
+    synthetic = any(report["synthetic"] for report in reports.values())
     for protocol in RATES:
         path = folder / "figures" / f"robustness_{protocol}.png"
-        rows = report["protocols"].get(protocol, {}).get("rows", ())
-        if not figure_robustness(rows, path, report["synthetic"], protocol):
+        runs = {name: report["protocols"].get(protocol, {}).get("rows", ()) for name, report in reports.items()}
+        if not figure_robustness(runs, path, synthetic, protocol):
             path.unlink(missing_ok=True)  # of a report before this one
 
 
