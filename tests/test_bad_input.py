@@ -670,10 +670,9 @@ def test_scoring_a_file_without_labels(run: Path, files, refused) -> None:
             [*TRAIN, "--set", "optim.lrr=1"],
             "gmsa.train: error: tiny.yaml: unknown key 'optim.lrr' (did you mean 'lr'?)",
         ),
-        ([*TRAIN, "--seeds", "1,two"], "python -m gmsa.train: error: argument --seeds: expected seeds such as"),
         (TRAIN, "gmsa.train: error: own.pkl: refused: the pickle asks for"),
     ],
-    ids=["unknown key", "seeds", "hostile pickle"],
+    ids=["unknown key", "hostile pickle"],
 )
 def test_the_exit_code_is_two(files, arguments: list[str], said: str) -> None:
     files("own.pkl", change=columns("train", "text", Hostile()))

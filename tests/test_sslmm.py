@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -593,16 +594,25 @@ def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
     return from_dict(settings)
 
 
+FEW = {
+    ("global", "self_training", "utterance"),
+    ("hgt", "sslmm", "video"),
+    ("late_fusion", "distillation", "video"),
+    ("semi_iin", "self_training", "video"),
+    ("semi_iin", "sslmm", "utterance"),
+    ("sslmm", "supervised", "utterance"),
+    ("sslmm", "sslmm", "video"),
+}
+"""Every model, protocol and scope once at least; the others are slow together."""
+
+
 @pytest.mark.parametrize(
     ("model", "protocol", "scope"),
     [
-        *(
-            pytest.param(name, "sslmm", scope, marks=pytest.mark.slow if scope == "utterance" else ())
-            for name in sorted(MODELS)
-            for scope in ("utterance", "video")
-        ),
-        *(("sslmm", protocol, "utterance") for protocol in ("supervised", "self_training", "distillation")),
-        *(("semi_iin", protocol, "video") for protocol in ("self_training", "distillation")),
+        pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
+        for case in itertools.product(
+            sorted(MODELS), ("supervised", "self_training", "distillation", "sslmm"), ("utterance", "video")
+        )
     ],
 )
 def test_any_model_with_any_protocol(
@@ -618,6 +628,8 @@ def test_any_model_with_any_protocol(
     )
     summary = train(config, "tiny", tmp_path / "run")
     assert np.isfinite(summary["valid"]["MAE"]["mean"])
+    rows = list(csv.DictReader((tmp_path / "run" / "seed-1" / "predictions.csv").open()))
+    assert all(bool(row["gate_val"]) == (model == "semi_iin") for row in rows)
     assert "pretrain" not in summary["stages"]
     assert summary["missing"]["test"]["protocol"] == "eta"
 

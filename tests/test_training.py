@@ -474,22 +474,6 @@ def test_min_steps_runs_more_epochs(write_mmsa, tmp_path: Path) -> None:
     assert len(history) == 4  # 24 utterances in batches of 4: 6 steps an epoch
 
 
-@pytest.mark.parametrize("name", ["late_fusion", "global", "hgt"])
-def test_baselines_train_with_every_protocol(write_mmsa, tmp_path: Path, name: str) -> None:
-    for protocol in ("supervised", "self_training", "distillation"):
-        config = small(
-            write_mmsa,
-            data={"label_ratio": 0.5},
-            model={"name": name},
-            protocol={"name": protocol},
-            optim={"epochs": 1},
-            run={"seeds": [1]},
-        )
-        train(config, "tiny", tmp_path / protocol)
-        rows = list(csv.DictReader((tmp_path / protocol / "seed-1" / "predictions.csv").open()))
-        assert {row["gate_val"] for row in rows} == {""}
-
-
 # --- evaluate and predict --------------------------------------------------------------------------------------------
 
 
