@@ -258,13 +258,20 @@ class Config:
             raise ConfigError("'protocol.name: sslmm' has the moving average as its teacher; set 'optim.ema' above 0")
         if self.protocol.name == "pretrain" and not self.pretrain.epochs:
             raise ConfigError("'protocol.name: pretrain' needs 'pretrain.epochs' above 0, for example 20")
-        nothing_hidden = not any(dataclasses.astuple(model.modality_dropout))
+        nothing_hidden = len(data.modalities) < 2 or not any(
+            getattr(model.modality_dropout, m) for m in data.modalities
+        )
         if self.loss.recon_target == "oracle":
             nothing_hidden = nothing_hidden and data.missing.train == "none"
         if self.loss.reconstruction_weight and nothing_hidden:
             raise ConfigError(
                 "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by "
                 "'model.modality_dropout', or by 'data.missing.train' with 'loss.recon_target: oracle'"
+            )
+        if self.pretrain.epochs and self.graph.scope == "video" and len(data.modalities) < 2:
+            raise ConfigError(
+                "'pretrain.epochs' masks whole modalities in video graphs, of which 'data.modalities' has one; "
+                "set it to 0, or 'graph.scope' to utterance"
             )
         if self.protocol.init_from is not None and self.pretrain.epochs:
             raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")

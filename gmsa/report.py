@@ -35,6 +35,7 @@ def summarize(
     stages: Mapping[str, Mapping[str, Scores]] | None = None,
     missing: Mapping[str, Any] | None = None,
     label_ratio: float = 1.0,
+    init_from: str | None = None,
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -47,6 +48,7 @@ def summarize(
         train_seconds: training time of every seed.
         parameters: trainable parameters.
         missing: protocol, asked and realized rate of missing modalities, and the like; may nest.
+        init_from: folder of the pre-trained run that the weights began as; named only where there is one.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -73,6 +75,7 @@ def summarize(
         },
         "missing": dict(missing or {}),
         "label_ratio": float(label_ratio),
+        **({"init_from": init_from} if init_from else {}),
     }
 
 
@@ -128,7 +131,8 @@ def markdown_report(summary: Summary) -> str:
         "Protocol": summary["protocol"],
         "Seeds": ", ".join(map(str, summary["seeds"])),
         "Label ratio": f"{summary['label_ratio']:g}",
-        **_missing(summary["missing"]),
+        **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
+        **missing_lines(summary["missing"]),
         "Training time per seed": cell("seconds", seconds) + " s",
     }
     heading = f"# {escape_markdown(summary['name'])}"
@@ -250,7 +254,7 @@ def dataset_of(summary: Mapping[str, Any]) -> str:
     return "synthetic" if summary["dataset"] == "synthetic" else f"synthetic (not {summary['dataset']})"
 
 
-def _missing(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def missing_lines(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What :func:`~gmsa.data.describe_missing` recorded, a line per split."""
     if not splits:
         return {"Missing modalities": "as in the data"}

@@ -386,6 +386,23 @@ def tiny(write_mmsa, seed: int, **data: Any) -> Config:
     )
 
 
+@pytest.mark.parametrize(
+    ("spec", "lengths"),
+    [
+        ("eta:0.5", "040 400 040 400 400 040 400 440"),
+        ("sample:0.5", "444 040 444 400 444 044 444 400"),
+        ("fixed:tv", "404 404 404 404 404 404 404 404"),
+        ("frame:0.5", "342 133 430 124 313 012 121 101"),
+        ("frame_uniform", "012 022 404 312 330 230 441 412"),
+    ],
+)
+def test_masks_are_the_same_in_every_process_and_version(spec: str, lengths: str) -> None:
+    """Written down, as draws that change with the process or a release would make results incomparable."""
+    utterances = [Utterance(f"v{i // 3}$_${i % 3}", {m: torch.ones(4, 1) for m in MODALITIES}) for i in range(8)]
+    hidden = apply_missing(utterances, parse_missing(spec, "key"), MODALITIES, 7)
+    assert " ".join("".join(str(u.lengths[m]) for m in MODALITIES) for u in hidden) == lengths
+
+
 def test_masks_are_the_same_in_every_run(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "draw", lambda *_: None)
     found, summaries = [], []
@@ -409,6 +426,27 @@ def test_a_run_records_what_each_split_misses(write_mmsa) -> None:
         assert record["realized"] == pytest.approx(1 - there(prepared.splits[split]).mean())
     assert prepared.missing["test"]["realized"] == pytest.approx(4 / 36)
     assert prepared.missing["valid"]["lacking"] == {"text": 0, "audio": 0, "vision": 1}
+
+
+def test_a_run_says_at_once_what_is_missing(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(results, "draw", lambda *_: None)
+    config = tiny(write_mmsa, 1, missing={"train": "eta:0.5", "valid": "fixed:ta"})
+    summary = train(config, "tiny", tmp_path / "run")
+    printed = capsys.readouterr().out.split("epoch 1/1")[0]
+    realized = 100 * summary["missing"]["train"]["realized"]
+    assert f"\nMissing modalities, train: eta:0.5; {realized:.1f} % of the modalities missing; text in " in printed
+    assert "\nMissing modalities, valid: fixed:ta; 33.3 % of the modalities missing; text in 100.0 %" in printed
+    assert "\nMissing modalities, test: as in the data; 11.1 % of" in printed
+    train(tiny(write_mmsa, 1), "tiny", tmp_path / "whole")
+    assert "Missing modalities" not in capsys.readouterr().out.split("epoch 1/1")[0]
+
+
+def test_a_rate_that_cannot_be_reached_is_named_with_its_key(write_mmsa) -> None:
+    config = tiny(write_mmsa, 1, modalities=["text", "audio"], missing={"train": "none", "valid": "eta:0.6"})
+    with pytest.raises(ConfigError, match=r"'data.missing.valid': eta:0.6 cannot be reached with 2 modalities"):
+        prepare(config)
 
 
 def test_training_frames_are_whole_until_an_epoch_draws(write_mmsa) -> None:

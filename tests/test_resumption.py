@@ -29,7 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "self-training": {"protocol": {"name": "self_training", "k": 2, "rounds": 2}},
     "sslmm": {
         "model": {"channels": 16, "heads": 2, "name": "sslmm"},
-        "data": {"label_ratio": 0.5, "missing": "eta:0.5"},
+        "data": {"label_ratio": 0.5, "missing": {"train": "frame_uniform", "valid": "eta:0.5", "test": "eta:0.5"}},
         "loss": {"reconstruction_weight": 0.5},
         "protocol": {"name": "sslmm", "passes": 2},
         "pretrain": {"epochs": 2},

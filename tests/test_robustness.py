@@ -440,6 +440,22 @@ def test_all_subsets_are_those_that_the_data_have(trained) -> None:
     assert [row["left"] for row in read(folder)["protocols"]["fixed"]["rows"]] == ["ta", "t", "a"]
 
 
+@pytest.mark.parametrize("content", ['{"a":', "{}", "[1]"])
+def test_a_damaged_report_costs_a_resumed_run_its_section_alone(trained, content: str) -> None:
+    folder = trained("resumed")
+    (folder / "robustness.json").write_text(content)
+    with pytest.warns(UserWarning, match=r"robustness.json' is damaged .*; run gmsa.evaluate --run .* --missing again"):
+        train(open_run(folder).config, "resumed", folder, resume=True)
+    assert "Robustness" not in (folder / "summary.md").read_text()
+
+
+def test_a_run_has_a_name_also_from_inside(trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained("two-seeds", optim={"lr": 0.01})
+    monkeypatch.chdir(folder)
+    command.main(["--run", ".", "--missing", "fixed:t", "--seeds", "1", "--out", "new"])
+    assert (folder / "new" / "robustness.md").read_text().startswith("# Robustness of two-seeds\n")
+
+
 def test_resuming_a_finished_run_keeps_its_report(trained) -> None:
     folder = trained("resumed")
     command.main(["--run", str(folder), "--missing", "eta:0,0.5", "--mask-seeds", "0"])

@@ -25,9 +25,10 @@ from gmsa.models import MODELS, Model, Output, build_model, edges_of
 from gmsa.models.pretraining import Pretraining
 from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
 from gmsa.training import results
+from gmsa.training.checkpoint import load_weights
 from gmsa.training.evaluation import evaluate, predict_file
 from gmsa.training.examples import Example, Targets, labeled_examples, training_batches
-from gmsa.training.losses import consistency, reconstruction
+from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.masking import pretraining_batches
 from gmsa.training.run import train
 from gmsa.training.tasks import Learning, Pretext
@@ -380,6 +381,51 @@ def one_step(task: Learning) -> list[Tensor]:
     return [total.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
+class Teacher(torch.nn.Module):
+    """Says of an utterance its number of text steps, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[bool, list[list[int]]]] = []
+
+    def forward(self, batch: Any) -> Output:
+        lengths = [batch.lengths[m].tolist() for m in MODALITIES]
+        self.seen.append((self.training, lengths))
+        value = batch.lengths["text"].double() + len(self.seen)
+        return Output(value, torch.zeros(len(value), 7), None, value[:, None])
+
+
+@pytest.mark.parametrize(("done", "risen"), [(0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0)])
+def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: float) -> None:
+    weights = {"consistency_weight": 3.0, "reconstruction_weight": 0.5, "ramp": 0.4, "certain": 0.7}
+    config = config_of(
+        loss=weights,
+        model={"modality_dropout": dict.fromkeys(MODALITIES, 0.6)},
+        protocol={"passes": 3},
+        optim={"batch_size": 16},
+    )
+    task = task_of(utterances, config)
+    torch.manual_seed(0)
+    model, teacher = task.build().double().eval(), Teacher().eval()
+    (pair,) = task.batches(1, "stage", 1)
+    assert pair is not None
+    value = task.loss(model, pair, teacher, done).detach()
+    batch, targets = pair
+
+    by_id = {u.id: u for u in utterances}
+    whole = [[by_id[name].lengths[m] for name in batch.ids] for m in MODALITIES]
+    assert teacher.seen == [(True, whole)] * 3  # with dropout, as often as asked, and nothing dropped
+    assert [batch.lengths[m].tolist() for m in MODALITIES] != whole
+    output = model(batch)
+    taught = torch.tensor(whole[0]).double() + torch.arange(1, 4)[:, None]
+    expected = loss(output, targets, config.loss)
+    expected = expected + risen * 3.0 * consistency(output.value, taught, 0.7)
+    expected = expected + 0.5 * reconstruction(model, output, targets.hidden)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert targets.hidden
+    assert float(consistency(output.value, taught, 0.7)) > 0.1
+
+
 @pytest.mark.parametrize("scope", ["utterance", "video"])
 @pytest.mark.parametrize("name", ["sslmm", "semi_iin"])
 @pytest.mark.parametrize("target", ["observed_only", "oracle"])
@@ -397,6 +443,67 @@ def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: st
     before, after = one_step(task_of(masked, config)), one_step(task_of(others, config))
     same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert same == (target == "observed_only")
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+def test_what_is_hidden_in_the_file_reaches_no_stage(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """From the file to the predictions: normalization, both stages and scoring."""
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    changed = []
+
+    def change(content: dict[str, Any]) -> None:
+        for split, utterances in from_mmsa(content, "x").items():
+            hidden = apply_missing(utterances, Missing("eta", 0.5), MODALITIES, 0)
+            for i, (before, after) in enumerate(zip(utterances, hidden, strict=True)):
+                for m in MODALITIES:
+                    if before.lengths[m] and not after.lengths[m]:
+                        content[split][m][i][: before.lengths[m]] *= 7
+                        content[split][m][i][: before.lengths[m]] += 3
+                        changed.append(before.id)
+
+    data = {"missing": "eta:0.5", "label_ratio": 0.5, "normalize": list(MODALITIES)}
+    for path in (write_mmsa("a.pkl"), write_mmsa("b.pkl", change)):
+        config = small(write_mmsa, graph={"scope": scope}, data={"path": str(path), **data})
+        train(config, "tiny", tmp_path / path.stem)
+    assert len(changed) > 50
+    for file in ("pretrain.safetensors", "model.safetensors", "predictions.csv"):
+        one, two = ((tmp_path / run / "seed-1" / file).read_bytes() for run in "ab")
+        assert one == two, file
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """All splits hold clips of the same videos; the steps are too small to move a weight."""
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+
+    def mix(content: dict[str, Any]) -> None:
+        for number, columns in enumerate(content.values()):
+            columns["id"] = [f"v{i // 4}$_${3 * i + number}" for i in range(len(columns["id"]))]
+
+    def change(content: dict[str, Any]) -> None:
+        mix(content)
+        for modality in MODALITIES:
+            content["train"][modality] = content["train"][modality] * 3
+
+    for name, how in (("a", mix), ("b", change)):
+        config = small(
+            write_mmsa,
+            data={"path": str(write_mmsa(f"{name}.pkl", how)), "normalize": []},
+            graph={"scope": scope},
+            optim={"lr": 1e-40},
+            pretrain={"epochs": 0},
+        )
+        train(config, "tiny", tmp_path / name)
+    rows = [(tmp_path / run / "seed-1" / "predictions.csv").read_text().splitlines() for run in "ab"]
+    for split in ("valid", "test"):
+        one, two = ([line for line in lines if line.startswith(split)] for lines in rows)
+        assert one == two
+        assert len(one) == 12
+    assert rows[0] != rows[1]
 
 
 @pytest.mark.parametrize("scope", ["utterance", "video"])
@@ -595,28 +702,37 @@ def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
 
 
 FEW = {
-    ("global", "self_training", "utterance"),
-    ("hgt", "sslmm", "video"),
-    ("late_fusion", "distillation", "video"),
-    ("semi_iin", "self_training", "video"),
-    ("semi_iin", "sslmm", "utterance"),
-    ("sslmm", "supervised", "utterance"),
-    ("sslmm", "sslmm", "video"),
+    ("global", "self_training", "utterance", 0.5),
+    ("hgt", "sslmm", "video", 0.5),
+    ("late_fusion", "distillation", "video", 0.0),
+    ("semi_iin", "self_training", "video", 0.5),
+    ("semi_iin", "sslmm", "utterance", 0.0),
+    ("sslmm", "supervised", "utterance", 0.5),
+    ("sslmm", "sslmm", "video", 0.0),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 
 
 @pytest.mark.parametrize(
-    ("model", "protocol", "scope"),
+    ("model", "protocol", "scope", "reconstruct"),
     [
         pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
         for case in itertools.product(
-            sorted(MODELS), ("supervised", "self_training", "distillation", "sslmm"), ("utterance", "video")
+            sorted(MODELS),
+            ("supervised", "self_training", "distillation", "sslmm"),
+            ("utterance", "video"),
+            (0.0, 0.5),
         )
     ],
 )
 def test_any_model_with_any_protocol(
-    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, protocol: str, scope: str
+    write_mmsa,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    protocol: str,
+    scope: str,
+    reconstruct: float,
 ) -> None:
     monkeypatch.setattr(results, "draw", lambda *a: None)
     config = small(
@@ -624,6 +740,7 @@ def test_any_model_with_any_protocol(
         model={"name": model},
         protocol={"name": protocol},
         graph={"scope": scope},
+        loss={"reconstruction_weight": reconstruct},
         data={"label_ratio": 0.5, "missing": "eta:0.4"},
     )
     summary = train(config, "tiny", tmp_path / "run")
@@ -662,8 +779,15 @@ def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, mo
         ),
         ({"graph": {"scope": "video"}}, r"was trained with graph.scope 'utterance', this run has 'video'; make them"),
         ({"data": {"modalities": ["text", "audio"]}}, r"was trained on features of other dimensions \('.*vision.*'"),
-        ({"run": {"seeds": [1, 2]}}, "has no finished seed 2"),
+        ({"run": {"seeds": [1, 2]}}, "has no seed 2; add it there with gmsa.train --resume --seeds 2"),
         ({"protocol": {"init_from": "nowhere"}}, "'nowhere' is not a run folder"),
+        ({"data": {"normalize": ["audio"]}}, r"was trained with data.normalize \[.*\], this run has \['audio'\]; make"),
+        ({"data": {"clip": 3.0}}, r"was trained with data.clip .*, this run has 3.0; make them equal"),
+        (
+            {"data": {"missing": {"train": "eta:0.5"}}},
+            r"on the same data with data.missing.train 'none', this run has 'eta:0.5', so its weights may know what",
+        ),
+        ({"data": {"missing": {"seed": 3}}}, r"on the same data with data.missing.seed 0, this run has 3, so its"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_before_training(
@@ -675,6 +799,48 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
     with pytest.raises(RunError, match=message):
         train(small(write_mmsa, **groups), "tiny", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_have_seen_labels_are_no_start(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    train(small(write_mmsa, protocol={"name": "supervised"}, pretrain={"epochs": 0}), "tiny", tmp_path / "before")
+    config = small(write_mmsa, pretrain={"epochs": 0}, protocol={"init_from": str(tmp_path / "before")})
+    with pytest.raises(RunError, match="run of the protocol 'supervised', whose weights have seen labels; name one of"):
+        train(config, "tiny", tmp_path / "run")
+
+
+def test_weights_of_other_data_may_have_seen_all_of_it(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+    before = tmp_path / "before"
+    train(small(write_mmsa, protocol={"name": "pretrain"}), "tiny", before)
+    data = {"path": str(write_mmsa("other.pkl", prefix="other-")), "missing": "eta:0.5"}
+    config = small(write_mmsa, data=data, pretrain={"epochs": 0}, protocol={"init_from": str(before)})
+    summary = train(config, "tiny", tmp_path / "run")
+    assert summary["init_from"] == str(before)
+    assert f"- Starts from: {before}\n" in (tmp_path / "run" / "summary.md").read_text()
+
+
+def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> None:
+    config = config_of(data={"missing": {"train": "frame_uniform"}}, optim={"batch_size": 16})
+    steps = {
+        learning: sum(
+            int(sum(n.sum() for n in batch.masked.lengths.values()))
+            for batch in pretraining_batches(utterances, config, "valid", learning=learning)
+        )
+        for learning in (True, False)
+    }
+    there = sum(sum(u.lengths.values()) for u in utterances)
+    assert steps[False] == there > steps[True]
+    seen = []
+    task = Pretext(config, DIMS, utterances, utterances, torch.device("cpu"))
+    module = task.build().double()
+    module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    task.score(module)
+    assert sum(int(sum(n.sum() for n in batch.masked.lengths.values())) for batch in seen) == there
 
 
 @pytest.mark.parametrize(
@@ -691,6 +857,22 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
             {"loss": {"reconstruction_weight": 1}, "model": {"modality_dropout": dict.fromkeys(DIMS, 0)}},
             "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by",
         ),
+        (
+            {"loss": {"reconstruction_weight": 1}, "data": {"modalities": ["text"]}},
+            "'loss.reconstruction_weight' has nothing to reconstruct",
+        ),
+        (
+            {
+                "loss": {"reconstruction_weight": 1},
+                "data": {"modalities": ["text", "audio"]},
+                "model": {"modality_dropout": {"text": 0, "audio": 0, "vision": 0.5}},
+            },
+            "'loss.reconstruction_weight' has nothing to reconstruct",
+        ),
+        (
+            {"pretrain": {"epochs": 2}, "graph": {"scope": "video"}, "data": {"modalities": ["text"]}},
+            "'pretrain.epochs' masks whole modalities in video graphs, of which 'data.modalities' has one; set it to 0",
+        ),
         ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
         ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
     ],
@@ -698,6 +880,25 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
 def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_dict(settings)
+
+
+def test_a_training_split_that_lacks_text_trains_with_both_stages(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw", lambda *a: None)
+
+    def change(content: dict[str, Any]) -> None:
+        content["train"]["text"] *= 0
+        content["train"]["text_lengths"] = [0] * len(content["train"]["id"])
+
+    path = str(write_mmsa("mute.pkl", change))
+    config = small(write_mmsa, data={"path": path, "missing": "eta:0.3"}, loss={"recon_target": "oracle"})
+    summary = train(config, "tiny", tmp_path / "run")
+    assert np.isfinite(summary["test"]["MAE"]["mean"])
+    for stage in ("pretrain", "model"):
+        weights = load_weights(tmp_path / "run" / "seed-1" / f"{stage}.safetensors")
+        assert weights
+        assert not [name for name in weights if "text" in name]
 
 
 def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:

@@ -3,7 +3,7 @@
 # N utterances, M modalities
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -115,15 +115,18 @@ def _lose_frames(utterance: Utterance, missing: Missing, modalities: Sequence[st
         if missing.protocol == "frame_uniform":
             rate = float(hashed_uniform(seed, torch.tensor(number), torch.tensor(-2)))
         kept[modality] = hashed_uniform(seed, torch.tensor(number), torch.arange(length)) >= rate
-    gone = select(utterance.features, [m for m, steps in kept.items() if not steps.any()])
-    withheld = gone if not utterance.withheld else {**utterance.withheld, **gone}
+    withheld = _withheld(utterance, [m for m, steps in kept.items() if not steps.any()])
     return replace(utterance, features=keep_steps(utterance.features, kept), withheld=withheld)
 
 
 def _hide(utterance: Utterance, hidden: frozenset[str]) -> Utterance:
-    gone = select(utterance.features, hidden)
-    withheld = gone if not utterance.withheld else {**utterance.withheld, **gone}
-    return replace(utterance, features=hide(utterance.features, hidden), withheld=withheld)
+    return replace(utterance, features=hide(utterance.features, hidden), withheld=_withheld(utterance, hidden))
+
+
+def _withheld(utterance: Utterance, gone: Collection[str]) -> Mapping[str, torch.Tensor]:
+    """What is kept from the model, with the modalities that now are ``gone``."""
+    found = select(utterance.features, gone)
+    return {**utterance.withheld, **found} if utterance.withheld else found
 
 
 def describe_missing(

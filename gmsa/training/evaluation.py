@@ -50,7 +50,7 @@ def evaluate(
         parts.append({name: predict(model, utterances, run.config, where) for name, utterances in splits.items()})
     scores = {name: [part[name].metrics(run.config.data.labels) for part in parts] for name in splits}
     summary = summarize(
-        name=run.folder.name,
+        name=run.name,
         dataset=run.config.data.name if data is None else Path(data).stem,
         synthetic=synthetic,
         data_sha256=sha256,
@@ -63,6 +63,7 @@ def evaluate(
         test=scores["test"],
         missing=missing,
         label_ratio=run.config.data.label_ratio,
+        init_from=run.config.protocol.init_from,
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

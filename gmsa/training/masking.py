@@ -19,18 +19,20 @@ from gmsa.training.examples import WHOLE, Example, Share, Units, lose_steps
 
 
 def pretraining_batches(
-    utterances: Sequence[Utterance], config: Config, *seed: int | str, share: Share = WHOLE
+    utterances: Sequence[Utterance], config: Config, *seed: int | str, share: Share = WHOLE, learning: bool = True
 ) -> Iterator[PretrainingBatch | None]:
     """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id.
 
-    A batch of which ``share`` has no part is None. Steps that ``data.missing`` takes away anew in every epoch are gone.
+    A batch of which ``share`` has no part is None. Of what is for ``learning``, the steps that ``data.missing.train``
+    takes away anew in every epoch are gone.
     """
     units = Units([Example(u) for u in utterances], config)
     for places in units.batches(*seed, share=share):
         if not places:
             yield None
             continue
-        chosen = lose_steps([units.flat[place].utterance for place in places], config, *seed)
+        whole = [units.flat[place].utterance for place in places]
+        chosen = lose_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
         first, second = (collate(_subset(chosen, *seed, number), config) for number in ("first", "second"))
         yield PretrainingBatch(masked, targets, (first, second))

@@ -120,7 +120,10 @@ def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
         missing = config.of(split)
         if split == "train" and missing.protocol == "frame_uniform":
             return list(utterances)
-        return apply_missing(utterances, missing, modalities, config.seed)
+        try:
+            return apply_missing(utterances, missing, modalities, config.seed)
+        except ConfigError as error:
+            raise ConfigError(f"'data.missing.{split}': {error}") from None
 
     splits = {split: of(utterances, split) for split, utterances in corpus.splits.items()}
     return replace(corpus, splits=splits, pool=of(corpus.pool, "train"))

@@ -124,6 +124,7 @@ def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int,
         "train_seconds": [sum(row["seconds"] for row in t.history) for t in trainers.values()],
         "missing": prepared.missing,
         "label_ratio": config.data.label_ratio,
+        "init_from": config.protocol.init_from,
     }
 
 

@@ -94,7 +94,7 @@ def robustness(
                 console.print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
 
     facts = {
-        "name": run.folder.name,
+        "name": run.name,
         "dataset": split.dataset,
         "synthetic": split.synthetic,
         "data_sha256": split.sha256,
@@ -133,7 +133,7 @@ def compare_robustness(
     """
     check_no_run(out)
     runs = [open_run(folder) for folder in folders]
-    names = [run.folder.resolve().name for run in runs]
+    names = [run.name for run in runs]
     for run, name in zip(runs, names, strict=True):  # before hours of scoring
         finished_seeds(run, seeds)
         if names.count(name) > 1:
@@ -155,7 +155,9 @@ def _difference(one: Run, other: Run, own_data: bool) -> str:
     if own_data and one.environment["data_sha256"] != other.environment["data_sha256"]:
         return "the data that they were trained on"
     a, b = one.config.data, other.config.data
-    return next((f"data.{key}" for key in ("modalities", "labels") if getattr(a, key) != getattr(b, key)), "")
+    if set(a.modalities) != set(b.modalities):
+        return "data.modalities"
+    return "data.labels" if a.labels != b.labels else ""
 
 
 def parse_plan(specs: Sequence[str]) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,12 +223,22 @@ def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
 def keep_robustness(run: Path) -> None:
     """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just written anew, if there is one.
 
-    The section names the seeds that it is of, which may be fewer than the run has now.
+    The section names the seeds that it is of, which may be fewer than the run has now. A damaged one is left out, with
+    a warning: what was trained matters more.
     """
     path = run / "robustness.json"
-    if path.is_file():
+    if not path.is_file():
+        return
+    try:
         tables = markdown_tables(json.loads(path.read_text(encoding="utf-8")))
-        write_text(run / "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        warnings.warn(
+            f"'{path}' is damaged ({error!r}), so summary.md says nothing of robustness; "
+            f"run gmsa.evaluate --run {run} --missing again",
+            stacklevel=2,
+        )
+        return
+    write_text(run / "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}")
 
 
 def own_report(run: Path) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import SYNTHETIC, Config, to_dict
+from gmsa.config import SYNTHETIC, Config, MissingConfig, to_dict
 from gmsa.distributed import ALONE, Group, join
 from gmsa.errors import RunError
 from gmsa.files import check_out_folder, remove_leftovers
 from gmsa.lock import only_writer
 from gmsa.models import build_model
-from gmsa.report import markdown_table
+from gmsa.report import markdown_table, missing_lines
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.environment import describe_environment, describe_files
 from gmsa.training.loop import Trainer, to_start_from
@@ -33,6 +33,8 @@ NOT_IN_WEIGHTS = {
     "graph": {"edge_dropout"},
 }
 """Settings that may differ from those of the run that another starts from (``protocol.init_from``)."""
+ON_FEATURES = ("normalize", "clip")
+"""Settings of ``data`` that scale the features that the weights were trained on."""
 
 
 def choose_folder(out: str | None, default: str, resume: bool) -> Path:
@@ -150,8 +152,8 @@ def start_of(
     """
     if config.protocol.init_from is None:
         return None
-    dims = dict(prepared.corpus.dims)
-    return group.tell(initial_weights(config, dims, seed, device) if group.first else None)
+    corpus = prepared.corpus
+    return group.tell(initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.first else None)
 
 
 def make_trainer(
@@ -203,23 +205,48 @@ def resumed(folder: Path, config: Config) -> Config:
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))
 
 
-def initial_weights(config: Config, dims: dict[str, int], seed: int, device: torch.device) -> dict[str, Tensor]:
+def initial_weights(
+    config: Config, dims: dict[str, int], data_sha256: str, seed: int, device: torch.device
+) -> dict[str, Tensor]:
     """The weights of ``protocol.init_from`` for a seed.
 
+    Args:
+        data_sha256: of the data that this run learns from.
+
     Raises:
-        RunError: it is no run folder, has no such seed, or holds another model.
+        RunError: it is no run folder of the protocol ``pretrain``, has no such seed, holds another model, or has seen
+            what this run hides.
     """
     folder = config.protocol.init_from
     assert folder is not None
     before = open_run(folder)
-    for group, passed_over in NOT_IN_WEIGHTS.items():
-        then, now = to_dict(before.config)[group], to_dict(config)[group]
-        for key in sorted(then.keys() - passed_over):
-            if then[key] != now[key]:
+    protocol = before.config.protocol.name
+    if protocol != "pretrain":
+        raise RunError(
+            f"'protocol.init_from': '{folder}' is a run of the protocol '{protocol}', whose weights have seen labels; "
+            "name one of the protocol 'pretrain'"
+        )
+    then, now = to_dict(before.config), to_dict(config)
+    keys = [(group, key) for group, passed in NOT_IN_WEIGHTS.items() for key in sorted(then[group].keys() - passed)]
+    for group, key in [*keys, *(("data", key) for key in ON_FEATURES)]:
+        if then[group][key] != now[group][key]:
+            raise RunError(
+                f"'protocol.init_from': '{folder}' was trained with {group}.{key} {then[group][key]!r}, "
+                f"this run has {now[group][key]!r}; make them equal"
+            )
+    # Weights of other data may have seen all of it; of the same, not what this run is to do without.
+    if before.environment["data_sha256"] == data_sha256:
+        for key in ("train", "seed"):
+            hid, hides = then["data"]["missing"][key], now["data"]["missing"][key]
+            if hid != hides:
                 raise RunError(
-                    f"'protocol.init_from': '{folder}' was trained with {group}.{key} {then[key]!r}, "
-                    f"this run has {now[key]!r}; make them equal"
+                    f"'protocol.init_from': '{folder}' was trained on the same data with data.missing.{key} {hid!r}, "
+                    f"this run has {hides!r}, so its weights may know what is hidden here; make them equal"
                 )
+    if seed not in before.config.run.seeds:
+        raise RunError(
+            f"'protocol.init_from': '{folder}' has no seed {seed}; add it there with gmsa.train --resume --seeds {seed}"
+        )
     found = to_start_from(before.model(seed, device))
     own = to_start_from(build_model(dims, config))
     for name in sorted(own.keys() | found.keys()):
@@ -243,6 +270,8 @@ def describe_data(
         f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
     )
     line += f", {processes} processes" if processes > 1 else ""
+    if config.data.missing != MissingConfig():
+        line += "".join(f"\n{key}: {value}" for key, value in missing_lines(prepared.missing).items())
     for modality in prepared.unseen:
         line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:

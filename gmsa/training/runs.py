@@ -52,6 +52,11 @@ class Run:
     normalizer: Normalizer
 
     @property
+    def name(self) -> str:
+        """The folder's own name, also where it is given as ``.``."""
+        return self.folder.resolve().name
+
+    @property
     def synthetic(self) -> bool:
         """Whether the run was trained on the synthetic corpus."""
         return bool(self.environment["synthetic"])

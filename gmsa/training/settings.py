@@ -22,6 +22,10 @@ FIXED = {
     "run.select": "it is what ranks the rows",
     "data.path": "the rows would not be scored on the same utterances",
     "data.labels": "the rows would not be scored on the same scale",
+    **dict.fromkeys(
+        ("data.missing", "data.missing.valid", "data.missing.test", "data.missing.seed"),
+        "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by --set",
+    ),
 }
 """Keys that no setting may change, and why."""
 _OPENING, _CLOSING = "([{", ")]}"

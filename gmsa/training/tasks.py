@@ -182,7 +182,7 @@ class Pretext:
         training = module.training
         module.eval()
         with torch.inference_mode():
-            batches = prefetch(pretraining_batches(self.valid, self.config, "valid"), self.device)
+            batches = prefetch(pretraining_batches(self.valid, self.config, "valid", learning=False), self.device)
             rows = [(len(b.ids), *(part.item() for part in module(b))) for b in batches if b is not None]
         module.train(training)
         masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
