@@ -1,7 +1,7 @@
 # make train   install into .venv and train on MOSI, or on the synthetic corpus where MOSI is not in place
-# make test    install what the tests need, check style and types, run the tests
+# make test    install what the tests need, and run them
 # make slow    the tests that take longer than a minute
-# make lint    style and types alone
+# make lint    check style and types
 # make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
 
 PYTHON ?= python3
@@ -16,7 +16,7 @@ test slow: export OMP_NUM_THREADS = 1
 train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
 
-test: lint
+test: .venv/.tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: .venv/.tests
