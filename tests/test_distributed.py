@@ -96,6 +96,7 @@ def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path) -
     assert left(tmp_path / "a") == left(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path, capfd) -> None:
     config = config_of("self-training", model={"dropout": 0.3}, optim={"epochs": 3}, run={"save_every": 1e-6})
     assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]

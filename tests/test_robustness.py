@@ -440,7 +440,7 @@ def test_all_subsets_are_those_that_the_data_have(trained) -> None:
     assert [row["left"] for row in read(folder)["protocols"]["fixed"]["rows"]] == ["ta", "t", "a"]
 
 
-@pytest.mark.parametrize("content", ['{"a":', "{}", "[1]"])
+@pytest.mark.parametrize("content", ['{"a":', "{}"])
 def test_a_damaged_report_costs_a_resumed_run_its_section_alone(trained, content: str) -> None:
     folder = trained("resumed")
     (folder / "robustness.json").write_text(content)

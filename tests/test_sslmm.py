@@ -770,6 +770,12 @@ def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, mo
     assert fresh["valid"] != apart["valid"]
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run is that several tests start from."""
+    return tmp_path_factory.mktemp("shelf")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -791,10 +797,11 @@ def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, mo
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_before_training(
-    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+    write_mmsa, tmp_path: Path, shelf: Path, change: dict[str, Any], message: str
 ) -> None:
-    folder = tmp_path / "pretrained"
-    train(small(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
+    folder = shelf / "pretrained"
+    if not folder.exists():
+        train(small(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
     groups = {"pretrain": {"epochs": 0}, "protocol": {"init_from": str(folder)}} | change
     with pytest.raises(RunError, match=message):
         train(small(write_mmsa, **groups), "tiny", tmp_path / "run")
