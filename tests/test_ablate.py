@@ -539,6 +539,7 @@ def alive(pid: int) -> bool:
     return status.exists() and "\nState:\tZ" not in status.read_text()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes_and_one_that_fails_stops_no_other(
     base: Path, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture
 ) -> None:

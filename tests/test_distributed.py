@@ -89,6 +89,7 @@ def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: 
     np.testing.assert_allclose(predictions(tmp_path / "several")[1], values, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path) -> None:
     config = config_of("self-training", model={"dropout": 0.3})
     for name in ("a", "b"):
