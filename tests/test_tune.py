@@ -859,6 +859,7 @@ def test_the_curve_is_of_the_objective(base: Path, here: None, tmp_path: Path) -
         assert -1 <= trial.value <= 1  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_several_objectives_leave_the_pareto_front(base: Path, here: None, figures: None, tmp_path: Path) -> None:
     out = tmp_path / "study"
     space = tmp_path / "space.yaml"
