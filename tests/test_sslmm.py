@@ -473,23 +473,25 @@ def test_what_is_hidden_in_the_file_reaches_no_stage(
         assert one == two, file
 
 
+def of_the_same_videos(content: dict[str, Any]) -> None:
+    """Renames the utterances of a file: each video has clips in all splits."""
+    for number, columns in enumerate(content.values()):
+        columns["id"] = [f"v{i // 4}$_${3 * i + number}" for i in range(len(columns["id"]))]
+
+
 @pytest.mark.parametrize("scope", ["utterance", "video"])
 def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
-    """All splits hold clips of the same videos; the steps are too small to move a weight."""
+    """The steps are too small to move a weight."""
     monkeypatch.setattr(results, "draw", lambda *a: None)
 
-    def mix(content: dict[str, Any]) -> None:
-        for number, columns in enumerate(content.values()):
-            columns["id"] = [f"v{i // 4}$_${3 * i + number}" for i in range(len(columns["id"]))]
-
     def change(content: dict[str, Any]) -> None:
-        mix(content)
+        of_the_same_videos(content)
         for modality in MODALITIES:
             content["train"][modality] = content["train"][modality] * 3
 
-    for name, how in (("a", mix), ("b", change)):
+    for name, how in (("a", of_the_same_videos), ("b", change)):
         config = small(
             write_mmsa,
             data={"path": str(write_mmsa(f"{name}.pkl", how)), "normalize": []},
@@ -512,10 +514,6 @@ def test_labels_of_the_pool_change_nothing(
 ) -> None:
     """Nor does anything of the test split, though its clips are of the same videos: the weights are equal bytes."""
     monkeypatch.setattr(results, "draw", lambda *a: None)
-
-    def of_the_same_videos(content: dict[str, Any]) -> None:
-        for number, columns in enumerate(content.values()):
-            columns["id"] = [f"v{i // 4}$_${3 * i + number}" for i in range(len(columns["id"]))]
 
     path = str(write_mmsa("shared.pkl", of_the_same_videos))
     config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 1, "path": path}, graph={"scope": scope})

@@ -17,6 +17,7 @@ RATE_LABELS = {
 }
 """What the rate of a protocol is the share of."""
 MARKERS = "osD^v"
+"""Of the runs, for those who print without colours."""
 PANELS = (
     ("MAE", "MAE [points of sentiment]", 1),
     ("Corr", "Corr (Pearson)", 1),
