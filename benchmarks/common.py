@@ -21,7 +21,7 @@ import torch_geometric
 
 from gmsa.config import Config, load_config
 from gmsa.data import Utterance
-from gmsa.training.prepare import prepare
+from gmsa.runs.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1111, 1112, 1113, 1114, 1115)

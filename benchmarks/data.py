@@ -50,7 +50,8 @@ from gmsa.data import Row, Store, Utterance, load_corpus, write_store
 from gmsa.graph import NODE_TYPES, build, build_video, collate, connect, edges
 from gmsa.models import build_model
 from gmsa.rng import generator
-from gmsa.training.examples import Units, labeled_examples
+from gmsa.training.batches import Units
+from gmsa.training.examples import labeled_examples
 
 GRAPHS = {
     "complete": GraphConfig(),

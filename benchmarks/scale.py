@@ -40,7 +40,8 @@ from gmsa.data import Utterance
 from gmsa.data.synthetic import DIMS
 from gmsa.graph import DenseEdges, GraphBatch, collate
 from gmsa.models import build_model
-from gmsa.training.examples import Example, Targets, Units, labeled_examples, training_batches
+from gmsa.training.batches import Units, training_batches
+from gmsa.training.examples import Example, Targets, labeled_examples
 
 NAMED = (50, 400, 150)
 """Steps of text, audio and vision that make 250 tokens."""

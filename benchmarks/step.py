@@ -39,11 +39,12 @@ from gmsa.config import Config
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model
 from gmsa.rng import generator
-from gmsa.training.average import MovingAverage
-from gmsa.training.examples import Example, Targets, Units, labeled_examples, training_batches
-from gmsa.training.loop import autocast, build_optimizer, rate_factor
+from gmsa.training.batches import Units, training_batches
+from gmsa.training.ema import MovingAverage
+from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 from gmsa.training.prefetch import prefetch
+from gmsa.training.trainer import autocast, build_optimizer, rate_factor
 
 SEED = 1111
 PARTS = ("data", "forward", "loss", "backward", "clip", "optimizer", "average")
@@ -76,7 +77,7 @@ class Run:
         return output
 
     def step(self, apart: bool = True) -> Laps:
-        """A step as ``gmsa.training.loop`` has it. Returns the seconds of its parts.
+        """A step as ``gmsa.training.trainer`` has it. Returns the seconds of its parts.
 
         Args:
             apart: waits for a GPU after each part, and so tells them apart.

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from common import find_data, header, machine, outcome, row
 
-from gmsa.data import unpickle
+from gmsa.data.unpickling import reader as unpickle
 
 BYTES_PER_UTTERANCE = 4 * 50 * (768 + 74 + 35)
 MB = 1e6

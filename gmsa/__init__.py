@@ -19,7 +19,7 @@ _HOMES = {
     "GraphBatch": "gmsa.graph",
     "collate": "gmsa.graph",
     "build_model": "gmsa.models",
-    "open_run": "gmsa.training",
+    "open_run": "gmsa.runs",
 }
 
 __all__ = ["__version__", *_HOMES]

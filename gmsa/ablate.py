@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
+from gmsa.system import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
 
-    from gmsa.training.ablation import ablate  # after parsing: --help need not wait for torch
-    from gmsa.training.settings import read_settings
+    from gmsa.ablation.ablate import ablate  # after parsing: --help need not wait for torch
+    from gmsa.ablation.variants import read_settings
 
     settings = read_settings(options.config, cli.overrides_of(options), options.vary, options.settings)
     name = "-".join(Path(file).stem for file in (options.config, options.settings) if file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
+from gmsa.system import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # After parsing: --help need not wait for torch.
     if not options.missing:
-        from gmsa.training.evaluation import evaluate
+        from gmsa.runs.evaluate import evaluate
 
         print(evaluate(run, options.data, options.seeds, options.device, out))
         return
-    from gmsa.training.robustness import MASK_SEEDS, compare_robustness, robustness
-    from gmsa.training.robustness_report import markdown_tables
+    from gmsa.reports.robustness import markdown_tables
+    from gmsa.runs.robustness import MASK_SEEDS, compare_robustness, robustness
 
     how = (options.mask_seeds or MASK_SEEDS, options.seeds, options.device, options.data)
     if more and out:

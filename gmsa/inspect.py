@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
 from gmsa.config import load_config
 from gmsa.errors import DataError, nearest
-from gmsa.files import check_out_file
+from gmsa.system import cli
+from gmsa.system.files import check_out_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
+from gmsa.system import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.add_device_option(parser)
     options = parser.parse_args(arguments)
 
-    from gmsa.training.evaluation import predict_file  # after parsing: --help need not wait for torch
+    from gmsa.runs.predict import predict_file  # after parsing: --help need not wait for torch
 
     count = predict_file(options.run, options.input, Path(options.out), options.seeds, options.device)
     print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
 from gmsa.config import load_config
+from gmsa.system import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,8 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     overrides = cli.overrides_of(options) + ["run.deterministic=true"] * options.deterministic
     config = load_config(options.config, overrides)
 
-    from gmsa import distributed  # after parsing: --help need not wait for torch
-    from gmsa.training.run import choose_folder, train
+    from gmsa.runs.resume import choose_folder
+    from gmsa.runs.train import train
+    from gmsa.system import distributed  # after parsing: --help need not wait for torch
 
     name, folder, resume = Path(options.config).stem, Path(), options.resume
     if distributed.is_first():

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gmsa import cli
 from gmsa.config import load_config
+from gmsa.system import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ import sklearn.metrics  # noqa: F401  here, so that the forks need not
 import torch
 
 from gmsa.config import Config
-from gmsa.training.run import train
+from gmsa.runs.train import train
 
 
 def forked(act: Callable[[], object], environ: dict[str, str] | None = None) -> int:

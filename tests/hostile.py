@@ -173,7 +173,7 @@ NAMES = (
     ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"),
     ("copyreg", "__newobj__"),
-    ("gmsa.data.unpickle", "load"),
+    ("gmsa.data.unpickling.reader", "load"),
     ("numpy.ma.core", "_mareconstruct"),
     ("numpy", "matrix"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -532,7 +532,7 @@ def pickles(canary) -> dict[str, tuple[bytes, str]]:
 
 def memory_of_reading(folder: Path) -> dict[str, float]:
     """MB by which the memory of this process rose at most while reading each file."""
-    from gmsa.data.unpickle import load
+    from gmsa.data.unpickling.reader import load
     from gmsa.errors import DataError
 
     def status(key: str) -> int:

@@ -22,15 +22,17 @@ import numpy as np
 import pytest
 import yaml
 
-from gmsa import cli
 from gmsa.ablate import main
+from gmsa.ablation import ablate as ablation
+from gmsa.ablation import cells, comparison
+from gmsa.ablation.cells import Cell, train_cell
+from gmsa.ablation.comparison import numeric_axis, ranking
+from gmsa.ablation.variants import FIXED, Setting, read_settings, varied_keys
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.metrics import paired_bootstrap
-from gmsa.training import ablation, cells, comparison, results
-from gmsa.training.cells import Cell, train_cell
-from gmsa.training.comparison import numeric_axis, ranking
-from gmsa.training.evaluation import evaluate
-from gmsa.training.settings import FIXED, Setting, read_settings, varied_keys
+from gmsa.runs import report as results
+from gmsa.runs.evaluate import evaluate
+from gmsa.system import cli
 
 ROOT = Path(__file__).parents[1]
 ABLATIONS = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))

@@ -20,9 +20,12 @@ import pytest
 import torch
 import yaml
 
-from gmsa import cli, evaluate, inspect, predict, train
+from gmsa import evaluate, inspect, predict, train
 from gmsa.models import build_model
-from gmsa.training import loop, open_run, results
+from gmsa.runs import open_run
+from gmsa.runs import report as results
+from gmsa.system import cli
+from gmsa.training import trainer as loop
 from gmsa.training.checkpoint import save_weights
 
 COMMANDS = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main, "inspect": inspect.main}
@@ -677,7 +680,7 @@ def test_scoring_a_file_without_labels(run: Path, files, refused) -> None:
 def test_the_exit_code_is_two(files, arguments: list[str], said: str) -> None:
     files("own.pkl", change=columns("train", "text", Hostile()))
     command, *rest = arguments
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
     result = subprocess.run(
         [sys.executable, "-m", f"gmsa.{command}", *rest], capture_output=True, text=True, check=False, env=environment
     )

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa import cli, train
+from gmsa import train
 from gmsa.data import Row, Store, Utterance, write_store
 from gmsa.data.__main__ import main
-from gmsa.data.check import KNOWN, findings_of, recognise
-from gmsa.data.survey import Moments, Survey
+from gmsa.data.checks.findings import KNOWN, findings_of, recognise
+from gmsa.data.checks.survey import Moments, Survey
 from gmsa.figures.data import figure_check
+from gmsa.system import cli
 
 Write = Callable[..., Path]
 
@@ -135,7 +136,7 @@ def test_a_store_trains_as_its_pickle_does(write_mmsa: Write, monkeypatch: pytes
         "protocol: {name: supervised}\nrun: {seeds: [1], device: cpu}\n"
     )
     Path("tiny.yaml").write_text(settings)
-    monkeypatch.setattr("gmsa.training.results.draw", lambda *_: None)
+    monkeypatch.setattr("gmsa.runs.report.draw", lambda *_: None)
     for path in ("tiny.pkl", "store"):
         train.main(["--config", "tiny.yaml", "--set", f"data.path={path}", "--out", f"run-{path}"])
     ours, theirs = (Path(f"run-{p}/seed-1/predictions.csv").read_bytes() for p in ("store", "tiny.pkl"))

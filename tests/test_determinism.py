@@ -12,10 +12,11 @@ from test_resumption import KINDS
 
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
-from gmsa.training import results
-from gmsa.training.examples import Share, labeled_examples
-from gmsa.training.loading import load
-from gmsa.training.runs import set_up
+from gmsa.runs import report as results
+from gmsa.system.device import set_up
+from gmsa.training.batches import Share
+from gmsa.training.examples import labeled_examples
+from gmsa.training.loader import load
 from gmsa.training.tasks import Learning
 
 

@@ -21,10 +21,10 @@ import yaml
 from crash import ended, forked, left, run_once
 from test_resumption import KINDS
 
-from gmsa import cli
 from gmsa.config import Config, from_dict, to_dict
-from gmsa.distributed import ALONE, is_first
-from gmsa.training import results
+from gmsa.runs import report as results
+from gmsa.system import cli
+from gmsa.system.distributed import ALONE, is_first
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config, from_dict
+from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.graph import EDGE_BUILDERS, build, collate, edge_builder, looks_at_features
 from gmsa.graph.edges import FUTURE, NOW, PAST, build_edges, tense
-from gmsa.graphconfig import EDGE_PARAMETERS, GraphConfig
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]
 FAR = 10**6

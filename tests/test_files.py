@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from gmsa import files
 from gmsa.errors import WriteError
+from gmsa.system import files
 
 
 def test_replaces_content_and_leaves_nothing_else(tmp_path):
@@ -89,7 +89,7 @@ def test_sha256(tmp_path, size):
 
 
 def test_bottom_floor_is_cheap_to_import():
-    code = """import sys, gmsa.files, gmsa.metrics, gmsa.report, gmsa.figures
+    code = """import sys, gmsa.system.files, gmsa.metrics, gmsa.reports.summary, gmsa.figures
 print([m for m in ("torch", "sklearn", "matplotlib", "scipy") if m in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gmsa.config import Config, from_dict, load_config, to_dict
+from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig, InterEdges, IntraEdges
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import TOKEN_RELATIONS, builder_of
-from gmsa.graphconfig import EDGE_PARAMETERS, GraphConfig, InterEdges, IntraEdges
 
 MIXED: dict[str, Any] = {
     "intra": {"text": "window(radius=3)", "audio": "dilated(stride=2, hops=3)"},

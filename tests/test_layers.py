@@ -15,18 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmsa import ops
 from gmsa.config import from_dict
 from gmsa.graph.taps import taps
 from gmsa.models import build_model
 from gmsa.nn import ConvEncoder, Dense, Dropout, Gate, Heads, Interaction, Sparse, Stream, build_fusion
-from gmsa.nn.sparse import HeadCsr, edge_attention
+from gmsa.nn import segments as ops
+from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
 from gmsa.rng import hashed_uniform, seed_for
-from gmsa.training.average import MovingAverage
-from gmsa.training.examples import labeled_examples, training_batches
-from gmsa.training.loop import autocast, build_optimizer
+from gmsa.training.batches import training_batches
+from gmsa.training.ema import MovingAverage
+from gmsa.training.examples import labeled_examples
 from gmsa.training.losses import loss
 from gmsa.training.prefetch import prefetch
+from gmsa.training.trainer import autocast, build_optimizer
 
 ROUTES = ("dense", "sparse", "messages")
 KINDS = 3

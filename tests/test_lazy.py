@@ -12,12 +12,13 @@ from test_resumption import KINDS
 from torch import Tensor
 
 from gmsa.config import from_dict
+from gmsa.config.missing import parse_missing
 from gmsa.data import Normalizer, Utterance, apply_missing
 from gmsa.data.__main__ import main as data
-from gmsa.data.utterance import LazyFeatures, select
-from gmsa.missingconfig import parse_missing
-from gmsa.training import results
-from gmsa.training.evaluation import evaluate, predict_file
+from gmsa.data.features import LazyFeatures, select
+from gmsa.runs import report as results
+from gmsa.runs.evaluate import evaluate
+from gmsa.runs.predict import predict_file
 
 
 class Counted(LazyFeatures):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gmsa.config import from_dict
-from gmsa.training.run import train
+from gmsa.runs.train import train
 
 pytestmark = pytest.mark.slow
 

@@ -15,12 +15,12 @@ import torch
 from scipy import stats
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config
+from gmsa.config.missing import SUBSETS, Missing, MissingConfig, parse_missing
 from gmsa.data import Utterance, apply_missing, describe_missing
 from gmsa.errors import ConfigError
-from gmsa.missingconfig import SUBSETS, Missing, MissingConfig, parse_missing
-from gmsa.training import results
-from gmsa.training.prepare import hide, leave_out_unseen, prepare
-from gmsa.training.run import train
+from gmsa.runs import report as results
+from gmsa.runs.prepare import hide, leave_out_unseen, prepare
+from gmsa.runs.train import train
 
 N = 2000
 SEEDS = (0, 1, 2)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gmsa.config import MODALITIES, from_dict
-from gmsa.training import results
-from gmsa.training.run import train
+from gmsa.runs import report as results
+from gmsa.runs.train import train
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import pytest
 
 import gmsa
 from gmsa import ablate, evaluate, inspect, predict, train, tune
+from gmsa.ablation.cells import train_cell
 from gmsa.config import load_config
 from gmsa.data import __main__ as data
-from gmsa.training.cells import train_cell
 from gmsa.tuning import read_space
 from gmsa.tuning.workers import work_through
 
@@ -46,10 +46,10 @@ def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A process per cell is tested elsewhere; here it would only cost each cell its start.
     monkeypatch.setattr(
-        "gmsa.training.ablation.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
+        "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
     monkeypatch.setattr("gmsa.tuning.study_report.draw", lambda *a: [])
-    monkeypatch.setattr("gmsa.training.comparison.figure_ablation", lambda *a: True)
+    monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
@@ -73,7 +73,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments += ["--seeds", "1111"]
         with monkeypatch.context() as patch:
             if drawn:  # the figures of a run take most of its time: once is enough
-                patch.setattr("gmsa.training.results.draw", lambda *a: None)
+                patch.setattr("gmsa.runs.report.draw", lambda *a: None)
             drawn += module == "gmsa.train"
             MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from gmsa import figures
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
-from gmsa.report import escape_latex, latex_table, markdown_report, markdown_table, summarize, write_summary
+from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
+from gmsa.reports.summary import summarize
+from gmsa.reports.tables import escape_latex
 
 
 def scores(mae):

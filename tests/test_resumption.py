@@ -18,12 +18,14 @@ import pytest
 import torch
 from crash import ended, forked, killed_until_done, left, run_once
 
-from gmsa import cli, files, lock
 from gmsa.config import Config, from_dict
 from gmsa.errors import RunError, WriteError
-from gmsa.training import loop, open_run, results
+from gmsa.runs import open_run
+from gmsa.runs import report as results
+from gmsa.runs.train import train
+from gmsa.system import cli, files, lock
+from gmsa.training import trainer as loop
 from gmsa.training.checkpoint import load_state, load_weights, save_state, save_weights
-from gmsa.training.run import train
 
 KINDS: dict[str, dict[str, Any]] = {
     "self-training": {"protocol": {"name": "self_training", "k": 2, "rounds": 2}},

@@ -14,16 +14,17 @@ import pytest
 import torch
 from scipy.integrate import trapezoid
 
-from gmsa import cli
 from gmsa import evaluate as command
 from gmsa.config import MODALITIES, from_dict
+from gmsa.config.missing import SUBSETS, Missing
 from gmsa.data import apply_missing, read_mmsa
 from gmsa.errors import ConfigError, RunError
-from gmsa.missingconfig import SUBSETS, Missing
-from gmsa.report import markdown_report
-from gmsa.training import open_run, results, robustness
-from gmsa.training.robustness_report import Point, markdown_tables, robustness_csv, robustness_report
-from gmsa.training.run import train
+from gmsa.reports.robustness import Point, markdown_tables, robustness_csv, robustness_report
+from gmsa.reports.run import markdown_report
+from gmsa.runs import open_run, robustness
+from gmsa.runs import report as results
+from gmsa.runs.train import train
+from gmsa.system import cli
 from gmsa.training.scoring import predict
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant")

@@ -16,21 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import MODALITIES, Config, LossConfig, from_dict
+from gmsa.config.missing import Missing
 from gmsa.data import Utterance, apply_missing, from_mmsa, withhold_labels
 from gmsa.errors import ConfigError, RunError
 from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
 from gmsa.graph.view import to_networkx
-from gmsa.missingconfig import Missing
 from gmsa.models import MODELS, Model, Output, build_model, edges_of
 from gmsa.models.pretraining import Pretraining
 from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
-from gmsa.training import results
+from gmsa.runs import report as results
+from gmsa.runs.evaluate import evaluate
+from gmsa.runs.predict import predict_file
+from gmsa.runs.train import train
+from gmsa.training.batches import training_batches
 from gmsa.training.checkpoint import load_weights
-from gmsa.training.evaluation import evaluate, predict_file
-from gmsa.training.examples import Example, Targets, labeled_examples, training_batches
+from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import consistency, loss, reconstruction
-from gmsa.training.masking import pretraining_batches
-from gmsa.training.run import train
+from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.tasks import Learning, Pretext
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
@@ -908,7 +910,7 @@ def test_a_training_split_that_lacks_text_trains_with_both_stages(
 
 def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:
     """ICT-MMMO's training split here has no text: nothing of it is a target, and the model has no part for it."""
-    from gmsa.training.prepare import prepare
+    from gmsa.runs.prepare import prepare
 
     settings = {"model": {"name": "sslmm"}, "data": {"path": str(real_data("mmmo.pkl")), "missing": "eta:0.3"}}
     config = from_dict(settings | {"loss": {"reconstruction_weight": 0.5, "recon_target": "oracle"}})

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from gmsa.config import DataConfig
 from gmsa.data import Row, Store, StoredUtterances, Utterance, data_sha256, load_corpus, load_utterances, write_store
-from gmsa.data.utterance import LazyFeatures
+from gmsa.data.features import LazyFeatures
 from gmsa.errors import DataError, RunError, WriteError
-from gmsa.files import sha256_of
+from gmsa.system.files import sha256_of
 from gmsa.training.checkpoint import load_weights
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}

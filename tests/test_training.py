@@ -14,17 +14,22 @@ import torch.nn.functional as F
 import yaml
 from matplotlib.figure import Figure
 
-from gmsa import cli
 from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict, to_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
-from gmsa.training import loop, open_run, results, tasks
-from gmsa.training.evaluation import evaluate, predict_file
-from gmsa.training.examples import Example, Targets, buckets, labeled_examples, training_batches
+from gmsa.runs import open_run
+from gmsa.runs import report as results
+from gmsa.runs.evaluate import evaluate
+from gmsa.runs.predict import predict_file
+from gmsa.runs.train import train
+from gmsa.system import cli
+from gmsa.training import tasks
+from gmsa.training import trainer as loop
+from gmsa.training.batches import buckets, training_batches
+from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
-from gmsa.training.pseudo import most_confident, soft_examples
-from gmsa.training.run import train
+from gmsa.training.pseudo_labels import most_confident, soft_examples
 from gmsa.training.scoring import Predictions
 
 SMALL = {

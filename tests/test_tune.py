@@ -26,11 +26,14 @@ from cheap import Bowl, Curves, Deadly, Failing
 from optuna.trial import TrialState
 from postgres import PASSWORD, Postgres, programs
 
-from gmsa import cli, train
+from gmsa import train
+from gmsa.ablation import ablate as ablation
+from gmsa.ablation import comparison
+from gmsa.ablation.cells import train_cell
 from gmsa.config import Config, load_config
 from gmsa.errors import ConfigError, GmsaError, RunError
-from gmsa.training import ablation, comparison, results
-from gmsa.training.cells import train_cell
+from gmsa.runs import report as results
+from gmsa.system import cli
 from gmsa.tune import main
 from gmsa.tuning import objective as objectives
 from gmsa.tuning import read_space, study_report, workers

@@ -20,14 +20,8 @@ from gmsa.graph import KINDS, NODE_TYPES, READOUTS, GraphBatch, build_video, che
 from gmsa.graph.edges import FUTURE, NOW, PAST
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
-from gmsa.training.examples import (
-    Example,
-    Targets,
-    Units,
-    labeled_examples,
-    scoring_batches,
-    training_batches,
-)
+from gmsa.training.batches import Units, scoring_batches, training_batches
+from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}

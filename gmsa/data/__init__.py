@@ -1,15 +1,16 @@
 """Utterances and where they come from: feature store, importers, normalization, label ratio, the synthetic corpus."""
 
-from gmsa.data.labels import IGNORED, NUM_CLASSES, limit, to_class
+from gmsa.data.corpus import Corpus
+from gmsa.data.label_ratio import withhold_labels
 from gmsa.data.loading import data_sha256, load_corpus, load_utterances
 from gmsa.data.missing import apply_missing, describe_missing, hide_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.normalize import Normalizer
-from gmsa.data.splits import withhold_labels
-from gmsa.data.store import Store, StoredUtterances, is_store
-from gmsa.data.store_writer import Row, write_store
+from gmsa.data.store.store import Store, StoredUtterances, is_store
+from gmsa.data.store.writer import Row, write_store
 from gmsa.data.synthetic import synthetic_corpus, synthetic_mmsa
-from gmsa.data.utterance import Corpus, Utterance
+from gmsa.data.targets import IGNORED, NUM_CLASSES, limit, to_class
+from gmsa.data.utterance import Utterance
 
 __all__ = [
     "IGNORED",

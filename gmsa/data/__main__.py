@@ -12,11 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gmsa import cli, files
-from gmsa.data import check, examine, importers
-from gmsa.data.store_files import DTYPES, SCALES
-from gmsa.data.store_writer import Row, check_target, write_store
-from gmsa.report import escape_markdown, pipes
+from gmsa.data import importers
+from gmsa.data.checks import examine
+from gmsa.data.checks import findings as check
+from gmsa.data.store.files import DTYPES, SCALES
+from gmsa.data.store.writer import Row, check_target, write_store
+from gmsa.reports.tables import escape_markdown, pipes
+from gmsa.system import cli, files
 
 _EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from gmsa.config import SYNTHETIC, DataConfig
-from gmsa.data import unpickle
+from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
-from gmsa.data.store import Store, StoredUtterances, is_store
-from gmsa.data.store_files import MANIFEST
+from gmsa.data.store.files import MANIFEST
+from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
-from gmsa.data.utterance import Corpus, Utterance
+from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError
-from gmsa.files import sha256_of
+from gmsa.system.files import sha256_of
 
 
 def load_corpus(config: DataConfig) -> Corpus:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmsa.data.utterance import Utterance, hide, keep_steps, select
+from gmsa.config.missing import LETTERS, MODALITIES, Missing
+from gmsa.data.features import hide, keep_steps, select
+from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError
-from gmsa.missingconfig import LETTERS, MODALITIES, Missing
 from gmsa.rng import hashed_uniform, seeds_for
 
 

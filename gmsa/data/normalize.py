@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gmsa.data.utterance import Utterance, change
+from gmsa.data.features import change
+from gmsa.data.utterance import Utterance
 
 
 class Normalizer:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gmsa.config import MODALITIES
-from gmsa.data.labels import limit
+from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa
-from gmsa.data.utterance import Corpus
+from gmsa.data.targets import limit
 from gmsa.rng import generator
 
 POOL = "pool"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from numpy.typing import NDArray
 
-from gmsa import files
+from gmsa.system import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

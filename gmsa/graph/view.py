@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
 from gmsa.config import MODALITIES
-from gmsa.files import write_bytes
 from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS
+from gmsa.system.files import write_bytes
 
 COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D55E00", "cls": "#CC79A7"}
 """Colour of each node type, from Okabe and Ito's palette for all kinds of colour vision."""

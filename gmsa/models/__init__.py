@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from gmsa.config import Config
 from gmsa.models.base import Model, Output, edges_of
-from gmsa.models.baselines import HGT, GlobalTransformer, LateFusion
+from gmsa.models.global_transformer import GlobalTransformer
+from gmsa.models.hgt import HGT
+from gmsa.models.late_fusion import LateFusion
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
 from gmsa.nn import Reconstruction

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gmsa.config import Config
 from gmsa.graph import NODE_TYPES, DenseEdges, GraphBatch, token_count
 from gmsa.nn import ConvEncoder, Dense, Reconstruction, Sparse
-from gmsa.ops import segment_sum
+from gmsa.nn.segments import segment_sum
 
 
 class Output(NamedTuple):

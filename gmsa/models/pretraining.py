@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.distributed import ALONE, Group
 from gmsa.graph import KINDS, GraphBatch
 from gmsa.models.base import Model, edges_of
 from gmsa.nn import Standardize, StreamLayer
+from gmsa.system.distributed import ALONE, Group
 
 
 class Masked(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data.labels import NUM_CLASSES
+from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import KINDS, READOUTS, DenseEdges, GraphBatch
 from gmsa.models.base import Embedding, Model, Output, edges_of
 from gmsa.nn import Dense, Heads, Sparse, Stream, build_fusion

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data.labels import NUM_CLASSES
+from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import KINDS, GraphBatch
 from gmsa.models.base import Embedding, Model, Output, edges_of
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources

@@ -2,13 +2,13 @@
 
 from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.encoder import ConvEncoder
+from gmsa.nn.encoders import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
-from gmsa.nn.interaction import Dense, Edges, Interaction, Sparse, without_sources
+from gmsa.nn.layers.attention import Dense, Edges, Interaction, Sparse, without_sources
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
-from gmsa.nn.stream import Stream, StreamLayer
+from gmsa.nn.streams import Stream, StreamLayer
 
 __all__ = [
     "Add",

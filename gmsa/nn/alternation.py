@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.interaction import Edges, Interaction
-from gmsa.nn.stream import StreamLayer
+from gmsa.nn.layers.attention import Edges, Interaction
+from gmsa.nn.streams import StreamLayer
 
 
 class AlternatingBlock(nn.Module):

@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from gmsa.errors import RunError
-from gmsa.files import write_bytes
+from gmsa.system.files import write_bytes
 
 KEPT = 2
 """Training states that stay on disk: the last, and the one before in case that is damaged."""

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import LossConfig
-from gmsa.distributed import ALONE, Group
 from gmsa.models import Model, Output
+from gmsa.system.distributed import ALONE, Group
 from gmsa.training.examples import Targets
 
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from gmsa.data import Utterance
 from gmsa.training.examples import Example
-from gmsa.training.loop import Trainer
-from gmsa.training.pseudo import hard_examples, most_confident, soft_examples
+from gmsa.training.pseudo_labels import hard_examples, most_confident, soft_examples
 from gmsa.training.scoring import Predictions
+from gmsa.training.trainer import Trainer
 
 
 @dataclass

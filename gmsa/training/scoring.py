@@ -16,11 +16,11 @@ from torch import nn
 
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Utterance
-from gmsa.distributed import ALONE, Group
 from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
-from gmsa.training.examples import Share, scoring_batches
+from gmsa.system.distributed import ALONE, Group
+from gmsa.training.batches import Share, scoring_batches
 from gmsa.training.prefetch import prefetch
 
 

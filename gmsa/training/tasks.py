@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Normalizer, Utterance
-from gmsa.distributed import ALONE, Group
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import Pretraining, PretrainingBatch
-from gmsa.training.examples import WHOLE, Example, Share, Targets, Units, training_batches
+from gmsa.system.distributed import ALONE, Group
+from gmsa.training.batches import WHOLE, Share, Units, training_batches
+from gmsa.training.examples import Example, Targets
 from gmsa.training.losses import consistency, loss, reconstruction
-from gmsa.training.masking import pretraining_batches
 from gmsa.training.prefetch import prefetch
+from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.scoring import predict, quiet_metrics
 
 

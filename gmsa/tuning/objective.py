@@ -16,12 +16,13 @@ import yaml
 from optuna.trial import Trial
 
 from gmsa.config import Config, DataConfig, to_dict
-from gmsa.files import write_text
 from gmsa.models import build_model
-from gmsa.training.prepare import Prepared, check_fits, prepare, reading
+from gmsa.runs.initial_weights import start_of
+from gmsa.runs.prepare import Prepared, check_fits, prepare, reading
+from gmsa.runs.train import make_trainer, train_seed
+from gmsa.system.device import set_up
+from gmsa.system.files import write_text
 from gmsa.training.progress import Progress
-from gmsa.training.run import make_trainer, start_of, train_seed
-from gmsa.training.runs import set_up
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
 

@@ -15,9 +15,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, change, from_dict, to_dict
+from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
-from gmsa.strictyaml import read_yaml
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",

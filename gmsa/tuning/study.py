@@ -20,15 +20,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy.exc import SQLAlchemyError
 
+from gmsa.ablation.ablate import ablate
+from gmsa.ablation.variants import Setting
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
-from gmsa.files import check_out_folder, write_json
-from gmsa.report import SYNTHETIC_NOTE
-from gmsa.training.ablation import ablate
-from gmsa.training.environment import describe_files
-from gmsa.training.prepare import prepare
-from gmsa.training.runs import set_up
-from gmsa.training.settings import Setting
+from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.runs.environment import describe_files
+from gmsa.runs.prepare import prepare
+from gmsa.system.device import set_up
+from gmsa.system.files import check_out_folder, write_json
 from gmsa.tuning.objective import COST, OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply

@@ -20,9 +20,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from gmsa.config import Config, to_dict
-from gmsa.files import write_json, write_text
-from gmsa.report import SYNTHETIC_NOTE
-from gmsa.training.comparison import markdown_rows
+from gmsa.reports.ablation import markdown_rows
+from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.system.files import write_json, write_text
 from gmsa.tuning.objective import COST, OBJECTIVES
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import REASON, attempts_of, place_of

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from gmsa.config import Config
 from gmsa.errors import GmsaError, RunError
-from gmsa.training.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
 from gmsa.tuning.storage import StoragePlace, first_line

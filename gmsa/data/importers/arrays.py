@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from gmsa.data.store_files import open_regular
+from gmsa.data.store.files import open_regular
 from gmsa.errors import DataError
 
 LARGEST = 1 << 30

@@ -10,9 +10,9 @@ from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, inside
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
-from gmsa.data.store_writer import NOT_ANNOTATED
+from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError
-from gmsa.files import sha256_of
+from gmsa.system.files import sha256_of
 
 SPLIT_COLUMNS = ("split", "mode")
 

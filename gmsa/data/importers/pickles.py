@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from gmsa.config import MODALITIES
-from gmsa.data import unpickle
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, annotation_of
-from gmsa.data.mmsa import UNSPLIT, from_mmsa
-from gmsa.data.store_writer import NOT_ANNOTATED, Row
+from gmsa.data.mmsa.reader import UNSPLIT, from_mmsa
+from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.unpickling import reader as unpickle
 from gmsa.errors import DataError
-from gmsa.files import sha256_of
+from gmsa.system.files import sha256_of
 
 
 def read_pickle(path: Path, labels: str, splits: Splits | None = None) -> Source:
     """Reads every split of a pickle as :func:`gmsa.data.from_mmsa` does, one at a time; empty ones are left out.
 
     A split without ``regression_labels`` is unlabeled. Memory holds the utterances of one split as float32, beside
-    what :func:`gmsa.data.unpickle.load` holds of the file.
+    what :func:`gmsa.data.unpickling.reader.load` holds of the file.
 
     Raises:
         DataError: the file is missing, unsafe or wrong.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
-from gmsa.data.store_writer import NOT_ANNOTATED, Row
+from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError
 

@@ -11,9 +11,9 @@ from gmsa.data.importers.arrays import ArrayFile, check_relative, inside
 from gmsa.data.importers.manifest import SPLIT_COLUMNS
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
-from gmsa.data.store_writer import NOT_ANNOTATED
+from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError
-from gmsa.files import sha256_of
+from gmsa.system.files import sha256_of
 
 FOLDERS = {"text": ("text",), "audio": ("audio",), "vision": ("visual", "vision", "video")}
 _NAME = ("name", "id", "file", "video_id")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmsa.data.store_files import open_regular
-from gmsa.data.store_writer import NOT_ANNOTATED
+from gmsa.data.store.files import open_regular
+from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError, nearest
 
 SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}

@@ -1,0 +1,1 @@
+"""Ablations: every variant trained with every seed, and compared."""

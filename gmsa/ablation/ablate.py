@@ -1,0 +1,133 @@
+"""A whole ablation: every setting checked, every cell trained that is not yet, then the comparison."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gmsa.ablation.cells import Cell, Record, run_cells
+from gmsa.ablation.comparison import compare, write_comparison
+from gmsa.ablation.variants import Setting
+from gmsa.config import Config, DataConfig
+from gmsa.data import Utterance
+from gmsa.errors import RunError
+from gmsa.graph import build, build_video
+from gmsa.models import build_model
+from gmsa.reports.ablation import markdown_rows
+from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.runs.environment import describe_files
+from gmsa.runs.prepare import check_fits, prepare, reading
+from gmsa.system.device import set_up
+from gmsa.system.files import check_out_folder
+
+MEASURED = 200
+"""Utterances, at most, over which the size of a setting's graphs is averaged."""
+
+
+def ablate(settings: Sequence[Setting], name: str, out: Path, jobs: int = 1) -> bool:
+    """Trains what is not yet done of every setting and seed, then compares; returns whether all cells are done.
+
+    Raises:
+        GmsaError: a setting, the data or the folder is wrong; before any training.
+    """
+    check_out_folder(out)
+    if out.exists() and any(out.iterdir()) and not (out / "cells").is_dir():
+        raise RunError(f"'{out}' is not empty and holds no ablation; give another --out")
+    seeds = settings[0].config.run.seeds
+    cells = [Cell(s, seed, out / "cells" / s.slug / f"seed-{seed}") for seed in seeds for s in settings]
+    set_up(settings[0].config.run)
+    cells, facts = check_cells(cells)
+    records = {(c.setting.name, c.seed): c.record() or {} for c in cells if c.done}
+    waiting = [c for c in cells if not c.done]
+
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console.print(
+        f"{name}: {len(settings)} settings, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
+    )
+    mark = ""
+    if facts["synthetic"]:
+        console.print(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
+        mark = "synthetic: "
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("cells", total=len(cells), completed=len(records))
+
+        def ended(cell: Cell, record: Record) -> None:
+            records[cell.setting.name, cell.seed] = record
+            bar.advance(task)
+            what = f"failed: {record.get('reason')}"
+            if record["state"] == "done":
+                what = f"valid MAE {record['valid']['MAE']:.4f}, {record['train_seconds']:.1f} s"
+            where = f"{cell.setting.name}, seed {cell.seed}"
+            console.print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
+
+        try:
+            run_cells(waiting, jobs, ended)
+        except KeyboardInterrupt:
+            done = sum(record["state"] == "done" for record in records.values())
+            console.print(f"Interrupted; {done} of {len(cells)} cells are done. Go on with the same command.")
+            raise
+    comparison = compare(name, settings, cells, records, facts)
+    write_comparison(out, comparison, settings, cells, records)
+    console.print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
+    return all(record["state"] == "done" for record in records.values())
+
+
+def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
+    """Checks every cell against its folder, the data, its graphs and its model, before anything is trained.
+
+    Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data.
+
+    Raises:
+        GmsaError: names what does not fit.
+    """
+    # Settings that read the data alike share one reading of it; one at a time is held in memory.
+    groups: dict[DataConfig, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(reading(cell.config.data), []).append(cell)
+    found: dict[tuple[str, int], Cell] = {}
+    facts: dict[str, Any] = {}
+    for members in groups.values():
+        prepared = prepare(members[0].config)
+        corpus = prepared.corpus
+        facts = facts or {"synthetic": corpus.synthetic, "data_sha256": corpus.sha256}  # the reference's
+        files = describe_files(members[0].config, corpus)
+        sizes: dict[str, dict[str, float]] = {}
+        for cell in members:
+            cell.check(files)
+            prepared.material(cell.config, cell.seed)
+            if not cell.done and cell.setting.name not in sizes:
+                check_fits(corpus, cell.config)
+                build_model(dict(corpus.dims), cell.config)
+                sizes[cell.setting.name] = graph_size(prepared.splits["train"], cell.config)
+            graph = sizes.get(cell.setting.name, {})
+            found[cell.setting.name, cell.seed] = replace(cell, graph=graph)
+    return [found[cell.setting.name, cell.seed] for cell in cells], facts
+
+
+def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, float]:
+    """Mean ``nodes`` and ``edges`` per utterance of its, or its video's, graph; edges of all relations, readouts' too.
+
+    Taken over every n-th utterance, or every n-th video, so that about ``MEASURED`` utterances are looked at.
+    """
+    step = -(-len(utterances) // MEASURED)
+    if config.graph.scope == "video":
+        videos: dict[str, list[Utterance]] = {}
+        for utterance in utterances:
+            videos.setdefault(utterance.video, []).append(utterance)
+        chosen = list(videos.values())[::step]
+        graphs, count = [build_video(video, config.graph) for video in chosen], sum(map(len, chosen))
+    else:
+        graphs = [build(u, config.graph, config.model.strides) for u in utterances[::step]]
+        count = len(graphs)
+    return {
+        "nodes": sum(g.num_nodes for g in graphs) / count,
+        "edges": sum(g[relation].num_edges for g in graphs for relation in g.edge_types) / count,
+    }

@@ -1,0 +1,188 @@
+"""What an ablation shows: rows ranked on validation, differences to the reference, tables and the figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.ablation.cells import Cell, Record
+from gmsa.ablation.variants import Setting, varied_keys
+from gmsa.figures import figure_ablation
+from gmsa.metrics import COLUMNS, paired_bootstrap
+from gmsa.reports.ablation import Comparison, _data, _escape, latex_rows, markdown_rows
+from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, summarize
+from gmsa.system.files import write_json, write_text
+
+Records = Mapping[tuple[str, int], Record]
+"""What every cell left, by name of the setting and seed."""
+COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
+
+
+def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> list[str]:
+    """Names of the settings from best to worst mean validation score; equal ones in the order given.
+
+    Args:
+        valid: validation metrics of every seed, by setting.
+        select: ``MAE`` (lower is better) or ``Corr`` (higher is).
+    """
+    sign = {"MAE": 1, "Corr": -1}[select]
+    means = {name: statistics.fmean(scores[select] for scores in seeds) for name, seeds in valid.items()}
+    return sorted(means, key=lambda name: sign * means[name])
+
+
+def compare(
+    name: str, settings: Sequence[Setting], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
+) -> Comparison:
+    """Builds the content of ``summary.json``. A setting with a failed cell has no rank and no scores.
+
+    Args:
+        facts: ``synthetic`` and ``data_sha256`` of the data.
+    """
+    reference = settings[0]
+    config = reference.config
+    seeds = config.run.seeds
+    failed: dict[str, dict[str, str]] = {}
+    for (failing, seed), record in records.items():
+        if record["state"] == "failed":
+            failed.setdefault(failing, {})[str(seed)] = record["reason"]
+    whole = {s.name: [records[s.name, seed] for seed in seeds] for s in settings if s.name not in failed}
+    ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.run.select)
+    keys = varied_keys(settings)
+    by_name = {s.name: s for s in settings}
+    rows: list[dict[str, Any]] = []
+    for row_name in (*ranks, *(s.name for s in settings if s.name in failed)):
+        setting = by_name[row_name]
+        row: dict[str, Any] = {
+            "rank": ranks.index(row_name) + 1 if row_name in whole else None,
+            "setting": row_name,
+            "reference": setting is reference,
+            "values": {key: setting.value(key) for key in keys},
+            "failed": failed.get(row_name, {}),
+        }
+        rows.append(row | _scores(setting, whole[row_name], facts) if row_name in whole else row)
+    errors = {
+        (done, split): absolute_errors([c for c in cells if c.setting.name == done], split)
+        for done in (ranks if reference.name in whole else ())
+        for split in SPLITS
+    }
+    for row in rows:
+        if not row["reference"] and (row["setting"], "valid") in errors:
+            row["difference"] = {
+                split: asdict(paired_bootstrap(errors[reference.name, split], errors[row["setting"], split]))
+                for split in SPLITS
+            }
+    facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
+    head = {"name": name, "dataset": config.data.name, "labels": config.data.labels, **facts}
+    head |= {"seeds": list(seeds), "select": config.run.select, "reference": reference.name}
+    return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
+
+
+def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
+    """Absolute errors of a setting's cells, as the scheme's MAE counts them: ``[seeds, utterances]``."""
+    found = []
+    for cell in cells:
+        with open(cell.predictions, encoding="utf-8", newline="") as file:
+            pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
+        values = np.array(pairs, dtype=np.float64)
+        if cell.config.data.labels == "sims":
+            values = values.clip(-1, 1)
+        found.append(np.abs(values[:, 0] - values[:, 1]))
+    return np.stack(found)
+
+
+def write_comparison(
+    out: Path, comparison: Comparison, settings: Sequence[Setting], cells: Sequence[Cell], records: Records
+) -> None:
+    """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", comparison)
+    heading = f"# {_escape(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
+    facts = f"Data: {_escape(_data(comparison))}, SHA-256 {comparison['data_sha256']}"
+    write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
+    write_text(out / "summary.tex", latex_rows(comparison))
+    write_text(out / "ablation.csv", cells_csv(comparison, settings, cells, records))
+    (out / "figures").mkdir(exist_ok=True)
+    axis = numeric_axis(settings)
+    select = comparison["select"]
+    rows = [
+        {"name": _line(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
+        | {"x": row["values"][axis] if axis else None}
+        | {split: row[split][select] for split in SPLITS}
+        for row in comparison["rows"]
+        if row["rank"] is not None
+    ]
+    figure_ablation(rows, out / "figures" / "ablation.png", comparison["synthetic"], select, axis or "")
+
+
+def numeric_axis(settings: Sequence[Setting]) -> str | None:
+    """The key that settings may be drawn over: the only numeric one with three values or more.
+
+    None also where some combination of the other keys has one value only, a point that makes no line.
+    """
+    keys = varied_keys(settings)
+    columns = {key: [s.value(key) for s in settings] for key in keys}
+    numeric = [
+        key
+        for key, values in columns.items()
+        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(set(values)) >= 3
+    ]
+    if len(numeric) != 1:
+        return None
+    lines = [_line({key: s.value(key) for key in keys}, numeric[0]) for s in settings]
+    return numeric[0] if all(lines.count(line) > 1 for line in lines) else None
+
+
+def cells_csv(comparison: Comparison, settings: Sequence[Setting], cells: Sequence[Cell], records: Records) -> str:
+    """One row per cell, with everything that is known of it."""
+    keys = varied_keys(settings)
+    data = _data(comparison)
+    splits = [f"{split}_{metric}" for split in SPLITS for metric in COLUMNS[comparison["labels"]]]
+    facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits])
+    for setting in settings:
+        for cell in (c for c in cells if c.setting is setting):
+            record = records[setting.name, cell.seed]
+            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in COLUMNS[comparison["labels"]]]
+            values = [_plain(setting.value(key)) for key in keys]
+            ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
+            writer.writerow([data, setting.name, *values, cell.seed, *ended, *scores])
+    return stream.getvalue()
+
+
+def _scores(setting: Setting, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics as mean, standard deviation and values over the seeds; what they cost as means."""
+    config = setting.config
+    summary = summarize(
+        name=setting.name,
+        dataset=config.data.name,
+        synthetic=facts["synthetic"],
+        data_sha256=facts["data_sha256"],
+        seeds=config.run.seeds,
+        model=config.model.name,
+        protocol=config.protocol.name,
+        parameters=records[0]["parameters"],
+        train_seconds=[record["train_seconds"] for record in records],
+        valid=[record["valid"] for record in records],
+        test=[record["test"] for record in records],
+    )
+    kept = {key: summary[key] for key in ("parameters", "train_seconds", *SPLITS)}
+    return kept | {cost: statistics.fmean(record[cost] for record in records) for cost in COSTS}
+
+
+def _line(values: Mapping[str, Any], axis: str) -> str:
+    """What a row has besides the axis: the name of its line."""
+    return ", ".join(_plain(value) for key, value in values.items() if key != axis)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,172 @@
+"""The settings that an ablation compares: from ``--vary`` and a settings file to checked configs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmsa.config import Config, load_config, to_dict
+from gmsa.config.strict_yaml import read_yaml
+from gmsa.errors import ConfigError
+
+FIXED = {
+    "run.seeds": "every setting runs with the same seeds; use --seeds",
+    "run.out": "every cell has its own folder; use --out",
+    "run.device": "it would change the seconds and the memory of a row; use --device",
+    "run.select": "it is what ranks the rows",
+    "data.path": "the rows would not be scored on the same utterances",
+    "data.labels": "the rows would not be scored on the same scale",
+    **dict.fromkeys(
+        ("data.missing", "data.missing.valid", "data.missing.test", "data.missing.seed"),
+        "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by --set",
+    ),
+}
+"""Keys that no setting may change, and why."""
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of an ablation."""
+
+    name: str
+    config: Config
+    keys: tuple[str, ...]
+    """Dotted keys that the setting gives a value, in the order in which it names them."""
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder's name on any file system; a hash tells apart what that makes equal."""
+        slug = re.sub(r"[^a-z0-9._=-]+", "-", self.name.lower())[:80].strip("-.")
+        if slug == self.name:
+            return slug
+        return f"{slug}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}".strip("-")
+
+    def value(self, key: str) -> Any:
+        """The resolved value of a dotted key, as plain lists, dicts and scalars; None where there is none.
+
+        A group in which all have one value, such as an edge builder for all relations, is that value.
+        """
+        value: Any = to_dict(self.config)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, dict) and all(v == next(iter(value.values())) for v in value.values()):
+            return next(iter(value.values()), None)
+        return value
+
+
+def varied_keys(settings: Sequence[Setting]) -> list[str]:
+    """The keys whose resolved value is not the same in all settings, in the order in which they are named."""
+    keys = dict.fromkeys(key for setting in settings for key in setting.keys)
+    return [key for key in keys if any(s.value(key) != settings[0].value(key) for s in settings)]
+
+
+def read_settings(
+    base: str | Path, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
+) -> list[Setting]:
+    """The checked settings of an ablation; the first one is its reference.
+
+    Those of ``file`` (or the base config alone), each times the product of all ``vary``.
+
+    Args:
+        overrides: ``key=value`` changes of the base config, for all settings.
+        vary: ``key=a,b,c``; commas within brackets do not split.
+        file: YAML list of ``{name: ..., <dotted key>: value, ...}``.
+
+    Raises:
+        ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
+    """
+    load_config(base, overrides)  # first, so that what is wrong here is not said of a setting
+    if not vary and file is None:
+        raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
+    entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(Path(file))
+    axes = [_read_axis(item) for item in vary]
+    _check_keys(overrides, [key for key, _ in axes], entries)
+    found = []
+    for name, changes in entries:
+        for values in itertools.product(*([(key, value) for value in axis] for key, axis in axes)):
+            whole = ", ".join([*([name] if name else []), *(f"{key}={value}" for key, value in values)])
+            found.append(_check(whole, base, overrides, changes | dict(values)))
+    for a, b in itertools.combinations(found, 2):
+        if a.name == b.name or a.config == b.config:
+            same = "have the same name" if a.name == b.name else "are the same settings"
+            raise ConfigError(f"'{a.name}' and '{b.name}' {same}; leave one out")
+        if a.slug == b.slug:
+            raise ConfigError(f"'{a.name}' and '{b.name}' would share the folder '{a.slug}'; rename one")
+    return found
+
+
+def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Setting:
+    try:
+        config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+    except ConfigError as error:
+        raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
+    return Setting(name, config, tuple(changes))
+
+
+def _check_keys(overrides: Sequence[str], varied: list[str], entries: list[tuple[str, dict[str, str]]]) -> None:
+    """Refuses keys that may not change, or that two options give a value."""
+    named = dict.fromkeys(key for _, changes in entries for key in changes)
+    for key in (*varied, *named):
+        if key in FIXED:
+            raise ConfigError(f"'{key}' cannot be varied: {FIXED[key]}")
+        if "." not in key:
+            raise ConfigError(f"'{key}' is not a dotted key; name one such as 'model.fusion'")
+    given = dict.fromkeys((item.partition("=")[0].strip() for item in overrides), "--set")
+    for option, keys in (("--settings", named), ("--vary", varied)):
+        for key in keys:
+            if key in given:
+                raise ConfigError(f"'{key}' gets a value from {given[key]} and from {option}; leave one out")
+            given[key] = option
+
+
+def _read_axis(item: str) -> tuple[str, list[str]]:
+    """``key=a,b`` as the key and its values."""
+    key, equals, text = item.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--vary takes key=a,b,..., for example --vary model.fusion=gate,add (got '{item}')")
+    values, depth = [""], 0
+    for character in text:
+        depth += (character in _OPENING) - (character in _CLOSING)
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            values.append("")
+        else:
+            values[-1] += character
+    if depth:
+        raise ConfigError(f"--vary {key}: the brackets in '{text}' do not match")
+    values = [value.strip() for value in values]
+    if "" in values:
+        raise ConfigError(f"--vary {key}: a value is empty (got '{text}'); name at least one, such as {key}=a,b")
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f"--vary {key}: '{value}' stands twice; name each value once")
+    return key, values
+
+
+def _read_entries(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """A settings file as names and ``key -> value``, the values as ``--set`` takes them."""
+    entries = read_yaml(path, "settings file", "configs/ablations/")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{path}: expected a list of settings such as '- {{name: add, model.fusion: add}}'")
+    found = []
+    for number, entry in enumerate(entries, 1):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
+            raise ConfigError(f"{path}: entry {number} needs a name, such as '- {{name: add, model.fusion: add}}'")
+        # JSON is YAML: so values take the way that --set goes, and are checked by it.
+        changes = {
+            str(key): json.dumps(value, ensure_ascii=False, default=str)
+            for key, value in entry.items()
+            if key != "name"
+        }
+        found.append((" ".join(str(name).split()), changes))
+    return found

@@ -1,0 +1,84 @@
+"""Array files that grow while they are written, so that memory need not hold them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+from gmsa.data.store.files import HEADER, StoredFile, header
+from gmsa.system.files import sha256_of
+
+_BLOCK = 8192
+"""Numbers of a column that wait to be written together."""
+
+
+class GrowingArray:
+    """A ``.npy`` file that grows."""
+
+    def __init__(self, folder: Path, name: str, dtype: str) -> None:
+        self.path, self.dtype, self.bytes = folder / name, dtype, 0
+        self.file = open(self.path, "xb", buffering=1 << 18)  # noqa: SIM115
+        self.file.write(bytes(HEADER))
+
+    def write(self, values: bytes | memoryview) -> None:
+        """Appends values as they lie in memory."""
+        self.bytes += self.file.write(values)
+
+    def finish(self, shape: tuple[int, ...]) -> StoredFile:
+        """Fills the head in; the file is hashed as it lies there."""
+        self.file.seek(0)
+        self.file.write(header(self.dtype, shape))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        return StoredFile(HEADER + self.bytes, sha256_of(self.path))
+
+
+class GrowingNumbers(GrowingArray):
+    """One number per row, written in blocks: a call for each would take most of the time."""
+
+    def __init__(self, folder: Path, name: str, dtype: str) -> None:
+        super().__init__(folder, name, dtype)
+        self._code = {"<i8": "q", "<f8": "d", "|i1": "b"}[dtype]
+        self._waiting: array[Any] = array(self._code)
+
+    def add(self, value: float) -> None:
+        """Appends a number."""
+        self._waiting.append(value)
+        if len(self._waiting) >= _BLOCK:
+            self._settle()
+
+    def finish(self, shape: tuple[int, ...]) -> StoredFile:
+        """Writes what waits, and fills the head in."""
+        self._settle()
+        return super().finish(shape)
+
+    def _settle(self) -> None:
+        if sys.byteorder == "big":
+            self._waiting.byteswap()
+        self.write(self._waiting.tobytes())
+        self._waiting = array(self._code)
+
+
+class GrowingRows:
+    """Rows of unequal length that lie end to end, and where each begins."""
+
+    def __init__(self, folder: Path, name: str, dtype: str) -> None:
+        self.values, self.offsets = (
+            GrowingArray(folder, f"{name}.npy", dtype),
+            GrowingNumbers(folder, f"{name}.offsets.npy", "<i8"),
+        )
+        self.total = self.longest = self.present = 0
+        self.offsets.add(0)
+
+    def add(self, values: bytes | memoryview, length: int) -> None:
+        """Appends a row of so many steps."""
+        if length:
+            self.values.write(values)
+            self.total += length
+            self.longest = max(self.longest, length)
+            self.present += 1
+        self.offsets.add(self.total)

@@ -1,0 +1,144 @@
+"""Array files of a feature store in memory that the kernel pages in and out."""
+
+# N utterances, L steps, D features
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmsa.data.store.files import AGAIN, HEADER, check_header, open_regular
+from gmsa.errors import DataError
+
+_KEPT = 32 << 20
+"""Bytes of a mapped array that may count as this process's memory."""
+_FAULT = 64 << 10
+"""What the kernel maps at most when a byte is touched."""
+
+
+class Mapped:
+    """An array file in memory that the kernel pages in and out."""
+
+    __slots__ = ("_mapping", "array")
+
+    def __init__(self, array: np.ndarray, mapping: mmap.mmap | None) -> None:
+        self.array, self._mapping = array, mapping
+
+    def release(self) -> None:
+        """Takes what was read out of this process's memory: the kernel's cache gives it back at the next touch."""
+        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class StoredColumn:
+    """Sequences of one modality that lie end to end."""
+
+    __slots__ = ("_array", "_data", "_half", "_offsets", "_touched", "offsets")
+
+    def __init__(self, data: Mapped, offsets: np.ndarray) -> None:
+        # A memoryview hands out single numbers three times as fast as an array.
+        self._data, self._array, self.offsets, self._offsets = data, data.array, offsets, offsets.data
+        self._half, self._touched = data.array.dtype != np.float32, 0
+
+    def length(self, row: int) -> int:
+        """Steps of a row."""
+        offsets = self._offsets
+        return int(offsets[row + 1] - offsets[row])
+
+    def sequence(self, row: int) -> Tensor:
+        """The features of a row, float32 ``[L, D]``, as a copy."""
+        return self.values(self._offsets[row], self._offsets[row + 1])
+
+    def sequences(self, start: int, stop: int) -> list[Tensor | None]:
+        """Those of consecutive rows: parts of one copy."""
+        offsets = self.offsets[start : stop + 1]
+        whole = self.values(int(offsets[0]), int(offsets[-1]))
+        return list(whole.split(np.diff(offsets).tolist()))
+
+    def values(self, start: int, stop: int) -> Tensor:
+        """Consecutive steps, float32 ``[L, D]``, as a copy."""
+        found = self._array[start:stop]
+        found = found.astype(np.float32) if self._half else found.copy()
+        self._touched += found.nbytes + _FAULT
+        if self._touched > _KEPT:
+            self._touched = 0
+            self._data.release()
+        return torch.from_numpy(found)
+
+
+class LackingColumn:
+    """A modality that the store does not have."""
+
+    __slots__ = ("_dim",)
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def length(self, row: int) -> int:
+        """0."""
+        return 0
+
+    def sequence(self, row: int) -> Tensor:
+        """No features, float32 ``[0, D]``."""
+        return torch.zeros(0, self._dim)
+
+    def sequences(self, start: int, stop: int) -> list[Tensor | None]:
+        """None for each row: read them one by one."""
+        return [None] * (stop - start)
+
+
+class StoredTexts:
+    """Strings that lie end to end as UTF-8."""
+
+    __slots__ = ("_bytes", "_offsets")
+
+    def __init__(self, data: Mapped, offsets: np.ndarray) -> None:
+        self._bytes, self._offsets = data.array.data, offsets.data
+
+    def __getitem__(self, row: int) -> str:
+        raw = self._bytes[self._offsets[row] : self._offsets[row + 1]].tobytes()
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw.decode("utf-8", "replace")  # the hashes show what is damaged
+
+
+Column = StoredColumn | LackingColumn
+
+
+def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -> Mapped:
+    """Maps an array file whose type, shape and size are known; a shape of None is flat, and told by the size.
+
+    Raises:
+        DataError: the file is missing, a link, of another size, or begins otherwise.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    shape = (size - HEADER,) if shape is None else shape
+    expected = HEADER + itemsize * int(np.prod([int(n) for n in shape], dtype=object))
+    with open_regular(path, str(path)) as file:
+        found = os.fstat(file.fileno()).st_size
+        if not found == size == expected:
+            raise DataError(f"{path}: has {found} bytes, expected {expected}; it is damaged or cut short, {AGAIN}")
+        check_header(file.read(HEADER), dtype, shape, str(path))
+        if size == HEADER:
+            return Mapped(np.zeros(shape, dtype), None)
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    values = np.frombuffer(mapping, dtype, offset=HEADER).reshape(shape)
+    return Mapped(values.astype(values.dtype.newbyteorder("="), copy=False), mapping)
+
+
+def checked_offsets(folder: Path, name: str, columns: Mapping[str, Mapped]) -> np.ndarray:
+    """Where each row begins, once it is sure that all lie within the array.
+
+    Raises:
+        DataError: some point outside.
+    """
+    offsets, end = columns[f"{name}.offsets.npy"].array, len(columns[f"{name}.npy"].array)
+    if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise DataError(f"{folder / f'{name}.offsets.npy'}: points outside '{name}.npy'; it is damaged, {AGAIN}")
+    return offsets

@@ -1,0 +1,246 @@
+"""The feature store: a folder of flat arrays that are mapped, not loaded, so that memory does not grow with it."""
+
+# N utterances, L steps of all of them together, D features
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmsa.data.features import LazyFeatures
+from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
+from gmsa.data.store.mapped import Column, LackingColumn, Mapped, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.utterance import Utterance
+from gmsa.errors import DataError, nearest
+
+_WINDOW = 64
+"""Rows that are read together where they are read in order."""
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether this is the folder of a feature store, by its ``manifest.json``."""
+    return os.path.lexists(Path(path) / MANIFEST)
+
+
+class Store:
+    """A feature store, opened for reading.
+
+    Opening checks the manifest, the size and head of every file, and that all offsets lie within the arrays: what is
+    read later cannot reach past an end. It reads no features and hashes nothing (10 GB would take a minute); that is
+    what ``python -m gmsa.data check`` does. A file that is cut short while it is open kills the process, as with every
+    mapped file.
+
+    A store pickles as its path and is opened anew where it is unpickled; a forked process shares its parent's mapping.
+
+    Raises:
+        DataError: the folder is no store, or a file is missing, a link, cut short or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            state = "is not a folder" if self.path.exists() else "does not exist"
+            raise DataError(f"{path}: {state}; name a folder that python -m gmsa.data import wrote")
+        self.manifest, raw = read_manifest(self.path)
+        self.sha256 = hashlib.sha256(raw).hexdigest()
+        """Of the manifest, which holds that of every file."""
+        self.dims = {modality: stored.dim for modality, stored in self.manifest.modalities.items()}
+        """D of each modality."""
+        columns = {}
+        for name, (dtype, shape) in columns_of(self.manifest).items():
+            columns[name] = map_file(self.path / name, dtype, shape, self.manifest.files[name].bytes)
+        self.labels = columns["labels.npy"].array
+        """float64 ``[N]``, NaN where unlabeled."""
+        self._labels = self.labels.data
+        self.unimodal = {modality: columns[f"labels.{modality}.npy"].array for modality in self.manifest.unimodal}
+        """Labels of single modalities, float64 ``[N]``, NaN where there is none."""
+        self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
+        """int8 ``[N]``: -1, 0, 1, and -128 where there is none; None where nothing is annotated."""
+
+        def parts(name: str) -> tuple[Mapped, np.ndarray]:
+            return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
+
+        self._sequences = {modality: StoredColumn(*parts(modality)) for modality in self.dims}
+        self._ids, self._transcripts = StoredTexts(*parts("ids")), StoredTexts(*parts("transcripts"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (os.path.abspath(self.path), self.sha256)
+
+    def __len__(self) -> int:
+        return self.manifest.utterances
+
+    def split(self, name: str, dims: Mapping[str, int] | None = None, labels: bool = True) -> StoredUtterances:
+        """The utterances of one split; see :meth:`utterances`.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if name not in self.manifest.splits:
+            hint, names = nearest(name, self.manifest.splits), ", ".join(self.manifest.splits)
+            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import the data with it")
+        found = self.manifest.splits[name]
+        return self.utterances(range(found.start, found.stop), dims, labels)
+
+    def utterances(
+        self, rows: range | None = None, dims: Mapping[str, int] | None = None, labels: bool = True
+    ) -> StoredUtterances:
+        """Utterances that are built, and their features read, when they are asked for.
+
+        Args:
+            rows: which ones; all where it is left out.
+            dims: modalities to read, in the order that they shall have, and D of those that the store lacks.
+            labels: whether to give their labels.
+        """
+        rows = range(len(self)) if rows is None else rows
+        return StoredUtterances(self, rows, self.dims if dims is None else dims, labels)
+
+    def lengths(self, modality: str, rows: range) -> np.ndarray:
+        """Steps of a modality in consecutive rows ``[N]``, int64."""
+        return np.diff(self._sequences[modality].offsets[rows.start : rows.stop + 1])
+
+    def read(self, modality: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The sequences of rows ``start`` to ``stop`` end to end, for who reads many.
+
+        Shapes:
+            - float32 ``[L, D]``, and int64 ``[N + 1]``, where each begins and the last ends
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} of {len(self)}")
+        stored = self._sequences[modality]
+        offsets = stored.offsets[start : stop + 1]
+        return stored.values(int(offsets[0]), int(offsets[-1])), torch.from_numpy(offsets - offsets[0])
+
+
+class StoredUtterances(Sequence[Utterance]):
+    """Rows of a store as utterances; a slice of it is one too."""
+
+    def __init__(self, store: Store, rows: range, dims: Mapping[str, int], labels: bool) -> None:
+        self.store, self.rows, self.dims, self.with_labels = store, rows, dict(dims), labels
+        known = store._sequences
+        self._columns: dict[str, Column] = {
+            m: known[m] if m in known else LackingColumn(dim) for m, dim in self.dims.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredUtterances: ...
+    def __getitem__(self, index: int | slice) -> Utterance | StoredUtterances:
+        if isinstance(index, slice):
+            return StoredUtterances(self.store, self.rows[index], self.dims, self.with_labels)
+        return self._build(self.rows[index])
+
+    def __iter__(self) -> Iterator[Utterance]:
+        if self.rows.step != 1:
+            yield from map(self._build, self.rows)
+            return
+        for start in range(self.rows.start, self.rows.stop, _WINDOW):
+            stop = min(start + _WINDOW, self.rows.stop)
+            window = _Window(self._columns, start, stop)
+            for row in range(start, stop):
+                yield self._build(row, window)
+            window.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredUtterances, (self.store, self.rows, self.dims, self.with_labels)
+
+    @property
+    def ids(self) -> list[str]:
+        """Their ids, for less than building them costs."""
+        return [self.store._ids[row] for row in self.rows]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their labels, float64 ``[N]``, NaN where unlabeled."""
+        chosen = self.store.labels[np.arange(self.rows.start, self.rows.stop, self.rows.step)]
+        return chosen if self.with_labels else np.full_like(chosen, np.nan)
+
+    def _build(self, row: int, window: _Window | None = None) -> Utterance:
+        store, label, unimodal = self.store, None, {}
+        if self.with_labels:
+            label = store._labels[row]
+            label = label if label == label else None
+            if store.unimodal:
+                found = ((m, column.item(row)) for m, column in store.unimodal.items() if m in self.dims)
+                unimodal = {modality: value for modality, value in found if value == value}
+        # The constructor of a frozen dataclass goes through object.__setattr__ for every field, which takes four times
+        # as long and a sixth of the time of reading.
+        built = object.__new__(Utterance)
+        fields = built.__dict__
+        fields["id"], fields["text"] = store._ids[row], store._transcripts[row]
+        fields["features"] = StoredFeatures(self, row, window)
+        fields["label"], fields["unimodal"], fields["withheld"] = label, unimodal, {}
+        return built
+
+
+class StoredFeatures(LazyFeatures):
+    """The features of one row: float32 ``[L_m, D_m]`` per modality, read anew each time."""
+
+    __slots__ = ("_columns", "_of", "_row", "_window")
+
+    def __init__(self, of: StoredUtterances, row: int, window: _Window | None = None) -> None:
+        self._of, self._columns, self._row, self._window = of, of._columns, row, window
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredFeatures, (self._of, self._row)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Steps of each modality."""
+        return {modality: column.length(self._row) for modality, column in self._columns.items()}
+
+    def __getitem__(self, modality: str) -> Tensor:
+        window = self._window
+        if window is None or window.closed:
+            return self._columns[modality].sequence(self._row)
+        return window.take(modality, self._row)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in self._columns
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+class _Window:
+    """The rows that an iteration is at: the first that is read of a modality brings the others with it.
+
+    That is twice as fast as one by one. What an iteration has left behind is read one by one again, so that who keeps
+    its utterances keeps no features.
+    """
+
+    __slots__ = ("_columns", "_parts", "_start", "_stop", "closed")
+
+    def __init__(self, columns: Mapping[str, Column], start: int, stop: int) -> None:
+        self._columns, self._start, self._stop, self.closed = columns, start, stop, False
+        self._parts: dict[str, list[Tensor | None]] = {}
+
+    def take(self, modality: str, row: int) -> Tensor:
+        parts = self._parts.get(modality)
+        if parts is None:
+            parts = self._parts[modality] = self._columns[modality].sequences(self._start, self._stop)
+        # Handed out once: who changes it in place must not meet the change when reading anew.
+        found, parts[row - self._start] = parts[row - self._start], None
+        return self._columns[modality].sequence(row) if found is None else found
+
+    def close(self) -> None:
+        self.closed, self._parts = True, {}
+
+
+def _reopen(path: str, sha256: str) -> Store:
+    store = Store(path)
+    if store.sha256 != sha256:
+        raise DataError(f"{path}: has changed since it was opened; start again")
+    return store

@@ -1,0 +1,264 @@
+"""Writes a feature store row by row: memory holds one utterance, whatever the number."""
+
+# N utterances, L steps of all of them together, D features
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import secrets
+import shutil
+from array import array
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gmsa
+from gmsa.config import MODALITIES
+from gmsa.data.store.files import DTYPES, HEADER, MANIFEST, Manifest, StoredModality, StoredSplit, columns_of
+from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
+from gmsa.data.store.store import Store
+from gmsa.data.targets import limit
+from gmsa.data.utterance import Utterance
+from gmsa.errors import DataError, WriteError
+from gmsa.system.files import sync_folder
+
+NOT_ANNOTATED = -128
+
+
+class Row(NamedTuple):
+    """An utterance on its way into a store."""
+
+    split: str
+    utterance: Utterance
+    annotation: int = NOT_ANNOTATED
+    """-1 negative, 0 neutral, 1 positive."""
+
+
+def write_store(
+    path: str | Path,
+    rows: Iterable[Row],
+    dtypes: Mapping[str, str] | None = None,
+    labels: str = "mosi",
+    source: Mapping[str, Any] | None = None,
+    where: str = "rows",
+) -> Store:
+    """Writes a store whole or not at all: into a temporary folder beside it, which is renamed at the end.
+
+    The same rows give the same bytes. Only a process killed outright leaves its ``.<name>.<hex>.tmp`` behind.
+
+    Args:
+        rows: split by split; within one, they keep their order.
+        dtypes: modalities to store, and each one's type, ``float16`` or ``float32``; all three as float32 where it is
+            left out. Those that no row knows a dimension of are left out.
+        labels: label scale, ``mosi`` or ``sims``.
+        source: where the rows are from, for the manifest; looked at when all are read.
+        where: what errors call the source.
+
+    Raises:
+        DataError: a row is not what a store holds, or ``path`` exists.
+        WriteError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    check_target(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            writer = _Writer(temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where)
+            try:
+                for row in rows:
+                    writer.add(row)
+                manifest = writer.finish(source or {})
+            finally:
+                writer.close()
+            with open(temporary / MANIFEST, "xb") as file:
+                file.write(manifest.to_json().encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(temporary)
+            check_target(path)
+            os.rename(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:  # Ctrl-C must not leave the temporary folder either.
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise WriteError(f"cannot write '{path}': {error.strerror or error}; make room, or name another") from error
+    return Store(path)
+
+
+def check_target(path: Path) -> None:
+    """Checks, before work that takes time, that a store can be put there.
+
+    Raises:
+        DataError: something is there already.
+    """
+    if os.path.lexists(path):
+        raise DataError(f"'{path}' exists already, and a store is never written over; name another folder, or move it")
+
+
+class _Writer:
+    """The files of a store, row by row."""
+
+    def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str, where: str) -> None:
+        self.dtypes, self.scale, self.where = dict(dtypes), labels, where
+        self.limit = limit(labels) + 1e-6
+        self.dims: dict[str, int] = {}
+        self.splits: dict[str, StoredSplit] = {}
+        self.split, self.start, self.labeled, self.count = "", 0, 0, 0
+        self.hashes = array("Q")
+        self.sequences = {m: GrowingRows(folder, m, DTYPES[dtype]) for m, dtype in self.dtypes.items()}
+        self.ids, self.transcripts = GrowingRows(folder, "ids", "|u1"), GrowingRows(folder, "transcripts", "|u1")
+        self.labels = GrowingNumbers(folder, "labels.npy", "<f8")
+        self.unimodal = {m: GrowingNumbers(folder, f"labels.{m}.npy", "<f8") for m in self.dtypes}
+        self.with_unimodal: set[str] = set()
+        self.annotations = GrowingNumbers(folder, "annotations.npy", "|i1")
+        self.annotated = False
+
+    def add(self, row: Row) -> None:
+        split, utterance, annotation = row
+        if split != self.split or not self.count:
+            self._begin(split)
+        self._add_id(utterance.id)
+        for modality, stored in self.sequences.items():
+            features = utterance.features.get(modality)
+            if features is None:
+                stored.add(b"", 0)
+            else:
+                self._add_sequence(modality, stored, features.numpy(), utterance.id)
+        text = utterance.text.encode("utf-8", "replace")
+        self.transcripts.add(text, len(text))
+        self._add_label(self.labels, utterance.label, "the label", utterance.id)
+        self.labeled += utterance.label is not None
+        for modality, column in self.unimodal.items():
+            label = utterance.unimodal.get(modality) if utterance.unimodal else None
+            self._add_label(column, label, f"the label of {modality}", utterance.id)
+            if label is not None:
+                self.with_unimodal.add(modality)
+        self.annotated |= annotation != NOT_ANNOTATED
+        self.annotations.add(annotation)
+        self.count += 1
+
+    def _end(self) -> None:
+        """Notes the split that ends."""
+        if self.count > self.start:
+            self.splits[self.split] = StoredSplit(self.start, self.count, self.labeled)
+
+    def _begin(self, split: str) -> None:
+        self._end()
+        if split in self.splits:
+            raise ValueError(f"{self.where}: rows must come split by split (got '{split}' again)")
+        self.split, self.start, self.labeled = split, self.count, 0
+
+    def _error(self, message: str) -> DataError:
+        return DataError(f"{self.where}: split '{self.split}': {message}")
+
+    def _add_id(self, identity: str) -> None:
+        try:
+            raw = identity.encode("utf-8")
+        except UnicodeEncodeError:
+            raise self._error(f"id {identity!r} is not text that UTF-8 can hold; rename it") from None
+        if not raw:
+            raise self._error(f"row {self.count + 1} has an empty id; every utterance needs one")
+        self.ids.add(raw, len(raw))
+        # 8 bytes per id, where a set of them would take a hundred.
+        self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
+
+    def _add_sequence(self, modality: str, stored: GrowingRows, values: np.ndarray, identity: str) -> None:
+        if values.ndim != 2:
+            shape = list(values.shape)
+            raise self._error(f"'{modality}' of '{identity}' has shape {shape}; expected [steps, features]")
+        length, dim = values.shape
+        if dim and self.dims.setdefault(modality, dim) != dim:
+            known = self.dims[modality]
+            raise self._error(
+                f"'{modality}' of '{identity}' has {dim} features per step, those before it {known}; extract all alike"
+            )
+        if not length:
+            stored.add(b"", 0)
+            return
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(values, stored.values.dtype)
+        if not np.isfinite(kept).all():
+            if np.isfinite(values).all():
+                most = float(np.abs(values).max())
+                remedy = "which float16 cannot hold; use --dtype float32"
+                raise self._error(f"'{modality}' of '{identity}' reaches {most:g}, {remedy}")
+            kind = "NaN" if np.isnan(values).any() else "infinity"
+            raise self._error(f"'{modality}' of '{identity}' holds {kind}; repair or drop the utterance")
+        stored.add(kept.data, length)
+
+    def _add_label(self, column: GrowingNumbers, label: float | None, what: str, identity: str) -> None:
+        if label is None:
+            column.add(math.nan)
+        elif abs(label) <= self.limit:
+            column.add(label)
+        else:
+            bound = f"[-{limit(self.scale):g}, {limit(self.scale):g}]"
+            raise self._error(f"{what} of '{identity}' is {label:g}, out of {bound}; name its scale with --labels")
+
+    def finish(self, source: Mapping[str, Any]) -> Manifest:
+        """Completes the files, drops those that hold nothing, and says what there is."""
+        self._end()
+        if not self.count:
+            raise DataError(f"{self.where}: holds no utterances; nothing is written")
+        modalities = {m: stored for m, stored in self.sequences.items() if m in self.dims}
+        if not any(stored.total for stored in modalities.values()):
+            raise DataError(f"{self.where}: no utterance has {', '.join(self.dtypes)}; check the source")
+        manifest = Manifest(
+            written_by=f"gmsa {gmsa.__version__}",
+            labels=self.scale,
+            utterances=self.count,
+            modalities={
+                m: StoredModality(self.dims[m], self.dtypes[m], stored.total, stored.longest, stored.present)
+                for m, stored in modalities.items()
+            },
+            unimodal=tuple(m for m in modalities if m in self.with_unimodal),
+            annotations=self.annotated,
+            splits=self.splits,
+            source=source,
+            files={},
+        )
+        files = {}
+        arrays = {found.path.name: found for found in self._arrays()}
+        for name, (_, shape) in columns_of(manifest).items():
+            found = arrays.pop(name)
+            files[name] = found.finish((found.bytes,) if shape is None else shape)
+        for found in arrays.values():
+            found.file.close()
+            found.path.unlink()
+        self._check_ids()
+        return Manifest(**{**manifest.__dict__, "files": files})
+
+    def _check_ids(self) -> None:
+        hashes = np.frombuffer(self.hashes, np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        ids, offsets = (np.fromfile(a.path, a.dtype, offset=HEADER) for a in (self.ids.values, self.ids.offsets))
+        for first in np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]]).tolist():
+            one, other = sorted(order[first : first + 2].tolist())
+            name, same = (ids[offsets[row] : offsets[row + 1]].tobytes() for row in (one, other))
+            if name == same:
+                at = [split for row in (one, other) for split, rows in self.splits.items() if row in _range(rows)]
+                both = f"twice in split '{at[0]}'" if at[0] == at[1] else f"in split '{at[0]}' and in split '{at[1]}'"
+                raise DataError(f"{self.where}: id '{name.decode()}' stands {both}; ids must be unique")
+
+    def _arrays(self) -> Iterable[GrowingArray]:
+        ragged = (*self.sequences.values(), self.ids, self.transcripts)
+        pairs = ((found.values, found.offsets) for found in ragged)
+        return [*itertools.chain.from_iterable(pairs), self.labels, *self.unimodal.values(), self.annotations]
+
+    def close(self) -> None:
+        """Closes what an error has left open."""
+        for found in self._arrays():
+            found.file.close()
+
+
+def _range(split: StoredSplit) -> range:
+    return range(split.start, split.stop)

@@ -1,0 +1,1 @@
+"""Layers of message passing, one per file."""

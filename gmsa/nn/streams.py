@@ -1,0 +1,68 @@
+"""A stack of interaction layers that sees one kind of edge."""
+
+# V nodes, W of them receivers, C channels
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gmsa.nn.dropout import Dropout
+from gmsa.nn.layers.attention import Edges, Interaction
+
+
+class StreamLayer(nn.Module):
+    r"""One interaction layer.
+
+    .. math::
+        X = \mathrm{LN}(Z), \qquad Y = \mathrm{MaskedAttention}(X) + X, \qquad
+        Z' = \mathrm{FFN}(\mathrm{LN}(Y)) + \mathrm{LN}(Y)
+
+    Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
+
+    Shapes:
+        - z :math:`(V, C)`, edges, receivers :math:`(W)` and loudness :math:`(V)` as :class:`~gmsa.nn.Interaction`
+          takes them; output :math:`(W, C)`, W = V by default
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0, kinds: int = 0) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(channels)
+        self.attention = Interaction(channels, heads, kinds)
+        self.norm_mid = nn.LayerNorm(channels)
+        self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, z: Tensor, edges: Edges, receivers: Tensor | None = None, loudness: Tensor | None = None
+    ) -> Tensor:
+        x = self.norm_in(z)
+        received = self.dropout(self.attention(x, edges, receivers, loudness))
+        y = self.norm_mid(received + (x if receivers is None else x.index_select(0, receivers)))
+        return self.dropout(self.ffn(y)) + y
+
+
+class Stream(nn.Module):
+    """``layers`` interaction layers over the same edges, with one set of weights if ``shared`` (Semi-IIN).
+
+    The last layer computes what it is read at alone: the readout nodes.
+
+    Shapes:
+        - z :math:`(V, C)`, readouts :math:`(W)` the nodes that are read; output :math:`(W, C)`, or of all nodes
+          :math:`(V, C)` where ``readouts`` is None
+        - edges among all nodes, and edges to the readout nodes, as :class:`~gmsa.nn.Interaction` takes them
+    """
+
+    def __init__(
+        self, channels: int, heads: int, layers: int, shared: bool = True, dropout: float = 0.0, kinds: int = 0
+    ) -> None:
+        super().__init__()
+        self.repeats = layers if shared else 1
+        count = 1 if shared else layers
+        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, kinds) for _ in range(count))
+
+    def forward(
+        self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None
+    ) -> Tensor:
+        *inner, last = [layer for layer in self.layers for _ in range(self.repeats)]
+        for layer in inner:
+            z = layer(z, edges)
+        return last(z, edges if readout_edges is None else readout_edges, readouts)

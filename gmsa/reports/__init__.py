@@ -1,0 +1,1 @@
+"""Tables of results in Markdown, LaTeX and CSV. Everything here takes plain results."""

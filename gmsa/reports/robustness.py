@@ -1,0 +1,258 @@
+"""The robustness report: its values as JSON and CSV, its tables, its figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.config.missing import LETTERS, RATES, Missing
+from gmsa.errors import RunError
+from gmsa.figures import figure_robustness
+from gmsa.figures.robustness import PANELS
+from gmsa.reports.run import markdown_report
+from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, spread
+from gmsa.reports.tables import cell, escape_markdown, pipes, title
+from gmsa.system.files import write_json, write_text
+
+Report = dict[str, Any]
+"""What :func:`robustness_report` returns and ``robustness.json`` holds."""
+MEANING = {
+    "eta": "Rate: share of the (utterance, modality) pairs that is missing; every utterance keeps one modality.",
+    "sample": "Rate: share of the utterances that keeps a random proper subset of the modalities. Realized: share of "
+    "the (utterance, modality) pairs that is missing.",
+    "frame": "Rate: share of the steps that is lost.",
+    "fixed": "Every utterance keeps the same modalities. Realized: share of the (utterance, modality) pairs that is "
+    "missing.",
+}
+AREA = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
+HEADING = "## Robustness"
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Scores under a protocol at one rate or subset, for S seeds and M mask seeds."""
+
+    missing: Missing
+    mask_seeds: Sequence[int | None]
+    """``[M]``; a single None where nothing is drawn."""
+    records: Sequence[Mapping[str, Any]]
+    """``[M]``: what :func:`~gmsa.data.describe_missing` says of each mask."""
+    scores: Sequence[Sequence[Mapping[str, float]]]
+    """``[M][S]``: the metrics."""
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric ``[S, M]``."""
+        return np.array([[one[metric] for one in seeds] for seeds in self.scores]).T
+
+
+def robustness_report(facts: Mapping[str, Any], points: Mapping[str, Sequence[Point]]) -> Report:
+    """Every metric as mean, sample standard deviation and values over S seeds, and within each over M mask seeds.
+
+    Where there are two rates or more, ``area`` has for each seed and mask seed the area under the metric over the
+    rate, divided by the range of the rates: a mean over them.
+
+    Args:
+        facts: what the report begins with, such as the seeds.
+        points: per protocol, by rising rate.
+    """
+    protocols: dict[str, Any] = {}
+    for protocol, found in points.items():
+        metrics = [*found[0].scores[0][0]]
+        protocols[protocol] = {"rows": [_row(point, facts["modalities"], metrics) for point in found]}
+        if protocol in RATES and len(found) > 1:
+            protocols[protocol]["area"] = {metric: spread(_areas(found, metric).tolist()) for metric in metrics}
+    note = {"note": SYNTHETIC_NOTE} if facts["synthetic"] else {}
+    return {**facts, **note, "protocols": protocols}
+
+
+def _row(point: Point, modalities: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    asked: dict[str, Any] = {"asked": point.missing.rate}
+    if point.missing.protocol not in RATES:
+        asked = {"left": point.missing.left or "".join(k for k, m in LETTERS.items() if m in modalities)}
+    return {
+        **asked,
+        "mask_seeds": list(point.mask_seeds),
+        **{key: spread([record[key] for record in point.records]) for key in ("realized", "with_text")},
+        "lacking": {m: spread([record["lacking"][m] for record in point.records]) for m in modalities},
+        "metrics": {metric: spread(point.values(metric).ravel().tolist()) for metric in metrics},
+    }
+
+
+def _areas(points: Sequence[Point], metric: str) -> np.ndarray:
+    """Trapezoid of each seed and mask seed, over the range of the rates ``[S * M]``; a single mask stands for all."""
+    rates = np.array([point.missing.rate for point in points])
+    curves = np.stack(np.broadcast_arrays(*(point.values(metric) for point in points)), -1)
+    return (((curves[..., 1:] + curves[..., :-1]) / 2 * np.diff(rates)).sum(-1) / (rates[-1] - rates[0])).ravel()
+
+
+def markdown_tables(report: Report) -> str:
+    """What was scored, then a table per protocol."""
+    note = f"> **{report['note']}**\n\n" if "note" in report else ""
+    seeds, masks = (", ".join(map(str, report[key])) for key in ("seeds", "mask_seeds"))
+    data = f"{dataset_of(report)}, SHA-256 {report['data_sha256']}"
+    facts = (
+        f"Test split of {escape_markdown(data)}. Mean ± standard deviation over seeds ({seeds}) and mask seeds "
+        f"({masks}).\nHidden in training: {report['hidden_in_training']}.\n"
+    )
+    tables = "".join(
+        f"\n### {protocol}\n\n{MEANING[protocol]}\n\n{_table(protocol, found)}"
+        for protocol, found in report["protocols"].items()
+    )
+    return note + facts + tables + (AREA if any("area" in p for p in report["protocols"].values()) else "")
+
+
+def _table(protocol: str, found: Mapping[str, Any]) -> str:
+    metrics = [*found["rows"][0]["metrics"]]
+    rows = [_asked(row) + [cell(metric, row["metrics"][metric]) for metric in metrics] for row in found["rows"]]
+    if "area" in found:
+        rows.append(["area", "", "", *(cell(metric, found["area"][metric]) for metric in metrics)])
+    return pipes([*_asked_titles(protocol), *map(title, metrics)], rows, ("Left",))
+
+
+def comparison_tables(reports: Mapping[str, Report]) -> str:
+    """Per protocol a table of each main metric, a column per run, under the same masks."""
+    first = next(iter(reports.values()))
+    note = f"> **{first['note']}**\n\n" if "note" in first else ""
+    text = (
+        f"{note}Test split of {escape_markdown(dataset_of(first))}, SHA-256 {first['data_sha256']}. The masks are the "
+        f"same for all runs. Mean ± standard deviation over seeds and mask seeds "
+        f"({', '.join(map(str, first['mask_seeds']))}).\n\n"
+    )
+    rows = [
+        [name, ", ".join(map(str, report["seeds"])), report["hidden_in_training"]] for name, report in reports.items()
+    ]
+    text += pipes(["Run", "Seeds", "Hidden in training"], rows, ("Run", "Seeds", "Hidden in training"))
+    for protocol, found in first["protocols"].items():
+        text += f"\n### {protocol}\n\n{MEANING[protocol]}\n"
+        parts = [report["protocols"][protocol] for report in reports.values()]
+        for metric in (name for name, *_ in PANELS if name in found["rows"][0]["metrics"]):
+            rows = [
+                _asked(row) + [cell(metric, part["rows"][place]["metrics"][metric]) for part in parts]
+                for place, row in enumerate(found["rows"])
+            ]
+            if "area" in found:
+                rows.append(["area", "", "", *(cell(metric, part["area"][metric]) for part in parts)])
+            text += f"\n{title(metric)}:\n\n{pipes([*_asked_titles(protocol), *reports], rows, ('Left',))}"
+    return text + (AREA if any("area" in part for part in first["protocols"].values()) else "")
+
+
+def _asked_titles(protocol: str) -> list[str]:
+    return ["Rate" if protocol in RATES else "Left", "Realized", "With text (%)"]
+
+
+def _asked(row: Mapping[str, Any]) -> list[str]:
+    """What was asked for, and what that came to."""
+    asked = f"{row['asked']:.4g}" if "asked" in row else row["left"]
+    return [asked, f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
+
+
+def robustness_csv(reports: Mapping[str, Report]) -> str:
+    """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
+    first = next(iter(reports.values()))
+    metrics = [*next(iter(first["protocols"].values()))["rows"][0]["metrics"]]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    titles = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
+    writer.writerow(titles)
+    for name, report in reports.items():
+        writer.writerows([name, *row] for row in _csv_rows(report, metrics))
+    return stream.getvalue()
+
+
+def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
+    for protocol, found in report["protocols"].items():
+        for row in found["rows"]:
+            masks = row["mask_seeds"]
+            for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
+                shares = [row[key]["values"][mask] for key in ("realized", "with_text")]
+                scores = [row["metrics"][metric]["values"][place] for metric in metrics]
+                drawn = "" if masks[mask] is None else masks[mask]
+                asked = [row.get("asked", ""), row.get("left", "")]
+                yield [dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores]
+
+
+def write_robustness(report: Report, run: Path, out: Path | None) -> None:
+    """Writes ``robustness.json``, ``robustness.csv``, ``figures/robustness_<protocol>.png``, and the tables.
+
+    In the run folder the tables become the last section of ``summary.md``, in the place of those of before; in
+    another one, ``robustness.md``.
+
+    Raises:
+        RunError: as :func:`own_report`; nothing is written then.
+    """
+    folder = out or run
+    tables = markdown_tables(report)
+    if out is None:
+        name, text = "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}"
+    else:
+        mark = " (*synthetic* data)" if report["synthetic"] else ""
+        name, text = "robustness.md", f"# Robustness of {escape_markdown(report['name'])}{mark}\n\n{tables}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "robustness.json", report)
+    write_text(folder / name, text)
+    _write_values({report["name"]: report}, folder)
+
+
+def write_comparison(reports: Mapping[str, Report], out: Path) -> str:
+    """Writes ``robustness.md``, ``robustness.csv``, and the figures, a line per run; returns the tables."""
+    tables = comparison_tables(reports)
+    mark = " (*synthetic* data)" if next(iter(reports.values()))["synthetic"] else ""
+    write_text(out / "robustness.md", f"# Robustness{mark}\n\n{tables}")
+    _write_values(reports, out)
+    return tables
+
+
+def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
+    """Writes ``robustness.csv`` and ``figures/robustness_<protocol>.png``."""
+    write_text(folder / "robustness.csv", robustness_csv(reports))
+    (folder / "figures").mkdir(exist_ok=True)
+    synthetic = any(report["synthetic"] for report in reports.values())
+    for protocol in RATES:
+        path = folder / "figures" / f"robustness_{protocol}.png"
+        runs = {name: report["protocols"].get(protocol, {}).get("rows", ()) for name, report in reports.items()}
+        if not figure_robustness(runs, path, synthetic, protocol):
+            path.unlink(missing_ok=True)  # of a report before this one
+
+
+def keep_robustness(run: Path) -> None:
+    """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just written anew, if there is one.
+
+    The section names the seeds that it is of, which may be fewer than the run has now. A damaged one is left out, with
+    a warning: what was trained matters more.
+    """
+    path = run / "robustness.json"
+    if not path.is_file():
+        return
+    try:
+        tables = markdown_tables(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        warnings.warn(
+            f"'{path}' is damaged ({error!r}), so summary.md says nothing of robustness; "
+            f"run gmsa.evaluate --run {run} --missing again",
+            stacklevel=2,
+        )
+        return
+    write_text(run / "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}")
+
+
+def own_report(run: Path) -> str:
+    """The content of a run's ``summary.md``, made anew from its ``summary.json``: without a robustness section.
+
+    Raises:
+        RunError: the run is not finished, or its ``summary.json`` is damaged.
+    """
+    path = run / "summary.json"
+    if not path.is_file():
+        raise RunError(f"'{run}' has no summary.json; finish it with gmsa.train --resume, or give --out")
+    try:
+        return markdown_report(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"'{path}' is damaged ({error!r}); train again, or give --out") from None

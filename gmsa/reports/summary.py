@@ -1,0 +1,124 @@
+"""The summary of a run over its seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Scores = Sequence[Mapping[str, float]]
+"""Metrics of every seed, in the order of the seeds."""
+Summary = dict[str, Any]
+"""What :func:`summarize` returns and ``summary.json`` holds."""
+SPLITS = ("valid", "test")
+SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
+
+
+def summarize(
+    *,
+    name: str,
+    dataset: str,
+    synthetic: bool,
+    data_sha256: str,
+    seeds: Sequence[int],
+    model: str,
+    protocol: str,
+    parameters: int,
+    train_seconds: Sequence[float],
+    valid: Scores,
+    test: Scores = (),
+    stages: Mapping[str, Mapping[str, Scores]] | None = None,
+    missing: Mapping[str, Any] | None = None,
+    label_ratio: float = 1.0,
+    init_from: str | None = None,
+) -> Summary:
+    """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
+
+    The standard deviation divides by n - 1 and is 0 for a single seed. ``valid`` and ``test`` are
+    the final model's; ``stages`` names the splits of each training stage in order, as
+    ``{"supervised": {"valid": [...], "test": [...]}, ...}``, and may name the final one again. A
+    split that was not scored is an empty list, or left out.
+
+    Args:
+        train_seconds: training time of every seed.
+        parameters: trainable parameters.
+        missing: protocol, asked and realized rate of missing modalities, and the like; may nest.
+        init_from: folder of the pre-trained run that the weights began as; named only where there is one.
+
+    Raises:
+        ValueError: some split does not hold one dict of the same metrics per seed, or a value is
+            NaN or infinite.
+    """
+    count = len(seeds)
+    if not count or len(train_seconds) != count:
+        raise ValueError(f"expected one training time per seed (got {len(train_seconds)} for {count} seeds)")
+    summary: Summary = {"name": name, "dataset": dataset, "synthetic": synthetic}
+    if synthetic:
+        summary["note"] = SYNTHETIC_NOTE
+    return summary | {
+        "data_sha256": data_sha256,
+        "seeds": [int(seed) for seed in seeds],
+        "model": model,
+        "protocol": protocol,
+        "parameters": int(parameters),
+        "train_seconds": spread(train_seconds),
+        "valid": _spreads(valid, count, "valid"),
+        "test": _spreads(test, count, "test"),
+        "stages": {
+            stage: {split: _spreads(splits[split], count, f"{stage}/{split}") for split in SPLITS if splits.get(split)}
+            for stage, splits in (stages or {}).items()
+        },
+        "missing": dict(missing or {}),
+        "label_ratio": float(label_ratio),
+        **({"init_from": init_from} if init_from else {}),
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (0 for a single value) and the values.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a mean over seeds needs finite values (got {numbers})")
+    return {
+        "mean": statistics.fmean(numbers),
+        "std": statistics.stdev(numbers) if len(numbers) > 1 else 0.0,
+        "values": numbers,
+    }
+
+
+def _spreads(scores: Scores, count: int, where: str) -> dict[str, Any]:
+    if not scores:
+        return {}
+    if len(scores) != count or any(seed.keys() != scores[0].keys() for seed in scores):
+        raise ValueError(f"'{where}' must hold the same metrics for each of the {count} seeds")
+    return {metric: spread([seed[metric] for seed in scores]) for metric in scores[0]}
+
+
+def dataset_of(summary: Mapping[str, Any]) -> str:
+    """The name of the data of a summary, which says where they are synthetic."""
+    if not summary["synthetic"]:
+        return str(summary["dataset"])
+    return "synthetic" if summary["dataset"] == "synthetic" else f"synthetic (not {summary['dataset']})"
+
+
+def missing_lines(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What :func:`~gmsa.data.describe_missing` recorded, a line per split."""
+    if not splits:
+        return {"Missing modalities": "as in the data"}
+    return {f"Missing modalities, {split}": _missing_line(record) for split, record in splits.items()}
+
+
+def _missing_line(record: Mapping[str, Any]) -> str:
+    protocol = record["protocol"]
+    asked = f":{record['asked']:.4g}" if "asked" in record else f":{record['left']}" if "left" in record else ""
+    name = "as in the data" if protocol == "none" else f"{protocol}{asked}"
+    what = "steps lost" if protocol.startswith("frame") else "modalities missing"
+    there = ", ".join(f"{modality} in {100 * (1 - share):.1f} %" for modality, share in record["lacking"].items())
+    realized = record["realized"]
+    gone = "steps drawn anew in every epoch" if realized is None else f"{100 * realized:.1f} % of the {what}"
+    return f"{name}; {gone}; {there} of the utterances"

@@ -1,0 +1,89 @@
+"""The weights that a run starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gmsa.config import Config, to_dict
+from gmsa.errors import RunError
+from gmsa.models import build_model
+from gmsa.runs.folder import open_run
+from gmsa.runs.prepare import Prepared
+from gmsa.system.distributed import ALONE, Group
+from gmsa.training.trainer import to_start_from
+
+NOT_IN_WEIGHTS = {
+    "model": {"dropout", "input_dropout", "modality_dropout", "route"},
+    "graph": {"edge_dropout"},
+}
+"""Settings that may differ from those of the run that another starts from (``protocol.init_from``)."""
+ON_FEATURES = ("normalize", "clip")
+"""Settings of ``data`` that scale the features that the weights were trained on."""
+
+
+def start_of(
+    config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = ALONE
+) -> dict[str, Tensor] | None:
+    """The weights that a seed starts from, where ``protocol.init_from`` is set.
+
+    Raises:
+        RunError: they are missing, damaged or of another model.
+    """
+    if config.protocol.init_from is None:
+        return None
+    corpus = prepared.corpus
+    return group.tell(initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.first else None)
+
+
+def initial_weights(
+    config: Config, dims: dict[str, int], data_sha256: str, seed: int, device: torch.device
+) -> dict[str, Tensor]:
+    """The weights of ``protocol.init_from`` for a seed.
+
+    Args:
+        data_sha256: of the data that this run learns from.
+
+    Raises:
+        RunError: it is no run folder of the protocol ``pretrain``, has no such seed, holds another model, or has seen
+            what this run hides.
+    """
+    folder = config.protocol.init_from
+    assert folder is not None
+    before = open_run(folder)
+    protocol = before.config.protocol.name
+    if protocol != "pretrain":
+        raise RunError(
+            f"'protocol.init_from': '{folder}' is a run of the protocol '{protocol}', whose weights have seen labels; "
+            "name one of the protocol 'pretrain'"
+        )
+    then, now = to_dict(before.config), to_dict(config)
+    keys = [(group, key) for group, passed in NOT_IN_WEIGHTS.items() for key in sorted(then[group].keys() - passed)]
+    for group, key in [*keys, *(("data", key) for key in ON_FEATURES)]:
+        if then[group][key] != now[group][key]:
+            raise RunError(
+                f"'protocol.init_from': '{folder}' was trained with {group}.{key} {then[group][key]!r}, "
+                f"this run has {now[group][key]!r}; make them equal"
+            )
+    # Weights of other data may have seen all of it; of the same, not what this run is to do without.
+    if before.environment["data_sha256"] == data_sha256:
+        for key in ("train", "seed"):
+            hid, hides = then["data"]["missing"][key], now["data"]["missing"][key]
+            if hid != hides:
+                raise RunError(
+                    f"'protocol.init_from': '{folder}' was trained on the same data with data.missing.{key} {hid!r}, "
+                    f"this run has {hides!r}, so its weights may know what is hidden here; make them equal"
+                )
+    if seed not in before.config.run.seeds:
+        raise RunError(
+            f"'protocol.init_from': '{folder}' has no seed {seed}; add it there with gmsa.train --resume --seeds {seed}"
+        )
+    found = to_start_from(before.model(seed, device))
+    own = to_start_from(build_model(dims, config))
+    for name in sorted(own.keys() | found.keys()):
+        if name not in own or name not in found or own[name].shape != found[name].shape:
+            raise RunError(
+                f"'protocol.init_from': '{folder}' was trained on features of other dimensions ('{name}' differs); "
+                "extract these as those were"
+            )
+    return found

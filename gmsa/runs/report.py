@@ -1,0 +1,194 @@
+"""What a run leaves: predictions, tables and figures of every seed's models."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmsa import figures
+from gmsa.config import Config
+from gmsa.data import NUM_CLASSES, to_class
+from gmsa.models import build_model
+from gmsa.reports.robustness import keep_robustness
+from gmsa.reports.run import write_summary
+from gmsa.reports.summary import summarize
+from gmsa.runs.prepare import Prepared
+from gmsa.system.files import write_text
+from gmsa.training.checkpoint import load_into
+from gmsa.training.protocols import Material
+from gmsa.training.scoring import Predictions, predict, predictions_csv
+from gmsa.training.trainer import Trainer
+
+SPLITS = ("train", "valid", "test")
+
+
+def report(
+    config: Config,
+    name: str,
+    folder: Path,
+    prepared: Prepared,
+    materials: Mapping[int, Material],
+    trainers: Mapping[int, Trainer],
+) -> dict[str, Any]:
+    """Scores every split with every seed's models, once, and writes tables, predictions and figures.
+
+    Withheld labels are looked at here alone, to say how right the pseudo-labels were.
+    """
+    scheme = config.data.labels
+    truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
+    finals: list[dict[str, Predictions]] = []
+    pools: list[Predictions] = []
+    stages: dict[str, dict[str, list[dict[str, float]]]] = {}
+    pseudo_rows: list[dict[str, Any]] = []
+    parameters = 0
+    for seed, trainer in trainers.items():
+        seed_folder = folder / f"seed-{seed}"
+        model = build_model(trainer.dims, config).to(trainer.device)
+        parameters = sum(p.numel() for p in model.parameters())
+        predicting = [stage for stage in trainer.finished if stage != "pretrain"]
+        for stage in predicting:
+            load_into(model, seed_folder / f"{stage}.safetensors")
+            scores = stages.setdefault(stage, {"valid": [], "test": []})
+            for split in scores:
+                scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(scheme))
+            if stage == predicting[0]:
+                known = [replace(u, label=truth[u.id]) for u in materials[seed].pool if u.id in truth]
+                pools.append(trainer.predict(model, known))
+        # The last stage's weights are the final model's.
+        final = {s: predict(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
+        write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
+        finals.append(final)
+        if materials[seed].pseudo_labels:
+            rows = [row | {"label": truth.get(row["id"])} for row in materials[seed].pseudo_labels]
+            write_text(seed_folder / "pseudo_labels.csv", _csv(rows))
+            pseudo_rows += _pseudo_summary(rows, seed, len(materials[seed].pool), scheme)
+
+    summary = summarize(
+        **_facts(config, name, prepared, trainers),
+        parameters=parameters,
+        valid=[final["valid"].metrics(scheme) for final in finals],
+        test=[final["test"].metrics(scheme) for final in finals],
+        stages=stages,
+    )
+    write_summary(folder, summary)
+    keep_robustness(folder)
+    history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
+    draw(
+        folder / "figures",
+        history,
+        [final["test"] for final in finals],
+        pools,
+        pseudo_rows,
+        scheme,
+        summary["synthetic"],
+    )
+    return summary
+
+
+def report_pretraining(
+    config: Config,
+    name: str,
+    folder: Path,
+    prepared: Prepared,
+    materials: Mapping[int, Material],
+    trainers: Mapping[int, Trainer],
+) -> dict[str, Any]:
+    """Writes the summary of a run that predicts nothing: its losses on the validation split at the best epochs."""
+    best = [[row for row in t.history if row["best"]][-1]["valid"] for t in trainers.values()]
+    model = build_model(next(iter(trainers.values())).dims, config)
+    summary = summarize(
+        **_facts(config, name, prepared, trainers),
+        parameters=sum(p.numel() for p in model.parameters()),
+        valid=best,
+    )
+    write_summary(folder, summary)
+    return summary
+
+
+def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int, Trainer]) -> dict[str, Any]:
+    """What every summary says of its run."""
+    return {
+        "name": name,
+        "dataset": config.data.name,
+        "synthetic": prepared.corpus.synthetic,
+        "data_sha256": prepared.corpus.sha256,
+        "seeds": list(trainers),
+        "model": config.model.name,
+        "protocol": config.protocol.name,
+        "train_seconds": [sum(row["seconds"] for row in t.history) for t in trainers.values()],
+        "missing": prepared.missing,
+        "label_ratio": config.data.label_ratio,
+        "init_from": config.protocol.init_from,
+    }
+
+
+def draw(
+    folder: Path,
+    history: list[dict[str, Any]],
+    tests: list[Predictions],
+    pools: list[Predictions],
+    pseudo_rows: list[dict[str, Any]],
+    scheme: str,
+    synthetic: bool,
+) -> None:
+    """Draws the figures of a run; one that has nothing to show is left out.
+
+    Args:
+        tests: the final model's predictions for the test split, one per seed.
+        pools: the first stage's predictions for those of the pool whose withheld label is known, one per seed.
+    """
+    folder.mkdir(exist_ok=True)
+    test, pool = _join(tests, scheme), _join(pools, scheme)
+    figures.figure_curves(history, folder / "curves.png", synthetic)
+    figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)
+    confusion = {"prediction": test["probabilities"].argmax(1), "truth": test["classes"]}
+    figures.figure_confusion(confusion, folder / "confusion.png", synthetic)
+    figures.figure_gate({"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}, folder / "gate.png", synthetic)
+    figures.figure_pseudo_labels(pseudo_rows, folder / "pseudo_labels.png", synthetic)
+    figures.figure_calibration(test, folder / "calibration.png", synthetic)
+    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of="labels given to the pool")
+
+
+def _join(seeds: list[Predictions], scheme: str) -> dict[str, np.ndarray]:
+    """The seeds' predictions end to end."""
+    labels = np.concatenate([p.labels for p in seeds])
+    gates = [p.gate for p in seeds if p.gate is not None]
+    return {
+        "labels": labels,
+        "classes": to_class(torch.from_numpy(labels), scheme).numpy(),
+        "value": np.concatenate([p.value for p in seeds]),
+        "probabilities": np.concatenate([p.probabilities for p in seeds]),
+        "gate": np.concatenate(gates) if gates else np.zeros((0, 2)),
+    }
+
+
+def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, scheme: str) -> list[dict[str, Any]]:
+    """Kept and right pseudo-labels per round and class."""
+    found = []
+    for round_ in sorted({row["round"] for row in rows}):
+        for c in range(NUM_CLASSES):
+            kept = [row for row in rows if row["round"] == round_ and row["class"] == c]
+            known = [row for row in kept if row["label"] is not None]
+            labels = torch.tensor([row["label"] for row in known], dtype=torch.float32)
+            right = int((to_class(labels, scheme) == c).sum()) if len(known) == len(kept) else None
+            confidence = float(np.mean([row["confidence"] for row in kept])) if kept else None
+            found.append(
+                {"seed": seed, "round": round_, "class": c, "kept": len(kept), "right": right, "pool": pool}
+                | {"mean_confidence": confidence}
+            )
+    return found
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,76 @@
+"""Which folder a run has, and whether what it holds can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gmsa.config import Config, to_dict
+from gmsa.errors import RunError
+from gmsa.runs.folder import open_run, read_config
+from gmsa.system.files import check_out_folder
+
+
+def choose_folder(out: str | None, default: str, resume: bool) -> Path:
+    """The run folder: ``out``, or the default one, numbered where it is taken.
+
+    Raises:
+        RunError: ``out`` holds a run already and ``resume`` is not asked for, or there is nothing to resume.
+    """
+    if out is not None:
+        folder = Path(out)
+        check_out_folder(folder)
+    else:
+        taken = [Path(default)]
+        while (following := Path(f"{default}-{len(taken) + 1}")).exists():
+            taken.append(following)
+        folder = taken[-1] if resume or not taken[-1].exists() else following
+    if resume and not (folder / "config.yaml").exists():
+        raise RunError(f"'{folder}' holds no run to resume; leave --resume out to start one")
+    # A start that was killed early leaves hidden files alone.
+    if not resume and folder.exists() and (not folder.is_dir() or any(p.name[0] != "." for p in folder.iterdir())):
+        raise RunError(f"'{folder}' is not empty; add --resume to go on with its run, or give another --out")
+    return folder
+
+
+def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
+    """Checks that a run was made with these data files.
+
+    Args:
+        files: SHA-256 of the data files, as ``describe_files`` gives them.
+
+    Raises:
+        RunError: names the one that differs, and both hashes.
+    """
+    before = open_run(folder)
+    data = before.config.data
+    for key, now in files.items():
+        then = before.environment.get(key)
+        if then != now:
+            path = data.path if key == "data_sha256" else data.pool
+            differs = f"SHA-256 {str(now)[:12]}…, was {str(then)[:12]}…"
+            raise RunError(
+                f"'{path}' is not the file that '{folder}' was trained on ({differs}); put that file back, or give "
+                "another --out"
+            )
+
+
+def resumed(folder: Path, config: Config) -> Config:
+    """The config of a run that goes on: the same settings, with the seeds of before and any new ones.
+
+    Raises:
+        RunError: names the settings that differ; only seeds, device, folder and what changes no number may.
+    """
+    old = to_dict(read_config(folder))
+    differing = [
+        f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
+        for group, values in to_dict(config).items()
+        for key, value in values.items()
+        if (group != "run" or key in ("select", "threads", "compile", "deterministic"))
+        and old.get(group, {}).get(key) != value
+    ]
+    if differing:
+        raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
+    seeds = dict.fromkeys((*old["run"]["seeds"], *config.run.seeds))
+    return replace(config, run=replace(config.run, seeds=tuple(seeds)))

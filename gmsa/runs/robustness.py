@@ -1,0 +1,270 @@
+"""How well a run does with modalities hidden: its test split scored under each protocol and rate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from gmsa.config.missing import LETTERS, RATES, SUBSETS, Missing, parse_missing
+from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
+from gmsa.data.features import select
+from gmsa.data.loading import data_sha256
+from gmsa.errors import ConfigError, RunError, nearest
+from gmsa.reports.robustness import Point, Report, own_report, robustness_report, write_comparison, write_robustness
+from gmsa.runs.evaluate import check_no_run, own_corpus
+from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.system.device import set_up
+from gmsa.system.lock import only_writer
+from gmsa.training.scoring import predict
+
+MASK_SEEDS = (0, 1, 2)
+Plan = dict[str, list[Missing]]
+"""Per protocol what it hides, by rising rate or in the order of the subsets."""
+
+
+def robustness(
+    folder: str | Path,
+    specs: Sequence[str],
+    mask_seeds: Sequence[int] = MASK_SEEDS,
+    seeds: Sequence[int] | None = None,
+    device: str | None = None,
+    data: str | Path | None = None,
+    out: Path | None = None,
+) -> Report:
+    """Scores a run's models with modalities hidden; writes the report into its folder, or into ``out``.
+
+    What ``data.missing.test`` of the run hides is not hidden here: ``specs`` take its place. A mask depends on its
+    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same ones.
+
+    Args:
+        specs: ``eta:0,0.1,0.2``, ``fixed:all`` and the like, each protocol once.
+        mask_seeds: each model is scored under the masks of each.
+        data: another labeled file, whose test split takes the place of the run's own; needs ``out``.
+
+    Raises:
+        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; ``data`` without ``out``.
+        RunError: the folder is not a finished run, or its data file is not the one that it was trained on.
+        DataError: a data file is missing, unsafe or wrong.
+    """
+    plan = parse_plan(specs)
+    if len(set(mask_seeds)) != len(mask_seeds):
+        raise ConfigError(f"--mask-seeds names a seed twice (got {', '.join(map(str, mask_seeds))}); name each once")
+    if out is not None:
+        check_no_run(out)
+    elif data is not None:
+        raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
+    run = open_run(folder)
+    if out is None:
+        own_report(run.folder)  # where there is none to add to, that is said before hours of scoring
+    where = set_up(run.config.run, device)
+    chosen = finished_seeds(run, seeds)
+    split = _read(run, data)
+    plan = fit_plan(plan, split)
+    scorer = Scorer(run, split, [run.model(seed, where) for seed in chosen], where)
+
+    masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
+    mark = "synthetic: " if split.synthetic else ""
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # fixed:a: is no emoji
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    points: dict[str, list[Point]] = {}
+    with Progress(*columns, *times, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("masks", total=sum(map(len, masks.values())))
+        for protocol, missing in plan.items():
+            points[protocol] = []
+            for m in missing:
+                point = scorer.point(m, masks[m], lambda: bar.advance(task))
+                points[protocol].append(point)
+                what = "nothing hidden" if m.protocol == "none" else m
+                console.print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
+
+    facts = {
+        "name": run.name,
+        "dataset": split.dataset,
+        "synthetic": split.synthetic,
+        "data_sha256": split.sha256,
+        "modalities": split.modalities,
+        "seeds": list(chosen),
+        "mask_seeds": list(mask_seeds),
+        "hidden_in_training": str(run.config.data.missing.of("train")),
+    }
+    report = robustness_report(facts, points)
+    with nullcontext() if out is not None else only_writer(run.folder):
+        write_robustness(report, run.folder, out)
+    return report
+
+
+def compare_robustness(
+    folders: Sequence[str | Path],
+    specs: Sequence[str],
+    out: Path,
+    mask_seeds: Sequence[int] = MASK_SEEDS,
+    seeds: Sequence[int] | None = None,
+    device: str | None = None,
+    data: str | Path | None = None,
+) -> str:
+    """Scores several runs under the same masks; writes each one's report below ``out``, and into it the comparison.
+
+    Returns the tables of the comparison as Markdown: a metric's, a column per run.
+
+    Args:
+        folders: run folders of different names, trained on the same data unless ``data`` is given.
+        specs, mask_seeds, seeds, device, data: as :func:`robustness` has them.
+
+    Raises:
+        ConfigError: two runs have the same name, or as :func:`robustness`.
+        RunError: two runs were trained on different data, or as :func:`robustness`.
+        DataError: as :func:`robustness`.
+    """
+    check_no_run(out)
+    runs = [open_run(folder) for folder in folders]
+    names = [run.name for run in runs]
+    for run, name in zip(runs, names, strict=True):  # before hours of scoring
+        finished_seeds(run, seeds)
+        if names.count(name) > 1:
+            raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
+        if what := _difference(runs[0], run, data is None):
+            raise RunError(
+                f"'{runs[0].folder}' and '{run.folder}' differ in {what}, so their scores cannot be compared; "
+                "evaluate each alone"
+            )
+    reports = {}
+    for run, name in zip(runs, names, strict=True):
+        print(f"{name}:")
+        reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
+    return write_comparison(reports, out)
+
+
+def _difference(one: Run, other: Run, own_data: bool) -> str:
+    """What keeps the scores of two runs from being compared; empty where nothing does."""
+    if own_data and one.environment["data_sha256"] != other.environment["data_sha256"]:
+        return "the data that they were trained on"
+    a, b = one.config.data, other.config.data
+    if set(a.modalities) != set(b.modalities):
+        return "data.modalities"
+    return "data.labels" if a.labels != b.labels else ""
+
+
+def parse_plan(specs: Sequence[str]) -> Plan:
+    """Reads ``eta:0,0.1``, ``sample:0,0.5``, ``frame:0,0.9``, ``fixed:all`` and ``fixed:ta,v``.
+
+    Raises:
+        ConfigError: an unknown protocol, a wrong rate or subset, or one that is named twice.
+    """
+    plan: Plan = {}
+    for spec in specs:
+        name, _, values = (part.strip() for part in spec.partition(":"))
+        if name == "frame_uniform":
+            raise ConfigError("--missing frame_uniform is for training; to score its rates, say frame:0,0.1,...,0.9")
+        if name == "none":
+            raise ConfigError("--missing none hides nothing; to score that too, add the rate 0, as eta:0,0.1")
+        known = (*RATES, "fixed")
+        if name not in known:
+            raise ConfigError(f"--missing takes one of {', '.join(known)} (got '{spec}'){nearest(name, known)}")
+        if name in plan:
+            raise ConfigError(f"--missing names {name} twice; put both into one, parted by commas (got '{spec}')")
+        parts = SUBSETS if (name, values) == ("fixed", "all") else values.split(",")
+        plan[name] = [parse_missing(f"{name}:{part.strip()}", "--missing") for part in parts]
+        for m in plan[name]:
+            if plan[name].count(m) > 1:
+                raise ConfigError(
+                    f"--missing {name} names {m.left or f'{m.rate:g}'} twice; name each once (got '{spec}')"
+                )
+        plan[name].sort(key=lambda m: SUBSETS.index(m.left) if m.left else m.rate)
+    return plan
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What is scored: a test split, normalized, with nothing hidden."""
+
+    utterances: list[Utterance]
+    modalities: list[str]
+    """Those of the file, also where the run was trained without."""
+    dataset: str
+    synthetic: bool
+    sha256: str
+
+
+def fit_plan(plan: Plan, split: Split) -> Plan:
+    """The plan for the modalities at hand: of ``fixed``, the complete set first, then the proper subsets.
+
+    Raises:
+        ConfigError: a rate cannot be reached, or a subset is not a proper one of the modalities.
+    """
+    there = "".join(letter for letter, modality in LETTERS.items() if modality in split.modalities)
+    fitted: Plan = {}
+    for protocol, missing in plan.items():
+        if protocol != "fixed":
+            for m in missing:  # refuses what it cannot reach
+                apply_missing(split.utterances[:1], m, split.modalities)
+            fitted[protocol] = missing
+            continue
+        proper = [m for m in missing if set(m.left) < set(there)]
+        wrong = [m.left for m in missing if m not in proper]
+        if not proper or (wrong and len(missing) < len(SUBSETS)):  # all six: those that there are
+            raise ConfigError(
+                f"--missing fixed:{','.join(wrong)}: the data have {', '.join(split.modalities)}, "
+                f"so name proper subsets of '{there}'"
+            )
+        fitted[protocol] = [Missing("none"), *proper]
+    return fitted
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """The models of a run, and the split that they are scored on."""
+
+    run: Run
+    split: Split
+    models: Sequence[nn.Module]
+    device: torch.device
+
+    def point(self, missing: Missing, mask_seeds: Sequence[int | None], ended: Callable[[], object]) -> Point:
+        """Scores every model under every mask; calls ``ended`` after each mask."""
+        whole, modalities = self.split.utterances, self.split.modalities
+        records, scores = [], []
+        for seed in mask_seeds:
+            hidden = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
+            records.append(describe_missing(whole, hidden, missing, modalities))
+            nothing = missing.protocol != "fixed" and not missing.rate
+            scores.append(self.unhidden if nothing else self.score(hidden))
+            ended()
+        return Point(missing, mask_seeds, records, scores)
+
+    def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
+        """Metrics of every model."""
+        # What the models were trained without, they must not see: it has no encoder.
+        shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
+        config = self.run.config
+        return [predict(model, shown, config, self.device).metrics(config.data.labels) for model in self.models]
+
+    @cached_property
+    def unhidden(self) -> list[dict[str, float]]:
+        """Metrics with nothing hidden, which all protocols share."""
+        return self.score(self.split.utterances)
+
+
+def _read(run: Run, data: str | Path | None) -> Split:
+    settings = run.config.data
+    if data is None:
+        corpus = own_corpus(run)
+        found, modalities = corpus.splits["test"], [*corpus.dims]
+        name, synthetic, sha256 = settings.name, corpus.synthetic, corpus.sha256
+    else:
+        # Also what the run was trained without counts as there, as in its own file.
+        dims: dict[str, int | None] = {m: run.dims.get(m) for m in settings.modalities}
+        found = load_utterances(data, dims, settings.modalities, settings.labels, require_labels=True)
+        modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
+        name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
+    # Normalization is fitted already and takes each step by itself, so masks may follow it: it is done once.
+    return Split([run.normalizer.apply(u) for u in found], modalities, name, synthetic, sha256)

@@ -1,0 +1,145 @@
+"""A whole run: every seed trained, then the test split scored once, then the report."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gmsa.config import SYNTHETIC, Config, MissingConfig
+from gmsa.reports.run import markdown_table
+from gmsa.reports.summary import missing_lines
+from gmsa.runs.environment import describe_environment, describe_files
+from gmsa.runs.folder import save_inputs
+from gmsa.runs.initial_weights import start_of
+from gmsa.runs.prepare import Prepared, prepare
+from gmsa.runs.report import report, report_pretraining
+from gmsa.runs.resume import check_files, resumed
+from gmsa.system.device import set_up
+from gmsa.system.distributed import ALONE, Group, join
+from gmsa.system.files import remove_leftovers
+from gmsa.system.lock import only_writer
+from gmsa.training.checkpoint import save_weights
+from gmsa.training.progress import Progress
+from gmsa.training.protocols import PROTOCOLS, Material
+from gmsa.training.stopping import Stop
+from gmsa.training.trainer import Trainer
+
+
+def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict[str, Any]:
+    """Trains every seed of ``config`` into ``folder`` and returns the content of ``summary.json``.
+
+    Args:
+        name: name of the run in its tables.
+        folder: where the first of several processes writes; the others need none.
+        resume: go on with the run that the folder holds; seeds that are done are not trained again.
+
+    Raises:
+        GmsaError: the config, the data or the folder is wrong; before any training where that can be known.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after the step at hand is saved.
+    """
+    group, device = join(set_up(config.run))
+    resume = group.tell(resume)
+    if resume:
+        config = group.tell(resumed(folder, config) if group.first else config)
+    prepared = prepare(config)
+    corpus = prepared.corpus
+    if resume and group.first:
+        check_files(folder, describe_files(config, corpus))
+    materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
+    starts = {seed: start_of(config, prepared, seed, device, group) for seed in materials}
+    with Progress(silent=not group.first) as progress, ExitStack() as stack:
+        if group.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            before = stack.enter_context(only_writer(folder))
+            if before is not None:
+                progress.say(f"Taking '{folder}' over from {before}, which has ended without a word.")
+            for place in (folder, *folder.glob("seed-*")):
+                remove_leftovers(place)
+        stop = Stop(config.run.save_every)
+        # All of them before any training: a trainer reads the state that it goes on from.
+        trainers = {
+            seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, progress, group, stop)
+            for seed, start in starts.items()
+        }
+        if group.first:
+            save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
+        progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device, group.world))
+        try:
+            with stop.listening():
+                for seed, material in materials.items():
+                    model = train_seed(trainers[seed], material)
+                    if group.first:
+                        save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
+                if stop.asked:  # after the last step
+                    stop.obey()
+        except KeyboardInterrupt:
+            progress.say(f"Interrupted; all that was done is saved. Go on with --resume --out {folder}")
+            raise
+        group.leave()
+        if not group.first:
+            return {}
+        for trainer in trainers.values():
+            trainer.group = ALONE
+        write = report_pretraining if config.protocol.name == "pretrain" else report
+        summary = write(config, name, folder, prepared, materials, trainers)
+        progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
+    return summary
+
+
+def make_trainer(
+    config: Config,
+    prepared: Prepared,
+    seed: int,
+    start: dict[str, Tensor] | None,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    group: Group = ALONE,
+    stop: Stop | None = None,
+) -> Trainer:
+    """The trainer of one seed.
+
+    Raises:
+        RunError: what it would go on from is damaged, or began from another ``start``.
+    """
+    dims, valid, learned_from = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.to_learn_from
+    return Trainer(config, dims, valid, seed, folder, device, progress, learned_from, start, group, stop or Stop())
+
+
+def train_seed(trainer: Trainer, material: Material) -> nn.Module:
+    """Trains one seed through all stages that its config asks for; returns the final model."""
+    trainer.folder.mkdir(parents=True, exist_ok=True)
+    protocol = trainer.config.protocol.name
+    if trainer.config.pretrain.epochs and protocol != "pretrain":
+        trainer.pretrain()
+    return PROTOCOLS[protocol](trainer, material)
+
+
+def describe_data(
+    config: Config, prepared: Prepared, material: Material, device: torch.device, processes: int = 1
+) -> str:
+    """The line that a run starts with."""
+    corpus = prepared.corpus
+    dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
+    sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
+    line = (
+        f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
+        f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
+    )
+    line += f", {processes} processes" if processes > 1 else ""
+    if config.data.missing != MissingConfig():
+        line += "".join(f"\n{key}: {value}" for key, value in missing_lines(prepared.missing).items())
+    for modality in prepared.unseen:
+        line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
+    if not corpus.synthetic:
+        return line
+    asked = config.data.path
+    why = "the config asks for it" if asked == SYNTHETIC else f"'{asked}' is not there, so the embedded one is used"
+    return (
+        f"{'=' * 79}\nSYNTHETIC corpus: {why}.\nIts numbers say nothing about a real data set; "
+        f"the README says how to put MOSI in place.\n{'=' * 79}\n{line}"
+    )

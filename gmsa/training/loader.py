@@ -1,0 +1,63 @@
+"""Training batches, built here or by worker processes, on the device when they are needed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from gmsa.training.batches import Share
+from gmsa.training.prefetch import prefetch
+from gmsa.training.tasks import Task
+
+_LAST_SECONDS = 10
+"""Seconds that a worker lives on after SIGTERM."""
+
+
+def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, device: torch.device) -> Iterator[Any]:
+    """The batches of ``task.batches(*key, share=share)`` on ``device``, the same with any number of workers.
+
+    Worker processes pay where building a batch takes longer than learning from it, as on a GPU; with none, a GPU's are
+    built by a thread.
+    """
+    if not workers:
+        yield from prefetch(task.batches(*key, share=share), device)
+        return
+    loader = DataLoader(
+        _Batches(task, key, share),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # else it would draw from what dropout draws from
+    )
+    yield from prefetch(loader, device)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    # Ctrl-C reaches all processes of a terminal, SIGTERM those of a cluster's job, and the parent still needs the
+    # batches of the step at hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LAST_SECONDS))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass
+class _Batches(IterableDataset[Any]):
+    """What each worker builds: every so many-th batch, which the loader takes from the workers in turn."""
+
+    task: Task
+    key: tuple[int | str, ...]
+    share: Share
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        assert info is not None
+        yield from self.task.batches(*self.key, share=replace(self.share, every=info.num_workers, offset=info.id))

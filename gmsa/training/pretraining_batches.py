@@ -1,0 +1,141 @@
+"""Batches for pre-training: utterances with masked tokens, and with random subsets of their modalities."""
+
+# N utterances, M_m tokens of modality m of all of them, D_m features
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmsa.config import MODALITIES, Config
+from gmsa.data import Utterance
+from gmsa.graph import GraphBatch, collate, token_count
+from gmsa.models.pretraining import Masked, PretrainingBatch
+from gmsa.rng import hashed_uniform, seeds_for
+from gmsa.training.batches import WHOLE, Share, Units
+from gmsa.training.examples import Example
+from gmsa.training.masking import lose_steps
+
+
+def pretraining_batches(
+    utterances: Sequence[Utterance], config: Config, *seed: int | str, share: Share = WHOLE, learning: bool = True
+) -> Iterator[PretrainingBatch | None]:
+    """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id.
+
+    A batch of which ``share`` has no part is None. Of what is for ``learning``, the steps that ``data.missing.train``
+    takes away anew in every epoch are gone.
+    """
+    units = Units([Example(u) for u in utterances], config)
+    for places in units.batches(*seed, share=share):
+        if not places:
+            yield None
+            continue
+        whole = [units.flat[place].utterance for place in places]
+        chosen = lose_steps(whole, config, *seed) if learning else whole
+        masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
+        first, second = (collate(_subset(chosen, *seed, number), config) for number in ("first", "second"))
+        yield PretrainingBatch(masked, targets, (first, second))
+
+
+def _draws(utterances: Sequence[Utterance], count: int, *seed: int | str) -> np.ndarray:
+    """``count`` uniform numbers of each utterance ``[N, count]``."""
+    seeds = torch.tensor(seeds_for(*seed, each=(u.id for u in utterances)))[:, None]
+    return hashed_uniform(seeds, torch.arange(count)).numpy()
+
+
+def _subset(utterances: Sequence[Utterance], *seed: int | str) -> list[Utterance]:
+    """Each utterance with a random subset of its modalities, uniform over those that are not empty."""
+    found = []
+    for utterance, draw in zip(utterances, _draws(utterances, 1, *seed, "subset")[:, 0], strict=True):
+        there = [m for m, present in utterance.present.items() if present]
+        code = 1 + int(draw * (2 ** len(there) - 1))
+        gone = frozenset(m for i, m in enumerate(there) if not code >> i & 1)
+        found.append(utterance.without(gone) if gone and there else utterance)
+    return found
+
+
+def _mask_nodes(
+    utterances: Sequence[Utterance], config: Config, *seed: int | str
+) -> tuple[GraphBatch, dict[str, Masked]]:
+    """Video graphs: hides whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
+    modalities = list(utterances[0].features)
+    draws = _draws(utterances, len(modalities), *seed, "mask")
+    shown, hidden = [], []
+    for utterance, row in zip(utterances, draws, strict=True):
+        there = [i for i in np.argsort(row).tolist() if utterance.lengths[modalities[i]]]
+        count = min(round(config.pretrain.mask * len(there)), len(there) - 1)
+        gone = frozenset(modalities[i] for i in there[: max(0, count)])
+        hidden.append(gone)
+        shown.append(utterance.without(gone) if gone else utterance)
+    batch = collate(shown, config, streams=_streams(config))
+    order = np.argsort(batch.rows.numpy())
+    flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
+    means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
+    return batch, _targets(batch, flags, means)
+
+
+def _mask_tokens(
+    utterances: Sequence[Utterance], config: Config, *seed: int | str
+) -> tuple[GraphBatch, dict[str, Masked]]:
+    """Utterance graphs: masks the share ``pretrain.mask`` of an utterance's tokens, but never all.
+
+    The steps of a masked token are zero, since convolutions of its neighbours read them too.
+    """
+    seeds = torch.tensor(seeds_for(*seed, "mask", each=(u.id for u in utterances)))
+    lengths = {m: torch.tensor([u.lengths[m] for u in utterances]) for m in utterances[0].features}
+    parts = []
+    for modality, sizes in lengths.items():
+        counts = token_count(sizes, config.model.strides[modality])
+        owner = torch.repeat_interleave(counts)
+        token = torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(MODALITIES.index(modality)), token)))
+    owners, draws = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
+    order = np.lexsort((draws, owners))
+    counts = np.bincount(owners, minlength=len(utterances))
+    rank = np.empty(len(owners), dtype=np.int64)
+    rank[order] = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    most = np.minimum(np.round(config.pretrain.mask * counts), counts - 1)
+    masked = torch.from_numpy(rank < most[owners]).split([len(owner) for owner, _ in parts])
+    shown, flags, means = {}, dict(zip(lengths, masked, strict=True)), {}
+    for modality, sizes in lengths.items():
+        steps = torch.cat([u.features[modality] for u in utterances])
+        token = _token_of_step(sizes, config.model.strides[modality])
+        # Hidden before the graph is built, whose edges may depend on the features.
+        shown[modality] = steps.masked_fill(flags[modality][token][:, None], 0.0).split(sizes.tolist())
+        total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)
+        means[modality] = total / torch.bincount(token, minlength=len(total))[:, None]
+    hidden = [replace(u, features={m: shown[m][i] for m in shown}) for i, u in enumerate(utterances)]
+    batch = collate(hidden, config, streams=_streams(config))
+    return batch, _targets(batch, {m: flags[m] for m in batch.features}, means)
+
+
+def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
+    """The token that each step belongs to, of sequences that lie end to end ``[S]``."""
+    counts = token_count(lengths, stride)
+    step = torch.arange(int(lengths.sum())) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    return step // stride + torch.repeat_interleave(counts.cumsum(0) - counts, lengths)
+
+
+def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:
+    """What is masked of the rows of each modality, by node; modalities in the order of ``batch.features``."""
+    node_of = torch.zeros(1 + sum(map(len, flags.values())), dtype=torch.long)
+    node_of[batch.slot] = torch.arange(len(batch.slot))
+    found, first = {}, 1
+    for modality, masked in flags.items():
+        if masked.any():
+            nodes = node_of[first : first + len(masked)][masked]
+            found[modality] = Masked(masked, nodes, means[modality][masked])
+        first += len(masked)
+    return found
+
+
+def _streams(config: Config) -> tuple[str, ...]:
+    """The model's streams, and that of the decoder."""
+    return tuple(dict.fromkeys((*config.model.seen_streams, "global")))
+
+
+def _mean(sequence: Tensor) -> Tensor:
+    return sequence.sum(0) / max(1, len(sequence))

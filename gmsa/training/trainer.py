@@ -1,0 +1,288 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gmsa.config import Config, OptimConfig
+from gmsa.data import Utterance
+from gmsa.errors import RunError
+from gmsa.models import Model
+from gmsa.rng import seed_for
+from gmsa.system.distributed import ALONE, Group
+from gmsa.system.files import write_text
+from gmsa.training.batches import Share
+from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
+from gmsa.training.ema import MovingAverage
+from gmsa.training.examples import Example
+from gmsa.training.loader import load
+from gmsa.training.progress import Progress
+from gmsa.training.scoring import Predictions, predict
+from gmsa.training.state import Learner, Place, random_state, set_random_state
+from gmsa.training.stopping import Stop
+from gmsa.training.tasks import Learning, Pretext, Task
+
+BETTER: dict[str, Callable[[float, float], bool]] = {
+    "MAE": lambda a, b: a < b,
+    "Corr": lambda a, b: a > b,
+    "loss": lambda a, b: a < b,
+}
+"""Whether a validation score is better than another."""
+
+
+@dataclass
+class Trainer:
+    """Trains the models of one seed in one folder, stage by stage, and takes up where a killed run stopped.
+
+    Every random draw is a pure function of (seed, stage, epoch, utterance id) or of a state that is saved, so a resumed
+    run gives the same weights as an uninterrupted one. Of several processes (:class:`Group`) each has
+    its part of every batch, and the first one writes.
+    """
+
+    config: Config
+    dims: dict[str, int]
+    valid: Sequence[Utterance]
+    seed: int
+    folder: Path
+    device: torch.device
+    progress: Progress
+    context: Sequence[Utterance] = ()
+    """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
+    initial: Mapping[str, Tensor] | None = None
+    """Weights that stages begin with; new ones where it is None."""
+    group: Group = ALONE
+    stop: Stop = field(default_factory=Stop)
+    """Asks to end after the step at hand."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per epoch, over all stages."""
+    finished: list[str] = field(default_factory=list)
+    """Stages whose best weights stand in the folder."""
+    _pending: dict[str, Any] = field(default_factory=dict)
+    _stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self._start = start = "" if self.initial is None else digest(self.initial)
+        state = None
+        if self.group.first:
+            state = load_state(self.folder, self._check_stages, self.progress.say)
+        state = self.group.tell(state)
+        if state is not None and state["start"] != start:
+            raise RunError(
+                f"'{self.folder}' was begun from other weights ('protocol.init_from' holds others now); "
+                "put those back, or give another --out"
+            )
+        if state is not None:
+            self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
+
+    def fit(
+        self, stage: str, examples: Sequence[Example], start: nn.Module | None = None, consistent: bool = False
+    ) -> Model:
+        """Trains a stage on examples from the weights of ``start``, or of :attr:`initial`, and returns its best model.
+
+        The best epoch is the one with the best validation score (``run.select``).
+
+        Args:
+            consistent: also learn from the moving average of the model's own weights.
+
+        Raises:
+            RunError: the loss is not finite; names the batch's utterances.
+        """
+        task = Learning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
+        model: Model = self.run(stage, task, self.initial if start is None else start.state_dict())
+        return model
+
+    def pretrain(self) -> Model:
+        """Trains on the features of all there is to learn from; later stages begin with its best weights."""
+        task = Pretext(self.config, self.dims, self.context, self.valid, self.device)
+        model: Model = self.run("pretrain", task).model
+        self.initial = to_start_from(model)
+        return model
+
+    def run(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
+        """Trains a stage's task and returns its best module; a stage that is finished is only read."""
+        torch.manual_seed(seed_for(self.seed, stage, "init"))
+        module = task.build()
+        best_file = self.folder / f"{stage}.safetensors"
+        if stage not in self.finished:
+            if start is not None:
+                module.load_state_dict({**module.state_dict(), **start})
+            module.load_state_dict(self._run(stage, task, module, best_file))
+            return module
+        if self.group.first:
+            load_into(module, best_file)
+        if self.group.world > 1:
+            module.load_state_dict(self.group.tell({k: v.cpu() for k, v in module.state_dict().items()}))
+        return module
+
+    def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
+        """What ``model`` says of utterances to learn from."""
+        return predict(model, utterances, self.config, self.device, self.context, self.group)
+
+    def once(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
+        """What ``model`` says of the pool, asked once: a run that goes on reads it, whatever its machine would say."""
+        file = self.folder / f"{name}.safetensors"
+        said = None
+        if self.group.first and file.exists():
+            try:
+                said = load_weights(file)
+            except RunError as error:
+                self.progress.say(f"WARNING: {error}; the model is asked again.")
+        said = self.group.tell(said)
+        if said is None:
+            predictions = self.predict(model, pool)
+            if self.group.first:
+                kept = {"value": predictions.value, "probabilities": predictions.probabilities}
+                save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items()})
+            return predictions
+        blank = np.full(len(pool), np.nan, dtype=np.float32)
+        return Predictions([u.id for u in pool], blank, said["value"].numpy(), said["probabilities"].numpy(), None)
+
+    def _run(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
+        """Trains a stage; returns its best weights."""
+        optim, epochs = self.config.optim, task.epochs
+        optimizer = build_optimizer(model, optim)
+        steps = epochs * task.per_epoch
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, optim))
+        average = MovingAverage(model, optim.ema) if optim.ema else None
+        if self.config.run.compile:
+            model.compile(dynamic=True)  # in place, so that the names of its weights stay
+        learner = Learner(model, optimizer, schedule, average)
+        place = Place()
+        if self._pending.get("stage") == stage:
+            place = Place(**self._pending["place"])
+            learner.load_state_dict(self._pending["learner"])
+
+        self.progress.start(stage, self.seed, task.size * (epochs + 1 - place.epoch))
+        while place.epoch <= epochs:
+            if optim.patience and place.epoch - place.best_epoch > optim.patience:
+                break
+            mean_loss = self._epoch(stage, task, learner, place)
+            scored: nn.Module = model if average is None else average.model
+            scores = task.score(scored, self.group)
+            improved = place.best_epoch == 0 or BETTER[task.select](scores[task.select], place.best)
+            if improved:
+                place.best, place.best_epoch = scores[task.select], place.epoch
+                place.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
+            row = {"seed": self.seed, "stage": stage, "epoch": place.epoch, "loss": mean_loss, "valid": scores}
+            row |= {"lr": schedule.get_last_lr()[0], "seconds": place.spent(), "best": improved}
+            self.history.append(row)
+            self.progress.epoch(row, epochs)
+            place.next_epoch()
+            self._save(stage, learner, place)
+            if self._stopping:
+                self.stop.obey()
+        if self.group.first:
+            save_weights(best_file, place.weights)
+        self.finished.append(stage)
+        self._save()
+        return place.weights
+
+    def _epoch(self, stage: str, task: Task, learner: Learner, place: Place) -> float:
+        """The rest of a pass over the batches. Returns the mean loss of its steps."""
+        key = (self.seed, stage, place.epoch)
+        # Each process draws its own dropout: from here, or from where the epoch was left.
+        torch.manual_seed(seed_for(*key, "dropout", *self.group.key))
+        if place.random is not None and len(place.random) == self.group.world:
+            set_random_state(place.random[self.group.rank], self.device)
+        model, teacher = learner.model, None if learner.average is None else learner.average.model
+        model.train()
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        losses: list[Tensor] = []
+        ids: list[tuple[str, ...]] = []
+        behind, steps = (place.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
+        share = Share(place.step, rank=self.group.rank, world=self.group.world)
+        for batch in load(task, key, share, self.config.run.workers, self.device):
+            with autocast(self.config.optim, self.device):
+                step_loss = task.loss(model, batch, teacher, (behind + place.step) / steps, self.group)
+            learner.optimizer.zero_grad(set_to_none=True)
+            if step_loss.requires_grad:  # not where this process has no part of the batch
+                step_loss.backward()
+            self._stopping, saving = self.group.add_gradients(parameters, self.stop.asked, self.stop.due)
+            if self.config.optim.clip_norm:
+                nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
+            learner.optimizer.step()
+            learner.schedule.step()
+            if learner.average is not None:
+                learner.average.update(model)
+            losses.append(step_loss.detach())
+            ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
+            place.step += 1
+            self.progress.step(ids[-1])
+            # After the last step the epoch is scored first, and saved with its score.
+            if (self._stopping or saving) and place.step < task.per_epoch:
+                place.losses += self._finite(losses, ids, stage, place.epoch)
+                losses, ids = [], []
+                place.random = self.group.each(random_state(self.device))
+                self._save(stage, learner, place)
+                if self._stopping:
+                    self.stop.obey()
+        place.losses += self._finite(losses, ids, stage, place.epoch)
+        return torch.tensor(place.losses).mean().item()
+
+    def _finite(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
+        """The losses of steps, over all processes. Looked at rarely: at every step, a GPU would wait for the host."""
+        if not losses:
+            return []
+        stacked = self.group.total(torch.stack(losses).float())
+        bad = (~torch.isfinite(stacked)).nonzero()
+        if len(bad):
+            names = ", ".join(ids[int(bad[0])])
+            raise RunError(
+                f"the loss is not finite in stage '{stage}', epoch {epoch}, seed {self.seed}, for the batch [{names}]; "
+                "lower 'optim.lr', set 'optim.clip_norm', or check these utterances' features"
+            )
+        return stacked.tolist()
+
+    def _save(self, stage: str | None = None, learner: Learner | None = None, place: Place | None = None) -> None:
+        self._pending = {}
+        if learner is not None and place is not None:
+            self._pending = {"stage": stage, "learner": learner.state_dict(), "place": place.state_dict()}
+        self.stop.saved()
+        if not self.group.first:
+            return
+        # First: a run that goes on writes it again, unless it finds all done.
+        write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
+        state = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
+        save_state(self.folder, state)
+
+    def _check_stages(self, state: dict[str, Any]) -> None:
+        """Checks that the weights of the stages that a state calls finished are whole."""
+        for stage in state["finished"]:
+            load_weights(self.folder / f"{stage}.safetensors")
+
+
+def to_start_from(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model that another can start from: its reconstruction has its own statistics of the features."""
+    return {name: weight for name, weight in model.state_dict().items() if not name.startswith("reconstruction.")}
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW over all parameters."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def rate_factor(step: int, steps: int, config: OptimConfig) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then the schedule down to 0."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
+
+
+def autocast(config: OptimConfig, device: torch.device) -> Any:
+    """Mixed precision as ``optim.amp`` asks for it."""
+    if config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
