@@ -20,17 +20,17 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-import honest
-import hostile
 import numpy as np
 import pytest
+from helpers import honest_pickles as honest
+from helpers import hostile_pickles as hostile
 
 from gmsa.data.unpickling.reader import load
 from gmsa.errors import DataError
 
 PROTOCOLS = honest.PROTOCOLS
 REMEDY = "gmsa reads arrays, lists, dicts, strings and numbers only. Re-save"
-NUMPY126 = honest.read(Path(__file__).parent / "data" / "numpy126.tar.xz")
+NUMPY126 = honest.read(Path(honest.__file__).with_name("numpy126.tar.xz"))
 BIG = 2**20
 
 

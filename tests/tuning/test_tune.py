@@ -22,9 +22,9 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from cheap import Bowl, Curves, Deadly, Failing
+from helpers.objectives import Bowl, Curves, Deadly, Failing
+from helpers.postgres_server import PASSWORD, Postgres, programs
 from optuna.trial import TrialState
-from postgres import PASSWORD, Postgres, programs
 
 from gmsa import train
 from gmsa.ablation import ablate as ablation
@@ -515,7 +515,7 @@ def test_a_worker_that_dies_before_its_first_sign_of_life_is_missed(postgres: Po
         "from optuna.trial import Trial; Trial.__init__ = lambda *a: os.kill(os.getpid(), 9);"
         "task = pickle.load(sys.stdin.buffer); Queue(task.open(), task.where).claim()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     killed = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(task), env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert task.open().get_trials()[0].state == TrialState.RUNNING

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from crash import ended, forked, killed_until_done, left, run_once
+from helpers.killed_runs import ended, forked, killed_until_done, left, run_once
+from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import RunError, WriteError
@@ -26,18 +27,6 @@ from gmsa.runs.train import train
 from gmsa.system import cli, files, lock
 from gmsa.training import trainer as loop
 from gmsa.training.checkpoint import load_state, load_weights, save_state, save_weights
-
-KINDS: dict[str, dict[str, Any]] = {
-    "self-training": {"protocol": {"name": "self_training", "k": 2, "rounds": 2}},
-    "sslmm": {
-        "model": {"channels": 16, "heads": 2, "name": "sslmm"},
-        "data": {"label_ratio": 0.5, "missing": {"train": "frame_uniform", "valid": "eta:0.5", "test": "eta:0.5"}},
-        "loss": {"reconstruction_weight": 0.5},
-        "protocol": {"name": "sslmm", "passes": 2},
-        "pretrain": {"epochs": 2},
-    },
-    "distillation on videos": {"graph": {"scope": "video"}, "protocol": {"name": "distillation", "teachers": 2}},
-}
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
 from gmsa.system import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ABLATIONS = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
 
 

@@ -11,7 +11,7 @@ from gmsa.config import Config, from_dict, load_config
 from gmsa.errors import ConfigError
 from gmsa.tuning.space import Space, apply, read_space
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FIT = {
     "default": ["mosi_graph", "mosi_sslmm", "synthetic"],
     "graph": ["mosi_graph", "synthetic"],

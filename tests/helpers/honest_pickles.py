@@ -1,6 +1,7 @@
 """What honest pickles hold, to be written by any numpy: a function of nothing else, so nobody needs to trust a file.
 
-Files of numpy 1.26 were written with ``python tests/honest.py tests/data/numpy126.tar.xz`` where it is installed.
+Files of numpy 1.26 were written where it is installed, by
+``python tests/helpers/honest_pickles.py tests/helpers/numpy126.tar.xz``.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from crash import left, run_once
-from test_resumption import KINDS
+from helpers.killed_runs import left, run_once
+from helpers.run_kinds import KINDS
 from torch import Tensor
 
 from gmsa.config import from_dict

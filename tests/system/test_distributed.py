@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from crash import ended, forked, left, run_once
-from test_resumption import KINDS
+from helpers.killed_runs import ended, forked, left, run_once
+from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict, to_dict
 from gmsa.runs import report as results
