@@ -50,7 +50,7 @@ from gmsa.data import Row, Store, Utterance, load_corpus, write_store
 from gmsa.graph import NODE_TYPES, build, build_video, collate, connect, edges
 from gmsa.models import build_model
 from gmsa.rng import generator
-from gmsa.training.batches import Units
+from gmsa.training.batches import SampleGroups
 from gmsa.training.examples import labeled_examples
 
 GRAPHS = {
@@ -140,7 +140,7 @@ def share_of_step(
     """Mean milliseconds of a training step, and the share of waiting for its batch, after an epoch to warm up."""
     torch.manual_seed(0)
     examples = labeled_examples(utterances, "mosi")
-    steps = Units(examples, config).per_epoch
+    steps = SampleGroups(examples, config).per_epoch
     run = Graph(build_model(dims, config), config, device, examples, (epochs + 1) * steps)
     laps = []
     for epoch in range(epochs + 1):

@@ -19,7 +19,7 @@ from gmsa.metrics import paired_bootstrap
 
 METHODS = {
     "supervised": ("mosi_graph.yaml", ["protocol.name=supervised"]),
-    "control": ("mosi_graph.yaml", ["protocol.k=0"]),
+    "control": ("mosi_graph.yaml", ["self_training.k=0"]),
     "self-training": ("mosi_graph.yaml", []),
     "supervised, the student's steps": ("mosi_graph.yaml", ["protocol.name=supervised", "optim.min_steps=396"]),
     "distillation": ("mosi_distill.yaml", []),

@@ -40,7 +40,7 @@ from gmsa.data import Utterance
 from gmsa.data.synthetic import DIMS
 from gmsa.graph import DenseEdges, GraphBatch, collate
 from gmsa.models import build_model
-from gmsa.training.batches import Units, training_batches
+from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 
 NAMED = (50, 400, 150)
@@ -186,7 +186,7 @@ def by_file(config: Config, device: torch.device, quick: bool) -> None:
             pass
         epochs.append(1e6 * (time.perf_counter() - began) / count)
         torch.manual_seed(0)
-        run = Graph(build_model(DIMS, config), config, device, examples, Units(examples, config).per_epoch)
+        run = Graph(build_model(DIMS, config), config, device, examples, SampleGroups(examples, config).per_epoch)
         run.begin(0)
         laps = [run.step(apart=False) for _ in range(steps)]
         bare = np.array([1e3 * (sum(lap.values()) - lap["data"]) for lap in laps[1:]])

@@ -39,7 +39,7 @@ from gmsa.config import Config
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model
 from gmsa.rng import generator
-from gmsa.training.batches import Units, training_batches
+from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
@@ -231,7 +231,7 @@ def assert_agreement(
 
 
 def padding_of_graphs(batches: Iterator[tuple[GraphBatch, Targets]]) -> float:
-    """Share of padding among the nodes of the dense attention's padded view."""
+    """Shard of padding among the nodes of the dense attention's padded view."""
     nodes, places = 0, 0
     for batch, _ in batches:
         nodes, places = nodes + len(batch.place), places + batch.shape[0] * batch.shape[1]
@@ -239,7 +239,7 @@ def padding_of_graphs(batches: Iterator[tuple[GraphBatch, Targets]]) -> float:
 
 
 def padding_of_tensors(batches: Iterator[tuple[Padded, Targets]], strides: dict[str, int]) -> float:
-    """Share of padding, hidden tokens among it, in all that a padded model computes."""
+    """Shard of padding, hidden tokens among it, in all that a padded model computes."""
     nodes, places = 0, 0
     for batch, _ in batches:
         for m, lengths in batch.lengths.items():
@@ -287,7 +287,7 @@ def compare(
     torch.manual_seed(0)
     table = Table(examples, list(dims))
     assert_agreement(build_model(dims, config), PlainSemiIIN(dims, config), examples, table, config, device)
-    steps = Units(examples, config).per_epoch
+    steps = SampleGroups(examples, config).per_epoch
     total = (2 * epochs + 3) * steps
     shown = [shown_lengths(examples, table, config, epoch) for epoch in range(epochs + 1)]
     start = build_model(dims, config)
@@ -348,7 +348,7 @@ def compare_options(
     config: Config, dims: dict[str, int], examples: Sequence[Example], device: torch.device, epochs: int
 ) -> None:
     """torch.compile, bfloat16 and an optimizer that is not fused, each against the default."""
-    steps = Units(examples, config).per_epoch
+    steps = SampleGroups(examples, config).per_epoch
     total = (epochs + 2) * steps
     torch.manual_seed(0)
     start = build_model(dims, config).state_dict()

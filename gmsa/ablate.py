@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from gmsa.ablation.ablate import ablate  # after parsing: --help need not wait for torch
-    from gmsa.ablation.variants import read_settings
+    from gmsa.ablation.variants import read_variants
 
-    settings = read_settings(options.config, cli.overrides_of(options), options.vary, options.settings)
+    settings = read_variants(options.config, cli.overrides_of(options), options.vary, options.settings)
     name = "-".join(Path(file).stem for file in (options.config, options.settings) if file)
     if not ablate(settings, name, Path(options.out or f"runs/ablate-{name}"), options.jobs):
         sys.exit(1)

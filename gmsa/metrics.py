@@ -25,18 +25,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "sims": ("Mult_acc_2", "Mult_acc_3", "Mult_acc_5", "F1_score", "MAE", "Corr", "Non0_acc_2", "Non0_F1_score"),
 }  # fmt: skip
-"""Metrics of each scheme, in MMSA's column order."""
+"""Metrics of each label scale, in MMSA's column order."""
 
 
-def metrics(scheme: Literal["mosi", "sims"], prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Scores predictions by the scheme of a label scale: :func:`mosi_metrics` or :func:`sims_metrics`.
+def metrics(label_scale: Literal["mosi", "sims"], prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """Scores predictions by their label scale: :func:`mosi_metrics` or :func:`sims_metrics`.
 
     Raises:
-        ValueError: the scheme is unknown, or the input is empty, not finite, or of unequal shapes.
+        ValueError: the label_scale is unknown, or the input is empty, not finite, or of unequal shapes.
     """
-    if scheme not in COLUMNS:
-        raise ValueError(f"unknown metric scheme {scheme!r}: expected one of {', '.join(COLUMNS)}")
-    return mosi_metrics(prediction, truth) if scheme == "mosi" else sims_metrics(prediction, truth)
+    if label_scale not in COLUMNS:
+        raise ValueError(f"unknown label scale {label_scale!r}: expected one of {', '.join(COLUMNS)}")
+    return mosi_metrics(prediction, truth) if label_scale == "mosi" else sims_metrics(prediction, truth)
 
 
 def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:

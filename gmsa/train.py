@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from gmsa.system import distributed  # after parsing: --help need not wait for torch
 
     name, folder, resume = Path(options.config).stem, Path(), options.resume
-    if distributed.is_first():
+    if distributed.is_main_process():
         default = config.run.out.replace("{name}", name)
         if distributed.is_restarted() and (Path(options.out or default) / "config.yaml").exists():
             resume = True

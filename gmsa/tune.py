@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = options.study or f"{Path(options.config).stem}-{file.stem}"
     objectives = tuple(options.objective or (config.run.select,))
 
-    from gmsa.tuning import Plan, read_space, tune  # after parsing: --help need not wait for torch
+    from gmsa.tuning import StudyOptions, read_space, tune  # after parsing: --help need not wait for torch
 
-    plan = Plan(
+    plan = StudyOptions(
         name=name,
         trials=options.trials,
         folder=Path(options.out or f"runs/study-{name}"),

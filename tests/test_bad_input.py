@@ -34,7 +34,7 @@ SETTINGS = """\
 data: {path: own.pkl, name: tiny}
 model: {channels: 8, heads: 2}
 optim: {lr: 5e-4, epochs: 1, min_steps: 0, batch_size: 8}
-protocol: {k: 2}
+self_training: {k: 2}
 run: {seeds: [1], device: cpu}
 """
 
@@ -320,7 +320,7 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
         ("model.audio_convs=[[2, 4]]", "'model.audio_convs' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
         ("data.modalities=text", "'data.modalities' must be a list, for example ['text' or 'audio' or 'vision', ...]"),
         ("data.modalities=[text, text]", "'data.modalities' names a value twice (got ['text', 'text'])"),
-        ("protocol.k=some", "'protocol.k' must be a whole number or 'all' (got 'some')"),
+        ("self_training.k=some", "'self_training.k' must be a whole number or 'all' (got 'some')"),
         ("data.pool=nowhere.pkl", "nowhere.pkl: does not exist; check the path"),
         ("data.path=nowhere.pkl", "data file 'nowhere.pkl' does not exist; the README says where to get it"),
         ("data.path=.", ".: cannot be read: Is a directory; check the path and its rights"),
@@ -336,8 +336,8 @@ def test_a_wrong_setting(files, refused, override: str, said: str) -> None:
 
 def test_k_larger_than_the_pool(files, refused) -> None:
     refused(
-        [*TRAIN, "--set", "data.label_ratio=0.5", "--set", "protocol.k=1000"],
-        "'protocol.k' is 1000, but the unlabeled pool has 12 utterances; lower it, or set it to 'all'",
+        [*TRAIN, "--set", "data.label_ratio=0.5", "--set", "self_training.k=1000"],
+        "'self_training.k' is 1000, but the unlabeled pool has 12 utterances; lower it, or set it to 'all'",
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gmsa"
 
 FLOORS = {
-    0: {"errors", "metrics", "rng", "config", "system"},
+    0: {"errors", "metrics", "rng", "registry", "config", "system"},
     1: {"data", "graph", "nn"},
     2: {"models"},
     3: {"training", "figures", "reports"},

@@ -35,10 +35,10 @@ def test_golden_case_sims():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", COLUMNS)
-def test_columns_and_types(scheme):
-    scores = metrics(scheme, PREDICTION, TRUTH)
-    assert tuple(scores) == COLUMNS[scheme]
+@pytest.mark.parametrize("label_scale", COLUMNS)
+def test_columns_and_types(label_scale):
+    scores = metrics(label_scale, PREDICTION, TRUTH)
+    assert tuple(scores) == COLUMNS[label_scale]
     assert all(type(value) is float for value in scores.values())
 
 
@@ -66,10 +66,10 @@ def interval(x, borders):
     return out
 
 
-def oracle(scheme, prediction, truth):
+def oracle(label_scale, prediction, truth):
     p, t = prediction.astype(np.float32), truth.astype(np.float32)
     scores = {}
-    if scheme == "mosi":
+    if label_scale == "mosi":
         scores["Has0_acc_2"] = accuracy_score(t >= 0, p >= 0)
         scores["Has0_F1_score"] = weighted_f1(t >= 0, p >= 0)
         for name, limit in (("Mult_acc_5", 2), ("Mult_acc_7", 3)):
@@ -100,25 +100,27 @@ intensity = st.one_of(
 )
 
 
-@pytest.mark.parametrize("scheme", COLUMNS)
+@pytest.mark.parametrize("label_scale", COLUMNS)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_agrees_with_an_independent_oracle(scheme, data):
+def test_agrees_with_an_independent_oracle(label_scale, data):
     count = data.draw(st.integers(1, 30))
     prediction, truth = (data.draw(arrays(np.float64, count, elements=intensity)) for _ in range(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert metrics(scheme, prediction, truth) == pytest.approx(oracle(scheme, prediction, truth), abs=1e-6)
+        assert metrics(label_scale, prediction, truth) == pytest.approx(
+            oracle(label_scale, prediction, truth), abs=1e-6
+        )
 
 
-@pytest.mark.parametrize("scheme", COLUMNS)
-def test_agrees_on_many_random_utterances(scheme):
+@pytest.mark.parametrize("label_scale", COLUMNS)
+def test_agrees_on_many_random_utterances(label_scale):
     rng = np.random.default_rng(0)
     truth = rng.integers(-15, 16, 2000) / 5
     prediction = 0.7 * truth + rng.normal(size=2000)
-    scale = 1 if scheme == "mosi" else 1 / 3
-    ours = metrics(scheme, scale * prediction, scale * truth)
-    assert ours == pytest.approx(oracle(scheme, scale * prediction, scale * truth), abs=1e-12)
+    scale = 1 if label_scale == "mosi" else 1 / 3
+    ours = metrics(label_scale, scale * prediction, scale * truth)
+    assert ours == pytest.approx(oracle(label_scale, scale * prediction, scale * truth), abs=1e-12)
 
 
 def test_halves_round_to_even():
@@ -154,27 +156,27 @@ def test_f1_takes_the_truth_first():
     assert caught[0].filename == __file__  # the warning points at the caller
 
 
-@pytest.mark.parametrize("scheme", COLUMNS)
+@pytest.mark.parametrize("label_scale", COLUMNS)
 @pytest.mark.parametrize("constant", [0.1, 1 / 3, -0.7])
-def test_constant_prediction_or_truth(scheme, constant):
+def test_constant_prediction_or_truth(label_scale, constant):
     flat, varied = np.full(7, constant), np.linspace(-1, 1, 7)
     for name, pair in (("prediction", (flat, varied)), ("truth", (varied, flat))):
         with pytest.warns(UserWarning, match=f"{name} is constant"):
-            assert metrics(scheme, *pair)["Corr"] == 0.0
+            assert metrics(label_scale, *pair)["Corr"] == 0.0
 
 
-@pytest.mark.parametrize("scheme", COLUMNS)
-def test_all_truth_zero(scheme):
+@pytest.mark.parametrize("label_scale", COLUMNS)
+def test_all_truth_zero(label_scale):
     with pytest.warns(UserWarning, match="Non0"), pytest.warns(UserWarning, match="truth is constant"):
-        scores = metrics(scheme, [0.3, -0.3, 0.0], [0.0, 0.0, 0.0])
+        scores = metrics(label_scale, [0.3, -0.3, 0.0], [0.0, 0.0, 0.0])
     assert scores["Non0_acc_2"] == scores["Non0_F1_score"] == scores["Corr"] == 0.0
     assert np.isfinite(list(scores.values())).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*constant")
-@pytest.mark.parametrize("scheme", COLUMNS)
-def test_single_utterance(scheme):
-    scores = metrics(scheme, [0.9], [1.0])
+@pytest.mark.parametrize("label_scale", COLUMNS)
+def test_single_utterance(label_scale):
+    scores = metrics(label_scale, [0.9], [1.0])
     assert scores["MAE"] == pytest.approx(0.1)
     assert scores["Non0_acc_2"] == 1.0
     assert scores["Corr"] == 0.0
@@ -197,10 +199,10 @@ def test_corr_of_very_small_and_large_values():
         ([1e300], [1.0], "infinity"),
     ],
 )
-@pytest.mark.parametrize("scheme", COLUMNS)
-def test_refuses(scheme, prediction, truth, message):
+@pytest.mark.parametrize("label_scale", COLUMNS)
+def test_refuses(label_scale, prediction, truth, message):
     with pytest.raises(ValueError, match=message):
-        metrics(scheme, prediction, truth)
+        metrics(label_scale, prediction, truth)
 
 
 def test_refuses_unknown_scheme():

@@ -26,7 +26,7 @@ COMMANDS = [
 ]
 MAINS = {"gmsa.train": train.main, "gmsa.evaluate": evaluate.main, "gmsa.predict": predict.main}
 MAINS |= {"gmsa.inspect": inspect.main, "gmsa.ablate": ablate.main, "gmsa.tune": tune.main, "gmsa.data": data.main}
-QUICK = ["optim.epochs=1", "optim.min_steps=0", "model.channels=16", "model.heads=2", "protocol.k=1"]
+QUICK = ["optim.epochs=1", "optim.min_steps=0", "model.channels=16", "model.heads=2", "self_training.k=1"]
 
 
 @pytest.fixture
@@ -66,7 +66,13 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments[arguments.index("--seeds") + 1] = "1111,1112" if module == "gmsa.train" else "1111"
         if module == "gmsa.tune":
             # What a space searches must stay in its range.
-            quick = ["optim.min_steps=0", "optim.epochs=6", "model.channels=64", "protocol.k=5", "protocol.teachers=2"]
+            quick = [
+                "optim.min_steps=0",
+                "optim.epochs=6",
+                "model.channels=64",
+                "self_training.k=5",
+                "distillation.teachers=2",
+            ]
             arguments += [part for setting in quick for part in ("--set", setting)]
             arguments[arguments.index("--trials") + 1] = "1"
             if "--seeds" not in arguments:

@@ -1,4 +1,4 @@
-"""A whole ablation: every setting checked, every cell trained that is not yet, then the comparison."""
+"""A whole ablation: every variant checked, every cell trained that is not yet, then the comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gmsa.ablation.cells import Cell, Record, run_cells
 from gmsa.ablation.comparison import compare, write_comparison
-from gmsa.ablation.variants import Setting
+from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
@@ -30,25 +30,25 @@ MEASURED = 200
 """Utterances, at most, over which the size of a setting's graphs is averaged."""
 
 
-def ablate(settings: Sequence[Setting], name: str, out: Path, jobs: int = 1) -> bool:
-    """Trains what is not yet done of every setting and seed, then compares; returns whether all cells are done.
+def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> bool:
+    """Trains what is not yet done of every variant and seed, then compares; returns whether all cells are done.
 
     Raises:
-        GmsaError: a setting, the data or the folder is wrong; before any training.
+        GmsaError: a variant, the data or the folder is wrong; before any training.
     """
     check_out_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / "cells").is_dir():
         raise RunError(f"'{out}' is not empty and holds no ablation; give another --out")
-    seeds = settings[0].config.run.seeds
-    cells = [Cell(s, seed, out / "cells" / s.slug / f"seed-{seed}") for seed in seeds for s in settings]
-    set_up(settings[0].config.run)
+    seeds = variants[0].config.run.seeds
+    cells = [Cell(s, seed, out / "cells" / s.slug / f"seed-{seed}") for seed in seeds for s in variants]
+    set_up(variants[0].config.run)
     cells, facts = check_cells(cells)
-    records = {(c.setting.name, c.seed): c.record() or {} for c in cells if c.done}
+    records = {(c.variant.name, c.seed): c.record() or {} for c in cells if c.done}
     waiting = [c for c in cells if not c.done]
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     console.print(
-        f"{name}: {len(settings)} settings, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
+        f"{name}: {len(variants)} variants, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
     )
     mark = ""
     if facts["synthetic"]:
@@ -60,12 +60,12 @@ def ablate(settings: Sequence[Setting], name: str, out: Path, jobs: int = 1) -> 
         task = bar.add_task("cells", total=len(cells), completed=len(records))
 
         def ended(cell: Cell, record: Record) -> None:
-            records[cell.setting.name, cell.seed] = record
+            records[cell.variant.name, cell.seed] = record
             bar.advance(task)
             what = f"failed: {record.get('reason')}"
             if record["state"] == "done":
                 what = f"valid MAE {record['valid']['MAE']:.4f}, {record['train_seconds']:.1f} s"
-            where = f"{cell.setting.name}, seed {cell.seed}"
+            where = f"{cell.variant.name}, seed {cell.seed}"
             console.print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
 
         try:
@@ -74,8 +74,8 @@ def ablate(settings: Sequence[Setting], name: str, out: Path, jobs: int = 1) -> 
             done = sum(record["state"] == "done" for record in records.values())
             console.print(f"Interrupted; {done} of {len(cells)} cells are done. Go on with the same command.")
             raise
-    comparison = compare(name, settings, cells, records, facts)
-    write_comparison(out, comparison, settings, cells, records)
+    comparison = compare(name, variants, cells, records, facts)
+    write_comparison(out, comparison, variants, cells, records)
     console.print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
     return all(record["state"] == "done" for record in records.values())
 
@@ -102,14 +102,14 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
         sizes: dict[str, dict[str, float]] = {}
         for cell in members:
             cell.check(files)
-            prepared.material(cell.config, cell.seed)
-            if not cell.done and cell.setting.name not in sizes:
+            prepared.training_data(cell.config, cell.seed)
+            if not cell.done and cell.variant.name not in sizes:
                 check_fits(corpus, cell.config)
                 build_model(dict(corpus.dims), cell.config)
-                sizes[cell.setting.name] = graph_size(prepared.splits["train"], cell.config)
-            graph = sizes.get(cell.setting.name, {})
-            found[cell.setting.name, cell.seed] = replace(cell, graph=graph)
-    return [found[cell.setting.name, cell.seed] for cell in cells], facts
+                sizes[cell.variant.name] = graph_size(prepared.splits["train"], cell.config)
+            graph = sizes.get(cell.variant.name, {})
+            found[cell.variant.name, cell.seed] = replace(cell, graph=graph)
+    return [found[cell.variant.name, cell.seed] for cell in cells], facts
 
 
 def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The cells of an ablation: one setting with one seed each, trained in a process of its own."""
+"""The cells of an ablation: one variant with one seed each, trained in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gmsa.ablation.variants import Setting
+from gmsa.ablation.variants import Variant
 from gmsa.config import Config
 from gmsa.errors import GmsaError
 from gmsa.runs.resume import check_files, resumed
@@ -33,9 +33,9 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """A setting with a seed, and the run folder that it trains into."""
+    """A variant with a seed, and the run folder that it trains into."""
 
-    setting: Setting
+    variant: Variant
     seed: int
     folder: Path
     graph: dict[str, float] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Cell:
 
     @property
     def config(self) -> Config:
-        """The setting with this seed alone."""
-        return replace(self.setting.config, run=replace(self.setting.config.run, seeds=(self.seed,)))
+        """The variant with this seed alone."""
+        return replace(self.variant.config, run=replace(self.variant.config.run, seeds=(self.seed,)))
 
     @property
     def predictions(self) -> Path:
@@ -138,11 +138,11 @@ def train_cell(cell: Cell) -> Record:
 def _train(cell: Cell) -> Record:
     import_module("sklearn.metrics")  # else its seconds would count as the first epoch's
     device = set_up(cell.config.run)
-    summary = train(cell.config, cell.setting.name, cell.folder, resume=cell.started)
+    summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
     history = (cell.folder / f"seed-{cell.seed}" / "history.jsonl").read_text(encoding="utf-8")
     seconds = [json.loads(line)["seconds"] for line in history.splitlines()]
     return {
-        "setting": cell.setting.name,
+        "setting": cell.variant.name,
         "seed": cell.seed,
         "device": device.type,
         "parameters": summary["parameters"],
@@ -171,7 +171,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 def _failed(cell: Cell, reason: str) -> Record:
-    return {"state": "failed", "reason": reason, "setting": cell.setting.name, "seed": cell.seed}
+    return {"state": "failed", "reason": reason, "setting": cell.variant.name, "seed": cell.seed}
 
 
 def _killed(cell: Cell, exit_code: int | None) -> Record:

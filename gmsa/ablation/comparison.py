@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gmsa.ablation.cells import Cell, Record
-from gmsa.ablation.variants import Setting, varied_keys
+from gmsa.ablation.variants import Variant, varied_keys
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, paired_bootstrap
 from gmsa.reports.ablation import Comparison, _data, _escape, latex_rows, markdown_rows
@@ -22,15 +22,15 @@ from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, summarize
 from gmsa.system.files import write_json, write_text
 
 Records = Mapping[tuple[str, int], Record]
-"""What every cell left, by name of the setting and seed."""
+"""What every cell left, by name of the variant and seed."""
 COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
 
 
 def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> list[str]:
-    """Names of the settings from best to worst mean validation score; equal ones in the order given.
+    """Names of the variants from best to worst mean validation score; equal ones in the order given.
 
     Args:
-        valid: validation metrics of every seed, by setting.
+        valid: validation metrics of every seed, by variant.
         select: ``MAE`` (lower is better) or ``Corr`` (higher is).
     """
     sign = {"MAE": 1, "Corr": -1}[select]
@@ -39,37 +39,37 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
 
 
 def compare(
-    name: str, settings: Sequence[Setting], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
+    name: str, variants: Sequence[Variant], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
 ) -> Comparison:
-    """Builds the content of ``summary.json``. A setting with a failed cell has no rank and no scores.
+    """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
 
     Args:
         facts: ``synthetic`` and ``data_sha256`` of the data.
     """
-    reference = settings[0]
+    reference = variants[0]
     config = reference.config
     seeds = config.run.seeds
     failed: dict[str, dict[str, str]] = {}
     for (failing, seed), record in records.items():
         if record["state"] == "failed":
             failed.setdefault(failing, {})[str(seed)] = record["reason"]
-    whole = {s.name: [records[s.name, seed] for seed in seeds] for s in settings if s.name not in failed}
+    whole = {s.name: [records[s.name, seed] for seed in seeds] for s in variants if s.name not in failed}
     ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.run.select)
-    keys = varied_keys(settings)
-    by_name = {s.name: s for s in settings}
+    keys = varied_keys(variants)
+    by_name = {s.name: s for s in variants}
     rows: list[dict[str, Any]] = []
-    for row_name in (*ranks, *(s.name for s in settings if s.name in failed)):
-        setting = by_name[row_name]
+    for row_name in (*ranks, *(s.name for s in variants if s.name in failed)):
+        variant = by_name[row_name]
         row: dict[str, Any] = {
             "rank": ranks.index(row_name) + 1 if row_name in whole else None,
             "setting": row_name,
-            "reference": setting is reference,
-            "values": {key: setting.value(key) for key in keys},
+            "reference": variant is reference,
+            "values": {key: variant.value(key) for key in keys},
             "failed": failed.get(row_name, {}),
         }
-        rows.append(row | _scores(setting, whole[row_name], facts) if row_name in whole else row)
+        rows.append(row | _scores(variant, whole[row_name], facts) if row_name in whole else row)
     errors = {
-        (done, split): absolute_errors([c for c in cells if c.setting.name == done], split)
+        (done, split): absolute_errors([c for c in cells if c.variant.name == done], split)
         for done in (ranks if reference.name in whole else ())
         for split in SPLITS
     }
@@ -86,7 +86,7 @@ def compare(
 
 
 def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
-    """Absolute errors of a setting's cells, as the scheme's MAE counts them: ``[seeds, utterances]``."""
+    """Absolute errors of a variant's cells, as the label scale's MAE counts them: ``[seeds, utterances]``."""
     found = []
     for cell in cells:
         with open(cell.predictions, encoding="utf-8", newline="") as file:
@@ -99,7 +99,7 @@ def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
 
 
 def write_comparison(
-    out: Path, comparison: Comparison, settings: Sequence[Setting], cells: Sequence[Cell], records: Records
+    out: Path, comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records
 ) -> None:
     """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -108,9 +108,9 @@ def write_comparison(
     facts = f"Data: {_escape(_data(comparison))}, SHA-256 {comparison['data_sha256']}"
     write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
     write_text(out / "summary.tex", latex_rows(comparison))
-    write_text(out / "ablation.csv", cells_csv(comparison, settings, cells, records))
+    write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
     (out / "figures").mkdir(exist_ok=True)
-    axis = numeric_axis(settings)
+    axis = numeric_axis(variants)
     select = comparison["select"]
     rows = [
         {"name": _line(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
@@ -122,13 +122,13 @@ def write_comparison(
     figure_ablation(rows, out / "figures" / "ablation.png", comparison["synthetic"], select, axis or "")
 
 
-def numeric_axis(settings: Sequence[Setting]) -> str | None:
-    """The key that settings may be drawn over: the only numeric one with three values or more.
+def numeric_axis(variants: Sequence[Variant]) -> str | None:
+    """The key that variants may be drawn over: the only numeric one with three values or more.
 
     None also where some combination of the other keys has one value only, a point that makes no line.
     """
-    keys = varied_keys(settings)
-    columns = {key: [s.value(key) for s in settings] for key in keys}
+    keys = varied_keys(variants)
+    columns = {key: [s.value(key) for s in variants] for key in keys}
     numeric = [
         key
         for key, values in columns.items()
@@ -136,34 +136,34 @@ def numeric_axis(settings: Sequence[Setting]) -> str | None:
     ]
     if len(numeric) != 1:
         return None
-    lines = [_line({key: s.value(key) for key in keys}, numeric[0]) for s in settings]
+    lines = [_line({key: s.value(key) for key in keys}, numeric[0]) for s in variants]
     return numeric[0] if all(lines.count(line) > 1 for line in lines) else None
 
 
-def cells_csv(comparison: Comparison, settings: Sequence[Setting], cells: Sequence[Cell], records: Records) -> str:
+def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records) -> str:
     """One row per cell, with everything that is known of it."""
-    keys = varied_keys(settings)
+    keys = varied_keys(variants)
     data = _data(comparison)
     splits = [f"{split}_{metric}" for split in SPLITS for metric in COLUMNS[comparison["labels"]]]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits])
-    for setting in settings:
-        for cell in (c for c in cells if c.setting is setting):
-            record = records[setting.name, cell.seed]
+    for variant in variants:
+        for cell in (c for c in cells if c.variant is variant):
+            record = records[variant.name, cell.seed]
             scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in COLUMNS[comparison["labels"]]]
-            values = [_plain(setting.value(key)) for key in keys]
+            values = [_plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
-            writer.writerow([data, setting.name, *values, cell.seed, *ended, *scores])
+            writer.writerow([data, variant.name, *values, cell.seed, *ended, *scores])
     return stream.getvalue()
 
 
-def _scores(setting: Setting, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics as mean, standard deviation and values over the seeds; what they cost as means."""
-    config = setting.config
+    config = variant.config
     summary = summarize(
-        name=setting.name,
+        name=variant.name,
         dataset=config.data.name,
         synthetic=facts["synthetic"],
         data_sha256=facts["data_sha256"],

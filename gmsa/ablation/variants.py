@@ -1,4 +1,4 @@
-"""The settings that an ablation compares: from ``--vary`` and a settings file to checked configs."""
+"""The variants that an ablation compares: from ``--vary`` and a settings file to checked configs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
 
 FIXED = {
-    "run.seeds": "every setting runs with the same seeds; use --seeds",
+    "run.seeds": "every variant runs with the same seeds; use --seeds",
     "run.out": "every cell has its own folder; use --out",
     "run.device": "it would change the seconds and the memory of a row; use --device",
     "run.select": "it is what ranks the rows",
@@ -27,18 +27,18 @@ FIXED = {
         "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by --set",
     ),
 }
-"""Keys that no setting may change, and why."""
+"""Keys that no variant may change, and why."""
 _OPENING, _CLOSING = "([{", ")]}"
 
 
 @dataclass(frozen=True)
-class Setting:
+class Variant:
     """One row of an ablation."""
 
     name: str
     config: Config
     keys: tuple[str, ...]
-    """Dotted keys that the setting gives a value, in the order in which it names them."""
+    """Dotted keys that the variant gives a value, in the order in which it names them."""
 
     @property
     def slug(self) -> str:
@@ -61,28 +61,28 @@ class Setting:
         return value
 
 
-def varied_keys(settings: Sequence[Setting]) -> list[str]:
-    """The keys whose resolved value is not the same in all settings, in the order in which they are named."""
-    keys = dict.fromkeys(key for setting in settings for key in setting.keys)
-    return [key for key in keys if any(s.value(key) != settings[0].value(key) for s in settings)]
+def varied_keys(variants: Sequence[Variant]) -> list[str]:
+    """The keys whose resolved value is not the same in all variants, in the order in which they are named."""
+    keys = dict.fromkeys(key for variant in variants for key in variant.keys)
+    return [key for key in keys if any(s.value(key) != variants[0].value(key) for s in variants)]
 
 
-def read_settings(
+def read_variants(
     base: str | Path, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
-) -> list[Setting]:
-    """The checked settings of an ablation; the first one is its reference.
+) -> list[Variant]:
+    """The checked variants of an ablation; the first one is its reference.
 
     Those of ``file`` (or the base config alone), each times the product of all ``vary``.
 
     Args:
-        overrides: ``key=value`` changes of the base config, for all settings.
+        overrides: ``key=value`` changes of the base config, for all variants.
         vary: ``key=a,b,c``; commas within brackets do not split.
         file: YAML list of ``{name: ..., <dotted key>: value, ...}``.
 
     Raises:
         ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
     """
-    load_config(base, overrides)  # first, so that what is wrong here is not said of a setting
+    load_config(base, overrides)  # first, so that what is wrong here is not said of a variant
     if not vary and file is None:
         raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
     entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(Path(file))
@@ -102,12 +102,12 @@ def read_settings(
     return found
 
 
-def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Setting:
+def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
     try:
         config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
     except ConfigError as error:
         raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
-    return Setting(name, config, tuple(changes))
+    return Variant(name, config, tuple(changes))
 
 
 def _check_keys(overrides: Sequence[str], varied: list[str], entries: list[tuple[str, dict[str, str]]]) -> None:

@@ -11,13 +11,27 @@ from typing import Any, Literal, TypeVar
 from gmsa.errors import ConfigError, nearest
 
 T = TypeVar("T")
+RENAMED = {
+    "loss.pseudo_weight": "self_training.weight",
+    "loss.consistency_weight": "consistency.weight",
+    "loss.ramp": "consistency.ramp",
+    "loss.certain": "consistency.confident_share",
+    "loss.reconstruction_weight": "reconstruction.weight",
+    "loss.recon_target": "reconstruction.target",
+    "protocol.passes": "consistency.passes",
+    "protocol.rounds": "self_training.rounds",
+    "protocol.k": "self_training.k",
+    "protocol.threshold": "self_training.threshold",
+    "protocol.teachers": "distillation.teachers",
+}
+"""Settings that had another name, and the name that they have now."""
 
 
 def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
 
-    Limits ``ge``, ``gt``, ``le`` and ``lt`` are taken from the metadata of its fields. Where ``cls`` has
-    ``one_for_all``, a single value stands for each of its fields (or those that it names).
+    Limits ``ge``, ``gt``, ``le`` and ``lt``, and the registry whose parts a field names, are taken from its metadata.
+    Where ``cls`` has ``one_for_all``, a single value stands for each of its fields (or those that it names).
 
     Args:
         where: what the settings came from, for errors.
@@ -38,16 +52,28 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
     for name, value in settings.items():
         key = f"{prefix}{name}"
         if name not in fields:
-            raise ConfigError(f"{where}: unknown key '{key}'{nearest(str(name), fields)}")
+            hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(str(name), fields)
+            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = build(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
             try:
-                values[name] = _coerce(value, hints[name], key)
-                _check_limits(values[name], fields[name].metadata, key)
+                values[name] = coerce(value, hints[name], key)
+                _check(values[name], fields[name].metadata, key)
             except ConfigError as error:
                 raise ConfigError(f"{where}: {error}") from None
     return cls(**values)
+
+
+def _check(value: Any, metadata: Mapping[str, Any], key: str) -> None:
+    """Checks a value against what its field says: its limits, or the registry that it names parts of."""
+    if "registry" in metadata:
+        from gmsa.config.components import parse_component  # it needs this module
+
+        for spec in (value,) if isinstance(value, str) else value:
+            parse_component(spec, metadata["registry"], key)
+    else:
+        check_limits(value, metadata, key)
 
 
 def one_for_all(cls: Any) -> tuple[str, ...]:
@@ -56,7 +82,7 @@ def one_for_all(cls: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(cls)) if asked is True else tuple(asked)
 
 
-def _coerce(value: Any, hint: Any, key: str) -> Any:
+def coerce(value: Any, hint: Any, key: str) -> Any:
     """Turns a YAML value into the field's type, or raises naming ``key``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -72,7 +98,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         options = [a for a in arguments if a is not type(None)]
         for option in options:
             try:
-                return _coerce(value, option, key)
+                return coerce(value, option, key)
             except ConfigError:
                 continue
         raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {value!r})")
@@ -80,10 +106,10 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ConfigError(f"'{key}' must be a list, for example [{_describe(arguments[0])}, ...] (got {value!r})")
         if arguments[-1] is Ellipsis:
-            return tuple(_coerce(v, arguments[0], key) for v in value)
+            return tuple(coerce(v, arguments[0], key) for v in value)
         if len(value) != len(arguments):
             raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {list(value)})")
-        return tuple(_coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
+        return tuple(coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
     if hint is bool and isinstance(value, bool):
         return value
     if hint is str and isinstance(value, str):
@@ -106,7 +132,7 @@ def _describe(hint: Any) -> str:
     return names.get(hint, "a list")
 
 
-def _check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
+def check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
     if not isinstance(value, (int, float)):
         return
     tests = {

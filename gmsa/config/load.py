@@ -15,6 +15,7 @@ from gmsa.config.coerce import build, one_for_all
 from gmsa.config.schema import SHARED, Config
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
+from gmsa.registry import load_plugins
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -28,12 +29,23 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
 
 
-def from_dict(settings: Mapping[str, Any], where: str = "config") -> Config:
-    """Builds a checked :class:`Config` from nested plain settings.
+def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path | None = None) -> Config:
+    """Builds a checked :class:`Config` from nested plain settings, and imports the ``plugins`` that they name.
+
+    Args:
+        where: what the settings came from, for errors.
+        folder: where plug-ins are also looked for.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
+        ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range, or a plug-in that
+            cannot be imported.
     """
+    named = settings.get("plugins") if isinstance(settings, Mapping) else None
+    if isinstance(named, (list, tuple)) and all(isinstance(module, str) for module in named):
+        try:
+            load_plugins(named, folder)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
     return build(Config, settings, where)
 
 
@@ -59,7 +71,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         changes.setdefault("data.if_missing", "error")
     for key, value in changes.items():
         change(settings, key, value)
-    return from_dict(settings, where=str(path))
+    return from_dict(settings, where=str(path), folder=path.parent)
 
 
 def _split_override(item: str) -> tuple[str, Any]:

@@ -7,9 +7,11 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gmsa.config.components import component_name
 from gmsa.config.graph import ONE_FOR_ALL, GraphConfig
 from gmsa.config.missing import MissingConfig
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, nearest
+from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOLS, Registry
 
 MODALITIES = ("text", "audio", "vision")
 SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
@@ -21,6 +23,11 @@ SYNTHETIC = "synthetic"
 def _number(default: Any, **limits: float) -> Any:
     """A numeric field with limits: ``ge``, ``gt``, ``le`` or ``lt``."""
     return field(default=default, metadata=limits)
+
+
+def _component(default: Any, registry: Registry[Any]) -> Any:
+    """A field that names a part of a registry, ``name`` or ``name(key=value)``, or several."""
+    return field(default=default, metadata={"registry": registry})
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,12 @@ class ModalityDropout:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: Literal["semi_iin", "sslmm", "late_fusion", "global", "hgt"] = "semi_iin"
+    name: str = _component("semi_iin", MODELS)
     """Model to build."""
+    layer: str = _component("attention", LAYERS)
+    """Layer of message passing in the streams of ``semi_iin`` and ``sslmm``."""
+    encoder: str = _component("conv", ENCODERS)
+    """Encoder of each modality's steps."""
     channels: int = _number(128, ge=1)
     """Width C of every token."""
     heads: int = _number(8, ge=1)
@@ -157,38 +168,63 @@ class OptimConfig:
 class LossConfig:
     value_weight: float = _number(0.6, ge=0, le=1)
     """The paper's lambda_1: weight of the intensity loss; the class loss has the rest."""
-    pseudo_weight: float = _number(0.2, ge=0)
-    """The paper's lambda_2: weight of the loss on the unlabeled pool."""
-    consistency_weight: float = _number(1.0, ge=0)
-    """For the protocol ``sslmm``: weight of the distance to the teacher, once it has risen."""
-    ramp: float = _number(0.4, ge=0, le=1)
-    """Share of the steps over which ``consistency_weight`` rises linearly from 0."""
-    certain: float = _number(0.7, gt=0, le=1)
-    """Share of each batch, the most certain by the teacher's variance, that learns from the teacher."""
-    reconstruction_weight: float = _number(0.0, ge=0)
-    """Weight of reconstructing the features of missing modalities, with any protocol; 0 is off."""
-    recon_target: Literal["observed_only", "oracle"] = "observed_only"
-    """What is reconstructed: modalities that are there and hidden in training (``model.modality_dropout``), or also the
-    true features of those that ``data.missing`` hides."""
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    name: Literal["supervised", "self_training", "distillation", "sslmm", "pretrain"] = "self_training"
-    """How the model learns: from labels; as Semi-IIN has it; as the student of several teachers; from labels and its
-    own moving average; or from features alone, to be the start of another run (``init_from``)."""
+    name: str = _component("self_training", PROTOCOLS)
+    """How the model learns: from labels (``supervised``); as Semi-IIN has it (``self_training``); as the student of
+    several teachers (``distillation``); from labels and its own moving average (``sslmm``); or from features alone, to
+    be the start of another run (``pretrain``, see ``init_from``)."""
     init_from: str | None = None
     """Run folder of the protocol ``pretrain`` whose weights a run starts from, seed by seed."""
-    passes: int = _number(4, ge=2)
-    """For ``sslmm``: passes of the teacher with dropout, whose mean is the target and whose variance its certainty."""
+
+
+@dataclass(frozen=True)
+class SelfTrainingConfig:
+    """Settings of the protocol ``self_training`` (Semi-IIN, Algorithm 1)."""
+
+    weight: float = _number(0.2, ge=0)
+    """The paper's lambda_2: weight of the class loss on pseudo-labels."""
     rounds: int = _number(1, ge=1)
-    """For ``self_training``: times that the pool is labeled and the model trained on from its weights."""
+    """Times that the pool is labeled and the model trained on from its weights."""
     k: int | Literal["all"] = _number(40, ge=0)
-    """For ``self_training``: most confident pseudo-labels kept per class, or ``all``; 0 is the control without any."""
+    """Most confident pseudo-labels kept per class, or ``all``; 0 is the control without any."""
     threshold: float = _number(0.0, ge=0, lt=1)
-    """For ``self_training``: least confidence of a pseudo-label; 0 is off."""
+    """Least confidence of a pseudo-label; 0 is off."""
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Settings of the protocol ``distillation``."""
+
     teachers: int = _number(3, ge=1)
-    """For ``distillation``: models whose mean prediction the student learns."""
+    """Models whose mean prediction the student learns."""
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """Settings of the protocol ``sslmm``: agreement with the moving average of the model's own weights."""
+
+    weight: float = _number(1.0, ge=0)
+    """Weight of the distance to the teacher, once it has risen."""
+    ramp: float = _number(0.4, ge=0, le=1)
+    """Share of the steps over which ``weight`` rises linearly from 0."""
+    confident_share: float = _number(0.7, gt=0, le=1)
+    """Share of each batch, the most certain by the teacher's variance, that learns from the teacher."""
+    passes: int = _number(4, ge=2)
+    """Passes of the teacher with dropout, whose mean is the target and whose variance its certainty."""
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig:
+    """Reconstruction of the features of missing modalities, with any model and protocol."""
+
+    weight: float = _number(0.0, ge=0)
+    """Weight of the reconstruction loss; 0 is off."""
+    target: Literal["observed_only", "oracle"] = "observed_only"
+    """What is reconstructed: modalities that are there and dropped in training (``model.modality_dropout``), or also
+    the true features of those that ``data.missing`` masks."""
 
 
 @dataclass(frozen=True)
@@ -221,8 +257,12 @@ class RunConfig:
     """Compile the model with ``torch.compile`` before training it: minutes at first, and other rounding."""
     out: str = "runs/{name}"
     """Run folder; ``{name}`` stands for the name of the config file."""
-    select: Literal["MAE", "Corr"] = "MAE"
-    """What of the validation split chooses the checkpoint."""
+    select: str = "MAE"
+    """Metric of the validation split that chooses the checkpoint: MAE, Corr, or one of ``metrics``."""
+    metrics: tuple[str, ...] = _component((), METRICS)
+    """Further metrics beside those of the label scale."""
+    callbacks: tuple[str, ...] = _component((), CALLBACKS)
+    """Callbacks that follow the training, such as ``tensorboard`` or ``wandb(project=mine)``."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +275,14 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    plugins: tuple[str, ...] = ()
+    """Modules that register parts of your own (models, edge builders, protocols, metrics, callbacks)."""
 
     def __post_init__(self) -> None:
         model, data, run = self.model, self.data, self.run
@@ -253,12 +299,12 @@ class Config:
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities
         )
-        if self.loss.recon_target == "oracle":
+        if self.reconstruction.target == "oracle":
             nothing_hidden = nothing_hidden and data.missing.train == "none"
-        if self.loss.reconstruction_weight and nothing_hidden:
+        if self.reconstruction.weight and nothing_hidden:
             raise ConfigError(
-                "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by "
-                "'model.modality_dropout', or by 'data.missing.train' with 'loss.recon_target: oracle'"
+                "'reconstruction.weight' has nothing to reconstruct: hide modalities in training by "
+                "'model.modality_dropout', or by 'data.missing.train' with 'reconstruction.target: oracle'"
             )
         if self.pretrain.epochs and self.graph.scope == "video" and len(data.modalities) < 2:
             raise ConfigError(
@@ -274,6 +320,12 @@ class Config:
             for kernel, stride in model.convs(modality):
                 if not 1 <= stride <= kernel:
                     raise ConfigError(f"'{key}' needs 1 <= stride <= kernel (got kernel {kernel}, stride {stride})")
+        selectable = ("MAE", "Corr", *map(component_name, run.metrics))
+        if run.select not in selectable:
+            raise ConfigError(
+                f"'run.select' must be one of {', '.join(selectable)} (got '{run.select}')"
+                f"{nearest(run.select, selectable)}; name another metric in 'run.metrics' first"
+            )
         for key, chosen in (("data.modalities", data.modalities), ("run.seeds", run.seeds)):
             if not chosen:
                 raise ConfigError(f"'{key}' must not be empty")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gmsa.data import importers
 from gmsa.data.checks import examine
 from gmsa.data.checks import findings as check
-from gmsa.data.store.files import DTYPES, SCALES
+from gmsa.data.store.files import DTYPES, LABEL_SCALES
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system import cli, files
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new.add_argument("source", help="MMSA's pickle, Semi-IIN's folder, or a CSV that names .npy and .npz files")
     new.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     new.add_argument("--format", choices=("auto", *importers.FORMATS), default="auto", help="what the source is")
-    new.add_argument("--labels", choices=SCALES, default="mosi", help="label scale: [-3, 3] or [-1, 1]")
+    new.add_argument("--labels", choices=LABEL_SCALES, default="mosi", help="label scale: [-3, 3] or [-1, 1]")
     new.add_argument(
         "--dtype", choices=tuple(DTYPES), help="type of the features (default: float16 where they are that)"
     )
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     find = commands.add_parser("check", help="find what is wrong", description="Find what is wrong with data.")
     find.add_argument("path", help="pickle in MMSA's format, or feature store")
-    find.add_argument("--labels", choices=SCALES, help="label scale (default: the store's, or mosi)")
+    find.add_argument("--labels", choices=LABEL_SCALES, help="label scale (default: the store's, or mosi)")
     find.add_argument("--out", metavar="DIR", help="folder for check.md, check.json and check.png")
     find.set_defaults(run=_check)
 

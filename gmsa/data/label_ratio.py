@@ -14,7 +14,7 @@ from gmsa.rng import seed_for
 
 
 def withhold_labels(
-    utterances: Sequence[Utterance], ratio: float, seed: int, scheme: str = "mosi"
+    utterances: Sequence[Utterance], ratio: float, seed: int, label_scale: str = "mosi"
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Splits utterances into those that keep their labels and a pool of those whose labels are withheld.
 
@@ -24,7 +24,7 @@ def withhold_labels(
     the pool, whose labels of single modalities are withheld as well. Both lists are in the given order.
     """
     labeled = [utterance for utterance in utterances if utterance.label is not None]
-    classes = to_class(torch.tensor([utterance.label for utterance in labeled], dtype=torch.float64), scheme)
+    classes = to_class(torch.tensor([utterance.label for utterance in labeled], dtype=torch.float64), label_scale)
     members: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for utterance, class_ in zip(labeled, classes.tolist(), strict=True):
         members[class_].append((seed_for(seed, "label ratio", utterance.id), utterance.id))

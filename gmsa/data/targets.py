@@ -15,12 +15,12 @@ _EDGES = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)
 _DECIMALS = 6
 
 
-def limit(scheme: str) -> float:
+def limit(label_scale: str) -> float:
     """Largest intensity of a label scale: 3 for ``mosi``, 1 for ``sims``; labels lie in [-limit, limit]."""
-    return _LIMITS[scheme]
+    return _LIMITS[label_scale]
 
 
-def to_class(labels: Tensor, scheme: str = "mosi") -> Tensor:
+def to_class(labels: Tensor, label_scale: str = "mosi") -> Tensor:
     """Classes 0 ... 6 of sentiment intensities, after Semi-IIN: half-open bins of width one.
 
     The bins are [-3, -2.5), [-2.5, -1.5), ... [1.5, 2.5), [2.5, 3]; unlike Acc-7's rounding, 0.5 belongs to
@@ -31,7 +31,7 @@ def to_class(labels: Tensor, scheme: str = "mosi") -> Tensor:
     Shapes:
         - labels, any shape and float type; output, the same shape, int64
     """
-    values = (labels.detach().double() * (3.0 / limit(scheme))).round(decimals=_DECIMALS)
+    values = (labels.detach().double() * (3.0 / limit(label_scale))).round(decimals=_DECIMALS)
     edges = torch.tensor(_EDGES, dtype=torch.float64, device=labels.device)
     classes = torch.bucketize(values, edges, right=True)
     return classes.masked_fill(values.isnan(), IGNORED)

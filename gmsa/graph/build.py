@@ -38,7 +38,7 @@ def node_features(sequence: Tensor, stride: int) -> Tensor:
 
 
 def edges_of(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
-    """Edges of a relation between nodes with these features: edge_index [2, E] and the tense of each edge [E]."""
+    """Edges of a relation between nodes with these features: edge_index [2, E] and each one's temporal type [E]."""
     name, parameters = builder_of(relation, config)
     return build_edges(name, source, target, parameters)
 
@@ -53,7 +53,7 @@ def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] 
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(N_m, s_m D_m)`, ``pos`` :math:`(N_m)`
           with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: one node each
         - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target;
-          ``tense`` :math:`(E)`, whether the source is past, now or future
+          ``temporal_type`` :math:`(E)`, whether the source is past, now or future
         - graph: ``id``, ``label`` :math:`(1)` (NaN where unlabeled), ``steps`` :math:`(1, 3)` the lengths
           :math:`L_m` in the order text, audio, vision
     """
@@ -104,6 +104,9 @@ def _hetero(nodes: Mapping[str, Tensor], config: GraphConfig) -> HeteroData:
         data[node_type].pos = torch.arange(len(nodes[node_type]))
     for relation in relations():
         source, _, target = relation
-        edge_index, tense = edges_of(relation, nodes[source], nodes[target], config)
-        data[relation].edge_index, data[relation].tense = edge_index.clone(), tense.clone()  # others share them
+        edge_index, temporal_type = edges_of(relation, nodes[source], nodes[target], config)
+        data[relation].edge_index, data[relation].temporal_type = (
+            edge_index.clone(),
+            temporal_type.clone(),
+        )  # others share them
     return data

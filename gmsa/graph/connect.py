@@ -17,7 +17,7 @@ from torch import Tensor
 from gmsa.config import Config, GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import edges_of, node_features
-from gmsa.graph.edges import MEMORY, NOW, looks_at_features
+from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
 from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, kind_of, relations
 from gmsa.rng import hashed_uniform
 
@@ -146,7 +146,7 @@ def _plan(stream: str, config: GraphConfig) -> _Plan:
     for relation in stream_relations(stream):
         source, _, target = relation
         if builder_of(relation, config)[0] == "complete":
-            kind = int(_kinds(relation, torch.tensor(NOW)))
+            kind = int(_kinds(relation, torch.tensor(PRESENT)))
             code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = kind + 1
         else:
             others.append(relation)
@@ -160,9 +160,9 @@ def _tables(streams: tuple[str, ...], config: GraphConfig) -> npt.NDArray[Any]:
     return codes.reshape(len(streams), -1).astype(np.uint8 if config.typed else np.bool_)
 
 
-def _kinds(relation: Relation, tense: Tensor) -> Tensor:
+def _kinds(relation: Relation, temporal_type: Tensor) -> Tensor:
     kind = kind_of(relation)
-    return torch.full_like(tense, KINDS) if kind == KINDS else kind + tense
+    return torch.full_like(temporal_type, KINDS) if kind == KINDS else kind + temporal_type
 
 
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[DenseEdges]:
@@ -222,10 +222,10 @@ def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], config: Grap
     sources, targets, kinds = [], [], []
     for relation in chosen:
         source, _, target = relation
-        edge_index, tense = edges_of(relation, nodes[source], nodes[target], config)
+        edge_index, temporal_type = edges_of(relation, nodes[source], nodes[target], config)
         begin, end = edge_index.numpy()
         sources.append(begin + first[source])
         targets.append(end + first[target])
-        kinds.append(_kinds(relation, tense).numpy())
+        kinds.append(_kinds(relation, temporal_type).numpy())
     found = np.stack([np.concatenate(parts) for parts in (sources, targets, kinds)])
     return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

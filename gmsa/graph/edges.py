@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 EDGE_BUILDERS: dict[str, Callable[..., Tensor]] = {}
 """Edge builders by name."""
-PAST, NOW, FUTURE = range(3)
+PAST, PRESENT, FUTURE = range(3)
 """When a source is, seen from its target."""
 MEMORY = 2**28
 """Bytes of edges that are kept: those of the sequence lengths used last."""
@@ -67,7 +67,7 @@ def aligned(source_length: int, target_length: int) -> Tensor:
 
 @edge_builder
 def temporal(source_length: int, target_length: int, radius: int) -> Tensor:
-    """Joins what :func:`window` joins; its edges are told apart by :func:`tense` (after MTAG, GCNet)."""
+    """Joins what :func:`window` joins; its edges are told apart by :func:`temporal_type` (after MTAG, GCNet)."""
     return window(source_length, target_length, radius)
 
 
@@ -96,24 +96,24 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
     return _edges(joined)
 
 
-def tense(edge_index: Tensor, source_length: int, target_length: int) -> Tensor:
+def temporal_type(edge_index: Tensor, source_length: int, target_length: int) -> Tensor:
     """Whether each edge's source is over before its target begins, overlaps with it, or comes after.
 
     Both sequences are scaled to one duration: steps of sequences of the same length overlap where their
-    indices are equal. Returns ``PAST``, ``NOW`` or ``FUTURE`` for each edge [E].
+    indices are equal. Returns ``PAST``, ``PRESENT`` or ``FUTURE`` for each edge [E].
     """
     source, target = edge_index
     past = (source + 1) * target_length <= target * source_length
     future = source * target_length >= (target + 1) * source_length
-    return torch.full_like(source, NOW).masked_fill(past, PAST).masked_fill(future, FUTURE)
+    return torch.full_like(source, PRESENT).masked_fill(past, PAST).masked_fill(future, FUTURE)
 
 
 def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
     """Runs the builder ``name`` on two feature sequences.
 
-    Returns edge_index [2, E], sorted by target, and the :func:`tense` of each edge [E]: ``NOW`` for all where the
-    builder is not ``temporal``. Both are kept: by length, or, for a builder that looks at the features, as long as
-    the sequence lives.
+    Returns edge_index [2, E], sorted by target, and the :func:`temporal_type` of each edge [E]: ``PRESENT`` for all
+    where the builder is not ``temporal``. Both are cached: by length, or,
+    for a builder that looks at the features, as long as the sequence lives.
     """
     arguments = tuple(parameters.items())
     if not looks_at_features(name):
@@ -145,8 +145,8 @@ def _by_length(
 def _run(name: str, source: Any, target: Any, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
     edge_index = EDGE_BUILDERS[name](source, target, **parameters)
     if name == "temporal":
-        return edge_index, tense(edge_index, source, target)
-    return edge_index, torch.full_like(edge_index[0], NOW)
+        return edge_index, temporal_type(edge_index, source, target)
+    return edge_index, torch.full_like(edge_index[0], PRESENT)
 
 
 def _edges(joined: Tensor) -> Tensor:

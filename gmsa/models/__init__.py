@@ -25,10 +25,10 @@ MODELS: dict[str, Callable[[Mapping[str, int], Config], Model]] = {
 def build_model(dims: Mapping[str, int], config: Config) -> Model:
     """Builds the model ``config.model.name`` for features of dimensions ``dims``.
 
-    Where ``loss.reconstruction_weight`` is not 0 it can :meth:`~gmsa.models.Model.reconstruct`.
+    Where ``reconstruction.weight`` is not 0 it can :meth:`~gmsa.models.Model.reconstruct`.
     """
     model = MODELS[config.model.name](dims, config)
-    if config.loss.reconstruction_weight:
+    if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
     return model
 

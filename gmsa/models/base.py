@@ -40,7 +40,7 @@ class Model(nn.Module):
 
     embedding: Embedding
     reconstruction: Reconstruction | None
-    """Set by :func:`~gmsa.models.build_model` where ``loss.reconstruction_weight`` asks for it."""
+    """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` asks for it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from gmsa.config import Config
 from gmsa.graph import KINDS, GraphBatch
 from gmsa.models.base import Model, edges_of
 from gmsa.nn import Standardize, StreamLayer
-from gmsa.system.distributed import ALONE, Group
+from gmsa.system.distributed import SINGLE_PROCESS, Group
 
 
 class Masked(NamedTuple):
@@ -57,7 +57,7 @@ class PretrainingBatch:
         return replace(self, masked=move(self.masked), targets=targets, views=(move(first), move(second)))
 
 
-class Pretraining(nn.Module):
+class PretrainingModel(nn.Module):
     r"""A model with what it learns from features alone: :math:`L = L_{mask} + w L_{con}`.
 
     :math:`L_{mask}`, after GraphMAE (Hou et al., KDD 2022): masked tokens start as a learned vector; the model's states
@@ -80,7 +80,7 @@ class Pretraining(nn.Module):
         self.out = nn.ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
 
-    def forward(self, batch: PretrainingBatch | None, group: Group = ALONE) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PretrainingBatch | None, group: Group = SINGLE_PROCESS) -> tuple[Tensor, Tensor]:
         """The two losses; with several processes, this one's part of them, whose batch may be None."""
         if batch is None:
             token = next(iter(self.token.values()))
@@ -88,7 +88,7 @@ class Pretraining(nn.Module):
             errors, views = token.new_zeros(0), token.expand(1, 2, -1)[:0]
         else:
             errors, views = self.reconstruction(batch.masked, batch.targets), self.represent(*batch.views)
-        count = group.total(torch.tensor(float(len(errors)), device=errors.device))
+        count = group.all_reduce(torch.tensor(float(len(errors)), device=errors.device))
         return errors.sum() / count.clamp(min=1), self.contrast(views, group)
 
     def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:

@@ -68,11 +68,11 @@ class SSLMM(Model):
         if missing is not None:
             heard = {stream: without_sources(e, missing) for stream, e in edges.items()}
         for number, block in enumerate(block for block in self.blocks for _ in range(self.repeats)):
-            loudness = None
+            source_log_weight = None
             if self.sends is not None and missing is not None and number:
                 heard = edges
-                loudness = F.logsigmoid(self.sends(h)).squeeze(-1) * missing
-            h = block(h, heard.get("intra"), heard.get("inter"), loudness)
+                source_log_weight = F.logsigmoid(self.sends(h)).squeeze(-1) * missing
+            h = block(h, heard.get("intra"), heard.get("inter"), source_log_weight)
         return h
 
     def forward(self, batch: GraphBatch) -> Output:

@@ -24,7 +24,7 @@ class AlternatingBlock(nn.Module):
     block. Without one of the ``halves`` its edges are not looked at.
 
     Shapes:
-        - h :math:`(V, C)`; loudness :math:`(V)` as :class:`~gmsa.nn.Interaction` takes it; output :math:`(V, C)`
+        - h :math:`(V, C)`; source_log_weight :math:`(V)`, see :class:`~gmsa.nn.Interaction`; output :math:`(V, C)`
     """
 
     def __init__(
@@ -45,21 +45,28 @@ class AlternatingBlock(nn.Module):
             self.norm = nn.LayerNorm(channels)
         self.dropout = Dropout(dropout)
 
-    def intra(self, h: Tensor, edges: Edges | None, loudness: Tensor | None = None) -> Tensor:
+    def intra(self, h: Tensor, edges: Edges | None, source_log_weight: Tensor | None = None) -> Tensor:
         """The half that crosses intra edges."""
-        return h if self.within is None else self.within(h, edges, loudness=loudness)
+        return h if self.within is None else self.within(h, edges, source_log_weight=source_log_weight)
 
     def inter(
-        self, h: Tensor, edges: Edges | None, loudness: Tensor | None = None, seen: Tensor | None = None
+        self, h: Tensor, edges: Edges | None, source_log_weight: Tensor | None = None, seen: Tensor | None = None
     ) -> Tensor:
         """The half that crosses inter edges; what passes them is ``seen``, by default h."""
         if self.across is None:
             return h
-        heard = self.across(h if seen is None else seen, edges, loudness=loudness)
+        heard = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
         opened = torch.sigmoid(self.gate(torch.cat([h, heard], dim=-1)))
         return self.norm(h + opened * self.dropout(heard))
 
-    def forward(self, h: Tensor, intra: Edges | None, inter: Edges | None, loudness: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, intra: Edges | None, inter: Edges | None, source_log_weight: Tensor | None = None
+    ) -> Tensor:
         if self.order == "inter_first":
-            return self.intra(self.inter(h, inter, loudness), intra, loudness)
-        return self.inter(self.intra(h, intra, loudness), inter, loudness, h if self.order == "simultaneous" else None)
+            return self.intra(self.inter(h, inter, source_log_weight), intra, source_log_weight)
+        return self.inter(
+            self.intra(h, intra, source_log_weight),
+            inter,
+            source_log_weight,
+            h if self.order == "simultaneous" else None,
+        )

@@ -19,8 +19,8 @@ class StreamLayer(nn.Module):
     Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
 
     Shapes:
-        - z :math:`(V, C)`, edges, receivers :math:`(W)` and loudness :math:`(V)` as :class:`~gmsa.nn.Interaction`
-          takes them; output :math:`(W, C)`, W = V by default
+        - z :math:`(V, C)`, edges, receivers :math:`(W)` and source_log_weight :math:`(V)` as
+          :class:`~gmsa.nn.Interaction` takes them; output :math:`(W, C)`, W = V by default
     """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0, kinds: int = 0) -> None:
@@ -32,10 +32,10 @@ class StreamLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, z: Tensor, edges: Edges, receivers: Tensor | None = None, loudness: Tensor | None = None
+        self, z: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
         x = self.norm_in(z)
-        received = self.dropout(self.attention(x, edges, receivers, loudness))
+        received = self.dropout(self.attention(x, edges, receivers, source_log_weight))
         y = self.norm_mid(received + (x if receivers is None else x.index_select(0, receivers)))
         return self.dropout(self.ffn(y)) + y
 

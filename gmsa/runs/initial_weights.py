@@ -10,7 +10,7 @@ from gmsa.errors import RunError
 from gmsa.models import build_model
 from gmsa.runs.folder import open_run
 from gmsa.runs.prepare import Prepared
-from gmsa.system.distributed import ALONE, Group
+from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.trainer import to_start_from
 
 NOT_IN_WEIGHTS = {
@@ -23,7 +23,7 @@ ON_FEATURES = ("normalize", "clip")
 
 
 def start_of(
-    config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = ALONE
+    config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = SINGLE_PROCESS
 ) -> dict[str, Tensor] | None:
     """The weights that a seed starts from, where ``protocol.init_from`` is set.
 
@@ -33,7 +33,9 @@ def start_of(
     if config.protocol.init_from is None:
         return None
     corpus = prepared.corpus
-    return group.tell(initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.first else None)
+    return group.broadcast(
+        initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.is_main else None
+    )
 
 
 def initial_weights(

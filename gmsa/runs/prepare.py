@@ -13,7 +13,7 @@ from gmsa.data.features import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
-from gmsa.training.protocols import Material
+from gmsa.training.protocols import TrainingData
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +34,22 @@ class Prepared:
         """The training split and the pool file, without their labels."""
         return [replace(u, label=None) for u in (*self.splits["train"], *self.pool)]
 
-    def material(self, config: Config, seed: int) -> Material:
+    def training_data(self, config: Config, seed: int) -> TrainingData:
         """What the seed learns from: its labeled share, and as pool the rest and the pool file.
 
         Raises:
-            ConfigError: ``protocol.k`` asks for more than the pool holds.
+            ConfigError: ``self_training.k`` asks for more than the pool holds.
         """
-        data, protocol = config.data, config.protocol
+        data, k = config.data, config.self_training.k
         label_seed = seed if data.label_seed is None else data.label_seed
         labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, data.labels)
         pool = [*withheld, *self.pool]
-        if protocol.name == "self_training" and pool and protocol.k != "all" and protocol.k > len(pool):
+        if config.protocol.name == "self_training" and pool and k != "all" and k > len(pool):
             raise ConfigError(
-                f"'protocol.k' is {protocol.k}, but the unlabeled pool has {len(pool)} utterances; "
+                f"'self_training.k' is {k}, but the unlabeled pool has {len(pool)} utterances; "
                 "lower it, or set it to 'all'"
             )
-        return Material(labeled_examples(labeled, data.labels), pool)
+        return TrainingData(labeled_examples(labeled, data.labels), pool)
 
 
 def prepare(config: Config) -> Prepared:

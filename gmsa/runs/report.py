@@ -22,7 +22,7 @@ from gmsa.reports.summary import summarize
 from gmsa.runs.prepare import Prepared
 from gmsa.system.files import write_text
 from gmsa.training.checkpoint import load_into
-from gmsa.training.protocols import Material
+from gmsa.training.protocols import TrainingData
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 from gmsa.training.trainer import Trainer
 
@@ -34,14 +34,14 @@ def report(
     name: str,
     folder: Path,
     prepared: Prepared,
-    materials: Mapping[int, Material],
+    data_of: Mapping[int, TrainingData],
     trainers: Mapping[int, Trainer],
 ) -> dict[str, Any]:
     """Scores every split with every seed's models, once, and writes tables, predictions and figures.
 
     Withheld labels are looked at here alone, to say how right the pseudo-labels were.
     """
-    scheme = config.data.labels
+    label_scale = config.data.labels
     truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
@@ -57,24 +57,26 @@ def report(
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
-                scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(scheme))
+                scores[split].append(
+                    predict(model, prepared.splits[split], config, trainer.device).metrics(label_scale)
+                )
             if stage == predicting[0]:
-                known = [replace(u, label=truth[u.id]) for u in materials[seed].pool if u.id in truth]
+                known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
         final = {s: predict(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
         finals.append(final)
-        if materials[seed].pseudo_labels:
-            rows = [row | {"label": truth.get(row["id"])} for row in materials[seed].pseudo_labels]
+        if data_of[seed].pseudo_labels:
+            rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
             write_text(seed_folder / "pseudo_labels.csv", _csv(rows))
-            pseudo_rows += _pseudo_summary(rows, seed, len(materials[seed].pool), scheme)
+            pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
 
     summary = summarize(
         **_facts(config, name, prepared, trainers),
         parameters=parameters,
-        valid=[final["valid"].metrics(scheme) for final in finals],
-        test=[final["test"].metrics(scheme) for final in finals],
+        valid=[final["valid"].metrics(label_scale) for final in finals],
+        test=[final["test"].metrics(label_scale) for final in finals],
         stages=stages,
     )
     write_summary(folder, summary)
@@ -86,7 +88,7 @@ def report(
         [final["test"] for final in finals],
         pools,
         pseudo_rows,
-        scheme,
+        label_scale,
         summary["synthetic"],
     )
     return summary
@@ -97,7 +99,7 @@ def report_pretraining(
     name: str,
     folder: Path,
     prepared: Prepared,
-    materials: Mapping[int, Material],
+    data_of: Mapping[int, TrainingData],
     trainers: Mapping[int, Trainer],
 ) -> dict[str, Any]:
     """Writes the summary of a run that predicts nothing: its losses on the validation split at the best epochs."""
@@ -135,7 +137,7 @@ def draw(
     tests: list[Predictions],
     pools: list[Predictions],
     pseudo_rows: list[dict[str, Any]],
-    scheme: str,
+    label_scale: str,
     synthetic: bool,
 ) -> None:
     """Draws the figures of a run; one that has nothing to show is left out.
@@ -145,7 +147,7 @@ def draw(
         pools: the first stage's predictions for those of the pool whose withheld label is known, one per seed.
     """
     folder.mkdir(exist_ok=True)
-    test, pool = _join(tests, scheme), _join(pools, scheme)
+    test, pool = _join(tests, label_scale), _join(pools, label_scale)
     figures.figure_curves(history, folder / "curves.png", synthetic)
     figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)
     confusion = {"prediction": test["probabilities"].argmax(1), "truth": test["classes"]}
@@ -156,20 +158,20 @@ def draw(
     figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of="labels given to the pool")
 
 
-def _join(seeds: list[Predictions], scheme: str) -> dict[str, np.ndarray]:
+def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:
     """The seeds' predictions end to end."""
     labels = np.concatenate([p.labels for p in seeds])
     gates = [p.gate for p in seeds if p.gate is not None]
     return {
         "labels": labels,
-        "classes": to_class(torch.from_numpy(labels), scheme).numpy(),
+        "classes": to_class(torch.from_numpy(labels), label_scale).numpy(),
         "value": np.concatenate([p.value for p in seeds]),
         "probabilities": np.concatenate([p.probabilities for p in seeds]),
         "gate": np.concatenate(gates) if gates else np.zeros((0, 2)),
     }
 
 
-def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, scheme: str) -> list[dict[str, Any]]:
+def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, label_scale: str) -> list[dict[str, Any]]:
     """Kept and right pseudo-labels per round and class."""
     found = []
     for round_ in sorted({row["round"] for row in rows}):
@@ -177,7 +179,7 @@ def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, scheme: st
             kept = [row for row in rows if row["round"] == round_ and row["class"] == c]
             known = [row for row in kept if row["label"] is not None]
             labels = torch.tensor([row["label"] for row in known], dtype=torch.float32)
-            right = int((to_class(labels, scheme) == c).sum()) if len(known) == len(kept) else None
+            right = int((to_class(labels, label_scale) == c).sum()) if len(known) == len(kept) else None
             confidence = float(np.mean([row["confidence"] for row in kept])) if kept else None
             found.append(
                 {"seed": seed, "round": round_, "class": c, "kept": len(kept), "right": right, "pool": pool}

@@ -66,6 +66,7 @@ def resumed(folder: Path, config: Config) -> Config:
     differing = [
         f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
         for group, values in to_dict(config).items()
+        if isinstance(values, dict)
         for key, value in values.items()
         if (group != "run" or key in ("select", "threads", "compile", "deterministic"))
         and old.get(group, {}).get(key) != value

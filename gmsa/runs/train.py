@@ -19,12 +19,12 @@ from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
 from gmsa.runs.resume import check_files, resumed
 from gmsa.system.device import set_up
-from gmsa.system.distributed import ALONE, Group, join
+from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.progress import Progress
-from gmsa.training.protocols import PROTOCOLS, Material
+from gmsa.training.protocols import PROTOCOLS, TrainingData
 from gmsa.training.stopping import Stop
 from gmsa.training.trainer import Trainer
 
@@ -42,17 +42,17 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the step at hand is saved.
     """
     group, device = join(set_up(config.run))
-    resume = group.tell(resume)
+    resume = group.broadcast(resume)
     if resume:
-        config = group.tell(resumed(folder, config) if group.first else config)
+        config = group.broadcast(resumed(folder, config) if group.is_main else config)
     prepared = prepare(config)
     corpus = prepared.corpus
-    if resume and group.first:
+    if resume and group.is_main:
         check_files(folder, describe_files(config, corpus))
-    materials = {seed: prepared.material(config, seed) for seed in config.run.seeds}
-    starts = {seed: start_of(config, prepared, seed, device, group) for seed in materials}
-    with Progress(silent=not group.first) as progress, ExitStack() as stack:
-        if group.first:
+    data_of = {seed: prepared.training_data(config, seed) for seed in config.run.seeds}
+    starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
+    with Progress(silent=not group.is_main) as progress, ExitStack() as stack:
+        if group.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             before = stack.enter_context(only_writer(folder))
             if before is not None:
@@ -65,27 +65,27 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, progress, group, stop)
             for seed, start in starts.items()
         }
-        if group.first:
+        if group.is_main:
             save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
-        progress.say(describe_data(config, prepared, materials[config.run.seeds[0]], device, group.world))
+        progress.say(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
         try:
             with stop.listening():
-                for seed, material in materials.items():
+                for seed, material in data_of.items():
                     model = train_seed(trainers[seed], material)
-                    if group.first:
+                    if group.is_main:
                         save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
                 if stop.asked:  # after the last step
                     stop.obey()
         except KeyboardInterrupt:
             progress.say(f"Interrupted; all that was done is saved. Go on with --resume --out {folder}")
             raise
-        group.leave()
-        if not group.first:
+        group.close()
+        if not group.is_main:
             return {}
         for trainer in trainers.values():
-            trainer.group = ALONE
+            trainer.group = SINGLE_PROCESS
         write = report_pretraining if config.protocol.name == "pretrain" else report
-        summary = write(config, name, folder, prepared, materials, trainers)
+        summary = write(config, name, folder, prepared, data_of, trainers)
         progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
 
@@ -98,7 +98,7 @@ def make_trainer(
     folder: Path,
     device: torch.device,
     progress: Progress,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
     stop: Stop | None = None,
 ) -> Trainer:
     """The trainer of one seed.
@@ -110,7 +110,7 @@ def make_trainer(
     return Trainer(config, dims, valid, seed, folder, device, progress, learned_from, start, group, stop or Stop())
 
 
-def train_seed(trainer: Trainer, material: Material) -> nn.Module:
+def train_seed(trainer: Trainer, material: TrainingData) -> nn.Module:
     """Trains one seed through all stages that its config asks for; returns the final model."""
     trainer.folder.mkdir(parents=True, exist_ok=True)
     protocol = trainer.config.protocol.name
@@ -120,7 +120,7 @@ def train_seed(trainer: Trainer, material: Material) -> nn.Module:
 
 
 def describe_data(
-    config: Config, prepared: Prepared, material: Material, device: torch.device, processes: int = 1
+    config: Config, prepared: Prepared, material: TrainingData, device: torch.device, processes: int = 1
 ) -> str:
     """The line that a run starts with."""
     corpus = prepared.corpus

@@ -29,11 +29,11 @@ class Group:
     """W."""
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce(self, x: Tensor) -> Tensor:
         """The sum of the processes' tensors, which are of one shape; no gradient flows through it."""
         if self.world == 1:
             return x
@@ -50,13 +50,13 @@ class Group:
             return x, 0
         counts = torch.zeros(self.world, dtype=torch.long, device=x.device)
         counts[self.rank] = len(x)
-        sizes = self.total(counts).tolist()
+        sizes = self.all_reduce(counts).tolist()
         before = sum(sizes[: self.rank])
         after = sum(sizes) - before - len(x)
         padded = torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(after, *x.shape[1:])])
         return _Sum.apply(padded), before
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter], *flags: bool) -> tuple[bool, ...]:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter], *flags: bool) -> tuple[bool, ...]:
         """Adds up the processes' gradients, in place; returns whether any process has raised each flag.
 
         A parameter without a gradient in every process keeps none. One message carries it all.
@@ -73,7 +73,7 @@ class Group:
             parameter.grad = part.view_as(parameter) if anywhere else None
         return tuple(value > 0 for value in raised[len(known) :].tolist())
 
-    def tell(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process says, whatever the others say."""
         if self.world == 1:
             return value
@@ -81,7 +81,7 @@ class Group:
         _together(lambda: dist.broadcast_object_list(said, src=0))
         return said[0]
 
-    def each(self, value: T) -> list[T]:
+    def gather_objects(self, value: T) -> list[T]:
         """What every process says, in the order of their ranks."""
         if self.world == 1:
             return [value]
@@ -92,19 +92,19 @@ class Group:
     @property
     def key(self) -> tuple[int, ...]:
         """What sets this process's random draws apart from the others'; the first one's are those of one process."""
-        return () if self.first else (self.rank,)
+        return () if self.is_main else (self.rank,)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Ends the group: what follows, this process does by itself."""
         if self.world > 1:
             dist.destroy_process_group()
 
 
-ALONE = Group()
+SINGLE_PROCESS = Group()
 """A job of one process."""
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the first of those that ``torchrun`` started, or was started by itself."""
     # Other launchers set RANK too: it means nothing without a world.
     return _world() == 1 or os.environ["RANK"] == "0"
@@ -124,7 +124,7 @@ def join(device: torch.device) -> tuple[Group, torch.device]:
         RunError: there are fewer GPUs than processes, or the others do not answer.
     """
     if _world() == 1:
-        return ALONE, device
+        return SINGLE_PROCESS, device
     if device.type == "cuda":
         number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= count:

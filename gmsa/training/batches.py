@@ -24,7 +24,7 @@ WINDOW = 16
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """What of an epoch's batches is built: after the first ones, every so many-th, and of each a part."""
 
     behind: int = 0
@@ -41,7 +41,7 @@ class Share:
         return islice(batches, self.behind + self.offset, None, self.every)
 
 
-WHOLE = Share()
+WHOLE = Shard()
 """All of it."""
 
 
@@ -67,37 +67,37 @@ def training_batches(
     config: Config,
     *seed: int | str,
     context: Sequence[Utterance] = (),
-    natural: bool = False,
-    share: Share = WHOLE,
+    full_view: bool = False,
+    shard: Shard = WHOLE,
 ) -> Iterator[tuple[GraphBatch, Targets] | None]:
     """One epoch of batches; hidden modalities, lost edges and order are pure functions of ``seed`` and utterance id.
 
-    A batch of which ``share`` has no part is None.
+    A batch of which ``shard`` has no part is None.
 
     Args:
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
-        natural: the targets hold the batch of the same utterances without ``model.modality_dropout``.
+        full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    units = Units(examples, config, context)
-    for places in units.batches(*seed, share=share):
+    units = SampleGroups(examples, config, context)
+    for places in units.batches(*seed, shard=shard):
         if not places:
             yield None
             continue
         chosen = [units.flat[place] for place in places]
         there = lose_steps([e.utterance for e in chosen], config, *seed)
         batch = _drop_modalities(there, config, *seed)
-        hidden = _hidden(batch, there, config) if config.loss.reconstruction_weight else {}
+        hidden = _hidden(batch, there, config) if config.reconstruction.weight else {}
         lost = None
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
-        untouched = collate(there, config) if natural else None
+        untouched = collate(there, config) if full_view else None
         values, classes = torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen])
         yield collate(batch, config, lost), Targets(values, classes, hidden, untouched)
 
 
 def scoring_batches(
-    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = (), share: Share = WHOLE
+    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = (), shard: Shard = WHOLE
 ) -> Iterator[tuple[list[int], list[int], GraphBatch]]:
     """All utterances, sorted by length: the same batches every time. Of several processes each takes whole batches.
 
@@ -106,15 +106,15 @@ def scoring_batches(
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
-    units = Units(examples, config, context)
+    units = SampleGroups(examples, config, context)
     groups = sorted(units.groups, key=_size)
-    for start in range(0, len(groups), units.per_batch)[share.rank :: share.world]:
+    for start in range(0, len(groups), units.per_batch)[shard.rank :: shard.world]:
         chosen = [e for unit in groups[start : start + units.per_batch] for e in unit]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
         yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
 
 
-class Units:
+class SampleGroups:
     """Examples in groups that cannot be parted: each by itself, or the videos that have some, with their context."""
 
     def __init__(self, examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> None:
@@ -131,11 +131,11 @@ class Units:
         """How many batches :meth:`batches` gives."""
         return -(-len(self.groups) // self.per_batch)
 
-    def batches(self, *seed: int | str, share: Share = WHOLE) -> Iterator[list[int]]:
+    def batches(self, *seed: int | str, shard: Shard = WHOLE) -> Iterator[list[int]]:
         """One epoch of batches, or a share of it: places in ``flat``, a pure function of ``seed``."""
         ends = list(accumulate(map(len, self.groups), initial=0))
-        for chosen in share.of(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
-            yield [place for i in chosen[share.rank :: share.world] for place in range(ends[i], ends[i + 1])]
+        for chosen in shard.of(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
+            yield [place for i in chosen[shard.rank :: shard.world] for place in range(ends[i], ends[i + 1])]
 
 
 def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:

@@ -40,7 +40,7 @@ class Targets(NamedTuple):
     """Per modality, the examples whose hidden features are to be reconstructed ``[R]``, and their mean over the steps
     ``[R, D_m]``."""
 
-    natural: GraphBatch | None = None
+    full_view: GraphBatch | None = None
     """The examples' batch without ``model.modality_dropout``, where a teacher is to see it."""
 
     def to(self, device: torch.device | str) -> Targets:
@@ -53,12 +53,12 @@ class Targets(NamedTuple):
 
     def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> Targets:
         hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
-        natural = None if self.natural is None else move(self.natural)
-        return Targets(change(self.value), change(self.classes), hidden, natural)
+        full_view = None if self.full_view is None else move(self.full_view)
+        return Targets(change(self.value), change(self.classes), hidden, full_view)
 
 
-def labeled_examples(utterances: Sequence[Utterance], scheme: str) -> list[Example]:
-    """Examples of labeled utterances on the label scale ``scheme``."""
+def labeled_examples(utterances: Sequence[Utterance], label_scale: str) -> list[Example]:
+    """Examples of labeled utterances on a label scale."""
     labels = torch.tensor([u.label for u in utterances], dtype=torch.float32)
-    classes = torch.eye(NUM_CLASSES)[to_class(labels, scheme)]
+    classes = torch.eye(NUM_CLASSES)[to_class(labels, label_scale)]
     return [Example(u, y, c) for u, y, c in zip(utterances, labels.tolist(), classes, strict=True)]

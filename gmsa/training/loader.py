@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from gmsa.training.batches import Share
+from gmsa.training.batches import Shard
 from gmsa.training.prefetch import prefetch
 from gmsa.training.tasks import Task
 
@@ -18,17 +18,17 @@ _LAST_SECONDS = 10
 """Seconds that a worker lives on after SIGTERM."""
 
 
-def load(task: Task, key: tuple[int | str, ...], share: Share, workers: int, device: torch.device) -> Iterator[Any]:
-    """The batches of ``task.batches(*key, share=share)`` on ``device``, the same with any number of workers.
+def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device) -> Iterator[Any]:
+    """The batches of ``task.batches(*key, shard=shard)`` on ``device``, the same with any number of workers.
 
     Worker processes pay where building a batch takes longer than learning from it, as on a GPU; with none, a GPU's are
     built by a thread.
     """
     if not workers:
-        yield from prefetch(task.batches(*key, share=share), device)
+        yield from prefetch(task.batches(*key, shard=shard), device)
         return
     loader = DataLoader(
-        _Batches(task, key, share),
+        _Batches(task, key, shard),
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
@@ -55,9 +55,9 @@ class _Batches(IterableDataset[Any]):
 
     task: Task
     key: tuple[int | str, ...]
-    share: Share
+    shard: Shard
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         assert info is not None
-        yield from self.task.batches(*self.key, share=replace(self.share, every=info.num_workers, offset=info.id))
+        yield from self.task.batches(*self.key, shard=replace(self.shard, every=info.num_workers, offset=info.id))

@@ -13,13 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmsa.config import LossConfig
 from gmsa.models import Model, Output
-from gmsa.system.distributed import ALONE, Group
+from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.examples import Targets
 
 
-def loss(output: Output, targets: Targets, config: LossConfig, group: Group = ALONE) -> Tensor:
+def loss(
+    output: Output,
+    targets: Targets,
+    value_weight: float,
+    pseudo_weight: float,
+    group: Group = SINGLE_PROCESS,
+) -> Tensor:
     r"""Loss of a batch: :math:`\lambda_1 L_v + (1 - \lambda_1) L_e + \lambda_2 L_e^u`.
 
     :math:`L_v` is the mean squared error of the intensity and :math:`L_e` the cross-entropy of the
@@ -27,33 +32,37 @@ def loss(output: Output, targets: Targets, config: LossConfig, group: Group = AL
     alone: the paper's pseudo-labels (Semi-IIN, section "Training objective"). A mean over none is 0;
     an example whose class probabilities are all 0 is context and counts for nothing.
 
+    Args:
+        value_weight: :math:`\lambda_1`.
+        pseudo_weight: :math:`\lambda_2`.
+
     Shapes:
         - output and targets of B examples; output: a scalar
     """
     whole = (~targets.value.isnan()).float()
     squared = F.mse_loss(output.value.float(), targets.value.nan_to_num(), reduction="none")
     entropy = F.cross_entropy(output.logits.float(), targets.classes, reduction="none")
-    supervised = config.value_weight * squared + (1 - config.value_weight) * entropy
+    supervised = value_weight * squared + (1 - value_weight) * entropy
     pseudo = (1 - whole) * (targets.classes.sum(1) > 0)
-    return _mean(supervised, whole, group) + config.pseudo_weight * _mean(entropy, pseudo, group)
+    return _mean(supervised, whole, group) + pseudo_weight * _mean(entropy, pseudo, group)
 
 
-def consistency(value: Tensor, taught: Tensor, certain: float, group: Group = ALONE) -> Tensor:
+def consistency(value: Tensor, teacher_values: Tensor, confident_share: float, group: Group = SINGLE_PROCESS) -> Tensor:
     r"""Distance to a teacher: :math:`\mathrm{mean}_{i \in S}\, e^{-\sigma^2_i}\, \mathrm{Huber}(v_i - \mu_i)`.
 
     :math:`\mu` and :math:`\sigma^2` are the mean and the variance of the teacher's intensities over P passes with
-    dropout, S the ``certain`` share of the batch with the least variance. Our design.
+    dropout, S the share ``confident_share`` of the batch with the least variance. Our design.
 
     Shapes:
-        - value :math:`(B)`, taught :math:`(P, B)`; output: a scalar
+        - value :math:`(B)`, teacher_values :math:`(P, B)`; output: a scalar
     """
-    variance, mean = torch.var_mean(taught.float(), dim=0)
-    kept = (variance <= torch.quantile(group.gather(variance)[0], certain)).float()
+    variance, mean = torch.var_mean(teacher_values.float(), dim=0)
+    kept = (variance <= torch.quantile(group.gather(variance)[0], confident_share)).float()
     return _mean(F.huber_loss(value.float(), mean, reduction="none") * torch.exp(-variance), kept, group)
 
 
 def reconstruction(
-    model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]], group: Group = ALONE
+    model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]], group: Group = SINGLE_PROCESS
 ) -> Tensor:
     r"""Squared error of the features of hidden modalities: mean over their features, then over all R pairs.
 
@@ -76,4 +85,4 @@ def reconstruction(
 
 
 def _mean(values: Tensor, weight: Tensor, group: Group) -> Tensor:
-    return (values * weight).sum() / group.total(weight.sum()).clamp(min=1)
+    return (values * weight).sum() / group.all_reduce(weight.sum()).clamp(min=1)

@@ -28,9 +28,10 @@ def lose_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str
 def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Config) -> dict[str, tuple[Tensor, Tensor]]:
     """What of a batch is to be reconstructed, as :class:`Targets` has it.
 
-    That is what is there and hidden in this step; with ``loss.recon_target: oracle`` also what ``data.missing`` hides.
+    That is what is there and dropped in this step; with ``reconstruction.target: oracle`` also what ``data.missing``
+    masks.
     """
-    oracle = config.loss.recon_target == "oracle"
+    oracle = config.reconstruction.target == "oracle"
     found = {}
     for modality in shown[0].features:
         rows, means = [], []

@@ -15,21 +15,21 @@ from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
 from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
-from gmsa.training.batches import WHOLE, Share, Units
+from gmsa.training.batches import WHOLE, SampleGroups, Shard
 from gmsa.training.examples import Example
 from gmsa.training.masking import lose_steps
 
 
 def pretraining_batches(
-    utterances: Sequence[Utterance], config: Config, *seed: int | str, share: Share = WHOLE, learning: bool = True
+    utterances: Sequence[Utterance], config: Config, *seed: int | str, shard: Shard = WHOLE, learning: bool = True
 ) -> Iterator[PretrainingBatch | None]:
     """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id.
 
-    A batch of which ``share`` has no part is None. Of what is for ``learning``, the steps that ``data.missing.train``
+    A batch of which ``shard`` has no part is None. Of what is for ``learning``, the steps that ``data.missing.train``
     takes away anew in every epoch are gone.
     """
-    units = Units([Example(u) for u in utterances], config)
-    for places in units.batches(*seed, share=share):
+    units = SampleGroups([Example(u) for u in utterances], config)
+    for places in units.batches(*seed, shard=shard):
         if not places:
             yield None
             continue

@@ -17,7 +17,7 @@ from gmsa.training.trainer import Trainer
 
 
 @dataclass
-class Material:
+class TrainingData:
     """What a protocol may learn from."""
 
     labeled: Sequence[Example]
@@ -36,12 +36,12 @@ class Material:
             )
 
 
-def supervised(trainer: Trainer, material: Material) -> nn.Module:
+def supervised(trainer: Trainer, material: TrainingData) -> nn.Module:
     """Trains on the labeled utterances alone."""
     return trainer.fit("supervised", material.labeled)
 
 
-def self_training(trainer: Trainer, material: Material) -> nn.Module:
+def self_training(trainer: Trainer, material: TrainingData) -> nn.Module:
     r"""Trains :math:`\phi` on labels, then :math:`\phi'` from its weights on labels and pseudo-labels.
 
     Semi-IIN, Algorithm 1. In every round the model labels the pool, and the ``k`` most confident
@@ -51,18 +51,18 @@ def self_training(trainer: Trainer, material: Material) -> nn.Module:
     model = supervised(trainer, material)
     if not _has_pool(trainer, material):
         return model
-    protocol = trainer.config.protocol
-    for round_ in range(1, protocol.rounds + 1):
-        predictions = trainer.once(f"pool_{round_}", model, material.pool)
-        places = most_confident(predictions, protocol)
+    settings = trainer.config.self_training
+    for round_ in range(1, settings.rounds + 1):
+        predictions = trainer.cached_predictions(f"pool_{round_}", model, material.pool)
+        places = most_confident(predictions, settings)
         material.record(round_, predictions, places)
         examples = [*material.labeled, *hard_examples(material.pool, predictions, places)]
-        stage = "control" if protocol.k == 0 else "self_training"
+        stage = "control" if settings.k == 0 else "self_training"
         model = trainer.fit(f"{stage}_{round_}", examples, start=model)
     return model
 
 
-def distillation(trainer: Trainer, material: Material) -> nn.Module:
+def distillation(trainer: Trainer, material: TrainingData) -> nn.Module:
     r"""Trains several teachers on labels, then a new student on labels and on what they say of the whole pool.
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
@@ -73,27 +73,27 @@ def distillation(trainer: Trainer, material: Material) -> nn.Module:
     model = supervised(trainer, material)
     if not _has_pool(trainer, material):
         return model
-    others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.protocol.teachers + 1))
-    teachers = [trainer.once(f"pool_{i}", m, material.pool) for i, m in enumerate((model, *others), 1)]
+    others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.distillation.teachers + 1))
+    teachers = [trainer.cached_predictions(f"pool_{i}", m, material.pool) for i, m in enumerate((model, *others), 1)]
     examples = soft_examples(material.pool, teachers)
     return trainer.fit("student", [*material.labeled, *examples])
 
 
-def sslmm(trainer: Trainer, material: Material) -> nn.Module:
+def sslmm(trainer: Trainer, material: TrainingData) -> nn.Module:
     """Trains on labels and, with all there is to learn from, on what the moving average of the weights says.
 
-    SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.Learning`. It needs no pool: the labeled utterances are
-    taught too.
+    SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.FineTuning`. It needs no pool: the labeled utterances are
+    teacher_values too.
     """
     return trainer.fit("sslmm", [*material.labeled, *map(Example, material.pool)], consistent=True)
 
 
-def pretrain(trainer: Trainer, material: Material) -> nn.Module:
+def pretrain(trainer: Trainer, material: TrainingData) -> nn.Module:
     """The pre-trained model alone, for other runs to start from (``protocol.init_from``)."""
     return trainer.pretrain()
 
 
-def _has_pool(trainer: Trainer, material: Material) -> bool:
+def _has_pool(trainer: Trainer, material: TrainingData) -> bool:
     if not material.pool:
         trainer.progress.say(
             "No unlabeled pool (all labels are used and 'data.pool' names no file): ending after the supervised stage."
@@ -101,7 +101,7 @@ def _has_pool(trainer: Trainer, material: Material) -> bool:
     return bool(material.pool)
 
 
-PROTOCOLS: dict[str, Callable[[Trainer, Material], nn.Module]] = {
+PROTOCOLS: dict[str, Callable[[Trainer, TrainingData], nn.Module]] = {
     "supervised": supervised,
     "self_training": self_training,
     "distillation": distillation,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gmsa.config import ProtocolConfig
+from gmsa.config import SelfTrainingConfig
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.training.examples import Example
 from gmsa.training.scoring import Predictions
 
 
-def most_confident(predictions: Predictions, config: ProtocolConfig) -> list[int]:
+def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list[int]:
     """Places of the ``k`` most confident utterances of each predicted class, in the pool's order.
 
     Confidence is the probability of the likeliest class; below ``threshold`` it does not count.

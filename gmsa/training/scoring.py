@@ -19,8 +19,8 @@ from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
-from gmsa.system.distributed import ALONE, Group
-from gmsa.training.batches import Share, scoring_batches
+from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.training.batches import Shard, scoring_batches
 from gmsa.training.prefetch import prefetch
 
 
@@ -38,10 +38,10 @@ class Predictions:
     gate: np.ndarray | None
     """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
 
-    def metrics(self, scheme: Literal["mosi", "sims"]) -> dict[str, float]:
+    def metrics(self, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
         """MMSA's metrics over the labeled utterances."""
         known = ~np.isnan(self.labels)
-        return metrics(scheme, self.value[known], self.labels[known])
+        return metrics(label_scale, self.value[known], self.labels[known])
 
 
 def predict(
@@ -50,7 +50,7 @@ def predict(
     config: Config,
     device: torch.device,
     context: Sequence[Utterance] = (),
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> Predictions:
     """Runs ``model`` in evaluation mode over ``utterances``.
 
@@ -68,8 +68,8 @@ def predict(
     training = model.training
     model.eval()
     with torch.inference_mode():
-        share = Share(rank=group.rank, world=group.world)
-        for rows, places, batch in prefetch(scoring_batches(utterances, config, context, share), device):
+        shard = Shard(rank=group.rank, world=group.world)
+        for rows, places, batch in prefetch(scoring_batches(utterances, config, context, shard), device):
             output = model(batch)
             value[places] = output.value.cpu().numpy()[rows]
             probabilities[places] = output.logits.softmax(-1).cpu().numpy()[rows]
@@ -94,16 +94,16 @@ def _join(
     gates = gate if gate is not None else np.zeros((len(value), len(READOUTS)), dtype=np.float32)
     there = np.full((len(value), 1), known, dtype=np.float32)
     table = np.concatenate([value[:, None], probabilities, gates, there], axis=1)
-    table = group.total(torch.from_numpy(table).to(device)).cpu().numpy()
+    table = group.all_reduce(torch.from_numpy(table).to(device)).cpu().numpy()
     value, probabilities, gates, there = np.split(table, [1, 1 + NUM_CLASSES, table.shape[1] - 1], axis=1)
     return value[:, 0], probabilities, gates if there.any() else None
 
 
-def quiet_metrics(predictions: Predictions, scheme: Literal["mosi", "sims"]) -> dict[str, float]:
+def quiet_metrics(predictions: Predictions, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
     """Metrics without the warning that a constant prediction has no correlation: early epochs give many."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return predictions.metrics(scheme)
+        return predictions.metrics(label_scale)
 
 
 def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:

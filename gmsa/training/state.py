@@ -14,7 +14,7 @@ from gmsa.training.ema import MovingAverage
 
 
 @dataclass
-class Learner:
+class TrainState:
     """A model with what trains it."""
 
     model: nn.Module
@@ -34,7 +34,7 @@ class Learner:
 
 
 @dataclass
-class Place:
+class StageProgress:
     """How far a stage has come: the epoch at hand, what of it is done, and the best weights so far."""
 
     epoch: int = 1
@@ -65,7 +65,7 @@ class Place:
         self._began = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """The fields, as ``Place(**state)`` takes them."""
+        """The fields, as ``StageProgress(**state)`` takes them."""
         self.seconds = self.spent() if self.step else 0.0
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 

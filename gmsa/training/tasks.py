@@ -14,9 +14,9 @@ from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Normalizer, Utterance
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
-from gmsa.models.pretraining import Pretraining, PretrainingBatch
-from gmsa.system.distributed import ALONE, Group
-from gmsa.training.batches import WHOLE, Share, Units, training_batches
+from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
+from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.training.batches import WHOLE, SampleGroups, Shard, training_batches
 from gmsa.training.examples import Example, Targets
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.prefetch import prefetch
@@ -39,10 +39,10 @@ class Task(Protocol):
     def build(self) -> nn.Module:
         """A new module."""
 
-    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[Any]:
+    def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[Any]:
         """One epoch of batches, or a share of it: a pure function of ``key``; None where the share is empty."""
 
-    def loss(self, module: Any, batch: Any, teacher: Any, done: float, group: Group = ALONE) -> Tensor:
+    def loss(self, module: Any, batch: Any, teacher: Any, done: float, group: Group = SINGLE_PROCESS) -> Tensor:
         """Loss of a batch, a scalar; of several processes, this one's part of it, whose batch may be None.
 
         Args:
@@ -50,18 +50,18 @@ class Task(Protocol):
             done: share of the stage's steps that are behind.
         """
 
-    def score(self, module: Any, group: Group = ALONE) -> dict[str, float]:
+    def score(self, module: Any, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """Scores on the validation split, the same in all processes."""
 
 
 @dataclass
-class Learning:
+class FineTuning:
     """Learns from examples; if ``consistent``, from the moving average of its own weights too.
 
     .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec}
 
     The teacher sees each utterance as it is, the student without what ``model.modality_dropout`` hides.
-    :math:`\\lambda_u` rises linearly over the first ``loss.ramp`` of the steps (SSLMM, stage 2; our design).
+    :math:`\\lambda_u` rises linearly over the first ``consistency.ramp`` of the steps (SSLMM, stage 2; our design).
     """
 
     config: Config
@@ -73,8 +73,8 @@ class Learning:
     consistent: bool = False
 
     def __post_init__(self) -> None:
-        self.consistent = self.consistent and self.config.loss.consistency_weight > 0
-        units, optim = Units(self.examples, self.config, self.context), self.config.optim
+        self.consistent = self.consistent and self.config.consistency.weight > 0
+        units, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
         self.size, self.per_epoch = len(self.examples), units.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.run.select
@@ -87,10 +87,10 @@ class Learning:
             model.reconstruction.standardize.fit(*_statistics(utterances, self.dims))
         return model.to(self.device)
 
-    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
+    def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
         """Batches of the examples."""
         return training_batches(
-            self.examples, self.config, *key, context=self.context, natural=self.consistent, share=share
+            self.examples, self.config, *key, context=self.context, full_view=self.consistent, shard=shard
         )
 
     def loss(
@@ -99,27 +99,28 @@ class Learning:
         batch: tuple[GraphBatch, Targets] | None,
         teacher: Model | None,
         done: float,
-        group: Group = ALONE,
+        group: Group = SINGLE_PROCESS,
     ) -> Tensor:
         """The weighted sum of the losses."""
-        weights = self.config.loss
+        config = self.config
         output, targets = self._nothing() if batch is None else (module(batch[0]), batch[1])
-        value = loss(output, targets, weights, group)
-        if weights.reconstruction_weight:
-            value = value + weights.reconstruction_weight * reconstruction(module, output, targets.hidden, group)
+        value = loss(output, targets, config.loss.value_weight, config.self_training.weight, group)
+        if config.reconstruction.weight:
+            value = value + config.reconstruction.weight * reconstruction(module, output, targets.hidden, group)
         if self.consistent:
             assert teacher is not None
+            weights = config.consistency
             risen = min(1.0, done / weights.ramp) if weights.ramp else 1.0
-            taught = self._teach(teacher, targets.natural)
-            distance = consistency(output.value, taught, weights.certain, group)
-            value = value + risen * weights.consistency_weight * distance
+            teacher_values = self._teach(teacher, targets.full_view)
+            distance = consistency(output.value, teacher_values, weights.confident_share, group)
+            value = value + risen * weights.weight * distance
         return value
 
     @torch.no_grad()
     def _teach(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
         """Intensities by the teacher with dropout, several times ``[P, B]``."""
         teacher.train()
-        passes = self.config.protocol.passes
+        passes = self.config.consistency.passes
         if batch is None:
             return torch.zeros(passes, 0, device=self.device)
         return torch.stack([teacher(batch).value for _ in range(passes)])
@@ -129,14 +130,14 @@ class Learning:
         value, classes = torch.zeros(0, device=self.device), torch.zeros(0, NUM_CLASSES, device=self.device)
         return Output(value, classes, None, classes), Targets(value, classes)
 
-    def score(self, module: Model, group: Group = ALONE) -> dict[str, float]:
+    def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """MMSA's metrics."""
         predictions = predict(module, self.valid, self.config, self.device, group=group)
         return quiet_metrics(predictions, self.config.data.labels)
 
 
 @dataclass
-class Pretext:
+class Pretraining:
     """Learns from the features of utterances alone (SSLMM, stage 1)."""
 
     config: Config
@@ -150,32 +151,32 @@ class Pretext:
         self.utterances = [u for u in self.utterances if any(u.lengths.values())]
         self.valid = [u for u in self.valid if any(u.lengths.values())]
         self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
-        self.per_epoch = Units([Example(u) for u in self.utterances], self.config).per_epoch
+        self.per_epoch = SampleGroups([Example(u) for u in self.utterances], self.config).per_epoch
 
-    def build(self) -> Pretraining:
+    def build(self) -> PretrainingModel:
         """A new model inside what it learns from features with."""
-        module = Pretraining(build_model(self.dims, self.config), self.dims, self.config)
+        module = PretrainingModel(build_model(self.dims, self.config), self.dims, self.config)
         module.standardize.fit(*_statistics(self.utterances, self.dims))
         return module.to(self.device)
 
-    def batches(self, *key: int | str, share: Share = WHOLE) -> Iterator[PretrainingBatch | None]:
+    def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[PretrainingBatch | None]:
         """Batches of the utterances, masked and in two views."""
-        return pretraining_batches(self.utterances, self.config, *key, share=share)
+        return pretraining_batches(self.utterances, self.config, *key, shard=shard)
 
     def loss(
         self,
-        module: Pretraining,
+        module: PretrainingModel,
         batch: PretrainingBatch | None,
         teacher: nn.Module | None,
         done: float,
-        group: Group = ALONE,
+        group: Group = SINGLE_PROCESS,
     ) -> Tensor:
         """The weighted sum of both losses."""
         masked, contrast = module(batch, group)
         total: Tensor = masked + self.config.pretrain.contrast_weight * contrast
         return total
 
-    def score(self, module: Pretraining, group: Group = ALONE) -> dict[str, float]:
+    def score(self, module: PretrainingModel, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """Both losses on the validation split, whose masks and subsets are the same in every epoch and run.
 
         Every process scores all of it.

@@ -19,18 +19,18 @@ from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.models import Model
 from gmsa.rng import seed_for
-from gmsa.system.distributed import ALONE, Group
+from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.system.files import write_text
-from gmsa.training.batches import Share
+from gmsa.training.batches import Shard
 from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load
 from gmsa.training.progress import Progress
 from gmsa.training.scoring import Predictions, predict
-from gmsa.training.state import Learner, Place, random_state, set_random_state
+from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
 from gmsa.training.stopping import Stop
-from gmsa.training.tasks import Learning, Pretext, Task
+from gmsa.training.tasks import FineTuning, Pretraining, Task
 
 BETTER: dict[str, Callable[[float, float], bool]] = {
     "MAE": lambda a, b: a < b,
@@ -60,7 +60,7 @@ class Trainer:
     """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
     initial: Mapping[str, Tensor] | None = None
     """Weights that stages begin with; new ones where it is None."""
-    group: Group = ALONE
+    group: Group = SINGLE_PROCESS
     stop: Stop = field(default_factory=Stop)
     """Asks to end after the step at hand."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -73,9 +73,9 @@ class Trainer:
     def __post_init__(self) -> None:
         self._start = start = "" if self.initial is None else digest(self.initial)
         state = None
-        if self.group.first:
+        if self.group.is_main:
             state = load_state(self.folder, self._check_stages, self.progress.say)
-        state = self.group.tell(state)
+        state = self.group.broadcast(state)
         if state is not None and state["start"] != start:
             raise RunError(
                 f"'{self.folder}' was begun from other weights ('protocol.init_from' holds others now); "
@@ -97,13 +97,13 @@ class Trainer:
         Raises:
             RunError: the loss is not finite; names the batch's utterances.
         """
-        task = Learning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
+        task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
         model: Model = self.run(stage, task, self.initial if start is None else start.state_dict())
         return model
 
     def pretrain(self) -> Model:
         """Trains on the features of all there is to learn from; later stages begin with its best weights."""
-        task = Pretext(self.config, self.dims, self.context, self.valid, self.device)
+        task = Pretraining(self.config, self.dims, self.context, self.valid, self.device)
         model: Model = self.run("pretrain", task).model
         self.initial = to_start_from(model)
         return model
@@ -118,29 +118,29 @@ class Trainer:
                 module.load_state_dict({**module.state_dict(), **start})
             module.load_state_dict(self._run(stage, task, module, best_file))
             return module
-        if self.group.first:
+        if self.group.is_main:
             load_into(module, best_file)
         if self.group.world > 1:
-            module.load_state_dict(self.group.tell({k: v.cpu() for k, v in module.state_dict().items()}))
+            module.load_state_dict(self.group.broadcast({k: v.cpu() for k, v in module.state_dict().items()}))
         return module
 
     def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
         """What ``model`` says of utterances to learn from."""
         return predict(model, utterances, self.config, self.device, self.context, self.group)
 
-    def once(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
+    def cached_predictions(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
         """What ``model`` says of the pool, asked once: a run that goes on reads it, whatever its machine would say."""
         file = self.folder / f"{name}.safetensors"
         said = None
-        if self.group.first and file.exists():
+        if self.group.is_main and file.exists():
             try:
                 said = load_weights(file)
             except RunError as error:
                 self.progress.say(f"WARNING: {error}; the model is asked again.")
-        said = self.group.tell(said)
+        said = self.group.broadcast(said)
         if said is None:
             predictions = self.predict(model, pool)
-            if self.group.first:
+            if self.group.is_main:
                 kept = {"value": predictions.value, "probabilities": predictions.probabilities}
                 save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items()})
             return predictions
@@ -156,84 +156,84 @@ class Trainer:
         average = MovingAverage(model, optim.ema) if optim.ema else None
         if self.config.run.compile:
             model.compile(dynamic=True)  # in place, so that the names of its weights stay
-        learner = Learner(model, optimizer, schedule, average)
-        place = Place()
+        state = TrainState(model, optimizer, schedule, average)
+        stage_progress = StageProgress()
         if self._pending.get("stage") == stage:
-            place = Place(**self._pending["place"])
-            learner.load_state_dict(self._pending["learner"])
+            stage_progress = StageProgress(**self._pending["progress"])
+            state.load_state_dict(self._pending["state"])
 
-        self.progress.start(stage, self.seed, task.size * (epochs + 1 - place.epoch))
-        while place.epoch <= epochs:
-            if optim.patience and place.epoch - place.best_epoch > optim.patience:
+        self.progress.start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
+        while stage_progress.epoch <= epochs:
+            if optim.patience and stage_progress.epoch - stage_progress.best_epoch > optim.patience:
                 break
-            mean_loss = self._epoch(stage, task, learner, place)
+            mean_loss = self._epoch(stage, task, state, stage_progress)
             scored: nn.Module = model if average is None else average.model
             scores = task.score(scored, self.group)
-            improved = place.best_epoch == 0 or BETTER[task.select](scores[task.select], place.best)
+            improved = stage_progress.best_epoch == 0 or BETTER[task.select](scores[task.select], stage_progress.best)
             if improved:
-                place.best, place.best_epoch = scores[task.select], place.epoch
-                place.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
-            row = {"seed": self.seed, "stage": stage, "epoch": place.epoch, "loss": mean_loss, "valid": scores}
-            row |= {"lr": schedule.get_last_lr()[0], "seconds": place.spent(), "best": improved}
+                stage_progress.best, stage_progress.best_epoch = scores[task.select], stage_progress.epoch
+                stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
+            row = {"seed": self.seed, "stage": stage, "epoch": stage_progress.epoch, "loss": mean_loss, "valid": scores}
+            row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.spent(), "best": improved}
             self.history.append(row)
             self.progress.epoch(row, epochs)
-            place.next_epoch()
-            self._save(stage, learner, place)
+            stage_progress.next_epoch()
+            self._save(stage, state, stage_progress)
             if self._stopping:
                 self.stop.obey()
-        if self.group.first:
-            save_weights(best_file, place.weights)
+        if self.group.is_main:
+            save_weights(best_file, stage_progress.weights)
         self.finished.append(stage)
         self._save()
-        return place.weights
+        return stage_progress.weights
 
-    def _epoch(self, stage: str, task: Task, learner: Learner, place: Place) -> float:
+    def _epoch(self, stage: str, task: Task, state: TrainState, stage_progress: StageProgress) -> float:
         """The rest of a pass over the batches. Returns the mean loss of its steps."""
-        key = (self.seed, stage, place.epoch)
+        key = (self.seed, stage, stage_progress.epoch)
         # Each process draws its own dropout: from here, or from where the epoch was left.
         torch.manual_seed(seed_for(*key, "dropout", *self.group.key))
-        if place.random is not None and len(place.random) == self.group.world:
-            set_random_state(place.random[self.group.rank], self.device)
-        model, teacher = learner.model, None if learner.average is None else learner.average.model
+        if stage_progress.random is not None and len(stage_progress.random) == self.group.world:
+            set_random_state(stage_progress.random[self.group.rank], self.device)
+        model, teacher = state.model, None if state.average is None else state.average.model
         model.train()
         parameters = [p for p in model.parameters() if p.requires_grad]
         losses: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
-        behind, steps = (place.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
-        share = Share(place.step, rank=self.group.rank, world=self.group.world)
-        for batch in load(task, key, share, self.config.run.workers, self.device):
+        behind, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
+        shard = Shard(stage_progress.step, rank=self.group.rank, world=self.group.world)
+        for batch in load(task, key, shard, self.config.run.workers, self.device):
             with autocast(self.config.optim, self.device):
-                step_loss = task.loss(model, batch, teacher, (behind + place.step) / steps, self.group)
-            learner.optimizer.zero_grad(set_to_none=True)
+                step_loss = task.loss(model, batch, teacher, (behind + stage_progress.step) / steps, self.group)
+            state.optimizer.zero_grad(set_to_none=True)
             if step_loss.requires_grad:  # not where this process has no part of the batch
                 step_loss.backward()
-            self._stopping, saving = self.group.add_gradients(parameters, self.stop.asked, self.stop.due)
+            self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.asked, self.stop.due)
             if self.config.optim.clip_norm:
                 nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
-            learner.optimizer.step()
-            learner.schedule.step()
-            if learner.average is not None:
-                learner.average.update(model)
+            state.optimizer.step()
+            state.schedule.step()
+            if state.average is not None:
+                state.average.update(model)
             losses.append(step_loss.detach())
             ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
-            place.step += 1
+            stage_progress.step += 1
             self.progress.step(ids[-1])
             # After the last step the epoch is scored first, and saved with its score.
-            if (self._stopping or saving) and place.step < task.per_epoch:
-                place.losses += self._finite(losses, ids, stage, place.epoch)
+            if (self._stopping or saving) and stage_progress.step < task.per_epoch:
+                stage_progress.losses += self._finite(losses, ids, stage, stage_progress.epoch)
                 losses, ids = [], []
-                place.random = self.group.each(random_state(self.device))
-                self._save(stage, learner, place)
+                stage_progress.random = self.group.gather_objects(random_state(self.device))
+                self._save(stage, state, stage_progress)
                 if self._stopping:
                     self.stop.obey()
-        place.losses += self._finite(losses, ids, stage, place.epoch)
-        return torch.tensor(place.losses).mean().item()
+        stage_progress.losses += self._finite(losses, ids, stage, stage_progress.epoch)
+        return torch.tensor(stage_progress.losses).mean().item()
 
     def _finite(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
         """The losses of steps, over all processes. Looked at rarely: at every step, a GPU would wait for the host."""
         if not losses:
             return []
-        stacked = self.group.total(torch.stack(losses).float())
+        stacked = self.group.all_reduce(torch.stack(losses).float())
         bad = (~torch.isfinite(stacked)).nonzero()
         if len(bad):
             names = ", ".join(ids[int(bad[0])])
@@ -243,17 +243,19 @@ class Trainer:
             )
         return stacked.tolist()
 
-    def _save(self, stage: str | None = None, learner: Learner | None = None, place: Place | None = None) -> None:
+    def _save(
+        self, stage: str | None = None, state: TrainState | None = None, stage_progress: StageProgress | None = None
+    ) -> None:
         self._pending = {}
-        if learner is not None and place is not None:
-            self._pending = {"stage": stage, "learner": learner.state_dict(), "place": place.state_dict()}
+        if state is not None and stage_progress is not None:
+            self._pending = {"stage": stage, "state": state.state_dict(), "progress": stage_progress.state_dict()}
         self.stop.saved()
-        if not self.group.first:
+        if not self.group.is_main:
             return
         # First: a run that goes on writes it again, unless it finds all done.
         write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
-        state = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
-        save_state(self.folder, state)
+        kept = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
+        save_state(self.folder, kept)
 
     def _check_stages(self, state: dict[str, Any]) -> None:
         """Checks that the weights of the stages that a state calls finished are whole."""

@@ -84,7 +84,7 @@ class Training:
                 start = start_of(config, prepared, seed, device)
                 trainer = make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, curve)
                 curve.begin(trainer.history)
-                train_seed(trainer, prepared.material(config, seed))
+                train_seed(trainer, prepared.training_data(config, seed))
                 curve.end()
         totals = {"seconds": curve.seconds, "parameters": float(curve.parameters)}
         return [totals[name] if name in totals else curve.mean(name) for name in self.objectives]

@@ -92,7 +92,7 @@ def make_pruner(name: str, config: Config) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, config.optim.epochs // 4))
     if name == "hyperband":
         # Given, as Optuna would take it from whatever trial is complete when a worker begins.
-        stages = {"self_training": 1 + config.protocol.rounds, "distillation": 1 + config.protocol.teachers}
+        stages = {"self_training": 1 + config.self_training.rounds, "distillation": 1 + config.distillation.teachers}
         most = config.optim.epochs * stages.get(config.protocol.name, 1) * len(config.run.seeds)
         least = max(1, config.optim.epochs // 4)
         return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least))

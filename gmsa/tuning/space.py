@@ -15,6 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, change, from_dict, to_dict
+from gmsa.config.coerce import RENAMED
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
@@ -176,7 +177,8 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     """One entry of the file."""
     known = list(_keys(to_dict(config)))
     if key not in known:
-        raise ConfigError(f"unknown key '{key}'{nearest(key, known)}; keys are those of --set")
+        hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(key, known)
+        raise ConfigError(f"unknown key '{key}'{hint}; keys are those of --set")
     if key in FIXED or key.startswith("run."):
         raise ConfigError(f"'{key}' cannot be searched: {FIXED.get(key, 'it is not of the model but of the run')}")
     kinds = [kind for kind in KINDS if isinstance(entry, dict) and kind in entry]

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.exc import SQLAlchemyError
 
 from gmsa.ablation.ablate import ablate
-from gmsa.ablation.variants import Setting
+from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
 from gmsa.reports.summary import SYNTHETIC_NOTE
@@ -33,7 +33,7 @@ from gmsa.tuning.objective import COST, OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
-from gmsa.tuning.study_report import Found, write_best, write_study
+from gmsa.tuning.study_report import StudyResult, write_best, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers
 
@@ -42,7 +42,7 @@ FACTS, FINAL = "gmsa", "gmsa:final"
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyOptions:
     """What a user asks of a study."""
 
     name: str
@@ -74,7 +74,7 @@ class Plan:
         return self.pruner != "off"
 
 
-def tune(config: Config, space: Space, plan: Plan) -> bool:
+def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
     """Works through a study, or goes on with it; returns whether a trial has a value.
 
     Raises:
@@ -88,7 +88,7 @@ def tune(config: Config, space: Space, plan: Plan) -> bool:
         raise RunError(f"the storage '{plan.where.shown}' failed: {reason}; go on with the same command") from None
 
 
-def _tune(config: Config, space: Space, plan: Plan) -> bool:
+def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
     check_plan(plan)
     check_folder(plan.folder)
     if config.protocol.name == "pretrain":
@@ -99,11 +99,11 @@ def _tune(config: Config, space: Space, plan: Plan) -> bool:
         return _work(config, space, plan)
 
 
-def _work(config: Config, space: Space, plan: Plan) -> bool:
+def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
     """A study whose plan is sound: data, storage, workers, and who of several commands tests the best trial."""
     prepared = prepare(config)
     for seed in plan.trial_seeds:
-        prepared.material(config, seed)
+        prepared.training_data(config, seed)
     files = describe_files(config, prepared.corpus)
     synthetic = prepared.corpus.synthetic
     facts = describe(config, space, plan, files)
@@ -113,7 +113,7 @@ def _work(config: Config, space: Space, plan: Plan) -> bool:
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_json(plan.folder / "study.json", {"study": plan.name, "storage": plan.where.shown} | facts)
         added = fill(study, plan.trials, space.own(config))
-    show = Show(study, plan, synthetic)
+    show = StudyConsole(study, plan, synthetic)
     there = len(latest(study.get_trials(deepcopy=False)))
     show.say(
         f"study {plan.name}: {there} trials, {there - added} from before; sampler {plan.sampler}, "
@@ -130,7 +130,7 @@ def _work(config: Config, space: Space, plan: Plan) -> bool:
     except KeyboardInterrupt:
         show.say(f"Interrupted; {show.ended} of {there} trials have ended. Go on with the same command.")
         raise
-    found = Found(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
+    found = StudyResult(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
     rest = sum(not ended(t) for t in found.trials)
     if rest:
         show.say(f"{rest} of {len(found.trials)} trials are not done; go on with the same command.")
@@ -151,7 +151,9 @@ def _work(config: Config, space: Space, plan: Plan) -> bool:
         return done
 
 
-def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[str], None], test: bool) -> bool:
+def finish(
+    found: StudyResult, plan: StudyOptions, facts: Mapping[str, Any], say: Callable[[str], None], test: bool
+) -> bool:
     """Writes what a study leaves; with ``test``, trains its best trial anew and scores that on the test split."""
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
@@ -164,9 +166,9 @@ def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[st
     if test and len(plan.objectives) == 1:
         best = found.best[0]
         say(f"Training the config and the best trial ({place_of(best)}) with seeds {', '.join(map(str, plan.seeds))}.")
-        settings = [final_setting("default", found.config, plan.seeds)]
+        settings = [final_variant("default", found.config, plan.seeds)]
         if found.values(best):
-            tuned = final_setting(f"trial {place_of(best)}", apply(found.config, found.values(best)), plan.seeds)
+            tuned = final_variant(f"trial {place_of(best)}", apply(found.config, found.values(best)), plan.seeds)
             settings += [tuned] if tuned.config != settings[0].config else []
         if not ablate(settings, plan.name, plan.folder / "final", plan.jobs):
             raise RunError(f"the best trial could not be trained anew; see '{plan.folder / 'final'}'")
@@ -176,12 +178,12 @@ def finish(found: Found, plan: Plan, facts: Mapping[str, Any], say: Callable[[st
     return True
 
 
-def final_setting(name: str, config: Config, seeds: Sequence[int]) -> Setting:
+def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:
     """A config under its name, with the seeds of the final training."""
-    return Setting(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
+    return Variant(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: StudyOptions) -> None:
     """Refuses what does not go together.
 
     Raises:
@@ -220,7 +222,7 @@ def check_folder(folder: Path) -> None:
         raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
 
 
-def describe(config: Config, space: Space, plan: Plan, files: Mapping[str, str | None]) -> dict[str, Any]:
+def describe(config: Config, space: Space, plan: StudyOptions, files: Mapping[str, str | None]) -> dict[str, Any]:
     """What all workers of a study must agree on, on whatever machine they are."""
     settings = to_dict(config)
     run, data = settings["run"], settings["data"]
@@ -246,7 +248,7 @@ def describe(config: Config, space: Space, plan: Plan, files: Mapping[str, str |
     }
 
 
-def open_study(storage: optuna.storages.BaseStorage, plan: Plan, facts: Mapping[str, Any]) -> Study:
+def open_study(storage: optuna.storages.BaseStorage, plan: StudyOptions, facts: Mapping[str, Any]) -> Study:
     """The study, made if it is not there. To be called alone.
 
     Raises:
@@ -284,10 +286,10 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
     return [] if before == now else [f"{key} was {before!r}, is {now!r}"]
 
 
-class Show:
+class StudyConsole:
     """The lines of a study: a bar on a terminal, and a line per trial that has ended, by whichever worker."""
 
-    def __init__(self, study: Study, plan: Plan, synthetic: bool) -> None:
+    def __init__(self, study: Study, plan: StudyOptions, synthetic: bool) -> None:
         self.study, self.objectives = study, plan.objectives
         self.mark = "synthetic: " if synthetic else ""
         self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -296,7 +298,7 @@ class Show:
         self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stdout.isatty())
         self._row = self._bar.add_task("trials", total=len(self._trials()), completed=len(self._ended))
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> StudyConsole:
         self._bar.start()
         return self
 

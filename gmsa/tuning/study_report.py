@@ -32,7 +32,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyResult:
     """The trials of a study, one per place."""
 
     name: str
@@ -116,7 +116,7 @@ class Found:
         return sum(t.state == state for t in self.trials)
 
 
-def write_best(found: Found) -> None:
+def write_best(found: StudyResult) -> None:
     """Writes ``best.yaml``: a config that gives the trial's score again. For several objectives, one per best trial."""
     several = len(found.objectives) > 1
     for trial in found.best:
@@ -133,7 +133,7 @@ def write_best(found: Found) -> None:
         write_text(file, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def write_study(found: Found, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
+def write_study(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
     """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
     write_text(found.folder / "trials.csv", trials_csv(found))
     figures = draw(found, found.folder / "figures") if found.complete else []
@@ -142,7 +142,7 @@ def write_study(found: Found, facts: Mapping[str, Any], comparison: Mapping[str,
     write_text(found.folder / "summary.md", markdown(found, summary, figures, comparison))
 
 
-def trials_csv(found: Found) -> str:
+def trials_csv(found: StudyResult) -> str:
     """A row per trial: number, state, values, cost, why it failed, and a column per parameter."""
     keys = [p.key for p in found.space.parameters]
     stream = io.StringIO()
@@ -160,7 +160,7 @@ def trials_csv(found: Found) -> str:
     return stream.getvalue()
 
 
-def summarize(found: Found, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+def summarize(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
     """What ``summary.json`` holds."""
     seconds = sum(t.user_attrs.get(COST, {}).get("seconds", 0.0) for t in found.trials)
     saved = found.saved_by_pruning()
@@ -183,7 +183,7 @@ def summarize(found: Found, facts: Mapping[str, Any], comparison: Mapping[str, A
 
 
 def markdown(
-    found: Found, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
+    found: StudyResult, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
 ) -> str:
     """What ``summary.md`` holds."""
     counts = summary["trials"]
@@ -228,7 +228,7 @@ def markdown(
     return "\n".join(lines)
 
 
-def _table(found: Found) -> list[str]:
+def _table(found: StudyResult) -> list[str]:
     """The best trials as rows of Markdown."""
     keys = [p.key for p in found.space.parameters]
     rows = sorted(found.complete, key=lambda t: (found.costs(t), place_of(t)))[:SHOWN]
@@ -251,7 +251,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def draw(found: Found, folder: Path) -> list[str]:
+def draw(found: StudyResult, folder: Path) -> list[str]:
     """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show."""
     import matplotlib.pyplot as plt
     from optuna import visualization as html

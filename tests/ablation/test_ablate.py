@@ -27,7 +27,7 @@ from gmsa.ablation import ablate as ablation
 from gmsa.ablation import cells, comparison
 from gmsa.ablation.cells import Cell, train_cell
 from gmsa.ablation.comparison import numeric_axis, ranking
-from gmsa.ablation.variants import FIXED, Setting, read_settings, varied_keys
+from gmsa.ablation.variants import FIXED, Variant, read_variants, varied_keys
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.metrics import paired_bootstrap
 from gmsa.runs import report as results
@@ -66,7 +66,7 @@ def trained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     def run_cells(waiting: list[Cell], jobs: int, ended: Callable) -> None:
         for cell in waiting:
-            found.append((cell.setting.name, cell.seed))
+            found.append((cell.variant.name, cell.seed))
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 record = train_cell(cell)
             ended(cell, record)
@@ -95,7 +95,7 @@ def summary_of(out: Path) -> dict:
 
 
 def test_vary_is_the_product_and_the_first_one_leads(base: Path) -> None:
-    settings = read_settings(base, ["optim.lr=1e-2"], ["model.fusion=gate, add", "model.streams=both,intra"], None)
+    settings = read_variants(base, ["optim.lr=1e-2"], ["model.fusion=gate, add", "model.streams=both,intra"], None)
     assert [s.name for s in settings] == [
         f"model.fusion={fusion}, model.streams={streams}" for fusion in ("gate", "add") for streams in ("both", "intra")
     ]
@@ -106,7 +106,7 @@ def test_vary_is_the_product_and_the_first_one_leads(base: Path) -> None:
 
 def test_commas_in_brackets_do_not_split(base: Path) -> None:
     item = "model.text_convs=[[3,1]],[[5, 1], [3, 1]]"
-    settings = read_settings(base, [], [item, "data.normalize=[],[text,audio]"], None)
+    settings = read_variants(base, [], [item, "data.normalize=[],[text,audio]"], None)
     assert [s.config.model.text_convs for s in settings][::2] == [((3, 1),), ((5, 1), (3, 1))]
     assert [s.config.data.normalize for s in settings][:2] == [(), ("text", "audio")]
 
@@ -116,12 +116,12 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
     path.write_text(
         "- {name: plain}\n- {name: small, model.channels: 8, optim.lr: 1e-2}\n- {name: 3, data.normalize: [text]}"
     )
-    settings = read_settings(base, [], [], path)
+    settings = read_variants(base, [], [], path)
     assert [s.name for s in settings] == ["plain", "small", "3"]
     assert [s.config.model.channels for s in settings] == [16, 8, 16]
     assert settings[1].config.optim.lr == 0.01
     assert settings[2].config.data.normalize == ("text",)
-    both = read_settings(base, [], ["model.fusion=gate,add"], path)
+    both = read_variants(base, [], ["model.fusion=gate,add"], path)
     assert [s.name for s in both][:3] == [
         "plain, model.fusion=gate",
         "plain, model.fusion=add",
@@ -152,7 +152,7 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
         (["--vary", "model.fusion=gate,add", "--set", "optim.lrr=1"], "base.yaml: unknown key 'optim.lrr'"),
         (["--settings", "none.yaml"], "settings file 'none.yaml' does not exist; see configs/ablations/"),
         (["--vary", "model.positions=512,1"], "'model.positions' allows 1; raise it"),
-        (["--vary", "protocol.name=self_training", "--vary", "data.label_ratio=0.5"], "'protocol.k' is 40, but"),
+        (["--vary", "protocol.name=self_training", "--vary", "data.label_ratio=0.5"], "'self_training.k' is 40, but"),
         (["--vary", "model.fusion=gate,add", "--set", "data.path=none.pkl"], "data file 'none.pkl' does not exist"),
         *((["--vary", f"{key}=1,2"], f"'{key}' cannot be varied: {why}") for key, why in FIXED.items()),
     ],
@@ -190,7 +190,7 @@ def test_mistakes_in_a_settings_file(base: Path, tmp_path: Path, text: str, mess
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        read_settings(base, [], [], path)
+        read_variants(base, [], [], path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -200,7 +200,7 @@ def test_a_key_of_the_settings_file_is_given_once(base: Path, tmp_path: Path) ->
     path.write_text("- {name: a, model.fusion: add}")
     for overrides, vary, other in ((["model.fusion=dot"], [], "--set"), ([], ["model.fusion=dot"], "--vary")):
         with pytest.raises(ConfigError, match=rf"'model.fusion' gets a value from .*{other}"):
-            read_settings(base, overrides, vary, path)
+            read_variants(base, overrides, vary, path)
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
@@ -210,7 +210,7 @@ def test_wrong_jobs(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture, j
 
 
 def test_slugs_are_safe_and_apart(base: Path) -> None:
-    config = read_settings(base, [], ["model.fusion=gate"], None)[0].config
+    config = read_variants(base, [], ["model.fusion=gate"], None)[0].config
     names = [
         "gate",
         "Gate",
@@ -226,7 +226,7 @@ def test_slugs_are_safe_and_apart(base: Path) -> None:
         "-",
         "a.",
     ]
-    slugs = [Setting(name, config, ()).slug for name in names]
+    slugs = [Variant(name, config, ()).slug for name in names]
     assert slugs[0] == "gate"
     assert len({slug.lower() for slug in slugs}) == len(names)
     for slug in slugs:
@@ -236,7 +236,7 @@ def test_slugs_are_safe_and_apart(base: Path) -> None:
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_the_ablations_that_come_with_gmsa(path: Path) -> None:
     config = "mosi_sslmm.yaml" if path.stem in ("sslmm", "missing") else "mosi_graph.yaml"
-    settings = read_settings(ROOT / "configs" / config, [], [], path)
+    settings = read_variants(ROOT / "configs" / config, [], [], path)
     assert len(settings) >= 4
     assert numeric_axis(settings) == ("data.label_ratio" if path.stem == "label_ratio" else None)
     for setting in settings:
@@ -266,7 +266,7 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
     assert ablate(base, out, "--vary", "model.fusion=gate,add") == 0
     assert trained == [(f"model.fusion={f}", seed) for seed in (1, 2) for f in ("gate", "add")]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"base: 2 settings, 2 seeds, 4 cells, 0 of them done; {out}"
+    assert lines[0] == f"base: 2 variants, 2 seeds, 4 cells, 0 of them done; {out}"
     assert re.fullmatch(r"4/4 cells: model.fusion=add, seed 2: valid MAE \d\.\d{4}, \d+\.\d s", lines[4])
     files = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/cell.json")}
 
@@ -348,7 +348,7 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
 
 @pytest.mark.parametrize("scope", ["utterance", "video"])
 def test_graph_size_counts_every_edge_once(base: Path, scope: str) -> None:
-    (setting,) = read_settings(base, [], [f"graph.scope={scope}", "graph.context=all"], None)
+    (setting,) = read_variants(base, [], [f"graph.scope={scope}", "graph.context=all"], None)
     train = ablation.prepare(setting.config).splits["train"]
     nodes = edges = 0
     if scope == "video":  # six videos of four utterances: in each three modalities and two readouts of every one
@@ -490,7 +490,7 @@ def quick_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
             class QuickCell:
                 def __init__(self, folder, what):
                     self.folder, self.what, self.seed = Path(folder), what, 1
-                    self.setting = type(self)
+                    self.variant = type(self)
                 @property
                 def name(self): return self.what
                 def record(self):

@@ -56,9 +56,9 @@ def test_round_trip() -> None:
         ({"data": {"path": 3}}, "'data.path' must be text (got 3)"),
         ({"data": {"label_ratio": 0}}, "'data.label_ratio' must be greater than 0 (got 0.0)"),
         ({"data": {"label_ratio": 1.5}}, "'data.label_ratio' must be at most 1 (got 1.5)"),
-        ({"protocol": {"k": -1}}, "'protocol.k' must be at least 0 (got -1)"),
-        ({"protocol": {"k": "most"}}, "'protocol.k' must be a whole number or 'all' (got 'most')"),
-        ({"protocol": {"threshold": 1}}, "'protocol.threshold' must be less than 1 (got 1.0)"),
+        ({"self_training": {"k": -1}}, "'self_training.k' must be at least 0 (got -1)"),
+        ({"self_training": {"k": "most"}}, "'self_training.k' must be a whole number or 'all' (got 'most')"),
+        ({"self_training": {"threshold": 1}}, "'self_training.threshold' must be less than 1 (got 1.0)"),
         ({"model": {"heads": 7}}, "'model.channels' must be divisible by 'model.heads' (got 128 and 7)"),
         ({"model": {"text_convs": [[3]]}}, "'model.text_convs' needs 2 values in each entry (got [3])"),
         ({"model": {"text_convs": []}}, "'model.text_convs' must name at least one [kernel, stride] pair"),
@@ -82,21 +82,23 @@ def test_wrong_settings_name_key_and_remedy(settings: dict, message: str) -> Non
 
 
 def test_numbers_are_coerced() -> None:
-    config = from_dict({"optim": {"lr": "1e-3", "epochs": "3", "weight_decay": 0}, "protocol": {"k": "7"}})
+    config = from_dict({"optim": {"lr": "1e-3", "epochs": "3", "weight_decay": 0}, "self_training": {"k": "7"}})
     assert config.optim.lr == 1e-3
     assert config.optim.epochs == 3
     assert isinstance(config.optim.weight_decay, float)
-    assert config.protocol.k == 7
+    assert config.self_training.k == 7
 
 
 def test_overrides(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("optim:\n  lr: 1e-3\nmodel:\n")
     config = load_config(
-        path, ["optim.lr=2e-3", "model.modality_dropout.text=0.1", "run.seeds=[1, 2]", "protocol.k=all"], environ={}
+        path,
+        ["optim.lr=2e-3", "model.modality_dropout.text=0.1", "run.seeds=[1, 2]", "self_training.k=all"],
+        environ={},
     )
     assert (config.optim.lr, config.model.modality_dropout.text) == (2e-3, 0.1)
-    assert (config.run.seeds, config.protocol.k) == ((1, 2), "all")
+    assert (config.run.seeds, config.self_training.k) == ((1, 2), "all")
 
 
 @pytest.mark.parametrize(

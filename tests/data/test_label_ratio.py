@@ -21,8 +21,8 @@ def corpus(labels):
     ]
 
 
-def class_of(utterance, scheme="mosi"):
-    return to_class(torch.tensor(utterance.label), scheme).item()
+def class_of(utterance, label_scale="mosi"):
+    return to_class(torch.tensor(utterance.label), label_scale).item()
 
 
 @pytest.fixture(scope="module")

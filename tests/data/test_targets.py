@@ -28,10 +28,10 @@ TABLE = [
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("scheme", "scale"), [("mosi", 1.0), ("sims", 1 / 3)])
-def test_half_open_bins(dtype, scheme, scale):
+@pytest.mark.parametrize(("label_scale", "scale"), [("mosi", 1.0), ("sims", 1 / 3)])
+def test_half_open_bins(dtype, label_scale, scale):
     labels = torch.tensor([value * scale for value, _ in TABLE], dtype=dtype)
-    classes = to_class(labels, scheme)
+    classes = to_class(labels, label_scale)
     assert classes.dtype == torch.int64
     assert classes.tolist() == [expected for _, expected in TABLE]
 

@@ -18,7 +18,7 @@ from gmsa.config import Config, from_dict
 from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.graph import EDGE_BUILDERS, build, collate, edge_builder, looks_at_features
-from gmsa.graph.edges import FUTURE, NOW, PAST, build_edges, tense
+from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]
 FAR = 10**6
@@ -182,25 +182,25 @@ def test_knn_needs_features_of_one_dimension() -> None:
 def test_tense_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
     source, target = lengths
     edges = EDGE_BUILDERS["complete"](source, target)
-    for (i, j), found in zip(pairs(edges), tense(edges, source, target).tolist(), strict=True):
+    for (i, j), found in zip(pairs(edges), temporal_type(edges, source, target).tolist(), strict=True):
         begins, ends = (Fraction(i + more, source) for more in (0, 1))
         first, last = (Fraction(j + more, target) for more in (0, 1))
         overlap = min(ends, last) - max(begins, first)
-        assert found == (NOW if overlap > 0 else PAST if ends <= first else FUTURE), (i, j)
+        assert found == (PRESENT if overlap > 0 else PAST if ends <= first else FUTURE), (i, j)
 
 
 @pytest.mark.parametrize("lengths", [(s, t) for s, t in LENGTHS if s and t])
 def test_tenses_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
     source, target = lengths
-    found = tense(EDGE_BUILDERS["complete"](source, target), source, target).view(target, source)
-    assert ((found == PAST) | (found == NOW) | (found == FUTURE)).all()
+    found = temporal_type(EDGE_BUILDERS["complete"](source, target), source, target).view(target, source)
+    assert ((found == PAST) | (found == PRESENT) | (found == FUTURE)).all()
     assert (found[:, 1:] >= found[:, :-1]).all()  # first past sources, then now, then future
-    assert (found == NOW).any(1).all()
+    assert (found == PRESENT).any(1).all()
     # What is past seen from there is future seen from here.
-    back = tense(EDGE_BUILDERS["complete"](target, source), target, source).view(source, target)
+    back = temporal_type(EDGE_BUILDERS["complete"](target, source), target, source).view(source, target)
     assert torch.equal(back.T, FUTURE - found)
     if source == target:
-        assert torch.equal(found == NOW, torch.eye(source, dtype=torch.bool))
+        assert torch.equal(found == PRESENT, torch.eye(source, dtype=torch.bool))
 
 
 def test_only_temporal_edges_have_tenses() -> None:
@@ -208,10 +208,10 @@ def test_only_temporal_edges_have_tenses() -> None:
         index, tenses = build_edges(name, torch.zeros(9, 2), torch.zeros(5, 2), parameters)
         assert tenses.shape == index[0].shape
         assert tenses.dtype == torch.long
-        expected = tense(index, 9, 5) if name == "temporal" else torch.full_like(index[0], NOW)
+        expected = temporal_type(index, 9, 5) if name == "temporal" else torch.full_like(index[0], PRESENT)
         assert torch.equal(tenses, expected)
     index, tenses = build_edges("knn", torch.zeros(9, 2), torch.zeros(5, 2), {"neighbors": 2})
-    assert torch.equal(tenses, torch.full_like(index[0], NOW))
+    assert torch.equal(tenses, torch.full_like(index[0], PRESENT))
 
 
 # --- kept edges -------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_whoever_writes_to_a_graph_changes_no_other(name: str, make_utterance) -
     before = [part.clone() for part in kept]
     store = build(utterance, config)["text", "intra", "text"]
     try:
-        for part in (store.edge_index, store.tense):
+        for part in (store.edge_index, store.temporal_type):
             part.add_(1)
         assert all(torch.equal(part, was) for part, was in zip(kept, before, strict=True))
     finally:

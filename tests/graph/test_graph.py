@@ -119,10 +119,10 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
         if name != stream and (stream != "global" or (name == "inter" and relation not in TOKEN_RELATIONS)):
             continue
         store, kind = theirs[relation], [None] * theirs[relation].num_edges
-        assert store.tense.shape == store.edge_index[0].shape
+        assert store.temporal_type.shape == store.edge_index[0].shape
         if config.graph.typed:
             first = 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
-            kind = [first + tense if first < KINDS else KINDS for tense in store.tense.tolist()]
+            kind = [first + temporal_type if first < KINDS else KINDS for temporal_type in store.temporal_type.tolist()]
         edges = [tuple(e) for e in store.edge_index.T.tolist()]
         assert len(set(edges)) == len(edges)
         if edges:
@@ -139,7 +139,7 @@ def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
     assert data.edge_types == relations()
     assert data["text"].num_nodes == 0
     assert data["text", "inter", "audio"].edge_index.shape == (2, 0)
-    assert data["text", "inter", "audio"].tense.shape == (0,)
+    assert data["text", "inter", "audio"].temporal_type.shape == (0,)
     assert data.validate()
 
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from gmsa.config import MODALITIES, Config, LossConfig, from_dict
+from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import DataError
 from gmsa.graph import KINDS, NODE_TYPES, READOUTS, GraphBatch, build_video, check_positions, collate, relations
-from gmsa.graph.edges import FUTURE, NOW, PAST
+from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
-from gmsa.training.batches import Units, scoring_batches, training_batches
+from gmsa.training.batches import SampleGroups, scoring_batches, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 
@@ -57,27 +57,27 @@ def videos(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
 
 
 def tokens_by_loop(count: int, context: int | str) -> nx.MultiDiGraph:
-    """A video's graph by its description: nodes (type, utterance), edges with stream and tense."""
+    """A video's graph by its description: nodes (type, utterance), edges with stream and temporal_type."""
     graph = nx.MultiDiGraph()
     graph.add_nodes_from((t, u) for t in NODE_TYPES for u in range(count))
     for m in MODALITIES:
         for u in range(count):
             for v in range(count):
                 if context == "all" or abs(u - v) <= context:
-                    tense = PAST if u < v else FUTURE if u > v else NOW
-                    graph.add_edge((m, u), (m, v), stream="intra", tense=tense)
+                    temporal_type = PAST if u < v else FUTURE if u > v else PRESENT
+                    graph.add_edge((m, u), (m, v), stream="intra", temporal_type=temporal_type)
             for other in MODALITIES:
                 if other != m:
-                    graph.add_edge((m, u), (other, u), stream="inter", tense=NOW)
+                    graph.add_edge((m, u), (other, u), stream="inter", temporal_type=PRESENT)
             for readout in READOUTS:
                 for stream in STREAMS:
-                    graph.add_edge((m, u), (readout, u), stream=stream, tense=NOW)
-                    graph.add_edge((readout, u), (m, u), stream=stream, tense=NOW)
+                    graph.add_edge((m, u), (readout, u), stream=stream, temporal_type=PRESENT)
+                    graph.add_edge((readout, u), (m, u), stream=stream, temporal_type=PRESENT)
     return graph
 
 
 def edges_of(graph: nx.MultiDiGraph) -> Counter:
-    return Counter((s, t, data["stream"], data["tense"]) for s, t, data in graph.edges(data=True))
+    return Counter((s, t, data["stream"], data["temporal_type"]) for s, t, data in graph.edges(data=True))
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
@@ -93,8 +93,8 @@ def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | s
     found = Counter()
     for source, stream, target in data.edge_types:
         store = data[source, stream, target]
-        for (u, v), tense in zip(store.edge_index.T.tolist(), store.tense.tolist(), strict=True):
-            found[(source, u), (target, v), stream, tense] += 1
+        for (u, v), temporal_type in zip(store.edge_index.T.tolist(), store.temporal_type.tolist(), strict=True):
+            found[(source, u), (target, v), stream, temporal_type] += 1
     expected = tokens_by_loop(count, context)
     assert found == edges_of(expected)
     seen = to_networkx(data)
@@ -132,15 +132,15 @@ def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, cont
     assert ours.ids == tuple(u.id for u in utterances)
     torch.testing.assert_close(ours.labels, theirs.label[ours.rows], equal_nan=True, rtol=0, atol=0)
     assert ours.shape == (4, 5 * 12, 2 * 12)
-    # Each edge's kind: the relation's place among the nine, and its tense.
+    # Each edge's kind: the relation's place among the nine, and its temporal_type.
     for stream in STREAMS:
         expected = {}
         for relation in (r for r in theirs.edge_types if r[1] == stream):
             first = 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else None
             source, target = (ours.node_index(t) for t in relation[::2])
             store = theirs[relation]
-            for (s, t), tense in zip(store.edge_index.T.tolist(), store.tense.tolist(), strict=True):
-                expected[int(source[s]), int(target[t])] = KINDS if first is None else first + tense
+            for (s, t), temporal_type in zip(store.edge_index.T.tolist(), store.temporal_type.tolist(), strict=True):
+                expected[int(source[s]), int(target[t])] = KINDS if first is None else first + temporal_type
         if route == "edge":
             kinds = ours.edges[stream].kind.tolist()
         else:
@@ -312,7 +312,7 @@ def test_without_context_an_utterance_is_alone_but_for_its_position(utterances: 
 
 
 def test_past_and_future_are_told_apart(make_utterance) -> None:
-    """Two neighbours that change places change what is said, by nothing but the tense of their edges."""
+    """Two neighbours that change places change what is said, by nothing but the temporal_type of their edges."""
     config = config_of({"context": 1}, model={"streams": "intra"})
     model = model_of(config)
     with torch.no_grad():
@@ -411,7 +411,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
         assert targets.classes.shape == (len(batch), NUM_CLASSES)
         # Videos are never parted.
         assert {u.id for u in utterances if u.video in {n.split("$_$")[0] for n in batch.ids}} == set(batch.ids)
-    assert count == Units(examples, config, context).per_epoch
+    assert count == SampleGroups(examples, config, context).per_epoch
     assert seen == Counter(u.id for u in utterances if u.video != "d")
     assert {u.video for u in labeled} == {"a", "b", "c"}
 
@@ -421,14 +421,14 @@ def test_without_context_only_examples_are_in_the_graphs(utterances: list[Uttera
     examples, config = labeled_examples(labeled, "mosi"), config_of(optim={"batch_size": 4})
     batches = list(training_batches(examples, config, 1))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
-    assert len(batches) == Units(examples, config).per_epoch
+    assert len(batches) == SampleGroups(examples, config).per_epoch
 
 
 def test_a_batch_is_about_as_large_as_asked(make_utterance) -> None:
     clips = [make_utterance(f"v{v}$_${i}", (1, 1, 1), 0.5) for v in range(40) for i in range(3)]
     examples, config = labeled_examples(clips, "mosi"), config_of(optim={"batch_size": 12})
     assert [len(batch) for batch, _ in training_batches(examples, config, 1)] == [12] * 10
-    assert Units(examples, config).per_epoch == 10
+    assert SampleGroups(examples, config).per_epoch == 10
 
 
 def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
@@ -437,7 +437,7 @@ def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
     examples = labeled_examples(labeled, "mosi")
     batches = list(training_batches(examples, config, 1, context=context))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
-    assert len(batches) == Units(examples, config, context).per_epoch == -(-len(labeled) // 4)
+    assert len(batches) == SampleGroups(examples, config, context).per_epoch == -(-len(labeled) // 4)
     for rows, places, batch in scoring_batches(labeled, config, context):
         assert rows == list(range(len(batch)))
         assert [labeled[i].id for i in places] == list(batch.ids)
@@ -479,13 +479,13 @@ def test_context_weighs_nothing_in_the_loss() -> None:
     targets = Targets(torch.randn(6, generator=g), torch.randn(6, NUM_CLASSES, generator=g).softmax(1))
     targets.value[4] = torch.nan  # a pseudo-label
     targets.value[context], targets.classes[context] = torch.nan, 0.0
-    total = loss(Output(value, logits, None, logits), targets, LossConfig())
+    total = loss(Output(value, logits, None, logits), targets, 0.6, 0.2)
     total.backward()
     assert not value.grad[context].any()
     assert not logits.grad[context].any()
     assert logits.grad[~context].any(1).all()
     kept = Targets(targets.value[~context], targets.classes[~context])
-    torch.testing.assert_close(loss(Output(value[~context], logits[~context], None, logits), kept, LossConfig()), total)
+    torch.testing.assert_close(loss(Output(value[~context], logits[~context], None, logits), kept, 0.6, 0.2), total)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 KINDS: dict[str, dict[str, Any]] = {
-    "self-training": {"protocol": {"name": "self_training", "k": 2, "rounds": 2}},
+    "self-training": {"protocol": {"name": "self_training"}, "self_training": {"k": 2, "rounds": 2}},
     "sslmm": {
         "model": {"channels": 16, "heads": 2, "name": "sslmm"},
         "data": {"label_ratio": 0.5, "missing": {"train": "frame_uniform", "valid": "eta:0.5", "test": "eta:0.5"}},
-        "loss": {"reconstruction_weight": 0.5},
-        "protocol": {"name": "sslmm", "passes": 2},
+        "reconstruction": {"weight": 0.5},
+        "protocol": {"name": "sslmm"},
+        "consistency": {"passes": 2},
         "pretrain": {"epochs": 2},
     },
-    "distillation on videos": {"graph": {"scope": "video"}, "protocol": {"name": "distillation", "teachers": 2}},
+    "distillation on videos": {
+        "graph": {"scope": "video"},
+        "protocol": {"name": "distillation"},
+        "distillation": {"teachers": 2},
+    },
 }

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmsa.config import MODALITIES, Config, LossConfig, from_dict
+from gmsa.config import MODALITIES, Config, ReconstructionConfig, from_dict
 from gmsa.config.missing import Missing
 from gmsa.data import Utterance, apply_missing, from_mmsa, withhold_labels
 from gmsa.errors import ConfigError, RunError
 from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Model, Output, build_model, edges_of
-from gmsa.models.pretraining import Pretraining
+from gmsa.models.pretraining import PretrainingModel
 from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
 from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
@@ -33,7 +33,7 @@ from gmsa.training.checkpoint import load_weights
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.pretraining_batches import pretraining_batches
-from gmsa.training.tasks import Learning, Pretext
+from gmsa.training.tasks import FineTuning, Pretraining
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 LENGTHS = [(5, 9, 3), (5, 0, 0), (0, 9, 0), (0, 0, 3), (5, 9, 0), (0, 17, 3), (1, 0, 1), (0, 0, 0), (3, 1, 1)]
@@ -75,7 +75,7 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
     if typed:
         torch.nn.init.normal_(layer.bias)
     x = torch.randn(count, heads * width, generator=g, dtype=torch.float64)
-    loudness = torch.randn(count, generator=g, dtype=torch.float64)
+    source_log_weight = torch.randn(count, generator=g, dtype=torch.float64)
 
     place = torch.tensor([6 * i + n for i, size in enumerate(sizes) for n in range(size)])
     adjacency = torch.zeros(18, 18, dtype=torch.uint8)
@@ -87,7 +87,7 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
         "edge": Sparse(torch.stack([source, target]), kind[target, source] if typed else None),
     }
 
-    def expected(x: Tensor, loudness: Tensor) -> Tensor:
+    def expected(x: Tensor, source_log_weight: Tensor) -> Tensor:
         query, (key, value) = layer.query(x), layer.key_value(x).chunk(2, dim=1)
         rows = []
         for t in range(count):
@@ -96,7 +96,7 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
             for h in range(heads):
                 cut = slice(h * width, (h + 1) * width)
                 if heard:
-                    scores = [query[t, cut] @ key[s, cut] / width**0.5 + loudness[s] for s in heard]
+                    scores = [query[t, cut] @ key[s, cut] / width**0.5 + source_log_weight[s] for s in heard]
                     if typed:
                         scores = [score + layer.bias[kind[t, s], h] for score, s in zip(scores, heard, strict=True)]
                     share = torch.softmax(torch.stack(scores), 0)
@@ -105,13 +105,13 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
         return layer.out(torch.stack(rows))
 
     def result(function: Any) -> list[Tensor]:
-        inputs = x.clone().requires_grad_(), loudness.clone().requires_grad_()
+        inputs = x.clone().requires_grad_(), source_log_weight.clone().requires_grad_()
         out = function(*inputs)
         return [out, *torch.autograd.grad(out.sin().sum(), inputs)]
 
     wanted = result(expected)
     for edges in routes.values():
-        for mine, theirs in zip(result(lambda a, b, e=edges: layer(a, e, loudness=b)), wanted, strict=True):
+        for mine, theirs in zip(result(lambda a, b, e=edges: layer(a, e, source_log_weight=b)), wanted, strict=True):
             torch.testing.assert_close(mine, theirs)
 
 
@@ -310,16 +310,16 @@ def test_blocks_are_tied_or_not() -> None:
 def test_hidden_targets_equal_a_loop(utterances, target: str) -> None:
     masked = apply_missing(utterances, Missing("eta", 0.5), MODALITIES, 3)
     whole = {u.id: u for u in utterances}
-    config = config_of(loss={"reconstruction_weight": 0.5, "recon_target": target}, optim={"batch_size": 4})
+    config = config_of(reconstruction={"weight": 0.5, "target": target}, optim={"batch_size": 4})
     examples = [Example(u) for u in masked]
     pairs = 0
     for epoch in range(20):
         for batch, targets in training_batches(examples, config, 1, "s", epoch):
             for row, name in enumerate(batch.ids):
-                natural = next(u for u in masked if u.id == name)
+                full_view = next(u for u in masked if u.id == name)
                 for m in MODALITIES:
                     shown = int(batch.lengths[m][batch.rows[row]])
-                    known = natural if target == "observed_only" else whole[name]
+                    known = full_view if target == "observed_only" else whole[name]
                     expected = known.lengths[m] > 0 and shown == 0
                     rows, features = targets.hidden.get(m, (torch.tensor([]), None))
                     assert (row in rows.tolist()) == expected
@@ -331,7 +331,7 @@ def test_hidden_targets_equal_a_loop(utterances, target: str) -> None:
 
 
 def test_reconstruction_equals_a_loop(utterances) -> None:
-    config = config_of(loss={"reconstruction_weight": 0.5})
+    config = config_of(reconstruction={"weight": 0.5})
     model = model_of(config)
     model.reconstruction.standardize.fit(
         {m: torch.full((d,), 0.5) for m, d in DIMS.items()}, {m: torch.full((d,), 2.0) for m, d in DIMS.items()}
@@ -354,24 +354,24 @@ def test_reconstruction_equals_a_loop(utterances) -> None:
 
 def test_consistency_equals_a_loop() -> None:
     rng = torch.Generator().manual_seed(0)
-    value, taught = torch.randn(10, generator=rng), torch.randn(4, 10, generator=rng)
-    variances = [float(np.var(taught[:, i].numpy(), ddof=1)) for i in range(10)]
+    value, teacher_values = torch.randn(10, generator=rng), torch.randn(4, 10, generator=rng)
+    variances = [float(np.var(teacher_values[:, i].numpy(), ddof=1)) for i in range(10)]
     limit = np.quantile(np.float32(variances), 0.7)
     terms = []
     for i in range(10):
         if variances[i] <= limit:
-            apart = abs(float(value[i]) - float(taught[:, i].mean()))
+            apart = abs(float(value[i]) - float(teacher_values[:, i].mean()))
             terms.append(np.exp(-variances[i]) * (apart**2 / 2 if apart <= 1 else apart - 0.5))
     assert len(terms) == 7
-    assert float(consistency(value, taught, 0.7)) == pytest.approx(np.mean(terms), rel=1e-5)
+    assert float(consistency(value, teacher_values, 0.7)) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
-def task_of(utterances: list[Utterance], config: Config) -> Learning:
+def task_of(utterances: list[Utterance], config: Config) -> FineTuning:
     examples = [*labeled_examples(utterances[:5], "mosi"), *(Example(replace(u, label=None)) for u in utterances[5:])]
-    return Learning(config, DIMS, examples, [], utterances, torch.device("cpu"), consistent=True)
+    return FineTuning(config, DIMS, examples, [], utterances, torch.device("cpu"), consistent=True)
 
 
-def one_step(task: Learning) -> list[Tensor]:
+def one_step(task: FineTuning) -> list[Tensor]:
     """Loss, output-determining gradients of one step."""
     torch.manual_seed(0)
     model, teacher = task.build(), task.build()
@@ -399,11 +399,10 @@ class Teacher(torch.nn.Module):
 
 @pytest.mark.parametrize(("done", "risen"), [(0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0)])
 def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: float) -> None:
-    weights = {"consistency_weight": 3.0, "reconstruction_weight": 0.5, "ramp": 0.4, "certain": 0.7}
     config = config_of(
-        loss=weights,
+        reconstruction={"weight": 0.5},
         model={"modality_dropout": dict.fromkeys(MODALITIES, 0.6)},
-        protocol={"passes": 3},
+        consistency={"weight": 3.0, "ramp": 0.4, "confident_share": 0.7, "passes": 3},
         optim={"batch_size": 16},
     )
     task = task_of(utterances, config)
@@ -419,13 +418,13 @@ def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: fl
     assert teacher.seen == [(True, whole)] * 3  # with dropout, as often as asked, and nothing dropped
     assert [batch.lengths[m].tolist() for m in MODALITIES] != whole
     output = model(batch)
-    taught = torch.tensor(whole[0]).double() + torch.arange(1, 4)[:, None]
-    expected = loss(output, targets, config.loss)
-    expected = expected + risen * 3.0 * consistency(output.value, taught, 0.7)
+    teacher_values = torch.tensor(whole[0]).double() + torch.arange(1, 4)[:, None]
+    expected = loss(output, targets, 0.6, 0.2)
+    expected = expected + risen * 3.0 * consistency(output.value, teacher_values, 0.7)
     expected = expected + 0.5 * reconstruction(model, output, targets.hidden)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
     assert targets.hidden
-    assert float(consistency(output.value, taught, 0.7)) > 0.1
+    assert float(consistency(output.value, teacher_values, 0.7)) > 0.1
 
 
 @pytest.mark.parametrize("scope", ["utterance", "video"])
@@ -435,7 +434,7 @@ def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: st
     config = config_of(
         name,
         graph={"scope": scope},
-        loss={"reconstruction_weight": 0.5, "recon_target": target},
+        reconstruction={"weight": 0.5, "target": target},
         optim={"batch_size": 4},
     )
     whole = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 6, 3), i / 3 - 1) for i in range(9)]
@@ -600,7 +599,7 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
             start += count
     (after,) = pretraining_batches([replace(u, features=changed[u.id]) for u in utterances], config, 1)
     torch.manual_seed(0)
-    module = Pretraining(build_model(DIMS, config), DIMS, config).eval()
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
     states = []
     for batch in (before, after):
         z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
@@ -616,7 +615,7 @@ def test_pretraining_losses_equal_loops(make_utterance) -> None:
     utterances = [make_utterance(f"v$_${i}", (4, 11, 3)) for i in range(5)]
     (batch,) = pretraining_batches(utterances, config, 1)
     torch.manual_seed(0)
-    module = Pretraining(build_model(DIMS, config), DIMS, config).eval()
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
     masked, contrast = module(batch)
 
     one, two = (module.project(module.model(view).features).detach().numpy() for view in batch.views)
@@ -663,7 +662,7 @@ def test_nothing_left_to_learn_from(write_mmsa, tmp_path: Path, settings: dict[s
 def test_steps_that_are_lost_anew_are_lost_in_pretraining_too(make_utterance) -> None:
     config = config_of(data={"missing": {"train": "frame_uniform"}}, pretrain={"epochs": 1}, optim={"batch_size": 64})
     utterances = [make_utterance(f"v$_${i}", (20, 20, 20)) for i in range(20)]
-    task = Pretext(config, DIMS, utterances, utterances, torch.device("cpu"))
+    task = Pretraining(config, DIMS, utterances, utterances, torch.device("cpu"))
     counts = [int(batch.masked.lengths["text"].sum()) for epoch in (1, 2) for batch in task.batches(1, epoch)]
     assert counts[0] != counts[1]
     assert all(100 < count < 300 for count in counts)
@@ -689,8 +688,11 @@ def small(write_mmsa: Any, **groups: dict[str, Any]) -> Config:
     settings: dict[str, Any] = {
         "model": {"name": "sslmm", "channels": 16, "heads": 2},
         "optim": {"epochs": 1, "min_steps": 0, "batch_size": 8},
-        "loss": {"reconstruction_weight": 0.5},
-        "protocol": {"name": "sslmm", "k": 2, "passes": 2, "teachers": 2},
+        "reconstruction": {"weight": 0.5},
+        "protocol": {"name": "sslmm"},
+        "self_training": {"k": 2},
+        "consistency": {"passes": 2},
+        "distillation": {"teachers": 2},
         "pretrain": {"epochs": 1},
         "run": {"seeds": [1], "device": "cpu"},
         "data": {},
@@ -740,7 +742,7 @@ def test_any_model_with_any_protocol(
         model={"name": model},
         protocol={"name": protocol},
         graph={"scope": scope},
-        loss={"reconstruction_weight": reconstruct},
+        reconstruction={"weight": reconstruct},
         data={"label_ratio": 0.5, "missing": "eta:0.4"},
     )
     summary = train(config, "tiny", tmp_path / "run")
@@ -843,7 +845,7 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
     there = sum(sum(u.lengths.values()) for u in utterances)
     assert steps[False] == there > steps[True]
     seen = []
-    task = Pretext(config, DIMS, utterances, utterances, torch.device("cpu"))
+    task = Pretraining(config, DIMS, utterances, utterances, torch.device("cpu"))
     module = task.build().double()
     module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     task.score(module)
@@ -861,20 +863,20 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
         ({"protocol": {"name": "pretrain"}}, "needs 'pretrain.epochs' above 0, for example 20"),
         ({"protocol": {"init_from": "x"}, "pretrain": {"epochs": 2}}, "both say where to start; leave one out"),
         (
-            {"loss": {"reconstruction_weight": 1}, "model": {"modality_dropout": dict.fromkeys(DIMS, 0)}},
-            "'loss.reconstruction_weight' has nothing to reconstruct: hide modalities in training by",
+            {"reconstruction": {"weight": 1}, "model": {"modality_dropout": dict.fromkeys(DIMS, 0)}},
+            "'reconstruction.weight' has nothing to reconstruct: hide modalities in training by",
         ),
         (
-            {"loss": {"reconstruction_weight": 1}, "data": {"modalities": ["text"]}},
-            "'loss.reconstruction_weight' has nothing to reconstruct",
+            {"reconstruction": {"weight": 1}, "data": {"modalities": ["text"]}},
+            "'reconstruction.weight' has nothing to reconstruct",
         ),
         (
             {
-                "loss": {"reconstruction_weight": 1},
+                "reconstruction": {"weight": 1},
                 "data": {"modalities": ["text", "audio"]},
                 "model": {"modality_dropout": {"text": 0, "audio": 0, "vision": 0.5}},
             },
-            "'loss.reconstruction_weight' has nothing to reconstruct",
+            "'reconstruction.weight' has nothing to reconstruct",
         ),
         (
             {"pretrain": {"epochs": 2}, "graph": {"scope": "video"}, "data": {"modalities": ["text"]}},
@@ -899,7 +901,7 @@ def test_a_training_split_that_lacks_text_trains_with_both_stages(
         content["train"]["text_lengths"] = [0] * len(content["train"]["id"])
 
     path = str(write_mmsa("mute.pkl", change))
-    config = small(write_mmsa, data={"path": path, "missing": "eta:0.3"}, loss={"recon_target": "oracle"})
+    config = small(write_mmsa, data={"path": path, "missing": "eta:0.3"}, reconstruction={"target": "oracle"})
     summary = train(config, "tiny", tmp_path / "run")
     assert np.isfinite(summary["test"]["MAE"]["mean"])
     for stage in ("pretrain", "model"):
@@ -913,17 +915,17 @@ def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:
     from gmsa.runs.prepare import prepare
 
     settings = {"model": {"name": "sslmm"}, "data": {"path": str(real_data("mmmo.pkl")), "missing": "eta:0.3"}}
-    config = from_dict(settings | {"loss": {"reconstruction_weight": 0.5, "recon_target": "oracle"}})
+    config = from_dict(settings | {"reconstruction": {"weight": 0.5, "target": "oracle"}})
     prepared = prepare(config)
     dims = dict(prepared.corpus.dims)
     assert set(dims) == {"audio", "vision"}
     examples = labeled_examples(prepared.splits["train"], "mosi")[:64]
-    task = Learning(config, dims, examples, [], prepared.splits["valid"], torch.device("cpu"), consistent=True)
+    task = FineTuning(config, dims, examples, [], prepared.splits["valid"], torch.device("cpu"), consistent=True)
     model = task.build()
     losses = [task.loss(model, batch, model, 1.0) for batch in itertools.islice(task.batches(1, "x", 1), 2)]
     assert all(torch.isfinite(x) for x in losses)
     assert set(model.reconstruction.out) == {"audio", "vision"}
-    pretext = Pretext(config, dims, [e.utterance for e in examples], prepared.splits["valid"], torch.device("cpu"))
+    pretext = Pretraining(config, dims, [e.utterance for e in examples], prepared.splits["valid"], torch.device("cpu"))
     module = pretext.build()
     assert torch.isfinite(pretext.loss(module, next(iter(pretext.batches(1))), None, 0.0))
 
@@ -941,4 +943,4 @@ def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
     assert isinstance(view, nx.MultiDiGraph)
     assert Output._fields[:3] == ("value", "logits", "gate")
     assert Targets._fields[:2] == ("value", "classes")
-    assert LossConfig().recon_target == "observed_only"
+    assert ReconstructionConfig().target == "observed_only"

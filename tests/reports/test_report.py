@@ -143,8 +143,8 @@ def test_table_keeps_mmsa_order_and_leaves_blank_what_a_run_lacks():
     rng = np.random.default_rng(0)
     pair = rng.normal(size=(2, 50))
     runs = [
-        summary(seeds=[1], train_seconds=[1], valid=[metrics(scheme, *pair)], test=[], name=scheme)
-        for scheme in ("mosi", "sims")
+        summary(seeds=[1], train_seconds=[1], valid=[metrics(label_scale, *pair)], test=[], name=label_scale)
+        for label_scale in ("mosi", "sims")
     ]
     first, second = cells(markdown_table(runs))
     assert [name.removesuffix(" (%)") for name in first][3:11] == list(metrics("mosi", *pair))

@@ -24,7 +24,7 @@ from helpers.run_kinds import KINDS
 from gmsa.config import Config, from_dict, to_dict
 from gmsa.runs import report as results
 from gmsa.system import cli
-from gmsa.system.distributed import ALONE, is_first
+from gmsa.system.distributed import SINGLE_PROCESS, is_main_process
 
 
 @pytest.fixture(autouse=True)
@@ -143,15 +143,15 @@ def test_a_rank_without_a_world_is_no_rank(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert is_first() is first
+    assert is_main_process() is first
 
 
 def test_one_process_costs_no_message() -> None:
     x = torch.randn(3, 2, requires_grad=True)
-    assert ALONE.total(x) is x
-    assert ALONE.gather(x) == (x, 0)
-    assert ALONE.tell(x) is x
-    assert ALONE.add_gradients([torch.nn.Parameter(x)], True, False) == (True, False)
+    assert SINGLE_PROCESS.all_reduce(x) is x
+    assert SINGLE_PROCESS.gather(x) == (x, 0)
+    assert SINGLE_PROCESS.broadcast(x) is x
+    assert SINGLE_PROCESS.all_reduce_gradients([torch.nn.Parameter(x)], True, False) == (True, False)
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.runs import report as results
 from gmsa.system.device import set_up
-from gmsa.training.batches import Share
+from gmsa.training.batches import Shard
 from gmsa.training.examples import labeled_examples
 from gmsa.training.loader import load
-from gmsa.training.tasks import Learning
+from gmsa.training.tasks import FineTuning
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,9 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "draw", lambda *a: None)
 
 
-def learning(config: Config, utterances: list[Utterance]) -> Learning:
+def learning(config: Config, utterances: list[Utterance]) -> FineTuning:
     dims = {"text": 6, "audio": 4, "vision": 5}
-    return Learning(config, dims, labeled_examples(utterances, "mosi"), (), utterances, torch.device("cpu"))
+    return FineTuning(config, dims, labeled_examples(utterances, "mosi"), (), utterances, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_workers_give_the_same_batches_in_the_same_order(make_utterance: Callabl
     config = from_dict({"optim": {"batch_size": 3}, "model": {"channels": 8, "heads": 2}})
     utterances = [make_utterance(f"v$_${i}", (1 + i % 5, 2, 3)) for i in range(20)]
     task = learning(config, utterances)
-    found = [list(load(task, (1, "stage", 1), Share(behind), count, torch.device("cpu"))) for count in (0, workers)]
+    found = [list(load(task, (1, "stage", 1), Shard(behind), count, torch.device("cpu"))) for count in (0, workers)]
     assert len(found[0]) == len(found[1]) == task.per_epoch - behind
     for (batch, targets), (other, others) in zip(*found, strict=True):
         assert batch.ids == other.ids
@@ -71,7 +71,7 @@ def test_workers_leave_the_random_state_of_training_alone(make_utterance: Callab
     utterances = [make_utterance(f"v$_${i}", (2, 2, 3)) for i in range(6)]
     task = learning(config, utterances)
     before = torch.get_rng_state()
-    assert len(list(load(task, (1,), Share(), 2, torch.device("cpu")))) == 2
+    assert len(list(load(task, (1,), Shard(), 2, torch.device("cpu")))) == 2
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -106,8 +106,8 @@ def test_pretraining(errors: Callable[..., list[float]]) -> None:
 def test_consistency(errors: Callable[..., list[float]]) -> None:
     few = {"label_ratio": 0.08, "normalize": list(MODALITIES)}
     settings = {"data": few, "model": SETTINGS["model"] | DROPPED, "protocol": {"name": "sslmm"}}
-    alone, taught = (errors(one_cause, **settings, loss={"consistency_weight": w}) for w in (0.0, 3.0))
-    assert max(taught) < min(alone)
+    alone, teacher_values = (errors(one_cause, **settings, consistency={"weight": w}) for w in (0.0, 3.0))
+    assert max(teacher_values) < min(alone)
 
 
 def test_reconstruction(errors: Callable[..., list[float]]) -> None:
@@ -118,7 +118,7 @@ def test_reconstruction(errors: Callable[..., list[float]]) -> None:
         "protocol": {"name": "sslmm"},
     }
     without, reconstructing = (
-        errors(one_clear_cause, **settings, loss={"consistency_weight": 0.0, "reconstruction_weight": w})
+        errors(one_clear_cause, **settings, consistency={"weight": 0.0}, reconstruction={"weight": w})
         for w in (0.0, 5.0)
     )
     assert max(reconstructing) < min(without)

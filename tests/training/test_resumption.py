@@ -250,7 +250,7 @@ def check_failure(config: Config, folder: Path, at: int, number: int, whole: dic
 
 @pytest.fixture
 def short(config_of) -> Config:
-    return config_of(optim={"epochs": 1, "batch_size": 16}, protocol={"rounds": 1}, run={"save_every": 300.0})
+    return config_of(optim={"epochs": 1, "batch_size": 16}, self_training={"rounds": 1}, run={"save_every": 300.0})
 
 
 def test_a_full_or_broken_disk_loses_nothing(short: Config, tmp_path: Path) -> None:

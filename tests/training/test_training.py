@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import yaml
 from matplotlib.figure import Figure
 
-from gmsa.config import Config, LossConfig, OptimConfig, ProtocolConfig, from_dict, to_dict
+from gmsa.config import Config, OptimConfig, SelfTrainingConfig, from_dict, to_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
@@ -35,7 +35,7 @@ from gmsa.training.scoring import Predictions
 SMALL = {
     "model": {"channels": 16, "heads": 2},
     "optim": {"epochs": 2, "min_steps": 0, "batch_size": 8},
-    "protocol": {"k": 2},
+    "self_training": {"k": 2},
     "run": {"seeds": [1, 2], "device": "cpu"},
 }
 
@@ -106,8 +106,7 @@ def test_loss_is_the_papers() -> None:
     l_v = ((value[0] - 1) ** 2 + (value[2] + 2) ** 2) / 2
     l_e = -(logp[0, 4] + logp[2, 1]) / 2
     l_u = -(logp[1, 2] + logp[3, 6] + logp[4, 0]) / 3
-    config = LossConfig(value_weight=0.6, pseudo_weight=0.2)
-    actual = loss(Output(value, logits, None, logits), targets, config)
+    actual = loss(Output(value, logits, None, logits), targets, 0.6, 0.2)
     torch.testing.assert_close(actual, 0.6 * l_v + 0.4 * l_e + 0.2 * l_u)
 
 
@@ -115,7 +114,7 @@ def test_loss_is_the_papers() -> None:
 def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[float]) -> None:
     value, logits = torch.randn(2, requires_grad=True), torch.randn(2, NUM_CLASSES, requires_grad=True)
     targets = Targets(torch.tensor(values), torch.eye(NUM_CLASSES)[:2])
-    result = loss(Output(value, logits, None, logits), targets, LossConfig())
+    result = loss(Output(value, logits, None, logits), targets, 0.6, 0.2)
     result.backward()
     assert torch.isfinite(result)
     assert torch.isfinite(value.grad).all()
@@ -146,7 +145,7 @@ def test_most_confident_per_class_by_a_loop(k, threshold: float) -> None:
         ]
         of_class.sort(reverse=True)
         expected += [i for _, i in (of_class if k == "all" else of_class[:k])]
-    assert most_confident(predictions, ProtocolConfig(k=k, threshold=threshold)) == sorted(expected)
+    assert most_confident(predictions, SelfTrainingConfig(k=k, threshold=threshold)) == sorted(expected)
 
 
 def test_soft_examples_are_the_teachers_means(make_utterance) -> None:
@@ -182,8 +181,13 @@ def read_predictions(folder: Path, seed: int = 1) -> bytes:
 
 @pytest.mark.parametrize("protocol", ["self_training", "distillation"])
 def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, protocol: str) -> None:
-    k = {} if protocol != "self_training" else {"k": 2}
-    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"name": protocol, "teachers": 2} | k)
+    config = small(
+        write_mmsa,
+        data={"label_ratio": 0.5},
+        protocol={"name": protocol},
+        self_training={"k": 2},
+        distillation={"teachers": 2},
+    )
     summary = train(config, "tiny", tmp_path / "run")
     stages = {
         "self_training": ["supervised", "self_training_1"],
@@ -321,7 +325,7 @@ def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: 
             "data": {"path": str(path), "name": path.stem, "label_ratio": 0.125},
             "model": {"channels": 16, "heads": 2},
             "optim": {"epochs": 1, "min_steps": 0},
-            "protocol": {"k": 5},
+            "self_training": {"k": 5},
             "run": {"device": "cpu"},
         }
     )
@@ -463,8 +467,8 @@ def test_the_best_epoch_is_kept_not_the_last(write_mmsa, tmp_path: Path, monkeyp
 
 
 def test_k_larger_than_the_pool_is_refused_before_training(write_mmsa, tmp_path: Path) -> None:
-    config = small(write_mmsa, data={"label_ratio": 0.5}, protocol={"k": 1000})
-    with pytest.raises(ConfigError, match=r"'protocol.k' is 1000, but the unlabeled pool has \d+ utterances"):
+    config = small(write_mmsa, data={"label_ratio": 0.5}, self_training={"k": 1000})
+    with pytest.raises(ConfigError, match=r"'self_training.k' is 1000, but the unlabeled pool has \d+ utterances"):
         train(config, "tiny", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -179,7 +179,7 @@ def test_values_that_go_together_only_in_pairs_are_taken(tmp_path: Path) -> None
         ("graph.intra: {choice: [complete, windows]}", "did you mean 'window'?"),
         ("optim.lr: {float: [0.1, 1]}", "'optim.lr': the config's own value 0.001 is not in its range"),
         ("model.fusion: {choice: [add, dot]}", "'model.fusion': the config's own value 'gate' is not in its range"),
-        ("protocol.k: {int: [1, 30]}", "'protocol.k': the config's own value 40 is not in its range"),
+        ("self_training.k: {int: [1, 30]}", "'self_training.k': the config's own value 40 is not in its range"),
         ("data.label_seed: {int: [1, 30]}", "'data.label_seed' cannot be searched"),
         ("graph.radius: {int: [1, 8], when: {graph.intra: window}}", "depends on 'graph.intra', which is not in the"),
         ("graph.radius: {int: [1, 8], when: window}", "'when' names other keys"),

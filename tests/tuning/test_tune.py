@@ -40,8 +40,8 @@ from gmsa.tuning import read_space, study_report, workers
 from gmsa.tuning import study as studies
 from gmsa.tuning.sampling import SAMPLERS, SeededSampler, make_pruner
 from gmsa.tuning.storage import RETRIES, KernelLock, StoragePlace, check_storage
-from gmsa.tuning.study import Plan, check_plan, differences
-from gmsa.tuning.study_report import Found
+from gmsa.tuning.study import StudyOptions, check_plan, differences
+from gmsa.tuning.study_report import StudyResult
 from gmsa.tuning.trials import ATTEMPTS, REASON, Queue, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers, work_through
 
@@ -283,7 +283,7 @@ def test_what_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
     study = optuna.create_study()
     for value in (float("-inf"), 2.0, 1.0, 1.0):
         study.add_trial(optuna.trial.create_trial(value=value))
-    found = Found("s", Config(), None, ("MAE",), study.trials, tmp_path, False)  # type: ignore[arg-type]
+    found = StudyResult("s", Config(), None, ("MAE",), study.trials, tmp_path, False)  # type: ignore[arg-type]
     assert [t.number for t in found.best] == [2]
 
 
@@ -420,7 +420,7 @@ def test_a_password_is_never_shown(url: str, tmp_path: Path) -> None:
     where = StoragePlace(tmp_path, url)
     secret = "s3@cret" if "%40" in url else "s3cret"
     driver = url.replace(":", "+psycopg:", 1)
-    said = where.hide(f"failed at {url}, {driver} ({secret})") + repr(Plan("s", 1, tmp_path, ("MAE",), url=url))
+    said = where.hide(f"failed at {url}, {driver} ({secret})") + repr(StudyOptions("s", 1, tmp_path, ("MAE",), url=url))
     assert "cret" not in where.shown + repr(where) + str(where) + said
     assert "host" in where.shown
     assert pickle.loads(pickle.dumps(where)).url == url
@@ -525,7 +525,7 @@ def test_a_worker_that_dies_before_its_first_sign_of_life_is_missed(postgres: Po
 
 def test_two_machines_that_begin_at_once_make_one_study(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.create(f"study_{secrets.token_hex(4)}")
-    plan = Plan("both", 7, tmp_path, ("MAE",), url=url)
+    plan = StudyOptions("both", 7, tmp_path, ("MAE",), url=url)
     wait = threading.Barrier(4)
 
     def begin() -> None:
@@ -596,7 +596,7 @@ def test_a_password_stands_nowhere_in_what_a_study_leaves(
 def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     plan = {"name": "s", "trials": 3, "folder": tmp_path, "objectives": ("MAE",)} | change
     with pytest.raises(ConfigError, match=message):
-        check_plan(Plan(**plan))
+        check_plan(StudyOptions(**plan))
 
 
 def test_differences_are_named_by_key() -> None:
@@ -909,8 +909,8 @@ def test_a_study_without_any_value_ends_with_1(
         (["--trials", "2", "--out", "README.md"], "README.md"),
         (["--trials", "2", "--set", "protocol.name=pretrain", "--set", "pretrain.epochs=1"], "predicts nothing"),
         (["--trials", "2", "--out", "full"], "is not empty and holds no study"),
-        (["--trials", "2", "--set", "protocol.k=999", "--set", "protocol.name=self_training",
-          "--set", "data.label_ratio=0.5"], "protocol.k"),
+        (["--trials", "2", "--set", "self_training.k=999", "--set", "protocol.name=self_training",
+          "--set", "data.label_ratio=0.5"], "self_training.k"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_2(

@@ -181,12 +181,12 @@ class Split:
             message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
             raise DataError(message) from None
 
-    def labels(self, scheme: str, key: str = "regression_labels") -> list[float]:
+    def labels(self, label_scale: str, key: str = "regression_labels") -> list[float]:
         """Sentiment intensities [N], checked."""
         if key not in self.columns:
             hint = nearest(key, map(str, self.columns))
             raise DataError(f"{self.where}: has no key '{key}'{hint}; training and scoring need labels")
-        values, bound = self._numbers(key), limit(scheme)
+        values, bound = self._numbers(key), limit(label_scale)
         for identity, value in zip(self.ids, values, strict=True):
             if value != value:
                 remedy = "drop the utterance, or move it to the file of data.pool"
@@ -194,14 +194,14 @@ class Split:
             if abs(value) > bound + 1e-6:
                 raise DataError(
                     f"{self.where}: '{key}' of '{identity}' is {value:g}, out of [-{bound:g}, {bound:g}]; "
-                    f"set data.labels to the file's scale (now '{scheme}')"
+                    f"set data.labels to the file's scale (now '{label_scale}')"
                 )
         return values
 
-    def unimodal(self, modalities: Mapping[str, int], scheme: str) -> list[dict[str, float]]:
+    def unimodal(self, modalities: Mapping[str, int], label_scale: str) -> list[dict[str, float]]:
         """CH-SIMS's labels of each modality alone, where the file has them."""
         columns = {
-            modality: self.labels(scheme, key)
+            modality: self.labels(label_scale, key)
             for modality in modalities
             if (key := f"regression_labels_{modality[0].upper()}") in self.columns
         }

@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 HEADER = 128
 """Bytes before the values of every array: enough for any shape, so that the shape may be filled in at the end."""
 DTYPES = {"float16": "<f2", "float32": "<f4"}
-SCALES = ("mosi", "sims")
+LABEL_SCALES = ("mosi", "sims")
 AGAIN = "import the data again"
 
 _MAGIC = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")
@@ -218,8 +218,8 @@ def _need_count(value: Any, where: str) -> None:
 
 def _check(manifest: Manifest) -> None:
     """What the parts of a manifest must have in common."""
-    if manifest.labels not in SCALES:
-        raise ValueError(f"'labels' is not one of {', '.join(SCALES)}")
+    if manifest.labels not in LABEL_SCALES:
+        raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
     if not manifest.modalities or not set(manifest.modalities) <= set(MODALITIES):
         raise ValueError(f"'modalities' are not among {', '.join(MODALITIES)}")
     if not set(manifest.unimodal) <= set(manifest.modalities):

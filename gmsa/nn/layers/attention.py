@@ -71,17 +71,17 @@ class Interaction(MessagePassing):
 
     Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per kind of edge
     (past, now and future of each relation; after MTAG) where edges are typed; the last kind, which touches
-    readout nodes, has none. The ``loudness`` of a source is added to its scores: with :math:`\log s` it counts s
-    times. A node without incoming edges gets :math:`b_o` (the softmax over nothing is zero), with zero gradient to
-    the attention.
+    readout nodes, has none. The ``source_log_weight`` of a source is added to its scores: with
+    :math:`\log s` it counts s times. A node without incoming edges gets :math:`b_o` (the softmax over nothing is
+    zero), with zero gradient to the attention.
 
     The *dense* route calls ``scaled_dot_product_attention`` on padded graphs and costs :math:`O(G T^2 C)` whatever
     the number of edges. The *edge* route costs :math:`O(E C)`: on a CPU by sparse products, elsewhere by passing a
     message per edge, as PyG does. All agree in value and gradient.
 
     Shapes:
-        - x :math:`(V, C)`; receivers :math:`(W)` the nodes that receive, all of them by default; loudness :math:`(V)`;
-          output :math:`(W, C)`
+        - x :math:`(V, C)`; receivers :math:`(W)` the nodes that receive, all of them by default;
+          source_log_weight :math:`(V)`; output :math:`(W, C)`
         - edges: :class:`Dense` or :class:`Sparse`
     """
 
@@ -94,25 +94,27 @@ class Interaction(MessagePassing):
         self.bias = nn.Parameter(torch.zeros(kinds, heads)) if kinds else None
 
     def forward(
-        self, x: Tensor, edges: Edges, receivers: Tensor | None = None, loudness: Tensor | None = None
+        self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
         query = self.query(x if receivers is None else x.index_select(0, receivers))
         key_value = self.key_value(x)
         if isinstance(edges, Dense):
-            mixed = self._dense(query, key_value, edges, loudness)
+            mixed = self._dense(query, key_value, edges, source_log_weight)
         else:
             query, (key, value) = self._split(query), self._split(key_value).chunk(2, dim=1)
-            mixed = self._sparse(query, key, value, edges, loudness).flatten(1)
+            mixed = self._sparse(query, key, value, edges, source_log_weight).flatten(1)
         return self.out(mixed)
 
     def _split(self, x: Tensor) -> Tensor:
         """``[N, m C]`` to ``[N, m H, D]``."""
         return x.unflatten(1, (-1, self.query.out_features // self.heads))
 
-    def _sparse(self, query: Tensor, key: Tensor, value: Tensor, edges: Sparse, loudness: Tensor | None) -> Tensor:
+    def _sparse(
+        self, query: Tensor, key: Tensor, value: Tensor, edges: Sparse, source_log_weight: Tensor | None
+    ) -> Tensor:
         bias = None if self.bias is None or edges.kind is None else F.pad(self.bias, (0, 0, 0, 1))[edges.kind]
-        if loudness is not None:
-            heard = loudness.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
+        if source_log_weight is not None:
+            heard = source_log_weight.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
             bias = heard if bias is None else bias + heard
         if query.device.type == "cpu" and len(edges.index[0]):
             return edge_attention(query, key, value, edges.csr(len(key), len(query), self.heads), bias)
@@ -135,7 +137,7 @@ class Interaction(MessagePassing):
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
         return segment_sum(inputs, index, dim_size)
 
-    def _dense(self, query: Tensor, key_value: Tensor, edges: Dense, loudness: Tensor | None) -> Tensor:
+    def _dense(self, query: Tensor, key_value: Tensor, edges: Dense, source_log_weight: Tensor | None) -> Tensor:
         graphs, receivers, nodes = edges.adjacency.shape
         query = _pad(query, edges.target, graphs * receivers).view(graphs, receivers, self.heads, -1)
         key_value = _pad(key_value, edges.source, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
@@ -147,8 +149,8 @@ class Interaction(MessagePassing):
         if self.bias is not None and edges.adjacency.dtype == torch.uint8:
             bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last kind: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
-        if loudness is not None:
-            heard = _pad(loudness, edges.source, graphs * nodes).view(graphs, 1, 1, nodes).to(query.dtype)
+        if source_log_weight is not None:
+            heard = _pad(source_log_weight, edges.source, graphs * nodes).view(graphs, 1, 1, nodes).to(query.dtype)
             mask = heard.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + heard
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask

@@ -1,0 +1,75 @@
+"""Reads which part a setting chooses, and with which parameters: ``window(radius=3)``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from gmsa.config.coerce import coerce
+from gmsa.errors import ConfigError
+from gmsa.registry import Registry
+
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def component_name(spec: str) -> str:
+    """The name in ``name`` or ``name(key=value, ...)``."""
+    return spec.partition("(")[0].strip()
+
+
+def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters in ``name`` or ``name(key=value, ...)``, checked against the part's signature.
+
+    A part without parameters in brackets is not imported.
+
+    Args:
+        key: the setting that has the value, for errors.
+
+    Raises:
+        ConfigError: an unknown part or parameter (with the known ones), a wrong value, or brackets that do not match.
+    """
+    found = re.fullmatch(r"\s*([^\s()]+)\s*(?:\((.*)\))?\s*", spec, flags=re.DOTALL)
+    registry.check(found.group(1) if found else component_name(spec), key)
+    if not found:
+        raise ConfigError(f"'{key}': expected a name, or name(key=value, ...) (got '{spec}')")
+    name, inside = found.group(1), (found.group(2) or "").strip()
+    if not inside:
+        return name, {}
+    known, given = registry.parameters(name), dict[str, Any]()
+    for part in split_commas(inside):
+        parameter, equals, text = (x.strip() for x in part.partition("="))
+        if parameter not in known:
+            raise ConfigError(
+                f"'{key}': '{name}' has no parameter '{parameter}' (it has: {', '.join(known) or 'none'})"
+            )
+        if parameter in given:
+            raise ConfigError(f"'{key}': '{parameter}' is given twice")
+        if not equals:
+            raise ConfigError(f"'{key}': '{parameter}' needs a value, as {name}({parameter}=...)")
+        given[parameter] = _value(text, known[parameter].annotation, f"{key}: {parameter}")
+    return name, given
+
+
+def split_commas(text: str) -> list[str]:
+    """Splits at commas that no brackets enclose."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in _OPENING) - (character in _CLOSING)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _value(text: str, hint: Any, key: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"'{key}': value '{text}' is not valid YAML") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    plain = (bool, int, float, str, tuple)
+    return coerce(value, hint, key) if hint in plain or getattr(hint, "__origin__", None) is not None else value

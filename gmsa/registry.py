@@ -1,0 +1,266 @@
+"""Registries of exchangeable parts: models, layers, edge builders, encoders, protocols, metrics, importers, callbacks.
+
+A part has a name, by which settings choose it. Built-in parts are named here and imported when they are first used, so
+that reading a config loads no torch. A plug-in is a module that registers parts of its own:
+
+.. code-block:: python
+
+    from gmsa.registry import EDGE_BUILDERS
+
+    @EDGE_BUILDERS.register("neighbours")
+    def neighbours(source_length: int, target_length: int, reach: int = 1) -> Tensor: ...
+
+and a setting then names it, with parameters from its signature: ``graph.intra: neighbours(reach=2)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from gmsa.errors import ConfigError, nearest
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+ENTRY_POINTS = "gmsa.plugins"
+"""Group of the entry points by which an installed package offers a plug-in."""
+
+
+class Registry(Generic[T]):
+    """Parts of one kind by name.
+
+    Args:
+        kind: what the parts are, for errors: ``model``, ``edge builder``.
+        builtin: per name, where the part is defined: ``"module:object"``.
+        passed: names of the arguments that gmsa passes by itself; all others are the user's parameters.
+    """
+
+    def __init__(self, kind: str, builtin: Mapping[str, str], passed: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.passed = frozenset(passed)
+        self._parts: dict[str, Any] = dict(builtin)
+
+    def register(self, name: str | None = None, part: Any = None) -> Any:
+        """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
+
+        Raises:
+            ConfigError: another part has that name.
+        """
+
+        def add(part: P) -> P:
+            own = name or typing.cast(str, getattr(part, "__name__", ""))
+            before = self._parts.get(own)
+            if before is not None and _place_of(before) != _place_of(part):
+                raise ConfigError(f"the {self.kind} '{own}' is {_place_of(before)} already; choose another name")
+            self._parts[own] = part
+            return part
+
+        return add if part is None else add(part)
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._parts:
+            load_entry_points()
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        load_entry_points()
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> T:
+        """The part of that name, imported if need be.
+
+        Raises:
+            ConfigError: there is none; names the nearest, and all that are known.
+        """
+        self.check(name, self.kind)
+        part = self._parts[name]
+        if isinstance(part, str):
+            module, _, path = part.partition(":")
+            part = self._parts[name] = getattr(importlib.import_module(module), path)
+        return typing.cast(T, part)
+
+    def check(self, name: str, key: str) -> None:
+        """Refuses an unknown name.
+
+        Args:
+            key: the setting that has it, for the error.
+
+        Raises:
+            ConfigError: names the nearest part, and all that are known.
+        """
+        if name not in self:
+            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}")
+
+    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
+        """What a user may set of a part, in the order of its signature."""
+        signature = inspect.signature(typing.cast("Callable[..., Any]", self[name]), eval_str=True)
+        fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
+
+    def describe(self, name: str) -> str:
+        """The first sentence of a part's docstring."""
+        return " ".join((inspect.getdoc(self[name]) or "").split("\n\n")[0].split())
+
+    def module_of(self, name: str) -> str:
+        """The module that defines a part."""
+        return _place_of(self._parts[name]).partition(":")[0]
+
+
+def _place_of(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    return f"{getattr(part, '__module__', '?')}:{getattr(part, '__qualname__', repr(part))}"
+
+
+# --- plug-ins --------------------------------------------------------------------------------------------------------
+
+_loaded: dict[str, str] = {}
+_asked_entry_points: list[bool] = []
+
+
+def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
+    """Imports modules that register parts; one that is imported already is left alone.
+
+    Only modules that the user names may be given here: importing runs them.
+
+    Args:
+        folder: where modules are also looked for, after all other places.
+
+    Raises:
+        ConfigError: a module cannot be imported.
+    """
+    for module in modules:
+        if module in _loaded:
+            continue
+        added = str(folder.resolve()) if folder is not None else ""
+        if added and added not in sys.path:
+            sys.path.append(added)  # last, so that it hides no module, and for good: worker processes inherit it
+        _import(module, module)
+
+
+def load_entry_points() -> None:
+    """Imports the plug-ins of installed packages, once.
+
+    Raises:
+        ConfigError: one of them cannot be imported.
+    """
+    if not _asked_entry_points:
+        _asked_entry_points.append(True)
+        for point in entry_points(group=ENTRY_POINTS):
+            if point.module not in _loaded:
+                _import(point.module, f"{point.name} of the installed package {getattr(point.dist, 'name', '?')}")
+
+
+def loaded_plugins() -> tuple[str, ...]:
+    """The plug-in modules that are imported, in that order."""
+    return tuple(_loaded)
+
+
+def _import(module: str, shown: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ConfigError(
+                f"plug-in '{shown}' is not there; check its name, and that its folder is on PYTHONPATH or beside the "
+                "config"
+            ) from None
+        raise ConfigError(f"plug-in '{shown}' needs the module '{error.name}'; install it") from None
+    except ConfigError as error:
+        raise ConfigError(f"plug-in '{shown}': {error}") from None
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"plug-in '{shown}' failed while it was imported ({reason[:200]}); repair it") from error
+    _loaded[module] = shown
+
+
+# --- the registries --------------------------------------------------------------------------------------------------
+
+MODELS: Registry[Any] = Registry(
+    "model",
+    {
+        "semi_iin": "gmsa.models.semi_iin:SemiIIN",
+        "sslmm": "gmsa.models.sslmm:SSLMM",
+        "late_fusion": "gmsa.models.late_fusion:LateFusion",
+        "global": "gmsa.models.global_transformer:GlobalTransformer",
+        "hgt": "gmsa.models.hgt:HGT",
+    },
+)
+"""Classes derived from :class:`gmsa.models.Model`."""
+
+LAYERS: Registry[Any] = Registry("layer", {"attention": "gmsa.nn.layers.attention:Interaction"})
+"""Layers of message passing: ``layer(x [V, C], edges, receivers=None) -> [W, C]``."""
+
+ENCODERS: Registry[Any] = Registry("encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"})
+"""Encoders of a modality's steps to tokens."""
+
+EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
+    "edge builder",
+    {name: f"gmsa.graph.edges:{name}" for name in ("complete", "window", "dilated", "knn", "aligned", "temporal")},
+    passed=("source_length", "target_length", "source", "target"),
+)
+"""Functions ``(source_length, target_length, parameters) -> edge_index [2, E]``; one that names its first two arguments
+``source`` and ``target`` gets the features instead."""
+
+PROTOCOLS: Registry[Any] = Registry(
+    "protocol",
+    {
+        "supervised": "gmsa.training.protocols:Supervised",
+        "self_training": "gmsa.training.protocols:SelfTraining",
+        "distillation": "gmsa.training.protocols:Distillation",
+        "sslmm": "gmsa.training.protocols:Consistency",
+        "pretrain": "gmsa.training.protocols:Pretrain",
+    },
+)
+"""Classes derived from :class:`gmsa.training.protocols.Protocol`."""
+
+METRICS: Registry[Callable[..., Any]] = Registry(
+    "metric",
+    {"RMSE": "gmsa.metrics:rmse", "CCC": "gmsa.metrics:ccc"},
+    passed=("prediction", "truth"),
+)
+"""Functions ``(prediction [N], truth [N]) -> float``, marked by :func:`gmsa.metrics.metric`, beside those of the label
+scale."""
+
+IMPORTERS: Registry[Callable[..., Any]] = Registry(
+    "importer",
+    {
+        "mmsa": "gmsa.data.importers.pickles:read_pickle",
+        "semi_iin": "gmsa.data.importers.semi_iin:read_semi_iin",
+        "manifest": "gmsa.data.importers.manifest:read_manifest_csv",
+    },
+)
+"""Functions ``(path, labels, splits) -> Source``."""
+
+CALLBACKS: Registry[Any] = Registry(
+    "callback",
+    {
+        "tensorboard": "gmsa.training.callbacks.tensorboard:TensorBoard",
+        "wandb": "gmsa.training.callbacks.wandb:WeightsAndBiases",
+        "mlflow": "gmsa.training.callbacks.mlflow:MLflow",
+    },
+    passed=("run",),
+)
+"""Classes derived from :class:`gmsa.training.callbacks.Callback`."""
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "models": MODELS,
+    "layers": LAYERS,
+    "edge_builders": EDGE_BUILDERS,
+    "encoders": ENCODERS,
+    "protocols": PROTOCOLS,
+    "metrics": METRICS,
+    "importers": IMPORTERS,
+    "callbacks": CALLBACKS,
+}
+"""All registries, for tools that list them."""
