@@ -25,6 +25,11 @@ from gmsa.runs.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1111, 1112, 1113, 1114, 1115)
+QUICK = (
+    *("data.path=synthetic", "data.name=synthetic", "optim.epochs=1", "optim.min_steps=0"),
+    *("model.channels=16", "model.heads=2", "self_training.k=3", "distillation.teachers=2"),
+)
+"""Settings with which a training takes a few seconds: ``--quick``. Its scores mean nothing."""
 MIB = 2**20
 
 
@@ -42,6 +47,12 @@ def real_data(name: str = "mosi_dev.pkl") -> Path:
 
 
 MOSI_DEV = {"text": 384, "audio": 73, "vision": 100}
+PAPER = {"text": 1024, "audio": 1024, "vision": 256}
+"""Dimensions of the features in Semi-IIN: RoBERTa-large, HuBERT, FAb-Net."""
+LONGEST = {"mosi": (50, 500, 375), "mosei": (50, 500, 375), "sims": (39, 400, 55)}
+"""Most steps of text, audio and vision in MMSA's unaligned files."""
+UTTERANCES = {"mosi": (1284, 229, 686), "mosei": (16326, 1871, 4659), "sims": (1368, 456, 457)}
+"""Utterances of their training, validation and test splits."""
 ALIGNED = {"text": 768, "audio": 5, "vision": 20}
 
 
@@ -76,6 +87,15 @@ def drawn_lengths(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.clip(np.round(rng.lognormal(np.log(12), 0.52, count)), 1, 50).astype(int)
 
 
+def paper_lengths(corpus: str, count: int) -> np.ndarray:
+    """Steps ``[N, 3]`` of utterances like a corpus's: words as in CMU-MOSI, audio and vision in proportion to them."""
+    words = drawn_lengths(np.random.default_rng(0), count)
+    text, audio, vision = LONGEST[corpus]
+    share = words / words.max()
+    rows = [np.minimum(words, text), np.ceil(audio * share), np.ceil(vision * share)]
+    return np.stack(rows, axis=1).astype(int)
+
+
 def made_up(lengths: np.ndarray, dims: Mapping[str, int], first: int = 0) -> list[Utterance]:
     """Utterances of noise with ``lengths`` ``[N, 3]`` of text, audio and vision, ten clips to a video.
 
@@ -90,6 +110,11 @@ def made_up(lengths: np.ndarray, dims: Mapping[str, int], first: int = 0) -> lis
         )
         for i, (row, label) in enumerate(zip(lengths.tolist(), labels, strict=True), start=first)
     ]
+
+
+def add_quick(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--quick`` to a benchmark of trainings."""
+    parser.add_argument("--quick", action="store_true", help="tiny trainings, to see that it runs: scores mean nothing")
 
 
 def run(folder: Path, config: str, seeds: Sequence[int], overrides: Sequence[str]) -> dict[str, Any]:

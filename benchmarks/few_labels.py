@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from common import SEEDS, cell, errors, machine, real_data, run
+from common import QUICK, SEEDS, add_quick, cell, errors, machine, real_data, run
 
 from gmsa.metrics import paired_bootstrap
 
@@ -31,16 +31,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
     parser.add_argument("--ratios", default="0.125,0.25", help="label ratios")
     parser.add_argument("--methods", default=";".join(METHODS), help=f"of {'; '.join(METHODS)}")
+    add_quick(parser)
     options = parser.parse_args()
-    data = real_data()
+    chosen, given = (SEEDS[:1], QUICK) if options.quick else (SEEDS, (f"data.path={real_data()}",))
+    if options.quick:
+        options.ratios, options.methods = "0.25", "control;self-training"
     methods = options.methods.split(";")
     for ratio in map(float, options.ratios.split(",")):
         folders = {m: options.out / f"{ratio:g}" / m.replace(" ", "-").replace(",", "") for m in methods}
         summaries = {}
         for method, folder in folders.items():
             config, overrides = METHODS[method]
-            overrides = [f"data.path={data}", f"data.label_ratio={ratio}", *overrides]
-            summaries[method] = run(folder, config, SEEDS, overrides)
+            summaries[method] = run(folder, config, chosen, [*given, f"data.label_ratio={ratio}", *overrides])
         print(f"\nLabel ratio {ratio:g}\n")
         print(
             "| | valid MAE | test MAE | test Corr | Non0 acc-2 | acc-7 | seconds | - control, valid | - control, test |"
@@ -52,7 +54,7 @@ def main() -> None:
                 if method == "control" or "control" not in folders:
                     differences.append("")
                     continue
-                b = paired_bootstrap(errors(folders["control"], SEEDS, split), errors(folders[method], SEEDS, split))
+                b = paired_bootstrap(errors(folders["control"], chosen, split), errors(folders[method], chosen, split))
                 differences.append(f"{b.difference:+.3f} [{b.low:+.3f}, {b.high:+.3f}] p = {b.p:.3f}")
             test = s["test"]
             print(

@@ -19,7 +19,7 @@ from typing import Any
 
 import optuna
 import yaml
-from common import ROOT, SEEDS, cell, machine, real_data
+from common import QUICK, ROOT, SEEDS, add_quick, cell, machine, real_data
 
 from gmsa.config import load_config, to_dict
 from gmsa.tuning import read_space
@@ -36,20 +36,30 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--space", type=Path, default=ROOT / "configs" / "spaces" / "default.yaml")
+    add_quick(parser)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    final = SEEDS
+    given = [f"data.path={real_data()}", "data.name=mosi_dev"] if not options.quick else [*QUICK, "model.channels=64"]
+    if options.quick:
+        options.trials, final = 2, SEEDS[:1]
+        options.space = options.out / "space.yaml"
+        options.space.write_text("optim.lr: {float: [1e-4, 1e-2], log: true}\nmodel.layers: {int: [1, 2]}\n")
+    changes = [part for change in given for part in ("--set", change)]
     jobs = ["--jobs", str(options.jobs)]
 
     study = options.out / "study"
-    command("tune", "--space", str(options.space), "--trials", str(options.trials), *jobs, *seeds(SEEDS), study)
+    command(
+        "tune", "--space", str(options.space), "--trials", str(options.trials), *jobs, *seeds(final), *changes, study
+    )
     found = json.loads((study / "summary.json").read_text())
 
-    draws = draw(options.space, options.trials)
+    draws = draw(options.space, options.trials, given)
     settings = options.out / "draws.yaml"
     settings.write_text(yaml.safe_dump([{"name": f"draw {i}"} | values for i, values in enumerate(draws)]))
     drawn = options.out / "random"
     began = time.perf_counter()
-    command("ablate", "--settings", str(settings), *jobs, *seeds(SEEDS[:1]), drawn)
+    command("ablate", "--settings", str(settings), *jobs, *seeds(SEEDS[:1]), *changes, drawn)
     seconds = time.perf_counter() - began
     rows = {row["setting"]: row for row in json.loads((drawn / "summary.json").read_text())["rows"]}
 
@@ -64,7 +74,7 @@ def main() -> None:
         distinct.setdefault(json.dumps(values, sort_keys=True), values)
     finals = options.out / "finals.yaml"
     finals.write_text(yaml.safe_dump([{"name": f"choice {i}"} | v for i, v in enumerate(distinct.values())]))
-    command("ablate", "--settings", str(finals), *jobs, *seeds(SEEDS), options.out / "final")
+    command("ablate", "--settings", str(finals), *jobs, *seeds(final), *changes, options.out / "final")
     anew = {row["setting"]: row for row in json.loads((options.out / "final" / "summary.json").read_text())["rows"]}
 
     claims = {
@@ -93,10 +103,9 @@ def main() -> None:
 
 
 def command(name: str, *arguments: object) -> None:
-    """Runs a command of gmsa on the real data; the last argument is its folder, where it goes on."""
+    """Runs a command of gmsa; the last argument is its folder, where it resumes."""
     *options, out = map(str, arguments)
     line = [sys.executable, "-m", f"gmsa.{name}", "--config", str(CONFIG), *options, "--out", out]
-    line += ["--set", f"data.path={real_data()}", "--set", "data.name=mosi_dev"]
     print("$", " ".join(line[1:]), file=sys.stderr, flush=True)
     subprocess.run(line, check=True, stdout=sys.stderr)
 
@@ -106,9 +115,9 @@ def seeds(chosen: tuple[int, ...]) -> list[str]:
     return ["--seeds", ",".join(map(str, chosen))]
 
 
-def draw(file: Path, count: int) -> list[dict[str, Any]]:
+def draw(file: Path, count: int, changes: list[str]) -> list[dict[str, Any]]:
     """Random points of the space that the config takes, as ``--set`` would change it."""
-    config = load_config(CONFIG, [f"data.path={real_data()}"])
+    config = load_config(CONFIG, changes)
     space, study = read_space(file, config), optuna.create_study(sampler=SeededSampler("random", 0))
     found = [space.suggest(study.ask()) for _ in range(count)]
     assert all(to_dict(apply(config, values)) for values in found)
