@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = "--set optim.epochs=1 --set optim.min_steps=0 --set model.channels=16 --set model.heads=2 --set protocol.k=1"
 COMMANDS = [
     f"python -m gmsa.train --config synthetic --out run {QUICK}",
-    "python -m gmsa.tune --config synthetic --trials 1 --out study --set optim.min_steps=0 --set protocol.k=5",
+    "python -m gmsa.tune --config synthetic --trials 1 --out study --set optim.min_steps=0 --set optim.epochs=6"
+    " --set model.channels=64 --set protocol.name=supervised --set data.label_ratio=0.25",
     "python -m gmsa.inspect --config mosi_graph --id 'train000$_$0' --out graph.png",
 ]
 """What a user types in a folder where gmsa is only installed; ``python`` is the environment's."""
