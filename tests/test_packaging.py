@@ -62,13 +62,19 @@ def test_a_file_of_the_user_comes_first(name: str, tmp_path: Path, monkeypatch: 
     assert load_config(name, environ={}).data.name == "mine"
 
 
+def test_a_dollar_in_a_file_s_name_is_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "elsewhere")
+    (tmp_path / "a$PLACE.yaml").write_text("data: {name: mine}")
+    assert load_config(tmp_path / "a$PLACE.yaml", environ={}).data.name == "mine"
+
+
 def test_a_folder_does_not_hide_a_packaged_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "synthetic").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_config("synthetic", environ={}).optim.epochs == 10
 
 
-@pytest.mark.parametrize("name", ["mosi_grahp", "elsewhere/mosi_grap.yaml"])
+@pytest.mark.parametrize("name", ["mosi_grahp", "elsewhere/mosi_grap.yaml", "~nobody/mosi_grap.yaml"])
 def test_an_unknown_name_lists_the_known_ones(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:

@@ -30,9 +30,10 @@ def find(name_or_path: str | Path, kind: Kind) -> Path:
     Raises:
         ConfigError: there is neither; it names the nearest known one and lists all.
     """
-    path = Path(os.path.expandvars(name_or_path)).expanduser()
-    if path.is_file():
-        return path
+    path = Path(name_or_path)
+    for file in (path, Path(os.path.expanduser(os.path.expandvars(path)))):
+        if file.is_file():
+            return file
     known = packaged(kind)
     folder, name = path.parent.as_posix(), path.name.removesuffix(".yaml")
     if folder in (".", _FOLDERS[kind]) and name in known:
