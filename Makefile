@@ -2,6 +2,7 @@
 # make test    install what the tests need, and run them
 # make slow    the tests that take longer than a minute
 # make lint    check style and types
+# make pythons resolve the pins for each Python from 3.10 to 3.13 that is here; smoke tests on the oldest and the newest
 # make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
 
 PYTHON ?= python3
@@ -9,9 +10,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # One thread per test process: small tensors gain nothing from more, and processes would wait for each other.
-test slow: export OMP_NUM_THREADS = 1
+test slow pythons: export OMP_NUM_THREADS = 1
 
-.PHONY: train test slow lint scatter clean
+.PHONY: train test slow lint pythons scatter clean
 
 train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
@@ -26,6 +27,9 @@ lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pythons: .venv/.tests
+	tools/pythons.sh
 
 scatter: .venv/.installed
 	$(PIP) setuptools wheel

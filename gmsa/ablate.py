@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="values of a setting to compare, for example model.fusion=gate,add (may repeat: all combinations)",
     )
     parser.add_argument(
-        "--settings", metavar="FILE", help="YAML list of named settings (with --vary: all combinations)"
+        "--settings",
+        metavar="FILE",
+        help="YAML list of settings, or a name: fusion (with --vary: all combinations)",
     )
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of every setting")
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="trainings at a time (default: 1)")

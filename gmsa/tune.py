@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmsa.config import load_config
+from gmsa.config.packaged import find
 from gmsa.system import cli
 
 
@@ -20,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "tested once. The same command again goes on, and so do more workers, here or on other machines.",
     )
     cli.add_config_options(parser)
-    parser.add_argument("--space", metavar="FILE", help="search space (default: spaces/default.yaml beside the config)")
+    parser.add_argument(
+        "--space",
+        metavar="FILE",
+        help="search space: a file, or the name of one that comes with gmsa (default: spaces/default.yaml beside the "
+        "config, else default)",
+    )
     parser.add_argument("--trials", type=int, required=True, metavar="N", help="trials of the study, in all")
     parser.add_argument(
         "--objective",
@@ -50,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     final_seeds, options.seeds = options.seeds, None  # not a change of the config
     config = load_config(options.config, cli.overrides_of(options))
-    file = Path(options.space or Path(options.config).parent / "spaces" / "default.yaml")
-    name = options.study or f"{Path(options.config).stem}-{file.stem}"
+    beside = find(options.config, "configs").parent / "spaces" / "default.yaml"
+    space = options.space or (beside if beside.is_file() else "default")
+    name = options.study or f"{Path(options.config).stem}-{Path(space).stem}"
     objectives = tuple(options.objective or (config.run.select,))
 
     from gmsa.tuning import StudyOptions, read_space, tune  # after parsing: --help need not wait for torch
@@ -71,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         url=options.storage,
         heartbeat=options.heartbeat,
     )
-    if not tune(config, read_space(file, config), plan):
+    if not tune(config, read_space(space, config), plan):
         sys.exit(1)
 
 

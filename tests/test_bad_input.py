@@ -352,7 +352,7 @@ def test_a_pool_for_the_synthetic_corpus(files, refused) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "config file 'tiny.yaml' does not exist; see configs/ for those that come with gmsa"),
+        (None, "config file 'tiny.yaml' does not exist; give a file, or one that comes with gmsa: mosei_graph, "),
         ("optim: {lr: 1", "tiny.yaml: not valid YAML: while parsing a flow mapping"),
         ("optim:\n\tlr: 1", "tiny.yaml: not valid YAML: while scanning for the next token"),
         (b"\x80\x04\xff", "tiny.yaml: not valid YAML: "),

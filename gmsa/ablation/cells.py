@@ -165,7 +165,11 @@ def peak_memory(device: torch.device) -> float:
         # Not ru_maxrss: on Linux a new process inherits that of the one that started it.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
-    import resource  # not on Windows
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
@@ -178,8 +182,8 @@ def _killed(cell: Cell, exit_code: int | None) -> Record:
     """Notes a cell whose process ended without a word."""
     reason = f"its process ended with exit code {exit_code}; see {cell.folder / 'log.txt'}"
     if exit_code is not None and exit_code < 0:
-        reason = f"its process was killed by {signal.Signals(-exit_code).name}"
-        reason += ", perhaps for want of memory" if exit_code == -signal.SIGKILL else ""
+        name = signal.Signals(-exit_code).name
+        reason = f"its process was killed by {name}" + ", perhaps for want of memory" * (name == "SIGKILL")
     record = _failed(cell, reason)
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(cell.folder / "cell.json", record)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config, load_config, to_dict
+from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
 
@@ -77,7 +78,7 @@ def read_variants(
     Args:
         overrides: ``key=value`` changes of the base config, for all variants.
         vary: ``key=a,b,c``; commas within brackets do not split.
-        file: YAML list of ``{name: ..., <dotted key>: value, ...}``.
+        file: YAML list of ``{name: ..., <dotted key>: value, ...}``, or a packaged one by name.
 
     Raises:
         ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
@@ -85,7 +86,7 @@ def read_variants(
     load_config(base, overrides)  # first, so that what is wrong here is not said of a variant
     if not vary and file is None:
         raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
-    entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(Path(file))
+    entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(file)
     axes = [_read_axis(item) for item in vary]
     _check_keys(overrides, [key for key, _ in axes], entries)
     found = []
@@ -152,9 +153,9 @@ def _read_axis(item: str) -> tuple[str, list[str]]:
     return key, values
 
 
-def _read_entries(path: Path) -> list[tuple[str, dict[str, str]]]:
+def _read_entries(path: str | Path) -> list[tuple[str, dict[str, str]]]:
     """A settings file as names and ``key -> value``, the values as ``--set`` takes them."""
-    entries = read_yaml(path, "settings file", "configs/ablations/")
+    entries = read_yaml(find(path, "ablations"))
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: expected a list of settings such as '- {{name: add, model.fusion: add}}'")
     found = []

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from gmsa.config.coerce import build, one_for_all
+from gmsa.config.packaged import find
 from gmsa.config.schema import SHARED, Config
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
@@ -50,7 +51,7 @@ def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path |
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
-    """Reads a YAML file over the defaults, then applies ``key=value`` overrides.
+    """Reads a YAML file, or a packaged config by name, over the defaults, then applies ``key=value`` overrides.
 
     Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error
     even in a config that would else fall back to the synthetic corpus.
@@ -58,8 +59,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     Raises:
         ConfigError: the file is missing or not YAML, or a setting is wrong.
     """
-    path = Path(path)
-    settings = read_yaml(path, "config file", "configs/")
+    settings = read_yaml(find(path, "configs"))
     settings = {} if settings is None else settings
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")

@@ -243,8 +243,8 @@ class PretrainConfig:
 class RunConfig:
     seeds: tuple[int, ...] = (1111,)
     """One training per seed; results are given as mean and standard deviation."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; ``auto`` is CUDA where it is available, else the CPU."""
     threads: int = _number(1, ge=1)
     """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
     workers: int = _number(0, ge=0)

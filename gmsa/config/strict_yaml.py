@@ -21,18 +21,12 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path, what: str, folder: str) -> Any:
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
-    Args:
-        what: what the file is, for errors.
-        folder: where those that come with gmsa are, for errors.
-
     Raises:
-        ConfigError: it is missing, or not YAML.
+        ConfigError: it is not YAML.
     """
-    if not path.is_file():
-        raise ConfigError(f"{what} '{path}' does not exist; see {folder} for those that come with gmsa")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -30,7 +30,7 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
         **describe_files(config, corpus),

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config`` and ``--set``."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings, or a name: mosi_graph")
     parser.add_argument(
         "--set",
         action="append",
@@ -35,7 +35,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds ``--device``."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to run (default: the config's)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to run (default: the config's)")
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:

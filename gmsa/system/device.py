@@ -13,17 +13,23 @@ from gmsa.errors import RunError
 def set_up(config: RunConfig, device: str | None = None) -> torch.device:
     """Sets the number of threads and the determinism, and chooses where to run.
 
-    That is ``device`` or, if it is None, the config's: ``auto``, ``cpu`` or ``cuda``.
+    That is ``device`` or, if it is None, the config's: ``auto`` (CUDA where it is available, else the CPU), ``cpu``,
+    ``cuda`` or ``mps``. ``auto`` never chooses ``mps`` (Apple's GPUs): gmsa is not tested on it, and a run resumed
+    there may differ from one that was not interrupted.
 
     Raises:
-        RunError: CUDA is asked for and not there.
+        RunError: CUDA or MPS is asked for and not available.
     """
     torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
-    name, there = device or config.device, torch.cuda.is_available()
-    if name == "cuda" and not there:
+    name = device or config.device
+    if name == "cuda" and not torch.cuda.is_available():
         raise RunError("no CUDA device is available; use --device cpu, or install a CUDA build of torch")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise RunError("no MPS device is available; use --device cpu, or run on macOS with an Apple GPU")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -28,7 +28,13 @@ def speak_into(file: Path) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back for a moment, and for good in a process that is started meanwhile: its parent ends it."""
+    """Holds Ctrl-C back for a moment, and for good in a process that is started meanwhile: its parent ends it.
+
+    Where no signal can be held back (Windows), Ctrl-C reaches both at once.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -42,7 +42,8 @@ def _leave_signals_to_parent(worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal, SIGTERM those of a cluster's job, and the parent still needs the
     # batches of the step at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LAST_SECONDS))
+    if hasattr(signal, "alarm"):  # not on Windows, where SIGTERM cannot be heard anyway
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LAST_SECONDS))
 
 
 def _as_it_is(batch: Any) -> Any:

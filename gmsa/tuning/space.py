@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from gmsa.config import Config, change, from_dict, to_dict
 from gmsa.config.coerce import RENAMED
+from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
@@ -144,7 +145,7 @@ def apply(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def read_space(path: str | Path, config: Config) -> Space:
-    """Reads a search space and checks it against the config that it changes.
+    """Reads a search space, a file or a packaged one by name, and checks it against the config that it changes.
 
     .. code-block:: yaml
 
@@ -156,8 +157,7 @@ def read_space(path: str | Path, config: Config) -> Space:
     Raises:
         ConfigError: names the key that is unknown, empty, refused by the config, or depends on what is not there.
     """
-    path = Path(path)
-    entries = read_yaml(path, "search space", "configs/spaces/")
+    entries = read_yaml(find(path, "spaces"))
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"{path}: expected keys with ranges, such as 'optim.lr: {{float: [1e-4, 1e-2], log: true}}'")
     try:

@@ -208,7 +208,7 @@ def test_a_wrong_space_is_refused_by_the_name_of_the_key(text: str, message: str
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; see configs/spaces/"):
+    with pytest.raises(ConfigError, match="does not exist; give a file, or one that comes with gmsa: default, "):
         read_space(tmp_path / "none.yaml", Config())
 
 
