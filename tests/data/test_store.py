@@ -106,7 +106,7 @@ def test_reading_in_order_reads_what_is_there(tmp_path: Path, make_utterance: Ca
         assert torch.equal(ours.features["vision"], theirs.features["vision"])
     part = whole.store.utterances(dims={"audio": 4})
     assert [u.lengths for u in part] == [{"audio": (i + 2) % 4} for i in range(150)]
-    there = whole.store.read("text", 0, 150)[0]
+    there = whole.store.read_sequences("text", 0, 150)[0]
     assert torch.equal(there, torch.cat([u.features["text"] for u in made]))
     first = next(iter(whole))
     assert pickle.loads(pickle.dumps(first)).features["audio"].shape == (2, 4)
@@ -140,14 +140,14 @@ def test_some_modalities_and_one_that_is_lacking(store: Store, utterances: list[
 
 
 def test_reads_ranges(store: Store, utterances: list[Utterance]) -> None:
-    flat, offsets = store.read("audio", 1, 5)
+    flat, offsets = store.read_sequences("audio", 1, 5)
     assert offsets.tolist() == [0, 0, 5, 7, 8]
     assert torch.equal(flat, torch.cat([u.features["audio"] for u in utterances[1:5]]))
     assert store.lengths("text", range(2, 8)).tolist() == [0, 2, 4, 1, 2, 5]
-    assert store.read("text", 2, 2)[0].shape == (0, 6)
+    assert store.read_sequences("text", 2, 2)[0].shape == (0, 6)
     for start, stop in ((-1, 2), (3, 2), (0, 9)):
         with pytest.raises(IndexError):
-            store.read("text", start, stop)
+            store.read_sequences("text", start, stop)
 
 
 def test_pickles_as_its_path(store: Store, rows: list[Row]) -> None:

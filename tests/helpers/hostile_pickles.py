@@ -173,7 +173,7 @@ NAMES = (
     ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"),
     ("copyreg", "__newobj__"),
-    ("gmsa.data.unpickling.reader", "load"),
+    ("gmsa.data.unpickling.reader", "load_pickle"),
     ("numpy.ma.core", "_mareconstruct"),
     ("numpy", "matrix"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -532,7 +532,7 @@ def pickles(canary) -> dict[str, tuple[bytes, str]]:
 
 def memory_of_reading(folder: Path) -> dict[str, float]:
     """MB by which the memory of this process rose at most while reading each file."""
-    from gmsa.data.unpickling.reader import load
+    from gmsa.data.unpickling import load_pickle
     from gmsa.errors import DataError
 
     def status(key: str) -> int:
@@ -544,7 +544,7 @@ def memory_of_reading(folder: Path) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
         before = status("VmRSS")
         try:
-            load(path)
+            load_pickle(path)
         except DataError:
             found[path.name] = (status("VmHWM") - before) / 1000
     return found

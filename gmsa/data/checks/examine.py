@@ -13,13 +13,13 @@ import numpy as np
 from gmsa.config import MODALITIES
 from gmsa.data.checks.findings import Finding, by_severity, finding, findings_of, recognise, scale_table
 from gmsa.data.checks.survey import Survey
-from gmsa.data.importers import annotations_of, split_columns
+from gmsa.data.importers.mmsa import annotations_of, split_columns
 from gmsa.data.mmsa import Split
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import limit
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError
 from gmsa.system.files import sha256_of
@@ -63,7 +63,7 @@ def examine(path: Path, labels: str | None = None, track: Track | None = None) -
         return _examine_store(Store(path), labels, passed)
     if path.suffix.lower() == ".csv" or path.is_dir():
         raise DataError(f"'{path}' is neither a data file nor a store; make a store of it: python -m gmsa.data import")
-    content = split_columns(unpickle.load(path), str(path))
+    content = split_columns(load_pickle(path), str(path))
     found: list[Finding] = []
     readers = {name: reader for name, columns in content.items() if (reader := _reader(name, columns, path, found))}
     if not readers:

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from gmsa.data.unpickling import Cut, Damaged, Refused, check_plain, execute
+from gmsa.data.unpickling.names import Cut, Damaged, Refused
+from gmsa.data.unpickling.opcodes import execute
+from gmsa.data.unpickling.plain import check_plain
 from gmsa.errors import DataError
 
 _RESAVE = "gmsa reads arrays, lists, dicts, strings and numbers only. Re-save the file with nothing else in it"
@@ -24,7 +26,7 @@ _FOREIGN = (
 _GROWTH, _SLACK = 10, 100_000
 
 
-def load(path: str | Path) -> Any:
+def load_pickle(path: str | Path) -> Any:
     """Reads a pickle that holds numpy arrays, lists, dicts, tuples, strings, bytes and numbers, of any protocol.
 
     Pickle is a program: it names functions and calls them. Here a small machine of our own executes its opcodes.
