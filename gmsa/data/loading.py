@@ -105,9 +105,9 @@ def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtteran
     _check_scale(store, config.labels)
     dims: dict[str, int] = {m: store.dims[m] for m in config.modalities if m in store.dims}
     if not dims:
-        held = ", ".join(store.dims)
         raise DataError(
-            f"{path}: holds none of {', '.join(config.modalities)} (its modalities: {held}); check data.modalities"
+            f"{path}: has none of the modalities {', '.join(config.modalities)}, only {', '.join(store.dims)}; "
+            "check data.modalities"
         )
     splits = {name: store.split(name, dims) for name in SPLITS}
     for name, utterances in splits.items():
@@ -128,7 +128,8 @@ def _other_store(
     wanted = {m: store.dims.get(m) or dims[m] or 0 for m in modalities if m in dims}
     if not any(m in store.dims for m in wanted):
         raise DataError(
-            f"{path}: holds none of {', '.join(wanted)} (its modalities: {', '.join(store.dims)}); use the modalities of the training data"
+            f"{path}: has none of the modalities {', '.join(wanted)}, only {', '.join(store.dims)}; "
+            "use the modalities of the training data"
         )
     if not require_labels:
         return store.utterances(dims=wanted, labels=False)

@@ -30,7 +30,7 @@ class Mapped:
         self.array, self._mapping = array, mapping
 
     def release(self) -> None:
-        """Releases the pages that were read from this process's memory; the page cache returns them on the next access."""
+        """Releases the pages that were read; the page cache returns them on the next access."""
         if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gmsa.data.features import LazyFeatures
 from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
-from gmsa.data.store.mapped import Column, MissingColumn, Mapped, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, nearest
 
@@ -96,9 +96,7 @@ class Store:
         """
         if name not in self.manifest.splits:
             hint, names = nearest(name, self.manifest.splits), ", ".join(self.manifest.splits)
-            raise DataError(
-                f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import the data with this split"
-            )
+            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import it with the data")
         found = self.manifest.splits[name]
         return self.utterances(range(found.start, found.stop), dims, labels)
 
@@ -188,8 +186,8 @@ class StoredUtterances(Sequence[Utterance]):
             if store.unimodal:
                 found = ((m, column.item(row)) for m, column in store.unimodal.items() if m in self.dims)
                 unimodal = {modality: value for modality, value in found if value == value}
-        # The constructor of a frozen dataclass calls object.__setattr__ for every field: four times as slow, and a sixth
-        # of the reading time.
+        # The constructor of a frozen dataclass calls object.__setattr__ for every field: that is four times as slow,
+        # and a sixth of the reading time.
         built = object.__new__(Utterance)
         fields = built.__dict__
         fields["id"], fields["text"] = store._ids[row], store._transcripts[row]
