@@ -9,7 +9,7 @@ import pickle
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.data import Store, read_mmsa, write_store
-from gmsa.data.importers import open_source
-from gmsa.errors import DataError
+from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
+from gmsa.data.__main__ import main
+from gmsa.data.importers import FORMATS, Source, Splits, open_source
+from gmsa.errors import ConfigError, DataError
+from gmsa.registry import IMPORTERS
 
 DIMS = {"text": 4, "audio": 3, "vision": 2}
 
@@ -514,3 +516,65 @@ def test_reads_what_csv_writes(folder: Path) -> None:
     with open("s/test_emo2_mosi.csv", "w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["name", "val"], ["vid_2", 1.25]])
     assert imported(folder).split("test")[0].label == 1.25
+
+
+# --- importers of the user's own -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines() -> Iterator[str]:
+    """The name of a registered importer that reads lines ``ID SPLIT LABEL``, with 2 steps of text each."""
+
+    def import_lines(path: Path, labels: str, splits: Splits | None) -> Source:
+        scale = {"mosi": 3.0, "sims": 1.0}[labels]
+        rows = []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            name, split, label = line.split()
+            split = splits.of(name, f"{path}: line {number}") if splits else split
+            features = {"text": torch.full((2, 5), float(number))}
+            rows.append(Row(split, Utterance(name, features, float(label) * scale)))
+        return Source(rows, len(rows), {"text": "float16"}, {"importer": "lines", "files": []})
+
+    IMPORTERS.register("lines", import_lines)
+    yield "lines"
+    del IMPORTERS._parts["lines"]
+
+
+def test_an_importer_of_the_users_own(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.txt").write_text("a$_$1 train 1\nb$_$1 test -0.5\n")
+    main(["import", "own.txt", "--format", lines, "--out", "own"])
+    assert "importer lines" in capsys.readouterr().out
+    store = Store("own")
+    assert {name: store.split(name)[0].label for name in store.manifest.splits} == {"train": 3.0, "test": -1.5}
+    assert store.manifest.modalities["text"].dtype == "float16"
+    assert store.split("test")[0].features["text"].tolist() == [[2.0] * 5] * 2
+
+    chosen = write_csv("splits.csv", "video,split", "a,test", "b,train")
+    main(["import", "own.txt", "--format", lines, "--out", "moved", "--labels", "sims", "--splits", str(chosen)])
+    moved = Store("moved")
+    assert (moved.manifest.labels, moved.split("train")[0].id, moved.split("test")[0].label) == ("sims", "b$_$1", 1.0)
+
+
+def test_an_importer_of_the_users_own_may_read_folders(lines: str) -> None:
+    Path("folder").mkdir()
+    with pytest.raises(IsADirectoryError):  # the importer is called, and says so itself
+        open_source(Path("folder"), lines)
+
+
+def test_formats_are_the_registered_importers(lines: str) -> None:
+    assert {"mmsa", "semi_iin", "manifest", lines} <= set(FORMATS)
+    Path("own.txt").write_text("a$_$1 train 1\n")
+    with pytest.raises(
+        ConfigError, match=r"'--format' must be one of mmsa, .*, lines \(got 'line'\) \(did you mean 'l"
+    ):
+        open_source(Path("own.txt"), "line")
+
+
+def test_an_importer_must_return_a_source() -> None:
+    Path("own.txt").touch()
+    IMPORTERS.register("wrong", lambda path, labels, splits: [])
+    try:
+        with pytest.raises(DataError, match="the importer 'wrong' returned a list; it must return a Source"):
+            open_source(Path("own.txt"), "wrong")
+    finally:
+        del IMPORTERS._parts["wrong"]

@@ -281,7 +281,7 @@ def test_the_machine_knows_every_opcode(tmp_path):
 
 
 def test_nothing_in_the_machine_could_run_code():
-    for path in Path(sys.modules[load.__module__].__file__).parent.glob("*.py"):
+    for path in Path(sys.modules[load_pickle.__module__].__file__).parent.glob("*.py"):
         for word in ("__import__", "importlib", "getattr", "eval(", "exec(", "Unpickler", "pickle.load"):
             assert word not in path.read_text(encoding="utf-8"), path
 

@@ -66,9 +66,7 @@ def examine(path: Path, labels: str | None = None, track: Track | None = None) -
     if is_store(path):
         return _examine_store(Store(path), labels, passed)
     if path.suffix.lower() == ".csv" or path.is_dir():
-        raise DataError(
-            f"'{path}' is neither a pickle nor a feature store; import it first: python -m gmsa.data import"
-        )
+        raise DataError(f"'{path}' is neither a pickle nor a feature store; import it with 'gmsa data import'")
     content = split_columns(load_pickle(path), str(path))
     found: list[Finding] = []
     readers = {name: reader for name, columns in content.items() if (reader := _reader(name, columns, path, found))}
@@ -192,7 +190,7 @@ def _stored_rows(store: Store) -> Iterator[Row]:
 
 
 def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Finding]) -> Split | None:
-    """Reads a split; omits a modality that cannot be read, replaces values that are not finite by 0, and records both."""
+    """Reads a split; omits unreadable modalities, replaces values that are not finite by 0, and records both."""
     where = f"{path}: split '{name}'"
     try:
         reader = Split(dict(columns), where)

@@ -20,7 +20,7 @@ RATIO = 3.0
 SHIFT = 1.0
 """The scale of a feature differs between two splits if its means differ by more than this many standard deviations.
 
-The deviation is that of train. By chance, means differ by one over the root of the number of utterances: 0.1 for 100."""
+The deviation is that of train. By chance, means of N utterances differ by 1 / sqrt(N): 0.1 for a hundred."""
 MANY = 0.05
 """Share of a modality's features with differing scale from which the finding is a warning rather than a note."""
 LARGE = 100.0
@@ -98,7 +98,7 @@ def finding(severity: str, what: str, where: str, ids: Sequence[str]) -> Finding
 
 
 def scale_table(survey: Survey) -> dict[str, dict[str, dict[str, Any]]]:
-    """Compares each feature's scale to ``train``: ratio of the deviations and shift of the means, by modality and split.
+    """Compares the scale of each feature with ``train``: ratio of deviations and shift of means, by modality and split.
 
     Features that are constant in either split are omitted.
     """

@@ -90,7 +90,7 @@ def read_shape(file: ArrayFile, where: str) -> Shape:
     """
     where = f"{where} '{file.name}'"
     with _open_array(file, where) as (stream, size):
-        return _read_head(stream, size, where)[1]
+        return _read_header(stream, size, where)[1]
 
 
 def read_array(file: ArrayFile, where: str) -> tuple[np.ndarray, bytes]:
@@ -107,14 +107,14 @@ def read_array(file: ArrayFile, where: str) -> tuple[np.ndarray, bytes]:
     if len(raw) != size:
         raise DataError(f"{where}: changed while it was read; import it again")
     content = io.BytesIO(raw)
-    found, shape = _read_head(content, size, where)
+    found, shape = _read_header(content, size, where)
     values = np.frombuffer(raw, found.dtype, offset=content.tell())
     values = values.reshape(found.shape, order="F" if found.fortran else "C")
     return values.reshape(shape.steps, shape.dim), hashlib.sha256(raw).digest()
 
 
 @dataclass(frozen=True)
-class _Head:
+class _Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype
@@ -176,32 +176,32 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> zipfile.ZipInfo:
     return info
 
 
-def _read_head(stream: IO[bytes], size: int, where: str) -> tuple[_Head, Shape]:
+def _read_header(stream: IO[bytes], size: int, where: str) -> tuple[_Header, Shape]:
     """Reads and checks the header of a ``.npy`` before anything of its size is allocated."""
     try:
         version = npy.read_magic(stream)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        head = _Head(*read(stream))
+        header = _Header(*read(stream))
     except (ValueError, KeyError, EOFError, SyntaxError, RecursionError, MemoryError, TypeError):
         raise DataError(f"{where}: is not a .npy array of format 1.0 or 2.0; {_PLAIN}") from None
-    if head.dtype.hasobject:
+    if header.dtype.hasobject:
         raise DataError(f"{where}: holds Python objects, which are never unpickled; {_PLAIN}")
-    if head.dtype.kind not in "biuf" or head.dtype.names or head.dtype.itemsize > 8:
-        raise DataError(f"{where}: is of type {head.dtype}; {_PLAIN}")
+    if header.dtype.kind not in "biuf" or header.dtype.names or header.dtype.itemsize > 8:
+        raise DataError(f"{where}: is of type {header.dtype}; {_PLAIN}")
     count = 1
-    for axis in head.shape:
+    for axis in header.shape:
         if type(axis) is not int or axis < 0:
-            raise DataError(f"{where}: has shape {head.shape}; {_PLAIN}")
+            raise DataError(f"{where}: has shape {header.shape}; {_PLAIN}")
         count *= axis
-    expected = stream.tell() + count * head.dtype.itemsize
+    expected = stream.tell() + count * header.dtype.itemsize
     if expected != size:
         raise DataError(f"{where}: has {size} bytes, but its header says {expected}; it is damaged, save it again")
-    shape = head.shape
+    shape = header.shape
     while len(shape) > 2 and 1 in shape[:-1]:
         at = shape.index(1)
         shape = shape[:at] + shape[at + 1 :]
     if len(shape) not in (1, 2) and count:
-        raise DataError(f"{where}: has shape {list(head.shape)}; expected [steps, features]")
+        raise DataError(f"{where}: has shape {list(header.shape)}; expected [steps, features]")
     if not count:
-        return head, Shape(0, shape[-1] if len(shape) == 2 else 0, head.dtype == np.float16)
-    return head, Shape(shape[0] if len(shape) == 2 else 1, shape[-1], head.dtype == np.float16)
+        return header, Shape(0, shape[-1] if len(shape) == 2 else 0, header.dtype == np.float16)
+    return header, Shape(shape[0] if len(shape) == 2 else 1, shape[-1], header.dtype == np.float16)

@@ -32,8 +32,8 @@ class Store:
     """A feature store, opened for reading.
 
     Opening checks the manifest, the size and header of every file, and that all offsets lie within the arrays, so that
-    later reads stay in bounds. It reads no features and computes no hashes (10 GB would take a minute); ``python -m
-    gmsa.data check`` does. Truncating a file while it is open kills the process, as with every memory-mapped file.
+    later reads stay in bounds. It reads no features and computes no hashes (10 GB would take a minute); ``gmsa
+    data check`` does. Truncating a file while it is open kills the process, as with every memory-mapped file.
 
     A store is pickled as its path and opened again when it is unpickled; a forked process shares the mapping.
 
@@ -59,7 +59,7 @@ class Store:
         self.path = Path(path)
         if not self.path.is_dir():
             state = "is not a folder" if self.path.exists() else "does not exist"
-            raise DataError(f"{path}: {state}; choose a folder that python -m gmsa.data import wrote")
+            raise DataError(f"{path}: {state}; choose a folder that 'gmsa data import' wrote")
         self.manifest, raw = read_manifest(self.path)
         self.sha256 = hashlib.sha256(raw).hexdigest()
         """SHA-256 of the manifest, which has that of every file."""

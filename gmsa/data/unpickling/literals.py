@@ -21,7 +21,7 @@ _UINT8 = struct.Struct("<Q").unpack_from
 _DOUBLE = struct.Struct(">d").unpack_from
 
 
-# --- numbers, truth values and None ----------------------------------------------------------------------------------------
+# --- numbers, truth values and None ------------------------------------------------------------------------------
 
 
 @on(pickle.NONE)
