@@ -161,7 +161,7 @@ def _check_dims(found: Mapping[str, int], dims: Mapping[str, int | None], path: 
     for modality, dim in found.items():
         if dims.get(modality) not in (None, dim):
             raise DataError(
-                f"{path}: '{modality}' has {dim} features per step, the training data {dims[modality]}; "
+                f"{path}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
                 "extract the features as for the training data"
             )
 

@@ -87,7 +87,7 @@ def _keep_eta(present: np.ndarray, missing: Missing, modalities: Sequence[str], 
     if missing.rate > 1 - 1 / count + 1e-9:
         raise ConfigError(
             f"eta:{missing.rate:g} cannot be reached with {count} modalities, of which one always stays; "
-            f"use at most eta:{1 - 1 / count:.4g}"
+            f"the most is eta:{1 - 1 / count:.4g}"
         )
     others = (count * (1 - missing.rate) - 1) / max(1, count - 1)
     return (draws[:, :-1] < others) | _drawn(present, draws[:, -1])

@@ -150,7 +150,7 @@ def test_splits_of_a_file_of_ones_own(write_mmsa: Callable[..., Path]) -> None:
     assert {n: s.stop - s.start for n, s in store.manifest.splits.items()} == {"valid": 12, "train": 36}
     assert {u.video[-1] for u in store.split("valid")} == {"0"}
     write_csv("own.csv", "video,split", *(f"{v},train" for v in sorted(videos)[1:]))
-    refused(path, "own.csv has no split for video 'test0'; add a row", splits=own)
+    refused(path, "'own.csv' assigns no split to video 'test0'; add a row", splits=own)
     write_csv("own.csv", "id,split", "a,train", "a,test")
     refused(path, "own.csv: row 3: 'a' has no split, or two; give it one", splits=own)
     write_csv("own.csv", "id,part", "a,train")
@@ -169,7 +169,7 @@ def test_pickles_that_are_refused(write_mmsa: Callable[..., Path]) -> None:
     def twice(content: dict[str, Any]) -> None:
         content["test"]["id"][3] = "train0$_$0"
 
-    refused(write_mmsa(change=twice), "id 'train0$_$0' stands in split 'train' and in split 'test'")
+    refused(write_mmsa(change=twice), "duplicate id 'train0$_$0' in splits 'train' and 'test'")
     refused(Path("none.pkl"), "'none.pkl' does not exist")
     refused(write_mmsa(), "is a file, which --format semi_iin does not read", form="semi_iin")
 
@@ -240,17 +240,21 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
     os.symlink("../secret.npy", "m/link.npy")
     os.symlink("a", "m/out")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,a/t0.npy", f'b,train,1,"{path}"')
-    refused(table, "m/data.csv: row 3: text", "lead" if path not in ("link.npy", "out/t0.npy") else "through a link")
+    refused(
+        table,
+        "m/data.csv: row 3: text",
+        "may leave the folder" if path not in ("link.npy", "out/t0.npy") else "through a symbolic link",
+    )
 
 
 @pytest.mark.parametrize(
     ("header", "row", "said"),
     [
-        ("id,split,text", "a,train,a/t0.npy", "has no column 'label' for the sentiment"),
+        ("id,split,text", "a,train,a/t0.npy", "has no column 'label' for the label"),
         ("id,label,text", "a,1,a/t0.npy", "has no column 'split'"),
         ("name,split,label,text", "a,train,1,a/t0.npy", "has no column 'id'"),
         ("id,split,label", "a,train,1", "has none of the columns text, audio, vision"),
-        ("id,split,label,text,text", "a,train,1,,", "names the column 'text' twice"),
+        ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
         ("id,split,label,text", "a,train,good,a/t0.npy", "row 2: the label is 'good', not a number"),
         ("id,split,label,text", "a,train,nan,a/t0.npy", "row 2: the label is 'nan', not a number"),
@@ -260,13 +264,13 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label,text", "a,train,1,a/none.npy", "row 2: text: 'a/none.npy' does not exist under 'm'"),
         ("id,split,label,text", "a,train,1,a", "row 2: text: 'a' is neither FILE.npy nor FILE.npz#MEMBER"),
         ("id,split,label,text", "a,train,1,a/t0.npy#x", "is neither FILE.npy nor FILE.npz#MEMBER"),
-        ("id,split,label,text", "a,train,1,two.npz", "has 2 members to take (it holds x, y); name one as"),
-        ("id,split,label,text", "a,train,1,two.npz#z", "has 0 members to take (it holds x, y)"),
+        ("id,split,label,text", "a,train,1,two.npz", "2 members match, expected one (members: x, y); choose one as"),
+        ("id,split,label,text", "a,train,1,two.npz#z", "0 members match, expected one (members: x, y)"),
         ("id,split,label,text", "a,train,1,", "no utterance has text, audio, vision"),
-        ("id,split,label,text", "", "names no utterances"),
+        ("id,split,label,text", "", "holds no utterances"),
         ("id,split,label,text,audio", "a,train,1,a/t0.npy,a/t0.npy\nb,train,1,one.npz,", "has 3 features per step"),
         ("id,split,label,text", 'a,train,1,"a/t0.npy\n', "check its quotes and commas"),
-        ("", "", "is empty; its first row must name the columns"),
+        ("", "", "is empty; the first row must hold the column names"),
     ],
 )
 def test_rows_that_are_refused(table: Path, header: str, row: str, said: str) -> None:
@@ -376,7 +380,7 @@ def test_archives_that_are_refused(table: Path) -> None:
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,bad.npz#x")
     for name in ("../../canary", "/tmp/canary", "a/../../canary", "..\\canary", "C:\\canary"):
         archive(("x.npy", npy()), (name, b"out"))
-        refused(table, "has a member", "which leads out of it")
+        refused(table, "member", "may leave the archive")
     archive(("x.npy", npy()), mode=stat.S_IFLNK | 0o777)
     refused(table, "is a link or encrypted")
     archive(("x.npy", npy((1 << 24, 4))))
@@ -481,14 +485,14 @@ def test_folders_that_are_refused(folder: Path) -> None:
         write_csv("s/test_emo2_mosi.csv", "name,val", row)
         refused(folder, "s/test_emo2_mosi.csv: row 2", *said)
 
-    with_row("../../outside,1", "leads out of the folder")
-    with_row("/etc/passwd,1", "leads out of the folder")
-    with_row(",1", "leads out of the folder")
+    with_row("../../outside,1", "may leave the folder")
+    with_row("/etc/passwd,1", "may leave the folder")
+    with_row(",1", "may leave the folder")
     with_row("nobody,1", "'nobody' has no array in text, audio, vision; add one, or drop it")
     Path("s/text/plain").touch()
     with_row("plain,1", "'plain' has no array in text, audio, vision")
     os.symlink("../../outside.npy", "s/text/linked.npy")
-    with_row("linked,1", "goes through a link")
+    with_row("linked,1", "goes through a symbolic link")
     os.unlink("s/test_emo2_mosi.csv")
     write_csv("s/labels.csv", "name,val", "vid_2,1")
     refused(folder, "s/labels.csv: does not say its split: name it train_")
@@ -498,7 +502,7 @@ def test_folders_that_are_refused(folder: Path) -> None:
     os.unlink("s/video")
     os.rename("s/visual", "moved")
     os.symlink("../moved", "s/visual")
-    refused(folder, "'visual' goes through a link")
+    refused(folder, "'visual' goes through a symbolic link")
     for path in folder.glob("*.csv"):
         path.unlink()
     os.unlink("s/visual")
@@ -509,7 +513,7 @@ def test_folders_that_are_refused(folder: Path) -> None:
 def test_tables_of_labels_that_are_links_are_refused(folder: Path) -> None:
     os.rename("s/test_emo2_mosi.csv", "outside.csv")
     os.symlink("../outside.csv", "s/test_emo2_mosi.csv")
-    refused(folder, "'test_emo2_mosi.csv' goes through a link")
+    refused(folder, "'test_emo2_mosi.csv' goes through a symbolic link")
 
 
 def test_reads_what_csv_writes(folder: Path) -> None:

@@ -149,6 +149,8 @@ def open_regular(path: Path, where: str, follow: bool = False) -> BinaryIO:
         handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
         raise DataError(f"{where}: does not exist; check the path") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{where}: cannot be read: {reason}; check the path and its permissions") from None

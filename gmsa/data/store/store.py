@@ -96,7 +96,7 @@ class Store:
         """
         if name not in self.manifest.splits:
             hint, names = nearest(name, self.manifest.splits), ", ".join(self.manifest.splits)
-            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import it with the data")
+            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import data that has it")
         found = self.manifest.splits[name]
         return self.utterances(range(found.start, found.stop), dims, labels)
 

@@ -196,7 +196,8 @@ class _Writer:
         if dim and self.dims.setdefault(modality, dim) != dim:
             known = self.dims[modality]
             raise self._error(
-                f"'{modality}' of '{identity}' has {dim} features per step, earlier ones {known}; extract all alike"
+                f"'{modality}' of '{identity}' has {dim} features per step, "
+                f"but earlier ones have {known}; extract all of them alike"
             )
         if not length:
             stored.add(b"", 0)
