@@ -223,7 +223,7 @@ DATA = {
     "no ids": (lambda c: c["train"].pop("id"), "own.pkl: split 'train': has no key 'id'; every utterance needs an id"),
     "no features": (
         drop_features,
-        "own.pkl: has none of the modalities text, audio, vision (its keys: id, raw_text, regression_labels); check data.modalities",
+        "own.pkl: has none of the modalities text, audio, vision (its keys: id, raw_text, regression_labels); check",
     ),
     "hostile in place of features": (
         columns("train", "text", Hostile()),

@@ -186,7 +186,7 @@ def test_all_that_is_wrong_with_a_pickle_is_found(write_mmsa: Write) -> None:
     assert found["error", "label is NaN or infinite @ train"]["examples"] == ["train1$_$4"]
     assert found["error", "label out of [-3, 3], the scale 'mosi' @ train"]["examples"] == ["train1$_$6: 4"]
     assert found["error", "label and annotation of opposite sign @ train"]["examples"] == ["train0$_$0: -2.8, Positive"]
-    assert found["warning", "neutral by label or annotation, but not by both @ train"]["count"] == 3
+    assert found["warning", "neutral by label or by annotation, but not by both @ train"]["count"] == 3
     assert found["error", "duplicate id @ train"]["examples"] == ["train1$_$7"]
     assert found["error", "duplicate id in two splits @ train, test"]["examples"] == ["train0$_$0"]
     assert found["warning", "the same video in two splits: its speaker is known from training @ train, test"]
@@ -264,7 +264,7 @@ def test_lengths() -> None:
     cut = [Row("train", Utterance(str(i), {"text": torch.randn(min(i + 1, 5), 4)}, 1.0)) for i in range(9)]
     assert surveyed(*cut)["text has 5 steps in 55.6%: it looks truncated @ train"][:2] == ("note", 5)
     padded = [Row("train", Utterance(str(i), {"text": torch.randn(5, 4)}, 1.0)) for i in range(9)]
-    assert surveyed(*padded)["all text has 5 steps: is padding among them? @ train"][:2] == ("note", 9)
+    assert surveyed(*padded)["all text has 5 steps, perhaps with padding @ train"][:2] == ("note", 9)
     assert surveyed(*padded)["audio is missing from all utterances @ train"][:2] == ("warning", 9)
     assert surveyed(*padded)["no split valid, test, which training needs @ train"][0] == "warning"
 

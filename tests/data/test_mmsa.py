@@ -423,7 +423,7 @@ def test_no_known_modality(mmsa_dict):
     for columns in mmsa_dict.values():
         columns["video"] = columns.pop("vision")
         del columns["text"], columns["audio"]
-    words = r"f.pkl: has none of the modalities text, audio, vision \(its keys: id, raw_text, .*video\); check data.modalities"
+    words = r"f.pkl: has none of the modalities text, audio, vision \(its keys: id, raw_text, .*video\); check data"
     with pytest.raises(DataError, match=words):
         from_mmsa(mmsa_dict, "f.pkl")
 
