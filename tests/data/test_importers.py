@@ -358,7 +358,7 @@ def test_a_sparse_file_is_not_read(table: Path) -> None:
     except OSError:
         pytest.skip("the file system holds no sparse file of a terabyte")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,bad.npy")
-    refused(table, f"holds {size + 128} bytes, XX")
+    refused(table, f"has {size + 128} bytes; the limit for one utterance is")
     os.unlink("m/bad.npy")
 
 
@@ -388,7 +388,7 @@ def test_archives_that_are_refused(table: Path) -> None:
     refused(table, "more than features do")
     with pytest.warns(UserWarning, match="Duplicate name"):
         archive(("x.npy", npy()), ("x.npy", npy()))
-    refused(table, "has 2 members to take")
+    refused(table, "2 members match, expected one")
     archive(("x.npy", npy()[:-4]))
     refused(table, "it is damaged, save it again")
     for cut in (10, 100, -30):
@@ -495,10 +495,10 @@ def test_folders_that_are_refused(folder: Path) -> None:
     with_row("linked,1", "goes through a symbolic link")
     os.unlink("s/test_emo2_mosi.csv")
     write_csv("s/labels.csv", "name,val", "vid_2,1")
-    refused(folder, "s/labels.csv: does not say its split: name it train_")
+    refused(folder, "s/labels.csv: names no split; rename it to train_")
     os.rename("s/labels.csv", "s/test.csv")
     os.symlink("visual", "s/video")
-    refused(folder, "has both 'visual' and 'video'; leave one for vision")
+    refused(folder, "has both 'visual' and 'video'; keep one of them for vision")
     os.unlink("s/video")
     os.rename("s/visual", "moved")
     os.symlink("../moved", "s/visual")

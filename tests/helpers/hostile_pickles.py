@@ -1,4 +1,4 @@
-"""Hostile pickles, and what reading them costs: ``python tests/hostile.py FOLDER`` prints the memory of each in MB."""
+"""Hostile pickles; ``python tests/helpers/hostile_pickles.py FOLDER`` prints the memory that reading each takes."""
 
 from __future__ import annotations
 
