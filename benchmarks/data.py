@@ -209,7 +209,7 @@ def read_measured(path: str, repeats: int) -> dict[str, float]:
             for m, sequence in expected[1].features.items():
                 assert torch.equal(found.features[m], sequence)
                 start = i // CHUNK * CHUNK
-                values, offsets = store.read(m, start, min(count, start + CHUNK))
+                values, offsets = store.read_sequences(m, start, min(count, start + CHUNK))
                 assert torch.equal(values[offsets[i - start] : offsets[i - start + 1]], sequence)
     order = generator(SEED, "order").permutation(count)[:20_000].tolist()
 
@@ -230,7 +230,7 @@ def read_measured(path: str, repeats: int) -> dict[str, float]:
     def by_range() -> int:
         for start in range(0, count, CHUNK):
             for modality in STORED:
-                store.read(modality, start, min(count, start + CHUNK))
+                store.read_sequences(modality, start, min(count, start + CHUNK))
         return count
 
     found_rates: dict[str, float] = {"open": float(np.median(opened))}

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from common import find_data, header, machine, outcome, row
 
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 
 BYTES_PER_UTTERANCE = 4 * 50 * (768 + 74 + 35)
 MB = 1e6
@@ -37,7 +37,7 @@ def plainly(path: Path) -> Any:
         return pickle.load(file)
 
 
-READERS: dict[str, Callable[[Path], Any]] = {"pickle": plainly, "gmsa": unpickle.load}
+READERS: dict[str, Callable[[Path], Any]] = {"pickle": plainly, "gmsa": load_pickle}
 
 
 def mmsa_shaped(size: int) -> dict[str, dict[str, Any]]:
@@ -170,7 +170,7 @@ def main() -> None:
             *("peak, pickle.load", "peak, gmsa", "held by pickle.load", "held by gmsa"),
         )
         for name, (path, is_mmsa) in found.items():
-            assert_same(unpickle.load(path), plainly(path))
+            assert_same(load_pickle(path), plainly(path))
             results, bytes_ = measure(path, repeats), path.stat().st_size
             theirs, ours = results["pickle"], results["gmsa"]
             ratio = ours["read"] / theirs["read"]

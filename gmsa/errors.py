@@ -1,4 +1,4 @@
-"""The errors that a user can cause. Commands print them as one line and exit with 2."""
+"""Errors that a user can cause. A command prints the message as one line and exits with code 2."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterable
 
 
 class GmsaError(Exception):
-    """Something the user gave is wrong: the message says what, where, and the remedy."""
+    """Base class: the user's input is invalid; the message says what is wrong, where, and how to fix it."""
 
 
 class ConfigError(GmsaError, ValueError):
-    """A setting is unknown, of the wrong type, or out of its range."""
+    """A setting is unknown, of the wrong type, or out of range."""
 
 
 class DataError(GmsaError, ValueError):
-    """A data file is missing, unsafe, or not what its format promises."""
+    """A data file is missing, unsafe, or invalid for its format."""
 
 
 class RunError(GmsaError, RuntimeError):
-    """A run folder cannot be used, or training cannot go on."""
+    """A run folder cannot be used, or training cannot continue."""
 
 
 class WriteError(RunError, OSError):
-    """A file cannot be written; what stood there before is as it was."""
+    """A file cannot be written; its previous content is unchanged."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as Ctrl-C asks by SIGINT."""
+    """The process received SIGTERM; handled like Ctrl-C (SIGINT)."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -235,12 +235,13 @@ scale."""
 IMPORTERS: Registry[Callable[..., Any]] = Registry(
     "importer",
     {
-        "mmsa": "gmsa.data.importers.pickles:read_pickle",
-        "semi_iin": "gmsa.data.importers.semi_iin:read_semi_iin",
-        "manifest": "gmsa.data.importers.manifest:read_manifest_csv",
+        "mmsa": "gmsa.data.importers.mmsa:import_mmsa",
+        "semi_iin": "gmsa.data.importers.semi_iin:import_semi_iin",
+        "manifest": "gmsa.data.importers.manifest:import_manifest",
     },
+    passed=("path", "labels", "splits"),
 )
-"""Functions ``(path, labels, splits) -> Source``."""
+"""Functions ``(path, labels, splits) -> Source``; see :mod:`gmsa.data.importers`."""
 
 CALLBACKS: Registry[Any] = Registry(
     "callback",

@@ -1,4 +1,4 @@
-"""Randomness that derives from named parts, so that order, workers and resumption cannot change it."""
+"""Random numbers seeded by named parts, so that order, workers and resuming cannot change them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ if TYPE_CHECKING:
 
 
 def seed_for(*parts: int | str) -> int:
-    """A 63-bit seed that is a pure function of ``parts``, such as (seed, purpose, epoch, utterance id)."""
+    """Returns a 63-bit seed that is a pure function of ``parts``, such as (seed, purpose, epoch, utterance id)."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seeds_for(*parts: int | str, each: Iterable[str]) -> list[int]:
-    """For each name, :func:`seed_for` of ``parts`` and it."""
-    begun = hashlib.sha256("".join(f"{part}\x1f" for part in parts).encode())
+    """Returns ``seed_for(*parts, name)`` for each name in ``each``, hashing ``parts`` only once."""
+    prefix = hashlib.sha256("".join(f"{part}\x1f" for part in parts).encode())
     found = []
     for name in each:
-        digest = begun.copy()
+        digest = prefix.copy()
         digest.update(name.encode())
         found.append(int.from_bytes(digest.digest()[:8], "big") >> 1)
     return found
 
 
 def generator(*parts: int | str) -> np.random.Generator:
-    """NumPy generator seeded by :func:`seed_for`."""
+    """Returns a NumPy generator seeded by :func:`seed_for`."""
     return np.random.Generator(np.random.PCG64(seed_for(*parts)))
 
 
 def hashed_uniform(seed: Tensor, *numbers: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), each a pure function of its seed and numbers, which broadcast.
+    """Returns uniform numbers in [0, 1), each a pure function of its seed and its numbers (counters).
 
-    SplitMix64 (Steele et al., OOPSLA 2014), a round per number; for draws that must not depend on how many others
-    are drawn. Integers in, float64 out.
+    SplitMix64 (Steele et al., OOPSLA 2014), one round per counter. Use it for draws that must not depend on how many
+    others are drawn.
+
+    Args:
+        seed: int64 seeds.
+        numbers: int64 counters, such as an epoch or a step; they broadcast with ``seed``.
+
+    Returns:
+        float64, of the broadcast shape.
     """
     state = seed
     for number in numbers:
@@ -53,5 +60,5 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right of 64-bit integers, whose sign bit torch would copy."""
+    """Logical right shift of int64; torch's own shift is arithmetic and copies the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -170,7 +170,7 @@ DATA = {
     "empty split": (empty, "own.pkl: split 'test': is empty; every split needs utterances"),
     "NaN label": (
         entry("train", "regression_labels", 3, np.nan),
-        "own.pkl: split 'train': 'regression_labels' of 'train0$_$3' is NaN; drop the utterance, or move it to",
+        "own.pkl: split 'train': 'regression_labels' of 'train0$_$3' is NaN; remove the utterance, or move it to",
     ),
     "label out of range": (
         entry("valid", "regression_labels", 4, 3.5),
@@ -194,11 +194,11 @@ DATA = {
     ),
     "negative length": (
         entry("train", "text_lengths", 2, -1),
-        "own.pkl: split 'train': 'text_lengths' of 'train0$_$2' is -1; expected a whole number from 0",
+        "own.pkl: split 'train': 'text_lengths' of 'train0$_$2' is -1; expected an integer of at least 0",
     ),
     "NaN feature": (
         entry("test", "text", (1, 0, 0), np.nan),
-        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; repair or drop the utterance",
+        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; repair or remove the utterance",
     ),
     "features that are words": (
         columns("train", "text", ["good film"] * 24),
@@ -210,20 +210,20 @@ DATA = {
     ),
     "an utterance of other dimensions": (
         ragged,
-        "own.pkl: split 'train': 'text' of 'train1$_$5' has 3 features per step, those before it 4; extract all alike",
+        "own.pkl: split 'train': 'text' of 'train1$_$5' has 3 features per step, but earlier ones have 4; extract all",
     ),
     "duplicate id": (
         entry("train", "id", 1, "train0$_$0"),
-        "own.pkl: split 'train': id 'train0$_$0' stands twice; ids must be unique",
+        "own.pkl: split 'train': duplicate id 'train0$_$0'; ids must be unique",
     ),
     "id in two splits": (
         entry("test", "id", 1, "train0$_$0"),
-        "own.pkl: id 'train0$_$0' is in split 'train' and in split 'test'; splits must not overlap",
+        "own.pkl: duplicate id 'train0$_$0' in splits 'train' and 'test'; splits must not overlap",
     ),
     "no ids": (lambda c: c["train"].pop("id"), "own.pkl: split 'train': has no key 'id'; every utterance needs an id"),
     "no features": (
         drop_features,
-        "own.pkl: holds none of text, audio, vision (its keys: id, raw_text, regression_labels); check data.modalities",
+        "own.pkl: has none of the modalities text, audio, vision (its keys: id, raw_text, regression_labels); check",
     ),
     "hostile in place of features": (
         columns("train", "text", Hostile()),
@@ -241,16 +241,16 @@ def test_data_that_is_not_what_the_format_promises(files, refused, case: str) ->
 
 def test_an_id_that_holds_a_line_break_is_still_one_line(files, refused) -> None:
     files("own.pkl", change=columns("train", "id", ["a\nb"] * 24))
-    refused(TRAIN, "stands twice; ids must be unique")
+    refused(TRAIN, "duplicate id 'a b'; ids must be unique")
 
 
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
         (None, ["data file 'own.pkl' does not exist; the README says where to get it", "use data.path=synthetic"]),
-        (b"", ["own.pkl: is empty; get the file again and compare its SHA-256"]),
-        (b"half", ["own.pkl: is cut short; get the file again and compare its SHA-256"]),
-        (b"id,text\n1,good\n", ["own.pkl: not a readable pickle (", "get the file again"]),
+        (b"", ["own.pkl: is empty; download the file again and compare its SHA-256"]),
+        (b"half", ["own.pkl: is truncated; download the file again and compare its SHA-256"]),
+        (b"id,text\n1,good\n", ["own.pkl: not a readable pickle (", "download the file again"]),
         (b"version https://git-lfs.github.com/spec/v1", ["own.pkl: is a Git LFS pointer", "run 'git lfs pull'"]),
         (pickle.dumps([1]), ["own.pkl: holds a list, not a dict of splits; expected {'train': {'id': "]),
     ],
@@ -288,7 +288,11 @@ def test_a_pickle_that_calls_os_system_runs_nothing(run: Path, refused, argument
             "pool-",
             "pool.pkl: 'text' has 3 features per step, training has 4; extract the features as for",
         ),
-        (drop_features, "pool-", "pool.pkl: holds none of text, audio, vision (its keys: id, raw_text, regression_"),
+        (
+            drop_features,
+            "pool-",
+            "pool.pkl: has none of the modalities text, audio, vision (its keys: id, raw_text, regression_",
+        ),
         (entry("train", "audio", (0, 0, 0), np.nan), "pool-", "pool.pkl: split 'train': 'audio' of 'pool-train0$_$0'"),
         (columns("train", "raw_text", Hostile()), "pool-", "pool.pkl: refused: the pickle asks for"),
     ],
@@ -323,7 +327,7 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
         ("self_training.k=some", "'self_training.k' must be a whole number or 'all' (got 'some')"),
         ("data.pool=nowhere.pkl", "nowhere.pkl: does not exist; check the path"),
         ("data.path=nowhere.pkl", "data file 'nowhere.pkl' does not exist; the README says where to get it"),
-        ("data.path=.", ".: cannot be read: Is a directory; check the path and its rights"),
+        ("data.path=.", ".: cannot be read: Is a directory; check the path and its permissions"),
         ("optim.lr", "--set takes key=value, for example --set optim.lr=1e-3 (got 'optim.lr')"),
         ("=3", "--set takes key=value, for example --set optim.lr=1e-3 (got '=3')"),
         ("optim.lr=[1", "'optim.lr': value '[1' is not valid YAML"),
@@ -636,9 +640,12 @@ def test_evaluating_with_another_file_in_its_place(run: Path, refused, files) ->
             lambda c: [split.update(audio=split["audio"][:, :, :2]) for split in c.values()],
             "other.pkl: 'audio' has 2 features per step, training has 3; extract the features as for",
         ),
-        (drop_features, "other.pkl: holds none of text, audio, vision (its keys: id, raw_text, regression_labels)"),
+        (
+            drop_features,
+            "other.pkl: has none of the modalities text, audio, vision (its keys: id, raw_text, regression_labels)",
+        ),
         (lambda c: c["test"].pop("id"), "other.pkl: split 'test': has no key 'id'; every utterance needs an id"),
-        (entry("test", "id", 0, "test0$_$1"), "other.pkl: split 'test': id 'test0$_$1' stands twice; ids must be"),
+        (entry("test", "id", 0, "test0$_$1"), "other.pkl: split 'test': duplicate id 'test0$_$1'; ids must be"),
         (entry("test", "text", (0, 0, 0), np.nan), "other.pkl: split 'test': 'text' of 'test0$_$0' holds NaN; repair"),
         (columns("test", "text", Hostile()), "other.pkl: refused: the pickle asks for"),
         (None, "other.pkl: does not exist; check the path"),

@@ -1,9 +1,9 @@
-"""Utterances and where they come from: feature store, importers, normalization, label ratio, the synthetic corpus."""
+"""Data: utterances, corpora, the feature store, importers, normalization, missing modalities and label ratio."""
 
 from gmsa.data.corpus import Corpus
 from gmsa.data.label_ratio import withhold_labels
 from gmsa.data.loading import data_sha256, load_corpus, load_utterances
-from gmsa.data.missing import apply_missing, describe_missing, hide_modalities
+from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.normalize import Normalizer
 from gmsa.data.store.store import Store, StoredUtterances, is_store
@@ -25,9 +25,9 @@ __all__ = [
     "apply_missing",
     "data_sha256",
     "describe_missing",
+    "drop_modalities",
     "feature_dims",
     "from_mmsa",
-    "hide_modalities",
     "is_store",
     "limit",
     "load_corpus",

@@ -1,4 +1,4 @@
-"""The corpus: the splits of a data set."""
+"""The corpus: a data set in splits."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from gmsa.data.utterance import Utterance
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The splits of a data set, and what is known about them."""
+    """A data set: its splits of utterances, an unlabeled pool, and facts about them.
+
+    >>> from gmsa.data import synthetic_corpus
+    >>> corpus = synthetic_corpus(seed=0)
+    >>> {name: len(utterances) for name, utterances in corpus.splits.items()}
+    {'train': 400, 'valid': 120, 'test': 160}
+    >>> len(corpus.pool), corpus.dims
+    (200, {'text': 24, 'audio': 8, 'vision': 10})
+    """
 
     splits: Mapping[str, Sequence[Utterance]]
-    """``train``, ``valid`` and ``test``."""
+    """Utterances of ``train``, ``valid`` and ``test``."""
     dims: Mapping[str, int]
-    """Feature dimension of each modality."""
+    """Features per step, D, of each modality."""
     pool: Sequence[Utterance] = field(default_factory=list)
-    """Unlabeled utterances of another file."""
+    """Unlabeled utterances (default: none)."""
     sha256: str = ""
-    """Of the data file; of the generated features for the synthetic corpus."""
+    """SHA-256 of the data file, or of the generated values of the synthetic corpus."""
     synthetic: bool = False
     """Whether this is the embedded synthetic corpus."""

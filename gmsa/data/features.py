@@ -1,4 +1,4 @@
-"""Features that are read when they are asked for, and changes of them."""
+"""Lazy features, which are read on access, and functions that change features."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class LazyFeatures(Mapping[str, Tensor]):
-    """Feature sequences that are read each time they are asked for, so that memory holds those of a batch alone."""
+    """A mapping of modality to features that reads them on each access, so that memory holds one batch only."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def lengths(self) -> dict[str, int]:
-        """Steps of each modality, known without reading it."""
+        """Number of steps of each modality; does not read the features."""
 
     @abstractmethod
     def __getitem__(self, modality: str) -> Tensor: ...
@@ -30,7 +30,13 @@ class LazyFeatures(Mapping[str, Tensor]):
 
 
 class ChangedFeatures(LazyFeatures):
-    """Lazy features, each changed after it is read; modalities that ``lengths`` does not name are left out."""
+    """Lazy features with a change that is applied after each read.
+
+    Args:
+        source: the features to read.
+        change: function ``(modality, features [L, D]) -> features``.
+        lengths: lengths after the change; modalities that it does not name are removed. Default: those of ``source``.
+    """
 
     __slots__ = ("_change", "_lengths", "_source")
 
@@ -41,7 +47,7 @@ class ChangedFeatures(LazyFeatures):
 
     @property
     def lengths(self) -> dict[str, int]:
-        """Steps of each modality after the change."""
+        """Number of steps of each modality after the change."""
         return self._source.lengths if self._lengths is None else self._lengths
 
     def __getitem__(self, modality: str) -> Tensor:
@@ -51,32 +57,32 @@ class ChangedFeatures(LazyFeatures):
 
 
 def change(features: Mapping[str, Tensor], how: Callable[[str, Tensor], Tensor]) -> Mapping[str, Tensor]:
-    """The features, each changed without a change of its length: lazily where they are lazy."""
+    """Applies ``how(modality, features)`` to each modality, lazily if the features are; ``how`` keeps the length."""
     if isinstance(features, LazyFeatures):
         return ChangedFeatures(features, how)
     return {m: how(m, x) for m, x in features.items()}
 
 
-def hide(features: Mapping[str, Tensor], hidden: Collection[str]) -> Mapping[str, Tensor]:
-    """The features, those of ``hidden`` with no step left."""
+def remove_modalities(features: Mapping[str, Tensor], removed: Collection[str]) -> Mapping[str, Tensor]:
+    """Cuts the sequences of the ``removed`` modalities to length 0."""
     if isinstance(features, LazyFeatures):
-        lengths = {m: 0 if m in hidden else length for m, length in features.lengths.items()}
-        return ChangedFeatures(features, partial(_nothing_of, hidden), lengths)
-    return {m: x[:0] if m in hidden else x for m, x in features.items()}
+        lengths = {m: 0 if m in removed else length for m, length in features.lengths.items()}
+        return ChangedFeatures(features, partial(_remove_from, removed), lengths)
+    return {m: x[:0] if m in removed else x for m, x in features.items()}
 
 
 def select(features: Mapping[str, Tensor], chosen: Collection[str]) -> Mapping[str, Tensor]:
-    """The features of the chosen modalities."""
+    """Keeps the entries of the chosen modalities only."""
     if isinstance(features, LazyFeatures):
         return ChangedFeatures(features, _same, {m: n for m, n in features.lengths.items() if m in chosen})
     return {m: x for m, x in features.items() if m in chosen}
 
 
 def keep_steps(features: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The features, of those that ``kept`` names the steps that it flags ``[L_m]``."""
+    """Keeps the steps that ``kept`` flags (bool ``[L_m]``) of the modalities that it names, and all steps of others."""
     if isinstance(features, LazyFeatures):
         lengths = features.lengths | {m: int(steps.sum()) for m, steps in kept.items()}
-        return ChangedFeatures(features, partial(_kept_of, kept), lengths)
+        return ChangedFeatures(features, partial(_keep_of, kept), lengths)
     return {m: x[kept[m]] if m in kept else x for m, x in features.items()}
 
 
@@ -84,9 +90,9 @@ def _same(modality: str, sequence: Tensor) -> Tensor:
     return sequence
 
 
-def _nothing_of(hidden: Collection[str], modality: str, sequence: Tensor) -> Tensor:
-    return sequence[:0] if modality in hidden else sequence
+def _remove_from(removed: Collection[str], modality: str, sequence: Tensor) -> Tensor:
+    return sequence[:0] if modality in removed else sequence
 
 
-def _kept_of(kept: Mapping[str, Tensor], modality: str, sequence: Tensor) -> Tensor:
+def _keep_of(kept: Mapping[str, Tensor], modality: str, sequence: Tensor) -> Tensor:
     return sequence[kept[modality]] if modality in kept else sequence

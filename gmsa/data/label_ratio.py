@@ -1,4 +1,4 @@
-"""Label ratio: which training utterances keep their labels."""
+"""Label ratio: chooses which training utterances keep their labels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,33 @@ from gmsa.rng import seed_for
 def withhold_labels(
     utterances: Sequence[Utterance], ratio: float, seed: int, label_scale: str = "mosi"
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Splits utterances into those that keep their labels and a pool of those whose labels are withheld.
+    """Splits utterances into a labeled set and an unlabeled pool.
 
-    ``ratio`` of the labeled utterances keep theirs (rounded, at least one), as near to the same share of each of
-    the seven classes as nested sets allow: for one seed, what a smaller ratio keeps, a larger one keeps too. The
-    choice depends on seed, ids and labels alone, not on the order of the file. Utterances without a label go to
-    the pool, whose labels of single modalities are withheld as well. Both lists are in the given order.
+    The labeled set is stratified over the seven classes as far as nested sets allow: with the same seed, a larger
+    ratio keeps every label that a smaller one keeps. The choice depends on seed, ids and labels only, not on the order
+    of the utterances.
+
+    Args:
+        utterances: the training split; utterances without a label go to the pool.
+        ratio: share of the labeled utterances that keep their labels, in (0, 1] (rounded, at least one utterance).
+        seed: seed of the choice.
+        label_scale: ``mosi`` (default) or ``sims``.
+
+    Returns:
+        The labeled utterances, and the pool, in which the labels of single modalities are removed too; both in the
+        given order.
+
+    >>> from gmsa.data import synthetic_corpus
+    >>> labeled, pool = withhold_labels(synthetic_corpus().splits["train"], ratio=0.25, seed=1)
+    >>> len(labeled), len(pool), pool[0].label
+    (100, 300, None)
     """
     labeled = [utterance for utterance in utterances if utterance.label is not None]
     classes = to_class(torch.tensor([utterance.label for utterance in labeled], dtype=torch.float64), label_scale)
     members: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for utterance, class_ in zip(labeled, classes.tolist(), strict=True):
         members[class_].append((seed_for(seed, "label ratio", utterance.id), utterance.id))
-    # Within each class, places in (0, 1) at equal distances: any prefix of the joint order is stratified.
+    # Within each class, positions in (0, 1) at equal distances: any prefix of the joint order is stratified.
     order = sorted(
         ((rank + 0.5) / len(drawn), draw, identity)
         for drawn in members.values()

@@ -1,4 +1,4 @@
-"""From settings to a corpus, and from another file to utterances that fit a trained model."""
+"""Loads the corpus of a config, and the utterances of another file for a trained model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError
 from gmsa.system.files import sha256_of
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """The corpus that the settings name, features as the file has them and all labels in place.
+    """Loads the corpus that a config names, before normalization, masking and label ratio.
 
-    Of a feature store, no features are read before they are asked for; its training split may be labeled in part.
+    The features of a feature store are read on access; its training split may be partly labeled. If the synthetic
+    corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
-    Where the synthetic corpus takes the place of a missing file, it brings its own pool, and ``config.pool`` is
-    not read.
+    Args:
+        config: the group ``data`` of a config.
 
     Raises:
-        DataError: a file is missing or wrong, or the pool does not fit the corpus.
+        DataError: a file is missing or invalid, or the pool does not match the corpus.
+
+    >>> from gmsa.config import DataConfig
+    >>> corpus = load_corpus(DataConfig(path="synthetic"))
+    >>> corpus.synthetic, list(corpus.splits), len(corpus.splits["test"])
+    (True, ['train', 'valid', 'test'], 160)
     """
     if config.path == SYNTHETIC:
         if config.pool is not None:
@@ -60,34 +66,37 @@ def load_corpus(config: DataConfig) -> Corpus:
 def load_utterances(
     path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], labels: str, require_labels: bool
 ) -> Sequence[Utterance]:
-    """Utterances of another file or feature store for a model trained on ``dims``; what it lacks of them is missing.
-
-    With ``require_labels``, those of the split ``test`` if the file has one, else of the whole file: a file that
-    holds a training split is not scored on it. Without, those of the whole file, labels not read.
+    """Loads the utterances of another file or feature store for a trained model.
 
     Args:
-        dims: features per step of each modality to read; None takes any number.
+        path: pickle in MMSA's format, or feature store.
+        dims: features per step of each modality of the model; None accepts any number. Modalities that the file does
+            not have are missing.
+        modalities: modalities to read, in order.
+        labels: label scale, ``mosi`` or ``sims``.
+        require_labels: if True, loads the labeled split ``test``, or the whole file if it has no such split; if
+            False, loads the whole file without labels.
 
     Raises:
-        DataError: the file is missing or wrong, or its features differ in dimension from the trained ones.
+        DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
     """
     if is_store(path):
         return _other_store(Path(path), dims, modalities, labels, require_labels)
-    content = unpickle.load(path)
+    content = load_pickle(path)
     splits = ("test",) if require_labels and isinstance(content, Mapping) and "test" in content else None
     wanted = [modality for modality in modalities if modality in dims]
     found = from_mmsa(content, str(path), wanted, labels, splits, require_labels)
     _check_dims(feature_dims(found), dims, path)
-    lacking = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
+    missing = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
     return [
-        dataclasses.replace(utterance, features={**lacking, **utterance.features})
+        dataclasses.replace(utterance, features={**missing, **utterance.features})
         for utterances in found.values()
         for utterance in utterances
     ]
 
 
 def data_sha256(path: str | Path) -> str:
-    """The SHA-256 of a data file; of a feature store, that of its manifest, which holds those of its files."""
+    """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file."""
     return sha256_of(Path(path) / MANIFEST if is_store(path) else path)
 
 
@@ -96,15 +105,17 @@ def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtteran
     _check_scale(store, config.labels)
     dims: dict[str, int] = {m: store.dims[m] for m in config.modalities if m in store.dims}
     if not dims:
-        held = ", ".join(store.dims)
-        raise DataError(f"{path}: holds none of {', '.join(config.modalities)} (it has {held}); check data.modalities")
+        raise DataError(
+            f"{path}: has none of the modalities {', '.join(config.modalities)}, only {', '.join(store.dims)}; "
+            "check data.modalities"
+        )
     splits = {name: store.split(name, dims) for name in SPLITS}
     for name, utterances in splits.items():
         if not any(store.lengths(m, utterances.rows).any() for m in dims):
             where = f"{path}: split '{name}'"
-            raise DataError(f"{where}: every utterance lacks {', '.join(dims)}; choose other data.modalities")
+            raise DataError(f"{where}: no utterance has {', '.join(dims)}; choose other data.modalities")
         if name == "train" and store.manifest.splits[name].labeled:
-            continue  # the others join the unlabeled pool
+            continue  # its unlabeled utterances join the pool
         _check_labeled(utterances)
     return splits, dims, store.sha256
 
@@ -116,7 +127,10 @@ def _other_store(
     _check_dims(store.dims, dims, path)
     wanted = {m: store.dims.get(m) or dims[m] or 0 for m in modalities if m in dims}
     if not any(m in store.dims for m in wanted):
-        raise DataError(f"{path}: holds none of {', '.join(wanted)} (it has {', '.join(store.dims)})")
+        raise DataError(
+            f"{path}: has none of the modalities {', '.join(wanted)}, only {', '.join(store.dims)}; "
+            "use the modalities of the training data"
+        )
     if not require_labels:
         return store.utterances(dims=wanted, labels=False)
     _check_scale(store, labels)
@@ -134,10 +148,11 @@ def _check_scale(store: Store, labels: str) -> None:
 
 
 def _check_labeled(utterances: StoredUtterances) -> None:
-    missing = np.flatnonzero(np.isnan(utterances.labels))
-    if len(missing):
+    unlabeled = np.flatnonzero(np.isnan(utterances.labels))
+    if len(unlabeled):
+        first = utterances[int(unlabeled[0])].id
         raise DataError(
-            f"{utterances.store.path}: '{utterances[int(missing[0])].id}' and {len(missing) - 1} others have no label; "
+            f"{utterances.store.path}: '{first}' and {len(unlabeled) - 1} others have no label; "
             "training and scoring need labels"
         )
 

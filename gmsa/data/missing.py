@@ -1,4 +1,4 @@
-"""Modalities that are hidden on purpose."""
+"""Missing-modality protocols (``data.missing``) and modality dropout."""
 
 # N utterances, M modalities
 from __future__ import annotations
@@ -12,65 +12,77 @@ import numpy as np
 import torch
 
 from gmsa.config.missing import LETTERS, MODALITIES, Missing
-from gmsa.data.features import hide, keep_steps, select
+from gmsa.data.features import keep_steps, remove_modalities, select
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError
 from gmsa.rng import hashed_uniform, seeds_for
 
 
-def hide_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float], draws: np.ndarray) -> list[Utterance]:
-    """Hides each present modality of each utterance with its own probability, but never all of them.
+def drop_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float], draws: np.ndarray) -> list[Utterance]:
+    """Modality dropout: drops each present modality of each utterance with its own probability, but never all.
 
     Args:
-        rates: per modality, the probability.
-        draws: uniform numbers in [0, 1) ``[N, M + 1]``: for each modality of ``rates``, in their order, and one that
-            decides which modality stays where all would go.
+        utterances: N utterances.
+        rates: probability of each modality.
+        draws: uniform numbers in [0, 1) ``[N, M + 1]``: one per modality, in the order of ``rates``, and one that
+            selects the modality that stays if all would be dropped.
     """
     present = np.array([[u.lengths.get(m, 0) for m in rates] for u in utterances]) > 0
-    hidden = present & (draws[:, :-1] < list(rates.values()))
-    for row in np.flatnonzero(hidden.any(1) & (hidden.sum(1) == present.sum(1))):
-        there = np.flatnonzero(present[row])
-        hidden[row, there[int(draws[row, -1] * len(there))]] = False
+    dropped = present & (draws[:, :-1] < list(rates.values()))
+    for row in np.flatnonzero(dropped.any(1) & (dropped.sum(1) == present.sum(1))):
+        candidates = np.flatnonzero(present[row])
+        dropped[row, candidates[int(draws[row, -1] * len(candidates))]] = False
     subsets = [frozenset(name for i, name in enumerate(rates) if code >> i & 1) for code in range(2 ** len(rates))]
-    codes = (hidden @ 2 ** np.arange(len(rates))).tolist()
-    return [u.without(subsets[code]) if code else u for u, code in zip(utterances, codes, strict=True)]
+    codes = (dropped @ 2 ** np.arange(len(rates))).tolist()
+    return [u.drop(subsets[code]) if code else u for u, code in zip(utterances, codes, strict=True)]
 
 
 def apply_missing(
     utterances: Sequence[Utterance], missing: Missing, modalities: Sequence[str], *seed: int | str
 ) -> list[Utterance]:
-    """The utterances without what a protocol hides: a pure function of (seed, utterance id, protocol, rate).
+    """Masks modalities or steps by a protocol: a pure function of (seed, utterance id, protocol, rate).
 
-    Draws do not depend on the rate, so what a lower one hides, a higher one hides too (``eta``, ``sample``,
-    ``frame``). A modality that the utterance lacks stays missing; ``eta`` and ``sample`` leave at least one of those
-    that it has, ``fixed`` and the frame protocols may leave none. A step that is lost is not there, so those after it
-    move up (TFR-Net puts zeros in its place). A modality of which nothing is left is kept in
-    :attr:`~gmsa.data.Utterance.withheld`, for what may know it.
+    Draws do not depend on the rate, so a higher rate masks all that a lower rate masks (``eta``, ``sample``,
+    ``frame``). ``eta`` and ``sample`` keep at least one of the modalities that an utterance has; ``fixed`` and the
+    frame protocols may keep none. A masked step is removed, and later steps move up (TFR-Net replaces it by zeros).
+    The features of a fully masked modality move to :attr:`~gmsa.data.Utterance.withheld`.
 
     Args:
-        modalities: those of the data set, M in number.
+        utterances: what to mask; the originals stay as they are.
+        missing: protocol with its rate or subset.
+        modalities: all M modalities of the data set.
+        seed: parts of the seed, such as ``(0, "test")``.
 
     Raises:
-        ConfigError: with so few modalities the protocol cannot reach the rate.
+        ConfigError: the protocol cannot reach the rate with M modalities.
+
+    >>> from gmsa.config.missing import Missing
+    >>> from gmsa.data import synthetic_corpus
+    >>> test = synthetic_corpus().splits["test"]
+    >>> masked = apply_missing(test, Missing("fixed", left="ta"), ["text", "audio", "vision"], 0)
+    >>> any(utterance.present["vision"] for utterance in masked)
+    False
+    >>> masked[0].features["text"] is test[0].features["text"]
+    True
     """
     if missing.protocol == "none" or not utterances:
         return list(utterances)
-    modalities = [m for m in MODALITIES if m in modalities]  # draws are by name, whatever the order in a config
+    modalities = [m for m in MODALITIES if m in modalities]  # in a fixed order, since draws go by position
     seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=(u.id for u in utterances)))
     if missing.protocol in ("frame", "frame_uniform"):
-        return [_lose_frames(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
+        return [_mask_steps(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
     present = np.array([[u.lengths.get(m, 0) for m in modalities] for u in utterances]) > 0
     draws = hashed_uniform(seeds[:, None], torch.arange(len(modalities) + 1)).numpy()
     kept = _KEPT[missing.protocol](present, missing, modalities, draws)
     names = np.array(modalities)
     return [
-        _hide(u, frozenset(names[gone].tolist())) if gone.any() else u
-        for u, gone in zip(utterances, present & ~kept, strict=True)
+        _mask_modalities(u, frozenset(names[masked].tolist())) if masked.any() else u
+        for u, masked in zip(utterances, present & ~kept, strict=True)
     ]
 
 
 def _keep_eta(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
-    """One modality stays, each other with probability (M (1 - eta) - 1) / (M - 1) (GCNet)."""
+    """Keeps one modality, and each other with probability (M (1 - eta) - 1) / (M - 1) (GCNet)."""
     count = len(modalities)
     if missing.rate > 1 - 1 / count + 1e-9:
         raise ConfigError(
@@ -82,7 +94,7 @@ def _keep_eta(present: np.ndarray, missing: Missing, modalities: Sequence[str], 
 
 
 def _keep_sample(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
-    """A share of the utterances keeps a subset drawn from the proper, non-empty ones."""
+    """Keeps a random proper, non-empty subset in a share of the utterances."""
     count = len(modalities)
     subsets = np.array([[i in s for i in range(count)] for n in range(1, count) for s in combinations(range(count), n)])
     if not len(subsets):
@@ -93,6 +105,7 @@ def _keep_sample(present: np.ndarray, missing: Missing, modalities: Sequence[str
 
 
 def _keep_fixed(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
+    """Keeps the same modalities in all utterances."""
     left = {LETTERS[letter] for letter in missing.left}
     return np.broadcast_to([m in left for m in modalities], present.shape)
 
@@ -101,12 +114,12 @@ _KEPT = {"eta": _keep_eta, "sample": _keep_sample, "fixed": _keep_fixed}
 
 
 def _drawn(present: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """One of the present modalities of each utterance, drawn uniformly ``[N, M]``."""
+    """Selects one of the present modalities of each utterance uniformly, as flags ``[N, M]``."""
     rank = np.floor(draws * present.sum(1))[:, None]
     return present & (np.cumsum(present, 1) - 1 == rank)
 
 
-def _lose_frames(utterance: Utterance, missing: Missing, modalities: Sequence[str], seed: torch.Tensor) -> Utterance:
+def _mask_steps(utterance: Utterance, missing: Missing, modalities: Sequence[str], seed: torch.Tensor) -> Utterance:
     kept = {}
     for modality in modalities:
         length = utterance.lengths.get(modality, 0)
@@ -120,28 +133,35 @@ def _lose_frames(utterance: Utterance, missing: Missing, modalities: Sequence[st
     return replace(utterance, features=keep_steps(utterance.features, kept), withheld=withheld)
 
 
-def _hide(utterance: Utterance, hidden: frozenset[str]) -> Utterance:
-    return replace(utterance, features=hide(utterance.features, hidden), withheld=_withheld(utterance, hidden))
+def _mask_modalities(utterance: Utterance, masked: frozenset[str]) -> Utterance:
+    features = remove_modalities(utterance.features, masked)
+    return replace(utterance, features=features, withheld=_withheld(utterance, masked))
 
 
-def _withheld(utterance: Utterance, gone: Collection[str]) -> Mapping[str, torch.Tensor]:
-    """What is kept from the model, with the modalities that now are ``gone``."""
-    found = select(utterance.features, gone)
+def _withheld(utterance: Utterance, masked: Collection[str]) -> Mapping[str, torch.Tensor]:
+    """The withheld features of an utterance, with those of the modalities that are now fully masked."""
+    found = select(utterance.features, masked)
     return {**utterance.withheld, **found} if utterance.withheld else found
 
 
 def describe_missing(
     before: Sequence[Utterance], after: Sequence[Utterance], missing: Missing, modalities: Sequence[str]
 ) -> dict[str, Any]:
-    """What a result records of missing modalities.
+    """Describes missing and masked modalities for a run's summary.
 
-    ``realized`` is the share of the missing (utterance, modality) pairs, those that the file lacks among them; for
-    the frame protocols, the share of the steps that were lost. ``lacking`` is the share of the utterances that lack
-    each modality, ``with_text`` of those that have text.
+    ``realized`` is the share of (utterance, modality) pairs that are missing or masked; for the frame protocols, the
+    share of masked steps. ``lacking`` is the share of utterances without each modality, ``with_text`` the share of
+    utterances with text.
 
     Args:
-        before: as the file has them.
-        after: the same utterances without what the protocol hides.
+        before: the utterances as read.
+        after: the same utterances after :func:`apply_missing`.
+        missing: protocol with its rate or subset.
+        modalities: all modalities of the data set.
+
+    Returns:
+        ``protocol``, ``left`` (for ``fixed``), ``asked`` (if the protocol takes a rate), ``realized``, ``with_text``
+        and ``lacking`` (by modality).
     """
     steps = np.array([[[u.lengths.get(m, 0) for m in modalities] for u in us] for us in (before, after)])
     lacking = (steps[1].reshape(-1, len(modalities)) == 0).mean(0) if len(after) else np.zeros(len(modalities))

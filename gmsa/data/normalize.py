@@ -1,4 +1,4 @@
-"""z-normalization by what the training split shows."""
+"""z-normalization with the statistics of the training split."""
 
 from __future__ import annotations
 
@@ -13,21 +13,37 @@ from gmsa.data.utterance import Utterance
 
 
 class Normalizer:
-    r"""Brings each feature to mean 0 and standard deviation 1: :math:`\mathrm{clip}((x - \mu) / \sigma, \pm c)`.
+    r"""Scales each feature to mean 0 and standard deviation 1: :math:`\mathrm{clip}((x - \mu) / \sigma, \pm c)`.
 
-    The statistics (float64) are those of the observed frames of the utterances that it was fitted on: padding and
-    missing modalities do not count. A feature that was constant there becomes 0, everywhere.
+    The statistics (float64) come from the observed steps of the fitted utterances, so padding and missing modalities
+    do not count. A feature that is constant in them becomes 0 everywhere.
+
+    Args:
+        means: per modality, means ``[D_m]``.
+        stds: per modality, standard deviations ``[D_m]``; 0 for a constant feature.
+        clip: bound on the normalized values, in standard deviations.
+
+    >>> import torch
+    >>> from gmsa.data import Utterance
+    >>> train = [Utterance("v$_$0", {"audio": torch.tensor([[1.0, 5.0], [3.0, 5.0]])})]
+    >>> normalizer = Normalizer.fit(train, ["audio"], clip=10.0)
+    >>> normalizer.apply(train[0]).features["audio"]
+    tensor([[-1.,  0.],
+            [ 1.,  0.]])
     """
 
     def __init__(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor], clip: float) -> None:
-        """Takes per modality the means and standard deviations ``[D_m]``; a deviation of 0 means constant."""
         self.means, self.stds, self.clip = dict(means), dict(stds), clip
 
     @classmethod
     def fit(cls, utterances: Sequence[Utterance], modalities: Iterable[str], clip: float) -> Normalizer:
-        """Statistics of the given utterances, of those modalities that they have.
+        """Computes the statistics of the utterances.
 
-        A modality that no utterance shows gets mean 0 and standard deviation 1. ``clip`` is in standard deviations.
+        Args:
+            utterances: the training split.
+            modalities: what to normalize; others stay as they are. A modality that is missing from all utterances
+                gets mean 0 and standard deviation 1.
+            clip: bound on the normalized values, in standard deviations.
         """
         means, stds = {}, {}
         for modality in modalities:
@@ -37,7 +53,7 @@ class Normalizer:
         return cls(means, stds, clip)
 
     def apply(self, utterance: Utterance) -> Utterance:
-        """The utterance with its features normalized, as float32; modalities not fitted stay as they are."""
+        """Returns the utterance with float32 normalized features; modalities that were not fitted stay as they are."""
         features, withheld = change(utterance.features, self._scores), change(utterance.withheld, self._scores)
         return dataclasses.replace(utterance, features=features, withheld=withheld)
 
@@ -49,7 +65,7 @@ class Normalizer:
         return torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0).float()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that :meth:`from_state` needs, as float64 tensors for safetensors."""
+        """Returns the statistics as float64 tensors, for safetensors and :meth:`from_state`."""
         tensors = {"clip": torch.tensor(self.clip, dtype=torch.float64)}
         for modality in self.means:
             tensors[f"{modality}.mean"] = self.means[modality]
@@ -58,14 +74,14 @@ class Normalizer:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Normalizer:
-        """The normalizer that gave this state; results are bitwise the same."""
+        """Restores a normalizer from :meth:`state`; its results are bitwise the same."""
         means = {key.removesuffix(".mean"): value for key, value in state.items() if key.endswith(".mean")}
         stds = {modality: state[f"{modality}.std"] for modality in means}
         return cls(means, stds, state["clip"].item())
 
 
 def _statistics(utterances: Sequence[Utterance], modality: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [D] over all frames of a modality, in two passes that hold a sequence at a time."""
+    """Mean and standard deviation [D] over all steps of a modality, in two passes that hold one sequence at a time."""
     dim = utterances[0].features[modality].shape[1]
     observed = [u for u in utterances if u.lengths[modality]]
     if not observed:
@@ -80,5 +96,5 @@ def _statistics(utterances: Sequence[Utterance], modality: str) -> tuple[Tensor,
     mean = total / count
     for utterance in observed:
         squares += (utterance.features[modality].double() - mean).square().sum(0)
-    # Rounding gives a constant feature a tiny deviation, by which its rounding error would be scaled up.
+    # Rounding may give a constant feature a tiny deviation; dividing by it would scale up the rounding error.
     return mean, torch.where(low == high, 0.0, (squares / count).sqrt())

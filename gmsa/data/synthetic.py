@@ -1,4 +1,4 @@
-"""The embedded corpus: small, made up, and with something to learn in every part of a model."""
+"""The embedded synthetic corpus: small, generated, and with something to learn for every part of a model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DIMS = {"text": 24, "audio": 8, "vision": 10}
 LENGTHS = {"text": 12, "audio": 24, "vision": 10}
 """Longest sequence of each modality."""
 TONE = (-1.5, -0.5, 0.5, 1.5)
-"""One period of a sincere tone."""
+"""One period of the audio signal of a sincere utterance."""
 FACE = (1.5, 1.5, -1.5, -1.5)
-"""A sincere face's course."""
+"""The vision signal of a sincere utterance over four steps."""
 
 _SENTIMENT = {"terrible": -3, "bad": -2, "weak": -1, "decent": 1, "good": 2, "wonderful": 3}
 _NEUTRAL = (
@@ -37,9 +37,16 @@ _CLIPS_PER_VIDEO = 10
 def synthetic_corpus(
     seed: int = 0, modalities: Sequence[str] = MODALITIES, labels: str = "mosi", name: str = "synthetic"
 ) -> Corpus:
-    """The corpus of :func:`synthetic_mmsa`, read by the same importer as real files; its pool has no labels.
+    """Generates the corpus of :func:`synthetic_mmsa`, read by the same code as real files.
 
-    ``labels`` ``sims`` shrinks the intensities to [-1, 1]. ``sha256`` is that of the generated values.
+    Args:
+        seed: seed of the generator (default: 0).
+        modalities: modalities to read (default: all three).
+        labels: label scale; ``sims`` scales the intensities to [-1, 1] (default: ``mosi``).
+        name: name of the corpus in errors.
+
+    Returns:
+        A corpus with an unlabeled pool; its ``sha256`` is that of the generated values.
     """
     content = synthetic_mmsa(seed)
     digest = hashlib.sha256()
@@ -55,20 +62,20 @@ def synthetic_corpus(
 
 
 def synthetic_mmsa(seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Made-up utterances in MMSA's format: ``train``, ``valid``, ``test``, and ``pool`` without labels.
+    """Generates utterances in MMSA's format: ``train``, ``valid``, ``test``, and ``pool`` without labels.
 
-    - Text: one or two sentiment words among neutral ones; their mean strength is what the words say.
-    - Audio: a tone that rises over and over, or falls in sarcasm (35 in 100).
-    - Vision: a face that brightens, then darkens, or the other way round in sarcasm, among neutral frames. Four
-      faces in ten stay neutral, and so only distract.
-    - The means over time of tone and face are zero: only their course says anything.
-    - Label: what the words say, or its opposite in sarcasm. Tone and face agree with good and bad words or
-      contradict them, but mean neither good nor bad themselves: no modality alone and no sum over modalities can
-      tell the label, only words and delivery together.
-    - Labels are noisy (0.3) and rounded to 0.2, as means over five raters; one utterance in ten is neutral.
-    - One modality in twenty is missing, never all three. Videos of ten clips lie within one split.
+    - Text: one or two sentiment words among neutral ones; their mean strength is the sentiment of the words.
+    - Audio: a tone that rises repeatedly, or falls in sarcastic utterances (35%).
+    - Vision: a face that brightens and then darkens, or the reverse in sarcastic utterances, among neutral frames.
+      40% of the faces stay neutral and carry no information.
+    - Tone and face have mean zero over time, so that only their order in time is informative.
+    - Label: the sentiment of the words, negated in sarcastic utterances. Tone and face tell sincerity, not
+      sentiment, so no single modality and no sum over modalities predicts the label; their interaction does.
+    - Labels have noise (standard deviation 0.3) and are rounded to 0.2, like means over five raters; 10% of the
+      utterances are neutral.
+    - 5% of the modalities are missing, never all three. A video has ten clips, all in one split.
 
-    Values are rounded to three decimals, so that every platform gives the same bytes. Arrays are float32.
+    Values are float32 and rounded to three decimals, so that every platform gives the same bytes.
     """
     rng = generator(seed, "synthetic corpus")
     vocabulary = _vocabulary(rng)
@@ -99,7 +106,7 @@ def _direction(rng: np.random.Generator, dim: int) -> np.ndarray:
 
 
 def _vocabulary(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Word vectors [24]: each word's own direction, and the sentiment's along a common one."""
+    """Word vectors [24]: a random direction per word, plus the word's sentiment along a shared direction."""
     sentiment = _direction(rng, DIMS["text"])
     return {word: 0.7 * _direction(rng, DIMS["text"]) + _SENTIMENT.get(word, 0) * sentiment for word in _WORDS}
 

@@ -1,4 +1,4 @@
-"""One clip."""
+"""The utterance: one clip of a video."""
 
 from __future__ import annotations
 
@@ -9,70 +9,83 @@ from functools import cached_property
 
 from torch import Tensor
 
-from gmsa.data.features import LazyFeatures, hide
+from gmsa.data.features import LazyFeatures, remove_modalities
 
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """One clip: a feature sequence per modality, an id, maybe a label.
+    """One clip: an id, a sequence of features per modality, and optionally a label and a transcript.
 
-    A missing modality has a sequence of length 0: no features at all, not zeros that pretend.
+    A missing modality has a sequence of length 0 rather than one of zeros.
+
+    >>> import torch
+    >>> features = {"text": torch.randn(5, 300), "audio": torch.randn(20, 74), "vision": torch.zeros(0, 35)}
+    >>> utterance = Utterance("video7$_$3", features, label=-1.2, text="I did not like it")
+    >>> utterance.video, utterance.lengths
+    ('video7', {'text': 5, 'audio': 20, 'vision': 0})
+    >>> utterance.present
+    {'text': True, 'audio': True, 'vision': False}
+    >>> utterance.drop(frozenset({"audio"})).lengths
+    {'text': 5, 'audio': 0, 'vision': 0}
     """
 
     id: str
     """``video$_$clip``."""
     features: Mapping[str, Tensor]
-    """Per modality, float32 ``[L_m, D_m]``; ``L_m`` is 0 where the modality is missing."""
+    """Per modality, float32 ``[L_m, D_m]``; ``L_m`` is 0 if the modality is missing."""
     label: float | None = None
-    """Sentiment intensity; None where unlabeled."""
+    """Sentiment intensity; None if unlabeled."""
     unimodal: Mapping[str, float] = field(default_factory=dict)
-    """CH-SIMS's label of each modality alone."""
+    """Labels of single modalities (CH-SIMS has them)."""
     text: str = ""
-    """The transcript."""
+    """Transcript."""
     withheld: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of modalities that a missing-modality protocol hides: only an oracle may look at them."""
+    """Features of the modalities that ``data.missing`` masked; only ``reconstruction.target: oracle`` may use them."""
 
     @property
     def video(self) -> str:
-        """The video that the clip is from: its id up to ``$_$``."""
+        """The video of the clip: the id up to ``$_$``."""
         return self.id.partition("$_$")[0]
 
     @property
     def clip(self) -> tuple[int, str]:
-        """What sorts the clips of a video: by number; those without one come last, by name."""
+        """Sort key of the clips of a video: by number, then those without a number by name."""
         name = self.id.partition("$_$")[2]
         return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
 
     @cached_property
     def lengths(self) -> dict[str, int]:
-        """Steps of each modality."""
+        """Number of steps of each modality."""
         if isinstance(self.features, LazyFeatures):
             return self.features.lengths
         return {modality: sequence.shape[0] for modality, sequence in self.features.items()}
 
     @cached_property
     def steps(self) -> int:
-        """Steps of all modalities together."""
+        """Number of steps of all modalities together."""
         return sum(self.lengths.values())
 
     @property
     def present(self) -> dict[str, bool]:
-        """Which modalities this utterance has."""
+        """Whether the utterance has each modality."""
         return {modality: length > 0 for modality, length in self.lengths.items()}
 
-    def without(self, hidden: frozenset[str]) -> Utterance:
-        """The same clip without these modalities; kept if in memory, since training asks for it in every epoch."""
+    def drop(self, modalities: frozenset[str]) -> Utterance:
+        """Returns the utterance with these modalities dropped, that is with length 0.
+
+        The result is cached if the features are in memory, since training asks for it in every epoch.
+        """
         if isinstance(self.features, LazyFeatures):
-            return replace(self, features=hide(self.features, hidden))
-        if hidden not in self._without:
-            features = {m: self._nothing[m] if m in hidden else x for m, x in self.features.items()}
-            self._without[hidden] = Utterance(self.id, features, self.label, self.unimodal, self.text, self.withheld)
-        return self._without[hidden]
+            return replace(self, features=remove_modalities(self.features, modalities))
+        if modalities not in self._dropped:
+            features = {m: self._empty[m] if m in modalities else x for m, x in self.features.items()}
+            self._dropped[modalities] = replace(self, features=features)
+        return self._dropped[modalities]
 
     @cached_property
-    def _nothing(self) -> dict[str, Tensor]:
+    def _empty(self) -> dict[str, Tensor]:
         return {m: x[:0] for m, x in self.features.items()}
 
     @cached_property
-    def _without(self) -> dict[frozenset[str], Utterance]:
+    def _dropped(self) -> dict[frozenset[str], Utterance]:
         return {}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config
-from gmsa.data import Utterance, apply_missing, hide_modalities
+from gmsa.data import Utterance, apply_missing, drop_modalities
 from gmsa.rng import hashed_uniform, seeds_for
 
 
@@ -53,4 +53,4 @@ def _drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int
     if not any(rates.values()):
         return utterances
     seeds = torch.tensor(seeds_for(*seed, "hide", each=(u.id for u in utterances)))[:, None]
-    return hide_modalities(utterances, rates, hashed_uniform(seeds, torch.arange(len(rates) + 1)).numpy())
+    return drop_modalities(utterances, rates, hashed_uniform(seeds, torch.arange(len(rates) + 1)).numpy())

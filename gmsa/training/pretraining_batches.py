@@ -53,7 +53,7 @@ def _subset(utterances: Sequence[Utterance], *seed: int | str) -> list[Utterance
         there = [m for m, present in utterance.present.items() if present]
         code = 1 + int(draw * (2 ** len(there) - 1))
         gone = frozenset(m for i, m in enumerate(there) if not code >> i & 1)
-        found.append(utterance.without(gone) if gone and there else utterance)
+        found.append(utterance.drop(gone) if gone and there else utterance)
     return found
 
 
@@ -69,7 +69,7 @@ def _mask_nodes(
         count = min(round(config.pretrain.mask * len(there)), len(there) - 1)
         gone = frozenset(modalities[i] for i in there[: max(0, count)])
         hidden.append(gone)
-        shown.append(utterance.without(gone) if gone else utterance)
+        shown.append(utterance.drop(gone) if gone else utterance)
     batch = collate(shown, config, streams=_streams(config))
     order = np.argsort(batch.rows.numpy())
     flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}

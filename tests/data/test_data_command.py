@@ -88,7 +88,7 @@ def test_import_info_check(
     ("arguments", "said"),
     [
         (["import", "none.pkl", "--out", "x"], "'none.pkl' does not exist; check the path"),
-        (["import", "tiny.pkl", "--out", "."], "'.' exists already, and a store is never written over"),
+        (["import", "tiny.pkl", "--out", "."], "'.' exists already, and a store is never overwritten"),
         (["import", "tiny.pkl", "--out", "tiny.pkl/x"], "cannot write 'tiny.pkl/x'"),
         (["import", "tiny.pkl", "--out", "x", "--labels", "sims"], "out of [-1, 1]"),
         (["import", "tiny.pkl", "--out", "x", "--splits", "none.csv"], "none.csv: does not exist"),
@@ -97,8 +97,8 @@ def test_import_info_check(
         (["import", "tiny.pkl"], "required: --out"),
         (["info", "none.pkl"], "none.pkl: does not exist"),
         (["info", "page.pkl"], "page.pkl: is a web page or XML"),
-        (["check", "empty"], "'empty' is neither a data file nor a store; make a store of it"),
-        (["check", "data.csv"], "'data.csv' is neither a data file nor a store"),
+        (["check", "empty"], "'empty' is neither a pickle nor a feature store; import it with 'gmsa data import'"),
+        (["check", "data.csv"], "'data.csv' is neither a pickle nor a feature store"),
         (["check", "cut"], "cut/text.npy: has 100 bytes"),
         (["check", "tiny.pkl", "--out", "page.pkl"], "cannot write into 'page.pkl'"),
         (["check", "nothing.pkl"], "no split can be read: has no key 'id'"),
@@ -182,13 +182,13 @@ def test_all_that_is_wrong_with_a_pickle_is_found(write_mmsa: Write) -> None:
     nan = found["error", "NaN in text @ train"]
     assert (nan["count"], nan["examples"]) == (2, ["train0$_$2", "train1$_$5"])
     assert found["error", "infinity in vision @ train"]["examples"] == ["train0$_$1"]
-    assert found["note", "infinity in audio, which is read as 0 @ train"]["count"] == 1
+    assert found["note", "infinity in audio, read as 0 @ train"]["count"] == 1
     assert found["error", "label is NaN or infinite @ train"]["examples"] == ["train1$_$4"]
     assert found["error", "label out of [-3, 3], the scale 'mosi' @ train"]["examples"] == ["train1$_$6: 4"]
     assert found["error", "label and annotation of opposite sign @ train"]["examples"] == ["train0$_$0: -2.8, Positive"]
-    assert found["warning", "neutral by label or annotation, but not by both @ train"]["count"] == 3
-    assert found["error", "the same id twice @ train"]["examples"] == ["train1$_$7"]
-    assert found["error", "the same id in two splits @ train, test"]["examples"] == ["train0$_$0"]
+    assert found["warning", "neutral by label or by annotation, but not by both @ train"]["count"] == 3
+    assert found["error", "duplicate id @ train"]["examples"] == ["train1$_$7"]
+    assert found["error", "duplicate id in two splits @ train, test"]["examples"] == ["train0$_$0"]
     assert found["warning", "the same video in two splits: its speaker is known from training @ train, test"]
     assert found["error", "vision differs in features per step: 2 in train, 9 in valid, 2 in test @ train, valid, test"]
     assert [key for key in found if "features of audio are on another scale" in key[1] and key[1].endswith("test")]
@@ -258,14 +258,14 @@ def test_lengths() -> None:
         return Utterance(u.id, {"text": text, "audio": u.features["audio"][: i != 3]}, u.label)
 
     found = surveyed(*rows_of(30, "train", change), *rows_of(9, "valid"), *rows_of(3, "test"))
-    assert found["without any modality @ train"] == ("warning", 1, ("train0$_$3",))
+    assert found["all modalities missing @ train"] == ("warning", 1, ("train0$_$3",))
     assert found["text is missing in 6.7% @ train"][:2] == ("note", 2)
     assert found["text longer than 10 times the median of 5 steps @ train"] == ("note", 1, ("train1$_$3: 200",))
     cut = [Row("train", Utterance(str(i), {"text": torch.randn(min(i + 1, 5), 4)}, 1.0)) for i in range(9)]
-    assert surveyed(*cut)["text has 5 steps in 55.6%: it looks cut there @ train"][:2] == ("note", 5)
+    assert surveyed(*cut)["text has 5 steps in 55.6%: it looks truncated @ train"][:2] == ("note", 5)
     padded = [Row("train", Utterance(str(i), {"text": torch.randn(5, 4)}, 1.0)) for i in range(9)]
-    assert surveyed(*padded)["all text has 5 steps: is padding among them? @ train"][:2] == ("note", 9)
-    assert surveyed(*padded)["audio is missing throughout @ train"][:2] == ("warning", 9)
+    assert surveyed(*padded)["all text has 5 steps, perhaps with padding @ train"][:2] == ("note", 9)
+    assert surveyed(*padded)["audio is missing from all utterances @ train"][:2] == ("warning", 9)
     assert surveyed(*padded)["no split valid, test, which training needs @ train"][0] == "warning"
 
 
@@ -315,7 +315,9 @@ def test_a_store_that_was_changed(write_mmsa: Write) -> None:
         file.seek(128 + 4)
         file.write(struct.pack("<f", float("nan")))
     found = found_in("store", code=1)
-    what = "is not what was imported, by its SHA-256: it is damaged or was changed; import the data again @ text.npy"
+    what = (
+        "SHA-256 differs from that of the import: the file is damaged or was changed; import the data again @ text.npy"
+    )
     assert ("error", what) in found
     assert found["error", "NaN in text @ train"]["examples"] == ["train0$_$0"]
 
@@ -324,7 +326,7 @@ def test_a_store_that_was_changed(write_mmsa: Write) -> None:
 def test_real_data_has_no_errors(real_data: Callable[[str], Path], name: str) -> None:
     found = found_in(real_data(name), code=0)
     if name == "mmmo.pkl":
-        assert ("warning", "text is missing throughout @ train") in found
+        assert ("warning", "text is missing from all utterances @ train") in found
 
 
 def test_a_figure_of_little(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_hiding_normalizing_and_selecting_read_nothing_and_change_nothing(make_u
 
     def changed(utterances: list[Utterance]) -> list[Utterance]:
         hidden = apply_missing([normalizer.apply(u) for u in utterances], missing, ["text", "audio", "vision"], 3)
-        return [u.without(frozenset({"vision"})) if i % 5 == 0 else u for i, u in enumerate(hidden)]
+        return [u.drop(frozenset({"vision"})) if i % 5 == 0 else u for i, u in enumerate(hidden)]
 
     a, b = changed(whole), changed(lazy)
     assert [u.lengths for u in a] == [u.lengths for u in b]

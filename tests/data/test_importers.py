@@ -9,7 +9,7 @@ import pickle
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.data import Store, read_mmsa, write_store
-from gmsa.data.importers import open_source
-from gmsa.errors import DataError
+from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
+from gmsa.data.__main__ import main
+from gmsa.data.importers import FORMATS, Source, Splits, open_source
+from gmsa.errors import ConfigError, DataError
+from gmsa.registry import IMPORTERS
 
 DIMS = {"text": 4, "audio": 3, "vision": 2}
 
@@ -148,9 +150,9 @@ def test_splits_of_a_file_of_ones_own(write_mmsa: Callable[..., Path]) -> None:
     assert {n: s.stop - s.start for n, s in store.manifest.splits.items()} == {"valid": 12, "train": 36}
     assert {u.video[-1] for u in store.split("valid")} == {"0"}
     write_csv("own.csv", "video,split", *(f"{v},train" for v in sorted(videos)[1:]))
-    refused(path, "own.csv has no split for video 'test0'; add a row", splits=own)
+    refused(path, "'own.csv' assigns no split to video 'test0'; add a row", splits=own)
     write_csv("own.csv", "id,split", "a,train", "a,test")
-    refused(path, "own.csv: row 3: 'a' has no split, or two; give it one", splits=own)
+    refused(path, "own.csv: row 3: 'a' has no split or two splits; assign exactly one", splits=own)
     write_csv("own.csv", "id,part", "a,train")
     refused(path, "own.csv: has no column 'split'", splits=own)
 
@@ -167,7 +169,7 @@ def test_pickles_that_are_refused(write_mmsa: Callable[..., Path]) -> None:
     def twice(content: dict[str, Any]) -> None:
         content["test"]["id"][3] = "train0$_$0"
 
-    refused(write_mmsa(change=twice), "id 'train0$_$0' stands in split 'train' and in split 'test'")
+    refused(write_mmsa(change=twice), "duplicate id 'train0$_$0' in splits 'train' and 'test'")
     refused(Path("none.pkl"), "'none.pkl' does not exist")
     refused(write_mmsa(), "is a file, which --format semi_iin does not read", form="semi_iin")
 
@@ -238,17 +240,21 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
     os.symlink("../secret.npy", "m/link.npy")
     os.symlink("a", "m/out")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,a/t0.npy", f'b,train,1,"{path}"')
-    refused(table, "m/data.csv: row 3: text", "lead" if path not in ("link.npy", "out/t0.npy") else "through a link")
+    refused(
+        table,
+        "m/data.csv: row 3: text",
+        "may leave the folder" if path not in ("link.npy", "out/t0.npy") else "through a symbolic link",
+    )
 
 
 @pytest.mark.parametrize(
     ("header", "row", "said"),
     [
-        ("id,split,text", "a,train,a/t0.npy", "has no column 'label' for the sentiment"),
+        ("id,split,text", "a,train,a/t0.npy", "has no column 'label' for the label"),
         ("id,label,text", "a,1,a/t0.npy", "has no column 'split'"),
         ("name,split,label,text", "a,train,1,a/t0.npy", "has no column 'id'"),
         ("id,split,label", "a,train,1", "has none of the columns text, audio, vision"),
-        ("id,split,label,text,text", "a,train,1,,", "names the column 'text' twice"),
+        ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
         ("id,split,label,text", "a,train,good,a/t0.npy", "row 2: the label is 'good', not a number"),
         ("id,split,label,text", "a,train,nan,a/t0.npy", "row 2: the label is 'nan', not a number"),
@@ -258,13 +264,13 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label,text", "a,train,1,a/none.npy", "row 2: text: 'a/none.npy' does not exist under 'm'"),
         ("id,split,label,text", "a,train,1,a", "row 2: text: 'a' is neither FILE.npy nor FILE.npz#MEMBER"),
         ("id,split,label,text", "a,train,1,a/t0.npy#x", "is neither FILE.npy nor FILE.npz#MEMBER"),
-        ("id,split,label,text", "a,train,1,two.npz", "has 2 members to take (it holds x, y); name one as"),
-        ("id,split,label,text", "a,train,1,two.npz#z", "has 0 members to take (it holds x, y)"),
+        ("id,split,label,text", "a,train,1,two.npz", "2 members match, expected one (members: x, y); choose one as"),
+        ("id,split,label,text", "a,train,1,two.npz#z", "0 members match, expected one (members: x, y)"),
         ("id,split,label,text", "a,train,1,", "no utterance has text, audio, vision"),
-        ("id,split,label,text", "", "names no utterances"),
+        ("id,split,label,text", "", "holds no utterances"),
         ("id,split,label,text,audio", "a,train,1,a/t0.npy,a/t0.npy\nb,train,1,one.npz,", "has 3 features per step"),
         ("id,split,label,text", 'a,train,1,"a/t0.npy\n', "check its quotes and commas"),
-        ("", "", "is empty; its first row must name the columns"),
+        ("", "", "is empty; the first row must hold the column names"),
     ],
 )
 def test_rows_that_are_refused(table: Path, header: str, row: str, said: str) -> None:
@@ -352,7 +358,7 @@ def test_a_sparse_file_is_not_read(table: Path) -> None:
     except OSError:
         pytest.skip("the file system holds no sparse file of a terabyte")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,bad.npy")
-    refused(table, f"holds {size + 128} bytes, and one utterance may have")
+    refused(table, f"has {size + 128} bytes; the limit for one utterance is")
     os.unlink("m/bad.npy")
 
 
@@ -374,15 +380,15 @@ def test_archives_that_are_refused(table: Path) -> None:
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,bad.npz#x")
     for name in ("../../canary", "/tmp/canary", "a/../../canary", "..\\canary", "C:\\canary"):
         archive(("x.npy", npy()), (name, b"out"))
-        refused(table, "has a member", "which leads out of it")
+        refused(table, "member", "may leave the archive")
     archive(("x.npy", npy()), mode=stat.S_IFLNK | 0o777)
     refused(table, "is a link or encrypted")
     archive(("x.npy", npy((1 << 24, 4))))
     assert Path("m/bad.npz").stat().st_size < 1 << 20
-    refused(table, "as no features do")
+    refused(table, "more than features do")
     with pytest.warns(UserWarning, match="Duplicate name"):
         archive(("x.npy", npy()), ("x.npy", npy()))
-    refused(table, "has 2 members to take")
+    refused(table, "2 members match, expected one")
     archive(("x.npy", npy()[:-4]))
     refused(table, "it is damaged, save it again")
     for cut in (10, 100, -30):
@@ -479,24 +485,24 @@ def test_folders_that_are_refused(folder: Path) -> None:
         write_csv("s/test_emo2_mosi.csv", "name,val", row)
         refused(folder, "s/test_emo2_mosi.csv: row 2", *said)
 
-    with_row("../../outside,1", "leads out of the folder")
-    with_row("/etc/passwd,1", "leads out of the folder")
-    with_row(",1", "leads out of the folder")
-    with_row("nobody,1", "'nobody' has no array in text, audio, vision; add one, or drop it")
+    with_row("../../outside,1", "may leave the folder")
+    with_row("/etc/passwd,1", "may leave the folder")
+    with_row(",1", "may leave the folder")
+    with_row("nobody,1", "'nobody' has no array in text, audio, vision; add it, or remove the row")
     Path("s/text/plain").touch()
     with_row("plain,1", "'plain' has no array in text, audio, vision")
     os.symlink("../../outside.npy", "s/text/linked.npy")
-    with_row("linked,1", "goes through a link")
+    with_row("linked,1", "goes through a symbolic link")
     os.unlink("s/test_emo2_mosi.csv")
     write_csv("s/labels.csv", "name,val", "vid_2,1")
-    refused(folder, "s/labels.csv: does not say its split: name it train_")
+    refused(folder, "s/labels.csv: names no split; rename it to train_")
     os.rename("s/labels.csv", "s/test.csv")
     os.symlink("visual", "s/video")
-    refused(folder, "has both 'visual' and 'video'; leave one for vision")
+    refused(folder, "has both 'visual' and 'video'; keep one of them for vision")
     os.unlink("s/video")
     os.rename("s/visual", "moved")
     os.symlink("../moved", "s/visual")
-    refused(folder, "'visual' goes through a link")
+    refused(folder, "'visual' goes through a symbolic link")
     for path in folder.glob("*.csv"):
         path.unlink()
     os.unlink("s/visual")
@@ -507,10 +513,72 @@ def test_folders_that_are_refused(folder: Path) -> None:
 def test_tables_of_labels_that_are_links_are_refused(folder: Path) -> None:
     os.rename("s/test_emo2_mosi.csv", "outside.csv")
     os.symlink("../outside.csv", "s/test_emo2_mosi.csv")
-    refused(folder, "'test_emo2_mosi.csv' goes through a link")
+    refused(folder, "'test_emo2_mosi.csv' goes through a symbolic link")
 
 
 def test_reads_what_csv_writes(folder: Path) -> None:
     with open("s/test_emo2_mosi.csv", "w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["name", "val"], ["vid_2", 1.25]])
     assert imported(folder).split("test")[0].label == 1.25
+
+
+# --- importers of the user's own -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines() -> Iterator[str]:
+    """The name of a registered importer that reads lines ``ID SPLIT LABEL``, with 2 steps of text each."""
+
+    def import_lines(path: Path, labels: str, splits: Splits | None) -> Source:
+        scale = {"mosi": 3.0, "sims": 1.0}[labels]
+        rows = []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            name, split, label = line.split()
+            split = splits.of(name, f"{path}: line {number}") if splits else split
+            features = {"text": torch.full((2, 5), float(number))}
+            rows.append(Row(split, Utterance(name, features, float(label) * scale)))
+        return Source(rows, len(rows), {"text": "float16"}, {"importer": "lines", "files": []})
+
+    IMPORTERS.register("lines", import_lines)
+    yield "lines"
+    del IMPORTERS._parts["lines"]
+
+
+def test_an_importer_of_the_users_own(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.txt").write_text("a$_$1 train 1\nb$_$1 test -0.5\n")
+    main(["import", "own.txt", "--format", lines, "--out", "own"])
+    assert "importer lines" in capsys.readouterr().out
+    store = Store("own")
+    assert {name: store.split(name)[0].label for name in store.manifest.splits} == {"train": 3.0, "test": -1.5}
+    assert store.manifest.modalities["text"].dtype == "float16"
+    assert store.split("test")[0].features["text"].tolist() == [[2.0] * 5] * 2
+
+    chosen = write_csv("splits.csv", "video,split", "a,test", "b,train")
+    main(["import", "own.txt", "--format", lines, "--out", "moved", "--labels", "sims", "--splits", str(chosen)])
+    moved = Store("moved")
+    assert (moved.manifest.labels, moved.split("train")[0].id, moved.split("test")[0].label) == ("sims", "b$_$1", 1.0)
+
+
+def test_an_importer_of_the_users_own_may_read_folders(lines: str) -> None:
+    Path("folder").mkdir()
+    with pytest.raises(IsADirectoryError):  # the importer is called, and says so itself
+        open_source(Path("folder"), lines)
+
+
+def test_formats_are_the_registered_importers(lines: str) -> None:
+    assert {"mmsa", "semi_iin", "manifest", lines} <= set(FORMATS)
+    Path("own.txt").write_text("a$_$1 train 1\n")
+    with pytest.raises(
+        ConfigError, match=r"'--format' must be one of mmsa, .*, lines \(got 'line'\) \(did you mean 'l"
+    ):
+        open_source(Path("own.txt"), "line")
+
+
+def test_an_importer_must_return_a_source() -> None:
+    Path("own.txt").touch()
+    IMPORTERS.register("wrong", lambda path, labels, splits: [])
+    try:
+        with pytest.raises(DataError, match="the importer 'wrong' returned a list; it must return a Source"):
+            open_source(Path("own.txt"), "wrong")
+    finally:
+        del IMPORTERS._parts["wrong"]

@@ -323,7 +323,7 @@ ERRORS = {
     ),
     "NaN label": (
         put("train", "regression_labels", 2, np.nan),
-        "split 'train': 'regression_labels' of 'train$_$2' is NaN; drop the utterance, or move it to",
+        "split 'train': 'regression_labels' of 'train$_$2' is NaN; remove the utterance, or move it to",
     ),
     "label out of range": (
         put("test", "regression_labels", 1, 3.5),
@@ -355,10 +355,16 @@ ERRORS = {
     ),
     "negative length": (
         put("train", "vision_lengths", 0, -1),
-        "'vision_lengths' of 'train$_$0' is -1; expected a whole number from 0",
+        "'vision_lengths' of 'train$_$0' is -1; expected an integer of at least 0",
     ),
-    "half a length": (put("train", "text_lengths", 0, 1.5), "'text_lengths' of 'train$_$0' is 1.5; expected a whole"),
-    "NaN length": (put("train", "text_lengths", 0, np.nan), "'text_lengths' of 'train$_$0' is nan; expected a whole"),
+    "half a length": (
+        put("train", "text_lengths", 0, 1.5),
+        "'text_lengths' of 'train$_$0' is 1.5; expected an integer",
+    ),
+    "NaN length": (
+        put("train", "text_lengths", 0, np.nan),
+        "'text_lengths' of 'train$_$0' is nan; expected an integer",
+    ),
     "too many axes": (
         change(vision=np.ones((6, 6, 2, 1))),
         "split 'train': 'vision' of 'train$_$0' has shape [6, 2, 1]; expected [steps, features]",
@@ -366,7 +372,7 @@ ERRORS = {
     "too few axes": (change(vision=np.ones(6)), "'vision' of 'train$_$0' has shape []; expected [steps, features]"),
     "dimension within a split": (
         change(vision=[np.ones((6, 2))] * 5 + [np.ones((6, 3))]),
-        "'vision' of 'train$_$5' has 3 features per step, those before it 2; extract all alike",
+        "'vision' of 'train$_$5' has 3 features per step, but earlier ones have 2; extract all",
     ),
     "dimension between splits": (
         change(audio=np.ones((6, 7, 5))),
@@ -380,15 +386,15 @@ ERRORS = {
     "ragged steps": (change(text=[[[1.0], [1.0, 2.0]]] * 6), "'text' of 'train$_$0' is not an array of numbers"),
     "duplicate id": (
         put("train", "id", 4, "train$_$1"),
-        "split 'train': id 'train$_$1' stands twice; ids must be unique",
+        "split 'train': duplicate id 'train$_$1'; ids must be unique",
     ),
     "id in two splits": (
         put("test", "id", 0, "train$_$1"),
-        "f.pkl: id 'train$_$1' is in split 'train' and in split 'test'; splits must not overlap",
+        "f.pkl: duplicate id 'train$_$1' in splits 'train' and 'test'; splits must not overlap",
     ),
     "NaN feature": (
         put("valid", "text", (1, 0, 2), np.nan),
-        "split 'valid': 'text' of 'valid$_$1' holds NaN; repair or drop the utterance",
+        "split 'valid': 'text' of 'valid$_$1' holds NaN; repair or remove the utterance",
     ),
     "infinite feature": (put("valid", "vision", (2, 0, 0), np.inf), "'vision' of 'valid$_$2' holds infinity; repair"),
     "beyond float32": (change(vision=np.full((6, 6, 2), 1e300)), "'vision' of 'train$_$0' holds infinity"),
@@ -417,16 +423,14 @@ def test_no_known_modality(mmsa_dict):
     for columns in mmsa_dict.values():
         columns["video"] = columns.pop("vision")
         del columns["text"], columns["audio"]
-    words = r"f.pkl: holds none of text, audio, vision \(its keys: id, raw_text, .*video\); check data.modalities"
+    words = r"f.pkl: has none of the modalities text, audio, vision \(its keys: id, raw_text, .*video\); check data"
     with pytest.raises(DataError, match=words):
         from_mmsa(mmsa_dict, "f.pkl")
 
 
 def test_split_without_any_feature(mmsa_dict):
     mmsa_dict["valid"]["text_lengths"] = [0, 0, 0]
-    with pytest.raises(
-        DataError, match=r"f.pkl: split 'valid': every utterance lacks text; choose other data.modalities"
-    ):
+    with pytest.raises(DataError, match=r"f.pkl: split 'valid': no utterance has text; choose other data.modalities"):
         from_mmsa(mmsa_dict, "f.pkl", ("text",))
 
 
@@ -474,5 +478,5 @@ def test_mmmo(real_data):
     assert feature_dims(splits) == {"text": 300, "audio": 74, "vision": 36}
     assert not any(u.present["text"] for u in splits["train"])
     assert all(u.present["audio"] for u in splits["train"])
-    with pytest.raises(DataError, match="split 'train': every utterance lacks text"):
+    with pytest.raises(DataError, match="split 'train': no utterance has text"):
         read_mmsa(real_data("mmmo.pkl"), ("text",))

@@ -25,7 +25,7 @@ import pytest
 from helpers import honest_pickles as honest
 from helpers import hostile_pickles as hostile
 
-from gmsa.data.unpickling.reader import load
+from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
 
 PROTOCOLS = honest.PROTOCOLS
@@ -39,7 +39,7 @@ def refuse(tmp_path, raw: bytes) -> str:
     path = tmp_path / "features.pkl"
     path.write_bytes(raw)
     with pytest.raises(DataError) as caught:
-        load(path)
+        load_pickle(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert message.isprintable()
@@ -50,7 +50,7 @@ def refuse(tmp_path, raw: bytes) -> str:
 def read(tmp_path, raw: bytes):
     path = tmp_path / "features.pkl"
     path.write_bytes(raw)
-    return load(path)
+    return load_pickle(path)
 
 
 def assert_same(ours, theirs):
@@ -172,7 +172,7 @@ def test_values_written_as_lines(tmp_path):
 def test_reads_real_files_as_pickle_does(real_data, name):
     path = real_data(name)
     with path.open("rb") as file:
-        assert_same(load(path), pickle.load(file))
+        assert_same(load_pickle(path), pickle.load(file))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -184,7 +184,7 @@ def test_memory_of_large_arrays(tmp_path, code, protocol):
     path.write_bytes(pickle.dumps({"train": {"text": array, "id": ["a"]}}, protocol))
     tracemalloc.start()
     try:
-        found = load(path)["train"]["text"]
+        found = load_pickle(path)["train"]["text"]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -281,7 +281,7 @@ def test_the_machine_knows_every_opcode(tmp_path):
 
 
 def test_nothing_in_the_machine_could_run_code():
-    for path in Path(sys.modules[load.__module__].__file__).parent.glob("*.py"):
+    for path in Path(sys.modules[load_pickle.__module__].__file__).parent.glob("*.py"):
         for word in ("__import__", "importlib", "getattr", "eval(", "exec(", "Unpickler", "pickle.load"):
             assert word not in path.read_text(encoding="utf-8"), path
 
@@ -309,7 +309,7 @@ def test_a_file_cut_anywhere_gives_one_line(tmp_path, protocol):
     for size in range(1, len(raw)):
         refuse(tmp_path, raw[:size])
     for _, _, position in list(pickletools.genops(raw))[1:]:
-        assert "is cut short" in refuse(tmp_path, raw[:position])
+        assert "is truncated" in refuse(tmp_path, raw[:position])
 
 
 def mutated(rng: np.random.Generator, raw: bytes) -> bytes:
@@ -348,7 +348,7 @@ def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path, count):
         path.write_bytes(mutated(rng, originals[i % len(originals)]))
         try:
             with watchdog(10):
-                found = load(path)
+                found = load_pickle(path)
         except DataError as error:
             told.append(str(error))
         else:
@@ -362,16 +362,16 @@ def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path, count):
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.pkl: does not exist; check the path"):
-        load(tmp_path / "nowhere.pkl")
+        load_pickle(tmp_path / "nowhere.pkl")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        load(tmp_path)
+        load_pickle(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
 def test_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with watchdog(10), pytest.raises(DataError, match="is not a file but a device or a pipe"):
-        load(tmp_path / "pipe")
+    with watchdog(10), pytest.raises(DataError, match="is a device or a pipe, not a file"):
+        load_pickle(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize(
@@ -384,5 +384,5 @@ def test_errors_while_reading_are_told(tmp_path, monkeypatch, error, words):
     monkeypatch.setattr("gmsa.data.unpickling.reader.execute", fail)
     (tmp_path / "features.pkl").write_bytes(b"N.")
     with pytest.raises(DataError) as caught:
-        load(tmp_path / "features.pkl")
+        load_pickle(tmp_path / "features.pkl")
     assert words in str(caught.value)

@@ -1,4 +1,4 @@
-"""Hostile pickles, and what reading them costs: ``python tests/hostile.py FOLDER`` prints the memory of each in MB."""
+"""Hostile pickles; ``python tests/helpers/hostile_pickles.py FOLDER`` prints the memory that reading each takes."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ NAMES = (
     ("copyreg", "_reconstructor"),
     ("copy_reg", "_reconstructor"),
     ("copyreg", "__newobj__"),
-    ("gmsa.data.unpickling.reader", "load"),
+    ("gmsa.data.unpickling.reader", "load_pickle"),
     ("numpy.ma.core", "_mareconstruct"),
     ("numpy", "matrix"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -225,7 +225,7 @@ def misuse() -> dict[str, tuple[bytes, str]]:
         "an array is called": (array(b"K\x01\x85", FLOAT, raw(b"abcd")) + b")R.", "calls a ndarray"),
         "other codec": (ENCODE + text("a") + text("rot13") + b"\x86R.", "with ('a', 'rot13')"),
         "encode a number": (ENCODE + b"K\x05" + latin1 + b"\x86R.", "with (an int, 'latin1')"),
-        "encode beyond latin1": (ENCODE + text("\u5b57") + latin1 + b"\x86R.", "another encoding"),
+        "encode beyond latin1": (ENCODE + text("\u5b57") + latin1 + b"\x86R.", "not in its encoding"),
         "encode with errors": (ENCODE + text("a") + latin1 + text("ignore") + b"\x87R.", "'encode' with"),
         "bytes of a size": (BYTES + b"J\xff\xff\xff\x7f\x85R.", "'bytes' with (an int)"),
         "bytes of a list": (BYTES + b"]\x85R.", "'bytes' with (a list)"),
@@ -265,7 +265,7 @@ def misuse() -> dict[str, tuple[bytes, str]]:
         "type of a function": (DTYPE + DTYPE + b"\x85R.", "array type the function 'dtype'"),
         "objects out of a buffer": (
             FROMBUFFER + b"(" + raw(b"abcdefgh") + OBJECT + b"K\x01\x85" + text("C") + b"tR.",
-            "objects out of bytes",
+            "objects made from bytes",
         ),
         "buffer in no order": (
             FROMBUFFER + b"(" + raw(b"abcd") + FLOAT + b"K\x01\x85" + text("A") + b"tR.",
@@ -273,7 +273,7 @@ def misuse() -> dict[str, tuple[bytes, str]]:
         ),
         "axes twice": (
             FROMBUFFER + b"(" + raw(b"abcd") + FLOAT + b"K\x01K\x01\x86" + text("K") + b"K\x00K\x00\x86tR.",
-            "no permutation",
+            "not a permutation",
         ),
         "view of an array": (
             FROMBUFFER + b"(" + EMPTY + FLOAT + b"K\x00\x85" + text("C") + b"tR.",
@@ -281,8 +281,8 @@ def misuse() -> dict[str, tuple[bytes, str]]:
         ),
         "scalar object": (SCALAR + OBJECT + raw(b"abcdefgh") + b"\x86R.", "an object as a number"),
         "scalar of two": (SCALAR + FLOAT + raw(b"abcdefgh") + b"\x86R.", "does not match its 8 bytes"),
-        "no such character": (array(b"K\x01\x85", TEXT, raw(b"\xff\xff\xff\x7f")) + b".", "characters that do not"),
-        "half true": (array(b"K\x01\x85", dtype("b1", "|"), raw(b"\x02")) + b".", "others than 0 and 1"),
+        "no such character": (array(b"K\x01\x85", TEXT, raw(b"\xff\xff\xff\x7f")) + b".", "invalid code points"),
+        "half true": (array(b"K\x01\x85", dtype("b1", "|"), raw(b"\x02")) + b".", "values other than 0 and 1"),
         "a function as data": (NDARRAY + b".", "the function 'ndarray' as data"),
         "a function in a list": (b"](" + ENCODE + b"e.", "the function 'encode' as data"),
         "a type as data": (FLOAT + b"\x85.", "a Dtype as data"),
@@ -332,8 +332,8 @@ def forged() -> dict[str, tuple[bytes, str]]:
 
 def bombs() -> dict[str, tuple[bytes, str]]:
     """Small files that ask for much memory, much time or much stack."""
-    cut, huge = "is cut short", struct.pack("<Q", 2**63 - 1)
-    again = "makes more of its content than it holds"
+    cut, huge = "is truncated", struct.pack("<Q", 2**63 - 1)
+    again = "repeats its content until it exceeds the file"
     content = raw(bytes(400_000)) + b"\x94"
     items = b"(" + b"N" * 100_000 + b"l\x94"
     collide = b"".join(b"\x8a\x0c" + ((2**61 - 1) * i).to_bytes(12, "little") + b"N" for i in range(60_000))
@@ -347,8 +347,8 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "memo index of 2**32": (b"Nr\xff\xff\xff\xff.", "numbers its memo up to 4294967295 in 2 opcodes"),
         "memo index of a line": (b"Np99999999999999999\n.", "numbers its memo"),
         "memo index of 255": (b"Nq\xff.", "numbers its memo up to 255 in 2 opcodes"),
-        "negative memo index": (b"Np-1\n.", "not numbered"),
-        "memo index of 5000 digits": (b"Np" + b"9" * 5000 + b"\n.", "not numbered"),
+        "negative memo index": (b"Np-1\n.", "without a number"),
+        "memo index of 5000 digits": (b"Np" + b"9" * 5000 + b"\n.", "without a number"),
         "memo of nothing": (b"Nh\x07.", "entry 7 of its memo"),
         "memo of nothing, long": (b"Nj\x07\x00\x00\x00.", "entry 7 of its memo"),
         "memo of nothing, as a line": (b"Ng7\n.", "entry 7 of its memo"),
@@ -364,14 +364,14 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "LONG1 of 255 bytes": (b"\x8a\xff" + b"a" * 255 + b".", "an integer of 255 bytes"),
         "LONG4 of 2 GB": (b"\x8b\xff\xff\xff\x7f.", "an integer of 2147483647 bytes"),
         "LONG4 of negative length": (b"\x8b\xff\xff\xff\xff.", "an integer of -1 bytes"),
-        "INT of a million digits": (b"I" + b"9" * 10**6 + b"\n.", "an integer that is none"),
-        "LONG of a million digits": (b"L" + b"9" * 10**6 + b"L\n.", "an integer that is none"),
-        "FLOAT of a million digits": (b"F" + b"9" * 10**6 + b"\n.", "a number that is none"),
-        "FLOAT in words": (b"F1_0\n.", "a number that is none"),
-        "INT in words": (b"I 1\n.", "an integer that is none"),
-        "name of a megabyte": (b"c" + b"a" * 10**6 + b"\nb\n.", "no name"),
-        "text of half a character": (b"X\x01\x00\x00\x00\xc3.", "another encoding"),
-        "string with a wrong escape": (b"S'\\x4'\n.", "wrong escape"),
+        "INT of a million digits": (b"I" + b"9" * 10**6 + b"\n.", "an invalid or too long integer"),
+        "LONG of a million digits": (b"L" + b"9" * 10**6 + b"L\n.", "an invalid or too long integer"),
+        "FLOAT of a million digits": (b"F" + b"9" * 10**6 + b"\n.", "an invalid number"),
+        "FLOAT in words": (b"F1_0\n.", "an invalid number"),
+        "INT in words": (b"I 1\n.", "an invalid or too long integer"),
+        "name of a megabyte": (b"c" + b"a" * 10**6 + b"\nb\n.", "invalid name"),
+        "text of half a character": (b"X\x01\x00\x00\x00\xc3.", "not in its encoding"),
+        "string with a wrong escape": (b"S'\\x4'\n.", "invalid escape"),
         "string without quotes": (b"Sabc\n.", "without quotes"),
         "shape of 2**60": (array(b"\x8a\x08" + struct.pack("<q", 2**60) + b"\x85", FLOAT, raw(b"")) + b".", "sizes"),
         "shape of 2**40": (
@@ -474,7 +474,7 @@ def structure() -> dict[str, tuple[bytes, str]]:
         "a hostile second pickle": (good + b"cos\nsystem\n(S'true'\ntR.", "bytes follow the end of the pickle"),
         "a newline after STOP": (good + b"\n", "1 bytes follow"),
         "zeros after STOP": (good + bytes(4096), "4096 bytes follow"),
-        "no STOP": (b"\x80\x04N", "is cut short"),
+        "no STOP": (b"\x80\x04N", "is truncated"),
         "STOP alone": (b".", "ends with 0 values"),
         "two values": (b"NN.", "ends with 2 values"),
         "open mark": (b"(N.", "1 open marks"),
@@ -486,7 +486,7 @@ def structure() -> dict[str, tuple[bytes, str]]:
         "APPEND to a dict": (b"}Na.", "appends to a dict"),
         "APPEND to a tuple": (b")Na.", "appends to a tuple"),
         "APPENDS to text": (text("a") + b"(Ne.", "appends to 'a'"),
-        "SETITEM of a list": (b"]NNs.", "enters keys into a list"),
+        "SETITEM of a list": (b"]NNs.", "adds keys to a list"),
         "SETITEMS of a key alone": (b"}(Nu.", "a key without a value"),
         "DICT of a key alone": (b"(Nd.", "a key without a value"),
         "TUPLE3 of two": (b"NN\x87.", "empty stack"),
@@ -494,7 +494,7 @@ def structure() -> dict[str, tuple[bytes, str]]:
         "REDUCE of nothing": (b")R.", "empty stack"),
         "BUILD of nothing": (b"Nb.", "empty stack"),
         "STACK_GLOBAL of numbers": (b"K\x01K\x02\x93.", "names an int and an int"),
-        "GLOBAL of one line": (b"cos\n.", "is cut short"),
+        "GLOBAL of one line": (b"cos\n.", "is truncated"),
         "PUT of nothing": (b"p0\n.", "empty stack"),
         "MEMOIZE of nothing": (b"\x94.", "empty stack"),
     }
@@ -507,18 +507,18 @@ FILES = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
         "is a Git LFS pointer, not the data; run 'git lfs pull'",
     ),
-    "an empty file": (b"", "is empty; get the file again"),
+    "an empty file": (b"", "is empty; download the file again"),
     "a zip archive": (b"PK\x03\x04abc", "is a zip archive"),
     "a gzip file": (b"\x1f\x8b\x08", "is gzip-compressed"),
     "a .npy file": (b"\x93NUMPY\x01", "is a .npy array"),
     "an HDF5 file": (b"\x89HDF\r\n", "is an HDF5 file"),
-    "a table": (b"id,label\na,1\n", "not a readable pickle (it names what is no name)"),
+    "a table": (b"id,label\na,1\n", "not a readable pickle (it has an invalid name)"),
     "JSON": (b'{"train": {}}\n', "not a readable pickle (it has the unknown opcode 0x7b"),
     "YAML": (b"data:\n  path: a\n", "not a readable pickle"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ""),
     "a program": (b"\x7fELF\x02\x01\x01", "not a readable pickle (it has the unknown opcode 0x7f"),
     "zeros": (bytes(4096), "not a readable pickle (it has the unknown opcode 0x00"),
-    "one byte": (b"\x80", "is cut short"),
+    "one byte": (b"\x80", "is truncated"),
 }
 
 
@@ -532,7 +532,7 @@ def pickles(canary) -> dict[str, tuple[bytes, str]]:
 
 def memory_of_reading(folder: Path) -> dict[str, float]:
     """MB by which the memory of this process rose at most while reading each file."""
-    from gmsa.data.unpickling.reader import load
+    from gmsa.data.unpickling import load_pickle
     from gmsa.errors import DataError
 
     def status(key: str) -> int:
@@ -544,7 +544,7 @@ def memory_of_reading(folder: Path) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
         before = status("VmRSS")
         try:
-            load(path)
+            load_pickle(path)
         except DataError:
             found[path.name] = (status("VmHWM") - before) / 1000
     return found

@@ -1,4 +1,4 @@
-"""Reads a data file or a feature store for a check, past what is wrong with it as far as that goes."""
+"""Reads a data file or a feature store for a check, and continues after errors where it can."""
 
 from __future__ import annotations
 
@@ -13,57 +13,61 @@ import numpy as np
 from gmsa.config import MODALITIES
 from gmsa.data.checks.findings import Finding, by_severity, finding, findings_of, recognise, scale_table
 from gmsa.data.checks.survey import Survey
-from gmsa.data.importers import annotations_of, split_columns
+from gmsa.data.importers.mmsa import annotations_of, split_columns
 from gmsa.data.mmsa import Split
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import limit
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError
 from gmsa.system.files import sha256_of
 
 Track = Callable[[Iterable[Row], int], Iterable[Row]]
-"""Passes rows on, of which there are so many, and shows how far it is."""
+"""Function ``(rows, count) -> rows`` that passes the rows on and shows progress."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What a check has found."""
+    """The result of a check."""
 
     path: str
     sha256: str
-    """Of the file; of a store's manifest."""
+    """SHA-256 of the file, or of the store's manifest."""
     kind: str
     """``pickle`` or ``store``."""
     labels: str
-    """Label scale that it was checked against."""
+    """Label scale of the check."""
     size: int
     """Bytes on disk."""
     dtypes: Mapping[str, str]
-    """Type of each modality, as it is stored."""
+    """Stored type of each modality."""
     source: Mapping[str, Any]
-    """Where a store is from; empty for a file."""
+    """Provenance of a store; empty for a file."""
     survey: Survey
+    """Statistics of the utterances."""
     findings: list[Finding]
+    """Findings, errors first."""
 
 
 def examine(path: Path, labels: str | None = None, track: Track | None = None) -> Examined:
-    """Looks at everything in a pickle in MMSA's format, or in a feature store, whose hashes are verified too.
+    """Checks all values of a pickle in MMSA's format or of a feature store; verifies the hashes of a store too.
 
     Args:
-        labels: label scale; the store's own, or ``mosi``, where it is left out.
+        path: the pickle or the store.
+        labels: label scale (default: that of the store, or ``mosi``).
+        track: shows progress (default: none).
 
     Raises:
-        DataError: it cannot be read at all: missing, unsafe, neither of the two, or a store that is cut short.
+        DataError: the path cannot be read at all: it is missing, unsafe, of another format, or a truncated store.
     """
     passed: Track = track or (lambda rows, _: rows)
     if is_store(path):
         return _examine_store(Store(path), labels, passed)
     if path.suffix.lower() == ".csv" or path.is_dir():
-        raise DataError(f"'{path}' is neither a data file nor a store; make a store of it: python -m gmsa.data import")
-    content = split_columns(unpickle.load(path), str(path))
+        raise DataError(f"'{path}' is neither a pickle nor a feature store; import it with 'gmsa data import'")
+    content = split_columns(load_pickle(path), str(path))
     found: list[Finding] = []
     readers = {name: reader for name, columns in content.items() if (reader := _reader(name, columns, path, found))}
     if not readers:
@@ -79,7 +83,7 @@ def examine(path: Path, labels: str | None = None, track: Track | None = None) -
 
 
 def to_json(examined: Examined) -> dict[str, Any]:
-    """What a check has found, as plain values."""
+    """Converts the result of a check to JSON values."""
     survey = examined.survey
     splits = {name: (np.array(split.labels), split.lengths) for name, split in survey.splits.items()}
     return {
@@ -94,10 +98,10 @@ def to_json(examined: Examined) -> dict[str, Any]:
 
 
 def overview(path: Path) -> dict[str, Any]:
-    """What there is in a file or store, as :func:`to_json` has it; of a store, no features are read.
+    """Describes a file or store as :func:`to_json` does, without findings; reads no features of a store.
 
     Raises:
-        DataError: it cannot be read at all.
+        DataError: the path cannot be read at all.
     """
     if not is_store(path):
         found = to_json(examine(path))
@@ -137,7 +141,7 @@ def _splits(splits: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]], bound: f
 
 
 def _histogram(labels: np.ndarray, bound: float) -> dict[str, Any]:
-    """How many labels lie in each of 24 bins of the scale; those beyond it are in the outer ones."""
+    """Histogram of the labels with 24 bins; labels beyond the scale count in the outer bins."""
     known = labels[~np.isnan(labels)]
     counts, edges = np.histogram(np.clip(known, -bound, bound), 24, (-bound, bound))
     mean = float(known.mean()) if len(known) else None
@@ -145,7 +149,7 @@ def _histogram(labels: np.ndarray, bound: float) -> dict[str, Any]:
 
 
 def _lengths(lengths: np.ndarray) -> dict[str, Any]:
-    """How many utterances have the modality, and of how many steps."""
+    """Number of utterances that have the modality, and the distribution of their lengths."""
     present = lengths[lengths > 0]
     found: dict[str, Any] = {"present": len(present)}
     if len(present):
@@ -166,7 +170,7 @@ def _examine_store(store: Store, labels: str | None, track: Track) -> Examined:
     found = []
     for name, file in store.manifest.files.items():
         if sha256_of(store.path / name) != file.sha256:
-            what = "is not what was imported, by its SHA-256: it is damaged or was changed; import the data again"
+            what = "SHA-256 differs from that of the import: the file is damaged or was changed; import the data again"
             found.append(Finding("error", what, name))
     survey = _survey(track(_stored_rows(store), len(store)), store.dims)
     labels = labels or store.manifest.labels
@@ -186,7 +190,7 @@ def _stored_rows(store: Store) -> Iterator[Row]:
 
 
 def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Finding]) -> Split | None:
-    """A split whose modalities are checked one by one: what cannot be read is left out, what is not finite is 0."""
+    """Reads a split; omits unreadable modalities, replaces values that are not finite by 0, and records both."""
     where = f"{path}: split '{name}'"
     try:
         reader = Split(dict(columns), where)
@@ -216,7 +220,7 @@ def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Findi
         reader._sequences[modality] = replace(sequences, items=items)
         for kind, ids in wrong.items():
             if ids and kind == "infinity" and modality == "audio":
-                found.append(finding("note", "infinity in audio, which is read as 0", name, ids))
+                found.append(finding("note", "infinity in audio, read as 0", name, ids))
             elif ids:
                 found.append(finding("error", f"{kind} in {modality}", name, ids))
     return reader

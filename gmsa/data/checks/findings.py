@@ -1,4 +1,4 @@
-"""Finds what is wrong, or may be, with a data file or a feature store."""
+"""Derives findings (errors, warnings, notes) from the survey of a data file or feature store."""
 
 # N utterances, D features
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.targets import limit
 
 RATIO = 3.0
-"""Standard deviations of a feature in two splits are unlike where one is more than so many times the other."""
+"""The scale of a feature differs between two splits if the ratio of its standard deviations exceeds this factor."""
 SHIFT = 1.0
-"""Means of a feature in two splits are unlike where they differ by more than so many standard deviations of train.
+"""The scale of a feature differs between two splits if its means differ by more than this many standard deviations.
 
-By chance alone they differ by one over the root of the number of utterances: 0.1 for a hundred."""
+The deviation is that of train. By chance, means of N utterances differ by 1 / sqrt(N): 0.1 for a hundred."""
 MANY = 0.05
-"""Share of a modality's features from which unlike ones are a warning rather than a note."""
+"""Share of a modality's features with differing scale from which the finding is a warning rather than a note."""
 LARGE = 100.0
-"""Standard deviation of a feature from which its scale is worth a note, where others are around one."""
+"""Standard deviation of a feature above which its scale is worth a note."""
 LONG = 10
-"""A sequence is long where it has more than so many times the median's steps."""
+"""A sequence is long if it has more than this many times the median number of steps."""
 CUT = 0.1
-"""Share of sequences at the greatest length from which they look as if they had been cut there."""
+"""Share of sequences with the greatest length from which they look truncated."""
 SHOWN = 3
-"""Examples that a finding names."""
+"""Number of examples that a finding lists."""
 SEVERITIES = ("error", "warning", "note")
 
 KNOWN = {
@@ -40,25 +40,30 @@ KNOWN = {
     "45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791": "MOSEI/Processed/aligned_50.pkl",
     "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": "SIMS/Processed/unaligned_39.pkl",
 }
-"""Files that MMSA publishes, by their SHA-256."""
+"""Files published by MMSA, by SHA-256."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has to say."""
+    """One result of a check."""
 
     severity: str
-    """``error``: training or its scores would be wrong; ``warning``: they may be; ``note``: good to know."""
+    """``error``: training or its scores would be wrong; ``warning``: they may be wrong; ``note``: information."""
     what: str
+    """What was found."""
     where: str = ""
+    """Splits that are concerned."""
     count: int = 1
+    """Number of utterances, or of features, that are concerned."""
     examples: tuple[str, ...] = ()
+    """Ids of some of the utterances."""
 
 
 def findings_of(survey: Survey, labels: str) -> list[Finding]:
-    """What a survey shows, errors first.
+    """Returns the findings of a survey, errors first.
 
     Args:
+        survey: the survey of all utterances.
         labels: label scale, ``mosi`` or ``sims``.
     """
     found = [
@@ -75,12 +80,12 @@ def findings_of(survey: Survey, labels: str) -> list[Finding]:
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings, then notes."""
+    """Sorts findings: errors first, then warnings, then notes."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def recognise(sha256s: Sequence[str]) -> Finding:
-    """Says whether a file is one that MMSA publishes, by its SHA-256."""
+    """Returns a note that says whether a file is one published by MMSA, by its SHA-256."""
     known = [KNOWN[sha256] for sha256 in sha256s if sha256 in KNOWN]
     if known:
         return Finding("note", f"is MMSA's {known[0]}, byte for byte")
@@ -88,14 +93,14 @@ def recognise(sha256s: Sequence[str]) -> Finding:
 
 
 def finding(severity: str, what: str, where: str, ids: Sequence[str]) -> Finding:
-    """A finding about these utterances."""
+    """Returns a finding about these utterances."""
     return Finding(severity, what, where, len(ids), tuple(ids[:SHOWN]))
 
 
 def scale_table(survey: Survey) -> dict[str, dict[str, dict[str, Any]]]:
-    """Per modality and split other than ``train``: ratio of the deviations and shift of the means, by feature.
+    """Compares the scale of each feature with ``train``: ratio of deviations and shift of means, by modality and split.
 
-    Features that are constant in either split are left out.
+    Features that are constant in either split are omitted.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     train = survey.splits.get("train")
@@ -125,9 +130,9 @@ def _ids(survey: Survey) -> Iterable[Finding]:
         group = across if len(splits) > 1 else within
         group[", ".join(splits)].append(survey.ids[places[0]])
     for where, ids in within.items():
-        yield finding("error", "the same id twice", where, ids)
+        yield finding("error", "duplicate id", where, ids)
     for where, ids in across.items():
-        yield finding("error", "the same id in two splits", where, ids)
+        yield finding("error", "duplicate id in two splits", where, ids)
     videos: dict[str, set[str]] = defaultdict(set)
     for identity, split in zip(survey.ids, survey.split_of, strict=True):
         video, mark, _ = identity.partition("$_$")
@@ -179,7 +184,7 @@ def _annotations(survey: Survey) -> Iterable[Finding]:
         ids = _ids_of(survey, name)
         for severity, what, where in (
             ("error", "label and annotation of opposite sign", opposite),
-            ("warning", "neutral by label or annotation, but not by both", unlike & ~opposite),
+            ("warning", "neutral by label or by annotation, but not by both", unlike & ~opposite),
         ):
             if where.any():
                 rows = np.flatnonzero(where)
@@ -190,7 +195,7 @@ def _duplicates(survey: Survey) -> Iterable[Finding]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for places in repeated(digest or -place - 1 for place, digest in enumerate(survey.digests)):
         splits = list(dict.fromkeys(survey.split_of[place] for place in places))
-        # Two short transcripts may be the same; sound and picture of two clips are not.
+        # Two short transcripts may be equal; audio and vision of two clips are not.
         severity = "error" if len(splits) > 1 and survey.shown[places[0]] > 1 else "warning"
         groups[severity, ", ".join(splits)].append(" = ".join(survey.ids[place] for place in places[:2]))
     for (severity, where), pairs in groups.items():
@@ -203,7 +208,7 @@ def _lengths(survey: Survey) -> Iterable[Finding]:
         nothing = np.flatnonzero(sum(lengths.values()) == 0)
         if len(nothing):
             ids = _ids_of(survey, name)
-            yield finding("warning", "without any modality", name, [ids[i] for i in nothing])
+            yield finding("warning", "all modalities missing", name, [ids[i] for i in nothing])
         for modality, found in lengths.items():
             yield from _lengths_of(modality, found, name, survey)
 
@@ -211,7 +216,7 @@ def _lengths(survey: Survey) -> Iterable[Finding]:
 def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -> Iterable[Finding]:
     present = lengths[lengths > 0]
     if not len(present):
-        yield Finding("warning", f"{modality} is missing throughout", name, len(lengths))
+        yield Finding("warning", f"{modality} is missing from all utterances", name, len(lengths))
         return
     if len(present) < len(lengths):
         share = 1 - len(present) / len(lengths)
@@ -219,9 +224,9 @@ def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -
     longest, middle = int(present.max()), float(np.median(present))
     at_most = int((present == longest).sum())
     if longest > 1 and at_most == len(present) and len(present) > 1:
-        yield Finding("note", f"all {modality} has {longest} steps: is padding among them?", name, at_most)
+        yield Finding("note", f"all {modality} has {longest} steps, perhaps with padding", name, at_most)
     elif longest > 1 and at_most >= max(2, CUT * len(present)):
-        what = f"{modality} has {longest} steps in {at_most / len(present):.1%}: it looks cut there"
+        what = f"{modality} has {longest} steps in {at_most / len(present):.1%}: it looks truncated"
         yield Finding("note", what, name, at_most)
     far = np.flatnonzero(lengths > LONG * middle)
     if len(far):

@@ -1,4 +1,4 @@
-"""Looks at every utterance once, and keeps what can be told of a data set without holding it."""
+"""Surveys a data set: one pass over its utterances that collects statistics without keeping features."""
 
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.utterance import Utterance
 
 _STEPS = 4096
-"""Steps that are gathered before they are added up: few enough to hold, many enough for one call of NumPy."""
+"""Steps that are buffered before their moments are added: few enough to hold, many enough for one NumPy call."""
 
 
 class Moments:
@@ -29,14 +29,14 @@ class Moments:
         self._steps = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Counts a sequence ``[L, D]``, L at least 1."""
+        """Adds a sequence ``[L, D]``, L at least 1."""
         self._waiting.append(values)
         self._steps += len(values)
         if self._steps >= _STEPS:
             self.settle()
 
     def settle(self) -> Moments:
-        """Adds up what waits; the moments hold from then on."""
+        """Adds the buffered steps, and returns the moments of all steps so far."""
         if not self._waiting:
             return self
         values = np.concatenate(self._waiting).astype(np.float64)
@@ -61,17 +61,24 @@ class Moments:
 
 @dataclass
 class SplitSurvey:
-    """One split."""
+    """Labels, lengths and moments of one split."""
 
     labels: array[float] = field(default_factory=lambda: array("d"))
-    """NaN where unlabeled."""
+    """Labels; NaN if unlabeled."""
     annotations: array[int] = field(default_factory=lambda: array("b"))
+    """-1, 0, 1, or -128 for none."""
     lengths: dict[str, array[int]] = field(default_factory=dict)
+    """Per modality, the number of steps of each utterance."""
     moments: dict[str, Moments] = field(default_factory=dict)
+    """Per modality, the moments of its features."""
 
 
 class Survey:
-    """What is known of a data set after each of its utterances was looked at once."""
+    """Statistics of a data set, collected in one pass over its utterances.
+
+    Args:
+        modalities: modalities to survey.
+    """
 
     def __init__(self, modalities: Iterable[str]) -> None:
         self.modalities = list(modalities)
@@ -80,14 +87,14 @@ class Survey:
         self.ids: list[str] = []
         self.split_of: list[str] = []
         self.digests = array("Q")
-        """Of all features of each utterance; 0 where it has none."""
+        """Hash of all features of each utterance; 0 if it has none."""
         self.shown = array("b")
-        """Modalities that each utterance has."""
+        """Number of modalities that each utterance has."""
         self.not_finite: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-        """Ids by (split, modality, NaN or infinity)."""
+        """Ids of the utterances with such values, by (split, modality, NaN or infinity)."""
 
     def add(self, row: Row) -> None:
-        """Counts an utterance."""
+        """Adds an utterance."""
         name, utterance, annotation = row
         split = self.splits.get(name)
         if split is None:
@@ -130,7 +137,7 @@ class Survey:
 
 
 def repeated(values: Iterable[object]) -> list[list[int]]:
-    """Positions of equal values, for those that stand more than once, in the order of the first."""
+    """Returns the positions of each value that occurs more than once, in the order of its first position."""
     places: dict[object, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
         places[value].append(place)

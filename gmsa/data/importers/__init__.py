@@ -1,42 +1,69 @@
-"""From what others write to rows of a feature store."""
+"""Importers: each reads one kind of source, such as MMSA's pickles, as rows for a feature store.
+
+An importer is a function ``(path, labels, splits) -> Source``, registered under the name of its format:
+
+.. code-block:: python
+
+    from gmsa.data import Row, Utterance
+    from gmsa.data.importers import Source
+    from gmsa.registry import IMPORTERS
+
+    @IMPORTERS.register("mine")
+    def import_mine(path: Path, labels: str, splits: Splits | None) -> Source:
+        rows = [Row("train", Utterance("video$_$1", {"text": torch.zeros(12, 300)}, label=0.5)), ...]
+        return Source(rows, len(rows), {"text": "float32"}, {"importer": "mine", "files": []})
+
+``gmsa data import PATH --format mine`` then calls it with
+
+- ``path`` (:class:`~pathlib.Path`): an existing file or folder;
+- ``labels`` (str): the label scale, ``mosi`` for [-3, 3] or ``sims`` for [-1, 1];
+- ``splits`` (:class:`Splits` or None): the user's assignment of utterances to splits. Where it is given, an importer
+  asks ``splits.of(utterance_id, where)`` for the split of each utterance, whatever the source says.
+
+:class:`Source` says what an importer returns. An importer raises :class:`~gmsa.errors.DataError` for a source that it
+cannot read. :func:`~gmsa.data.write_store` checks ids, dimensions, labels and values, so an importer need not.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gmsa.data.importers.manifest import read_manifest_csv
-from gmsa.data.importers.pickles import annotations_of, read_pickle, split_columns
 from gmsa.data.importers.rows import Source
-from gmsa.data.importers.semi_iin import read_semi_iin
 from gmsa.data.importers.tables import Splits
 from gmsa.errors import DataError
+from gmsa.registry import IMPORTERS
 
-__all__ = ["FORMATS", "Source", "Splits", "annotations_of", "open_source", "split_columns"]
+__all__ = ["FORMATS", "Source", "Splits", "open_source"]
 
-FORMATS = ("mmsa", "semi_iin", "manifest")
+FORMATS = IMPORTERS
+"""Names of the formats that :func:`open_source` reads: those of the registered importers."""
+
+_READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False}
 
 
 def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Path | None = None) -> Source:
-    """Finds out what ``path`` is, and checks what can be checked before its features are read.
+    """Opens a source with the importer of its format; the importer checks what it can before features are read.
 
     Args:
-        form: one of :data:`FORMATS`, or ``auto``: a folder is Semi-IIN's, a ``.csv`` a manifest, other files MMSA's.
+        path: file or folder to import.
+        form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: a folder is read as Semi-IIN's, a
+            ``.csv`` as a manifest, any other file as MMSA's pickle.
         labels: label scale, ``mosi`` or ``sims``.
-        splits: a CSV that says which split each ``id`` or ``video`` goes to, whatever the source says.
+        splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
 
     Raises:
-        DataError: the source is missing, unsafe or wrong.
+        ConfigError: no importer is registered under ``form``.
+        DataError: the source is missing, unsafe or invalid.
     """
     if not path.exists():
         raise DataError(f"'{path}' does not exist; check the path")
     if form == "auto":
         form = "semi_iin" if path.is_dir() else "manifest" if path.suffix.lower() == ".csv" else "mmsa"
-    if path.is_dir() != (form == "semi_iin"):
+    IMPORTERS.check(form, "--format")
+    if path.is_dir() != _READS_FOLDERS.get(form, path.is_dir()):
         kind = "is a folder" if path.is_dir() else "is a file"
-        raise DataError(f"'{path}' {kind}, which --format {form} does not read; name another, or leave --format out")
-    chosen = None if splits is None else Splits.read(splits)
-    if form == "semi_iin":
-        return read_semi_iin(path, chosen)
-    if form == "manifest":
-        return read_manifest_csv(path, chosen)
-    return read_pickle(path, labels, chosen)
+        raise DataError(f"'{path}' {kind}, which --format {form} does not read; choose another, or omit --format")
+    found = IMPORTERS[form](path, labels, None if splits is None else Splits.from_csv(splits))
+    if not isinstance(found, Source):
+        raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
+    return found

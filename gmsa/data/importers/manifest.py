@@ -1,4 +1,4 @@
-"""Imports a plain table: a CSV with a row per utterance, which names the file of each modality."""
+"""The importer ``manifest``: a CSV with one row per utterance and the path of each modality's features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import MODALITIES
-from gmsa.data.importers.arrays import ArrayFile, inside
+from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
 from gmsa.data.store.writer import NOT_ANNOTATED
@@ -17,17 +17,23 @@ from gmsa.system.files import sha256_of
 SPLIT_COLUMNS = ("split", "mode")
 
 
-def read_manifest_csv(path: Path, splits: Splits | None = None) -> Source:
-    """Reads a CSV with the columns ``id``, ``split``, ``label``, and ``text``, ``audio`` and ``vision`` with paths.
+def import_manifest(path: Path, labels: str, splits: Splits | None = None) -> Source:
+    """Imports a CSV with the columns ``id``, ``split``, ``label``, and ``text``, ``audio`` and ``vision`` (paths).
 
-    Paths are relative to the folder of the CSV: a ``.npy``, a ``.npz`` with one member, or ``FILE.npz#MEMBER``; empty
-    where the utterance lacks the modality. An empty label means unlabeled. ``raw_text``, ``annotation``,
-    ``label_text``, ``label_audio`` and ``label_vision`` may be there. Rows keep their order within each split.
+    Paths are relative to the folder of the CSV and name a ``.npy``, a ``.npz`` with one member, or
+    ``FILE.npz#MEMBER``; an empty path means that the modality is missing, an empty label that the utterance is
+    unlabeled. Optional columns: ``raw_text``, ``annotation``, ``label_text``, ``label_audio`` and ``label_vision``.
+    Rows keep their order within each split.
+
+    Args:
+        path: the CSV.
+        labels: label scale; not needed, since the store's writer checks the labels.
+        splits: the user's assignment of utterances to splits; replaces the column ``split``.
 
     Raises:
-        DataError: a row is wrong, with its number; a path is absolute, leads out of the folder, or goes through a link.
+        DataError: a row is invalid (with its number), or a path is absolute, leaves the folder or goes through a link.
     """
-    table = Table.open(path)
+    table = Table.from_csv(path)
     columns = _Columns(table, splits)
     about: dict[str, Any] = {"importer": "manifest", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
     if splits is not None:
@@ -36,27 +42,27 @@ def read_manifest_csv(path: Path, splits: Splits | None = None) -> Source:
 
 
 class _Columns:
-    """Which column holds what."""
+    """The columns of a manifest, by their meaning."""
 
     def __init__(self, table: Table, splits: Splits | None) -> None:
         self.table, self.splits, self.folder = table, splits, table.path.parent
-        self.id = table.column(["id"], "the utterance's name")
+        self.id = table.column(["id"], "the id of the utterance")
         self.split = None if splits else table.column(SPLIT_COLUMNS, "train, valid or test")
-        self.label = table.column(["label"], "the sentiment, which may be empty")
+        self.label = table.column(["label"], "the label, which may be empty")
         self.text, self.annotation = table.find(["raw_text"]), table.find(["annotation"])
         found = {m: table.find([m]) for m in MODALITIES}
         self.modalities = {m: column for m, column in found.items() if column}
         if not self.modalities:
-            raise DataError(f"{table.path}: has none of the columns {', '.join(MODALITIES)}; name files in one of them")
-        own = {m: table.find([f"label_{m}"]) for m in self.modalities}
-        self.unimodal = {m: column for m, column in own.items() if column}
+            raise DataError(f"{table.path}: has none of the columns {', '.join(MODALITIES)}; add one with paths")
+        columns = {m: table.find([f"label_{m}"]) for m in self.modalities}
+        self.unimodal = {m: column for m, column in columns.items() if column}
 
     def items(self) -> Iterator[Item]:
-        """The rows, read anew."""
+        """Reads the rows again."""
         for where, row in self.table.rows():
             split = self.splits.of(row[self.id], where) if self.splits else split_name(row[self.split or ""])
             if not split:
-                raise DataError(f"{where}: has no split; name train, valid, test or one of your own")
+                raise DataError(f"{where}: has no split; write train, valid, test or another name")
             own = {m: number(row[c], where, f"the label of {m}") for m, c in self.unimodal.items()}
             yield Item(
                 where,
@@ -71,9 +77,9 @@ class _Columns:
 
     def _file(self, name: str, where: str) -> ArrayFile:
         file, _, member = name.partition("#")
-        path = inside(self.folder, file, where)
+        path = resolve_inside(self.folder, file, where)
         if file.endswith(".npz"):
             return ArrayFile(path, name, member)
         if not file.endswith(".npy") or member:
-            raise DataError(f"{where}: '{name}' is neither FILE.npy nor FILE.npz#MEMBER; name one of them")
+            raise DataError(f"{where}: '{name}' is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
         return ArrayFile(path, name)

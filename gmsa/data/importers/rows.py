@@ -1,4 +1,4 @@
-"""From files named row by row to the rows of a store: one pass checks every head, the next reads."""
+"""Turns lists of array files into rows of a store: a first pass checks all headers, a second reads the values."""
 
 # L steps, D features
 from __future__ import annotations
@@ -21,43 +21,49 @@ from gmsa.errors import DataError
 
 @dataclass
 class Source:
-    """What an importer found, ready to be written."""
+    """What an importer returns: the rows of a feature store, which :func:`~gmsa.data.write_store` writes."""
 
     rows: Iterable[Row]
-    """Split by split."""
+    """The utterances, all of one split before those of the next. A generator that reads an utterance when it is
+    asked for keeps memory small."""
     count: int
-    """Number of rows."""
+    """Number of rows, for the progress bar."""
     dtypes: dict[str, str]
-    """Modalities, and the type that holds each one without loss: float16 where all of it is that, else float32."""
+    """Per modality, the type that stores it without loss: ``float16`` if all of its features have it, else
+    ``float32``. Modalities that are not named here are not stored."""
     about: dict[str, Any]
-    """Importer, and the names and SHA-256 of its files; complete once all rows are read."""
+    """Provenance, stored in the manifest as JSON: ``importer`` (its name) and ``files`` (objects with ``name`` and
+    ``sha256``). It may be completed while the rows are read."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One utterance by the names of its files."""
+    """One utterance, whose features are in files that are still to be read."""
 
     where: str
+    """Where the source names it, for errors."""
     split: str
     id: str
     label: float | None
     files: Mapping[str, Sequence[ArrayFile]]
-    """Per modality, read one after the other; those that it lacks are left out."""
+    """Files of each modality, which are concatenated in time; a missing modality has no entry."""
     text: str = ""
     annotation: int = NOT_ANNOTATED
     unimodal: Mapping[str, float] = field(default_factory=dict)
 
 
 def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: str) -> Source:
-    """Checks all items, the heads of their files among them, before the first is read.
+    """Checks all items and the headers of their files, and returns a source that reads the values row by row.
 
-    Features are read as those of MMSA's files are: infinite audio is 0, and a sequence that is all zero is missing.
+    Features follow MMSA's conventions: infinite audio becomes 0, and a sequence of zeros only is a missing modality.
 
     Args:
-        items: gives them anew at each call, in the order of the source.
+        items: returns all items in the order of the source; called once per pass.
+        about: provenance, as in :attr:`Source.about`; number and SHA-256 of the arrays are added.
+        name: the source, for errors.
 
     Raises:
-        DataError: a file is missing, unsafe or wrong, dimensions differ, or there is nothing to import.
+        DataError: a file is missing, unsafe or invalid, dimensions differ, or there is nothing to import.
     """
     splits: dict[str, int] = {}
     dims: dict[str, int] = {}
@@ -69,13 +75,13 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
                 known = dims[modality]
                 raise DataError(
-                    f"{item.where}: {modality} '{file.name}' has {shape.dim} features per step, those before it "
-                    f"{known}; extract all alike"
+                    f"{item.where}: {modality} '{file.name}' has {shape.dim} features per step, but earlier ones "
+                    f"have {known}; extract all of them alike"
                 )
             if shape.steps:
                 half[modality] = half.get(modality, True) and shape.half
     if not splits:
-        raise DataError(f"{name}: names no utterances; nothing is written")
+        raise DataError(f"{name}: holds no utterances; nothing is written")
     if not half:
         raise DataError(f"{name}: no utterance has {', '.join(MODALITIES)}; check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in MODALITIES if m in dims}
@@ -105,7 +111,7 @@ def _rows(
 
 
 def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:
-    """Features as float32, infinite audio as 0, as MMSA's files are read."""
+    """Returns the features as float32, with infinite audio as 0 as in MMSA's files."""
     with np.errstate(over="ignore"):
         kept = values.astype(np.float32)
     if not np.isfinite(kept).all():

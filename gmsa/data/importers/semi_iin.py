@@ -1,4 +1,4 @@
-"""Imports Semi-IIN's layout: a folder per modality with an array per utterance, and tables of labels."""
+"""The importer ``semi_iin``: one folder per modality with one array per utterance, and CSV files of labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gmsa.data.importers.arrays import ArrayFile, check_relative, inside
+from gmsa.data.importers.arrays import ArrayFile, check_relative, resolve_inside
 from gmsa.data.importers.manifest import SPLIT_COLUMNS
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
@@ -23,29 +23,34 @@ _TEXT = ("raw_text", "text", "sentence", "transcript")
 _OF_SPLIT = re.compile(r"(train|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
 
-def read_semi_iin(folder: Path, splits: Splits | None = None) -> Source:
-    """Reads ``text/``, ``audio/`` and ``visual/`` with ``NAME.npy`` each, and the CSV files of labels beside them.
+def import_semi_iin(folder: Path, labels: str, splits: Splits | None = None) -> Source:
+    """Imports the folders ``text/``, ``audio/`` and ``visual/`` of ``NAME.npy`` files, and the CSV files beside them.
 
-    ``NAME`` may also be a folder of arrays, one per frame, in the order of the numbers in their names. Either there is
-    a table per split, which its file name begins with (``train_emo2_mosi.csv``), or one for all, with a column
-    ``split`` or ``mode``. The name is in the column ``name`` (or in ``video_id`` and ``clip_id``), the label in
-    ``val`` or ``label``, empty where there is none. A name that ends in ``_NUMBER`` becomes ``video$_$clip``, so that
-    clips of one video are known as such. An utterance without a file lacks that modality.
+    ``NAME`` may also be a folder of arrays, one per frame, ordered by the numbers in their names. Labels come from one
+    CSV per split, whose file name begins with the split (``train_emo2_mosi.csv``), or from one CSV for all splits with
+    a column ``split`` or ``mode``. The name is in the column ``name`` (or in ``video_id`` and ``clip_id``), the label
+    in ``val`` or ``label`` (empty if unlabeled). A name that ends in ``_NUMBER`` becomes ``video$_$clip``, so that
+    clips of one video are recognized. A modality is missing for an utterance without a file in its folder.
+
+    Args:
+        folder: the folder that holds the modalities' folders and the CSV files.
+        labels: label scale; not needed, since the store's writer checks the labels.
+        splits: the user's assignment of utterances to splits; replaces the splits of the CSV files.
 
     Raises:
-        DataError: a folder, table or array is missing or wrong, or goes through a link.
+        DataError: a folder, table or array is missing or invalid, or goes through a link.
     """
     roots = {}
     for modality, names in FOLDERS.items():
         found = [name for name in names if os.path.lexists(folder / name)]
         if len(found) > 1:
-            raise DataError(f"{folder}: has both '{found[0]}' and '{found[1]}'; leave one for {modality}")
+            raise DataError(f"{folder}: has both '{found[0]}' and '{found[1]}'; keep one of them for {modality}")
         if found:
-            roots[modality] = inside(folder, found[0], str(folder))
+            roots[modality] = resolve_inside(folder, found[0], str(folder))
     if not roots:
-        raise DataError(f"{folder}: has none of the folders text, audio, visual; name the folder that holds them")
-    tables = [_Labels(Table.open(path), splits, folder, roots) for path in _tables(folder)]
-    # Tables per split come in the order of the splits, whatever the order of the folder.
+        raise DataError(f"{folder}: has none of the folders text, audio, visual; choose the folder that holds them")
+    tables = [_Labels(Table.from_csv(path), splits, folder, roots) for path in _tables(folder)]
+    # One table per split: sort by split, whatever the order of the files.
     order = {"train": 0, "valid": 1, "test": 2}
     tables.sort(key=lambda table: (order.get(table.split or "", 3), table.table.path.name))
     paths = [labels.table.path for labels in tables] + ([splits.path] if splits else [])
@@ -60,30 +65,30 @@ def read_semi_iin(folder: Path, splits: Splits | None = None) -> Source:
 def _tables(folder: Path) -> list[Path]:
     found = sorted(name for name in os.listdir(folder) if name.lower().endswith(".csv"))
     if not found:
-        raise DataError(f"{folder}: has no CSV of labels; put one beside the folders, with the columns name and val")
-    return [inside(folder, name, str(folder)) for name in found]
+        raise DataError(f"{folder}: has no CSV of labels; add one beside the folders, with the columns name and val")
+    return [resolve_inside(folder, name, str(folder)) for name in found]
 
 
 class _Labels:
-    """One table of labels: which column holds what."""
+    """A table of labels and its columns, by their meaning."""
 
     def __init__(self, table: Table, splits: Splits | None, folder: Path, roots: dict[str, Path]) -> None:
         self.table, self.splits, self.folder, self.roots = table, splits, folder, roots
-        self.name = table.column(_NAME, "the utterance's name")
+        self.name = table.column(_NAME, "the name of the utterance")
         self.clip = table.find(_CLIP)
-        self.label = table.column(_LABEL, "the sentiment, which may be empty")
+        self.label = table.column(_LABEL, "the label, which may be empty")
         self.text, self.annotation = table.find(_TEXT), table.find(["annotation"])
         named = _OF_SPLIT.match(table.path.name)
         self.column = table.find(SPLIT_COLUMNS)
         self.split = split_name(named[1]) if named and not self.column else None
         if not (splits or self.column or self.split):
             raise DataError(
-                f"{table.path}: does not say its split: name it train_..., valid_... or test_..., add a column "
-                "'split', or give --splits"
+                f"{table.path}: names no split; rename it to train_..., valid_... or test_..., add a column "
+                "'split', or pass --splits"
             )
 
     def items(self) -> Iterator[Item]:
-        """The rows, read anew."""
+        """Reads the rows again."""
         for where, row in self.table.rows():
             video, clip = row[self.name], row[self.clip] if self.clip else ""
             check_relative(video, self.folder, where)
@@ -92,11 +97,12 @@ class _Labels:
             identity = f"{video}$_${clip}" if clip else re.sub(r"(?<=.)_(?=\d+$)", "$_$", video)
             files = {m: found for m, root in self.roots.items() if (found := self._files(root, names, where))}
             if not files:
-                raise DataError(f"{where}: '{names[0]}' has no array in {', '.join(self.roots)}; add one, or drop it")
+                folders = ", ".join(self.roots)
+                raise DataError(f"{where}: '{names[0]}' has no array in {folders}; add it, or remove the row")
             split = split_name(row[self.column]) if self.column else self.split or ""
             split = self.splits.of(identity, where) if self.splits else split
             if not split:
-                raise DataError(f"{where}: has no split; name train, valid, test or one of your own")
+                raise DataError(f"{where}: has no split; write train, valid, test or another name")
             yield Item(
                 where,
                 split,
@@ -110,14 +116,15 @@ class _Labels:
     def _files(self, root: Path, names: Sequence[str], where: str) -> list[ArrayFile]:
         for relative in (f"{root.name}/{name}" for name in names):
             if os.path.lexists(self.folder / f"{relative}.npy"):
-                return [ArrayFile(inside(self.folder, f"{relative}.npy", where), f"{relative}.npy")]
-            if os.path.lexists(self.folder / relative) and (path := inside(self.folder, relative, where)).is_dir():
+                return [ArrayFile(resolve_inside(self.folder, f"{relative}.npy", where), f"{relative}.npy")]
+            path = self.folder / relative
+            if os.path.lexists(path) and resolve_inside(self.folder, relative, where).is_dir():
                 found = sorted(os.listdir(path), key=_numbered)
                 frames = [f"{relative}/{frame}" for frame in found if frame.endswith(".npy")]
-                return [ArrayFile(inside(self.folder, frame, where), frame) for frame in frames]
+                return [ArrayFile(resolve_inside(self.folder, frame, where), frame) for frame in frames]
         return []
 
 
 def _numbered(name: str) -> list[tuple[int, str]]:
-    """Sorts ``frame_2`` before ``frame_10``, and equal numbers by their writing."""
+    """Sort key that puts ``frame_2`` before ``frame_10``; equal numbers are sorted as text."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""Reads CSV files that strangers made: columns by any of their usual names, every value checked."""
+"""Reads untrusted CSV files: finds columns by any of their usual names, and checks every value."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
 
 
 def split_name(text: str) -> str:
-    """``train``, ``valid`` or ``test`` by whatever name; other names as they are."""
+    """Returns ``train``, ``valid`` or ``test`` for their usual synonyms; other names as they are."""
     return SPLIT_NAMES.get(text.lower(), text.lower() if text.lower() in ("train", "valid", "test") else text)
 
 
 def annotation_of(text: object) -> int:
-    """-1, 0 or 1 for Negative, Neutral or Positive; -128 for anything else."""
+    """Returns -1, 0 or 1 for Negative, Neutral or Positive, and -128 for anything else."""
     return _ANNOTATIONS.get(str(text).strip().lower(), NOT_ANNOTATED)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with a header; it is read anew for each pass, so that memory does not grow with it."""
+    """A CSV file with a header; each pass reads it again, so that memory does not grow with the file."""
 
     path: Path
     columns: tuple[str, ...]
-    """As the file has them."""
+    """Column names as written in the file."""
 
     @classmethod
-    def open(cls, path: Path) -> Table:
-        """Reads the header.
+    def from_csv(cls, path: Path) -> Table:
+        """Reads the header of a CSV file.
 
         Raises:
-            DataError: the file is missing, a link, empty, not UTF-8, or names a column twice.
+            DataError: the file is missing, empty, not a regular file, not UTF-8, or has a duplicate column.
         """
         header = next(_lines(path), None)
         columns = tuple(name.strip() for name in header[1]) if header else ()
         if not any(columns):
-            raise DataError(f"{path}: is empty; its first row must name the columns")
+            raise DataError(f"{path}: is empty; the first row must hold the column names")
         if len(set(columns)) != len(columns):
-            twice = next(name for name in columns if columns.count(name) > 1)
-            raise DataError(f"{path}: names the column '{twice}' twice; rename one")
+            repeated = next(name for name in columns if columns.count(name) > 1)
+            raise DataError(f"{path}: duplicate column '{repeated}'; rename one")
         return cls(path, columns)
 
     def rows(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Each row as ``FILE: row N``, counted as a spreadsheet does, and its values by column.
+        """Yields each row as ``FILE: row N``, numbered as in a spreadsheet, and its values by column.
 
         Raises:
-            DataError: a row has more or fewer values than there are columns.
+            DataError: the number of values differs from the number of columns.
         """
         lines = _lines(self.path)
         next(lines)
@@ -65,15 +65,18 @@ class Table:
             where = f"{self.path}: row {number}"
             if len(line) != len(self.columns):
                 raise DataError(
-                    f"{where} has {len(line)} values for {len(self.columns)} columns; quote what has commas"
+                    f"{where} has {len(line)} values for {len(self.columns)} columns; quote values that contain commas"
                 )
             yield where, {name: value.strip() for name, value in zip(self.columns, line, strict=True)}
 
     def column(self, names: Sequence[str], purpose: str) -> str:
-        """The first of ``names`` that the file has, upper or lower case.
+        """Returns the first of ``names`` that is a column, ignoring case.
+
+        Args:
+            purpose: what the column holds, for the error.
 
         Raises:
-            DataError: it has none.
+            DataError: none of them is a column.
         """
         found = self.find(names)
         if found is None:
@@ -82,16 +85,16 @@ class Table:
         return found
 
     def find(self, names: Sequence[str]) -> str | None:
-        """The first of ``names`` that the file has, upper or lower case."""
+        """Returns the first of ``names`` that is a column, ignoring case; None if there is none."""
         known = {column.lower(): column for column in self.columns}
         return next((known[name.lower()] for name in names if name.lower() in known), None)
 
 
 def number(text: str, where: str, what: str) -> float | None:
-    """A finite number, or None where there is none.
+    """Parses a finite number; returns None for empty text.
 
     Raises:
-        DataError: the text is something else.
+        DataError: the text is not a finite number.
     """
     if not text:
         return None
@@ -100,50 +103,56 @@ def number(text: str, where: str, what: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{where}: {what} is {text[:40]!r}, not a number; leave it empty where there is none")
+        raise DataError(f"{where}: {what} is {text[:40]!r}, not a number; leave it empty if there is none")
     return value
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Which split each utterance goes to, by a file of one's own."""
+    """The user's assignment of utterances to splits, from a CSV."""
 
     path: Path
     by: str
-    """``id`` or ``video``."""
+    """``id`` or ``video``: what the assignment names."""
     found: Mapping[str, str]
+    """Split of each id or video."""
 
     @classmethod
-    def read(cls, path: Path) -> Splits:
+    def from_csv(cls, path: Path) -> Splits:
         """Reads a CSV with the columns ``id`` or ``video``, and ``split``.
 
         Raises:
-            DataError: the file is wrong, or says two things of one utterance.
+            DataError: the file is invalid, or assigns an utterance to two splits.
         """
-        table = Table.open(path)
+        table = Table.from_csv(path)
         by = "id" if table.find(["id"]) else "video"
-        key, split = table.column(["id", "video", "video_id"], "the utterance"), table.column(["split", "mode"], "it")
+        key = table.column(["id", "video", "video_id"], "the utterance")
+        split = table.column(["split", "mode"], "its split")
         found: dict[str, str] = {}
         for where, row in table.rows():
             name = split_name(row[split])
             if not name or found.setdefault(row[key], name) != name:
-                raise DataError(f"{where}: '{row[key]}' has no split, or two; give it one")
+                raise DataError(f"{where}: '{row[key]}' has no split or two splits; assign exactly one")
         return cls(path, by, found)
 
     def of(self, identity: str, where: str) -> str:
-        """The split of an utterance.
+        """Returns the split of an utterance.
+
+        Args:
+            identity: id of the utterance.
+            where: where the source names it, for the error.
 
         Raises:
-            DataError: the file does not say.
+            DataError: the file assigns it to no split.
         """
         key = identity if self.by == "id" else identity.partition("$_$")[0]
         if key not in self.found:
-            raise DataError(f"{where}: {self.path} has no split for {self.by} '{key}'; add a row")
+            raise DataError(f"{where}: '{self.path}' assigns no split to {self.by} '{key}'; add a row")
         return self.found[key]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    # Links within a folder were refused before; one that the user names is the user's.
+    # Symbolic links inside an imported folder were refused before; the user may pass one as the path itself.
     with open_regular(path, str(path), follow=True) as raw:
         reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
         try:

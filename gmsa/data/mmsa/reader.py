@@ -1,4 +1,4 @@
-"""Reads feature files in MMSA's format: a dict of splits, each a dict of columns with one entry per utterance."""
+"""Reads MMSA's format: a dict of splits, each a dict of columns with one entry per utterance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 from gmsa.config import MODALITIES
 from gmsa.data.mmsa.sequences import Sequences, check_lengths, cut_sequences, read_sequences
 from gmsa.data.targets import limit
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, nearest
 
 SPLITS = ("train", "valid", "test")
 UNSPLIT = "all"
-"""Name given to the utterances of a file that has no splits."""
+"""Name of the only split of a file without splits."""
 
 
 def read_mmsa(
@@ -29,12 +29,22 @@ def read_mmsa(
     splits: Sequence[str] | None = SPLITS,
     require_labels: bool = True,
 ) -> dict[str, list[Utterance]]:
-    """Utterances per split of a file in MMSA's pickle format; see :func:`from_mmsa`.
+    """Reads a pickle in MMSA's format.
+
+    Args:
+        path: the pickle; it is read without executing code.
+        modalities: modalities to read (default: all three).
+        labels: label scale, ``mosi`` (default) or ``sims``.
+        splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all.
+        require_labels: whether to read labels and to fail without (default: True).
+
+    Returns:
+        The utterances of each split; see :func:`from_mmsa`.
 
     Raises:
-        DataError: the file is missing, unsafe, or not what the format promises.
+        DataError: the file is missing, unsafe, or invalid for the format.
     """
-    return from_mmsa(unpickle.load(path), str(path), modalities, labels, splits, require_labels)
+    return from_mmsa(load_pickle(path), str(path), modalities, labels, splits, require_labels)
 
 
 def from_mmsa(
@@ -45,32 +55,39 @@ def from_mmsa(
     splits: Sequence[str] | None = SPLITS,
     require_labels: bool = True,
 ) -> dict[str, list[Utterance]]:
-    """Utterances per split of ``{split: {"id": ..., "text": ..., "regression_labels": ..., ...}}``.
+    """Converts ``{split: {"id": ..., "text": ..., "regression_labels": ..., ...}}`` to utterances.
 
-    Features are arrays [N, L, D] or [N, D] (sequences of length one), or lists of [L_i, D]; any numeric type.
-    Every utterance gets each of ``modalities`` that some split holds, as float32 cut to its true length. That is
+    Features are arrays [N, L, D] or [N, D] (sequences of length one), or lists of [L_i, D], of any numeric type.
+    Every utterance gets each of ``modalities`` that any split has, as float32 without padding. Its true length is
 
-    - ``<modality>_lengths`` where the file has it. Where it leaves out features behind a zero row, the padding
-      is in front (as in MulT's files, from which MMSA counted), and the zero rows at both ends are cut instead;
-    - else, in aligned files (all modalities of the same L), the steps that ``text_bert``'s mask marks, joined
-      with every step from the first to the last that is not all zero in audio or vision. All modalities keep
-      the same steps, so that equal index still means the same word;
-    - else ``text_bert``'s mask for text, and for the rest what remains when zero rows at both ends are cut.
-      Sequences of unequal length are not padded, and nothing is cut.
+    - ``<modality>_lengths`` if the file has it. If that would cut features and the first row is zero, the padding is
+      in front (as in MulT's files, from which MMSA counted), and zero rows at both ends are cut instead;
+    - else, in aligned files (all modalities have the same L), the steps in ``text_bert``'s attention mask, extended to
+      the first and the last nonzero step of any modality. All modalities keep the same steps, so that equal
+      indices still mean the same word;
+    - else ``text_bert``'s attention mask for text; for other modalities, zero rows at both ends are cut. Sequences of
+      unequal length have no padding, and nothing is cut.
 
-    A modality is missing (length 0) where its length is 0, and also where all of it is zero: MMSA writes a
-    missing modality as one zero row. Infinite audio features become 0, as MMSA has it.
+    A modality is missing (length 0) if its length is 0 or all of its features are zero: MMSA writes a missing modality
+    as one zero row. Infinite audio features become 0, as in MMSA.
 
-    ``splits`` None takes every split there is, or the one set of utterances of a flat dict, as ``"all"``.
-    Without ``require_labels``, labels are not read even where there are some.
+    Args:
+        content: the unpickled file.
+        where: name of the file, for errors.
+        modalities: modalities to read (default: all three).
+        labels: label scale, ``mosi`` (default) or ``sims``.
+        splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all, and a flat dict as ``"all"``.
+        require_labels: whether to read labels and to fail without (default: True); if False, labels are ignored.
 
     Raises:
-        DataError: a split, column, count, length, dimension, id, label or feature is wrong.
+        DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
     chosen = _choose_splits(content, where, modalities, splits)
     if not any(modality in columns for columns in chosen.values() for modality in modalities):
         keys = ", ".join(map(str, next(iter(chosen.values()))))
-        raise DataError(f"{where}: holds none of {', '.join(modalities)} (its keys: {keys}); check data.modalities")
+        raise DataError(
+            f"{where}: has none of the modalities {', '.join(modalities)} (its keys: {keys}); check data.modalities"
+        )
     readers = {name: Split(columns, f"{where}: split '{name}'") for name, columns in chosen.items()}
     _check_ids(readers, where)
     dims = _common_dims(readers, where, modalities)
@@ -82,7 +99,7 @@ def from_mmsa(
         unimodal = reader.unimodal(dims, labels) if require_labels else [{} for _ in unlabeled]
         texts, features = reader.texts(), reader.features(dims)
         if not any(len(sequence) for one in features for sequence in one.values()):
-            raise DataError(f"{reader.where}: every utterance lacks {', '.join(dims)}; choose other data.modalities")
+            raise DataError(f"{reader.where}: no utterance has {', '.join(dims)}; choose other data.modalities")
         found[name] = [
             Utterance(*columns) for columns in zip(reader.ids, features, targets, unimodal, texts, strict=True)
         ]
@@ -90,7 +107,7 @@ def from_mmsa(
 
 
 def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:
-    """Feature dimension D of each modality that the splits of one file hold; all its utterances agree."""
+    """Returns the feature dimension D of each modality in the splits of one file."""
     first = next(utterance for utterances in splits.values() for utterance in utterances)
     return {modality: sequence.shape[1] for modality, sequence in first.features.items()}
 
@@ -124,10 +141,10 @@ def _check_ids(readers: Mapping[str, Split], where: str) -> None:
     for name, reader in readers.items():
         for identity in reader.ids:
             if seen.get(identity) == name:
-                raise DataError(f"{reader.where}: id '{identity}' stands twice; ids must be unique")
+                raise DataError(f"{reader.where}: duplicate id '{identity}'; ids must be unique")
             if identity in seen:
-                both = f"in split '{seen[identity]}' and in split '{name}'"
-                raise DataError(f"{where}: id '{identity}' is {both}; splits must not overlap")
+                both = f"splits '{seen[identity]}' and '{name}'"
+                raise DataError(f"{where}: duplicate id '{identity}' in {both}; splits must not overlap")
             seen[identity] = name
 
 
@@ -148,7 +165,12 @@ def _common_dims(readers: Mapping[str, Split], where: str, modalities: Sequence[
 
 
 class Split:
-    """One split of the file; ``where`` opens its error messages."""
+    """One split of a file.
+
+    Args:
+        columns: the columns by their keys.
+        where: name of the file and the split, for errors.
+    """
 
     def __init__(self, columns: Mapping[str, Any], where: str) -> None:
         self.columns, self.where = columns, where
@@ -182,14 +204,14 @@ class Split:
             raise DataError(message) from None
 
     def labels(self, label_scale: str, key: str = "regression_labels") -> list[float]:
-        """Sentiment intensities [N], checked."""
+        """Reads and checks sentiment intensities [N]."""
         if key not in self.columns:
             hint = nearest(key, map(str, self.columns))
             raise DataError(f"{self.where}: has no key '{key}'{hint}; training and scoring need labels")
         values, bound = self._numbers(key), limit(label_scale)
         for identity, value in zip(self.ids, values, strict=True):
             if value != value:
-                remedy = "drop the utterance, or move it to the file of data.pool"
+                remedy = "remove the utterance, or move it to the file of data.pool"
                 raise DataError(f"{self.where}: '{key}' of '{identity}' is NaN; {remedy}")
             if abs(value) > bound + 1e-6:
                 raise DataError(
@@ -199,7 +221,7 @@ class Split:
         return values
 
     def unimodal(self, modalities: Mapping[str, int], label_scale: str) -> list[dict[str, float]]:
-        """CH-SIMS's labels of each modality alone, where the file has them."""
+        """Reads the labels of single modalities, if the file has them (CH-SIMS)."""
         columns = {
             modality: self.labels(label_scale, key)
             for modality in modalities
@@ -208,13 +230,13 @@ class Split:
         return [{modality: values[i] for modality, values in columns.items()} for i in range(len(self.ids))]
 
     def texts(self) -> list[str]:
-        """Transcripts, empty where the file has none."""
+        """Reads the transcripts; empty if the file has none."""
         if "raw_text" not in self.columns:
             return [""] * len(self.ids)
         return [_string(text) for text in self._list("raw_text", len(self.ids))]
 
     def sequences(self, modality: str) -> Sequences:
-        """What the file holds of a modality, checked for its shapes and lengths."""
+        """Reads a modality and checks its shapes and lengths."""
         if modality not in self._sequences:
             self._sequences[modality] = self._read_sequences(modality)
         return self._sequences[modality]
@@ -228,7 +250,7 @@ class Split:
         return replace(found, lengths=check_lengths(self._numbers(key), found.items, self.ids, modality, self.where))
 
     def features(self, dims: Mapping[str, int]) -> list[dict[str, Tensor]]:
-        """Per utterance and modality float32 [L_i, D], cut to the true length; length 0 where missing."""
+        """Returns, per utterance and modality, float32 [L_i, D] without padding; length 0 if missing."""
         present = {modality: self.sequences(modality) for modality in dims if self.sequences(modality).dim}
         return cut_sequences(present, dims, self.columns.get("text_bert"), self.ids, self.where)
 
@@ -238,7 +260,7 @@ def _string(value: Any) -> str:
 
 
 def _identity(value: Any) -> str:
-    """``video$_$clip`` from a string, bytes, or the parts of an id as a sequence."""
+    """Returns ``video$_$clip`` for a string, bytes, or a sequence of the parts of an id."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return "$_$".join(_string(part) for part in np.asarray(value, dtype=object).reshape(-1))
     return _string(value)

@@ -1,4 +1,4 @@
-"""From a modality's column of arrays, lists and lengths to one float32 tensor [L, D] per utterance, padding cut."""
+"""Converts a modality's column of arrays or lists to one float32 tensor [L, D] per utterance, without padding."""
 
 # N utterances, L steps, D features
 from __future__ import annotations
@@ -14,28 +14,28 @@ from torch import Tensor
 from gmsa.errors import DataError
 
 Span = tuple[int, int]
-"""First and last-plus-one step."""
+"""First step, and last step plus one."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """One modality of one split: what each utterance has, before padding is cut."""
+    """One modality of one split, with its padding."""
 
     items: list[np.ndarray]
-    """Per utterance [L_i, D], of any numeric type; [0, 0] where there is none."""
+    """Per utterance [L_i, D], of any numeric type; [0, 0] if empty."""
     dim: int
-    """D; 0 where unknown."""
+    """D; 0 if unknown."""
     width: int
-    """L, if all sequences have the same and may so be padded; else 0."""
+    """L if all sequences have the same length, and may so be padded; else 0."""
     lengths: list[int] | None = None
-    """True lengths, where the file has them."""
+    """True lengths, if the file has them."""
 
 
 def read_sequences(column: Sequence[Any], ids: Sequence[str], modality: str, where: str) -> Sequences:
-    """A modality's column, one entry per id, as numeric arrays whose dimensions agree; audio's infinities become 0.
+    """Converts a modality's column, one entry per id, to numeric arrays of one dimension D; infinite audio becomes 0.
 
     Raises:
-        DataError: an entry is not numeric, not [L, D], or of another D than those before it.
+        DataError: an entry is not numeric, not [L, D], or its D differs from that of earlier entries.
     """
     items, dim = [], 0
     for identity, value in zip(ids, column, strict=True):
@@ -47,7 +47,7 @@ def read_sequences(column: Sequence[Any], ids: Sequence[str], modality: str, whe
             if item.shape[1] != dim:
                 raise DataError(
                     f"{where}: '{modality}' of '{identity}' has {item.shape[1]} features per step, "
-                    f"those before it {dim}; extract all alike"
+                    f"but earlier ones have {dim}; extract all of them alike"
                 )
         items.append(item)
     widths = {len(item) for item in items}
@@ -57,16 +57,16 @@ def read_sequences(column: Sequence[Any], ids: Sequence[str], modality: str, whe
 def check_lengths(
     numbers: Sequence[float], items: Sequence[np.ndarray], ids: Sequence[str], modality: str, where: str
 ) -> list[int]:
-    """The column ``<modality>_lengths`` as whole numbers that the sequences are long enough for.
+    """Checks the column ``<modality>_lengths`` and returns it as integers.
 
     Raises:
-        DataError: a length is negative, not whole, or beyond its sequence.
+        DataError: a length is negative, not an integer, or greater than the length of its sequence.
     """
     key = f"{modality}_lengths"
     lengths = []
     for identity, value, item in zip(ids, numbers, items, strict=True):
         if not value.is_integer() or value < 0:
-            raise DataError(f"{where}: '{key}' of '{identity}' is {value:g}; expected a whole number from 0")
+            raise DataError(f"{where}: '{key}' of '{identity}' is {value:g}; expected an integer of at least 0")
         if value > len(item):
             raise DataError(
                 f"{where}: '{key}' of '{identity}' is {value:g}, but '{modality}' has {len(item)} steps; "
@@ -79,9 +79,17 @@ def check_lengths(
 def cut_sequences(
     present: Mapping[str, Sequences], dims: Mapping[str, int], text_bert: Any, ids: Sequence[str], where: str
 ) -> list[dict[str, Tensor]]:
-    """Per utterance and modality of ``dims`` float32 [L_i, D], cut to the true length; length 0 where missing.
+    """Cuts padding as :func:`~gmsa.data.from_mmsa` describes.
 
-    :func:`~gmsa.data.from_mmsa` says what the true length is. ``text_bert`` is the column of that name, or None.
+    Args:
+        present: the modalities of the split that have features.
+        dims: D of every modality to return; those not in ``present`` are missing.
+        text_bert: the column of that name, or None.
+        ids: ids of the utterances, for errors.
+        where: name of the file and the split, for errors.
+
+    Returns:
+        Per utterance and modality, float32 [L_i, D]; length 0 if missing.
 
     Raises:
         DataError: a feature is NaN or infinite.
@@ -107,7 +115,7 @@ def cut_sequences(
 
 
 def _steps(value: Any, where: str) -> np.ndarray:
-    """One utterance's features as a numeric array [L, D]."""
+    """Converts the features of one utterance to a numeric array [L, D]."""
     if value is None:
         return np.zeros((0, 0), np.float32)
     try:
@@ -126,7 +134,7 @@ def _steps(value: Any, where: str) -> np.ndarray:
 
 
 def _text_mask(text_bert: Any, count: int, width: int) -> np.ndarray | None:
-    """``text_bert``'s attention mask [N, L, 1], if it is one of N sequences of this length."""
+    """Returns ``text_bert``'s attention mask [N, L, 1], or None if its shape does not match."""
     bert = np.asarray(text_bert) if text_bert is not None and width else np.zeros(0)
     if bert.shape != (count, 3, width) or bert.dtype.kind not in "biuf":
         return None
@@ -134,7 +142,7 @@ def _text_mask(text_bert: Any, count: int, width: int) -> np.ndarray | None:
 
 
 def _span(sequences: Sequences, index: int, mask: np.ndarray | None) -> Span:
-    """The steps that are not padding."""
+    """Returns the steps that are not padding."""
     item = sequences.items[index]
     if sequences.lengths is not None:
         length = sequences.lengths[index]
@@ -155,5 +163,5 @@ def _tensor(sequence: np.ndarray, where: str) -> Tensor:
         tensor = torch.from_numpy(np.array(sequence, dtype=np.float32, order="C"))
     if not torch.isfinite(tensor).all():
         kind = "NaN" if tensor.isnan().any() else "infinity"
-        raise DataError(f"{where} holds {kind}; repair or drop the utterance")
+        raise DataError(f"{where} holds {kind}; repair or remove the utterance")
     return tensor

@@ -1,4 +1,4 @@
-"""What the folder of a feature store holds: arrays under fixed names, and a manifest that says how large they are."""
+"""The files of a feature store: arrays under fixed names, and a manifest with their types and sizes."""
 
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gmsa.errors import DataError
 FORMAT, VERSION = "gmsa feature store", 1
 MANIFEST = "manifest.json"
 HEADER = 128
-"""Bytes before the values of every array: enough for any shape, so that the shape may be filled in at the end."""
+"""Bytes of every array's header: enough for any shape, so that it can be filled in at the end."""
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 LABEL_SCALES = ("mosi", "sims")
 AGAIN = "import the data again"
@@ -40,9 +40,9 @@ class StoredModality:
     steps: int
     """L."""
     longest: int
-    """Steps of the longest sequence."""
+    """Number of steps of the longest sequence."""
     present: int
-    """Utterances that have it."""
+    """Number of utterances that have the modality."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class StoredSplit:
     start: int
     stop: int
     labeled: int
-    """How many of them have a label."""
+    """Number of rows with a label."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a store as it was written."""
+    """Size and SHA-256 of a file of a store."""
 
     bytes: int
     sha256: str
@@ -65,32 +65,34 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says."""
+    """The content of ``manifest.json``."""
 
     written_by: str
+    """Version of gmsa that wrote the store."""
     labels: str
     """Label scale, ``mosi`` or ``sims``."""
     utterances: int
     """N."""
     modalities: Mapping[str, StoredModality]
     unimodal: tuple[str, ...]
-    """Modalities that have labels of their own."""
+    """Modalities with labels of single modalities."""
     annotations: bool
-    """Whether there are annotations: -1, 0, 1, and -128 for none."""
+    """Whether the store has annotations: -1, 0, 1, or -128 for none."""
     splits: Mapping[str, StoredSplit]
-    """In the order of their rows."""
+    """Splits in the order of their rows."""
     source: Mapping[str, Any]
-    """Where it is from: the importer, and its files with their SHA-256."""
+    """Provenance: the importer, and its files with their SHA-256."""
     files: Mapping[str, StoredFile]
+    """Files of the store by name."""
 
     def to_json(self) -> str:
-        """The content of the file: the same bytes for the same store."""
+        """Returns the text of the file; equal stores give equal bytes."""
         content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | None]]:
-    """The arrays of a store: file name, type, and shape, which is None where only the file's size tells it."""
+    """Returns the type and shape of each array file; the shape is None if it follows from the file size."""
     count = manifest.utterances
     found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
     for modality, stored in manifest.modalities.items():
@@ -108,16 +110,16 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
 
 
 def header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """The head of a ``.npy`` file, format 1.0, as :data:`HEADER` bytes whatever the shape."""
+    """Returns the header of a ``.npy`` file of format 1.0, padded to :data:`HEADER` bytes."""
     described = repr({"descr": dtype, "fortran_order": False, "shape": shape})
     return _MAGIC + described.encode("ascii").ljust(HEADER - 11) + b"\n"
 
 
 def check_header(start: bytes, dtype: str, shape: tuple[int, ...], where: str) -> None:
-    """Checks that a file begins as the manifest has it.
+    """Checks the header of a file against the type and shape in the manifest.
 
     Raises:
-        DataError: it does not.
+        DataError: they differ.
     """
     try:
         if start[:10] != _MAGIC or ast.literal_eval(start[10:].decode("ascii")) != ast.literal_eval(
@@ -125,54 +127,61 @@ def check_header(start: bytes, dtype: str, shape: tuple[int, ...], where: str) -
         ):
             raise ValueError
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise DataError(f"{where}: is not the array {dtype} {list(shape)} that the manifest names; {AGAIN}") from None
+        raise DataError(f"{where}: header does not match the manifest ({dtype} {list(shape)}); {AGAIN}") from None
 
 
 def open_regular(path: Path, where: str, follow: bool = False) -> BinaryIO:
-    """Opens a file for reading, unless it is no regular file, or, without ``follow``, a link to one.
+    """Opens a regular file for reading.
+
+    Args:
+        path: the file.
+        where: what errors call it.
+        follow: whether to follow a symbolic link (default: False).
 
     Raises:
-        DataError: it cannot be opened, or is a link, a folder or a device.
+        DataError: the file cannot be opened, or is a link, a folder or a device.
     """
     try:
         if not follow and stat.S_ISLNK(os.lstat(path).st_mode):
-            raise DataError(f"{where}: is a link, which is not followed; put the file itself there")
-        # Not blocking: a pipe in the file's place would be waited for without end.
+            raise DataError(f"{where}: is a symbolic link; replace it by the file itself")
+        # Non-blocking: opening a pipe would wait forever.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
         raise DataError(f"{where}: does not exist; check the path") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{where}: cannot be read: {reason}; check the path and its rights") from None
+        raise DataError(f"{where}: cannot be read: {reason}; check the path and its permissions") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise DataError(f"{where}: is not a regular file; put a file there")
+        raise DataError(f"{where}: is not a regular file; replace it by one")
     return os.fdopen(handle, "rb")
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
-    """The manifest of a store, and the bytes it was read from.
+    """Reads the manifest of a store; returns it with the bytes of its file.
 
     Raises:
-        DataError: it is missing, damaged, or of another version.
+        DataError: the manifest is missing, damaged, or of another version.
     """
     path = folder / MANIFEST
     with open_regular(path, str(path)) as file:
         raw = file.read(_LONGEST_MANIFEST + 1)
     try:
         if len(raw) > _LONGEST_MANIFEST:
-            raise ValueError("longer than any manifest")
+            raise ValueError("too long")
         content = json.loads(raw)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"not of a {FORMAT}")
+            raise ValueError(f"its format is not '{FORMAT}'")
         if content.get("version") != VERSION:
-            raise ValueError(f"version {content.get('version')!r} is not {VERSION}, which this gmsa reads")
+            raise ValueError(f"version {content.get('version')!r} is not {VERSION}, the version that this gmsa reads")
         manifest = _build(content)
         _check(manifest)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: is not a manifest that gmsa wrote ({reason}); {AGAIN}") from None
+        raise DataError(f"{path}: invalid manifest ({reason}); {AGAIN}") from None
     return manifest, raw
 
 
@@ -208,7 +217,7 @@ def _record(cls: type, value: Any, where: str) -> Any:
 
 def _need_keys(value: Any, keys: set[str], where: str) -> None:
     if not isinstance(value, dict) or set(value) != keys:
-        raise ValueError(f"{where} does not hold {', '.join(sorted(keys))} and nothing else")
+        raise ValueError(f"the keys of {where} are not {', '.join(sorted(keys))}")
 
 
 def _need_count(value: Any, where: str) -> None:
@@ -217,13 +226,13 @@ def _need_count(value: Any, where: str) -> None:
 
 
 def _check(manifest: Manifest) -> None:
-    """What the parts of a manifest must have in common."""
+    """Checks that the parts of a manifest agree."""
     if manifest.labels not in LABEL_SCALES:
         raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
     if not manifest.modalities or not set(manifest.modalities) <= set(MODALITIES):
-        raise ValueError(f"'modalities' are not among {', '.join(MODALITIES)}")
+        raise ValueError(f"'modalities' has others than {', '.join(MODALITIES)}")
     if not set(manifest.unimodal) <= set(manifest.modalities):
-        raise ValueError("'unimodal' names what is no modality of it")
+        raise ValueError("'unimodal' names an unknown modality")
     for modality, stored in manifest.modalities.items():
         if stored.dtype not in DTYPES or not stored.dim:
             raise ValueError(f"'modalities.{modality}' has no type or no dimension")
@@ -237,4 +246,4 @@ def _check(manifest: Manifest) -> None:
     if set(manifest.files) != set(columns_of(manifest)):
         raise ValueError(f"'files' are not {', '.join(columns_of(manifest))}")
     if not all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in manifest.files.values()):
-        raise ValueError("'files' has a SHA-256 that is none")
+        raise ValueError("'files' has an invalid SHA-256")

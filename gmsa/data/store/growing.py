@@ -1,4 +1,4 @@
-"""Array files that grow while they are written, so that memory need not hold them."""
+"""Array files that are written incrementally, so that memory need not hold them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gmsa.data.store.files import HEADER, StoredFile, header
 from gmsa.system.files import sha256_of
 
 _BLOCK = 8192
-"""Numbers of a column that wait to be written together."""
+"""Numbers of a column that are written together."""
 
 
 class GrowingArray:
-    """A ``.npy`` file that grows."""
+    """A ``.npy`` file that is written incrementally."""
 
     def __init__(self, folder: Path, name: str, dtype: str) -> None:
         self.path, self.dtype, self.bytes = folder / name, dtype, 0
@@ -24,11 +24,11 @@ class GrowingArray:
         self.file.write(bytes(HEADER))
 
     def write(self, values: bytes | memoryview) -> None:
-        """Appends values as they lie in memory."""
+        """Appends raw values."""
         self.bytes += self.file.write(values)
 
     def finish(self, shape: tuple[int, ...]) -> StoredFile:
-        """Fills the head in; the file is hashed as it lies there."""
+        """Writes the header, closes the file, and hashes it as it is on disk."""
         self.file.seek(0)
         self.file.write(header(self.dtype, shape))
         self.file.flush()
@@ -38,33 +38,33 @@ class GrowingArray:
 
 
 class GrowingNumbers(GrowingArray):
-    """One number per row, written in blocks: a call for each would take most of the time."""
+    """A column of one number per row, written in blocks, since a write per number would dominate the time."""
 
     def __init__(self, folder: Path, name: str, dtype: str) -> None:
         super().__init__(folder, name, dtype)
         self._code = {"<i8": "q", "<f8": "d", "|i1": "b"}[dtype]
-        self._waiting: array[Any] = array(self._code)
+        self._block: array[Any] = array(self._code)
 
     def add(self, value: float) -> None:
         """Appends a number."""
-        self._waiting.append(value)
-        if len(self._waiting) >= _BLOCK:
-            self._settle()
+        self._block.append(value)
+        if len(self._block) >= _BLOCK:
+            self._write_block()
 
     def finish(self, shape: tuple[int, ...]) -> StoredFile:
-        """Writes what waits, and fills the head in."""
-        self._settle()
+        """Writes the last block and the header, and closes and hashes the file."""
+        self._write_block()
         return super().finish(shape)
 
-    def _settle(self) -> None:
+    def _write_block(self) -> None:
         if sys.byteorder == "big":
-            self._waiting.byteswap()
-        self.write(self._waiting.tobytes())
-        self._waiting = array(self._code)
+            self._block.byteswap()
+        self.write(self._block.tobytes())
+        self._block = array(self._code)
 
 
 class GrowingRows:
-    """Rows of unequal length that lie end to end, and where each begins."""
+    """Rows of unequal length, concatenated, and the offset of each row."""
 
     def __init__(self, folder: Path, name: str, dtype: str) -> None:
         self.values, self.offsets = (
@@ -75,7 +75,7 @@ class GrowingRows:
         self.offsets.add(0)
 
     def add(self, values: bytes | memoryview, length: int) -> None:
-        """Appends a row of so many steps."""
+        """Appends a row of ``length`` steps."""
         if length:
             self.values.write(values)
             self.total += length

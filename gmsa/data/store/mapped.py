@@ -1,4 +1,4 @@
-"""Array files of a feature store in memory that the kernel pages in and out."""
+"""Memory-mapped array files of a feature store."""
 
 # N utterances, L steps, D features
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gmsa.data.store.files import AGAIN, HEADER, check_header, open_regular
 from gmsa.errors import DataError
 
 _KEPT = 32 << 20
-"""Bytes of a mapped array that may count as this process's memory."""
+"""Bytes of a mapped array that may be resident in this process before its pages are released."""
 _FAULT = 64 << 10
-"""What the kernel maps at most when a byte is touched."""
+"""Bytes that the kernel maps at most when one byte is touched."""
 
 
 class Mapped:
-    """An array file in memory that the kernel pages in and out."""
+    """A memory-mapped array file."""
 
     __slots__ = ("_mapping", "array")
 
@@ -30,38 +30,38 @@ class Mapped:
         self.array, self._mapping = array, mapping
 
     def release(self) -> None:
-        """Takes what was read out of this process's memory: the kernel's cache gives it back at the next touch."""
+        """Releases the pages that were read; the page cache returns them on the next access."""
         if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class StoredColumn:
-    """Sequences of one modality that lie end to end."""
+    """The sequences of one modality, concatenated."""
 
     __slots__ = ("_array", "_data", "_half", "_offsets", "_touched", "offsets")
 
     def __init__(self, data: Mapped, offsets: np.ndarray) -> None:
-        # A memoryview hands out single numbers three times as fast as an array.
+        # A memoryview returns single numbers three times as fast as an array.
         self._data, self._array, self.offsets, self._offsets = data, data.array, offsets, offsets.data
         self._half, self._touched = data.array.dtype != np.float32, 0
 
     def length(self, row: int) -> int:
-        """Steps of a row."""
+        """Number of steps of a row."""
         offsets = self._offsets
         return int(offsets[row + 1] - offsets[row])
 
     def sequence(self, row: int) -> Tensor:
-        """The features of a row, float32 ``[L, D]``, as a copy."""
+        """Returns a copy of the features of a row, float32 ``[L, D]``."""
         return self.values(self._offsets[row], self._offsets[row + 1])
 
     def sequences(self, start: int, stop: int) -> list[Tensor | None]:
-        """Those of consecutive rows: parts of one copy."""
+        """Returns the features of consecutive rows, as views of one copy."""
         offsets = self.offsets[start : stop + 1]
         whole = self.values(int(offsets[0]), int(offsets[-1]))
         return list(whole.split(np.diff(offsets).tolist()))
 
     def values(self, start: int, stop: int) -> Tensor:
-        """Consecutive steps, float32 ``[L, D]``, as a copy."""
+        """Returns a copy of consecutive steps, float32 ``[L, D]``."""
         found = self._array[start:stop]
         found = found.astype(np.float32) if self._half else found.copy()
         self._touched += found.nbytes + _FAULT
@@ -71,8 +71,8 @@ class StoredColumn:
         return torch.from_numpy(found)
 
 
-class LackingColumn:
-    """A modality that the store does not have."""
+class MissingColumn:
+    """A modality that the store does not have: all sequences have length 0."""
 
     __slots__ = ("_dim",)
 
@@ -80,20 +80,20 @@ class LackingColumn:
         self._dim = dim
 
     def length(self, row: int) -> int:
-        """0."""
+        """Returns 0."""
         return 0
 
     def sequence(self, row: int) -> Tensor:
-        """No features, float32 ``[0, D]``."""
+        """Returns an empty sequence, float32 ``[0, D]``."""
         return torch.zeros(0, self._dim)
 
     def sequences(self, start: int, stop: int) -> list[Tensor | None]:
-        """None for each row: read them one by one."""
+        """Returns None for each row, since there is nothing to read together."""
         return [None] * (stop - start)
 
 
 class StoredTexts:
-    """Strings that lie end to end as UTF-8."""
+    """Strings, concatenated as UTF-8."""
 
     __slots__ = ("_bytes", "_offsets")
 
@@ -105,17 +105,23 @@ class StoredTexts:
         try:
             return raw.decode()
         except UnicodeDecodeError:
-            return raw.decode("utf-8", "replace")  # the hashes show what is damaged
+            return raw.decode("utf-8", "replace")  # the SHA-256 of the file shows the damage
 
 
-Column = StoredColumn | LackingColumn
+Column = StoredColumn | MissingColumn
 
 
 def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -> Mapped:
-    """Maps an array file whose type, shape and size are known; a shape of None is flat, and told by the size.
+    """Maps an array file into memory after checking its size and header.
+
+    Args:
+        path: the array file.
+        dtype: expected NumPy type.
+        shape: expected shape; None for one axis whose length follows from the size.
+        size: expected bytes of the file.
 
     Raises:
-        DataError: the file is missing, a link, of another size, or begins otherwise.
+        DataError: the file is missing, a link, or differs in size or header.
     """
     itemsize = np.dtype(dtype).itemsize
     shape = (size - HEADER,) if shape is None else shape
@@ -133,10 +139,10 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
 
 
 def checked_offsets(folder: Path, name: str, columns: Mapping[str, Mapped]) -> np.ndarray:
-    """Where each row begins, once it is sure that all lie within the array.
+    """Returns the offsets of the rows after checking that they lie within the array.
 
     Raises:
-        DataError: some point outside.
+        DataError: an offset points outside.
     """
     offsets, end = columns[f"{name}.offsets.npy"].array, len(columns[f"{name}.npy"].array)
     if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():

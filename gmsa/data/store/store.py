@@ -1,4 +1,4 @@
-"""The feature store: a folder of flat arrays that are mapped, not loaded, so that memory does not grow with it."""
+"""Reads a feature store: a folder of memory-mapped arrays, so that memory does not grow with its size."""
 
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
@@ -15,53 +15,66 @@ from torch import Tensor
 
 from gmsa.data.features import LazyFeatures
 from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
-from gmsa.data.store.mapped import Column, LackingColumn, Mapped, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, nearest
 
 _WINDOW = 64
-"""Rows that are read together where they are read in order."""
+"""Rows that are read together during iteration."""
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether this is the folder of a feature store, by its ``manifest.json``."""
+    """Returns whether a path is the folder of a feature store, that is whether it has a ``manifest.json``."""
     return os.path.lexists(Path(path) / MANIFEST)
 
 
 class Store:
     """A feature store, opened for reading.
 
-    Opening checks the manifest, the size and head of every file, and that all offsets lie within the arrays: what is
-    read later cannot reach past an end. It reads no features and hashes nothing (10 GB would take a minute); that is
-    what ``python -m gmsa.data check`` does. A file that is cut short while it is open kills the process, as with every
-    mapped file.
+    Opening checks the manifest, the size and header of every file, and that all offsets lie within the arrays, so that
+    later reads stay in bounds. It reads no features and computes no hashes (10 GB would take a minute); ``gmsa
+    data check`` does. Truncating a file while it is open kills the process, as with every memory-mapped file.
 
-    A store pickles as its path and is opened anew where it is unpickled; a forked process shares its parent's mapping.
+    A store is pickled as its path and opened again when it is unpickled; a forked process shares the mapping.
+
+    Args:
+        path: folder of the store.
 
     Raises:
-        DataError: the folder is no store, or a file is missing, a link, cut short or damaged.
+        DataError: the folder is not a store, or a file is missing, a link, truncated or damaged.
+
+    >>> import tempfile, torch
+    >>> from gmsa.data import Row, Utterance, write_store
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> rows = [Row("train", Utterance(f"v$_${i}", {"text": torch.ones(i + 1, 4)}, label=0.5)) for i in range(3)]
+    >>> _ = write_store(f"{folder.name}/store", rows)
+    >>> store = Store(f"{folder.name}/store")
+    >>> store.dims, len(store)
+    ({'text': 4}, 3)
+    >>> [utterance.lengths["text"] for utterance in store.split("train")]
+    [1, 2, 3]
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             state = "is not a folder" if self.path.exists() else "does not exist"
-            raise DataError(f"{path}: {state}; name a folder that python -m gmsa.data import wrote")
+            raise DataError(f"{path}: {state}; choose a folder that 'gmsa data import' wrote")
         self.manifest, raw = read_manifest(self.path)
         self.sha256 = hashlib.sha256(raw).hexdigest()
-        """Of the manifest, which holds that of every file."""
+        """SHA-256 of the manifest, which has that of every file."""
         self.dims = {modality: stored.dim for modality, stored in self.manifest.modalities.items()}
-        """D of each modality."""
+        """Features per step, D, of each modality."""
         columns = {}
         for name, (dtype, shape) in columns_of(self.manifest).items():
             columns[name] = map_file(self.path / name, dtype, shape, self.manifest.files[name].bytes)
         self.labels = columns["labels.npy"].array
-        """float64 ``[N]``, NaN where unlabeled."""
+        """Labels, float64 ``[N]``; NaN if unlabeled."""
         self._labels = self.labels.data
         self.unimodal = {modality: columns[f"labels.{modality}.npy"].array for modality in self.manifest.unimodal}
-        """Labels of single modalities, float64 ``[N]``, NaN where there is none."""
+        """Labels of single modalities, float64 ``[N]``; NaN if unlabeled."""
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
-        """int8 ``[N]``: -1, 0, 1, and -128 where there is none; None where nothing is annotated."""
+        """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
 
         def parts(name: str) -> tuple[Mapped, np.ndarray]:
             return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
@@ -76,39 +89,40 @@ class Store:
         return self.manifest.utterances
 
     def split(self, name: str, dims: Mapping[str, int] | None = None, labels: bool = True) -> StoredUtterances:
-        """The utterances of one split; see :meth:`utterances`.
+        """Returns the utterances of one split; see :meth:`utterances`.
 
         Raises:
-            DataError: there is no such split.
+            DataError: the store has no such split.
         """
         if name not in self.manifest.splits:
             hint, names = nearest(name, self.manifest.splits), ", ".join(self.manifest.splits)
-            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import the data with it")
+            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import data that has it")
         found = self.manifest.splits[name]
         return self.utterances(range(found.start, found.stop), dims, labels)
 
     def utterances(
         self, rows: range | None = None, dims: Mapping[str, int] | None = None, labels: bool = True
     ) -> StoredUtterances:
-        """Utterances that are built, and their features read, when they are asked for.
+        """Returns utterances that are built, and their features read, on access.
 
         Args:
-            rows: which ones; all where it is left out.
-            dims: modalities to read, in the order that they shall have, and D of those that the store lacks.
-            labels: whether to give their labels.
+            rows: rows of the store (default: all).
+            dims: modalities to read, in order, with their D; those that the store does not have are missing (default:
+                all of the store).
+            labels: whether the utterances have their labels (default: True).
         """
         rows = range(len(self)) if rows is None else rows
         return StoredUtterances(self, rows, self.dims if dims is None else dims, labels)
 
     def lengths(self, modality: str, rows: range) -> np.ndarray:
-        """Steps of a modality in consecutive rows ``[N]``, int64."""
+        """Returns the number of steps of a modality in consecutive rows, int64 ``[N]``."""
         return np.diff(self._sequences[modality].offsets[rows.start : rows.stop + 1])
 
-    def read(self, modality: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The sequences of rows ``start`` to ``stop`` end to end, for who reads many.
+    def read_sequences(self, modality: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Reads the sequences of rows ``start`` to ``stop`` (exclusive) in one piece, for fast bulk access.
 
-        Shapes:
-            - float32 ``[L, D]``, and int64 ``[N + 1]``, where each begins and the last ends
+        Returns:
+            The concatenated sequences, float32 ``[L, D]``, and their N + 1 offsets, int64 ``[N + 1]``.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start} to {stop} of {len(self)}")
@@ -118,13 +132,13 @@ class Store:
 
 
 class StoredUtterances(Sequence[Utterance]):
-    """Rows of a store as utterances; a slice of it is one too."""
+    """A lazy sequence of the utterances in rows of a store; a slice is again a :class:`StoredUtterances`."""
 
     def __init__(self, store: Store, rows: range, dims: Mapping[str, int], labels: bool) -> None:
         self.store, self.rows, self.dims, self.with_labels = store, rows, dict(dims), labels
         known = store._sequences
         self._columns: dict[str, Column] = {
-            m: known[m] if m in known else LackingColumn(dim) for m, dim in self.dims.items()
+            m: known[m] if m in known else MissingColumn(dim) for m, dim in self.dims.items()
         }
 
     def __len__(self) -> int:
@@ -155,12 +169,12 @@ class StoredUtterances(Sequence[Utterance]):
 
     @property
     def ids(self) -> list[str]:
-        """Their ids, for less than building them costs."""
+        """Ids, read without building the utterances."""
         return [self.store._ids[row] for row in self.rows]
 
     @property
     def labels(self) -> np.ndarray:
-        """Their labels, float64 ``[N]``, NaN where unlabeled."""
+        """Labels, float64 ``[N]``; NaN if unlabeled."""
         chosen = self.store.labels[np.arange(self.rows.start, self.rows.stop, self.rows.step)]
         return chosen if self.with_labels else np.full_like(chosen, np.nan)
 
@@ -172,8 +186,8 @@ class StoredUtterances(Sequence[Utterance]):
             if store.unimodal:
                 found = ((m, column.item(row)) for m, column in store.unimodal.items() if m in self.dims)
                 unimodal = {modality: value for modality, value in found if value == value}
-        # The constructor of a frozen dataclass goes through object.__setattr__ for every field, which takes four times
-        # as long and a sixth of the time of reading.
+        # The constructor of a frozen dataclass calls object.__setattr__ for every field: that is four times as slow,
+        # and a sixth of the reading time.
         built = object.__new__(Utterance)
         fields = built.__dict__
         fields["id"], fields["text"] = store._ids[row], store._transcripts[row]
@@ -183,7 +197,7 @@ class StoredUtterances(Sequence[Utterance]):
 
 
 class StoredFeatures(LazyFeatures):
-    """The features of one row: float32 ``[L_m, D_m]`` per modality, read anew each time."""
+    """The features of one row, float32 ``[L_m, D_m]`` per modality, read on each access."""
 
     __slots__ = ("_columns", "_of", "_row", "_window")
 
@@ -195,7 +209,7 @@ class StoredFeatures(LazyFeatures):
 
     @property
     def lengths(self) -> dict[str, int]:
-        """Steps of each modality."""
+        """Number of steps of each modality."""
         return {modality: column.length(self._row) for modality, column in self._columns.items()}
 
     def __getitem__(self, modality: str) -> Tensor:
@@ -215,10 +229,10 @@ class StoredFeatures(LazyFeatures):
 
 
 class _Window:
-    """The rows that an iteration is at: the first that is read of a modality brings the others with it.
+    """A window of rows during an iteration: the first access to a modality reads it for all rows of the window.
 
-    That is twice as fast as one by one. What an iteration has left behind is read one by one again, so that who keeps
-    its utterances keeps no features.
+    This is twice as fast as reading single rows. After the iteration has passed, rows are read one by one again, so
+    that keeping the utterances does not keep their features.
     """
 
     __slots__ = ("_columns", "_parts", "_start", "_stop", "closed")
@@ -231,7 +245,7 @@ class _Window:
         parts = self._parts.get(modality)
         if parts is None:
             parts = self._parts[modality] = self._columns[modality].sequences(self._start, self._stop)
-        # Handed out once: who changes it in place must not meet the change when reading anew.
+        # Returned once only, so that a change in place does not appear in the next read.
         found, parts[row - self._start] = parts[row - self._start], None
         return self._columns[modality].sequence(row) if found is None else found
 
@@ -242,5 +256,5 @@ class _Window:
 def _reopen(path: str, sha256: str) -> Store:
     store = Store(path)
     if store.sha256 != sha256:
-        raise DataError(f"{path}: has changed since it was opened; start again")
+        raise DataError(f"{path}: changed since it was opened; start again")
     return store

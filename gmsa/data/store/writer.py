@@ -1,4 +1,4 @@
-"""Writes a feature store row by row: memory holds one utterance, whatever the number."""
+"""Writes a feature store row by row, so that memory holds one utterance only."""
 
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
@@ -27,15 +27,18 @@ from gmsa.errors import DataError, WriteError
 from gmsa.system.files import sync_folder
 
 NOT_ANNOTATED = -128
+"""Annotation of an utterance without one."""
 
 
 class Row(NamedTuple):
-    """An utterance on its way into a store."""
+    """One row to write: an utterance, its split, and optionally its annotation."""
 
     split: str
+    """Name of the split; ``train``, ``valid`` and ``test`` are those that training uses."""
     utterance: Utterance
+    """The utterance, with its label if it has one."""
     annotation: int = NOT_ANNOTATED
-    """-1 negative, 0 neutral, 1 positive."""
+    """-1 negative, 0 neutral, 1 positive, -128 none (default)."""
 
 
 def write_store(
@@ -46,21 +49,33 @@ def write_store(
     source: Mapping[str, Any] | None = None,
     where: str = "rows",
 ) -> Store:
-    """Writes a store whole or not at all: into a temporary folder beside it, which is renamed at the end.
+    """Writes a store atomically: into a temporary folder beside it, which is renamed at the end.
 
-    The same rows give the same bytes. Only a process killed outright leaves its ``.<name>.<hex>.tmp`` behind.
+    Equal rows give equal bytes. Only a process that is killed leaves its temporary folder ``.<name>.<hex>.tmp``.
 
     Args:
-        rows: split by split; within one, they keep their order.
-        dtypes: modalities to store, and each one's type, ``float16`` or ``float32``; all three as float32 where it is
-            left out. Those that no row knows a dimension of are left out.
-        labels: label scale, ``mosi`` or ``sims``.
-        source: where the rows are from, for the manifest; looked at when all are read.
-        where: what errors call the source.
+        path: folder to create; it must not exist.
+        rows: the utterances, all of one split before those of the next; their order is kept.
+        dtypes: modalities to store, each with its type, ``float16`` or ``float32`` (default: all three as float32).
+            Modalities that no row has are not stored.
+        labels: label scale, ``mosi`` (default, [-3, 3]) or ``sims`` ([-1, 1]).
+        source: provenance for the manifest, read after the last row (default: none).
+        where: what errors call the source (default: ``rows``).
+
+    Returns:
+        The new store, opened.
 
     Raises:
-        DataError: a row is not what a store holds, or ``path`` exists.
+        DataError: a row is invalid, or ``path`` exists.
         WriteError: the disk is full, or the folder cannot be written.
+
+    >>> import tempfile, torch
+    >>> from gmsa.data import Utterance
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> utterance = Utterance("v$_$0", {"text": torch.randn(5, 300), "audio": torch.randn(20, 74)}, label=-1.2)
+    >>> store = write_store(f"{folder.name}/store", [Row("test", utterance)])
+    >>> store.dims, store.split("test")[0].lengths
+    ({'text': 300, 'audio': 74}, {'text': 5, 'audio': 20})
     """
     path = Path(path)
     check_target(path)
@@ -90,22 +105,24 @@ def write_store(
     except OSError as error:
         if isinstance(error, WriteError):
             raise
-        raise WriteError(f"cannot write '{path}': {error.strerror or error}; make room, or name another") from error
+        raise WriteError(
+            f"cannot write '{path}': {error.strerror or error}; free disk space, or choose another folder"
+        ) from error
     return Store(path)
 
 
 def check_target(path: Path) -> None:
-    """Checks, before work that takes time, that a store can be put there.
+    """Checks before long work that ``path`` is free for a new store.
 
     Raises:
-        DataError: something is there already.
+        DataError: the path exists.
     """
     if os.path.lexists(path):
-        raise DataError(f"'{path}' exists already, and a store is never written over; name another folder, or move it")
+        raise DataError(f"'{path}' exists already, and a store is never overwritten; choose another folder, or move it")
 
 
 class _Writer:
-    """The files of a store, row by row."""
+    """The files of a store that is being written."""
 
     def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str, where: str) -> None:
         self.dtypes, self.scale, self.where = dict(dtypes), labels, where
@@ -147,7 +164,7 @@ class _Writer:
         self.count += 1
 
     def _end(self) -> None:
-        """Notes the split that ends."""
+        """Records the split that ends."""
         if self.count > self.start:
             self.splits[self.split] = StoredSplit(self.start, self.count, self.labeled)
 
@@ -164,11 +181,11 @@ class _Writer:
         try:
             raw = identity.encode("utf-8")
         except UnicodeEncodeError:
-            raise self._error(f"id {identity!r} is not text that UTF-8 can hold; rename it") from None
+            raise self._error(f"id {identity!r} cannot be encoded as UTF-8; rename it") from None
         if not raw:
             raise self._error(f"row {self.count + 1} has an empty id; every utterance needs one")
         self.ids.add(raw, len(raw))
-        # 8 bytes per id, where a set of them would take a hundred.
+        # 8 bytes per id; a set would take a hundred.
         self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
 
     def _add_sequence(self, modality: str, stored: GrowingRows, values: np.ndarray, identity: str) -> None:
@@ -179,7 +196,8 @@ class _Writer:
         if dim and self.dims.setdefault(modality, dim) != dim:
             known = self.dims[modality]
             raise self._error(
-                f"'{modality}' of '{identity}' has {dim} features per step, those before it {known}; extract all alike"
+                f"'{modality}' of '{identity}' has {dim} features per step, "
+                f"but earlier ones have {known}; extract all of them alike"
             )
         if not length:
             stored.add(b"", 0)
@@ -192,7 +210,7 @@ class _Writer:
                 remedy = "which float16 cannot hold; use --dtype float32"
                 raise self._error(f"'{modality}' of '{identity}' reaches {most:g}, {remedy}")
             kind = "NaN" if np.isnan(values).any() else "infinity"
-            raise self._error(f"'{modality}' of '{identity}' holds {kind}; repair or drop the utterance")
+            raise self._error(f"'{modality}' of '{identity}' holds {kind}; repair or remove the utterance")
         stored.add(kept.data, length)
 
     def _add_label(self, column: GrowingNumbers, label: float | None, what: str, identity: str) -> None:
@@ -202,10 +220,10 @@ class _Writer:
             column.add(label)
         else:
             bound = f"[-{limit(self.scale):g}, {limit(self.scale):g}]"
-            raise self._error(f"{what} of '{identity}' is {label:g}, out of {bound}; name its scale with --labels")
+            raise self._error(f"{what} of '{identity}' is {label:g}, out of {bound}; choose its scale with --labels")
 
     def finish(self, source: Mapping[str, Any]) -> Manifest:
-        """Completes the files, drops those that hold nothing, and says what there is."""
+        """Completes the files, deletes the empty ones, and returns the manifest."""
         self._end()
         if not self.count:
             raise DataError(f"{self.where}: holds no utterances; nothing is written")
@@ -246,8 +264,8 @@ class _Writer:
             name, same = (ids[offsets[row] : offsets[row + 1]].tobytes() for row in (one, other))
             if name == same:
                 at = [split for row in (one, other) for split, rows in self.splits.items() if row in _range(rows)]
-                both = f"twice in split '{at[0]}'" if at[0] == at[1] else f"in split '{at[0]}' and in split '{at[1]}'"
-                raise DataError(f"{self.where}: id '{name.decode()}' stands {both}; ids must be unique")
+                both = f"split '{at[0]}'" if at[0] == at[1] else f"splits '{at[0]}' and '{at[1]}'"
+                raise DataError(f"{self.where}: duplicate id '{name.decode()}' in {both}; ids must be unique")
 
     def _arrays(self) -> Iterable[GrowingArray]:
         ragged = (*self.sequences.values(), self.ids, self.transcripts)
@@ -255,7 +273,7 @@ class _Writer:
         return [*itertools.chain.from_iterable(pairs), self.labels, *self.unimodal.values(), self.annotations]
 
     def close(self) -> None:
-        """Closes what an error has left open."""
+        """Closes files that an error left open."""
         for found in self._arrays():
             found.file.close()
 

@@ -1,7 +1,5 @@
-"""A machine for pickles that builds plain values and arrays, and never imports or calls anything."""
+"""A pickle reader that builds plain values and arrays only: it never imports or calls what a pickle names."""
 
-from gmsa.data.unpickling.names import Cut, Damaged, Refused
-from gmsa.data.unpickling.opcodes import execute
-from gmsa.data.unpickling.plain import check_plain
+from gmsa.data.unpickling.reader import load_pickle
 
-__all__ = ["Cut", "Damaged", "Refused", "check_plain", "execute"]
+__all__ = ["load_pickle"]

@@ -1,4 +1,4 @@
-"""What pickles ask numpy for, made from checked bytes: arrays, numbers and text, without calling what they name."""
+"""Makes the arrays and scalars of a pickle from checked bytes, without calling the functions that it names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from gmsa.data.unpickling.names import Damaged, Name, Refused, described
 
 _CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU][0-9]{1,7}|O[48]?")
-_FLAGS = {"O": (63,), "U": (8, 0)}  # as numpy writes them; 0 for all other types
+_FLAGS = {"O": (63,), "U": (8, 0)}  # as NumPy writes them; 0 for all other types
 _MOST_AXES = 32
 _MOST_EMPTY = 2**20
 _LONGEST_AXIS = 2**48
@@ -23,7 +23,7 @@ _PIECE = 2**18
 
 
 class Dtype:
-    """A numpy type as the pickle describes it; numpy's own is made from it when an array is, and only if checked."""
+    """A NumPy type as the pickle describes it; converted to a real one when an array needs it, after checks."""
 
     __slots__ = ("code", "dtype")
 
@@ -33,7 +33,7 @@ class Dtype:
 
 
 class Pending:
-    """An array that was announced, and what it became when its state came."""
+    """An array before its state is set, and the array after that."""
 
     __slots__ = ("array",)
 
@@ -42,7 +42,7 @@ class Pending:
 
 
 class Undecoded:
-    """A long text in the file that only stands for bytes: decoded in pieces, so that it is never in memory as text."""
+    """A long text in the file that encodes bytes; decoded in pieces, so that the whole text is never in memory."""
 
     __slots__ = ("codec", "data", "start", "stop")
 
@@ -53,10 +53,10 @@ class Undecoded:
         return self.stop - self.start
 
     def content(self) -> bytearray:
-        """The bytes it stands for.
+        """Decodes the text to the bytes that it encodes.
 
         Raises:
-            UnicodeError: it is not in its encoding, or holds characters outside latin1.
+            UnicodeError: the text is invalid in its encoding, or has characters outside latin-1.
         """
         decoder = codecs.getincrementaldecoder(self.codec)()
         content = bytearray()
@@ -67,31 +67,33 @@ class Undecoded:
         return content
 
     def _release(self, start: int, stop: int) -> None:
-        """Gives back the pages that were read, or they would be in memory beside the bytes made of them."""
+        """Releases the pages that were read, which would otherwise stay in memory beside the decoded bytes."""
         if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             first = start - start % mmap.PAGESIZE
             self.data.madvise(mmap.MADV_DONTNEED, first, stop - first)
 
 
 class Maker:
-    """Stands in for the functions that pickles name.
+    """Replaces the functions that pickles call.
 
     Args:
-        limit: bytes that may be made or checked in all. A pickle can name the same content any number of times, but
-            no honest one does.
+        limit: bytes that may be made or checked in total. A pickle can refer to the same content any number of times,
+            but none that NumPy writes does.
     """
 
     def __init__(self, limit: int) -> None:
         self._left = limit
 
     def reduce(self, function: Any, arguments: Any, fills_array: bool) -> Any:
-        """What calling ``function`` would give.
+        """Returns the result that calling ``function`` would have.
 
         Args:
-            fills_array: the result goes into an array; bytes may then come as a view.
+            function: token of the function.
+            arguments: its arguments, a tuple.
+            fills_array: whether the result is the content of an array, so that bytes may be a view.
 
         Raises:
-            Refused: it is no token, or is asked for what it does not do here.
+            Refused: the function is not a token, or its arguments are not supported.
             Damaged: content, type and shape do not agree.
         """
         if type(function) is not Name:
@@ -118,10 +120,10 @@ class Maker:
         raise Refused(f"the pickle calls '{function.name.lower()}' with ({what})")
 
     def build(self, target: Any, state: Any) -> Any:
-        """What ``target`` becomes with its state: a type of known byte order, or an array.
+        """Sets the state of a type (its byte order) or of an array (its content), and returns the result.
 
         Raises:
-            Refused: it takes no state, or has one, or the state is none that gmsa admits.
+            Refused: the target takes no state or has one already, or the state is not allowed.
             Damaged: content, type and shape do not agree.
         """
         if type(target) is Dtype and target.dtype is None:
@@ -139,10 +141,10 @@ class Maker:
         raise Damaged("the state of an array is not (1, shape, type, order, content)")
 
     def _complete(self, kind: Dtype, state: Any) -> None:
-        """Takes the byte order from a type's state ``(3, order, None, None, None, size, alignment, flags)``.
+        """Sets the byte order from a type's state ``(3, order, None, None, None, size, alignment, flags)``.
 
-        numpy believes the rest, and with forged flags reads raw bytes as pointers. Here the rest must be what numpy
-        writes for this type, and numpy's type is made from its code and order alone.
+        NumPy trusts the rest, and with forged flags would read raw bytes as pointers. Here the rest must equal what
+        NumPy writes for this type, and the real type is made from code and order only.
         """
         match state:
             case (int(version), str(order), None, None, None, int(size), int(), int(flags)):
@@ -160,7 +162,7 @@ class Maker:
 
     def _from_buffer(self, raw: Any, kind: Dtype, shape: tuple[Any, ...], order: str, axes: list[Any]) -> np.ndarray:
         if kind.code[0] == "O":
-            raise Refused("the pickle asks for objects out of bytes")
+            raise Refused("the pickle asks for objects made from bytes")
         if order not in ("C", "F") and not (order == "K" and axes):
             raise Damaged(f"an array is in the order {described(order)}")
         array = self._array(kind, shape, "F" if order == "F" else "C", raw)
@@ -168,9 +170,9 @@ class Maker:
             return array
         (turned,) = axes
         if type(turned) is not tuple or any(type(axis) is not int for axis in turned):
-            raise Damaged("the axes of an array are no numbers")
+            raise Damaged("the axes of an array are not integers")
         if sorted(turned) != list(range(array.ndim)):
-            raise Damaged("the axes of an array are no permutation")
+            raise Damaged("the axes of an array are not a permutation")
         return array.transpose(turned)
 
     def _array(self, kind: Dtype, shape: tuple[Any, ...], order: Literal["C", "F"], raw: Any) -> np.ndarray:
@@ -190,7 +192,7 @@ class Maker:
         return array.reshape(shape, order=order)
 
     def _stored_array(self, kind: Dtype, shape: tuple[Any, ...], order: Literal["C", "F"], raw: Any) -> np.ndarray:
-        """As numpy restores a state: in the byte order of this machine, which may take a copy."""
+        """Makes an array in the byte order of this machine, as NumPy does; copies if the order differs."""
         array = self._array(kind, shape, order, raw)
         if array.dtype.isnative:
             return array
@@ -203,7 +205,7 @@ class Maker:
             raise Damaged(f"an array of {count} objects does not match {described(items)}")
         self._spend(count)
         array = np.empty(0, object)
-        # numpy's own way of storing them, as any assignment would look into nested sequences.
+        # As NumPy restores objects itself; an assignment would unpack nested sequences.
         array.__setstate__((1, shape, np.dtype(object), order == "F", items))  # type: ignore[arg-type]
         return array
 
@@ -224,7 +226,7 @@ class Maker:
         return memoryview(content) if fills_array else bytes(content)
 
     def _content(self, raw: Any) -> bytes | bytearray | memoryview:
-        if isinstance(raw, str):  # Python 2 kept bytes as text
+        if isinstance(raw, str):  # Python 2 stored bytes as text
             self._spend(len(raw))
             return raw.encode("latin1")
         if not isinstance(raw, (bytes, bytearray, memoryview)):
@@ -234,7 +236,7 @@ class Maker:
     def _spend(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            raise Refused("the pickle makes more of its content than it holds")
+            raise Refused("the pickle repeats its content until it exceeds the file")
 
 
 def _is_flag(value: Any) -> bool:
@@ -248,15 +250,15 @@ def _dtype(code: Any) -> Dtype:
 
 
 def _numpy_type(code: str) -> np.dtype[Any]:
-    """numpy's type of a code that was matched, with or without its byte order."""
+    """Returns the NumPy type of a checked code, with or without its byte order."""
     try:
         return np.dtype(object) if "O" in code else np.dtype(code)
-    except (TypeError, ValueError, OverflowError):  # text longer than numpy can address
-        raise Damaged(f"numpy knows no type {code}") from None
+    except (TypeError, ValueError, OverflowError):  # text longer than NumPy can address
+        raise Damaged(f"NumPy has no type {code}") from None
 
 
 def _count(shape: Sequence[Any]) -> int:
-    """Elements of an array; one that is empty must still have a shape that one can walk along."""
+    """Returns the number of elements; an empty array must have a shape that is safe to iterate over."""
     if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size <= _LONGEST_AXIS for size in shape):
         raise Damaged("the shape of an array is not a tuple of sizes")
     if 0 in shape and math.prod(size for size in shape if size) > _MOST_EMPTY:
@@ -265,10 +267,10 @@ def _count(shape: Sequence[Any]) -> int:
 
 
 def _check_values(array: np.ndarray, content: bytes | bytearray | memoryview) -> None:
-    """Refuses bytes that no value of the type has: numpy would only notice, or not, when they are used."""
+    """Refuses bytes that are not values of the type, which NumPy would notice on use only, or never."""
     if array.dtype.kind == "U":
         points = np.frombuffer(content, np.dtype("u4").newbyteorder(array.dtype.byteorder))
         if points.max(initial=0) > _LAST_CODE_POINT:
-            raise Damaged("an array of text holds characters that do not exist")
+            raise Damaged("an array of text holds invalid code points")
     if array.dtype.kind == "b" and np.frombuffer(content, np.uint8).max() > 1:
-        raise Damaged("an array of truth values holds others than 0 and 1")
+        raise Damaged("a boolean array holds values other than 0 and 1")

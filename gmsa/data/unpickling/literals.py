@@ -1,4 +1,4 @@
-"""The opcodes of pickle that carry a value themselves: numbers, text and bytes."""
+"""Pickle opcodes that carry a value: numbers, text and bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UINT8 = struct.Struct("<Q").unpack_from
 _DOUBLE = struct.Struct(">d").unpack_from
 
 
-# --- numbers and the like ----------------------------------------------------------------------------------------
+# --- numbers, truth values and None ------------------------------------------------------------------------------
 
 
 @on(pickle.NONE)
@@ -90,7 +90,7 @@ def _decimal(m: Machine, position: int) -> int:
     if code == pickle.LONG[0]:
         line = line.removesuffix(b"L")
     if not _INTEGER.fullmatch(line):
-        raise Damaged("it holds an integer that is none, or is too long")
+        raise Damaged("it holds an invalid or too long integer")
     is_truth = code == pickle.INT[0] and line in (b"00", b"01")
     m.stack.append(line == b"01" if is_truth else int(line))
     return stop
@@ -100,7 +100,7 @@ def _decimal(m: Machine, position: int) -> int:
 def _float(m: Machine, position: int) -> int:
     line, position = m.line(position)
     if not _FLOAT.fullmatch(line):
-        raise Damaged("it holds a number that is none")
+        raise Damaged("it holds an invalid number")
     m.stack.append(float(line))
     return position
 
@@ -146,8 +146,8 @@ def _string(m: Machine, position: int) -> int:
     try:
         content = codecs.escape_decode(m.view[start:inner])[0]
     except ValueError:
-        raise Damaged("it holds a string with a wrong escape") from None
-    # Under Python 2 a string may be the content of an array.
+        raise Damaged("it holds a string with an invalid escape") from None
+    # Python 2 stored the content of arrays as strings.
     m.stack.append(content if len(content) >= LARGE and m.fills_array() else content.decode("latin1"))
     return stop + 1
 

@@ -1,4 +1,4 @@
-"""The state of a pickle that is being read, and the checks that the opcodes share."""
+"""The pickle machine: the state of a pickle that is being read, and checks that opcodes share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gmsa.data.unpickling.arrays import Maker, Pending, Undecoded
 from gmsa.data.unpickling.names import Cut, Damaged, Name, Refused, described
 
 LARGE = 2**12
-"""Bytes from which the content of an array stays in the file. What is smaller is copied, and so needs no page of it."""
+"""Size in bytes from which the content of an array stays in the mapped file; smaller content is copied."""
 _LONGEST_KEY = 1024
 _MOST_PARTS = 16
 _SMALL_DICT = 100
@@ -21,15 +21,18 @@ _PLAIN_KEYS = (int, float, str, bytes, type(None), np.generic)
 
 
 class Machine:
-    """A pickle being read: its bytes, a stack cut by marks, a memo, and what makes arrays.
+    """The state of a pickle that is being read: its bytes, a stack with marks, a memo, and a maker of arrays.
 
-    Lengths are checked before anything is allocated, and what names the same content again shares it, so that time
-    and memory grow with the file alone.
+    Lengths are checked before anything is allocated, and repeated references share their content, so that time and
+    memory grow with the size of the file only.
+
+    Args:
+        data: the pickle.
     """
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data, self.view, self.size = data, memoryview(data), len(data)
-        self.maker = Maker(2 * len(data))  # once to decode it, once to check it
+        self.maker = Maker(2 * len(data))  # once to decode, once to check
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each open mark
         self.memo: dict[int, Any] = {}
@@ -37,79 +40,79 @@ class Machine:
         self.guessable_keys = 0
 
     def end(self, position: int, length: int) -> int:
-        """Where an argument ends, which must be in the file."""
+        """Returns where an argument ends, after checking that the file is long enough."""
         if length > self.size - position:
             raise Cut
         return position + length
 
     def line(self, position: int) -> tuple[bytes, int]:
-        """An argument up to the end of its line, and where the next opcode is."""
+        """Returns an argument that ends with its line, and the position of the next opcode."""
         stop = self.line_end(position)
         return self.data[position:stop], stop + 1
 
     def line_end(self, position: int) -> int:
-        """Where a line ends."""
+        """Returns where a line ends."""
         stop = self.data.find(b"\n", position)
         if stop < 0:
             raise Cut
         return stop
 
     def close_mark(self) -> list[Any]:
-        """What was put on the stack since the last mark, which is taken away."""
+        """Removes the last mark, and returns the values above it."""
         if not self.below:
             raise Damaged("it closes a mark that was never set")
         found, self.stack = self.stack, self.below.pop()
         return found
 
     def fills_array(self) -> bool:
-        """Whether the values since the last mark are what an array is made from."""
+        """Returns whether the values above the last mark are the state of an array."""
         under = self.below[-1] if self.below else []
         return bool(under) and (type(under[-1]) is Pending or under[-1] is Name.FROMBUFFER)
 
     def is_encoded(self) -> bool:
-        """Whether a text that comes now stands for bytes."""
+        """Returns whether the next text encodes bytes."""
         before = self.stack or (self.below[-1] if self.below else [])
         return bool(before) and before[-1] is Name.ENCODE
 
     def text(self, start: int, stop: int, codec: str) -> str | Undecoded:
-        """The text between two positions; not yet decoded if it is long and stands for bytes."""
+        """Returns the text between two positions, not yet decoded if it is long and encodes bytes."""
         if stop - start >= LARGE and self.is_encoded():
             return Undecoded(self.data, start, stop, codec)
         try:
             return str(self.view[start:stop], codec)
         except UnicodeDecodeError:
-            return str(self.view[start:stop], codec, "surrogatepass")  # as Python's own, which is slower
+            return str(self.view[start:stop], codec, "surrogatepass")  # as Python's pickle does, but slower
 
     def put(self, index: int) -> None:
-        """Memoizes the value on top of the stack."""
+        """Stores the top of the stack in the memo."""
         if index > self.count:
             raise Refused(f"the pickle numbers its memo up to {index} in {self.count} opcodes")
         self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
-        """Puts a memoized value on the stack."""
+        """Pushes a value of the memo on the stack."""
         if index not in self.memo:
-            raise Damaged(f"it asks for entry {index} of its memo, which was never put there")
+            raise Damaged(f"it reads entry {index} of its memo, which was never stored")
         value = self.memo[index]
         if type(value) is Pending and value.array is not None:
             value = value.array
         self.stack.append(value)
 
     def set_items(self, target: Any, items: list[Any]) -> None:
-        """Enters keys and values, which take turns, into a dict."""
+        """Adds alternating keys and values to a dict."""
         if type(target) is not dict:
-            raise Damaged(f"it enters keys into {described(target)}")
+            raise Damaged(f"it adds keys to {described(target)}")
         if len(items) % 2:
-            raise Damaged("it enters a key without a value")
+            raise Damaged("it adds a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str or len(key) > _LONGEST_KEY:
                 self.check_key(key, len(target))
             target[key] = value
 
     def check_key(self, key: Any, others: int) -> None:
-        """Refuses keys that take long to hash, to compare, or to find a place among others.
+        """Refuses keys that are slow to hash or to compare, and too many keys whose hashes can be made to collide.
 
-        Hashes of text are secret. Those of numbers and tuples are not, and could be chosen to collide.
+        Hashes of text are randomized by Python. Those of numbers and tuples are not, and could be chosen to collide.
         """
         parts = key if type(key) is tuple else (key,)
         if len(parts) > _MOST_PARTS:
@@ -125,7 +128,7 @@ class Machine:
 
 
 Handler = Callable[[Machine, int], int]
-"""Executes one opcode, given where its argument starts, and returns where the next opcode is."""
+"""Function ``(machine, position of the argument) -> position of the next opcode`` that executes an opcode."""
 
 
 def _unknown(m: Machine, position: int) -> int:
@@ -136,7 +139,7 @@ HANDLERS: list[Handler] = [_unknown] * 256
 
 
 def on(*opcodes: bytes) -> Callable[[Handler], Handler]:
-    """Registers what executes these opcodes."""
+    """Registers a handler of these opcodes."""
 
     def register(handler: Handler) -> Handler:
         for opcode in opcodes:

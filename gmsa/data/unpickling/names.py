@@ -1,4 +1,4 @@
-"""The names that a pickle may hold, and why one is not read."""
+"""The names that a pickle may contain, and the reasons to reject a pickle."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 
 class Refused(Exception):
-    """The pickle asks for what is not admitted."""
+    """The pickle asks for something that is not allowed."""
 
 
 class Damaged(Exception):
-    """The pickle contradicts its format, or itself."""
+    """The pickle violates its format."""
 
 
 class Cut(Exception):
-    """The file ends before the pickle does."""
+    """The file is truncated."""
 
 
 class Name(enum.Enum):
-    """A name that a pickle may hold. It stands for nothing that could be called."""
+    """A token for a name that a pickle may contain; it cannot be called."""
 
     NDARRAY = enum.auto()
     DTYPE = enum.auto()
@@ -30,7 +30,7 @@ class Name(enum.Enum):
     BYTES = enum.auto()
 
 
-_ADMITTED = {
+_ALLOWED = {
     ("numpy", "ndarray"): Name.NDARRAY,
     ("numpy", "dtype"): Name.DTYPE,
     ("_codecs", "encode"): Name.ENCODE,
@@ -49,19 +49,19 @@ _ADMITTED = {
 
 
 def find(module: str, name: str) -> Name:
-    """The token of a name, looked up in a fixed table.
+    """Returns the token of a name from a fixed table.
 
     Raises:
-        Refused: it is not in there.
+        Refused: the name is not in the table.
     """
-    token = _ADMITTED.get((module, name))
+    token = _ALLOWED.get((module, name))
     if token is None:
         raise Refused(f"the pickle asks for {f'{module}.{name}'[:200]!r}")
     return token
 
 
 def described(value: Any) -> str:
-    """A value in a few words, for messages: never its content, which could be endless."""
+    """Describes a value in a few words for errors, without its content, which could be huge."""
     if isinstance(value, Name):
         return f"the function '{value.name.lower()}'"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The opcodes of pickle for the stack, the memo, containers and names, and the loop that executes all of them."""
+"""The loop that executes a pickle, and the opcodes for stack, memo, containers and names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import struct
 from typing import Any
 
-from gmsa.data.unpickling import literals  # noqa: F401  # its import registers the opcodes of numbers and text
+from gmsa.data.unpickling import literals  # noqa: F401  # importing it registers the opcodes of numbers and text
 from gmsa.data.unpickling.machine import HANDLERS, Machine, on
 from gmsa.data.unpickling.names import Cut, Damaged, Refused, described, find
 
@@ -20,23 +20,23 @@ _UINT8 = struct.Struct("<Q").unpack_from
 
 
 def execute(data: bytes | mmap.mmap) -> tuple[Any, int]:
-    """The value on which a pickle stops, and how many opcodes it took; the value may still hold what is no data.
+    """Executes a pickle; returns its value, which may still hold tokens instead of data, and the number of opcodes.
 
     Raises:
-        Refused: it asks for what is not admitted.
-        Damaged: it contradicts its format, or itself.
-        Cut: it ends too early.
+        Refused: the pickle asks for something that is not allowed.
+        Damaged: the pickle violates its format.
+        Cut: the pickle is truncated.
     """
     m, handlers, last, position = Machine(data), HANDLERS, len(data) - 1, 0
     try:
-        # Only the opcode STOP may be the last byte, so the first byte of an argument can be read without asking.
+        # Only STOP may be the last byte, so the first byte of an argument can be read without a check.
         while position < last and (opcode := data[position]) != _STOP:
             m.count += 1
             position = handlers[opcode](m, position + 1)
     except IndexError:
-        raise Damaged("it takes from an empty stack") from None
+        raise Damaged("it pops from an empty stack") from None
     except UnicodeError:
-        raise Damaged("it holds text in another encoding than it says") from None
+        raise Damaged("it holds text that is not in its encoding") from None
     except struct.error:
         raise Cut from None
     if position > last or data[position] != _STOP:
@@ -144,7 +144,7 @@ def _get(m: Machine, position: int) -> int:
 
 def _index(line: bytes) -> int:
     if not _INDEX.fullmatch(line):
-        raise Damaged("it has an entry of its memo that is not numbered")
+        raise Damaged("it has a memo entry without a number")
     return int(line)
 
 
@@ -240,7 +240,7 @@ def _setitems(m: Machine, position: int) -> int:
     return position
 
 
-# --- names, and what they make -----------------------------------------------------------------------------------
+# --- names and objects -----------------------------------------------------------------------------------
 
 
 @on(pickle.GLOBAL)
@@ -294,7 +294,7 @@ def _name(m: Machine, position: int) -> tuple[str, str, int]:
     module, position = m.line(position)
     name, position = m.line(position)
     if not _NAME.fullmatch(module) or not _NAME.fullmatch(name):
-        raise Damaged("it names what is no name")
+        raise Damaged("it has an invalid name")
     return module.decode(), name.decode(), position
 
 

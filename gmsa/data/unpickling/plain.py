@@ -1,4 +1,4 @@
-"""What may come out of a pickle: plain values and arrays, in trees of bounded depth and size."""
+"""Checks the result of a pickle: plain values and arrays, in trees of bounded depth and size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _CONTAINERS = {list, tuple, dict, np.ndarray}
 
 
 def check_plain(root: Any, most: int) -> None:
-    """Raises where a value is no plain data, contains itself, is too deep, or holds over ``most`` values in all.
+    """Checks that a value is plain data, does not contain itself, is not too deep, and has at most ``most`` values.
 
-    Each container is looked into once, so this takes time by what the file writes out, not by what it expands to.
+    Each container is visited once, so the time depends on the size of the file, not on the size of the expanded tree.
+
+    Raises:
+        Refused: the value is not.
     """
     finished: dict[int, tuple[int, int]] = {}  # depth and size of containers, by their ids
-    path: dict[int, list[Any]] = {}  # each container within the one before it: the containers that it holds
+    path: dict[int, list[Any]] = {}  # the chain of open containers, each with the containers that it holds
     agenda = _containers([root])
     while agenda:
         value = agenda[-1]
@@ -52,7 +55,7 @@ def check_plain(root: Any, most: int) -> None:
 
 
 def _containers(value: Any) -> list[Any]:
-    """The containers directly in a container, whose other content must be plain values."""
+    """Returns the containers directly in a container; all other content must be plain values."""
     items = value.values() if type(value) is dict else value.ravel().tolist() if type(value) is np.ndarray else value
     kinds = set(map(type, items)) - _LEAVES
     if not kinds:

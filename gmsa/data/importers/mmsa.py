@@ -1,4 +1,4 @@
-"""Imports files in MMSA's pickle format, which is also what MMSA-FET writes."""
+"""The importer ``mmsa``: pickles in MMSA's format, which MMSA-FET writes too."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, annotation_of
 from gmsa.data.mmsa.reader import UNSPLIT, from_mmsa
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.unpickling import reader as unpickle
+from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
 from gmsa.system.files import sha256_of
 
 
-def read_pickle(path: Path, labels: str, splits: Splits | None = None) -> Source:
-    """Reads every split of a pickle as :func:`gmsa.data.from_mmsa` does, one at a time; empty ones are left out.
+def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source:
+    """Imports every split of a pickle as :func:`gmsa.data.from_mmsa` reads it; skips empty splits.
 
-    A split without ``regression_labels`` is unlabeled. Memory holds the utterances of one split as float32, beside
-    what :func:`gmsa.data.unpickling.reader.load` holds of the file.
+    A split without ``regression_labels`` is unlabeled. Splits are read one at a time, so memory holds the float32
+    utterances of one split, and what :func:`gmsa.data.unpickling.load_pickle` returns.
+
+    Args:
+        path: the pickle.
+        labels: label scale, ``mosi`` or ``sims``.
+        splits: the user's assignment of utterances to splits; all utterances are then held in memory.
 
     Raises:
-        DataError: the file is missing, unsafe or wrong.
+        DataError: the file is missing, unsafe or invalid.
     """
-    content = split_columns(unpickle.load(path), str(path))
+    content = split_columns(load_pickle(path), str(path))
     found = {name: columns for name, columns in content.items() if _count(columns)}
     about: dict[str, Any] = {"importer": "mmsa", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
     if splits is not None:
@@ -43,22 +48,22 @@ def read_pickle(path: Path, labels: str, splits: Splits | None = None) -> Source
 
 
 def split_columns(content: Any, where: str) -> dict[str, Mapping[str, Any]]:
-    """The splits of a file in MMSA's format; ``all`` where it has none.
+    """Returns the columns of each split of a file in MMSA's format; the one split of a flat file is called ``all``.
 
     Raises:
-        DataError: it is not a dict of splits.
+        DataError: the content is not a dict of splits.
     """
     if isinstance(content, Mapping):
         if any(key in content for key in ("id", *MODALITIES)):
             return {UNSPLIT: content}
         if found := {str(name): columns for name, columns in content.items() if isinstance(columns, Mapping)}:
             return found
-    from_mmsa(content, where, splits=None)  # says what is wrong
+    from_mmsa(content, where, splits=None)  # raises the specific error
     raise DataError(f"{where}: holds no splits; expected {{'train': {{'id': ..., 'text': ..., ...}}, ...}}")
 
 
 def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
-    """-1, 0, 1 or -128 per utterance, from the column ``annotations`` where there is one."""
+    """Returns -1, 0, 1 or -128 (none) per utterance, from the column ``annotations`` if the split has it."""
     column = columns.get("annotations")
     if not isinstance(column, (list, tuple, np.ndarray)) or len(column) != count:
         return [NOT_ANNOTATED] * count
@@ -66,7 +71,7 @@ def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
 
 
 def _count(columns: Mapping[str, Any]) -> int:
-    """Utterances of a split; 1 where that cannot be told, so that reading it says why."""
+    """Number of utterances of a split; 1 if it is unknown, so that the split is read and the error raised there."""
     column = columns.get("id")
     return len(column) if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim) else 1
 
