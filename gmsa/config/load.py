@@ -59,7 +59,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     Raises:
         ConfigError: the file is missing or not YAML, or a setting is wrong.
     """
-    settings = read_yaml(find(path, "configs"))
+    file = find(path, "configs")
+    settings = read_yaml(file)
     settings = {} if settings is None else settings
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
@@ -71,7 +72,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         changes.setdefault("data.if_missing", "error")
     for key, value in changes.items():
         change(settings, key, value)
-    return from_dict(settings, where=str(path), folder=path.parent)
+    return from_dict(settings, where=str(path), folder=file.parent)
 
 
 def _split_override(item: str) -> tuple[str, Any]:
