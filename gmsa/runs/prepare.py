@@ -13,7 +13,7 @@ from gmsa.data.features import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
-from gmsa.training.protocols import TrainingData
+from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +38,14 @@ class Prepared:
         """What the seed learns from: its labeled share, and as pool the rest and the pool file.
 
         Raises:
-            ConfigError: ``self_training.k`` asks for more than the pool holds.
+            ConfigError: the protocol cannot train on it, such as with a ``self_training.k`` above the pool's size.
         """
-        data, k = config.data, config.self_training.k
+        data = config.data
         label_seed = seed if data.label_seed is None else data.label_seed
         labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, data.labels)
-        pool = [*withheld, *self.pool]
-        if config.protocol.name == "self_training" and pool and k != "all" and k > len(pool):
-            raise ConfigError(
-                f"'self_training.k' is {k}, but the unlabeled pool has {len(pool)} utterances; "
-                "lower it, or set it to 'all'"
-            )
-        return TrainingData(labeled_examples(labeled, data.labels), pool)
+        found = TrainingData(labeled_examples(labeled, data.labels), [*withheld, *self.pool])
+        build_protocol(config).check_data(config, found)
+        return found
 
 
 def prepare(config: Config) -> Prepared:
@@ -57,8 +53,9 @@ def prepare(config: Config) -> Prepared:
 
     Raises:
         DataError: a data file is missing, unsafe or wrong.
-        ConfigError: nothing is left to learn from.
+        ConfigError: nothing is left to learn from, or the protocol cannot train what the config asks for.
     """
+    check_protocol(config)
     whole = load_corpus(config.data)
     masked = hide(whole, config.data.missing)
     missing = {

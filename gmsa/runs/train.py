@@ -24,7 +24,7 @@ from gmsa.system.files import remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.progress import Progress
-from gmsa.training.protocols import PROTOCOLS, TrainingData
+from gmsa.training.protocols import TrainingData, build_protocol
 from gmsa.training.stopping import Stop
 from gmsa.training.trainer import Trainer
 
@@ -84,7 +84,7 @@ def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict
             return {}
         for trainer in trainers.values():
             trainer.group = SINGLE_PROCESS
-        write = report_pretraining if config.protocol.name == "pretrain" else report
+        write = report if build_protocol(config).predicts else report_pretraining
         summary = write(config, name, folder, prepared, data_of, trainers)
         progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
@@ -113,10 +113,10 @@ def make_trainer(
 def train_seed(trainer: Trainer, material: TrainingData) -> nn.Module:
     """Trains one seed through all stages that its config asks for; returns the final model."""
     trainer.folder.mkdir(parents=True, exist_ok=True)
-    protocol = trainer.config.protocol.name
-    if trainer.config.pretrain.epochs and protocol != "pretrain":
+    protocol = build_protocol(trainer.config)
+    if trainer.config.pretrain.epochs and protocol.predicts:
         trainer.pretrain()
-    return PROTOCOLS[protocol](trainer, material)
+    return protocol(trainer, material)
 
 
 def describe_data(

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gmsa.config import Config
 from gmsa.rng import seed_for
+from gmsa.training.protocols import build_protocol
 from gmsa.tuning.trials import place_of
 
 RELATIVE = "gmsa:relative"
@@ -92,8 +93,7 @@ def make_pruner(name: str, config: Config) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, config.optim.epochs // 4))
     if name == "hyperband":
         # Given, as Optuna would take it from whatever trial is complete when a worker begins.
-        stages = {"self_training": 1 + config.self_training.rounds, "distillation": 1 + config.distillation.teachers}
-        most = config.optim.epochs * stages.get(config.protocol.name, 1) * len(config.run.seeds)
+        most = config.optim.epochs * build_protocol(config).stages(config) * len(config.run.seeds)
         least = max(1, config.optim.epochs // 4)
         return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least))
     return optuna.pruners.NopPruner()
