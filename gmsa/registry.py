@@ -249,7 +249,6 @@ CALLBACKS: Registry[Any] = Registry(
         "wandb": "gmsa.training.callbacks.wandb:WeightsAndBiases",
         "mlflow": "gmsa.training.callbacks.mlflow:MLflow",
     },
-    passed=("run",),
 )
 """Classes derived from :class:`gmsa.training.callbacks.Callback`."""
 

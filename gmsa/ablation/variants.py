@@ -14,6 +14,7 @@ from typing import Any
 from gmsa.config import Config, load_config, to_dict
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
+from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import check_protocol
 
 FIXED = {
@@ -107,6 +108,7 @@ def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[
     try:
         config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
         check_protocol(config)
+        build_callbacks(config)  # a package that one needs may be missing
     except ConfigError as error:
         raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
     return Variant(name, config, tuple(changes))

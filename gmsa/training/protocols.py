@@ -211,7 +211,7 @@ def check_protocol(config: Config) -> None:
 
 def _has_pool(trainer: Trainer, data: TrainingData) -> bool:
     if not data.pool:
-        trainer.progress.say(
+        trainer.callbacks.on_message(
             "No unlabeled pool (all labels are used and 'data.pool' names no file): ending after the supervised stage."
         )
     return bool(data.pool)

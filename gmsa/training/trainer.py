@@ -22,11 +22,11 @@ from gmsa.rng import seed_for
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.system.files import write_text
 from gmsa.training.batches import Shard
+from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load
-from gmsa.training.progress import Progress
 from gmsa.training.scoring import Predictions, predict
 from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
 from gmsa.training.stopping import Stop
@@ -55,7 +55,8 @@ class Trainer:
     seed: int
     folder: Path
     device: torch.device
-    progress: Progress
+    callbacks: Callback = field(default_factory=Callback)
+    """Told of every step; several as one :class:`~gmsa.training.callbacks.CallbackList`."""
     context: Sequence[Utterance] = ()
     """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
     initial: Mapping[str, Tensor] | None = None
@@ -74,7 +75,7 @@ class Trainer:
         self._start = start = "" if self.initial is None else digest(self.initial)
         state = None
         if self.group.is_main:
-            state = load_state(self.folder, self._check_stages, self.progress.say)
+            state = load_state(self.folder, self._check_stages, self.callbacks.on_message)
         state = self.group.broadcast(state)
         if state is not None and state["start"] != start:
             raise RunError(
@@ -136,7 +137,7 @@ class Trainer:
             try:
                 said = load_weights(file)
             except RunError as error:
-                self.progress.say(f"WARNING: {error}; the model is asked again.")
+                self.callbacks.on_message(f"WARNING: {error}; the model is asked again.")
         said = self.group.broadcast(said)
         if said is None:
             predictions = self.predict(model, pool)
@@ -162,7 +163,7 @@ class Trainer:
             stage_progress = StageProgress(**self._pending["progress"])
             state.load_state_dict(self._pending["state"])
 
-        self.progress.start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
+        self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
         while stage_progress.epoch <= epochs:
             if optim.patience and stage_progress.epoch - stage_progress.best_epoch > optim.patience:
                 break
@@ -176,7 +177,7 @@ class Trainer:
             row = {"seed": self.seed, "stage": stage, "epoch": stage_progress.epoch, "loss": mean_loss, "valid": scores}
             row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.spent(), "best": improved}
             self.history.append(row)
-            self.progress.epoch(row, epochs)
+            self.callbacks.on_epoch_end(row, epochs)
             stage_progress.next_epoch()
             self._save(stage, state, stage_progress)
             if self._stopping:
@@ -217,7 +218,7 @@ class Trainer:
             losses.append(step_loss.detach())
             ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
             stage_progress.step += 1
-            self.progress.step(ids[-1])
+            self.callbacks.on_step(ids[-1])
             # After the last step the epoch is scored first, and saved with its score.
             if (self._stopping or saving) and stage_progress.step < task.per_epoch:
                 stage_progress.losses += self._finite(losses, ids, stage, stage_progress.epoch)
