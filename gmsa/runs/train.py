@@ -1,4 +1,4 @@
-"""A whole run: every seed trained, then the test split scored once, then the report."""
+"""A whole run: trains every seed, then scores the test split once, then writes the report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def train(
     Args:
         name: name of the run in its tables.
         folder: where the first of several processes writes; the others need none.
-        resume: go on with the run that the folder holds; seeds that are done are not trained again.
+        resume: resume the run in the folder; finished seeds are not trained again.
         callbacks: called beside the progress bar and those of ``run.callbacks``.
 
     Raises:
@@ -70,7 +70,7 @@ def train(
         stack.callback(lambda: called.on_end(summary))
         called.on_start(RunInfo(name, folder, config))
         stop = Stop(config.run.save_every)
-        # All of them before any training: a trainer reads the state that it goes on from.
+        # All of them before any training: a trainer reads the state that it resumes from.
         trainers = {
             seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, called, group, stop)
             for seed, start in starts.items()
@@ -84,10 +84,10 @@ def train(
                     model = train_seed(trainers[seed], data)
                     if group.is_main:
                         save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
-                if stop.asked:  # after the last step
-                    stop.obey()
+                if stop.requested:  # after the last step
+                    stop.interrupt()
         except KeyboardInterrupt:
-            called.on_message(f"Interrupted; all that was done is saved. Go on with --resume --out {folder}")
+            called.on_message(f"Interrupted; everything so far is saved. Go on with --resume --out {folder}")
             raise
         group.close()
         if not group.is_main:
@@ -114,10 +114,10 @@ def make_trainer(
     """The trainer of one seed.
 
     Raises:
-        RunError: what it would go on from is damaged, or began from another ``start``.
+        RunError: the state to resume from is damaged, or of another ``start``.
     """
-    dims, valid, learned_from = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.to_learn_from
-    return Trainer(config, dims, valid, seed, folder, device, callbacks, learned_from, start, group, stop or Stop())
+    dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
+    return Trainer(config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop())
 
 
 def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
@@ -130,21 +130,21 @@ def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
 
 
 def describe_data(
-    config: Config, prepared: Prepared, material: TrainingData, device: torch.device, processes: int = 1
+    config: Config, prepared: Prepared, data: TrainingData, device: torch.device, processes: int = 1
 ) -> str:
-    """The line that a run starts with."""
+    """The first lines of a run: its data, its model, its device."""
     corpus = prepared.corpus
     dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
         f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
-        f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
+        f"{len(data.labeled)} labeled, {len(data.pool)} in the pool; {config.model.name} on {device.type}"
     )
     line += f", {processes} processes" if processes > 1 else ""
     if config.data.missing != MissingConfig():
         line += "".join(f"\n{key}: {value}" for key, value in missing_lines(prepared.missing).items())
     for modality in prepared.unseen:
-        line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
+        line += f"\nWARNING: no training utterance has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:
         return line
     asked = config.data.path

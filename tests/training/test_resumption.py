@@ -365,7 +365,7 @@ def test_pool_predictions_that_are_damaged_are_made_again(config_of, tmp_path: P
     whole = left(tmp_path / "run")
     (tmp_path / "run" / "seed-1" / "pool_2.safetensors").write_bytes(b"nothing")
     run_once(config, tmp_path / "run")
-    assert "the model is asked again" in capsys.readouterr().out
+    assert "predicting again" in capsys.readouterr().out
     assert left(tmp_path / "run") == whole
 
 
@@ -377,7 +377,7 @@ def test_going_on_from_other_weights_is_refused(config_of, tmp_path: Path) -> No
     run_once(config, tmp_path / "run")
     shutil.rmtree(start)
     run_once(config_of("sslmm", **pretraining, optim={"lr": 0.01}), start)
-    with pytest.raises(RunError, match=r"was begun from other weights \('protocol.init_from' holds others now\)"):
+    with pytest.raises(RunError, match=r"was started from other weights \('protocol.init_from' holds others now\)"):
         run_once(config, tmp_path / "run")
 
 

@@ -294,7 +294,7 @@ def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_pat
     for name, change in (("a", hide), ("b", hide_everywhere)):
         config = small(write_mmsa, data={"path": str(write_mmsa(f"{name}.pkl", change=change))}, run={"seeds": [1]})
         train(config, "tiny", tmp_path / name)
-        assert "WARNING: no utterance to learn from has text; it is left out" in capsys.readouterr().out
+        assert "WARNING: no training utterance has text; it is left out" in capsys.readouterr().out
         assert set(open_run(tmp_path / name).dims) == {"audio", "vision"}
         predictions.append(read_predictions(tmp_path / name))
     assert predictions[0] == predictions[1]
