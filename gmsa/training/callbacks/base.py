@@ -53,7 +53,7 @@ class Callback:
         """Before a stage, which will see ``utterances`` in all its epochs; one in two epochs counts twice."""
 
     def on_step(self, ids: Sequence[str]) -> None:
-        """After an optimizer step over the utterances ``ids``."""
+        """After an optimizer step over the utterances ``ids``; of several processes, those of the main one."""
 
     def on_epoch_end(self, row: Mapping[str, Any], epochs: int) -> None:
         """After an epoch and its validation.
