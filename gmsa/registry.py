@@ -250,7 +250,6 @@ CALLBACKS: Registry[Any] = Registry(
         "wandb": "gmsa.training.callbacks.wandb:WeightsAndBiases",
         "mlflow": "gmsa.training.callbacks.mlflow:MLflow",
     },
-    passed=("run",),
 )
 """Classes derived from :class:`gmsa.training.callbacks.Callback`."""
 

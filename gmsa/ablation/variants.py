@@ -15,6 +15,8 @@ from gmsa.config import Config, load_config, to_dict
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
+from gmsa.training.callbacks import build_callbacks
+from gmsa.training.protocols import check_protocol
 
 FIXED = {
     "run.seeds": "every variant runs with the same seeds; use --seeds",
@@ -83,7 +85,7 @@ def read_variants(
     Raises:
         ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
     """
-    load_config(base, overrides)  # first, so that what is wrong here is not said of a variant
+    check_protocol(load_config(base, overrides))  # first, so that what is wrong here is not said of a variant
     if not vary and file is None:
         raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
     entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(file)
@@ -106,6 +108,8 @@ def read_variants(
 def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
     try:
         config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+        check_protocol(config)
+        build_callbacks(config)  # a package that one needs may be missing
     except ConfigError as error:
         raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
     return Variant(name, config, tuple(changes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -11,6 +11,7 @@ from gmsa.config.coerce import coerce
 from gmsa.errors import ConfigError
 from gmsa.registry import Registry
 
+T = TypeVar("T")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -50,6 +51,26 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
             raise ConfigError(f"'{key}': '{parameter}' needs a value, as {name}({parameter}=...)")
         given[parameter] = _value(text, known[parameter].annotation, f"{key}: {parameter}")
     return name, given
+
+
+def build_component(spec: str, registry: Registry[Any], key: str, base: type[T]) -> T:
+    """Makes the part that ``name`` or ``name(key=value, ...)`` chooses.
+
+    Args:
+        key: the setting that has the value, for errors.
+        base: the class that the part must be derived from.
+
+    Raises:
+        ConfigError: as :func:`parse_component`, or a parameter that needs a value has none.
+    """
+    name, given = parse_component(spec, registry, key)
+    cls = registry[name]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ConfigError(f"'{key}': '{name}' is not a class derived from {base.__module__}.{base.__name__}")
+    for parameter, details in registry.parameters(name).items():
+        if details.default is details.empty and parameter not in given:
+            raise ConfigError(f"'{key}': '{parameter}' needs a value, as {name}({parameter}=...)")
+    return cls(**given)
 
 
 def split_commas(text: str) -> list[str]:

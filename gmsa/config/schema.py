@@ -292,10 +292,6 @@ class Config:
             )
         if model.name == "sslmm" and model.streams == "global":
             raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
-        if self.protocol.name == "sslmm" and not self.optim.ema:
-            raise ConfigError("'protocol.name: sslmm' has the moving average as its teacher; set 'optim.ema' above 0")
-        if self.protocol.name == "pretrain" and not self.pretrain.epochs:
-            raise ConfigError("'protocol.name: pretrain' needs 'pretrain.epochs' above 0, for example 20")
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities
         )

@@ -18,6 +18,7 @@ from gmsa.errors import RunError
 from gmsa.models import build_model
 from gmsa.system.files import write_json, write_text
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
+from gmsa.training.protocols import build_protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,7 @@ def finished_seeds(run: Run, chosen: Sequence[int] | None = None) -> tuple[int, 
     Raises:
         RunError: a chosen seed is not of the run, or the run is of pre-training alone.
     """
-    if run.config.protocol.name == "pretrain":
+    if not build_protocol(run.config).predicts:
         raise RunError(
             f"'{run.folder}' holds pre-trained weights, which predict nothing; train from them with "
             f"--set protocol.init_from={run.folder}"

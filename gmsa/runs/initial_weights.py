@@ -11,6 +11,7 @@ from gmsa.models import build_model
 from gmsa.runs.folder import open_run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.training.protocols import build_protocol
 from gmsa.training.trainer import to_start_from
 
 NOT_IN_WEIGHTS = {
@@ -54,7 +55,7 @@ def initial_weights(
     assert folder is not None
     before = open_run(folder)
     protocol = before.config.protocol.name
-    if protocol != "pretrain":
+    if build_protocol(before.config).predicts:
         raise RunError(
             f"'protocol.init_from': '{folder}' is a run of the protocol '{protocol}', whose weights have seen labels; "
             "name one of the protocol 'pretrain'"

@@ -1,4 +1,4 @@
-"""From a corpus on disk to what a seed trains on and is scored on."""
+"""Prepares a corpus for training: masks, normalizes and splits it."""
 
 from __future__ import annotations
 
@@ -13,43 +13,39 @@ from gmsa.data.features import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.training.examples import labeled_examples
-from gmsa.training.protocols import TrainingData
+from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A corpus whose features are normalized as its training split asks for."""
+    """A corpus whose features are normalized by its training split."""
 
     corpus: Corpus
     splits: Mapping[str, Sequence[Utterance]]
     pool: Sequence[Utterance]
     normalizer: Normalizer
     unseen: Sequence[str]
-    """Modalities that the file has but no training or pool utterance shows: they are left out."""
+    """Modalities that no training or pool utterance has: they are left out."""
     missing: Mapping[str, dict[str, Any]]
-    """Per split, what :func:`~gmsa.data.describe_missing` records."""
+    """Per split, the record of :func:`~gmsa.data.describe_missing`."""
 
     @cached_property
-    def to_learn_from(self) -> list[Utterance]:
+    def training_utterances(self) -> list[Utterance]:
         """The training split and the pool file, without their labels."""
         return [replace(u, label=None) for u in (*self.splits["train"], *self.pool)]
 
     def training_data(self, config: Config, seed: int) -> TrainingData:
-        """What the seed learns from: its labeled share, and as pool the rest and the pool file.
+        """The labeled share of a seed, and as pool the rest and the pool file.
 
         Raises:
-            ConfigError: ``self_training.k`` asks for more than the pool holds.
+            ConfigError: the protocol cannot train on it, such as with a ``self_training.k`` above the pool's size.
         """
-        data, k = config.data, config.self_training.k
+        data = config.data
         label_seed = seed if data.label_seed is None else data.label_seed
         labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, data.labels)
-        pool = [*withheld, *self.pool]
-        if config.protocol.name == "self_training" and pool and k != "all" and k > len(pool):
-            raise ConfigError(
-                f"'self_training.k' is {k}, but the unlabeled pool has {len(pool)} utterances; "
-                "lower it, or set it to 'all'"
-            )
-        return TrainingData(labeled_examples(labeled, data.labels), pool)
+        found = TrainingData(labeled_examples(labeled, data.labels), [*withheld, *self.pool])
+        build_protocol(config).check_data(config, found)
+        return found
 
 
 def prepare(config: Config) -> Prepared:
@@ -57,8 +53,9 @@ def prepare(config: Config) -> Prepared:
 
     Raises:
         DataError: a data file is missing, unsafe or wrong.
-        ConfigError: nothing is left to learn from.
+        ConfigError: nothing is left to train on, or the protocol cannot train what the config asks for.
     """
+    check_protocol(config)
     whole = load_corpus(config.data)
     masked = hide(whole, config.data.missing)
     missing = {
@@ -66,7 +63,7 @@ def prepare(config: Config) -> Prepared:
         for split in whole.splits
     }
     if config.data.missing.of("train").protocol == "frame_uniform":
-        missing["train"]["realized"] = None  # another one in every epoch
+        missing["train"]["realized"] = None  # a new one in every epoch
     corpus, unseen = leave_out_unseen(masked)
     if not corpus.dims:
         raise ConfigError(
@@ -87,7 +84,7 @@ def prepare(config: Config) -> Prepared:
 
 
 def reading(data: DataConfig) -> DataConfig:
-    """What of the settings decides how the data is read: who shares it can share one reading."""
+    """The settings by which the data is read: configs that share them can share one reading."""
     return replace(data, label_ratio=1.0, label_seed=None)
 
 
@@ -105,14 +102,14 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     check_builders(corpus.dims, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in corpus.splits.items():
-        # The pool stands with the training split: a video may be spread over both.
+        # The pool is checked with the training split: a video may be spread over both.
         check_positions([*utterances, *corpus.pool] if split == "train" else utterances, config)
 
 
 def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
-    """The corpus without what ``data.missing`` hides in each split; the pool is as the training split.
+    """The corpus as masked by ``data.missing``, split by split; the pool is masked as the training split.
 
-    ``frame_uniform`` hides nothing here of what is learned from: it draws anew in every epoch.
+    ``frame_uniform`` does not mask the training split here: it draws new masks in every epoch.
     """
     modalities = list(corpus.dims)
 
@@ -130,9 +127,9 @@ def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
 
 
 def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
-    """The corpus without the modalities that nothing to learn from shows, and their names.
+    """The corpus without the modalities that no training utterance has, and their names.
 
-    Their encoders would stay as they were initialized, and add noise to what is scored.
+    Their encoders would stay as they were initialized, and add noise to the predictions.
     """
     shown = {m for u in (*corpus.splits["train"], *corpus.pool) for m, there in u.present.items() if there}
     unseen = [m for m in corpus.dims if m not in shown]

@@ -1,4 +1,4 @@
-"""What a run leaves: predictions, tables and figures of every seed's models."""
+"""The report of a finished run: predictions, tables and figures."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def report(
     data_of: Mapping[int, TrainingData],
     trainers: Mapping[int, Trainer],
 ) -> dict[str, Any]:
-    """Scores every split with every seed's models, once, and writes tables, predictions and figures.
+    """Scores every split once with every seed's models, and writes tables, predictions and figures.
 
-    Withheld labels are looked at here alone, to say how right the pseudo-labels were.
+    Withheld labels are read here alone, to score the pseudo-labels.
     """
     label_scale = config.data.labels
     truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
@@ -115,7 +115,7 @@ def report_pretraining(
 
 
 def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int, Trainer]) -> dict[str, Any]:
-    """What every summary says of its run."""
+    """The entries that every summary has."""
     return {
         "name": name,
         "dataset": config.data.name,
@@ -140,11 +140,11 @@ def draw(
     label_scale: str,
     synthetic: bool,
 ) -> None:
-    """Draws the figures of a run; one that has nothing to show is left out.
+    """Draws the figures of a run; a figure without data is left out.
 
     Args:
         tests: the final model's predictions for the test split, one per seed.
-        pools: the first stage's predictions for those of the pool whose withheld label is known, one per seed.
+        pools: the first stage's predictions for the pool's utterances with a withheld label, one per seed.
     """
     folder.mkdir(exist_ok=True)
     test, pool = _join(tests, label_scale), _join(pools, label_scale)
@@ -159,7 +159,7 @@ def draw(
 
 
 def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:
-    """The seeds' predictions end to end."""
+    """The predictions of all seeds, concatenated."""
     labels = np.concatenate([p.labels for p in seeds])
     gates = [p.gate for p in seeds if p.gate is not None]
     return {
@@ -172,7 +172,7 @@ def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:
 
 
 def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, label_scale: str) -> list[dict[str, Any]]:
-    """Kept and right pseudo-labels per round and class."""
+    """The number of kept and of correct pseudo-labels per round and class."""
     found = []
     for round_ in sorted({row["round"] for row in rows}):
         for c in range(NUM_CLASSES):

@@ -1,7 +1,8 @@
-"""A whole run: every seed trained, then the test split scored once, then the report."""
+"""A whole run: trains every seed, then scores the test split once, then writes the report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,71 +23,80 @@ from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import remove_leftovers
 from gmsa.system.lock import only_writer
+from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
+from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import save_weights
-from gmsa.training.progress import Progress
-from gmsa.training.protocols import PROTOCOLS, TrainingData
+from gmsa.training.protocols import TrainingData, build_protocol
 from gmsa.training.stopping import Stop
 from gmsa.training.trainer import Trainer
 
 
-def train(config: Config, name: str, folder: Path, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: Config, name: str, folder: Path, resume: bool = False, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Trains every seed of ``config`` into ``folder`` and returns the content of ``summary.json``.
 
     Args:
         name: name of the run in its tables.
         folder: where the first of several processes writes; the others need none.
-        resume: go on with the run that the folder holds; seeds that are done are not trained again.
+        resume: resume the run in the folder; finished seeds are not trained again.
+        callbacks: called beside the progress bar and those of ``run.callbacks``.
 
     Raises:
         GmsaError: the config, the data or the folder is wrong; before any training where that can be known.
+        RunError: a callback failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the step at hand is saved.
     """
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
     if resume:
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
+    called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
     prepared = prepare(config)
     corpus = prepared.corpus
     if resume and group.is_main:
         check_files(folder, describe_files(config, corpus))
     data_of = {seed: prepared.training_data(config, seed) for seed in config.run.seeds}
     starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
-    with Progress(silent=not group.is_main) as progress, ExitStack() as stack:
+    with ExitStack() as stack:
         if group.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             before = stack.enter_context(only_writer(folder))
             if before is not None:
-                progress.say(f"Taking '{folder}' over from {before}, which has ended without a word.")
+                called.on_message(f"Taking '{folder}' over from {before}, which exited without releasing it.")
             for place in (folder, *folder.glob("seed-*")):
                 remove_leftovers(place)
+        summary: dict[str, Any] | None = None
+        stack.callback(lambda: called.on_end(summary))
+        called.on_start(RunInfo(name, folder, config))
         stop = Stop(config.run.save_every)
-        # All of them before any training: a trainer reads the state that it goes on from.
+        # All of them before any training: a trainer reads the state that it resumes from.
         trainers = {
-            seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, progress, group, stop)
+            seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, called, group, stop)
             for seed, start in starts.items()
         }
         if group.is_main:
             save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
-        progress.say(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
+        called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
         try:
             with stop.listening():
-                for seed, material in data_of.items():
-                    model = train_seed(trainers[seed], material)
+                for seed, data in data_of.items():
+                    model = train_seed(trainers[seed], data)
                     if group.is_main:
                         save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
-                if stop.asked:  # after the last step
-                    stop.obey()
+                if stop.requested:  # after the last step
+                    stop.interrupt()
         except KeyboardInterrupt:
-            progress.say(f"Interrupted; all that was done is saved. Go on with --resume --out {folder}")
+            called.on_message(f"Interrupted; everything so far is saved. Go on with --resume --out {folder}")
             raise
         group.close()
         if not group.is_main:
             return {}
         for trainer in trainers.values():
             trainer.group = SINGLE_PROCESS
-        write = report_pretraining if config.protocol.name == "pretrain" else report
+        write = report if build_protocol(config).predicts else report_pretraining
         summary = write(config, name, folder, prepared, data_of, trainers)
-        progress.say(f"\n{markdown_table([summary])}\nRun folder: {folder}")
+        called.on_message(f"\n{markdown_table([summary])}\nRun folder: {folder}")
     return summary
 
 
@@ -97,44 +107,44 @@ def make_trainer(
     start: dict[str, Tensor] | None,
     folder: Path,
     device: torch.device,
-    progress: Progress,
+    callbacks: Callback,
     group: Group = SINGLE_PROCESS,
     stop: Stop | None = None,
 ) -> Trainer:
     """The trainer of one seed.
 
     Raises:
-        RunError: what it would go on from is damaged, or began from another ``start``.
+        RunError: the state to resume from is damaged, or of another ``start``.
     """
-    dims, valid, learned_from = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.to_learn_from
-    return Trainer(config, dims, valid, seed, folder, device, progress, learned_from, start, group, stop or Stop())
+    dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
+    return Trainer(config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop())
 
 
-def train_seed(trainer: Trainer, material: TrainingData) -> nn.Module:
+def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
     """Trains one seed through all stages that its config asks for; returns the final model."""
     trainer.folder.mkdir(parents=True, exist_ok=True)
-    protocol = trainer.config.protocol.name
-    if trainer.config.pretrain.epochs and protocol != "pretrain":
+    protocol = build_protocol(trainer.config)
+    if trainer.config.pretrain.epochs and protocol.predicts:
         trainer.pretrain()
-    return PROTOCOLS[protocol](trainer, material)
+    return protocol(trainer, data)
 
 
 def describe_data(
-    config: Config, prepared: Prepared, material: TrainingData, device: torch.device, processes: int = 1
+    config: Config, prepared: Prepared, data: TrainingData, device: torch.device, processes: int = 1
 ) -> str:
-    """The line that a run starts with."""
+    """The first lines of a run: its data, its model, its device."""
     corpus = prepared.corpus
     dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
         f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
-        f"{len(material.labeled)} labeled, {len(material.pool)} in the pool; {config.model.name} on {device.type}"
+        f"{len(data.labeled)} labeled, {len(data.pool)} in the pool; {config.model.name} on {device.type}"
     )
     line += f", {processes} processes" if processes > 1 else ""
     if config.data.missing != MissingConfig():
         line += "".join(f"\n{key}: {value}" for key, value in missing_lines(prepared.missing).items())
     for modality in prepared.unseen:
-        line += f"\nWARNING: no utterance to learn from has {modality}; it is left out, in validation and test too."
+        line += f"\nWARNING: no training utterance has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:
         return line
     asked = config.data.path

@@ -1,4 +1,4 @@
-"""Batches of examples for training and scoring."""
+"""Batches of examples for training and validation."""
 
 # B utterances, K classes
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate
 from gmsa.rng import generator, seeds_for
 from gmsa.training.examples import Example, Targets
-from gmsa.training.masking import _drop_modalities, _hidden, lose_steps
+from gmsa.training.masking import drop_modalities, mask_steps, reconstruction_targets
 
 T = TypeVar("T")
 WINDOW = 16
@@ -25,30 +25,30 @@ WINDOW = 16
 
 @dataclass(frozen=True)
 class Shard:
-    """What of an epoch's batches is built: after the first ones, every so many-th, and of each a part."""
+    """The share of an epoch's batches that one worker of one process builds."""
 
-    behind: int = 0
-    """Batches that are passed over at the start."""
+    skip: int = 0
+    """Batches to skip at the start: those of a resumed epoch that are done."""
     every: int = 1
     offset: int = 0
-    """Of the batches that follow, those whose number is ``offset`` modulo ``every``: what a loader's worker builds."""
+    """A worker of the loader builds the batches whose index, after those, is ``offset`` modulo ``every``."""
     rank: int = 0
     world: int = 1
-    """Of each batch, the units whose number is ``rank`` modulo ``world``: what a process of several trains on."""
+    """A process trains on the groups of each batch whose index is ``rank`` modulo ``world``."""
 
-    def of(self, batches: Iterable[T]) -> Iterator[T]:
-        """Those of the batches that are to be built."""
-        return islice(batches, self.behind + self.offset, None, self.every)
+    def select(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches to build."""
+        return islice(batches, self.skip + self.offset, None, self.every)
 
 
 WHOLE = Shard()
-"""All of it."""
+"""All batches, undivided."""
 
 
 def buckets(lengths: Sequence[int], batch_size: int, *seed: int | str) -> list[list[int]]:
-    """Shuffled batches of indices whose lengths are alike, so that little is padding.
+    """Shuffled batches of indices of similar lengths, so that there is little padding.
 
-    The order is a pure function of ``seed``. Every index stands in exactly one batch.
+    The order is a pure function of ``seed``. Every index is in exactly one batch.
     """
     rng = generator(*seed, "batches")
     order = rng.permutation(len(lengths))
@@ -70,23 +70,23 @@ def training_batches(
     full_view: bool = False,
     shard: Shard = WHOLE,
 ) -> Iterator[tuple[GraphBatch, Targets] | None]:
-    """One epoch of batches; hidden modalities, lost edges and order are pure functions of ``seed`` and utterance id.
+    """One epoch of batches; dropped modalities, dropped edges and order are pure functions of ``seed`` and id.
 
-    A batch of which ``shard`` has no part is None.
+    A batch is None where ``shard`` has no share of it.
 
     Args:
-        context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
+        context: utterances without targets that are nodes in the graphs of the examples' videos (video graphs).
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    units = SampleGroups(examples, config, context)
-    for places in units.batches(*seed, shard=shard):
-        if not places:
+    groups = SampleGroups(examples, config, context)
+    for positions in groups.batches(*seed, shard=shard):
+        if not positions:
             yield None
             continue
-        chosen = [units.flat[place] for place in places]
-        there = lose_steps([e.utterance for e in chosen], config, *seed)
-        batch = _drop_modalities(there, config, *seed)
-        hidden = _hidden(batch, there, config) if config.reconstruction.weight else {}
+        chosen = [groups.flat[position] for position in positions]
+        there = mask_steps([e.utterance for e in chosen], config, *seed)
+        batch = drop_modalities(there, config, *seed)
+        hidden = reconstruction_targets(batch, there, config) if config.reconstruction.weight else {}
         lost = None
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
@@ -99,43 +99,42 @@ def training_batches(
 def scoring_batches(
     utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = (), shard: Shard = WHOLE
 ) -> Iterator[tuple[list[int], list[int], GraphBatch]]:
-    """All utterances, sorted by length: the same batches every time. Of several processes each takes whole batches.
+    """All utterances, sorted by length, in the same batches every time; each of several processes takes whole batches.
 
-    With each batch come the rows of it that are scored, and the places of those in ``utterances``; its other rows
-    are ``context``.
+    With each batch come the rows to score and their indices in ``utterances``; its other rows are ``context``.
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
-    units = SampleGroups(examples, config, context)
-    groups = sorted(units.groups, key=_size)
-    for start in range(0, len(groups), units.per_batch)[shard.rank :: shard.world]:
-        chosen = [e for unit in groups[start : start + units.per_batch] for e in unit]
+    all_groups = SampleGroups(examples, config, context)
+    groups, count = sorted(all_groups.groups, key=_size), all_groups.per_batch
+    for start in range(0, len(groups), count)[shard.rank :: shard.world]:
+        chosen = [e for group in groups[start : start + count] for e in group]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
         yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
 
 
 class SampleGroups:
-    """Examples in groups that cannot be parted: each by itself, or the videos that have some, with their context."""
+    """Groups of examples that share a graph: each example by itself, or those of a video with their context."""
 
     def __init__(self, examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> None:
         self.groups = [[e] for e in examples]
         if config.graph.scope == "video":
             self.groups = _videos(examples, context)
         self.flat = [e for group in self.groups for e in group]
-        """The examples of all groups, end to end."""
+        """The examples of all groups, concatenated."""
         self.per_batch = max(1, round(config.optim.batch_size * len(self.groups) / max(1, len(self.flat))))
-        """Groups whose utterances are about ``optim.batch_size``."""
+        """Groups in a batch, which then has about ``optim.batch_size`` utterances."""
 
     @property
     def per_epoch(self) -> int:
-        """How many batches :meth:`batches` gives."""
+        """Batches of an epoch."""
         return -(-len(self.groups) // self.per_batch)
 
     def batches(self, *seed: int | str, shard: Shard = WHOLE) -> Iterator[list[int]]:
-        """One epoch of batches, or a share of it: places in ``flat``, a pure function of ``seed``."""
+        """One epoch of batches, or a shard of it: indices into ``flat``, a pure function of ``seed``."""
         ends = list(accumulate(map(len, self.groups), initial=0))
-        for chosen in shard.of(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
-            yield [place for i in chosen[shard.rank :: shard.world] for place in range(ends[i], ends[i + 1])]
+        for chosen in shard.select(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
+            yield [position for i in chosen[shard.rank :: shard.world] for position in range(ends[i], ends[i + 1])]
 
 
 def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:
@@ -151,5 +150,5 @@ def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[l
 
 
 def _size(group: Sequence[Example]) -> int:
-    """Steps of a group's utterances."""
+    """Time steps of a group's utterances."""
     return sum(e.utterance.steps for e in group)

@@ -19,13 +19,13 @@ from gmsa.errors import RunError
 from gmsa.system.files import write_bytes
 
 KEPT = 2
-"""Training states that stay on disk: the last, and the one before in case that is damaged."""
+"""Training states kept on disk: the last, and the one before in case that is damaged."""
 _STATE = re.compile(r"state-(\d{6,})\.([0-9a-f]{64})\.pt")
 _AGAIN = "restore it, or train again"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Writes tensors as safetensors with their SHA-256 in the header, whole or not at all.
+    """Writes tensors as safetensors with their SHA-256 in the header, atomically.
 
     Raises:
         WriteError: it cannot be written.
@@ -83,11 +83,11 @@ def load_into(model: nn.Module, path: Path) -> None:
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Writes a training state of tensors, numbers, strings, lists and dicts; the last :data:`KEPT` ones stay.
 
-    Its name counts up and ends in the SHA-256 of its content: ``state-000012.<64 hex digits>.pt``. So one rename puts
-    both in place.
+    Its name counts up and ends in the SHA-256 of its content: ``state-000012.<64 hex digits>.pt``. So one rename writes
+    both.
 
     Raises:
-        WriteError: it cannot be written; the earlier ones are as they were.
+        WriteError: it cannot be written; the earlier ones are unchanged.
     """
     stream = io.BytesIO()
     torch.save(state, stream)
@@ -102,14 +102,14 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 def load_state(
     folder: Path, usable: Callable[[dict[str, Any]], None], say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The last whole training state of a folder; None where there is none at all.
+    """The last intact training state of a folder; None where there is none at all.
 
     Args:
-        usable: raises a RunError where a file that the state builds on is missing or damaged.
-        say: is told of each damaged one that is passed over.
+        usable: raises a RunError where a file that the state needs is missing or damaged.
+        say: takes a warning for each damaged state that is skipped.
 
     Raises:
-        RunError: none of those that are there is whole.
+        RunError: all of them are damaged.
     """
     problems: dict[Path, str] = {}
     for _, path in reversed(_states(folder)):
@@ -129,7 +129,7 @@ def load_state(
 
 
 def _states(folder: Path) -> list[tuple[int, Path]]:
-    """Numbers and paths of the training states, in the order in which they were written."""
+    """Numbers and paths of the training states, oldest first."""
     if not folder.is_dir():
         return []
     found = ((_STATE.fullmatch(path.name), path) for path in folder.iterdir())

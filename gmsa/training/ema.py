@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    r"""An exponential average of a model's weights, :math:`\bar w \gets d \bar w + (1 - d) w`.
+    r"""An exponential moving average of a model's weights, :math:`\bar w \gets d \bar w + (1 - d) w`.
 
-    In its first t updates d is at most :math:`(1 + t) / (10 + t)`: the average forgets the initial weights.
-    ``torch.optim.swa_utils.AveragedModel`` counts its updates on the device; to look there at every step makes a
-    GPU wait for the host.
+    After t updates d is at most :math:`(1 + t) / (10 + t)`, so that the average forgets the initial weights.
+    ``torch.optim.swa_utils.AveragedModel`` would give t as a tensor on the device, which a GPU must be waited for at
+    every step; here it is counted on the host.
+
+    Args:
+        model: the model whose weights are averaged, in :attr:`model`, a copy; buffers stay as they are.
+        decay: d, once it is below its bound.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,19 +26,18 @@ class MovingAverage:
         self.decay, self.updates = decay, 0
         self._averaged: list[Tensor] = list(self.model.parameters())
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Takes in the model's current weights; the first time, as they are."""
+        """Averages in the model's current weights; the first time, copies them."""
         t = self.updates
-        share = 1.0 if t == 0 else 1 - min(self.decay, (1 + t) / (10 + t))
-        torch._foreach_lerp_(self._averaged, [p.detach() for p in model.parameters()], share)
+        decay = min(self.decay, (1 + t) / (10 + t)) if t else 0.0
+        get_ema_multi_avg_fn(decay)(self._averaged, [p.detach() for p in model.parameters()], t)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` takes."""
+        """The average and its number of updates, as :meth:`load_state_dict` takes them."""
         return {"model": self.model.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier average."""
+        """Resumes from an earlier average."""
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]

@@ -1,4 +1,4 @@
-"""What a training step learns from: utterances with labels or pseudo-labels."""
+"""Training examples: utterances with labels or pseudo-labels as targets."""
 
 # B utterances, K classes
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NO_CLASSES = torch.zeros(NUM_CLASSES)
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An utterance with what a model should say of it; one without targets is context in its video's graph."""
+    """An utterance with its training targets; without targets it is context in the graph of its video."""
 
     utterance: Utterance
     value: float = math.nan
     """Sentiment intensity; NaN where only the classes are known, as for the paper's pseudo-labels."""
     classes: Tensor = field(default_factory=lambda: _NO_CLASSES)
-    """Class probabilities ``[K]``; a label gives one 1; all 0 where nothing is known."""
+    """Class probabilities ``[K]``, one-hot for a label; all 0 where nothing is known."""
 
 
 class Targets(NamedTuple):
@@ -37,11 +37,11 @@ class Targets(NamedTuple):
     classes: Tensor
     """Class probabilities ``[B, K]``."""
     hidden: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
-    """Per modality, the examples whose hidden features are to be reconstructed ``[R]``, and their mean over the steps
-    ``[R, D_m]``."""
+    """Per modality, the indices of the examples whose features are to be reconstructed ``[R]``, and the means of their
+    features over the steps ``[R, D_m]``."""
 
     full_view: GraphBatch | None = None
-    """The examples' batch without ``model.modality_dropout``, where a teacher is to see it."""
+    """The examples' batch without ``model.modality_dropout``, for a teacher."""
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""

@@ -1,15 +1,17 @@
-"""Training batches, built here or by worker processes, on the device when they are needed."""
+"""Loads training batches onto the device; they are built in this process or by worker processes."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.training.batches import Shard
 from gmsa.training.prefetch import prefetch
 from gmsa.training.tasks import Task
@@ -21,8 +23,8 @@ _LAST_SECONDS = 10
 def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device) -> Iterator[Any]:
     """The batches of ``task.batches(*key, shard=shard)`` on ``device``, the same with any number of workers.
 
-    Worker processes pay where building a batch takes longer than learning from it, as on a GPU; with none, a GPU's are
-    built by a thread.
+    Worker processes help where building a batch takes longer than a training step, as on a GPU; with none, the batches
+    for a GPU are built by a thread.
     """
     if not workers:
         yield from prefetch(task.batches(*key, shard=shard), device)
@@ -32,10 +34,15 @@ def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, dev
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
         generator=torch.Generator(),  # else it would draw from what dropout draws from
     )
     yield from prefetch(loader, device)
+
+
+def _start_worker(worker: int, plugins: tuple[str, ...]) -> None:
+    _leave_signals_to_parent(worker)
+    load_plugins(plugins)  # a process that is spawned, not forked, has imported none
 
 
 def _leave_signals_to_parent(worker: int) -> None:
@@ -52,7 +59,7 @@ def _as_it_is(batch: Any) -> Any:
 
 @dataclass
 class _Batches(IterableDataset[Any]):
-    """What each worker builds: every so many-th batch, which the loader takes from the workers in turn."""
+    """The batches of one worker: every n-th of n workers, which the loader takes in turn."""
 
     task: Task
     key: tuple[int | str, ...]

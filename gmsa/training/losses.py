@@ -1,7 +1,7 @@
 """Losses on labels, pseudo-labels, a teacher's predictions and missing modalities.
 
-Each is a mean over a batch. Where several processes hold a part of it each, every one's loss is its part of the sum
-over the number in the whole batch: what they give adds up to the loss of one process.
+Each is a mean over a batch. Of several processes, each computes its share of the sum, divided by the number in the
+whole batch: their losses add up to the loss of a single process.
 """
 
 # B examples, K classes, D_m features of modality m
@@ -30,7 +30,7 @@ def loss(
     :math:`L_v` is the mean squared error of the intensity and :math:`L_e` the cross-entropy of the
     classes over the examples that have both, :math:`L_e^u` the cross-entropy over those with classes
     alone: the paper's pseudo-labels (Semi-IIN, section "Training objective"). A mean over none is 0;
-    an example whose class probabilities are all 0 is context and counts for nothing.
+    an example whose class probabilities are all 0 is context and has no loss.
 
     Args:
         value_weight: :math:`\lambda_1`.
@@ -64,12 +64,12 @@ def consistency(value: Tensor, teacher_values: Tensor, confident_share: float, g
 def reconstruction(
     model: Model, output: Output, hidden: Mapping[str, tuple[Tensor, Tensor]], group: Group = SINGLE_PROCESS
 ) -> Tensor:
-    r"""Squared error of the features of hidden modalities: mean over their features, then over all R pairs.
+    r"""Squared error of reconstructed features: mean over their dimensions, then over all R (example, modality) pairs.
 
     .. math::
         L_{rec} = \frac{1}{R} \sum_{(i, m)} \frac{1}{D_m} \lVert \hat x_{i,m} - x_{i,m} \rVert^2
 
-    x is the standardized mean over the steps. 0 where nothing is hidden.
+    x is the standardized mean over the steps. 0 where there is nothing to reconstruct.
 
     Args:
         hidden: as :class:`~gmsa.training.examples.Targets` has it.

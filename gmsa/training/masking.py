@@ -1,4 +1,4 @@
-"""What a training step hides: lost steps, dropped modalities, and what of them is to be reconstructed."""
+"""Masks time steps and drops modalities of training batches; collects the features to reconstruct."""
 
 # B utterances, K classes
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gmsa.data import Utterance, apply_missing, drop_modalities
 from gmsa.rng import hashed_uniform, seeds_for
 
 
-def lose_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """Utterances in an epoch, without the steps that ``data.missing.train: frame_uniform`` takes away anew in each.
+def mask_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+    """The utterances without the steps that ``data.missing.train: frame_uniform`` masks, anew in every epoch.
 
-    Pseudo-labels and statistics are of the whole utterances.
+    Pseudo-labels and statistics are those of the unmasked utterances.
     """
     missing = config.data.missing.of("train")
     if missing.protocol != "frame_uniform" or not utterances:
@@ -25,11 +25,16 @@ def lose_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str
     return apply_missing(utterances, missing, list(utterances[0].features), *seed)
 
 
-def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Config) -> dict[str, tuple[Tensor, Tensor]]:
-    """What of a batch is to be reconstructed, as :class:`Targets` has it.
+def reconstruction_targets(
+    shown: Sequence[Utterance], whole: Sequence[Utterance], config: Config
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The features of a batch to reconstruct, as :class:`Targets` has them: those of dropped modalities.
 
-    That is what is there and dropped in this step; with ``reconstruction.target: oracle`` also what ``data.missing``
-    masks.
+    With ``reconstruction.target: oracle`` also those of modalities that ``data.missing`` masks.
+
+    Args:
+        shown: the utterances as the model sees them.
+        whole: the same utterances before modality dropout.
     """
     oracle = config.reconstruction.target == "oracle"
     found = {}
@@ -47,8 +52,8 @@ def _hidden(shown: Sequence[Utterance], whole: Sequence[Utterance], config: Conf
     return found
 
 
-def _drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """Utterances in an epoch, each without the modalities that are hidden in it."""
+def drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+    """The utterances without the modalities that ``model.modality_dropout`` drops, a function of ``seed`` and id."""
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):
         return utterances

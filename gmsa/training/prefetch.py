@@ -1,4 +1,4 @@
-"""Batches that are on the device when they are needed."""
+"""Prefetches batches onto the device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ T = TypeVar("T")
 
 
 def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
-    """The same batches on ``device``; for a GPU, each is built and pinned in a thread while the one before is used.
+    """The same batches on ``device``; for a GPU, a thread builds and pins the next one during a training step.
 
-    On a CPU a thread hides the work but does not shorten the step: it takes the interpreter's time from the forward
-    pass.
+    On a CPU a thread would not help: it would compete with the training step for the interpreter.
 
     Args:
         batches: objects with ``to`` and ``pin_memory``, or tuples of them and of plain values.

@@ -17,7 +17,7 @@ from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
 from gmsa.training.batches import WHOLE, SampleGroups, Shard
 from gmsa.training.examples import Example
-from gmsa.training.masking import lose_steps
+from gmsa.training.masking import mask_steps
 
 
 def pretraining_batches(
@@ -25,23 +25,25 @@ def pretraining_batches(
 ) -> Iterator[PretrainingBatch | None]:
     """One epoch of batches; masks, subsets and order are pure functions of ``seed`` and utterance id.
 
-    A batch of which ``shard`` has no part is None. Of what is for ``learning``, the steps that ``data.missing.train``
-    takes away anew in every epoch are gone.
+    A batch is None where ``shard`` has no share of it.
+
+    Args:
+        learning: the batches are for training, not validation: ``data.missing.train`` masks new steps in every epoch.
     """
-    units = SampleGroups([Example(u) for u in utterances], config)
-    for places in units.batches(*seed, shard=shard):
-        if not places:
+    groups = SampleGroups([Example(u) for u in utterances], config)
+    for positions in groups.batches(*seed, shard=shard):
+        if not positions:
             yield None
             continue
-        whole = [units.flat[place].utterance for place in places]
-        chosen = lose_steps(whole, config, *seed) if learning else whole
+        whole = [groups.flat[position].utterance for position in positions]
+        chosen = mask_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
         first, second = (collate(_subset(chosen, *seed, number), config) for number in ("first", "second"))
         yield PretrainingBatch(masked, targets, (first, second))
 
 
 def _draws(utterances: Sequence[Utterance], count: int, *seed: int | str) -> np.ndarray:
-    """``count`` uniform numbers of each utterance ``[N, count]``."""
+    """``count`` uniform random numbers per utterance ``[N, count]``."""
     seeds = torch.tensor(seeds_for(*seed, each=(u.id for u in utterances)))[:, None]
     return hashed_uniform(seeds, torch.arange(count)).numpy()
 
@@ -60,7 +62,7 @@ def _subset(utterances: Sequence[Utterance], *seed: int | str) -> list[Utterance
 def _mask_nodes(
     utterances: Sequence[Utterance], config: Config, *seed: int | str
 ) -> tuple[GraphBatch, dict[str, Masked]]:
-    """Video graphs: hides whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
+    """Video graphs: masks whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
     modalities = list(utterances[0].features)
     draws = _draws(utterances, len(modalities), *seed, "mask")
     shown, hidden = [], []
@@ -103,7 +105,7 @@ def _mask_tokens(
     for modality, sizes in lengths.items():
         steps = torch.cat([u.features[modality] for u in utterances])
         token = _token_of_step(sizes, config.model.strides[modality])
-        # Hidden before the graph is built, whose edges may depend on the features.
+        # Masked before the graph is built, whose edges may depend on the features.
         shown[modality] = steps.masked_fill(flags[modality][token][:, None], 0.0).split(sizes.tolist())
         total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)
         means[modality] = total / torch.bincount(token, minlength=len(total))[:, None]
@@ -113,14 +115,14 @@ def _mask_tokens(
 
 
 def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
-    """The token that each step belongs to, of sequences that lie end to end ``[S]``."""
+    """The index of the token of each step, of concatenated sequences ``[S]``."""
     counts = token_count(lengths, stride)
     step = torch.arange(int(lengths.sum())) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
     return step // stride + torch.repeat_interleave(counts.cumsum(0) - counts, lengths)
 
 
 def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:
-    """What is masked of the rows of each modality, by node; modalities in the order of ``batch.features``."""
+    """The masked rows of each modality with their nodes; modalities in the order of ``batch.features``."""
     node_of = torch.zeros(1 + sum(map(len, flags.values())), dtype=torch.long)
     node_of[batch.slot] = torch.arange(len(batch.slot))
     found, first = {}, 1
@@ -133,7 +135,7 @@ def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tenso
 
 
 def _streams(config: Config) -> tuple[str, ...]:
-    """The model's streams, and that of the decoder."""
+    """The streams of the model and of the decoder."""
     return tuple(dict.fromkeys((*config.model.seen_streams, "global")))
 
 

@@ -1,15 +1,19 @@
-"""Protocols: which utterances a model learns from, in which order. The loop is the trainer's."""
+"""Protocols: in which stages a model is trained, and on which utterances. The loop is the trainer's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
+from gmsa.config import Config
+from gmsa.config.components import build_component
 from gmsa.data import Utterance
+from gmsa.errors import ConfigError
+from gmsa.registry import PROTOCOLS
 from gmsa.training.examples import Example
 from gmsa.training.pseudo_labels import hard_examples, most_confident, soft_examples
 from gmsa.training.scoring import Predictions
@@ -18,17 +22,17 @@ from gmsa.training.trainer import Trainer
 
 @dataclass
 class TrainingData:
-    """What a protocol may learn from."""
+    """What a protocol may train on."""
 
     labeled: Sequence[Example]
     pool: Sequence[Utterance]
     """Utterances without labels."""
     pseudo_labels: list[dict[str, Any]] = field(default_factory=list)
-    """What was kept: a row ``{"round", "id", "class", "confidence"}`` per pseudo-label."""
+    """The pseudo-labels that were kept, a row ``{"round", "id", "class", "confidence"}`` each."""
 
-    def record(self, round_: int, predictions: Predictions, places: Sequence[int]) -> None:
-        """Notes the pseudo-labels of a round."""
-        for i in places:
+    def record(self, round_: int, predictions: Predictions, chosen: Sequence[int]) -> None:
+        """Adds the pseudo-labels of a round."""
+        for i in chosen:
             row = predictions.probabilities[i]
             best = int(np.argmax(row))
             self.pseudo_labels.append(
@@ -36,76 +40,178 @@ class TrainingData:
             )
 
 
-def supervised(trainer: Trainer, material: TrainingData) -> nn.Module:
+class Protocol:
+    """Trains one seed's model in one or more stages.
+
+    A protocol of your own is a class with ``__call__``; the parameters of its constructor are the user's:
+
+    .. code-block:: python
+
+        from gmsa.registry import PROTOCOLS
+        from gmsa.training.protocols import Protocol
+
+        @PROTOCOLS.register("easy_first")
+        class EasyFirst(Protocol):
+            def __init__(self, least: float = 2.0) -> None:
+                self.least = least
+
+            def __call__(self, trainer, data):
+                easy = [e for e in data.labeled if abs(e.value) >= self.least]
+                model = trainer.fit("easy", easy)
+                return trainer.fit("all", data.labeled, start=model)
+
+    ``plugins: [my_module]`` and ``protocol.name: easy_first(least=1.5)`` choose it. Every stage has a name of its own:
+    a resumed run reads the weights of those that are finished. A protocol may draw random numbers only from
+    :mod:`gmsa.rng`, with ``trainer.seed``.
+    """
+
+    predicts: ClassVar[bool] = True
+    """Whether the model predicts; one that does not holds weights for other runs to start from."""
+
+    def check(self, config: Config) -> None:
+        """Checks that the protocol can train what the config asks for, before any data is read.
+
+        Raises:
+            ConfigError: names the setting that does not fit.
+        """
+
+    def check_data(self, config: Config, data: TrainingData) -> None:
+        """Checks that the protocol can train on a seed's data, before any training.
+
+        Raises:
+            ConfigError: names the setting that does not fit.
+        """
+
+    def stages(self, config: Config) -> int:
+        """How many stages of ``optim.epochs`` the protocol has at most."""
+        return 1
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Trains and returns the final model: the one that the last call of ``trainer.fit`` returned."""
+        raise NotImplementedError
+
+
+class Supervised(Protocol):
     """Trains on the labeled utterances alone."""
-    return trainer.fit("supervised", material.labeled)
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Trains one stage."""
+        return trainer.fit("supervised", data.labeled)
 
 
-def self_training(trainer: Trainer, material: TrainingData) -> nn.Module:
+class SelfTraining(Protocol):
     r"""Trains :math:`\phi` on labels, then :math:`\phi'` from its weights on labels and pseudo-labels.
 
     Semi-IIN, Algorithm 1. In every round the model labels the pool, and the ``k`` most confident
     utterances per class join the labeled ones. With k = 0 this is the control: the same further
     epochs without pseudo-labels. Without a pool it ends after its supervised stage, and says so.
     """
-    model = supervised(trainer, material)
-    if not _has_pool(trainer, material):
+
+    def check_data(self, config: Config, data: TrainingData) -> None:
+        """Refuses a ``self_training.k`` above the size of the pool."""
+        k = config.self_training.k
+        if data.pool and k != "all" and k > len(data.pool):
+            raise ConfigError(
+                f"'self_training.k' is {k}, but the unlabeled pool has {len(data.pool)} utterances; "
+                "lower it, or set it to 'all'"
+            )
+
+    def stages(self, config: Config) -> int:
+        """The supervised stage and one per round."""
+        return 1 + config.self_training.rounds
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Trains the supervised stage, then the rounds."""
+        model: nn.Module = trainer.fit("supervised", data.labeled)
+        if not _has_pool(trainer, data):
+            return model
+        settings = trainer.config.self_training
+        for round_ in range(1, settings.rounds + 1):
+            predictions = trainer.cached_predictions(f"pool_{round_}", model, data.pool)
+            chosen = most_confident(predictions, settings)
+            data.record(round_, predictions, chosen)
+            examples = [*data.labeled, *hard_examples(data.pool, predictions, chosen)]
+            stage = "control" if settings.k == 0 else "self_training"
+            model = trainer.fit(f"{stage}_{round_}", examples, start=model)
         return model
-    settings = trainer.config.self_training
-    for round_ in range(1, settings.rounds + 1):
-        predictions = trainer.cached_predictions(f"pool_{round_}", model, material.pool)
-        places = most_confident(predictions, settings)
-        material.record(round_, predictions, places)
-        examples = [*material.labeled, *hard_examples(material.pool, predictions, places)]
-        stage = "control" if settings.k == 0 else "self_training"
-        model = trainer.fit(f"{stage}_{round_}", examples, start=model)
-    return model
 
 
-def distillation(trainer: Trainer, material: TrainingData) -> nn.Module:
-    r"""Trains several teachers on labels, then a new student on labels and on what they say of the whole pool.
+class Distillation(Protocol):
+    """Trains several teachers on labels, then a new student on labels and on their predictions for the whole pool.
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
     with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
     that is noised more than its teachers, and starts anew). Without a pool it ends after its first teacher,
     the supervised stage, and says so.
     """
-    model = supervised(trainer, material)
-    if not _has_pool(trainer, material):
-        return model
-    others = (trainer.fit(f"teacher_{i}", material.labeled) for i in range(2, trainer.config.distillation.teachers + 1))
-    teachers = [trainer.cached_predictions(f"pool_{i}", m, material.pool) for i, m in enumerate((model, *others), 1)]
-    examples = soft_examples(material.pool, teachers)
-    return trainer.fit("student", [*material.labeled, *examples])
+
+    def stages(self, config: Config) -> int:
+        """The teachers and the student."""
+        return 1 + config.distillation.teachers
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Trains the teachers, then the student."""
+        model = trainer.fit("supervised", data.labeled)
+        if not _has_pool(trainer, data):
+            return model
+        others = (trainer.fit(f"teacher_{i}", data.labeled) for i in range(2, trainer.config.distillation.teachers + 1))
+        teachers = [trainer.cached_predictions(f"pool_{i}", m, data.pool) for i, m in enumerate((model, *others), 1)]
+        return trainer.fit("student", [*data.labeled, *soft_examples(data.pool, teachers)])
 
 
-def sslmm(trainer: Trainer, material: TrainingData) -> nn.Module:
-    """Trains on labels and, with all there is to learn from, on what the moving average of the weights says.
+class Consistency(Protocol):
+    """Trains on labels and on agreement with the moving average of the model's own weights, for all utterances.
 
-    SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.FineTuning`. It needs no pool: the labeled utterances are
-    teacher_values too.
+    SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.FineTuning`. It needs no pool: the average teaches on the
+    labeled utterances too.
     """
-    return trainer.fit("sslmm", [*material.labeled, *map(Example, material.pool)], consistent=True)
+
+    def check(self, config: Config) -> None:
+        """Refuses ``optim.ema: 0``, without which there is no teacher."""
+        if not config.optim.ema:
+            raise ConfigError("'protocol.name: sslmm' has the moving average as its teacher; set 'optim.ema' above 0")
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Trains one stage."""
+        return trainer.fit("sslmm", [*data.labeled, *map(Example, data.pool)], consistent=True)
 
 
-def pretrain(trainer: Trainer, material: TrainingData) -> nn.Module:
-    """The pre-trained model alone, for other runs to start from (``protocol.init_from``)."""
-    return trainer.pretrain()
+class Pretrain(Protocol):
+    """Pre-trains alone, for other runs to start from (``protocol.init_from``)."""
+
+    predicts = False
+
+    def check(self, config: Config) -> None:
+        """Refuses ``pretrain.epochs: 0``."""
+        if not config.pretrain.epochs:
+            raise ConfigError("'protocol.name: pretrain' needs 'pretrain.epochs' above 0, for example 20")
+
+    def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
+        """Pre-trains."""
+        return trainer.pretrain()
 
 
-def _has_pool(trainer: Trainer, material: TrainingData) -> bool:
-    if not material.pool:
-        trainer.progress.say(
+def build_protocol(config: Config) -> Protocol:
+    """The protocol that ``protocol.name`` chooses, with its parameters.
+
+    Raises:
+        ConfigError: it is unknown, or does not take these parameters.
+    """
+    return build_component(config.protocol.name, PROTOCOLS, "protocol.name", Protocol)
+
+
+def check_protocol(config: Config) -> None:
+    """Checks that the config's protocol can train what the config asks for.
+
+    Raises:
+        ConfigError: names the setting that does not fit.
+    """
+    build_protocol(config).check(config)
+
+
+def _has_pool(trainer: Trainer, data: TrainingData) -> bool:
+    if not data.pool:
+        trainer.callbacks.on_message(
             "No unlabeled pool (all labels are used and 'data.pool' names no file): ending after the supervised stage."
         )
-    return bool(material.pool)
-
-
-PROTOCOLS: dict[str, Callable[[Trainer, TrainingData], nn.Module]] = {
-    "supervised": supervised,
-    "self_training": self_training,
-    "distillation": distillation,
-    "sslmm": sslmm,
-    "pretrain": pretrain,
-}
-"""Protocols by name."""
+    return bool(data.pool)

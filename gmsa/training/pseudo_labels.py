@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a model says of the unlabeled pool, and which of it to believe."""
+"""Pseudo-labels: predictions for the unlabeled pool as training targets."""
 
 # P utterances in the pool, K classes
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gmsa.training.scoring import Predictions
 
 
 def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list[int]:
-    """Places of the ``k`` most confident utterances of each predicted class, in the pool's order.
+    """Indices of the ``k`` most confident utterances of each predicted class, in the pool's order.
 
-    Confidence is the probability of the likeliest class; below ``threshold`` it does not count.
-    Equal confidences are decided by id, so that the pool's order is not.
+    Confidence is the probability of the likeliest class, of at least ``threshold``. Ties are broken by id, so that
+    the pool's order does not matter.
 
     Semi-IIN, Algorithm 1.
     """
@@ -32,10 +32,10 @@ def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list
     return sorted(kept)
 
 
-def hard_examples(pool: Sequence[Utterance], predictions: Predictions, places: Sequence[int]) -> list[Example]:
-    """Examples whose target is the likeliest class alone: only the class loss flows from them (Semi-IIN)."""
+def hard_examples(pool: Sequence[Utterance], predictions: Predictions, chosen: Sequence[int]) -> list[Example]:
+    """Examples whose target is the likeliest class alone: they have a class loss only (Semi-IIN)."""
     classes = torch.eye(NUM_CLASSES)[torch.from_numpy(predictions.probabilities.argmax(1))]
-    return [Example(pool[i], float("nan"), classes[i]) for i in places]
+    return [Example(pool[i], float("nan"), classes[i]) for i in chosen]
 
 
 def soft_examples(pool: Sequence[Utterance], teachers: Sequence[Predictions]) -> list[Example]:

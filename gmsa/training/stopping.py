@@ -18,55 +18,58 @@ _MOMENT = 2.0
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish that training grants after the step at hand, once that is saved."""
+    """Turns Ctrl-C and SIGTERM into a request to end training after the current step, once that is saved.
+
+    Args:
+        save_every: seconds after which a save is due.
+    """
 
     def __init__(self, save_every: float = math.inf) -> None:
-        """Takes the seconds after which a save is due."""
         self.save_every = save_every
         self._by: int | None = None
-        self._heard = 0.0
+        self._arrived = 0.0
         self._saved = time.monotonic()
 
     @property
-    def asked(self) -> bool:
-        """Whether a signal has come."""
+    def requested(self) -> bool:
+        """Whether a signal has arrived."""
         return self._by is not None
 
     @property
     def due(self) -> bool:
-        """Whether the last save is too long ago."""
+        """Whether it is time to save."""
         return time.monotonic() - self._saved >= self.save_every
 
     def saved(self) -> None:
-        """Notes a save."""
+        """Records that the state was saved."""
         self._saved = time.monotonic()
 
-    def obey(self) -> NoReturn:
-        """Stops.
+    def interrupt(self) -> NoReturn:
+        """Ends training.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was what asked.
-            Terminated: SIGTERM was, or another process of the job.
+            KeyboardInterrupt: Ctrl-C requested it.
+            Terminated: SIGTERM did, or another process of the job.
         """
         raise KeyboardInterrupt if self._by == signal.SIGINT else Terminated
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hears signals; Ctrl-C again, after a moment, stops at once. Outside the main thread nothing can be heard."""
+        """Handles signals; a second Ctrl-C ends at once. Outside the main thread Python delivers none."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        # Not within the moment: torchrun hands on the Ctrl-C that the terminal has sent to all already.
-        if number == self._by == signal.SIGINT and now - self._heard > _MOMENT:
-            self.obey()
+        # Not at once: torchrun forwards the Ctrl-C that the terminal has sent to all processes already.
+        if number == self._by == signal.SIGINT and now - self._arrived > _MOMENT:
+            self.interrupt()
         if self._by is None:
-            self._by, self._heard = number, now
+            self._by, self._arrived = number, now

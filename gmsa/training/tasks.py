@@ -1,4 +1,4 @@
-"""What a stage of training asks for: which module learns, from which batches, by which loss, scored how."""
+"""Tasks of training: the module, batches, loss and validation scores of a stage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gmsa.training.scoring import predict, quiet_metrics
 
 
 class Task(Protocol):
-    """What the trainer's loop needs to know of a stage. A batch, or its first part, has ``ids``."""
+    """What the trainer trains in a stage. A batch, or its first part, has ``ids``."""
 
     epochs: int
     """Passes over the utterances."""
@@ -40,14 +40,14 @@ class Task(Protocol):
         """A new module."""
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[Any]:
-        """One epoch of batches, or a share of it: a pure function of ``key``; None where the share is empty."""
+        """Batches of an epoch, or a shard of them: a pure function of ``key``; None where the shard of one is empty."""
 
     def loss(self, module: Any, batch: Any, teacher: Any, done: float, group: Group = SINGLE_PROCESS) -> Tensor:
-        """Loss of a batch, a scalar; of several processes, this one's part of it, whose batch may be None.
+        """Loss of a batch, a scalar; of several processes, this one's share of it, whose batch may be None.
 
         Args:
             teacher: the module's moving average, or None where there is none.
-            done: share of the stage's steps that are behind.
+            done: share of the stage's steps that are finished.
         """
 
     def score(self, module: Any, group: Group = SINGLE_PROCESS) -> dict[str, float]:
@@ -56,11 +56,11 @@ class Task(Protocol):
 
 @dataclass
 class FineTuning:
-    """Learns from examples; if ``consistent``, from the moving average of its own weights too.
+    """Trains on examples; if ``consistent``, on agreement with the moving average of its own weights too.
 
     .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec}
 
-    The teacher sees each utterance as it is, the student without what ``model.modality_dropout`` hides.
+    The teacher sees every modality, the student those that ``model.modality_dropout`` does not drop.
     :math:`\\lambda_u` rises linearly over the first ``consistency.ramp`` of the steps (SSLMM, stage 2; our design).
     """
 
@@ -74,13 +74,13 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         self.consistent = self.consistent and self.config.consistency.weight > 0
-        units, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
-        self.size, self.per_epoch = len(self.examples), units.per_epoch
+        groups, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
+        self.size, self.per_epoch = len(self.examples), groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.run.select
 
     def build(self) -> Model:
-        """A new model; what it reconstructs is standardized by what there is to learn from."""
+        """A new model; the features that it reconstructs are standardized by all training utterances."""
         model = build_model(self.dims, self.config)
         if model.reconstruction is not None:
             utterances = self.context or [e.utterance for e in self.examples]
@@ -103,7 +103,7 @@ class FineTuning:
     ) -> Tensor:
         """The weighted sum of the losses."""
         config = self.config
-        output, targets = self._nothing() if batch is None else (module(batch[0]), batch[1])
+        output, targets = self._empty() if batch is None else (module(batch[0]), batch[1])
         value = loss(output, targets, config.loss.value_weight, config.self_training.weight, group)
         if config.reconstruction.weight:
             value = value + config.reconstruction.weight * reconstruction(module, output, targets.hidden, group)
@@ -111,34 +111,34 @@ class FineTuning:
             assert teacher is not None
             weights = config.consistency
             risen = min(1.0, done / weights.ramp) if weights.ramp else 1.0
-            teacher_values = self._teach(teacher, targets.full_view)
+            teacher_values = self._teacher_values(teacher, targets.full_view)
             distance = consistency(output.value, teacher_values, weights.confident_share, group)
             value = value + risen * weights.weight * distance
         return value
 
     @torch.no_grad()
-    def _teach(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
-        """Intensities by the teacher with dropout, several times ``[P, B]``."""
+    def _teacher_values(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
+        """The teacher's intensities in P passes with dropout ``[P, B]``."""
         teacher.train()
         passes = self.config.consistency.passes
         if batch is None:
             return torch.zeros(passes, 0, device=self.device)
         return torch.stack([teacher(batch).value for _ in range(passes)])
 
-    def _nothing(self) -> tuple[Output, Targets]:
-        """What a process without a part of the batch says and is told: its loss is 0, but it counts with the others."""
+    def _empty(self) -> tuple[Output, Targets]:
+        """Output and targets of a process without a share of the batch; its loss is 0, but it joins the collectives."""
         value, classes = torch.zeros(0, device=self.device), torch.zeros(0, NUM_CLASSES, device=self.device)
         return Output(value, classes, None, classes), Targets(value, classes)
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
-        """MMSA's metrics."""
+        """The metrics on the validation split."""
         predictions = predict(module, self.valid, self.config, self.device, group=group)
         return quiet_metrics(predictions, self.config.data.labels)
 
 
 @dataclass
 class Pretraining:
-    """Learns from the features of utterances alone (SSLMM, stage 1)."""
+    """Trains on the features of utterances, without labels (SSLMM, stage 1)."""
 
     config: Config
     dims: Mapping[str, int]
@@ -147,14 +147,14 @@ class Pretraining:
     device: torch.device
 
     def __post_init__(self) -> None:
-        # An utterance without any modality shows nothing to learn from.
+        # There is nothing to learn from an utterance without any modality.
         self.utterances = [u for u in self.utterances if any(u.lengths.values())]
         self.valid = [u for u in self.valid if any(u.lengths.values())]
         self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
         self.per_epoch = SampleGroups([Example(u) for u in self.utterances], self.config).per_epoch
 
     def build(self) -> PretrainingModel:
-        """A new model inside what it learns from features with."""
+        """A new model in the module that pre-trains it."""
         module = PretrainingModel(build_model(self.dims, self.config), self.dims, self.config)
         module.standardize.fit(*_statistics(self.utterances, self.dims))
         return module.to(self.device)
@@ -195,6 +195,6 @@ class Pretraining:
 def _statistics(
     utterances: Sequence[Utterance], dims: Mapping[str, int]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Means and standard deviations of the features as they are shown."""
+    """Means and standard deviations of the features."""
     fitted = Normalizer.fit(utterances, dims, float("inf"))
     return fitted.means, fitted.stds

@@ -22,11 +22,11 @@ from gmsa.rng import seed_for
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.system.files import write_text
 from gmsa.training.batches import Shard
+from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load
-from gmsa.training.progress import Progress
 from gmsa.training.scoring import Predictions, predict
 from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
 from gmsa.training.stopping import Stop
@@ -42,11 +42,11 @@ BETTER: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass
 class Trainer:
-    """Trains the models of one seed in one folder, stage by stage, and takes up where a killed run stopped.
+    """Trains the models of one seed in one folder, stage by stage, and resumes where an interrupted run stopped.
 
-    Every random draw is a pure function of (seed, stage, epoch, utterance id) or of a state that is saved, so a resumed
-    run gives the same weights as an uninterrupted one. Of several processes (:class:`Group`) each has
-    its part of every batch, and the first one writes.
+    Every random draw is a pure function of (seed, stage, epoch, utterance id) or of a saved state, so a resumed run
+    gives the same weights as an uninterrupted one. Of several processes (:class:`Group`) each trains on its share of
+    every batch, and the main one writes.
     """
 
     config: Config
@@ -55,18 +55,19 @@ class Trainer:
     seed: int
     folder: Path
     device: torch.device
-    progress: Progress
+    callbacks: Callback = field(default_factory=Callback)
+    """Told of every step; several as one :class:`~gmsa.training.callbacks.CallbackList`."""
     context: Sequence[Utterance] = ()
-    """All utterances to learn from, whose inputs are context for their neighbours in video graphs."""
+    """All training utterances; in video graphs, the inputs of those without targets are context for the others."""
     initial: Mapping[str, Tensor] | None = None
-    """Weights that stages begin with; new ones where it is None."""
+    """Weights that stages start from; None: randomly initialized."""
     group: Group = SINGLE_PROCESS
     stop: Stop = field(default_factory=Stop)
-    """Asks to end after the step at hand."""
+    """Requests the end of training after the current step."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch, over all stages."""
     finished: list[str] = field(default_factory=list)
-    """Stages whose best weights stand in the folder."""
+    """Stages whose best weights are in the folder."""
     _pending: dict[str, Any] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -74,12 +75,12 @@ class Trainer:
         self._start = start = "" if self.initial is None else digest(self.initial)
         state = None
         if self.group.is_main:
-            state = load_state(self.folder, self._check_stages, self.progress.say)
+            state = load_state(self.folder, self._check_stages, self.callbacks.on_message)
         state = self.group.broadcast(state)
         if state is not None and state["start"] != start:
             raise RunError(
-                f"'{self.folder}' was begun from other weights ('protocol.init_from' holds others now); "
-                "put those back, or give another --out"
+                f"'{self.folder}' was started from other weights ('protocol.init_from' holds others now); "
+                "restore those, or give another --out"
             )
         if state is not None:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
@@ -92,7 +93,7 @@ class Trainer:
         The best epoch is the one with the best validation score (``run.select``).
 
         Args:
-            consistent: also learn from the moving average of the model's own weights.
+            consistent: also train on agreement with the moving average of the model's own weights.
 
         Raises:
             RunError: the loss is not finite; names the batch's utterances.
@@ -102,14 +103,14 @@ class Trainer:
         return model
 
     def pretrain(self) -> Model:
-        """Trains on the features of all there is to learn from; later stages begin with its best weights."""
+        """Pre-trains on the features of all training utterances; later stages start from its best weights."""
         task = Pretraining(self.config, self.dims, self.context, self.valid, self.device)
         model: Model = self.run("pretrain", task).model
         self.initial = to_start_from(model)
         return model
 
     def run(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
-        """Trains a stage's task and returns its best module; a stage that is finished is only read."""
+        """Trains a stage's task and returns its best module; reads it where the stage is finished."""
         torch.manual_seed(seed_for(self.seed, stage, "init"))
         module = task.build()
         best_file = self.folder / f"{stage}.safetensors"
@@ -125,30 +126,30 @@ class Trainer:
         return module
 
     def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
-        """What ``model`` says of utterances to learn from."""
+        """Predictions for training utterances."""
         return predict(model, utterances, self.config, self.device, self.context, self.group)
 
     def cached_predictions(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
-        """What ``model`` says of the pool, asked once: a run that goes on reads it, whatever its machine would say."""
+        """Predictions for the pool, cached on disk so that a resumed run reuses them, also on another machine."""
         file = self.folder / f"{name}.safetensors"
-        said = None
+        cached = None
         if self.group.is_main and file.exists():
             try:
-                said = load_weights(file)
+                cached = load_weights(file)
             except RunError as error:
-                self.progress.say(f"WARNING: {error}; the model is asked again.")
-        said = self.group.broadcast(said)
-        if said is None:
+                self.callbacks.on_message(f"WARNING: {error}; predicting again.")
+        cached = self.group.broadcast(cached)
+        if cached is None:
             predictions = self.predict(model, pool)
             if self.group.is_main:
                 kept = {"value": predictions.value, "probabilities": predictions.probabilities}
                 save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items()})
             return predictions
         blank = np.full(len(pool), np.nan, dtype=np.float32)
-        return Predictions([u.id for u in pool], blank, said["value"].numpy(), said["probabilities"].numpy(), None)
+        return Predictions([u.id for u in pool], blank, cached["value"].numpy(), cached["probabilities"].numpy(), None)
 
     def _run(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
-        """Trains a stage; returns its best weights."""
+        """Trains a stage, or the rest of it; returns its best weights."""
         optim, epochs = self.config.optim, task.epochs
         optimizer = build_optimizer(model, optim)
         steps = epochs * task.per_epoch
@@ -162,7 +163,7 @@ class Trainer:
             stage_progress = StageProgress(**self._pending["progress"])
             state.load_state_dict(self._pending["state"])
 
-        self.progress.start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
+        self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
         while stage_progress.epoch <= epochs:
             if optim.patience and stage_progress.epoch - stage_progress.best_epoch > optim.patience:
                 break
@@ -174,13 +175,13 @@ class Trainer:
                 stage_progress.best, stage_progress.best_epoch = scores[task.select], stage_progress.epoch
                 stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
             row = {"seed": self.seed, "stage": stage, "epoch": stage_progress.epoch, "loss": mean_loss, "valid": scores}
-            row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.spent(), "best": improved}
+            row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.elapsed(), "best": improved}
             self.history.append(row)
-            self.progress.epoch(row, epochs)
+            self.callbacks.on_epoch_end(row, epochs)
             stage_progress.next_epoch()
             self._save(stage, state, stage_progress)
             if self._stopping:
-                self.stop.obey()
+                self.stop.interrupt()
         if self.group.is_main:
             save_weights(best_file, stage_progress.weights)
         self.finished.append(stage)
@@ -188,9 +189,9 @@ class Trainer:
         return stage_progress.weights
 
     def _epoch(self, stage: str, task: Task, state: TrainState, stage_progress: StageProgress) -> float:
-        """The rest of a pass over the batches. Returns the mean loss of its steps."""
+        """Trains an epoch, or the rest of it; returns the mean loss of its steps."""
         key = (self.seed, stage, stage_progress.epoch)
-        # Each process draws its own dropout: from here, or from where the epoch was left.
+        # Each process draws its own dropout: from here, or from where the epoch was interrupted.
         torch.manual_seed(seed_for(*key, "dropout", *self.group.key))
         if stage_progress.random is not None and len(stage_progress.random) == self.group.world:
             set_random_state(stage_progress.random[self.group.rank], self.device)
@@ -199,15 +200,15 @@ class Trainer:
         parameters = [p for p in model.parameters() if p.requires_grad]
         losses: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
-        behind, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
+        before, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
         shard = Shard(stage_progress.step, rank=self.group.rank, world=self.group.world)
         for batch in load(task, key, shard, self.config.run.workers, self.device):
             with autocast(self.config.optim, self.device):
-                step_loss = task.loss(model, batch, teacher, (behind + stage_progress.step) / steps, self.group)
+                step_loss = task.loss(model, batch, teacher, (before + stage_progress.step) / steps, self.group)
             state.optimizer.zero_grad(set_to_none=True)
-            if step_loss.requires_grad:  # not where this process has no part of the batch
+            if step_loss.requires_grad:  # not where this process has no share of the batch
                 step_loss.backward()
-            self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.asked, self.stop.due)
+            self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.requested, self.stop.due)
             if self.config.optim.clip_norm:
                 nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
             state.optimizer.step()
@@ -217,20 +218,20 @@ class Trainer:
             losses.append(step_loss.detach())
             ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
             stage_progress.step += 1
-            self.progress.step(ids[-1])
+            self.callbacks.on_step(ids[-1])
             # After the last step the epoch is scored first, and saved with its score.
             if (self._stopping or saving) and stage_progress.step < task.per_epoch:
-                stage_progress.losses += self._finite(losses, ids, stage, stage_progress.epoch)
+                stage_progress.losses += self._finite_losses(losses, ids, stage, stage_progress.epoch)
                 losses, ids = [], []
                 stage_progress.random = self.group.gather_objects(random_state(self.device))
                 self._save(stage, state, stage_progress)
                 if self._stopping:
-                    self.stop.obey()
-        stage_progress.losses += self._finite(losses, ids, stage, stage_progress.epoch)
+                    self.stop.interrupt()
+        stage_progress.losses += self._finite_losses(losses, ids, stage, stage_progress.epoch)
         return torch.tensor(stage_progress.losses).mean().item()
 
-    def _finite(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
-        """The losses of steps, over all processes. Looked at rarely: at every step, a GPU would wait for the host."""
+    def _finite_losses(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
+        """The losses of steps, summed over all processes. Read rarely: each time the host waits for the GPU."""
         if not losses:
             return []
         stacked = self.group.all_reduce(torch.stack(losses).float())
@@ -252,19 +253,19 @@ class Trainer:
         self.stop.saved()
         if not self.group.is_main:
             return
-        # First: a run that goes on writes it again, unless it finds all done.
+        # Before the state: a resumed run writes it again, unless the state says that all is done.
         write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
         kept = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
         save_state(self.folder, kept)
 
     def _check_stages(self, state: dict[str, Any]) -> None:
-        """Checks that the weights of the stages that a state calls finished are whole."""
+        """Checks that the weights of the finished stages of a state are intact."""
         for stage in state["finished"]:
             load_weights(self.folder / f"{stage}.safetensors")
 
 
 def to_start_from(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a model that another can start from: its reconstruction has its own statistics of the features."""
+    """The weights of a model that another can start from: all but the reconstruction, which has feature statistics."""
     return {name: weight for name, weight in model.state_dict().items() if not name.startswith("reconstruction.")}
 
 

@@ -1,4 +1,4 @@
-"""One trial: a config trained on its seeds, scored on the validation split alone, stopped where it has no prospect."""
+"""One trial: a config trained on its seeds, scored on the validation split alone, and pruned if unpromising."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import copy
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +22,7 @@ from gmsa.runs.prepare import Prepared, check_fits, prepare, reading
 from gmsa.runs.train import make_trainer, train_seed
 from gmsa.system.device import set_up
 from gmsa.system.files import write_text
-from gmsa.training.progress import Progress
+from gmsa.training.callbacks import Callback
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
 
@@ -36,19 +36,19 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
 SCORES = ("MAE", "Corr")
 """Those of them that are scores, with a value after every epoch."""
 COST, PRUNED = "cost", "pruned"
-"""User attributes of a trial: its ``seconds``, ``epochs`` and ``parameters``; the step at which it was stopped."""
+"""User attributes of a trial: its ``seconds``, ``epochs`` and ``parameters``; the step at which it was pruned."""
 
 
 class Objective(Protocol):
     """What a worker calls for every trial. It is handed to the worker's process, so it must be picklable."""
 
     def __call__(self, claim: Claim) -> Sequence[float]:
-        """Works at a trial and returns its values; raises ``optuna.TrialPruned`` where it has no prospect."""
+        """Works at a trial and returns its values; raises ``optuna.TrialPruned`` if it is unpromising."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """The objective of a study: trains what a trial asks for."""
+    """The objective of a study: trains a trial's config."""
 
     config: Config
     """The config that trials change; its ``run.seeds`` are those of every trial."""
@@ -62,7 +62,7 @@ class Training:
     def __call__(self, claim: Claim) -> list[float]:
         """Trains a trial's seeds one after the other; returns the mean scores, total seconds and number of weights.
 
-        A trial that was begun before goes on from its last finished epoch.
+        A trial that another worker began is resumed from its last finished epoch.
         """
         config = apply(self.config, self.space.suggest(claim.trial))
         folder = self.folder / f"{claim.trial.number:05d}"
@@ -77,7 +77,7 @@ class Training:
         curve = Curve(claim.trial, len(config.run.seeds), score, self.pruning)
         curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
         if PRUNED in claim.trial.user_attrs:
-            raise optuna.TrialPruned  # a worker that was killed had seen that already
+            raise optuna.TrialPruned  # a worker that was killed had decided it
         claim.leftovers = folder
         with self._cost(claim.trial, curve):
             for seed in config.run.seeds:
@@ -91,7 +91,7 @@ class Training:
 
     @contextlib.contextmanager
     def _cost(self, trial: Trial, curve: Curve) -> Iterator[None]:
-        """Notes what a trial cost, however it ends."""
+        """Records what a trial cost, however it ends."""
         try:
             yield
         finally:
@@ -100,7 +100,7 @@ class Training:
 
 
 def take_over(before: Path, folder: Path) -> None:
-    """Copies what another attempt at a trial has saved, whole or not at all; on another machine there is nothing."""
+    """Copies what an earlier attempt at a trial has saved, whole or not at all; on another machine there is nothing."""
     half = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         shutil.copytree(before, half, ignore=shutil.ignore_patterns(".*"))
@@ -109,12 +109,12 @@ def take_over(before: Path, folder: Path) -> None:
         shutil.rmtree(half, ignore_errors=True)
 
 
-class Curve(Progress):
-    """Tells the study the validation score after every epoch, and ends a trial that has no prospect.
+class Curve(Callback):
+    """Reports the validation score to the study after every epoch, and prunes an unpromising trial.
 
-    The value of an epoch is the mean of the final scores of the seeds that are done and of the best score so far of
-    the seed at hand, in the stage at hand: after the last epoch it is the trial's value. Epochs of pre-training have
-    no such score and are not told.
+    The value of an epoch is the mean of the final scores of the finished seeds and of the best score so far of the
+    current seed in its current stage: after the last epoch it is the trial's value. Epochs of pre-training have no
+    such score and are not reported.
     """
 
     def __init__(self, trial: Trial, seeds: int, score: str, pruning: bool) -> None:
@@ -122,10 +122,10 @@ class Curve(Progress):
         self.done: list[list[dict[str, Any]]] = []
         self.own: list[dict[str, Any]] = []
         self.parameters = 0
-        self._told = set(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self._reported = set(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
 
     def begin(self, history: Sequence[dict[str, Any]]) -> None:
-        """Begins a seed, with the epochs that it has behind it."""
+        """Begins a seed, with the epochs that it has finished before."""
         self.own = list(history)
 
     def end(self) -> None:
@@ -148,37 +148,28 @@ class Curve(Progress):
         last = [[row for row in rows if row["best"]][-1]["valid"][score] for rows in (*self.done, self.own) if rows]
         return float(sum(last) / len(last))
 
-    def say(self, line: str) -> None:
-        """Nothing: a study has its own lines."""
-
-    def start(self, stage: str, seed: int, utterances: int) -> None:
-        """Nothing."""
-
-    def step(self, ids: Sequence[str]) -> None:
-        """Nothing."""
-
-    def epoch(self, row: dict[str, Any], epochs: int) -> None:
-        """Tells the study.
+    def on_epoch_end(self, row: Mapping[str, Any], epochs: int) -> None:
+        """Reports the epoch.
 
         Raises:
-            optuna.TrialPruned: the trial has no prospect.
+            optuna.TrialPruned: the trial is unpromising.
         """
-        self.own.append(row)
+        self.own.append(dict(row))
         if row["stage"] == "pretrain":
             return
         step = sum(r["stage"] != "pretrain" for r in self.rows)
         value = self.mean(self.score)
-        if step not in self._told and len(self.trial.study.directions) == 1:
+        if step not in self._reported and len(self.trial.study.directions) == 1:
             self.trial.report(value, step)
         over = row["epoch"] == epochs and len(self.done) + 1 == self.seeds  # perhaps: a stage may follow
-        if self.pruning and not over and self._hopeless(step, value):
+        if self.pruning and not over and self._unpromising(step, value):
             self.trial.set_user_attr(PRUNED, step)  # Hyperband would not say it again
             raise optuna.TrialPruned
 
-    def _hopeless(self, step: int, value: float) -> bool:
-        """What Optuna's pruner says of the value at hand.
+    def _unpromising(self, step: int, value: float) -> bool:
+        """Whether Optuna's pruner would prune at the current value.
 
-        Asked by itself it would look at a trial's best value of all steps: a good first seed would save any trial.
+        ``trial.should_prune`` looks at a trial's best value of all steps: a good first seed would save any trial.
         """
         study = self.trial.study
         seen = copy.copy(study._storage.get_trial(self.trial._trial_id))  # a journal hands out its own
@@ -190,7 +181,7 @@ _held: dict[DataConfig, Prepared] = {}
 
 
 def prepared_without_test(config: Config) -> Prepared:
-    """What a study may see of the data: everything but the test split. The last reading is held in memory."""
+    """The data without its test split, for studies. The last data set that was read is kept in memory."""
     key = reading(config.data)
     if key not in _held:
         _held.clear()

@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gmsa.config import Config
 from gmsa.rng import seed_for
+from gmsa.training.protocols import build_protocol
 from gmsa.tuning.trials import place_of
 
 RELATIVE = "gmsa:relative"
-"""System attribute of a trial: what was drawn together for it. An interrupted one may not draw again."""
+"""System attribute of a trial: the values that were drawn together; a resumed trial does not draw again."""
 _QMC_SEED = "scramble"
 
 
@@ -47,8 +48,8 @@ PRUNERS = ("median", "hyperband", "off")
 class SeededSampler(BaseSampler):
     """A sampler that starts anew for every draw, from a seed of (study, trial, parameter).
 
-    Optuna's samplers carry a random state from trial to trial: a study that was interrupted then goes on otherwise
-    than one that was not, and so does one with another number of workers before it.
+    Optuna's samplers carry a random state from trial to trial, so that a resumed study, or one with another number of
+    workers, would draw other values than an uninterrupted one.
     """
 
     def __init__(self, name: str, seed: int) -> None:
@@ -62,7 +63,7 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values of the parameters that are drawn together; of a trial that goes on, those of before."""
+        """Values of the parameters that are drawn together; of a resumed trial, those of before."""
         if RELATIVE not in trial.system_attrs:
             drawn = self._relative.sample_relative(study, trial, search_space)
             study._storage.set_trial_system_attr(trial._trial_id, RELATIVE, json.dumps(drawn))
@@ -78,7 +79,7 @@ class SeededSampler(BaseSampler):
         """Nothing: no state is kept."""
 
     def _of(self, trial: FrozenTrial, purpose: str) -> BaseSampler:
-        # A quasi-random sequence is one sequence for the whole study: its place in it is the storage's to know.
+        # A quasi-random sequence is one for the whole study; the storage knows the trial's position in it.
         key = (_QMC_SEED,) if self.name == "qmc" and purpose == "relative" else (place_of(trial), purpose)
         return SAMPLERS[self.name](seed_for(self.seed, *key) % 2**32)
 
@@ -86,14 +87,13 @@ class SeededSampler(BaseSampler):
 def make_pruner(name: str, config: Config) -> optuna.pruners.BasePruner:
     """A pruner for curves with a value per epoch.
 
-    ``median`` looks after a quarter of the first seed's epochs, and once five trials have ended.
+    ``median`` prunes after a quarter of the first seed's epochs, and once five trials have ended.
     """
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, config.optim.epochs // 4))
     if name == "hyperband":
-        # Given, as Optuna would take it from whatever trial is complete when a worker begins.
-        stages = {"self_training": 1 + config.self_training.rounds, "distillation": 1 + config.distillation.teachers}
-        most = config.optim.epochs * stages.get(config.protocol.name, 1) * len(config.run.seeds)
+        # Optuna would take it from whichever trial is complete when a worker starts.
+        most = config.optim.epochs * build_protocol(config).stages(config) * len(config.run.seeds)
         least = max(1, config.optim.epochs // 4)
         return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=max(most, least))
     return optuna.pruners.NopPruner()

@@ -20,6 +20,7 @@ from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
+from gmsa.training.protocols import check_protocol
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",
@@ -141,7 +142,9 @@ def apply(config: Config, values: Mapping[str, Any]) -> Config:
     settings = copy.deepcopy(to_dict(config))
     for key, value in values.items():
         change(settings, key, value)
-    return from_dict(settings, "trial")
+    changed = from_dict(settings, "trial")
+    check_protocol(changed)
+    return changed
 
 
 def read_space(path: str | Path, config: Config) -> Space:

@@ -29,6 +29,8 @@ from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_json
+from gmsa.training.callbacks import build_callbacks
+from gmsa.training.protocols import build_protocol
 from gmsa.tuning.objective import COST, OBJECTIVES, Training
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
@@ -91,8 +93,11 @@ def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
 def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
     check_plan(plan)
     check_folder(plan.folder)
-    if config.protocol.name == "pretrain":
-        raise ConfigError("'protocol.name: pretrain' predicts nothing to choose by; search another protocol")
+    build_callbacks(config)  # a package that one needs may be missing
+    if not build_protocol(config).predicts:
+        raise ConfigError(
+            f"'protocol.name: {config.protocol.name}' predicts nothing to choose by; search another protocol"
+        )
     config = replace(config, run=replace(config.run, seeds=plan.trial_seeds))
     set_up(config.run)
     with plan.where.one_command():

@@ -33,6 +33,7 @@ from gmsa.training.checkpoint import load_weights
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.pretraining_batches import pretraining_batches
+from gmsa.training.protocols import check_protocol
 from gmsa.training.tasks import FineTuning, Pretraining
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
@@ -888,7 +889,7 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
 )
 def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_dict(settings)
+        check_protocol(from_dict(settings))
 
 
 def test_a_training_split_that_lacks_text_trains_with_both_stages(

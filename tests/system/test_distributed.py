@@ -177,5 +177,5 @@ def test_torchrun(config_of, tmp_path: Path) -> None:
     os.kill(record["pid"], signal.SIGKILL)
     said = run.communicate()[0]
     assert run.returncode == 0, said
-    assert "which has ended without a word" in said
+    assert "which exited without releasing it" in said
     assert left(tmp_path / "run") == left(tmp_path / "whole")

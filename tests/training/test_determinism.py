@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.killed_runs import left, run_once
 from helpers.run_kinds import KINDS
+from torch import Tensor
 
+from gmsa import registry
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.runs import report as results
@@ -73,6 +77,29 @@ def test_workers_leave_the_random_state_of_training_alone(make_utterance: Callab
     before = torch.get_rng_state()
     assert len(list(load(task, (1,), Shard(), 2, torch.device("cpu")))) == 2
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Lookup:
+    """A task whose one batch says whether a plug-in's part is known where it is built."""
+
+    def batches(self, *key: str, shard: Shard) -> Iterator[Tensor]:
+        yield torch.tensor("of_a_plugin" in registry.CALLBACKS._parts)
+
+
+def test_spawned_workers_load_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from gmsa.registry import CALLBACKS\nCALLBACKS.register('of_a_plugin', print)\n"
+    (tmp_path / "plugin_for_spawned_workers.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
+    monkeypatch.setattr(registry.CALLBACKS, "_parts", dict(registry.CALLBACKS._parts))
+    registry.load_plugins(["plugin_for_spawned_workers"], tmp_path)
+    method = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        (known,) = load(Lookup(), (1,), Shard(), 1, torch.device("cpu"))
+    finally:
+        multiprocessing.set_start_method(method, force=True)
+    assert known
 
 
 def test_deterministic_is_set_and_taken_back() -> None:

@@ -25,7 +25,7 @@ from gmsa.runs import open_run
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.system import cli, files, lock
-from gmsa.training import trainer as loop
+from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import load_state, load_weights, save_state, save_weights
 
 
@@ -100,15 +100,15 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(config_of, tmp_path: Path, monk
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Progress, "step", step)
+        patch.setattr(Progress, "on_step", step)
         with pytest.raises(Killed):
             run_once(config, tmp_path / "killed")
-        patch.setattr(loop.Progress, "step", lambda self, ids: steps.append(1))
+        patch.setattr(Progress, "on_step", lambda self, ids: steps.append(1))
         run_once(config, tmp_path / "killed")
     # Three batches of labels an epoch, six with pseudo-labels at most: the second step alone was done twice.
     rows = [json.loads(line) for line in (tmp_path / "whole" / "seed-1" / "history.jsonl").read_text().splitlines()]
     assert len(rows) == 6
-    monkeypatch.setattr(loop.Progress, "step", lambda self, ids: steps.append(-1))
+    monkeypatch.setattr(Progress, "on_step", lambda self, ids: steps.append(-1))
     run_once(config, tmp_path / "again")
     assert sum(steps) == 1
     assert left(tmp_path / "killed") == left(tmp_path / "whole")
@@ -365,7 +365,7 @@ def test_pool_predictions_that_are_damaged_are_made_again(config_of, tmp_path: P
     whole = left(tmp_path / "run")
     (tmp_path / "run" / "seed-1" / "pool_2.safetensors").write_bytes(b"nothing")
     run_once(config, tmp_path / "run")
-    assert "the model is asked again" in capsys.readouterr().out
+    assert "predicting again" in capsys.readouterr().out
     assert left(tmp_path / "run") == whole
 
 
@@ -377,7 +377,7 @@ def test_going_on_from_other_weights_is_refused(config_of, tmp_path: Path) -> No
     run_once(config, tmp_path / "run")
     shutil.rmtree(start)
     run_once(config_of("sslmm", **pretraining, optim={"lr": 0.01}), start)
-    with pytest.raises(RunError, match=r"was begun from other weights \('protocol.init_from' holds others now\)"):
+    with pytest.raises(RunError, match=r"was started from other weights \('protocol.init_from' holds others now\)"):
         run_once(config, tmp_path / "run")
 
 

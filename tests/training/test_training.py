@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from helpers.small_runs import small
 from matplotlib.figure import Figure
 
-from gmsa.config import Config, OptimConfig, SelfTrainingConfig, from_dict, to_dict
+from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict, to_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
@@ -32,13 +33,6 @@ from gmsa.training.losses import loss
 from gmsa.training.pseudo_labels import most_confident, soft_examples
 from gmsa.training.scoring import Predictions
 
-SMALL = {
-    "model": {"channels": 16, "heads": 2},
-    "optim": {"epochs": 2, "min_steps": 0, "batch_size": 8},
-    "self_training": {"k": 2},
-    "run": {"seeds": [1, 2], "device": "cpu"},
-}
-
 
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,13 +45,6 @@ def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asks for a run's figures, without their pixels: test_report looks at those."""
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(b"\x89PNG"))
-
-
-def small(write_mmsa, **groups: dict) -> Config:
-    """A config that trains in a second on a small file."""
-    settings = {name: SMALL.get(name, {}) | groups.get(name, {}) for name in {*SMALL, *groups, "data"}}
-    settings["data"] = {"path": str(write_mmsa()), "name": "tiny"} | settings["data"]
-    return from_dict(settings)
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
@@ -307,7 +294,7 @@ def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_pat
     for name, change in (("a", hide), ("b", hide_everywhere)):
         config = small(write_mmsa, data={"path": str(write_mmsa(f"{name}.pkl", change=change))}, run={"seeds": [1]})
         train(config, "tiny", tmp_path / name)
-        assert "WARNING: no utterance to learn from has text; it is left out" in capsys.readouterr().out
+        assert "WARNING: no training utterance has text; it is left out" in capsys.readouterr().out
         assert set(open_run(tmp_path / name).dims) == {"audio", "vision"}
         predictions.append(read_predictions(tmp_path / name))
     assert predictions[0] == predictions[1]

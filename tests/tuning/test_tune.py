@@ -778,7 +778,7 @@ def test_a_hopeless_trial_is_stopped_between_seeds_and_within_one(base: Path, tm
                 curve.end()
             row = {"stage": "supervised", "epoch": epoch, "best": True, "seconds": 1.0, "valid": {"MAE": score}}
             try:
-                curve.epoch(row, 2)
+                curve.on_epoch_end(row, 2)
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
                 return step
@@ -792,7 +792,7 @@ def test_a_hopeless_trial_is_stopped_between_seeds_and_within_one(base: Path, tm
 
 def train_or_die(task: Task, at: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Works through a study of real trainings; at some places the worker dies, once, after an epoch."""
-    left, epoch = dict(at), objectives.Curve.epoch
+    left, epoch = dict(at), objectives.Curve.on_epoch_end
 
     def dying(self: objectives.Curve, row: dict[str, Any], epochs: int) -> None:
         verdict = None
@@ -807,7 +807,7 @@ def train_or_die(task: Task, at: dict[int, int], monkeypatch: pytest.MonkeyPatch
             raise verdict
 
     with monkeypatch.context() as patch:
-        patch.setattr(objectives.Curve, "epoch", dying)
+        patch.setattr(objectives.Curve, "on_epoch_end", dying)
         for _ in range(len(at) + 1):
             with contextlib.suppress(KeyboardInterrupt):
                 work_through(task)

@@ -1,0 +1,65 @@
+"""The progress of a run: a line per epoch, and on a terminal a bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from gmsa.training.callbacks.base import Callback, RunInfo
+
+
+class Progress(Callback):
+    """Prints a line per epoch; on a terminal, a bar below them counts the stage's utterances."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._bar: Bar | None = None
+        self._task: Any = None
+        if sys.stdout.isatty() if console is None else console.is_terminal:
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            # A bar without a width of its own takes what is left of the line.
+            columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), *times)
+            self._bar = Bar(*columns, console=self.console, transient=True, expand=True)
+
+    def on_start(self, run: RunInfo) -> None:
+        """Shows the bar."""
+        if self._bar is not None:
+            self._bar.start()
+
+    def on_end(self, summary: Mapping[str, Any] | None) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_message(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(line)
+
+    def on_stage_start(self, stage: str, seed: int, utterances: int) -> None:
+        """Begins the stage's bar."""
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(f"seed {seed} {stage}", total=utterances)
+
+    def on_step(self, ids: Sequence[str]) -> None:
+        """Advances the bar."""
+        if self._bar is not None:
+            self._bar.advance(self._task, len(ids))
+
+    def on_epoch_end(self, row: Mapping[str, Any], epochs: int) -> None:
+        """Prints the epoch's line, of at most 80 columns with names and numbers of the usual length."""
+        valid = row["valid"]
+        shown = {name: valid[name] for name in ("MAE", "Corr") if name in valid}
+        shown = shown or {f"valid {name}": valid[name] for name in valid if name == "loss"}
+        scores = "".join(f", {name} {value:.3f}" for name, value in shown.items())
+        seconds = f"{row['seconds']:.1f}s" if row["seconds"] < 10 else f"{row['seconds']:.0f}s"
+        self.on_message(
+            f"seed {row['seed']} {row['stage']} epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f}{scores}, "
+            f"{seconds}{' *' if row['best'] else ''}"
+        )
