@@ -15,8 +15,9 @@ import numpy as np
 
 from gmsa.ablation.cells import Cell, Record
 from gmsa.ablation.variants import Variant, varied_keys
+from gmsa.config.components import component_name
 from gmsa.figures import figure_ablation
-from gmsa.metrics import COLUMNS, paired_bootstrap
+from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
 from gmsa.reports.ablation import Comparison, _data, _escape, latex_rows, markdown_rows
 from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, summarize
 from gmsa.system.files import write_json, write_text
@@ -31,9 +32,9 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
 
     Args:
         valid: validation metrics of every seed, by variant.
-        select: ``MAE`` (lower is better) or ``Corr`` (higher is).
+        select: the metric.
     """
-    sign = {"MAE": 1, "Corr": -1}[select]
+    sign = -1 if higher_is_better(select) else 1
     means = {name: statistics.fmean(scores[select] for scores in seeds) for name, seeds in valid.items()}
     return sorted(means, key=lambda name: sign * means[name])
 
@@ -144,7 +145,8 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     """One row per cell, with everything that is known of it."""
     keys = varied_keys(variants)
     data = _data(comparison)
-    splits = [f"{split}_{metric}" for split in SPLITS for metric in COLUMNS[comparison["labels"]]]
+    metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
+    splits = [f"{split}_{metric}" for split in SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -152,7 +154,7 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
             record = records[variant.name, cell.seed]
-            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in COLUMNS[comparison["labels"]]]
+            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in metrics]
             values = [_plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
             writer.writerow([data, variant.name, *values, cell.seed, *ended, *scores])

@@ -20,6 +20,7 @@ FIXED = {
     "run.out": "every cell has its own folder; use --out",
     "run.device": "it would change the seconds and the memory of a row; use --device",
     "run.select": "it is what ranks the rows",
+    "run.metrics": "the rows would not be scored alike; set it for all by --set",
     "data.path": "the rows would not be scored on the same utterances",
     "data.labels": "the rows would not be scored on the same scale",
     **dict.fromkeys(

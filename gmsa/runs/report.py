@@ -57,9 +57,7 @@ def report(
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
-                scores[split].append(
-                    predict(model, prepared.splits[split], config, trainer.device).metrics(label_scale)
-                )
+                scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(config))
             if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
@@ -75,8 +73,8 @@ def report(
     summary = summarize(
         **_facts(config, name, prepared, trainers),
         parameters=parameters,
-        valid=[final["valid"].metrics(label_scale) for final in finals],
-        test=[final["test"].metrics(label_scale) for final in finals],
+        valid=[final["valid"].metrics(config) for final in finals],
+        test=[final["test"].metrics(config) for final in finals],
         stages=stages,
     )
     write_summary(folder, summary)

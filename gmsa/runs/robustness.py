@@ -246,7 +246,7 @@ class Scorer:
         # What the models were trained without, they must not see: it has no encoder.
         shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
-        return [predict(model, shown, config, self.device).metrics(config.data.labels) for model in self.models]
+        return [predict(model, shown, config, self.device).metrics(config) for model in self.models]
 
     @cached_property
     def unhidden(self) -> list[dict[str, float]]:

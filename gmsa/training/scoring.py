@@ -8,7 +8,6 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -38,10 +37,10 @@ class Predictions:
     gate: np.ndarray | None
     """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
 
-    def metrics(self, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
-        """MMSA's metrics over the labeled utterances."""
+    def metrics(self, config: Config) -> dict[str, float]:
+        """MMSA's metrics over the labeled utterances, then those that ``run.metrics`` adds."""
         known = ~np.isnan(self.labels)
-        return metrics(label_scale, self.value[known], self.labels[known])
+        return metrics(config.data.labels, self.value[known], self.labels[known], config.run.metrics)
 
 
 def predict(
@@ -99,11 +98,11 @@ def _join(
     return value[:, 0], probabilities, gates if there.any() else None
 
 
-def quiet_metrics(predictions: Predictions, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
+def quiet_metrics(predictions: Predictions, config: Config) -> dict[str, float]:
     """Metrics without the warning that a constant prediction has no correlation: early epochs give many."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return predictions.metrics(label_scale)
+        return predictions.metrics(config)
 
 
 def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:

@@ -16,6 +16,8 @@ import yaml
 from optuna.trial import Trial
 
 from gmsa.config import Config, DataConfig, to_dict
+from gmsa.config.components import component_name
+from gmsa.metrics import higher_is_better
 from gmsa.models import build_model
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, check_fits, prepare, reading
@@ -26,17 +28,20 @@ from gmsa.training.progress import Progress
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
 
-OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
-    "MAE": "minimize",
-    "Corr": "maximize",
-    "seconds": "minimize",
-    "parameters": "minimize",
-}
-"""What a study can optimize: scores on the validation split, seconds of training, weights of the model."""
-SCORES = ("MAE", "Corr")
-"""Those of them that are scores, with a value after every epoch."""
+COSTS = ("seconds", "parameters")
+"""What a study can minimize beside scores: seconds of training, weights of the model. They have no value by epoch."""
 COST, PRUNED = "cost", "pruned"
 """User attributes of a trial: its ``seconds``, ``epochs`` and ``parameters``; the step at which it was stopped."""
+
+
+def objectives_of(config: Config) -> tuple[str, ...]:
+    """What a study of a config can optimize: scores on the validation split, then costs."""
+    return ("MAE", "Corr", *map(component_name, config.run.metrics), *COSTS)
+
+
+def direction_of(objective: str) -> Literal["minimize", "maximize"]:
+    """Which way an objective is optimized."""
+    return "maximize" if objective not in COSTS and higher_is_better(objective) else "minimize"
 
 
 class Objective(Protocol):
@@ -54,7 +59,7 @@ class Training:
     """The config that trials change; its ``run.seeds`` are those of every trial."""
     space: Space
     objectives: tuple[str, ...]
-    """Keys of :data:`OBJECTIVES`."""
+    """Names of :func:`objectives_of`."""
     folder: Path
     """Folder of the trials' run folders."""
     pruning: bool
@@ -73,7 +78,7 @@ class Training:
         device = set_up(config.run)
         prepared = prepared_without_test(replace(self.config, data=config.data))
         check_fits(prepared.corpus, config)
-        score = self.objectives[0] if self.objectives[0] in SCORES else config.run.select
+        score = config.run.select if self.objectives[0] in COSTS else self.objectives[0]
         curve = Curve(claim.trial, len(config.run.seeds), score, self.pruning)
         curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
         if PRUNED in claim.trial.user_attrs:

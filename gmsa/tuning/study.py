@@ -29,7 +29,7 @@ from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_json
-from gmsa.tuning.objective import COST, OBJECTIVES, Training
+from gmsa.tuning.objective import COST, COSTS, Training, direction_of, objectives_of
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
@@ -89,7 +89,7 @@ def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
 
 
 def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
-    check_plan(plan)
+    check_plan(plan, config)
     check_folder(plan.folder)
     if config.protocol.name == "pretrain":
         raise ConfigError("'protocol.name: pretrain' predicts nothing to choose by; search another protocol")
@@ -183,7 +183,7 @@ def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:
     return Variant(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
 
 
-def check_plan(plan: StudyOptions) -> None:
+def check_plan(plan: StudyOptions, config: Config) -> None:
     """Refuses what does not go together.
 
     Raises:
@@ -194,7 +194,7 @@ def check_plan(plan: StudyOptions) -> None:
     for option, value, known in (
         ("--sampler", plan.sampler, SAMPLERS),
         ("--pruner", plan.pruner, PRUNERS),
-        *(("--objective", name, OBJECTIVES) for name in plan.objectives),
+        *(("--objective", name, objectives_of(config)) for name in plan.objectives),
     ):
         if value not in known:
             raise ConfigError(f"{option} must be one of {', '.join(known)} (got '{value}')")
@@ -202,7 +202,7 @@ def check_plan(plan: StudyOptions) -> None:
         raise ConfigError("--objective names one twice; name each once")
     if len(plan.objectives) > 1 and plan.pruning:
         raise ConfigError("a study of several objectives cannot stop trials early; use --pruner off")
-    if plan.pruning and plan.objectives[0] in ("seconds", "parameters"):
+    if plan.pruning and plan.objectives[0] in COSTS:
         raise ConfigError(f"--objective {plan.objectives[0]} has no curve to prune by; use --pruner off")
     for option, seeds in (("--trial-seeds", plan.trial_seeds), ("--seeds", plan.seeds)):
         if len(set(seeds)) < len(seeds):
@@ -254,7 +254,7 @@ def open_study(storage: optuna.storages.BaseStorage, plan: StudyOptions, facts: 
     Raises:
         RunError: a study of that name searches something else, or was not made by gmsa; names the difference.
     """
-    directions = [OBJECTIVES[name] for name in plan.objectives]
+    directions = [direction_of(name) for name in plan.objectives]
     known = {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if plan.name not in known:
         study = optuna.create_study(study_name=plan.name, storage=storage, directions=directions)

@@ -23,7 +23,7 @@ from gmsa.config import Config, to_dict
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.system.files import write_json, write_text
-from gmsa.tuning.objective import COST, OBJECTIVES
+from gmsa.tuning.objective import COST, COSTS, direction_of
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import REASON, attempts_of, place_of
 
@@ -64,7 +64,7 @@ class StudyResult:
     @cached_property
     def study(self) -> Study:
         """The trials in memory, for Optuna's figures: without the attempts that did not count."""
-        study = optuna.create_study(study_name=self.name, directions=[OBJECTIVES[o] for o in self.objectives])
+        study = optuna.create_study(study_name=self.name, directions=[direction_of(o) for o in self.objectives])
         # What is not done keeps its number.
         unfinished = optuna.trial.create_trial(state=TrialState.FAIL)
         study.add_trials([t if t.state.is_finished() else unfinished for t in self.trials])
@@ -72,7 +72,7 @@ class StudyResult:
 
     def costs(self, trial: FrozenTrial) -> list[float]:
         """A trial's values, less being better."""
-        signs = [1 if OBJECTIVES[o] == "minimize" else -1 for o in self.objectives]
+        signs = [1 if direction_of(o) == "minimize" else -1 for o in self.objectives]
         return [sign * value for sign, value in zip(signs, trial.values, strict=True)]
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _table(found: StudyResult) -> list[str]:
         rows.append(found.complete[0])  # the config's own
     head = [
         "trial",
-        *(f"valid {o}" if o in ("MAE", "Corr") else o for o in found.objectives),
+        *(o if o in COSTS else f"valid {o}" for o in found.objectives),
         *(f"`{k}`" for k in keys),
     ]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['--:'] * len(head))} |"]

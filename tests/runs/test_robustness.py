@@ -88,7 +88,7 @@ def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: in
     run = open_run(folder)
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
-    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics("mosi")
+    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics(run.config)
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:

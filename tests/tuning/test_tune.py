@@ -596,7 +596,7 @@ def test_a_password_stands_nowhere_in_what_a_study_leaves(
 def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     plan = {"name": "s", "trials": 3, "folder": tmp_path, "objectives": ("MAE",)} | change
     with pytest.raises(ConfigError, match=message):
-        check_plan(StudyOptions(**plan))
+        check_plan(StudyOptions(**plan), Config())
 
 
 def test_differences_are_named_by_key() -> None:
