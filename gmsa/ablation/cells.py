@@ -136,7 +136,8 @@ def train_cell(cell: Cell) -> Record:
 
 
 def _train(cell: Cell) -> Record:
-    import_module("sklearn.metrics")  # else its seconds would count as the first epoch's
+    for module in ("sklearn.metrics", "scipy.stats"):
+        import_module(module)  # else its seconds would count as the first epoch's
     device = set_up(cell.config.run)
     summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
     history = (cell.folder / f"seed-{cell.seed}" / "history.jsonl").read_text(encoding="utf-8")
