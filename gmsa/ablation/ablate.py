@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gmsa.ablation.cells import Cell, Record, run_cells
-from gmsa.ablation.comparison import compare, write_comparison
+from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
@@ -74,7 +74,7 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
             done = sum(record["state"] == "done" for record in records.values())
             console.print(f"Interrupted; {done} of {len(cells)} cells are done. Go on with the same command.")
             raise
-    comparison = compare(name, variants, cells, records, facts)
+    comparison = ablation_summary(name, variants, cells, records, facts)
     write_comparison(out, comparison, variants, cells, records)
     console.print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
     return all(record["state"] == "done" for record in records.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,10 @@ from gmsa.ablation.variants import Variant, varied_keys
 from gmsa.config.components import component_name
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
-from gmsa.reports.ablation import Comparison, _data, _escape, latex_rows, markdown_rows
-from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, summarize
+from gmsa.reports.ablation import Comparison, latex_rows, markdown_rows
+from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
+from gmsa.reports.tables import escape_markdown
+from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Records = Mapping[tuple[str, int], Record]
@@ -39,7 +40,7 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
     return sorted(means, key=lambda name: sign * means[name])
 
 
-def compare(
+def ablation_summary(
     name: str, variants: Sequence[Variant], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
 ) -> Comparison:
     """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
@@ -105,8 +106,8 @@ def write_comparison(
     """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", comparison)
-    heading = f"# {_escape(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
-    facts = f"Data: {_escape(_data(comparison))}, SHA-256 {comparison['data_sha256']}"
+    heading = f"# {escape_markdown(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
+    facts = f"Data: {escape_markdown(dataset_of(comparison))}, SHA-256 {comparison['data_sha256']}"
     write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
@@ -144,21 +145,19 @@ def numeric_axis(variants: Sequence[Variant]) -> str | None:
 def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records) -> str:
     """One row per cell, with everything that is known of it."""
     keys = varied_keys(variants)
-    data = _data(comparison)
+    data = dataset_of(comparison)
     metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
     splits = [f"{split}_{metric}" for split in SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits])
+    rows = []
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
             record = records[variant.name, cell.seed]
             scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in metrics]
             values = [_plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
-            writer.writerow([data, variant.name, *values, cell.seed, *ended, *scores])
-    return stream.getvalue()
+            rows.append([data, variant.name, *values, cell.seed, *ended, *scores])
+    return csv_text(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits], rows)
 
 
 def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:

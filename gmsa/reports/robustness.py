@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from gmsa.figures.robustness import PANELS
 from gmsa.reports.run import markdown_report
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, spread
 from gmsa.reports.tables import cell, escape_markdown, pipes, title
+from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Report = dict[str, Any]
@@ -156,15 +155,10 @@ def _asked(row: Mapping[str, Any]) -> list[str]:
 
 def robustness_csv(reports: Mapping[str, Report]) -> str:
     """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
-    first = next(iter(reports.values()))
-    metrics = [*next(iter(first["protocols"].values()))["rows"][0]["metrics"]]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    titles = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
-    writer.writerow(titles)
-    for name, report in reports.items():
-        writer.writerows([name, *row] for row in _csv_rows(report, metrics))
-    return stream.getvalue()
+    found = [row["metrics"] for r in reports.values() for p in r["protocols"].values() for row in p["rows"]]
+    metrics = list(dict.fromkeys(metric for scores in found for metric in scores))
+    header = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
+    return csv_text(header, ([name, *row] for name, report in reports.items() for row in _csv_rows(report, metrics)))
 
 
 def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
@@ -173,7 +167,8 @@ def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
             masks = row["mask_seeds"]
             for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
                 shares = [row[key]["values"][mask] for key in ("realized", "with_text")]
-                scores = [row["metrics"][metric]["values"][place] for metric in metrics]
+                values = [row["metrics"].get(metric, {}).get("values") for metric in metrics]
+                scores = ["" if of is None else of[place] for of in values]
                 drawn = "" if masks[mask] is None else masks[mask]
                 asked = [row.get("asked", ""), row.get("left", "")]
                 yield [dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores]
@@ -201,7 +196,7 @@ def write_robustness(report: Report, run: Path, out: Path | None) -> None:
     _write_values({report["name"]: report}, folder)
 
 
-def write_comparison(reports: Mapping[str, Report], out: Path) -> str:
+def write_robustness_comparison(reports: Mapping[str, Report], out: Path) -> str:
     """Writes ``robustness.md``, ``robustness.csv``, and the figures, a line per run; returns the tables."""
     tables = comparison_tables(reports)
     mark = " (*synthetic* data)" if next(iter(reports.values()))["synthetic"] else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from gmsa.reports.robustness import keep_robustness
 from gmsa.reports.run import write_summary
 from gmsa.reports.summary import summarize
 from gmsa.runs.prepare import Prepared
+from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import write_text
 from gmsa.training.checkpoint import load_into
 from gmsa.training.protocols import TrainingData
@@ -67,7 +66,7 @@ def report(
         finals.append(final)
         if data_of[seed].pseudo_labels:
             rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
-            write_text(seed_folder / "pseudo_labels.csv", _csv(rows))
+            write_text(seed_folder / "pseudo_labels.csv", csv_dicts(rows))
             pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
 
     summary = summarize(
@@ -184,11 +183,3 @@ def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, label_scal
                 | {"mean_confidence": confidence}
             )
     return found
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()

@@ -19,7 +19,14 @@ from gmsa.data import Utterance, apply_missing, describe_missing, load_utterance
 from gmsa.data.features import select
 from gmsa.data.loading import data_sha256
 from gmsa.errors import ConfigError, RunError, nearest
-from gmsa.reports.robustness import Point, Report, own_report, robustness_report, write_comparison, write_robustness
+from gmsa.reports.robustness import (
+    Point,
+    Report,
+    own_report,
+    robustness_report,
+    write_robustness,
+    write_robustness_comparison,
+)
 from gmsa.runs.evaluate import check_no_run, own_corpus
 from gmsa.runs.folder import Run, finished_seeds, open_run
 from gmsa.system.device import set_up
@@ -141,7 +148,7 @@ def compare_robustness(
     for run, name in zip(runs, names, strict=True):
         print(f"{name}:")
         reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
-    return write_comparison(reports, out)
+    return write_robustness_comparison(reports, out)
 
 
 def _difference(one: Run, other: Run, own_data: bool) -> str:

@@ -3,8 +3,6 @@
 # N utterances, K classes
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
+from gmsa.system.csv_text import csv_text
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import Shard, scoring_batches
 from gmsa.training.prefetch import prefetch
@@ -110,14 +109,12 @@ def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
 
     Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(NUM_CLASSES))]
-    writer.writerow([*header, *(f"gate_{r}" for r in READOUTS)])
+    rows = []
     for split, predictions in parts:
         for i, name in enumerate(predictions.ids):
             label = predictions.labels[i]
             gate = [""] * len(READOUTS) if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
             numbers = [f"{x:.9g}" for x in (predictions.value[i], *predictions.probabilities[i])]
-            writer.writerow([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
-    return stream.getvalue()
+            rows.append([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
+    return csv_text([*header, *(f"gate_{r}" for r in READOUTS)], rows)

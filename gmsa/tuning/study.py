@@ -33,7 +33,7 @@ from gmsa.tuning.objective import COST, COSTS, Training, direction_of, objective
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
-from gmsa.tuning.study_report import StudyResult, write_best, write_study
+from gmsa.tuning.study_report import KILLED, StudyResult, write_best, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers
 
@@ -337,7 +337,7 @@ def describe_trial(trial: FrozenTrial, objectives: Sequence[str]) -> str:
     seconds = trial.user_attrs.get(COST, {}).get("seconds")
     took = "" if seconds is None else f", {seconds:.1f} s"
     if trial.state == TrialState.FAIL:
-        return f"trial {place_of(trial)}: failed: {trial.user_attrs.get(REASON, 'its worker was killed too often')}"
+        return f"trial {place_of(trial)}: failed: {trial.user_attrs.get(REASON, KILLED)}"
     if trial.state == TrialState.PRUNED:
         return f"trial {place_of(trial)}: stopped after {len(trial.intermediate_values)} epochs{took}"
     values = ", ".join(f"{n} {v:.4f}" for n, v in zip(objectives, trial.values or (), strict=False))

@@ -307,12 +307,12 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
             mae = np.abs(errors).mean(1)
             assert row[split]["MAE"]["mean"] == pytest.approx(mae.mean(), abs=1e-6)
             assert row[split]["MAE"]["std"] == pytest.approx(mae.std(ddof=1), abs=1e-6)
-            assert f"{mae.mean():.3f} ± {mae.std(ddof=1):.3f}" in table
-            assert rf"{mae.mean():.3f} $\pm$ {mae.std(ddof=1):.3f}" in tex
+            assert f"{mae.mean():.4f} ± {mae.std(ddof=1):.4f}" in table
+            assert rf"{mae.mean():.4f} $\pm$ {mae.std(ddof=1):.4f}" in tex
             if not reference:
                 expected = paired_bootstrap(errors_of(out, "model.fusion=gate", split), errors)
                 assert row["difference"][split] == pytest.approx(vars(expected), abs=1e-6)
-                assert f"{expected.difference:+.3f} [{expected.low:+.3f}, {expected.high:+.3f}] p = " in table
+                assert f"{expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}] p = " in table
             for seed in (1, 2):
                 assert float(cells_[fusion, str(seed)][f"{split}_MAE"]) == pytest.approx(mae[seed - 1], abs=1e-6)
         assert ("difference" in row) != reference

@@ -372,6 +372,12 @@ def test_synthetic_is_said() -> None:
     assert "| ta | 0.0000 | 100.00 | 1.0000 |" in markdown_tables(found)
     assert robustness_csv({"x": found}).splitlines()[1] == "x,synthetic (not mosi),fixed,,ta,1,,0.0,1.0,1.0"
 
+    # A run with further metrics leaves those columns empty for the other.
+    (row,) = found["protocols"]["fixed"]["rows"]
+    more = row | {"metrics": row["metrics"] | {"CCC": {"mean": 0.5, "std": 0.0, "values": [0.5]}}}
+    both = {"x": found, "y": found | {"protocols": {"fixed": {"rows": [more]}}}}
+    assert [line.rsplit(",", 2)[1:] for line in robustness_csv(both).splitlines()[1:]] == [["1.0", ""], ["1.0", "0.5"]]
+
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 

@@ -641,7 +641,7 @@ def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(results, "draw", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(study_report, "draw", lambda *a: [])
+        monkeypatch.setattr(study_report, "draw_study", lambda *a: [])
 
     def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Any) -> None:
         work_through(task)
