@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -10,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from gmsa.config.missing import LETTERS, RATES, SUBSETS, Missing, parse_missing
@@ -29,6 +26,7 @@ from gmsa.reports.robustness import (
 )
 from gmsa.runs.evaluate import check_no_run, own_corpus
 from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
 from gmsa.training.scoring import predict
@@ -80,19 +78,15 @@ def robustness(
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
     mark = "synthetic: " if split.synthetic else ""
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # fixed:a: is no emoji
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
     points: dict[str, list[Point]] = {}
-    with Progress(*columns, *times, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("masks", total=sum(map(len, masks.values())))
+    with progress_bar("masks", sum(map(len, masks.values()))) as bar:
         for protocol, missing in plan.items():
             points[protocol] = []
             for m in missing:
-                point = scorer.point(m, masks[m], lambda: bar.advance(task))
+                point = scorer.point(m, masks[m], bar.advance)
                 points[protocol].append(point)
                 what = "nothing hidden" if m.protocol == "none" else m
-                console.print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
+                console().print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
 
     facts = {
         "name": run.name,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ import optuna
 from optuna.distributions import distribution_to_json
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy.exc import SQLAlchemyError
 
 from gmsa.ablation.ablate import ablate
@@ -27,6 +25,7 @@ from gmsa.errors import ConfigError, RunError
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
+from gmsa.system.console import ProgressBar, console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_json
 from gmsa.tuning.objective import COST, COSTS, Training, direction_of, objectives_of
@@ -292,18 +291,17 @@ class StudyConsole:
     def __init__(self, study: Study, plan: StudyOptions, synthetic: bool) -> None:
         self.study, self.objectives = study, plan.objectives
         self.mark = "synthetic: " if synthetic else ""
-        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._ended = {place_of(t) for t in self._trials() if ended(t)}
-        columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stdout.isatty())
-        self._row = self._bar.add_task("trials", total=len(self._trials()), completed=len(self._ended))
+        self._stack = ExitStack()
+        self._bar: ProgressBar | None = None
 
     def __enter__(self) -> StudyConsole:
-        self._bar.start()
+        self._bar = self._stack.enter_context(progress_bar("trials", len(self._trials()), self.ended))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._stack.close()
+        self._bar = None
 
     @property
     def ended(self) -> int:
@@ -312,7 +310,7 @@ class StudyConsole:
 
     def say(self, line: str) -> None:
         """Prints a line."""
-        self.console.print(line)
+        console().print(line)
 
     def look(self) -> int:
         """Shows the trials that have ended since the last look; returns how many have in all, -1 without an answer."""
@@ -325,8 +323,9 @@ class StudyConsole:
             self._ended.add(place_of(trial))
             total = f"{len(self._ended)}/{len(trials)} trials"
             self.say(f"{self.mark}{total}: {describe_trial(trial, self.objectives)}")
-        self._bar.update(self._row, completed=len(self._ended), total=len(trials))
-        return len(self._ended)
+        if self._bar is not None:
+            self._bar.update(completed=self.ended, total=len(trials))
+        return self.ended
 
     def _trials(self) -> list[FrozenTrial]:
         return latest(self.study.get_trials(deepcopy=False))
