@@ -25,6 +25,7 @@ from gmsa.runs.train import make_trainer, train_seed
 from gmsa.system.device import set_up
 from gmsa.system.files import write_text
 from gmsa.training.progress import Progress
+from gmsa.tuning.optuna_adapter import frozen
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
 
@@ -127,7 +128,7 @@ class Curve(Progress):
         self.done: list[list[dict[str, Any]]] = []
         self.own: list[dict[str, Any]] = []
         self.parameters = 0
-        self._told = set(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self._told = set(frozen(trial).intermediate_values)
 
     def begin(self, history: Sequence[dict[str, Any]]) -> None:
         """Begins a seed, with the epochs that it has behind it."""
@@ -186,7 +187,7 @@ class Curve(Progress):
         Asked by itself it would look at a trial's best value of all steps: a good first seed would save any trial.
         """
         study = self.trial.study
-        seen = copy.copy(study._storage.get_trial(self.trial._trial_id))  # a journal hands out its own
+        seen = copy.copy(frozen(self.trial))  # a journal hands out its own
         seen.intermediate_values = {step: value}
         return study.pruner.prune(study, seen)
 

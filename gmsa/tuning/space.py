@@ -19,6 +19,7 @@ from gmsa.config.coerce import RENAMED
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
+from gmsa.tuning.optuna_adapter import allows
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",
@@ -78,7 +79,7 @@ class Parameter:
     def holds(self, stored: Any) -> bool:
         """Whether what the storage would keep lies in the range."""
         try:
-            return self.distribution._contains(self.distribution.to_internal_repr(stored))
+            return allows(self.distribution, stored)
         except (TypeError, ValueError):
             return False
 

@@ -14,13 +14,13 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy import text
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from gmsa.errors import ConfigError, RunError
 from gmsa.rng import seed_for
+from gmsa.tuning.optuna_adapter import BaseJournalFileLock, engine_of
 
 RETRIES = 5
 """Times that a trial is taken up again after its worker was killed."""
@@ -137,9 +137,7 @@ class StoragePlace:
                 lock.release()
             return
         key = {"key": seed_for("gmsa", purpose, study)}
-        # A study's own storage is wrapped in a cache.
-        engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with engine_of(storage).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if wait:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
                 got = True

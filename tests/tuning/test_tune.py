@@ -38,6 +38,7 @@ from gmsa.tune import main
 from gmsa.tuning import objective as objectives
 from gmsa.tuning import read_space, study_report, workers
 from gmsa.tuning import study as studies
+from gmsa.tuning.optuna_adapter import id_of, storage_of
 from gmsa.tuning.sampling import SAMPLERS, SeededSampler, make_pruner
 from gmsa.tuning.storage import RETRIES, KernelLock, StoragePlace, check_storage
 from gmsa.tuning.study import StudyOptions, check_plan, differences
@@ -502,7 +503,7 @@ def test_a_trial_that_was_marked_but_not_copied_is_copied(postgres: Postgres, tm
     study = task.open()
     claim = Queue(study, task.where).claim()
     assert claim is not None
-    study._storage.set_trial_state_values(claim.trial._trial_id, TrialState.FAIL)
+    storage_of(study).set_trial_state_values(id_of(claim.trial), TrialState.FAIL)
     work_through(task)
     check_each_once(task, 1)
 
