@@ -21,6 +21,7 @@ import torch
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config
 from gmsa.errors import GmsaError
+from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.runs.resume import check_files, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
@@ -99,7 +100,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 (cell.folder / "cell.json").unlink(missing_ok=True)
-                process = context.Process(target=work, args=(cell,), daemon=True)
+                process = context.Process(target=work, args=(cell, loaded_plugins()), daemon=True)
                 with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, cell
@@ -114,17 +115,23 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             process.join()
 
 
-def work(cell: Cell) -> None:
-    """What a cell's process does: trains it, with its output in ``log.txt``, for as long as the parent lives."""
+def work(cell: Cell, plugins: Sequence[str] = ()) -> None:
+    """What a cell's process does: trains it, with its output in ``log.txt``, for as long as the parent lives.
+
+    Args:
+        plugins: modules that the parent has imported, beside those of the config: a spawned process knows no part that
+            they register.
+    """
     end_with_parent()
     cell.folder.mkdir(parents=True, exist_ok=True)
     speak_into(cell.folder / "log.txt")
-    train_cell(cell)
+    train_cell(cell, plugins)
 
 
-def train_cell(cell: Cell) -> Record:
+def train_cell(cell: Cell, plugins: Sequence[str] = ()) -> Record:
     """Trains a cell, or goes on with it; returns its record and leaves it as ``cell.json``."""
     try:
+        load_plugins([*cell.config.plugins, *plugins])
         record = {"state": "done"} | _train(cell)
     except Exception as error:  # whatever it is, the other cells go on
         traceback.print_exc()

@@ -22,6 +22,7 @@ from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
+from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
@@ -122,7 +123,9 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         show.say(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
     objective = Training(config, space, plan.objectives, plan.folder / "trials", plan.pruning)
     deadline = time.time() + plan.timeout
-    task = Task(plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline)
+    task = Task(
+        plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline, loaded_plugins()
+    )
     try:
         with show:
             run_workers(task, plan.jobs, show.look, show.say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import signal
@@ -19,7 +20,8 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from gmsa.config import Config
-from gmsa.errors import GmsaError, RunError
+from gmsa.errors import ConfigError, GmsaError, RunError
+from gmsa.registry import load_plugins
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
@@ -47,6 +49,16 @@ class Task:
     seed: int
     deadline: float = math.inf
     """When to take no more trials, as ``time.time`` counts."""
+    plugins: tuple[str, ...] = ()
+    """Modules that the parent has imported, beside those of the config."""
+
+    def load_plugins(self) -> None:
+        """Imports the plug-ins: a spawned process knows no part that they register.
+
+        Raises:
+            ConfigError: one cannot be imported.
+        """
+        load_plugins([*self.config.plugins, *self.plugins])
 
     def open(self) -> Study:
         """The study, with its sampler and pruner."""
@@ -116,6 +128,8 @@ def work(task: Task, number: int) -> None:
     logs = task.where.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     speak_into(logs / f"worker-{number}.log")
+    with contextlib.suppress(ConfigError):  # every trial says it
+        task.load_plugins()
     try:
         work_through(task)
     except Exception:
@@ -140,6 +154,7 @@ def work_through(task: Task) -> None:
 def work_at(queue: Queue, claim: Claim, task: Task) -> None:
     """Works at one trial and tells how it ended; whatever goes wrong in it, the study goes on."""
     try:
+        task.load_plugins()
         values = [float(value) for value in task.objective(claim)]
     except optuna.TrialPruned:
         queue.tell(claim, TrialState.PRUNED)

@@ -497,7 +497,7 @@ def quick_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
                     path = self.folder / "cell.json"
                     return json.loads(path.read_text()) if path.exists() else None
             QuickCell.name = "quick"
-            def work(cell):
+            def work(cell, plugins=()):
                 cell.folder.mkdir(parents=True)
                 (cell.folder / "pid").write_text(str(os.getpid()))
                 if cell.what == "killed": os.kill(os.getpid(), signal.SIGKILL)
