@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, COLOURS, RED, new_figure, save, styled
+from gmsa.figures.canvas import BLUE, COLOURS, RED, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +78,6 @@ def _ablation_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str, 
             )  # fmt: skip
     values = sorted({row["x"] for row in rows})
     if values[0] > 0 and values[-1] >= 50 * values[0]:
-        axis.set_xscale("log")
+        log_scale(axis.xaxis)
     axis.set_xlabel(key)
     axis.set_ylabel(metric)

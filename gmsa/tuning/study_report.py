@@ -276,7 +276,7 @@ def draw_study(found: StudyResult, folder: Path) -> list[str]:
             legend = first.get_legend()
             if legend is not None and len(legend.get_texts()) > SHOWN:
                 legend.remove()  # a line per trial; the interactive figure tells them apart
-            drawing.suptitle(title)
+            drawing.suptitle(title, parse_math=False)
             drawing.savefig(folder / f"{figure}.png", dpi=120, bbox_inches="tight")
             plt.close(drawing)
             page = as_html(found.study, **options)

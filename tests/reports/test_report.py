@@ -417,6 +417,22 @@ def test_robustness_of_two_runs_has_a_line_for_each(tmp_path, monkeypatch):
         assert a.get_marker() != b.get_marker()
 
 
+def test_names_are_no_formulas(tmp_path):
+    name = r"a$\frac$_b$"  # as a formula it cannot be drawn
+    rows = [row | {"name": name} for row in ABLATION]
+    assert figures.figure_ablation(rows, tmp_path / "a.png")
+    assert figures.figure_ablation(rows, tmp_path / "b.png", key="x")
+    assert figures.figure_robustness({name: ROBUSTNESS, "b": ROBUSTNESS}, tmp_path / "c.png")
+
+
+def test_numbers_at_logarithmic_axes_are_plain(tmp_path, monkeypatch):
+    rows = [row | {"x": x} for row, x in zip(ABLATION[:3], (0.001, 0.01, 1.0), strict=True)]
+    figure = drawn(monkeypatch, figures.figure_ablation, rows, path=tmp_path / "a.png", key="optim.lr")
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    assert {"0.001", "0.1", "1"} <= {label.get_text() for label in axis.get_xticklabels()}
+
+
 def test_figures_leave_matplotlib_as_it_was(tmp_path):
     code = """import sys, matplotlib
 matplotlib.rcParams["font.size"] = 31
