@@ -1,4 +1,4 @@
-"""A whole ablation: every variant checked, every cell trained that is not yet, then the comparison."""
+"""Runs an ablation: checks every variant, trains the cells that are not done, compares them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder
 
 MEASURED = 200
-"""Utterances, at most, over which the size of a setting's graphs is averaged."""
+"""Utterances, at most, over which the size of a variant's graphs is averaged."""
 
 
 def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> bool:
-    """Trains what is not yet done of every variant and seed, then compares; returns whether all cells are done.
+    """Trains the unfinished cells, then compares the variants; returns whether all cells are done.
 
     Raises:
         GmsaError: a variant, the data or the folder is wrong; before any training.
@@ -65,7 +65,9 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
             run_cells(waiting, jobs, ended)
         except KeyboardInterrupt:
             done = sum(record["state"] == "done" for record in records.values())
-            console().print(f"Interrupted; {done} of {len(cells)} cells are done. Go on with the same command.")
+            console().print(
+                f"Interrupted; {done} of {len(cells)} cells are done. Run the same command again to resume."
+            )
             raise
     comparison = ablation_summary(name, variants, cells, records, facts)
     write_comparison(out, comparison, variants, cells, records)
@@ -81,7 +83,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     Raises:
         GmsaError: names what does not fit.
     """
-    # Settings that read the data alike share one reading of it; one at a time is held in memory.
+    # Variants that read the same data share one copy; one copy at a time is held in memory.
     groups: dict[DataConfig, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(reading(cell.config.data), []).append(cell)

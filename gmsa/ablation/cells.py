@@ -40,7 +40,7 @@ class Cell:
     seed: int
     folder: Path
     graph: dict[str, float] = field(default_factory=dict)
-    """Mean ``nodes`` and ``edges`` of the setting's graphs."""
+    """Mean ``nodes`` and ``edges`` of the variant's graphs."""
 
     @property
     def config(self) -> Config:
@@ -54,11 +54,11 @@ class Cell:
 
     @property
     def started(self) -> bool:
-        """Whether the folder holds a run to go on with."""
+        """Whether the folder holds a run to resume."""
         return (self.folder / "config.yaml").exists()
 
     def record(self) -> Record | None:
-        """What the cell left; None where it has not ended yet."""
+        """The cell's record; None where it has not ended yet."""
         try:
             record = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # a damaged one is written again by training on
@@ -88,13 +88,13 @@ class Cell:
 def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], None]) -> None:
     """Trains cells, ``jobs`` at a time, each in a process of its own, and calls ``ended`` as each one ends.
 
-    A process of its own keeps the peak memory apart, and keeps the others going where the system
-    kills one. An exception, Ctrl-C included, ends all that run.
+    Separate processes measure the peak memory of each cell, and one that is killed leaves the others alone. An
+    exception, Ctrl-C included, ends all of them.
     """
     context = multiprocessing.get_context("spawn")
     waiting = deque(cells)
     running: dict[Any, tuple[SpawnProcess, Cell]] = {}  # by what is ready when the process has ended
-    resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
+    resource_tracker.ensure_running()  # else the first start does it, and unblocks Ctrl-C meanwhile
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -116,7 +116,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
 
 
 def work(cell: Cell, plugins: Sequence[str] = ()) -> None:
-    """What a cell's process does: trains it, with its output in ``log.txt``, for as long as the parent lives.
+    """Trains a cell in its process, with the output in ``log.txt``; the process ends with its parent.
 
     Args:
         plugins: modules that the parent has imported, beside those of the config: a spawned process knows no part that
@@ -129,11 +129,11 @@ def work(cell: Cell, plugins: Sequence[str] = ()) -> None:
 
 
 def train_cell(cell: Cell, plugins: Sequence[str] = ()) -> Record:
-    """Trains a cell, or goes on with it; returns its record and leaves it as ``cell.json``."""
+    """Trains a cell, or resumes it; returns its record and writes it to ``cell.json``."""
     try:
         load_plugins([*cell.config.plugins, *plugins])
         record = {"state": "done"} | _train(cell)
-    except Exception as error:  # whatever it is, the other cells go on
+    except Exception as error:  # whatever it is, the other cells are trained
         traceback.print_exc()
         first = str(error).strip().splitlines()[:1]
         reason = str(error) if isinstance(error, GmsaError) else ": ".join([type(error).__name__, *first])
@@ -183,11 +183,11 @@ def _failed(cell: Cell, reason: str) -> Record:
 
 
 def _killed(cell: Cell, exit_code: int | None) -> Record:
-    """Notes a cell whose process ended without a word."""
+    """Records a cell whose process exited without a record."""
     reason = f"its process ended with exit code {exit_code}; see {cell.folder / 'log.txt'}"
     if exit_code is not None and exit_code < 0:
         reason = f"its process was killed by {signal.Signals(-exit_code).name}"
-        reason += ", perhaps for want of memory" if exit_code == -signal.SIGKILL else ""
+        reason += ", perhaps because memory ran out" if exit_code == -signal.SIGKILL else ""
     record = _failed(cell, reason)
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(cell.folder / "cell.json", record)

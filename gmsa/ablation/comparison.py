@@ -1,4 +1,4 @@
-"""What an ablation shows: rows ranked on validation, differences to the reference, tables and the figure."""
+"""The report of an ablation: rows ranked on validation, differences to the reference, tables and the figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Records = Mapping[tuple[str, int], Record]
-"""What every cell left, by name of the variant and seed."""
+"""The record of every cell, by name of the variant and seed."""
 COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
 
 
@@ -143,7 +143,7 @@ def numeric_axis(variants: Sequence[Variant]) -> str | None:
 
 
 def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records) -> str:
-    """One row per cell, with everything that is known of it."""
+    """One row per cell: its values, state, costs and scores."""
     keys = varied_keys(variants)
     data = dataset_of(comparison)
     metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
@@ -161,7 +161,7 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
 
 
 def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics as mean, standard deviation and values over the seeds; what they cost as means."""
+    """Metrics as mean, standard deviation and values over the seeds; costs as means."""
     config = variant.config
     summary = summarize(
         name=variant.name,
@@ -181,7 +181,7 @@ def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any
 
 
 def _line(values: Mapping[str, Any], axis: str) -> str:
-    """What a row has besides the axis: the name of its line."""
+    """The name of a row's line: its values of all keys but the axis."""
     return ", ".join(_plain(value) for key, value in values.items() if key != axis)
 
 

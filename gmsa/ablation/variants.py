@@ -149,7 +149,7 @@ def _read_axis(item: str) -> tuple[str, list[str]]:
         raise ConfigError(f"--vary {key}: a value is empty (got '{text}'); name at least one, such as {key}=a,b")
     for value in values:
         if values.count(value) > 1:
-            raise ConfigError(f"--vary {key}: '{value}' stands twice; name each value once")
+            raise ConfigError(f"--vary {key}: '{value}' is listed twice; list each value once")
     return key, values
 
 

@@ -25,9 +25,9 @@ SPLIT_STYLES: dict[str, dict[str, Any]] = {
 def figure_ablation(
     rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE", key: str = ""
 ) -> bool:
-    """Validation (filled) and test (hollow) score of every setting, mean and standard deviation over seeds.
+    """Validation (filled) and test (hollow) score of every variant, mean and standard deviation over seeds.
 
-    A row per setting, from top to bottom; with ``key``, the number that is varied, a line over it per ``name``.
+    A row per variant, from top to bottom; with ``key``, the varied number, a line over it per ``name``.
 
     Args:
         rows: ``{"name", "reference": bool, "x": number | None, "valid": {"mean", "std", "values"}, "test": ...}``;

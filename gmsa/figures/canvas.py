@@ -1,4 +1,4 @@
-"""What all figures share: colours, style, a figure that knows no global state, the marking of synthetic data."""
+"""Shared by all figures: colours, style, a figure without global state, the mark of synthetic data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
-    """Draws on Matplotlib's own defaults plus ours, whatever the user's settings, and leaves those as they were."""
+    """Draws with Matplotlib's defaults plus ours, and leaves the user's settings as they were."""
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> bool:

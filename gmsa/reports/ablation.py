@@ -10,7 +10,7 @@ from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, dataset_of
 from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
 
 Comparison = dict[str, Any]
-"""What :func:`~gmsa.ablation.comparison.ablation_summary` returns and ``summary.json`` holds."""
+"""The content of ``summary.json``, as :func:`~gmsa.ablation.comparison.ablation_summary` returns it."""
 
 SHOWN = {"mosi": ("Non0_acc_2", "Mult_acc_7"), "sims": ("Mult_acc_2", "Mult_acc_5")}
 """Accuracies in the table, per label scale."""

@@ -22,7 +22,7 @@ from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Report = dict[str, Any]
-"""What :func:`robustness_report` returns and ``robustness.json`` holds."""
+"""The content of ``robustness.json``, as :func:`robustness_report` returns it."""
 MEANING = {
     "eta": "Rate: share of the (utterance, modality) pairs that is missing; every utterance keeps one modality.",
     "sample": "Rate: share of the utterances that keeps a random proper subset of the modalities. Realized: share of "
@@ -43,7 +43,7 @@ class Point:
     mask_seeds: Sequence[int | None]
     """``[M]``; a single None where nothing is drawn."""
     records: Sequence[Mapping[str, Any]]
-    """``[M]``: what :func:`~gmsa.data.describe_missing` says of each mask."""
+    """``[M]``: the record of each mask by :func:`~gmsa.data.describe_missing`."""
     scores: Sequence[Sequence[Mapping[str, float]]]
     """``[M][S]``: the metrics."""
 
@@ -93,7 +93,7 @@ def _areas(points: Sequence[Point], metric: str) -> np.ndarray:
 
 
 def markdown_tables(report: Report) -> str:
-    """What was scored, then a table per protocol."""
+    """The facts of the scores, then a table per protocol."""
     note = f"> **{report['note']}**\n\n" if "note" in report else ""
     seeds, masks = (", ".join(map(str, report[key])) for key in ("seeds", "mask_seeds"))
     data = f"{dataset_of(report)}, SHA-256 {report['data_sha256']}"
@@ -148,7 +148,7 @@ def _asked_titles(protocol: str) -> list[str]:
 
 
 def _asked(row: Mapping[str, Any]) -> list[str]:
-    """What was asked for, and what that came to."""
+    """The rate or subset asked for, and the realized shares."""
     asked = f"{row['asked']:.4g}" if "asked" in row else row["left"]
     return [asked, f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
 

@@ -1,4 +1,4 @@
-"""What a model says of utterances."""
+"""Prediction: runs a model over utterances, collects its outputs and scores them."""
 
 # N utterances, K classes
 from __future__ import annotations
@@ -87,7 +87,7 @@ def predict(
 def _join(
     group: Group, device: torch.device, value: np.ndarray, probabilities: np.ndarray, gate: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """What each process knows of its own rows, put together: the others hold zeros there."""
+    """Joins the rows of all processes: each has zeros in those of the others."""
     known = gate is not None
     gates = gate if gate is not None else np.zeros((len(value), len(READOUTS)), dtype=np.float32)
     there = np.full((len(value), 1), known, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A whole study: checked, filled with trials, worked through, and its best config trained and tested once."""
+"""Runs a study: checks it, queues its trials, starts the workers, trains and tests the best config once."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers
 
 FACTS, FINAL = "gmsa", "gmsa:final"
-"""User attributes of a study: what all its workers must agree on; which trials were trained anew, and where."""
+"""User attributes of a study: the facts on which its workers agree; which trials were trained anew, and where."""
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What a user asks of a study."""
+    """The options of a study."""
 
     name: str
     trials: int
@@ -75,7 +75,7 @@ class StudyOptions:
 
 
 def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
-    """Works through a study, or goes on with it; returns whether a trial has a value.
+    """Runs a study, or resumes it; returns whether a trial has a value.
 
     Raises:
         GmsaError: the plan, the data, the storage or the folder is wrong; before any training.
@@ -85,7 +85,9 @@ def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
         return _tune(config, space, plan)
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = plan.where.hide(first_line(error))
-        raise RunError(f"the storage '{plan.where.shown}' failed: {reason}; go on with the same command") from None
+        raise RunError(
+            f"the storage '{plan.where.shown}' failed: {reason}; run the same command again to resume"
+        ) from None
 
 
 def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
@@ -100,7 +102,7 @@ def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
 
 
 def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
-    """A study whose plan is sound: data, storage, workers, and who of several commands tests the best trial."""
+    """Runs a checked study: reads the data, opens the storage, starts the workers, tests the best trial."""
     prepared = prepare(config)
     for seed in plan.trial_seeds:
         prepared.training_data(config, seed)
@@ -130,12 +132,12 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         with show:
             run_workers(task, plan.jobs, show.look, show.say)
     except KeyboardInterrupt:
-        show.say(f"Interrupted; {show.ended} of {there} trials have ended. Go on with the same command.")
+        show.say(f"Interrupted; {show.ended} of {there} trials have ended. Run the same command again to resume.")
         raise
     found = StudyResult(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
     rest = sum(not ended(t) for t in found.trials)
     if rest:
-        show.say(f"{rest} of {len(found.trials)} trials are not done; go on with the same command.")
+        show.say(f"{rest} of {len(found.trials)} trials are not done; run the same command again to resume.")
     with plan.where.alone(storage, plan.name, "final", wait=False) as first:
         here = f"{platform.node()}:{plan.folder.resolve()}"
         wanted = {"trials": [place_of(t) for t in found.best] if found.complete else [], "seeds": list(plan.seeds)}
@@ -143,7 +145,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
         running = any(t.state == TrialState.RUNNING for t in found.trials)
         if running:
-            show.say("Other workers are still at it: whoever ends last trains the best trial anew.")
+            show.say("Other workers are still running: the last one trains the best trial anew.")
         elif not first or elsewhere:
             show.say(f"The best trial is trained anew, and tested, by another command: {before.get('where', 'now')}.")
         test = first and not elsewhere and not running
@@ -156,7 +158,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
 def finish(
     found: StudyResult, plan: StudyOptions, facts: Mapping[str, Any], say: Callable[[str], None], test: bool
 ) -> bool:
-    """Writes what a study leaves; with ``test``, trains its best trial anew and scores that on the test split."""
+    """Writes the files of a study; with ``test``, trains its best trial anew and scores that on the test split."""
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
         write_study(found, facts, None)
@@ -186,10 +188,10 @@ def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:
 
 
 def check_plan(plan: StudyOptions, config: Config) -> None:
-    """Refuses what does not go together.
+    """Refuses options that do not go together.
 
     Raises:
-        ConfigError: says what, and what to do.
+        ConfigError: names the options and the remedy.
     """
     if plan.trials < 1 or plan.jobs < 1 or not plan.timeout > 0 or plan.heartbeat < 1:
         raise ConfigError("--trials, --jobs, --timeout and --heartbeat must be above 0")
@@ -225,7 +227,7 @@ def check_folder(folder: Path) -> None:
 
 
 def describe(config: Config, space: Space, plan: StudyOptions, files: Mapping[str, str | None]) -> dict[str, Any]:
-    """What all workers of a study must agree on, on whatever machine they are."""
+    """The facts on which all workers of a study must agree, on all machines."""
     settings = to_dict(config)
     run, data = settings["run"], settings["data"]
     return {
@@ -233,7 +235,7 @@ def describe(config: Config, space: Space, plan: StudyOptions, files: Mapping[st
         "sampler": plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
-        # Who waits less long than another takes his trials for dead.
+        # A worker with a shorter heartbeat takes the trials of one with a longer for dead.
         "heartbeat": None if plan.where.one_machine else plan.heartbeat,
         "trial_seeds": list(plan.trial_seeds),
         "space": {
@@ -268,18 +270,18 @@ def open_study(storage: optuna.storages.BaseStorage, plan: StudyOptions, facts: 
             raise RunError(
                 f"the study '{plan.name}' in '{plan.where.shown}' was not made by gmsa; give another --study"
             )
-        study.set_user_attr(FACTS, json.dumps(facts))  # whoever made it was killed before it could
+        study.set_user_attr(FACTS, json.dumps(facts))  # the command that made it was killed before this line
     differing = differences(json.loads(study.user_attrs[FACTS]), facts)
     if differing:
         raise RunError(
-            f"cannot go on with the study '{plan.name}' in '{plan.where.shown}': {'; '.join(differing)}; "
+            f"cannot resume the study '{plan.name}' in '{plan.where.shown}': {'; '.join(differing)}; "
             "give another --study"
         )
     return study
 
 
 def differences(before: Any, now: Any, key: str = "") -> list[str]:
-    """What differs between two nested settings, by dotted key."""
+    """The differences of two nested settings, by dotted key."""
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
         for name in dict.fromkeys((*before, *now)):

@@ -1,4 +1,4 @@
-"""What a study leaves: its best config, tables, and figures."""
+"""The report of a study: its best config, tables and figures."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class StudyResult:
     def study(self) -> Study:
         """The trials in memory, for Optuna's figures: without the attempts that did not count."""
         study = optuna.create_study(study_name=self.name, directions=[direction_of(o) for o in self.objectives])
-        # What is not done keeps its number.
+        # An unfinished trial keeps its number.
         unfinished = optuna.trial.create_trial(state=TrialState.FAIL)
         study.add_trials([t if t.state.is_finished() else unfinished for t in self.trials])
         return study
@@ -159,7 +159,7 @@ def trials_csv(found: StudyResult) -> str:
 
 
 def study_summary(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``summary.json`` holds."""
+    """The content of ``summary.json``."""
     seconds = sum(t.user_attrs.get(COST, {}).get("seconds", 0.0) for t in found.trials)
     saved = found.saved_by_pruning()
     best = [
@@ -183,7 +183,7 @@ def study_summary(found: StudyResult, facts: Mapping[str, Any], comparison: Mapp
 def study_markdown(
     found: StudyResult, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
 ) -> str:
-    """What ``summary.md`` holds."""
+    """The content of ``summary.md``."""
     counts = summary["trials"]
     parts = [f"# Study {escape_markdown(found.name)}"]
     if found.synthetic:

@@ -1,11 +1,11 @@
 """The trials of a study as a queue of numbered places.
 
-A study of N trials begins with N waiting ones, its places. A worker takes one, by a step that only one worker can take,
-and tells what came of it: so every place is done exactly once, and never one too many, whoever is killed when. A trial
-whose worker died goes on:
+A study of N trials begins with N waiting ones, its places. A worker claims one, by an operation in which only one
+worker can succeed, and tells its result: so every place is done exactly once, whichever worker is killed at whatever
+moment. A trial whose worker died is resumed:
 
 - in a file on one machine, every worker holds a file lock on its trial. The kernel takes it back when the worker dies;
-  whoever gets the lock of a trial that still runs goes on with that same trial;
+  the worker that gets the lock of a running trial resumes it;
 - on a server, workers give signs of life. A silent one's trial is marked as failed by Optuna, and a copy of it, which
   knows its place, is queued.
 """
@@ -56,7 +56,7 @@ def attempts_of(trial: FrozenTrial) -> int:
 
 
 def ended(trial: FrozenTrial) -> bool:
-    """Whether a trial has ended for good: not one that a server has marked as a dead worker's, which will be copied."""
+    """Whether a trial has ended for good: not one of a dead worker that a server has marked and will copy."""
     left = trial.state == TrialState.FAIL and REASON not in trial.user_attrs and attempts_of(trial) <= RETRIES
     return trial.state.is_finished() and not left
 
@@ -108,7 +108,7 @@ class Queue:
 
     @contextlib.contextmanager
     def alive(self, claim: Claim) -> Iterator[None]:
-        """Gives signs of life while a trial is worked at, and lets go of it in the end."""
+        """Sends heartbeats while a trial is trained, and releases it in the end."""
         storage, ended = storage_of(self.study), threading.Event()
         thread = None
         if isinstance(storage, BaseHeartbeat) and not self.where.one_machine:
@@ -214,5 +214,5 @@ class Queue:
 
 
 def killed(times: int) -> str:
-    """Why a trial failed whose workers died."""
-    return f"its process was killed {times} times, perhaps for want of memory"
+    """Why a trial failed whose workers were killed."""
+    return f"its process was killed {times} times, perhaps because memory ran out"

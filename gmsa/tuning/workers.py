@@ -38,7 +38,7 @@ NOTHING_LEFT, LOST, ANEW = 0, 1, 3
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker of a study does."""
+    """The work of every worker of a study."""
 
     where: StoragePlace
     study: str
@@ -48,7 +48,7 @@ class Task:
     pruner: str
     seed: int
     deadline: float = math.inf
-    """When to take no more trials, as ``time.time`` counts."""
+    """When to claim no more trials, as ``time.time`` counts."""
     plugins: tuple[str, ...] = ()
     """Modules that the parent has imported, beside those of the config."""
 
@@ -106,7 +106,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
                 deaths += 1
                 if deaths > PATIENCE:
                     raise RunError(
-                        f"{deaths} workers died one after the other without a trial ending; the last words of each "
+                        f"{deaths} workers died one after the other without a trial ending; the end of each "
                         f"are in {task.where.folder / 'logs'}"
                     )
                 say(f"worker {number} {_how(process.exitcode)}; another takes its place")
@@ -116,14 +116,14 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
             deaths, ended = (0 if now > ended or now < 0 else deaths), max(now, ended)
     finally:
         for process, _ in running.values():
-            process.kill()  # nothing is lost: a trial goes on from its last finished epoch
+            process.kill()  # nothing is lost: a trial is resumed from its last finished epoch
         for process, _ in running.values():
             process.join()
     look()
 
 
 def work(task: Task, number: int) -> None:
-    """What a worker's process does, for as long as its parent lives."""
+    """Runs a worker in its process, which ends with its parent."""
     end_with_parent()
     logs = task.where.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -152,14 +152,14 @@ def work_through(task: Task) -> None:
 
 
 def work_at(queue: Queue, claim: Claim, task: Task) -> None:
-    """Works at one trial and tells how it ended; whatever goes wrong in it, the study goes on."""
+    """Trains one trial and tells how it ended; its errors fail the trial, not the study."""
     try:
         task.load_plugins()
         values = [float(value) for value in task.objective(claim)]
     except optuna.TrialPruned:
         queue.tell(claim, TrialState.PRUNED)
     except optuna.exceptions.StorageInternalError:
-        raise  # not the trial's fault: another worker goes on with it
+        raise  # not the trial's fault: another worker resumes it
     except optuna.exceptions.UpdateFinishedTrialError:
         pass  # this worker was silent for so long that another has taken its trial
     except Exception as error:

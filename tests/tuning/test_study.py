@@ -169,7 +169,7 @@ def test_a_study_that_is_killed_goes_on_to_the_same_end(base: Path, tmp_path: Pa
         said = process.communicate()[0]
         if moment == signal.SIGINT:
             assert process.returncode == 130
-            assert "Go on with the same command" in said
+            assert "Run the same command again to resume" in said
     subprocess.run([*command, "--out", str(tmp_path / "b")], check=True, capture_output=True)
     drop = ("seconds", "attempts")
     one, two = ([{k: v for k, v in r.items() if k not in drop} for r in rows_of(tmp_path / n)] for n in "ab")
