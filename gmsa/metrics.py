@@ -1,7 +1,19 @@
 """Metrics of sentiment regression, a paired comparison of two systems, and calibration.
 
-Names and definitions are MMSA's (``MMSA/utils/metricsTop.py``), so that tables can be laid side by
-side. N utterances, S seeds, K classes.
+The names and definitions of a label scale's own metrics are MMSA's (``MMSA/utils/metricsTop.py``), so that tables can
+be laid side by side. ``run.metrics`` adds registered ones, such as :func:`rmse`, :func:`ccc` and a user's:
+
+.. code-block:: python
+
+    from gmsa.metrics import metric
+    from gmsa.registry import METRICS
+
+    @METRICS.register("within")
+    @metric(higher_is_better=True)
+    def within(prediction, truth, distance: float = 0.5) -> float:
+        return float((abs(prediction - truth) <= distance).mean())
+
+and a config then names it: ``run.metrics: [CCC, within(distance=1)]``. N utterances, S seeds, K classes.
 
 Like MMSA, all compare in float32: inputs are first rounded to it, and so are the borders. A label of
 0.1 therefore lies on the border 0.1 whether it came as float32 or as float64. Means and correlations
@@ -10,14 +22,23 @@ are then taken in float64.
 
 from __future__ import annotations
 
+import functools
+import math
+import numbers
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmsa.config.components import parse_component
+from gmsa.errors import ConfigError, RunError
+from gmsa.registry import METRICS
+
 Floats = NDArray[np.floating]
+M = TypeVar("M", bound=Callable[..., float])
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "mosi": (
@@ -28,15 +49,94 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Metrics of each label scale, in MMSA's column order."""
 
 
-def metrics(label_scale: Literal["mosi", "sims"], prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Scores predictions by their label scale: :func:`mosi_metrics` or :func:`sims_metrics`.
+def metric(*, higher_is_better: bool) -> Callable[[M], M]:
+    """Marks a function ``(prediction [N], truth [N]) -> float`` as a metric; its further parameters are the user's.
+
+    Args:
+        higher_is_better: whether the better of two models has the higher value.
+    """
+
+    def mark(function: M) -> M:
+        function.higher_is_better = higher_is_better  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether the better of two models has the higher value of a metric: of a label scale's, a registered one, or
+    ``loss``.
+
+    Raises:
+        ConfigError: there is no such metric, or it is not marked by :func:`metric`.
+    """
+    if name in ("MAE", "loss"):
+        return False
+    if any(name in columns for columns in COLUMNS.values()):
+        return True
+    mark = getattr(METRICS[name], "higher_is_better", None)
+    if not isinstance(mark, bool):
+        raise ConfigError(
+            f"the metric '{name}' does not say which values are better; "
+            "mark it by @gmsa.metrics.metric(higher_is_better=True), or False"
+        )
+    return mark
+
+
+def is_better(name: str, score: float, best: float) -> bool:
+    """Whether a score is better than another of the same metric."""
+    return score > best if higher_is_better(name) else score < best
+
+
+def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Floats, Floats], float]]:
+    """The registered metrics that ``run.metrics`` names, with their parameters, by name.
+
+    Raises:
+        ConfigError: one is unknown, named twice, has the name of a label scale's metric, or is not marked by
+            :func:`metric`.
+    """
+    found: dict[str, Callable[[Floats, Floats], float]] = {}
+    for spec in specs:
+        name, parameters = parse_component(spec, METRICS, "run.metrics")
+        if name in found:
+            raise ConfigError(f"'run.metrics' names '{name}' twice; name each metric once")
+        if name == "loss" or any(name in columns for columns in COLUMNS.values()):
+            raise ConfigError(f"'run.metrics': '{name}' is a metric of gmsa already; register yours under another name")
+        higher_is_better(name)
+        found[name] = functools.partial(METRICS[name], **parameters)
+    return found
+
+
+def metrics(
+    label_scale: Literal["mosi", "sims"], prediction: ArrayLike, truth: ArrayLike, more: Sequence[str] = ()
+) -> dict[str, float]:
+    """Scores predictions by their label scale, :func:`mosi_metrics` or :func:`sims_metrics`, then by further metrics.
+
+    Args:
+        more: registered metrics, as ``run.metrics`` names them. They get what MAE gets: float64 arrays ``[N]``, on
+            ``sims`` clipped to [-1, 1].
 
     Raises:
         ValueError: the label_scale is unknown, or the input is empty, not finite, or of unequal shapes.
+        RunError: a further metric returns no finite number.
     """
     if label_scale not in COLUMNS:
         raise ValueError(f"unknown label scale {label_scale!r}: expected one of {', '.join(COLUMNS)}")
-    return mosi_metrics(prediction, truth) if label_scale == "mosi" else sims_metrics(prediction, truth)
+    scores = mosi_metrics(prediction, truth) if label_scale == "mosi" else sims_metrics(prediction, truth)
+    if more:
+        p, t = (values.astype(np.float64) for values in _pair(prediction, truth))
+        if label_scale == "sims":
+            p, t = p.clip(-1, 1), t.clip(-1, 1)
+        for name, function in read_metrics(more).items():
+            scores[name] = _finite(name, function(p.copy(), t.copy()))
+    return scores
+
+
+def _finite(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        shown = f"{value}" if isinstance(value, numbers.Real) else f"a value of type {type(value).__name__}"
+        raise RunError(f"the metric '{name}' returned {shown}; let it return a finite float for every prediction")
+    return float(value)
 
 
 def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
@@ -88,6 +188,53 @@ def sims_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
         "Corr": _pearson(p, t),
         **_without_zeros(p, t),
     }
+
+
+@metric(higher_is_better=False)
+def rmse(prediction: ArrayLike, truth: ArrayLike) -> float:
+    r"""Root mean squared error: :math:`\sqrt{\frac{1}{N} \sum_n (p_n - t_n)^2}`.
+
+    Args:
+        prediction: intensities, ``[N]``.
+        truth: labels, ``[N]``.
+
+    Raises:
+        ValueError: the input is empty, not finite, or of unequal shapes.
+
+    Example:
+        >>> rmse([1.0, 2.0, 3.0], [1.0, 2.0, 6.0])
+        1.7320508075688772
+    """
+    p, t = (values.astype(np.float64) for values in _pair(prediction, truth))
+    return float(np.sqrt(((p - t) ** 2).mean()))
+
+
+@metric(higher_is_better=True)
+def ccc(prediction: ArrayLike, truth: ArrayLike) -> float:
+    r"""Lin's concordance correlation coefficient: :math:`\frac{2 s_{pt}}{s_p^2 + s_t^2 + (\bar p - \bar t)^2}`.
+
+    Variances and the covariance divide by N, as Lin's do (Biometrics 45, 1989). 1 is agreement; unlike Pearson's, it
+    falls with a shift or another scale. Where prediction and truth are one and the same constant it is undefined: 0,
+    with a warning.
+
+    Args:
+        prediction: intensities, ``[N]``.
+        truth: labels, ``[N]``.
+
+    Raises:
+        ValueError: the input is empty, not finite, or of unequal shapes.
+
+    Example:
+        >>> round(ccc([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]), 4)
+        0.5714
+    """
+    p, t = (values.astype(np.float64) for values in _pair(prediction, truth))
+    x, y = p - p.mean(), t - t.mean()
+    spread = (x * x).mean() + (y * y).mean() + (p.mean() - t.mean()) ** 2
+    if p.min() == p.max() and t.min() == t.max() and p[0] == t[0]:
+        warnings.warn("prediction and truth are the same constant: CCC is reported as 0", stacklevel=2)
+        return 0.0
+    return float(2 * (x * y).mean() / spread)
 
 
 @dataclass(frozen=True)
@@ -251,8 +398,7 @@ def _pearson(p: Floats, t: Floats) -> float:
         if values.min() == values.max():
             warnings.warn(f"the {name} is constant: Corr is reported as 0", stacklevel=3)
             return 0.0
-    x, y = p.astype(np.float64), t.astype(np.float64)
-    x, y = x - x.mean(), y - y.mean()
-    # Scaled first, or the squares of huge and tiny values leave float64's range.
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()
-    return float(np.clip((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), -1, 1))
+    # Here, because importing SciPy's statistics takes longer than all of gmsa.
+    from scipy.stats import pearsonr  # type: ignore[import-untyped, unused-ignore]
+
+    return float(pearsonr(p.astype(np.float64), t.astype(np.float64)).statistic)

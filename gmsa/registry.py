@@ -99,7 +99,10 @@ class Registry(Generic[T]):
             ConfigError: names the nearest part, and all that are known.
         """
         if name not in self:
-            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}")
+            raise ConfigError(
+                f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}; "
+                "if it is your own, register it in a module and name it in 'plugins'"
+            )
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """What a user may set of a part, in the order of its signature."""

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--objective",
         action="append",
         metavar="NAME",
-        help="MAE, Corr, seconds or parameters (default: the config's run.select; may repeat: the Pareto front)",
+        help="MAE, Corr, one of run.metrics, seconds or parameters (default: the config's run.select; may repeat: the "
+        "Pareto front)",
     )
     parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, gp, random or qmc (default: tpe)")
     parser.add_argument("--pruner", metavar="NAME", help="median, hyperband or off (default: median)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
+import math
 import warnings
 
 import numpy as np
@@ -11,9 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, root_mean_squared_error
 
-from gmsa.metrics import COLUMNS, calibration, metrics, mosi_metrics, paired_bootstrap, sims_metrics
+import gmsa.metrics
+from gmsa.config import Config, RunConfig
+from gmsa.errors import ConfigError, RunError
+from gmsa.metrics import (
+    COLUMNS,
+    calibration,
+    ccc,
+    higher_is_better,
+    is_better,
+    metric,
+    metrics,
+    mosi_metrics,
+    paired_bootstrap,
+    read_metrics,
+    rmse,
+    sims_metrics,
+)
+from gmsa.registry import METRICS
+from gmsa.training.scoring import Predictions
 
 PREDICTION = np.array([0.4, -0.2, 0, 2.6, -1.5, 0.5])
 TRUTH = np.array([0, 0, -1, 3, -2, 1.4])
@@ -66,6 +86,13 @@ def interval(x, borders):
     return out
 
 
+def plain_pearson(p, t):
+    mean_p, mean_t = math.fsum(p) / len(p), math.fsum(t) / len(t)
+    x, y = [a - mean_p for a in p], [b - mean_t for b in t]
+    covariance = math.fsum(a * b for a, b in zip(x, y, strict=True))
+    return covariance / (math.hypot(*x) * math.hypot(*y))
+
+
 def oracle(label_scale, prediction, truth):
     p, t = prediction.astype(np.float32), truth.astype(np.float32)
     scores = {}
@@ -90,7 +117,7 @@ def oracle(label_scale, prediction, truth):
     scores["Non0_F1_score"] = weighted_f1(t[kept] > 0, p[kept] > 0) if kept.any() else 0.0
     scores["MAE"] = np.mean([abs(float(a) - float(b)) for a, b in zip(p, t, strict=True)])
     constant = len(set(p.tolist())) == 1 or len(set(t.tolist())) == 1
-    scores["Corr"] = 0.0 if constant else stats.pearsonr(p.astype(np.float64), t.astype(np.float64)).statistic
+    scores["Corr"] = 0.0 if constant else plain_pearson(p.tolist(), t.tolist())
     return scores
 
 
@@ -208,6 +235,103 @@ def test_refuses(label_scale, prediction, truth, message):
 def test_refuses_unknown_scheme():
     with pytest.raises(ValueError, match="mosi, sims"):
         metrics("mosei", [1.0], [1.0])
+
+
+# --- registered metrics
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Registers metrics for the time of a test."""
+    monkeypatch.setattr(METRICS, "_parts", dict(METRICS._parts))
+    return METRICS.register
+
+
+def test_the_examples():
+    assert doctest.testmod(gmsa.metrics) == (0, 2)
+
+
+def test_rmse_and_ccc_against_scikit_learn_and_a_plain_loop():
+    rng = np.random.default_rng(7)
+    truth = rng.normal(size=300).astype(np.float32)
+    prediction = (0.5 * truth + 0.3 + 0.2 * rng.normal(size=300)).astype(np.float32)
+    assert rmse(prediction, truth) == pytest.approx(root_mean_squared_error(truth.astype(float), prediction))
+    p, t = prediction.tolist(), truth.tolist()
+    mean_p, mean_t = sum(p) / 300, sum(t) / 300
+    covariance = sum((a - mean_p) * (b - mean_t) for a, b in zip(p, t, strict=True)) / 300
+    variances = sum((a - mean_p) ** 2 for a in p) / 300, sum((b - mean_t) ** 2 for b in t) / 300
+    assert ccc(prediction, truth) == pytest.approx(2 * covariance / (sum(variances) + (mean_p - mean_t) ** 2))
+    assert ccc(truth, truth) == pytest.approx(1)
+    assert ccc(-truth, truth) < 0
+    assert ccc(truth + 5, truth) < 0.2 < 0.99 < np.corrcoef(truth + 5, truth)[0, 1]
+
+
+def test_ccc_of_constants():
+    assert ccc([1, 1, 1], [1, 2, 3]) == 0
+    assert ccc([1, 1, 1], [2, 2, 2]) == 0
+    with pytest.warns(UserWarning, match="same constant"):
+        assert ccc([0.1] * 3, [0.1] * 3) == 0
+
+
+def test_further_metrics_follow_those_of_the_label_scale(register):
+    @register("within")
+    @metric(higher_is_better=True)
+    def within(prediction, truth, distance: float = 0.5) -> float:
+        assert prediction.dtype == truth.dtype == np.float64
+        found = np.float32((abs(prediction - truth) <= distance).mean())
+        prediction[:] = 99  # whatever a metric does to its arrays, the next one sees them as they were
+        return found
+
+    scores = metrics("mosi", PREDICTION, TRUTH, ("within(distance=1)", "CCC", "RMSE"))
+    assert tuple(scores) == (*COLUMNS["mosi"], "within", "CCC", "RMSE")
+    assert scores["within"] == pytest.approx(1)
+    assert scores["RMSE"] == pytest.approx(np.sqrt(((PREDICTION - TRUTH) ** 2).mean()))
+    assert all(type(value) is float for value in scores.values())
+    clipped = metrics("sims", [2.0, -3.0, 0.5], [1.0, -1.0, 0.2], ("RMSE",))
+    assert clipped["RMSE"] == pytest.approx(0.3 / np.sqrt(3), abs=1e-6)
+
+
+def test_predictions_are_scored_by_the_metrics_of_the_config():
+    labels = np.array([1, np.nan, -1, 2], dtype=np.float32)
+    value = np.array([1, 7, -1, 0], dtype=np.float32)
+    predictions = Predictions(list("abcd"), labels, value, np.full((4, 7), 1 / 7), None)
+    scores = predictions.metrics(Config(run=RunConfig(metrics=("RMSE",))))
+    assert tuple(scores) == (*COLUMNS["mosi"], "RMSE")
+    assert scores["RMSE"] == pytest.approx(np.sqrt(4 / 3))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, True, "0.5", np.zeros(1)])
+def test_a_metric_that_returns_no_finite_float(register, value):
+    register("odd", metric(higher_is_better=True)(lambda prediction, truth: value))
+    with pytest.raises(RunError, match=r"metric 'odd' returned .*; let it return a finite float"):
+        metrics("mosi", PREDICTION, TRUTH, ("odd",))
+
+
+def test_which_values_are_better(register):
+    register("plain", lambda prediction, truth: 1.0)
+    higher = {name: higher_is_better(name) for name in ("MAE", "loss", "RMSE", "Corr", "CCC", "Mult_acc_7", "F1_score")}
+    assert [name for name, value in higher.items() if not value] == ["MAE", "loss", "RMSE"]
+    assert is_better("MAE", 0.5, 0.6)
+    assert is_better("CCC", 0.6, 0.5)
+    assert not is_better("MAE", 0.5, 0.5)
+    assert not is_better("CCC", 0.5, 0.5)
+    with pytest.raises(ConfigError, match=r"'plain' does not say .* @gmsa.metrics.metric\(higher_is_better=True\)"):
+        higher_is_better("plain")
+    with pytest.raises(ConfigError, match="RMSE, CCC"):
+        higher_is_better("CCCC")
+
+
+def test_metrics_that_a_config_cannot_add(register):
+    register("plain", lambda prediction, truth: 1.0)
+    register("MAE", metric(higher_is_better=False)(lambda prediction, truth: 1.0))
+    for specs, message in (
+        (("plain",), "does not say which values are better"),
+        (("MAE",), "'MAE' is a metric of gmsa already"),
+        (("CCC", "CCC"), "names 'CCC' twice"),
+        (("RMSE(power=3)",), "no parameter 'power'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_metrics(specs)
 
 
 # --- paired bootstrap

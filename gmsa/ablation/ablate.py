@@ -1,18 +1,14 @@
-"""A whole ablation: every variant checked, every cell trained that is not yet, then the comparison."""
+"""Runs an ablation: checks every variant, trains the cells that are not done, compares them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from gmsa.ablation.cells import Cell, Record, run_cells
-from gmsa.ablation.comparison import compare, write_comparison
+from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
@@ -23,15 +19,16 @@ from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import check_fits, prepare, reading
+from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder
 
 MEASURED = 200
-"""Utterances, at most, over which the size of a setting's graphs is averaged."""
+"""Utterances, at most, over which the size of a variant's graphs is averaged."""
 
 
 def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> bool:
-    """Trains what is not yet done of every variant and seed, then compares; returns whether all cells are done.
+    """Trains the unfinished cells, then compares the variants; returns whether all cells are done.
 
     Raises:
         GmsaError: a variant, the data or the folder is wrong; before any training.
@@ -46,37 +43,35 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
     records = {(c.variant.name, c.seed): c.record() or {} for c in cells if c.done}
     waiting = [c for c in cells if not c.done]
 
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print(
+    console().print(
         f"{name}: {len(variants)} variants, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
     )
     mark = ""
     if facts["synthetic"]:
-        console.print(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
+        console().print(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
         mark = "synthetic: "
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *times, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("cells", total=len(cells), completed=len(records))
+    with progress_bar("cells", len(cells), len(records)) as bar:
 
         def ended(cell: Cell, record: Record) -> None:
             records[cell.variant.name, cell.seed] = record
-            bar.advance(task)
+            bar.advance()
             what = f"failed: {record.get('reason')}"
             if record["state"] == "done":
                 what = f"valid MAE {record['valid']['MAE']:.4f}, {record['train_seconds']:.1f} s"
             where = f"{cell.variant.name}, seed {cell.seed}"
-            console.print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
+            console().print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
 
         try:
             run_cells(waiting, jobs, ended)
         except KeyboardInterrupt:
             done = sum(record["state"] == "done" for record in records.values())
-            console.print(f"Interrupted; {done} of {len(cells)} cells are done. Go on with the same command.")
+            console().print(
+                f"Interrupted; {done} of {len(cells)} cells are done. Run the same command again to resume."
+            )
             raise
-    comparison = compare(name, variants, cells, records, facts)
+    comparison = ablation_summary(name, variants, cells, records, facts)
     write_comparison(out, comparison, variants, cells, records)
-    console.print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
+    console().print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
     return all(record["state"] == "done" for record in records.values())
 
 
@@ -88,7 +83,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     Raises:
         GmsaError: names what does not fit.
     """
-    # Settings that read the data alike share one reading of it; one at a time is held in memory.
+    # Variants that read the same data share one copy; one copy at a time is held in memory.
     groups: dict[DataConfig, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(reading(cell.config.data), []).append(cell)

@@ -21,6 +21,7 @@ import torch
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config
 from gmsa.errors import GmsaError
+from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.runs.resume import check_files, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
@@ -39,7 +40,7 @@ class Cell:
     seed: int
     folder: Path
     graph: dict[str, float] = field(default_factory=dict)
-    """Mean ``nodes`` and ``edges`` of the setting's graphs."""
+    """Mean ``nodes`` and ``edges`` of the variant's graphs."""
 
     @property
     def config(self) -> Config:
@@ -53,11 +54,11 @@ class Cell:
 
     @property
     def started(self) -> bool:
-        """Whether the folder holds a run to go on with."""
+        """Whether the folder holds a run to resume."""
         return (self.folder / "config.yaml").exists()
 
     def record(self) -> Record | None:
-        """What the cell left; None where it has not ended yet."""
+        """The cell's record; None where it has not ended yet."""
         try:
             record = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # a damaged one is written again by training on
@@ -87,19 +88,19 @@ class Cell:
 def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], None]) -> None:
     """Trains cells, ``jobs`` at a time, each in a process of its own, and calls ``ended`` as each one ends.
 
-    A process of its own keeps the peak memory apart, and keeps the others going where the system
-    kills one. An exception, Ctrl-C included, ends all that run.
+    Separate processes measure the peak memory of each cell, and one that is killed leaves the others alone. An
+    exception, Ctrl-C included, ends all of them.
     """
     context = multiprocessing.get_context("spawn")
     waiting = deque(cells)
     running: dict[Any, tuple[SpawnProcess, Cell]] = {}  # by what is ready when the process has ended
-    resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
+    resource_tracker.ensure_running()  # else the first start does it, and unblocks Ctrl-C meanwhile
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 (cell.folder / "cell.json").unlink(missing_ok=True)
-                process = context.Process(target=work, args=(cell,), daemon=True)
+                process = context.Process(target=work, args=(cell, loaded_plugins()), daemon=True)
                 with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, cell
@@ -114,19 +115,25 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             process.join()
 
 
-def work(cell: Cell) -> None:
-    """What a cell's process does: trains it, with its output in ``log.txt``, for as long as the parent lives."""
+def work(cell: Cell, plugins: Sequence[str] = ()) -> None:
+    """Trains a cell in its process, with the output in ``log.txt``; the process ends with its parent.
+
+    Args:
+        plugins: modules that the parent has imported, beside those of the config: a spawned process knows no part that
+            they register.
+    """
     end_with_parent()
     cell.folder.mkdir(parents=True, exist_ok=True)
     speak_into(cell.folder / "log.txt")
-    train_cell(cell)
+    train_cell(cell, plugins)
 
 
-def train_cell(cell: Cell) -> Record:
-    """Trains a cell, or goes on with it; returns its record and leaves it as ``cell.json``."""
+def train_cell(cell: Cell, plugins: Sequence[str] = ()) -> Record:
+    """Trains a cell, or resumes it; returns its record and writes it to ``cell.json``."""
     try:
+        load_plugins([*cell.config.plugins, *plugins])
         record = {"state": "done"} | _train(cell)
-    except Exception as error:  # whatever it is, the other cells go on
+    except Exception as error:  # whatever it is, the other cells are trained
         traceback.print_exc()
         first = str(error).strip().splitlines()[:1]
         reason = str(error) if isinstance(error, GmsaError) else ": ".join([type(error).__name__, *first])
@@ -136,7 +143,8 @@ def train_cell(cell: Cell) -> Record:
 
 
 def _train(cell: Cell) -> Record:
-    import_module("sklearn.metrics")  # else its seconds would count as the first epoch's
+    for module in ("sklearn.metrics", "scipy.stats"):
+        import_module(module)  # else its seconds would count as the first epoch's
     device = set_up(cell.config.run)
     summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
     history = (cell.folder / f"seed-{cell.seed}" / "history.jsonl").read_text(encoding="utf-8")
@@ -179,11 +187,12 @@ def _failed(cell: Cell, reason: str) -> Record:
 
 
 def _killed(cell: Cell, exit_code: int | None) -> Record:
-    """Notes a cell whose process ended without a word."""
+    """Records a cell whose process exited without a record."""
     reason = f"its process ended with exit code {exit_code}; see {cell.folder / 'log.txt'}"
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        reason = f"its process was killed by {name}" + ", perhaps for want of memory" * (name == "SIGKILL")
+        reason = f"its process was killed by {name}"
+        reason += ", perhaps because memory ran out" if name == "SIGKILL" else ""
     record = _failed(cell, reason)
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(cell.folder / "cell.json", record)

@@ -1,9 +1,8 @@
-"""What an ablation shows: rows ranked on validation, differences to the reference, tables and the figure."""
+"""The report of an ablation: rows ranked on validation, differences to the reference, tables and the figure."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,17 @@ import numpy as np
 
 from gmsa.ablation.cells import Cell, Record
 from gmsa.ablation.variants import Variant, varied_keys
+from gmsa.config.components import component_name
 from gmsa.figures import figure_ablation
-from gmsa.metrics import COLUMNS, paired_bootstrap
-from gmsa.reports.ablation import Comparison, _data, _escape, latex_rows, markdown_rows
-from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, summarize
+from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
+from gmsa.reports.ablation import Comparison, latex_rows, markdown_rows
+from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
+from gmsa.reports.tables import escape_markdown
+from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Records = Mapping[tuple[str, int], Record]
-"""What every cell left, by name of the variant and seed."""
+"""The record of every cell, by name of the variant and seed."""
 COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
 
 
@@ -31,14 +33,14 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
 
     Args:
         valid: validation metrics of every seed, by variant.
-        select: ``MAE`` (lower is better) or ``Corr`` (higher is).
+        select: the metric.
     """
-    sign = {"MAE": 1, "Corr": -1}[select]
+    sign = -1 if higher_is_better(select) else 1
     means = {name: statistics.fmean(scores[select] for scores in seeds) for name, seeds in valid.items()}
     return sorted(means, key=lambda name: sign * means[name])
 
 
-def compare(
+def ablation_summary(
     name: str, variants: Sequence[Variant], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
 ) -> Comparison:
     """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
@@ -104,8 +106,8 @@ def write_comparison(
     """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", comparison)
-    heading = f"# {_escape(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
-    facts = f"Data: {_escape(_data(comparison))}, SHA-256 {comparison['data_sha256']}"
+    heading = f"# {escape_markdown(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
+    facts = f"Data: {escape_markdown(dataset_of(comparison))}, SHA-256 {comparison['data_sha256']}"
     write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
@@ -141,26 +143,25 @@ def numeric_axis(variants: Sequence[Variant]) -> str | None:
 
 
 def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records) -> str:
-    """One row per cell, with everything that is known of it."""
+    """One row per cell: its values, state, costs and scores."""
     keys = varied_keys(variants)
-    data = _data(comparison)
-    splits = [f"{split}_{metric}" for split in SPLITS for metric in COLUMNS[comparison["labels"]]]
+    data = dataset_of(comparison)
+    metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
+    splits = [f"{split}_{metric}" for split in SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits])
+    rows = []
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
             record = records[variant.name, cell.seed]
-            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in COLUMNS[comparison["labels"]]]
+            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in metrics]
             values = [_plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
-            writer.writerow([data, variant.name, *values, cell.seed, *ended, *scores])
-    return stream.getvalue()
+            rows.append([data, variant.name, *values, cell.seed, *ended, *scores])
+    return csv_text(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits], rows)
 
 
 def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics as mean, standard deviation and values over the seeds; what they cost as means."""
+    """Metrics as mean, standard deviation and values over the seeds; costs as means."""
     config = variant.config
     summary = summarize(
         name=variant.name,
@@ -180,7 +181,7 @@ def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any
 
 
 def _line(values: Mapping[str, Any], axis: str) -> str:
-    """What a row has besides the axis: the name of its line."""
+    """The name of a row's line: its values of all keys but the axis."""
     return ", ".join(_plain(value) for key, value in values.items() if key != axis)
 
 

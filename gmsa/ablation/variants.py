@@ -23,6 +23,7 @@ FIXED = {
     "run.out": "every cell has its own folder; use --out",
     "run.device": "it would change the seconds and the memory of a row; use --device",
     "run.select": "it is what ranks the rows",
+    "run.metrics": "the rows would not be scored alike; set it for all by --set",
     "data.path": "the rows would not be scored on the same utterances",
     "data.labels": "the rows would not be scored on the same scale",
     **dict.fromkeys(
@@ -153,7 +154,7 @@ def _read_axis(item: str) -> tuple[str, list[str]]:
         raise ConfigError(f"--vary {key}: a value is empty (got '{text}'); name at least one, such as {key}=a,b")
     for value in values:
         if values.count(value) > 1:
-            raise ConfigError(f"--vary {key}: '{value}' stands twice; name each value once")
+            raise ConfigError(f"--vary {key}: '{value}' is listed twice; list each value once")
     return key, values
 
 

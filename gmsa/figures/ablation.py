@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, COLOURS, RED, new_figure, save, styled
+from gmsa.figures.canvas import BLUE, COLOURS, RED, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +25,9 @@ SPLIT_STYLES: dict[str, dict[str, Any]] = {
 def figure_ablation(
     rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE", key: str = ""
 ) -> bool:
-    """Validation (filled) and test (hollow) score of every setting, mean and standard deviation over seeds.
+    """Validation (filled) and test (hollow) score of every variant, mean and standard deviation over seeds.
 
-    A row per setting, from top to bottom; with ``key``, the number that is varied, a line over it per ``name``.
+    A row per variant, from top to bottom; with ``key``, the varied number, a line over it per ``name``.
 
     Args:
         rows: ``{"name", "reference": bool, "x": number | None, "valid": {"mean", "std", "values"}, "test": ...}``;
@@ -78,6 +78,6 @@ def _ablation_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str, 
             )  # fmt: skip
     values = sorted({row["x"] for row in rows})
     if values[0] > 0 and values[-1] >= 50 * values[0]:
-        axis.set_xscale("log")
+        log_scale(axis.xaxis)
     axis.set_xlabel(key)
     axis.set_ylabel(metric)

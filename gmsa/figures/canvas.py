@@ -1,4 +1,4 @@
-"""What all figures share: colours, style, a figure that knows no global state, the marking of synthetic data."""
+"""Shared by all figures: colours, style, a figure without global state, the mark of synthetic data."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gmsa.system import files
 
 if TYPE_CHECKING:
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = COLOURS = (
@@ -22,7 +23,7 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
-    """Draws on Matplotlib's own defaults plus ours, whatever the user's settings, and leaves those as they were."""
+    """Draws with Matplotlib's defaults plus ours, and leaves the user's settings as they were."""
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> bool:
@@ -32,6 +33,7 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
             matplotlib.rcdefaults()
             matplotlib.rc("font", size=12)  # legible at the width of a README
             matplotlib.rc("axes", titlesize="medium")
+            matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
             return draw(*args, **kwargs)
 
     return draw_styled
@@ -46,6 +48,17 @@ def new_figure(rows: int, columns: int, width: float, height: float, **options: 
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def log_scale(axis: XAxis | YAxis, minor: str = "", **options: Any) -> None:
+    """Makes an axis logarithmic, with plain numbers at its ticks: Matplotlib's own are formulas.
+
+    Args:
+        minor: format of the numbers between those of full powers, such as ``{x:g}``; by default there are none.
+    """
+    (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log", **options)
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(minor)
 
 
 def save(figure: Figure, path: str | Path, title: str, synthetic: bool) -> bool:

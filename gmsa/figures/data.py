@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,9 +73,7 @@ def _lengths(axis: Axes, splits: Mapping[str, Any], modalities: list[str]) -> No
                     marker="o" if steps["max"] == 1 else "",
                     label=f"{modality}, {name}",
                 )
-    axis.set_xscale("log", subs=(2, 5))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
+    log_scale(axis.xaxis, "{x:g}", subs=(2, 5))
     axis.set_xlabel("steps")
     axis.set_ylabel("sequences that have at most so many [%]")
     axis.set_ylim(0, 104)
@@ -92,10 +90,8 @@ def _scales(axis: Axes, scales: Mapping[str, Any], modalities: list[str]) -> Non
                 table["ratio"], shift, s=12, alpha=0.6, color=colour,
                 marker="ox^s"[index % 4], label=f"{modality}, {name}", linewidth=0.8,
             )  # fmt: skip
-    axis.set_xscale("log", subs=(2, 5))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}" if all(0.1 < r < 10 for r in _ratios(scales)) else "")
-    axis.set_yscale("log")
+    log_scale(axis.xaxis, "{x:g}" if all(0.1 < r < 10 for r in _ratios(scales)) else "", subs=(2, 5))
+    log_scale(axis.yaxis)
     for ratio in (1 / 3, 3):
         axis.axvline(ratio, color="0.5", linestyle="--", linewidth=1.2, zorder=0)
     axis.axhline(1, color="0.5", linestyle="--", linewidth=1.2, zorder=0)

@@ -15,7 +15,7 @@ RATE_LABELS = {
     "sample": "incomplete utterances [%]",
     "frame": "lost steps [%]",
 }
-"""What the rate of a protocol is the share of."""
+"""Label of the rate, by protocol."""
 MARKERS = "osD^v"
 """Of the runs, for those who print without colours."""
 PANELS = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +18,11 @@ from gmsa.figures.robustness import PANELS
 from gmsa.reports.run import markdown_report
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, spread
 from gmsa.reports.tables import cell, escape_markdown, pipes, title
+from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
 
 Report = dict[str, Any]
-"""What :func:`robustness_report` returns and ``robustness.json`` holds."""
+"""The content of ``robustness.json``, as :func:`robustness_report` returns it."""
 MEANING = {
     "eta": "Rate: share of the (utterance, modality) pairs that is missing; every utterance keeps one modality.",
     "sample": "Rate: share of the utterances that keeps a random proper subset of the modalities. Realized: share of "
@@ -44,7 +43,7 @@ class Point:
     mask_seeds: Sequence[int | None]
     """``[M]``; a single None where nothing is drawn."""
     records: Sequence[Mapping[str, Any]]
-    """``[M]``: what :func:`~gmsa.data.describe_missing` says of each mask."""
+    """``[M]``: the record of each mask by :func:`~gmsa.data.describe_missing`."""
     scores: Sequence[Sequence[Mapping[str, float]]]
     """``[M][S]``: the metrics."""
 
@@ -94,7 +93,7 @@ def _areas(points: Sequence[Point], metric: str) -> np.ndarray:
 
 
 def markdown_tables(report: Report) -> str:
-    """What was scored, then a table per protocol."""
+    """The facts of the scores, then a table per protocol."""
     note = f"> **{report['note']}**\n\n" if "note" in report else ""
     seeds, masks = (", ".join(map(str, report[key])) for key in ("seeds", "mask_seeds"))
     data = f"{dataset_of(report)}, SHA-256 {report['data_sha256']}"
@@ -149,22 +148,17 @@ def _asked_titles(protocol: str) -> list[str]:
 
 
 def _asked(row: Mapping[str, Any]) -> list[str]:
-    """What was asked for, and what that came to."""
+    """The rate or subset asked for, and the realized shares."""
     asked = f"{row['asked']:.4g}" if "asked" in row else row["left"]
     return [asked, f"{row['realized']['mean']:.4f}", f"{100 * row['with_text']['mean']:.2f}"]
 
 
 def robustness_csv(reports: Mapping[str, Report]) -> str:
     """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
-    first = next(iter(reports.values()))
-    metrics = [*next(iter(first["protocols"].values()))["rows"][0]["metrics"]]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    titles = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
-    writer.writerow(titles)
-    for name, report in reports.items():
-        writer.writerows([name, *row] for row in _csv_rows(report, metrics))
-    return stream.getvalue()
+    found = [row["metrics"] for r in reports.values() for p in r["protocols"].values() for row in p["rows"]]
+    metrics = list(dict.fromkeys(metric for scores in found for metric in scores))
+    header = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
+    return csv_text(header, ([name, *row] for name, report in reports.items() for row in _csv_rows(report, metrics)))
 
 
 def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
@@ -173,7 +167,8 @@ def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
             masks = row["mask_seeds"]
             for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
                 shares = [row[key]["values"][mask] for key in ("realized", "with_text")]
-                scores = [row["metrics"][metric]["values"][place] for metric in metrics]
+                values = [row["metrics"].get(metric, {}).get("values") for metric in metrics]
+                scores = ["" if of is None else of[place] for of in values]
                 drawn = "" if masks[mask] is None else masks[mask]
                 asked = [row.get("asked", ""), row.get("left", "")]
                 yield [dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores]
@@ -201,7 +196,7 @@ def write_robustness(report: Report, run: Path, out: Path | None) -> None:
     _write_values({report["name"]: report}, folder)
 
 
-def write_comparison(reports: Mapping[str, Report], out: Path) -> str:
+def write_robustness_comparison(reports: Mapping[str, Report], out: Path) -> str:
     """Writes ``robustness.md``, ``robustness.csv``, and the figures, a line per run; returns the tables."""
     tables = comparison_tables(reports)
     mark = " (*synthetic* data)" if next(iter(reports.values()))["synthetic"] else ""

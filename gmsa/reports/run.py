@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
-from gmsa.reports.tables import _plural, cell, escape_latex, escape_markdown, pipes, title
+from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
 from gmsa.system import files
+
+LEFT = ("Run", "Data", "Stage", "Split")
+"""Columns that are flush left."""
 
 
 def markdown_table(summaries: Sequence[Summary]) -> str:
@@ -16,35 +19,14 @@ def markdown_table(summaries: Sequence[Summary]) -> str:
 
     Accuracies and F1 are in percent. A single seed has no ±.
     """
-    header, rows = _table(summaries, "±")
-    return pipes(header, rows, _TEXT_COLUMNS)
+    return pipes(*_table(summaries), LEFT)
 
 
 def latex_table(summaries: Sequence[Summary]) -> str:
     r"""The table of :func:`markdown_table` as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
-    # ASCII markers, put in after escaping, keep the math out of the escape's way.
-    header, rows = _table(summaries, "\0")
-    cells = [[escape_latex(part).replace(" \0 ", r" $\pm$ ") for part in row] for row in [header, *rows]]
-    body = [" & ".join(row) + r" \\" for row in cells]
-    facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {_plural(len(s['seeds']), 'seed')}" for s in summaries))
+    facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {plural(len(s['seeds']), 'seed')}" for s in summaries))
     note = f" {SYNTHETIC_NOTE}" if any(s["synthetic"] for s in summaries) else ""
-    columns = "".join("l" if column in _TEXT_COLUMNS else "r" for column in header)
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            r"\caption{" + escape_latex(f"Mean and standard deviation over seeds ({facts}).{note}") + "}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            body[0],
-            r"\midrule",
-            *body[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    return tabular(*_table(summaries), LEFT, f"Mean and standard deviation over seeds ({facts}).{note}")
 
 
 def markdown_report(summary: Summary) -> str:
@@ -81,9 +63,6 @@ def write_summary(folder: str | Path, summary: Summary) -> None:
     files.write_text(folder / "summary.tex", latex_table([summary]))
 
 
-_TEXT_COLUMNS = ("Run", "Data", "Stage", "Split")
-
-
 def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(stage, split, metrics) of every row: the stages in order, the final model last."""
     final = {split: summary[split] for split in SPLITS if summary[split]}
@@ -100,14 +79,14 @@ def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     ]
 
 
-def _table(summaries: Sequence[Summary], plus_minus: str) -> tuple[list[str], list[list[str]]]:
+def _table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     metrics = list(dict.fromkeys(metric for s in summaries for _, _, scores in _rows(s) for metric in scores))
     staged = any(s["stages"] for s in summaries)
     header = ["Run", "Data", *(["Stage"] if staged else []), "Split"]
     header += [title(metric) for metric in metrics]
     rows = [
         [summary["name"], dataset_of(summary), *([stage] if staged else []), split]
-        + [cell(metric, scores[metric], plus_minus) if metric in scores else "" for metric in metrics]
+        + [cell(metric, scores[metric]) if metric in scores else "" for metric in metrics]
         for summary in summaries
         for stage, split, scores in _rows(summary)
     ]

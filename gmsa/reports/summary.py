@@ -10,7 +10,7 @@ from typing import Any
 Scores = Sequence[Mapping[str, float]]
 """Metrics of every seed, in the order of the seeds."""
 Summary = dict[str, Any]
-"""What :func:`summarize` returns and ``summary.json`` holds."""
+"""The content of ``summary.json``, as :func:`summarize` returns it."""
 SPLITS = ("valid", "test")
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
 
@@ -107,7 +107,7 @@ def dataset_of(summary: Mapping[str, Any]) -> str:
 
 
 def missing_lines(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What :func:`~gmsa.data.describe_missing` recorded, a line per split."""
+    """The records of :func:`~gmsa.data.describe_missing`, a line per split."""
     if not splits:
         return {"Missing modalities": "as in the data"}
     return {f"Missing modalities, {split}": _missing_line(record) for split, record in splits.items()}

@@ -1,4 +1,4 @@
-"""Cells and tables in Markdown and LaTeX."""
+"""Tables in Markdown and LaTeX, and their cells."""
 
 from __future__ import annotations
 
@@ -12,8 +12,42 @@ def pipes(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[s
     return "".join("| " + " | ".join(escape_markdown(part) for part in line) + " |\n" for line in lines)
 
 
+def tabular(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Sequence[str] = (),
+    caption: str = "",
+    wide: bool = False,
+) -> str:
+    r"""A LaTeX ``table``, aligned as :func:`pipes` does; needs ``\usepackage{booktabs}``.
+
+    Args:
+        wide: over both columns of a page, in small print.
+    """
+    first, *body = (" & ".join(map(escape_latex, line)) + r" \\" for line in [header, *rows])
+    columns = "".join("l" if column in left else "r" for column in header)
+    kind = "table*" if wide else "table"
+    return "\n".join(
+        [
+            rf"\begin{{{kind}}}[t]",
+            r"\centering",
+            *([r"\scriptsize"] if wide else []),
+            rf"\caption{{{escape_latex(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            first,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\end{{{kind}}}",
+            "",
+        ]
+    )
+
+
 def escape_latex(text: str) -> str:
-    r"""Escapes what LaTeX would act on: ``\ & % $ # _ { } ~ ^`` and line breaks."""
+    r"""Escapes what LaTeX would act on, ``\ & % $ # _ { } ~ ^`` and line breaks; ± becomes a formula."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 
@@ -23,6 +57,7 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",  # in the default font encoding these two print as other characters
     ">": r"\textgreater{}",
+    "±": r"$\pm$",
     "\n": " ",
 }
 
@@ -37,17 +72,21 @@ def title(metric: str) -> str:
     return f"{metric} (%)" if _is_share(metric) else metric
 
 
-def cell(metric: str, found: Mapping[str, Any], plus_minus: str = "±") -> str:
-    """Mean and standard deviation of what :func:`spread` returns; a single value has no ±."""
+def cell(metric: str, found: Mapping[str, Any]) -> str:
+    """``mean ± std`` of what :func:`~gmsa.reports.summary.spread` returns; a single value has no ±.
+
+    The digits are the same in all tables: two of a percentage, one of seconds, four of all else.
+    """
     scale = 100 if _is_share(metric) else 1
     digits = 1 if metric == "seconds" else 2 if _is_share(metric) else 4
     mean = f"{scale * found['mean']:.{digits}f}"
-    return mean if len(found["values"]) == 1 else f"{mean} {plus_minus} {scale * found['std']:.{digits}f}"
+    return mean if len(found["values"]) == 1 else f"{mean} ± {scale * found['std']:.{digits}f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _is_share(metric: str) -> bool:
     return "_acc_" in metric or "F1" in metric
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -48,7 +48,7 @@ def evaluate(
         model = run.model(seed, where)
         parameters = sum(p.numel() for p in model.parameters())
         parts.append({name: predict(model, utterances, run.config, where) for name, utterances in splits.items()})
-    scores = {name: [part[name].metrics(run.config.data.labels) for part in parts] for name in splits}
+    scores = {name: [part[name].metrics(run.config) for part in parts] for name in splits}
     summary = summarize(
         name=run.name,
         dataset=run.config.data.name if data is None else Path(data).stem,

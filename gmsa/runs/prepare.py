@@ -12,6 +12,7 @@ from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_mis
 from gmsa.data.features import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
+from gmsa.metrics import read_metrics
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
@@ -99,6 +100,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
             "pre-training is validated on features, but no utterance of 'valid' has any; "
             "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
         )
+    read_metrics(config.run.metrics)
     check_builders(corpus.dims, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in corpus.splits.items():

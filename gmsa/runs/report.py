@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from gmsa.reports.robustness import keep_robustness
 from gmsa.reports.run import write_summary
 from gmsa.reports.summary import summarize
 from gmsa.runs.prepare import Prepared
+from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import write_text
 from gmsa.training.checkpoint import load_into
 from gmsa.training.protocols import TrainingData
@@ -57,9 +56,7 @@ def report(
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
-                scores[split].append(
-                    predict(model, prepared.splits[split], config, trainer.device).metrics(label_scale)
-                )
+                scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(config))
             if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
@@ -69,14 +66,14 @@ def report(
         finals.append(final)
         if data_of[seed].pseudo_labels:
             rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
-            write_text(seed_folder / "pseudo_labels.csv", _csv(rows))
+            write_text(seed_folder / "pseudo_labels.csv", csv_dicts(rows))
             pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
 
     summary = summarize(
         **_facts(config, name, prepared, trainers),
         parameters=parameters,
-        valid=[final["valid"].metrics(label_scale) for final in finals],
-        test=[final["test"].metrics(label_scale) for final in finals],
+        valid=[final["valid"].metrics(config) for final in finals],
+        test=[final["test"].metrics(config) for final in finals],
         stages=stages,
     )
     write_summary(folder, summary)
@@ -186,11 +183,3 @@ def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, label_scal
                 | {"mean_confidence": confidence}
             )
     return found
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()

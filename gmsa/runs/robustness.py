@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -10,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from gmsa.config.missing import LETTERS, RATES, SUBSETS, Missing, parse_missing
@@ -19,9 +16,17 @@ from gmsa.data import Utterance, apply_missing, describe_missing, load_utterance
 from gmsa.data.features import select
 from gmsa.data.loading import data_sha256
 from gmsa.errors import ConfigError, RunError, nearest
-from gmsa.reports.robustness import Point, Report, own_report, robustness_report, write_comparison, write_robustness
+from gmsa.reports.robustness import (
+    Point,
+    Report,
+    own_report,
+    robustness_report,
+    write_robustness,
+    write_robustness_comparison,
+)
 from gmsa.runs.evaluate import check_no_run, own_corpus
 from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
 from gmsa.training.scoring import predict
@@ -73,19 +78,15 @@ def robustness(
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
     mark = "synthetic: " if split.synthetic else ""
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # fixed:a: is no emoji
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
     points: dict[str, list[Point]] = {}
-    with Progress(*columns, *times, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("masks", total=sum(map(len, masks.values())))
+    with progress_bar("masks", sum(map(len, masks.values()))) as bar:
         for protocol, missing in plan.items():
             points[protocol] = []
             for m in missing:
-                point = scorer.point(m, masks[m], lambda: bar.advance(task))
+                point = scorer.point(m, masks[m], bar.advance)
                 points[protocol].append(point)
                 what = "nothing hidden" if m.protocol == "none" else m
-                console.print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
+                console().print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
 
     facts = {
         "name": run.name,
@@ -141,7 +142,7 @@ def compare_robustness(
     for run, name in zip(runs, names, strict=True):
         print(f"{name}:")
         reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
-    return write_comparison(reports, out)
+    return write_robustness_comparison(reports, out)
 
 
 def _difference(one: Run, other: Run, own_data: bool) -> str:
@@ -246,7 +247,7 @@ class Scorer:
         # What the models were trained without, they must not see: it has no encoder.
         shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
-        return [predict(model, shown, config, self.device).metrics(config.data.labels) for model in self.models]
+        return [predict(model, shown, config, self.device).metrics(config) for model in self.models]
 
     @cached_property
     def unhidden(self) -> list[dict[str, float]]:

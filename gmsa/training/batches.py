@@ -16,7 +16,7 @@ from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate
 from gmsa.rng import generator, seeds_for
 from gmsa.training.examples import Example, Targets
-from gmsa.training.masking import drop_modalities, mask_steps, reconstruction_targets
+from gmsa.training.masking import mask_steps, modality_dropout, reconstruction_targets
 
 T = TypeVar("T")
 WINDOW = 16
@@ -85,7 +85,7 @@ def training_batches(
             continue
         chosen = [groups.flat[position] for position in positions]
         there = mask_steps([e.utterance for e in chosen], config, *seed)
-        batch = drop_modalities(there, config, *seed)
+        batch = modality_dropout(there, config, *seed)
         hidden = reconstruction_targets(batch, there, config) if config.reconstruction.weight else {}
         lost = None
         if config.graph.edge_dropout:

@@ -52,7 +52,7 @@ def reconstruction_targets(
     return found
 
 
-def drop_modalities(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
+def modality_dropout(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
     """The utterances without the modalities that ``model.modality_dropout`` drops, a function of ``seed`` and id."""
     rates = asdict(config.model.modality_dropout)
     if not any(rates.values()):

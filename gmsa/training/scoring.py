@@ -1,14 +1,11 @@
-"""What a model says of utterances."""
+"""Prediction: runs a model over utterances, collects its outputs and scores them."""
 
 # N utterances, K classes
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import RunError
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
+from gmsa.system.csv_text import csv_text
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import Shard, scoring_batches
 from gmsa.training.prefetch import prefetch
@@ -38,10 +36,10 @@ class Predictions:
     gate: np.ndarray | None
     """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
 
-    def metrics(self, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
-        """MMSA's metrics over the labeled utterances."""
+    def metrics(self, config: Config) -> dict[str, float]:
+        """MMSA's metrics over the labeled utterances, then those that ``run.metrics`` adds."""
         known = ~np.isnan(self.labels)
-        return metrics(label_scale, self.value[known], self.labels[known])
+        return metrics(config.data.labels, self.value[known], self.labels[known], config.run.metrics)
 
 
 def predict(
@@ -89,7 +87,7 @@ def predict(
 def _join(
     group: Group, device: torch.device, value: np.ndarray, probabilities: np.ndarray, gate: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """What each process knows of its own rows, put together: the others hold zeros there."""
+    """Joins the rows of all processes: each has zeros in those of the others."""
     known = gate is not None
     gates = gate if gate is not None else np.zeros((len(value), len(READOUTS)), dtype=np.float32)
     there = np.full((len(value), 1), known, dtype=np.float32)
@@ -99,11 +97,11 @@ def _join(
     return value[:, 0], probabilities, gates if there.any() else None
 
 
-def quiet_metrics(predictions: Predictions, label_scale: Literal["mosi", "sims"]) -> dict[str, float]:
+def quiet_metrics(predictions: Predictions, config: Config) -> dict[str, float]:
     """Metrics without the warning that a constant prediction has no correlation: early epochs give many."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return predictions.metrics(label_scale)
+        return predictions.metrics(config)
 
 
 def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
@@ -111,14 +109,12 @@ def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
 
     Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(NUM_CLASSES))]
-    writer.writerow([*header, *(f"gate_{r}" for r in READOUTS)])
+    rows = []
     for split, predictions in parts:
         for i, name in enumerate(predictions.ids):
             label = predictions.labels[i]
             gate = [""] * len(READOUTS) if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
             numbers = [f"{x:.9g}" for x in (predictions.value[i], *predictions.probabilities[i])]
-            writer.writerow([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
-    return stream.getvalue()
+            rows.append([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
+    return csv_text([*header, *(f"gate_{r}" for r in READOUTS)], rows)

@@ -133,7 +133,7 @@ class FineTuning:
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """The metrics on the validation split."""
         predictions = predict(module, self.valid, self.config, self.device, group=group)
-        return quiet_metrics(predictions, self.config.data.labels)
+        return quiet_metrics(predictions, self.config)
 
 
 @dataclass

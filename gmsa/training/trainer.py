@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gmsa.config import Config, OptimConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
+from gmsa.metrics import is_better
 from gmsa.models import Model
 from gmsa.rng import seed_for
 from gmsa.system.distributed import SINGLE_PROCESS, Group
@@ -31,13 +32,6 @@ from gmsa.training.scoring import Predictions, predict
 from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
-
-BETTER: dict[str, Callable[[float, float], bool]] = {
-    "MAE": lambda a, b: a < b,
-    "Corr": lambda a, b: a > b,
-    "loss": lambda a, b: a < b,
-}
-"""Whether a validation score is better than another."""
 
 
 @dataclass
@@ -170,9 +164,10 @@ class Trainer:
             mean_loss = self._epoch(stage, task, state, stage_progress)
             scored: nn.Module = model if average is None else average.model
             scores = task.score(scored, self.group)
-            improved = stage_progress.best_epoch == 0 or BETTER[task.select](scores[task.select], stage_progress.best)
+            score = scores[task.select]
+            improved = stage_progress.best_epoch == 0 or is_better(task.select, score, stage_progress.best)
             if improved:
-                stage_progress.best, stage_progress.best_epoch = scores[task.select], stage_progress.epoch
+                stage_progress.best, stage_progress.best_epoch = score, stage_progress.epoch
                 stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
             row = {"seed": self.seed, "stage": stage, "epoch": stage_progress.epoch, "loss": mean_loss, "valid": scores}
             row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.elapsed(), "best": improved}

@@ -16,6 +16,8 @@ import yaml
 from optuna.trial import Trial
 
 from gmsa.config import Config, DataConfig, to_dict
+from gmsa.config.components import component_name
+from gmsa.metrics import higher_is_better
 from gmsa.models import build_model
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, check_fits, prepare, reading
@@ -23,20 +25,24 @@ from gmsa.runs.train import make_trainer, train_seed
 from gmsa.system.device import set_up
 from gmsa.system.files import write_text
 from gmsa.training.callbacks import Callback
+from gmsa.tuning.optuna_adapter import frozen
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import Claim
 
-OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
-    "MAE": "minimize",
-    "Corr": "maximize",
-    "seconds": "minimize",
-    "parameters": "minimize",
-}
-"""What a study can optimize: scores on the validation split, seconds of training, weights of the model."""
-SCORES = ("MAE", "Corr")
-"""Those of them that are scores, with a value after every epoch."""
+COSTS = ("seconds", "parameters")
+"""What a study can minimize beside scores: seconds of training, weights of the model. They have no value by epoch."""
 COST, PRUNED = "cost", "pruned"
 """User attributes of a trial: its ``seconds``, ``epochs`` and ``parameters``; the step at which it was pruned."""
+
+
+def objectives_of(config: Config) -> tuple[str, ...]:
+    """What a study of a config can optimize: scores on the validation split, then costs."""
+    return ("MAE", "Corr", *map(component_name, config.run.metrics), *COSTS)
+
+
+def direction_of(objective: str) -> Literal["minimize", "maximize"]:
+    """Which way an objective is optimized."""
+    return "maximize" if objective not in COSTS and higher_is_better(objective) else "minimize"
 
 
 class Objective(Protocol):
@@ -54,7 +60,7 @@ class Training:
     """The config that trials change; its ``run.seeds`` are those of every trial."""
     space: Space
     objectives: tuple[str, ...]
-    """Keys of :data:`OBJECTIVES`."""
+    """Names of :func:`objectives_of`."""
     folder: Path
     """Folder of the trials' run folders."""
     pruning: bool
@@ -73,7 +79,7 @@ class Training:
         device = set_up(config.run)
         prepared = prepared_without_test(replace(self.config, data=config.data))
         check_fits(prepared.corpus, config)
-        score = self.objectives[0] if self.objectives[0] in SCORES else config.run.select
+        score = config.run.select if self.objectives[0] in COSTS else self.objectives[0]
         curve = Curve(claim.trial, len(config.run.seeds), score, self.pruning)
         curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
         if PRUNED in claim.trial.user_attrs:
@@ -122,7 +128,7 @@ class Curve(Callback):
         self.done: list[list[dict[str, Any]]] = []
         self.own: list[dict[str, Any]] = []
         self.parameters = 0
-        self._reported = set(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
+        self._reported = set(frozen(trial).intermediate_values)
 
     def begin(self, history: Sequence[dict[str, Any]]) -> None:
         """Begins a seed, with the epochs that it has finished before."""
@@ -172,7 +178,7 @@ class Curve(Callback):
         ``trial.should_prune`` looks at a trial's best value of all steps: a good first seed would save any trial.
         """
         study = self.trial.study
-        seen = copy.copy(study._storage.get_trial(self.trial._trial_id))  # a journal hands out its own
+        seen = copy.copy(frozen(self.trial))  # a journal hands out its own
         seen.intermediate_values = {step: value}
         return study.pruner.prune(study, seen)
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gmsa.config import Config
 from gmsa.rng import seed_for
 from gmsa.training.protocols import build_protocol
+from gmsa.tuning.optuna_adapter import id_of, storage_of
 from gmsa.tuning.trials import place_of
 
 RELATIVE = "gmsa:relative"
@@ -66,7 +67,7 @@ class SeededSampler(BaseSampler):
         """Values of the parameters that are drawn together; of a resumed trial, those of before."""
         if RELATIVE not in trial.system_attrs:
             drawn = self._relative.sample_relative(study, trial, search_space)
-            study._storage.set_trial_system_attr(trial._trial_id, RELATIVE, json.dumps(drawn))
+            storage_of(study).set_trial_system_attr(id_of(trial), RELATIVE, json.dumps(drawn))
             return drawn
         before = json.loads(trial.system_attrs[RELATIVE])
         return {name: value for name, value in before.items() if name in search_space}

@@ -21,6 +21,7 @@ from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, nearest
 from gmsa.rng import generator
 from gmsa.training.protocols import check_protocol
+from gmsa.tuning.optuna_adapter import allows
 
 FIXED = {
     "data.path": "trials would not be scored on the same utterances",
@@ -36,7 +37,7 @@ FIXED = {
 }
 """Keys that no study may search, and why; nor any of ``run``."""
 KINDS = ("float", "int", "choice")
-"""What a parameter can be."""
+"""Kinds of parameters."""
 _OPTIONS = {"float": {"log", "step"}, "int": {"log", "step"}, "choice": set[str]()}
 _TRIED = 200
 """Random draws of the other parameters, at most, before a value counts as refused by the config."""
@@ -70,17 +71,17 @@ class Parameter:
         return trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
 
     def value(self, stored: Any) -> Any:
-        """The config's value for what the storage keeps."""
+        """The config's value for a stored one."""
         return self.values[stored] if isinstance(self.distribution, CategoricalDistribution) else stored
 
     def stored(self, value: Any) -> Any:
-        """What the storage keeps for a value of the config."""
+        """The stored form of a value of the config."""
         return _name(value) if isinstance(self.distribution, CategoricalDistribution) else value
 
     def holds(self, stored: Any) -> bool:
-        """Whether what the storage would keep lies in the range."""
+        """Whether a stored value lies in the range."""
         try:
-            return self.distribution._contains(self.distribution.to_internal_repr(stored))
+            return allows(self.distribution, stored)
         except (TypeError, ValueError):
             return False
 
@@ -97,7 +98,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """What a study searches: parameters in an order in which conditions come after what they depend on."""
+    """A search space: its parameters, each after those that its conditions depend on."""
 
     parameters: tuple[Parameter, ...]
 
@@ -114,7 +115,7 @@ class Space:
         return {p.key: p.value(stored[p.key]) for p in self.parameters if p.key in stored}
 
     def own(self, config: Config) -> dict[str, Any]:
-        """What the storage would keep of the config's own values, for the parameters that are active with them.
+        """The config's own values in their stored form, for the parameters that are active with them.
 
         Raises:
             ConfigError: a value lies outside its range, so that the study could not begin with it.
@@ -206,7 +207,7 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
             raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {values!r})")
         names = {_name(_as_held(config, key, value)): value for value in values}
         if len(names) < len(values):
-            raise ConfigError(f"'{key}': a choice stands twice (got {values}); name each once")
+            raise ConfigError(f"'{key}': a choice is listed twice (got {values}); list each once")
         return Parameter(key, CategoricalDistribution(tuple(names)), names, wanted)
     return Parameter(key, _range(key, kind, entry), {}, wanted)
 

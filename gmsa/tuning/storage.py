@@ -14,24 +14,24 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy import text
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from gmsa.errors import ConfigError, RunError
 from gmsa.rng import seed_for
+from gmsa.tuning.optuna_adapter import BaseJournalFileLock, engine_of
 
 RETRIES = 5
-"""Times that a trial is taken up again after its worker was killed."""
+"""Times that a trial is resumed after its worker was killed."""
 _DRIVER = "postgresql+psycopg"
 SECRETS = ("password", "sslpassword")
-"""What of a URL's query is never shown."""
+"""Keys of a URL's query whose values are never shown."""
 
 
 @dataclass(frozen=True)
 class StoragePlace:
-    """Where a study is kept, in a form that a worker's process can be handed. Its ``repr`` shows no password."""
+    """Where a study is kept; picklable. Its ``repr`` shows no password."""
 
     folder: Path
     """The study's folder."""
@@ -45,7 +45,7 @@ class StoragePlace:
 
     @property
     def shown(self) -> str:
-        """The place as one may write it down: without a password."""
+        """The place without passwords."""
         if self.url is None:
             return str(self.folder / "journal.log")
         url = make_url(self.url)
@@ -98,7 +98,7 @@ class StoragePlace:
 
     @contextmanager
     def one_command(self) -> Iterator[None]:
-        """Lets no second command use an SQLite file, whatever folder that has.
+        """Locks an SQLite file against a second command, whatever that one's folder.
 
         Raises:
             RunError: another one does.
@@ -119,9 +119,9 @@ class StoragePlace:
 
     @contextmanager
     def alone(self, storage: BaseStorage, study: str, purpose: str = "queue", wait: bool = True) -> Iterator[bool]:
-        """Keeps all other processes out that ask for the same, on all machines; a killed one lets go.
+        """Holds a lock of this study and purpose, on all machines; a killed process releases it.
 
-        Yields whether it did: always where it may ``wait`` for them.
+        Yields whether it got the lock: always with ``wait``.
         """
         if self.one_machine:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,9 +137,7 @@ class StoragePlace:
                 lock.release()
             return
         key = {"key": seed_for("gmsa", purpose, study)}
-        # A study's own storage is wrapped in a cache.
-        engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with engine_of(storage).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if wait:
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
                 got = True
@@ -149,7 +147,7 @@ class StoragePlace:
                 yield got
             finally:
                 if got:
-                    with suppress(DBAPIError):  # a server that has restarted has let go of it already
+                    with suppress(DBAPIError):  # a server that has restarted has released it already
                         connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
@@ -201,16 +199,16 @@ class KernelLock(BaseJournalFileLock):
         return True
 
     def release(self) -> None:
-        """Lets go of it."""
+        """Releases it."""
         self._lock.release()
 
 
 def quiet() -> None:
-    """Lets Optuna speak of errors alone: what a study does is told by its own lines."""
+    """Silences Optuna but for errors: gmsa prints its own lines."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in a line."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,13 +1,13 @@
-"""A whole study: checked, filled with trials, worked through, and its best config trained and tested once."""
+"""Runs a study: checks it, queues its trials, starts the workers, trains and tests the best config once."""
 
 from __future__ import annotations
 
 import json
 import math
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,36 +16,36 @@ import optuna
 from optuna.distributions import distribution_to_json
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sqlalchemy.exc import SQLAlchemyError
 
 from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
+from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
+from gmsa.system.console import ProgressBar, console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_json
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import build_protocol
-from gmsa.tuning.objective import COST, OBJECTIVES, Training
+from gmsa.tuning.objective import COST, COSTS, Training, direction_of, objectives_of
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
-from gmsa.tuning.study_report import StudyResult, write_best, write_study
+from gmsa.tuning.study_report import KILLED, StudyResult, write_best, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import Task, run_workers
 
 FACTS, FINAL = "gmsa", "gmsa:final"
-"""User attributes of a study: what all its workers must agree on; which trials were trained anew, and where."""
+"""User attributes of a study: the facts on which its workers agree; which trials were trained anew, and where."""
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What a user asks of a study."""
+    """The options of a study."""
 
     name: str
     trials: int
@@ -77,7 +77,7 @@ class StudyOptions:
 
 
 def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
-    """Works through a study, or goes on with it; returns whether a trial has a value.
+    """Runs a study, or resumes it; returns whether a trial has a value.
 
     Raises:
         GmsaError: the plan, the data, the storage or the folder is wrong; before any training.
@@ -87,11 +87,13 @@ def tune(config: Config, space: Space, plan: StudyOptions) -> bool:
         return _tune(config, space, plan)
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         reason = plan.where.hide(first_line(error))
-        raise RunError(f"the storage '{plan.where.shown}' failed: {reason}; go on with the same command") from None
+        raise RunError(
+            f"the storage '{plan.where.shown}' failed: {reason}; run the same command again to resume"
+        ) from None
 
 
 def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
-    check_plan(plan)
+    check_plan(plan, config)
     check_folder(plan.folder)
     build_callbacks(config)  # a package that one needs may be missing
     if not build_protocol(config).predicts:
@@ -105,7 +107,7 @@ def _tune(config: Config, space: Space, plan: StudyOptions) -> bool:
 
 
 def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
-    """A study whose plan is sound: data, storage, workers, and who of several commands tests the best trial."""
+    """Runs a checked study: reads the data, opens the storage, starts the workers, tests the best trial."""
     prepared = prepare(config)
     for seed in plan.trial_seeds:
         prepared.training_data(config, seed)
@@ -128,17 +130,19 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         show.say(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
     objective = Training(config, space, plan.objectives, plan.folder / "trials", plan.pruning)
     deadline = time.time() + plan.timeout
-    task = Task(plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline)
+    task = Task(
+        plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline, loaded_plugins()
+    )
     try:
         with show:
             run_workers(task, plan.jobs, show.look, show.say)
     except KeyboardInterrupt:
-        show.say(f"Interrupted; {show.ended} of {there} trials have ended. Go on with the same command.")
+        show.say(f"Interrupted; {show.ended} of {there} trials have ended. Run the same command again to resume.")
         raise
     found = StudyResult(plan.name, config, space, plan.objectives, latest(study.get_trials()), plan.folder, synthetic)
     rest = sum(not ended(t) for t in found.trials)
     if rest:
-        show.say(f"{rest} of {len(found.trials)} trials are not done; go on with the same command.")
+        show.say(f"{rest} of {len(found.trials)} trials are not done; run the same command again to resume.")
     with plan.where.alone(storage, plan.name, "final", wait=False) as first:
         here = f"{platform.node()}:{plan.folder.resolve()}"
         wanted = {"trials": [place_of(t) for t in found.best] if found.complete else [], "seeds": list(plan.seeds)}
@@ -146,7 +150,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
         running = any(t.state == TrialState.RUNNING for t in found.trials)
         if running:
-            show.say("Other workers are still at it: whoever ends last trains the best trial anew.")
+            show.say("Other workers are still running: the last one trains the best trial anew.")
         elif not first or elsewhere:
             show.say(f"The best trial is trained anew, and tested, by another command: {before.get('where', 'now')}.")
         test = first and not elsewhere and not running
@@ -159,7 +163,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
 def finish(
     found: StudyResult, plan: StudyOptions, facts: Mapping[str, Any], say: Callable[[str], None], test: bool
 ) -> bool:
-    """Writes what a study leaves; with ``test``, trains its best trial anew and scores that on the test split."""
+    """Writes the files of a study; with ``test``, trains its best trial anew and scores that on the test split."""
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
         write_study(found, facts, None)
@@ -188,18 +192,18 @@ def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:
     return Variant(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
 
 
-def check_plan(plan: StudyOptions) -> None:
-    """Refuses what does not go together.
+def check_plan(plan: StudyOptions, config: Config) -> None:
+    """Refuses options that do not go together.
 
     Raises:
-        ConfigError: says what, and what to do.
+        ConfigError: names the options and the remedy.
     """
     if plan.trials < 1 or plan.jobs < 1 or not plan.timeout > 0 or plan.heartbeat < 1:
         raise ConfigError("--trials, --jobs, --timeout and --heartbeat must be above 0")
     for option, value, known in (
         ("--sampler", plan.sampler, SAMPLERS),
         ("--pruner", plan.pruner, PRUNERS),
-        *(("--objective", name, OBJECTIVES) for name in plan.objectives),
+        *(("--objective", name, objectives_of(config)) for name in plan.objectives),
     ):
         if value not in known:
             raise ConfigError(f"{option} must be one of {', '.join(known)} (got '{value}')")
@@ -207,7 +211,7 @@ def check_plan(plan: StudyOptions) -> None:
         raise ConfigError("--objective names one twice; name each once")
     if len(plan.objectives) > 1 and plan.pruning:
         raise ConfigError("a study of several objectives cannot stop trials early; use --pruner off")
-    if plan.pruning and plan.objectives[0] in ("seconds", "parameters"):
+    if plan.pruning and plan.objectives[0] in COSTS:
         raise ConfigError(f"--objective {plan.objectives[0]} has no curve to prune by; use --pruner off")
     for option, seeds in (("--trial-seeds", plan.trial_seeds), ("--seeds", plan.seeds)):
         if len(set(seeds)) < len(seeds):
@@ -228,7 +232,7 @@ def check_folder(folder: Path) -> None:
 
 
 def describe(config: Config, space: Space, plan: StudyOptions, files: Mapping[str, str | None]) -> dict[str, Any]:
-    """What all workers of a study must agree on, on whatever machine they are."""
+    """The facts on which all workers of a study must agree, on all machines."""
     settings = to_dict(config)
     run, data = settings["run"], settings["data"]
     return {
@@ -236,7 +240,7 @@ def describe(config: Config, space: Space, plan: StudyOptions, files: Mapping[st
         "sampler": plan.sampler,
         "pruner": plan.pruner,
         "seed": plan.seed,
-        # Who waits less long than another takes his trials for dead.
+        # A worker with a shorter heartbeat takes the trials of one with a longer for dead.
         "heartbeat": None if plan.where.one_machine else plan.heartbeat,
         "trial_seeds": list(plan.trial_seeds),
         "space": {
@@ -259,7 +263,7 @@ def open_study(storage: optuna.storages.BaseStorage, plan: StudyOptions, facts: 
     Raises:
         RunError: a study of that name searches something else, or was not made by gmsa; names the difference.
     """
-    directions = [OBJECTIVES[name] for name in plan.objectives]
+    directions = [direction_of(name) for name in plan.objectives]
     known = {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if plan.name not in known:
         study = optuna.create_study(study_name=plan.name, storage=storage, directions=directions)
@@ -271,18 +275,18 @@ def open_study(storage: optuna.storages.BaseStorage, plan: StudyOptions, facts: 
             raise RunError(
                 f"the study '{plan.name}' in '{plan.where.shown}' was not made by gmsa; give another --study"
             )
-        study.set_user_attr(FACTS, json.dumps(facts))  # whoever made it was killed before it could
+        study.set_user_attr(FACTS, json.dumps(facts))  # the command that made it was killed before this line
     differing = differences(json.loads(study.user_attrs[FACTS]), facts)
     if differing:
         raise RunError(
-            f"cannot go on with the study '{plan.name}' in '{plan.where.shown}': {'; '.join(differing)}; "
+            f"cannot resume the study '{plan.name}' in '{plan.where.shown}': {'; '.join(differing)}; "
             "give another --study"
         )
     return study
 
 
 def differences(before: Any, now: Any, key: str = "") -> list[str]:
-    """What differs between two nested settings, by dotted key."""
+    """The differences of two nested settings, by dotted key."""
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
         for name in dict.fromkeys((*before, *now)):
@@ -297,18 +301,17 @@ class StudyConsole:
     def __init__(self, study: Study, plan: StudyOptions, synthetic: bool) -> None:
         self.study, self.objectives = study, plan.objectives
         self.mark = "synthetic: " if synthetic else ""
-        self.console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._ended = {place_of(t) for t in self._trials() if ended(t)}
-        columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stdout.isatty())
-        self._row = self._bar.add_task("trials", total=len(self._trials()), completed=len(self._ended))
+        self._stack = ExitStack()
+        self._bar: ProgressBar | None = None
 
     def __enter__(self) -> StudyConsole:
-        self._bar.start()
+        self._bar = self._stack.enter_context(progress_bar("trials", len(self._trials()), self.ended))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._stack.close()
+        self._bar = None
 
     @property
     def ended(self) -> int:
@@ -317,7 +320,7 @@ class StudyConsole:
 
     def say(self, line: str) -> None:
         """Prints a line."""
-        self.console.print(line)
+        console().print(line)
 
     def look(self) -> int:
         """Shows the trials that have ended since the last look; returns how many have in all, -1 without an answer."""
@@ -330,8 +333,9 @@ class StudyConsole:
             self._ended.add(place_of(trial))
             total = f"{len(self._ended)}/{len(trials)} trials"
             self.say(f"{self.mark}{total}: {describe_trial(trial, self.objectives)}")
-        self._bar.update(self._row, completed=len(self._ended), total=len(trials))
-        return len(self._ended)
+        if self._bar is not None:
+            self._bar.update(completed=self.ended, total=len(trials))
+        return self.ended
 
     def _trials(self) -> list[FrozenTrial]:
         return latest(self.study.get_trials(deepcopy=False))
@@ -342,7 +346,7 @@ def describe_trial(trial: FrozenTrial, objectives: Sequence[str]) -> str:
     seconds = trial.user_attrs.get(COST, {}).get("seconds")
     took = "" if seconds is None else f", {seconds:.1f} s"
     if trial.state == TrialState.FAIL:
-        return f"trial {place_of(trial)}: failed: {trial.user_attrs.get(REASON, 'its worker was killed too often')}"
+        return f"trial {place_of(trial)}: failed: {trial.user_attrs.get(REASON, KILLED)}"
     if trial.state == TrialState.PRUNED:
         return f"trial {place_of(trial)}: stopped after {len(trial.intermediate_values)} epochs{took}"
     values = ", ".join(f"{n} {v:.4f}" for n, v in zip(objectives, trial.values or (), strict=False))

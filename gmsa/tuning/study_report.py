@@ -1,9 +1,7 @@
-"""What a study leaves: its best config, tables, and figures."""
+"""The report of a study: its best config, tables and figures."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import operator
 import statistics
@@ -22,13 +20,17 @@ from optuna.trial import FrozenTrial, TrialState
 from gmsa.config import Config, to_dict
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.reports.tables import escape_markdown, pipes
+from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import write_json, write_text
-from gmsa.tuning.objective import COST, OBJECTIVES
+from gmsa.tuning.objective import COST, COSTS, direction_of
 from gmsa.tuning.space import Space, apply
 from gmsa.tuning.trials import REASON, attempts_of, place_of
 
 SHOWN = 10
 """Trials, at most, in the table of the best ones."""
+KILLED = "its worker was killed too often"
+"""Why a trial failed that gives no reason."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,15 @@ class StudyResult:
     @cached_property
     def study(self) -> Study:
         """The trials in memory, for Optuna's figures: without the attempts that did not count."""
-        study = optuna.create_study(study_name=self.name, directions=[OBJECTIVES[o] for o in self.objectives])
-        # What is not done keeps its number.
+        study = optuna.create_study(study_name=self.name, directions=[direction_of(o) for o in self.objectives])
+        # An unfinished trial keeps its number.
         unfinished = optuna.trial.create_trial(state=TrialState.FAIL)
         study.add_trials([t if t.state.is_finished() else unfinished for t in self.trials])
         return study
 
     def costs(self, trial: FrozenTrial) -> list[float]:
         """A trial's values, less being better."""
-        signs = [1 if OBJECTIVES[o] == "minimize" else -1 for o in self.objectives]
+        signs = [1 if direction_of(o) == "minimize" else -1 for o in self.objectives]
         return [sign * value for sign, value in zip(signs, trial.values, strict=True)]
 
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -136,32 +138,28 @@ def write_best(found: StudyResult) -> None:
 def write_study(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
     """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
     write_text(found.folder / "trials.csv", trials_csv(found))
-    figures = draw(found, found.folder / "figures") if found.complete else []
-    summary = summarize(found, facts, comparison)
+    figures = draw_study(found, found.folder / "figures") if found.complete else []
+    summary = study_summary(found, facts, comparison)
     write_json(found.folder / "summary.json", summary)
-    write_text(found.folder / "summary.md", markdown(found, summary, figures, comparison))
+    write_text(found.folder / "summary.md", study_markdown(found, summary, figures, comparison))
 
 
 def trials_csv(found: StudyResult) -> str:
     """A row per trial: number, state, values, cost, why it failed, and a column per parameter."""
-    keys = [p.key for p in found.space.parameters]
-    stream = io.StringIO()
-    columns = ["trial", "state", *found.objectives, "seconds", "epochs", "parameters", "attempts", REASON, *keys]
-    columns = list(dict.fromkeys(columns))
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-    writer.writeheader()
+    columns = ["trial", "state", *found.objectives, "seconds", "epochs", "parameters", "attempts", REASON]
+    columns += [p.key for p in found.space.parameters]
+    rows = []
     for trial in found.trials:
         row: dict[str, Any] = {"trial": place_of(trial), "state": trial.state.name.lower()}
         row |= trial.user_attrs.get(COST, {})
         if trial.state == TrialState.COMPLETE:
             row |= dict(zip(found.objectives, trial.values, strict=True))
-        row |= {"attempts": attempts_of(trial), REASON: trial.user_attrs.get(REASON, "")}
-        writer.writerow(row | trial.params)
-    return stream.getvalue()
+        rows.append(row | {"attempts": attempts_of(trial), REASON: _why(trial)} | trial.params)
+    return csv_dicts(rows, list(dict.fromkeys(columns)))
 
 
-def summarize(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``summary.json`` holds."""
+def study_summary(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The content of ``summary.json``."""
     seconds = sum(t.user_attrs.get(COST, {}).get("seconds", 0.0) for t in found.trials)
     saved = found.saved_by_pruning()
     best = [
@@ -182,76 +180,68 @@ def summarize(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[
     }
 
 
-def markdown(
+def study_markdown(
     found: StudyResult, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
 ) -> str:
-    """What ``summary.md`` holds."""
+    """The content of ``summary.md``."""
     counts = summary["trials"]
-    lines = [f"# Study {found.name}", ""]
+    parts = [f"# Study {escape_markdown(found.name)}"]
     if found.synthetic:
-        lines += [f"**{SYNTHETIC_NOTE}**", ""]
-    lines += [
+        parts += [f"**{SYNTHETIC_NOTE}**"]
+    parts += [
         f"{counts['complete']} trials complete, {counts['pruned']} stopped early, {counts['fail']} failed, "
         f"{counts['waiting'] + counts['running']} not done; {summary['sampler']} sampler, pruner {summary['pruner']}, "
         f"seed {summary['seed']}; every trial trains seeds {', '.join(map(str, summary['trial_seeds']))}. "
         f"Training took {summary['seconds']:.0f} s in all; stopping early saved about "
         f"{summary['seconds_saved_by_pruning']:.0f} s.",
-        "",
         "Chosen on the validation split alone. No trial sees the test split.",
-        "",
     ]
     if found.complete:
-        lines += [f"Best: {found.describe_best()}.", "", *_table(found), ""]
+        parts += [f"Best: {found.describe_best()}.", _best_trials(found)]
     if comparison is not None:
-        lines += [
+        parts += [
             "## The config and the best trial, trained anew",
-            "",
             "The test split is scored here, once for each. The choice was made before. `p`: paired bootstrap against "
             "`default`. The trial's own validation score is a best of many and too good; so, less, is the one here.",
-            "",
             markdown_rows(dict(comparison)),
-            "",
         ]
     if summary["importance"]:
-        lines += ["## Importance", "", "Share of the spread of the values that a parameter explains (Optuna).", ""]
-        lines += ["| parameter | share |", "| :-- | --: |"]
-        lines += [f"| `{key}` | {share:.2f} |" for key, share in summary["importance"].items()]
-        lines += [""]
+        rows = [[f"`{key}`", f"{share:.2f}"] for key, share in summary["importance"].items()]
+        parts += ["## Importance", "Share of the spread of the values that a parameter explains (Optuna)."]
+        parts += [pipes(["parameter", "share"], rows, ("parameter",))]
     failed = [t for t in found.trials if t.state == TrialState.FAIL]
     if failed:
-        lines += ["## Failed trials", "", "| trial | why |", "| --: | :-- |"]
-        reasons = [t.user_attrs.get(REASON, "its worker was killed too often").replace("|", "\\|") for t in failed]
-        lines += [f"| {place_of(t)} | {' '.join(why.split())} |" for t, why in zip(failed, reasons, strict=True)]
-        lines += [""]
-    for name in figures:
-        lines += [f"![{name}](figures/{name}.png) [interactive](figures/{name}.html)", ""]
-    return "\n".join(lines)
+        rows = [[str(place_of(t)), _why(t) or KILLED] for t in failed]
+        parts += ["## Failed trials", pipes(["trial", "why"], rows, ("why",))]
+    parts += [f"![{name}](figures/{name}.png) [interactive](figures/{name}.html)" for name in figures]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _table(found: StudyResult) -> list[str]:
-    """The best trials as rows of Markdown."""
+def _best_trials(found: StudyResult) -> str:
+    """The best trials as a Markdown table."""
     keys = [p.key for p in found.space.parameters]
-    rows = sorted(found.complete, key=lambda t: (found.costs(t), place_of(t)))[:SHOWN]
-    if len(found.objectives) == 1 and found.complete[0] not in rows and place_of(found.complete[0]) == 0:
-        rows.append(found.complete[0])  # the config's own
-    head = [
-        "trial",
-        *(f"valid {o}" if o in ("MAE", "Corr") else o for o in found.objectives),
-        *(f"`{k}`" for k in keys),
-    ]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['--:'] * len(head))} |"]
-    for trial in rows:
+    best = sorted(found.complete, key=lambda t: (found.costs(t), place_of(t)))[:SHOWN]
+    if len(found.objectives) == 1 and found.complete[0] not in best and place_of(found.complete[0]) == 0:
+        best.append(found.complete[0])  # the config's own
+    header = ["trial", *(o if o in COSTS else f"valid {o}" for o in found.objectives), *(f"`{k}`" for k in keys)]
+    rows = []
+    for trial in best:
         number = f"{place_of(trial)}{' (the config)' if place_of(trial) == 0 else ''}"
         chosen = [_short(trial.params.get(key, "")) for key in keys]
-        lines.append(f"| {' | '.join([number, *(f'{v:.4f}' for v in trial.values), *chosen])} |")
-    return lines
+        rows.append([number, *(f"{value:.4f}" for value in trial.values), *chosen])
+    return pipes(header, rows)
+
+
+def _why(trial: FrozenTrial) -> str:
+    """Why a trial failed, in a line."""
+    return " ".join(str(trial.user_attrs.get(REASON, "")).split())
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def draw(found: StudyResult, folder: Path) -> list[str]:
+def draw_study(found: StudyResult, folder: Path) -> list[str]:
     """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show."""
     import matplotlib.pyplot as plt
     from optuna import visualization as html
@@ -286,7 +276,7 @@ def draw(found: StudyResult, folder: Path) -> list[str]:
             legend = first.get_legend()
             if legend is not None and len(legend.get_texts()) > SHOWN:
                 legend.remove()  # a line per trial; the interactive figure tells them apart
-            drawing.suptitle(title)
+            drawing.suptitle(title, parse_math=False)
             drawing.savefig(folder / f"{figure}.png", dpi=120, bbox_inches="tight")
             plt.close(drawing)
             page = as_html(found.study, **options)

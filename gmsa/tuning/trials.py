@@ -1,11 +1,11 @@
 """The trials of a study as a queue of numbered places.
 
-A study of N trials begins with N waiting ones, its places. A worker takes one, by a step that only one worker can take,
-and tells what came of it: so every place is done exactly once, and never one too many, whoever is killed when. A trial
-whose worker died goes on:
+A study of N trials begins with N waiting ones, its places. A worker claims one, by an operation in which only one
+worker can succeed, and tells its result: so every place is done exactly once, whichever worker is killed at whatever
+moment. A trial whose worker died is resumed:
 
 - in a file on one machine, every worker holds a file lock on its trial. The kernel takes it back when the worker dies;
-  whoever gets the lock of a trial that still runs goes on with that same trial;
+  the worker that gets the lock of a running trial resumes it;
 - on a server, workers give signs of life. A silent one's trial is marked as failed by Optuna, and a copy of it, which
   knows its place, is queued.
 """
@@ -23,10 +23,10 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from gmsa.tuning.optuna_adapter import BaseHeartbeat, forget_trials, frozen, id_of, storage_of
 from gmsa.tuning.storage import RETRIES, StoragePlace
 
 ATTEMPTS, STEPS, REASON = "attempts", "steps", "reason"
@@ -56,7 +56,7 @@ def attempts_of(trial: FrozenTrial) -> int:
 
 
 def ended(trial: FrozenTrial) -> bool:
-    """Whether a trial has ended for good: not one that a server has marked as a dead worker's, which will be copied."""
+    """Whether a trial has ended for good: not one of a dead worker that a server has marked and will copy."""
     left = trial.state == TrialState.FAIL and REASON not in trial.user_attrs and attempts_of(trial) <= RETRIES
     return trial.state.is_finished() and not left
 
@@ -98,7 +98,7 @@ class Queue:
 
     def claim(self) -> Claim | None:
         """Takes a trial that waits, or whose worker has died; None where there is none at this moment."""
-        self.study._thread_local.cached_all_trials = None  # as Study.ask does
+        forget_trials(self.study)
         return self._claim_by_lock() if self.where.one_machine else self._claim_on_server()
 
     @property
@@ -108,15 +108,15 @@ class Queue:
 
     @contextlib.contextmanager
     def alive(self, claim: Claim) -> Iterator[None]:
-        """Gives signs of life while a trial is worked at, and lets go of it in the end."""
-        storage, ended = self.study._storage, threading.Event()
+        """Sends heartbeats while a trial is trained, and releases it in the end."""
+        storage, ended = storage_of(self.study), threading.Event()
         thread = None
         if isinstance(storage, BaseHeartbeat) and not self.where.one_machine:
 
             def beat() -> None:
                 while not ended.wait(self.where.heartbeat):
                     with contextlib.suppress(Exception):  # the server may be restarting: try again
-                        storage.record_heartbeat(claim.trial._trial_id)
+                        storage.record_heartbeat(id_of(claim.trial))
 
             thread = threading.Thread(target=beat, daemon=True)
             thread.start()
@@ -138,7 +138,7 @@ class Queue:
         try:
             self.study.tell(claim.trial, list(values) if values is not None else None, state, skip_if_finished=False)
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            if self.study._storage.get_trial(claim.trial._trial_id).state.is_finished():
+            if frozen(claim.trial).state.is_finished():
                 return False
             raise
         for file in claim.leftovers.glob("seed-*/*") if claim.leftovers is not None else ():
@@ -149,29 +149,29 @@ class Queue:
     def _claim_by_lock(self) -> Claim | None:
         folder = self.where.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        storage = self.study._storage
+        storage = storage_of(self.study)
         for known in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
             lock = FileLock(folder / f"trial-{known.number:05d}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            now = storage.get_trial(known._trial_id)
+            now = storage.get_trial(id_of(known))
             if now.state.is_finished():
                 lock.release()
                 continue
             if now.state == TrialState.WAITING:
-                if not storage.set_trial_state_values(now._trial_id, TrialState.RUNNING):
+                if not storage.set_trial_state_values(id_of(now), TrialState.RUNNING):
                     lock.release()
                     continue
                 attempt = 1
             else:
                 told = len(now.intermediate_values)
                 attempt = 2 if told > now.user_attrs.get(STEPS, 0) else attempts_of(now) + 1
-                storage.set_trial_user_attr(now._trial_id, ATTEMPTS, attempt)
-                storage.set_trial_user_attr(now._trial_id, STEPS, told)
+                storage.set_trial_user_attr(id_of(now), ATTEMPTS, attempt)
+                storage.set_trial_user_attr(id_of(now), STEPS, told)
             self._lock = lock
-            claim = Claim(Trial(self.study, now._trial_id), now.number, attempt=attempt)
+            claim = Claim(Trial(self.study, id_of(now)), now.number, attempt=attempt)
             if attempt > 1 + RETRIES:
                 with self.alive(claim):
                     self.tell(claim, TrialState.FAIL, reason=killed(attempt - 1))
@@ -180,7 +180,7 @@ class Queue:
         return None
 
     def _claim_on_server(self) -> Claim | None:
-        storage = self.study._storage
+        storage = storage_of(self.study)
         assert isinstance(storage, BaseHeartbeat)
         if time.monotonic() - self._looked > self.where.heartbeat / 2:
             self._queue_the_dead()
@@ -188,20 +188,20 @@ class Queue:
         for waiting in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             try:
                 # A sign of life first: a worker that dies before its first one would never be missed.
-                storage.record_heartbeat(waiting._trial_id)
-                if not storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+                storage.record_heartbeat(id_of(waiting))
+                if not storage.set_trial_state_values(id_of(waiting), TrialState.RUNNING):
                     continue
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
             history = waiting.system_attrs.get(HISTORY, [])
             before = history[-1] if history else None
-            trial = Trial(self.study, waiting._trial_id)
+            trial = Trial(self.study, id_of(waiting))
             return Claim(trial, place_of(waiting), before, 1 + len(history))
         return None
 
     def _queue_the_dead(self) -> None:
         """Queues the trials of silent workers again."""
-        storage = self.study._storage
+        storage = storage_of(self.study)
         assert isinstance(storage, BaseHeartbeat)
         # Alone, since Optuna marks a trial first and copies it then: a worker that is killed in between loses it.
         with self.where.alone(storage, self.study.study_name):
@@ -214,5 +214,5 @@ class Queue:
 
 
 def killed(times: int) -> str:
-    """Why a trial failed whose workers died."""
-    return f"its process was killed {times} times, perhaps for want of memory"
+    """Why a trial failed whose workers were killed."""
+    return f"its process was killed {times} times, perhaps because memory ran out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import signal
@@ -19,7 +20,8 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from gmsa.config import Config
-from gmsa.errors import GmsaError, RunError
+from gmsa.errors import ConfigError, GmsaError, RunError
+from gmsa.registry import load_plugins
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
@@ -36,7 +38,7 @@ NOTHING_LEFT, LOST, ANEW = 0, 1, 3
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker of a study does."""
+    """The work of every worker of a study."""
 
     where: StoragePlace
     study: str
@@ -46,7 +48,17 @@ class Task:
     pruner: str
     seed: int
     deadline: float = math.inf
-    """When to take no more trials, as ``time.time`` counts."""
+    """When to claim no more trials, as ``time.time`` counts."""
+    plugins: tuple[str, ...] = ()
+    """Modules that the parent has imported, beside those of the config."""
+
+    def load_plugins(self) -> None:
+        """Imports the plug-ins: a spawned process knows no part that they register.
+
+        Raises:
+            ConfigError: one cannot be imported.
+        """
+        load_plugins([*self.config.plugins, *self.plugins])
 
     def open(self) -> Study:
         """The study, with its sampler and pruner."""
@@ -94,7 +106,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
                 deaths += 1
                 if deaths > PATIENCE:
                     raise RunError(
-                        f"{deaths} workers died one after the other without a trial ending; the last words of each "
+                        f"{deaths} workers died one after the other without a trial ending; the end of each "
                         f"are in {task.where.folder / 'logs'}"
                     )
                 say(f"worker {number} {_how(process.exitcode)}; another takes its place")
@@ -104,18 +116,20 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
             deaths, ended = (0 if now > ended or now < 0 else deaths), max(now, ended)
     finally:
         for process, _ in running.values():
-            process.kill()  # nothing is lost: a trial goes on from its last finished epoch
+            process.kill()  # nothing is lost: a trial is resumed from its last finished epoch
         for process, _ in running.values():
             process.join()
     look()
 
 
 def work(task: Task, number: int) -> None:
-    """What a worker's process does, for as long as its parent lives."""
+    """Runs a worker in its process, which ends with its parent."""
     end_with_parent()
     logs = task.where.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     speak_into(logs / f"worker-{number}.log")
+    with contextlib.suppress(ConfigError):  # every trial says it
+        task.load_plugins()
     try:
         work_through(task)
     except Exception:
@@ -138,13 +152,14 @@ def work_through(task: Task) -> None:
 
 
 def work_at(queue: Queue, claim: Claim, task: Task) -> None:
-    """Works at one trial and tells how it ended; whatever goes wrong in it, the study goes on."""
+    """Trains one trial and tells how it ended; its errors fail the trial, not the study."""
     try:
+        task.load_plugins()
         values = [float(value) for value in task.objective(claim)]
     except optuna.TrialPruned:
         queue.tell(claim, TrialState.PRUNED)
     except optuna.exceptions.StorageInternalError:
-        raise  # not the trial's fault: another worker goes on with it
+        raise  # not the trial's fault: another worker resumes it
     except optuna.exceptions.UpdateFinishedTrialError:
         pass  # this worker was silent for so long that another has taken its trial
     except Exception as error:

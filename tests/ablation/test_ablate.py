@@ -138,7 +138,7 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
         (["--vary", "=a"], "--vary takes key=a,b,..."),
         (["--vary", "model.fusion="], "--vary model.fusion: a value is empty"),
         (["--vary", "model.fusion=gate,,add"], "--vary model.fusion: a value is empty"),
-        (["--vary", "model.fusion=gate,add,gate"], "--vary model.fusion: 'gate' stands twice"),
+        (["--vary", "model.fusion=gate,add,gate"], "--vary model.fusion: 'gate' is listed twice"),
         (["--vary", "optim.lr=1e-3,0.001"], "'optim.lr=1e-3' and 'optim.lr=0.001' are the same settings"),
         (["--vary", "data.normalize=[text,[audio]"], "--vary data.normalize: the brackets in '[text,[audio]' do not"),
         (["--vary", "data.normalize=text],[audio"], "--vary data.normalize: the brackets"),
@@ -177,7 +177,7 @@ def test_mistakes_are_named_before_anything_runs(
         ("", "expected a list of settings such as '- {name: add, model.fusion: add}'"),
         ("name: a", "expected a list of settings"),
         ("[", "not valid YAML"),
-        ("- {name: a, model.fusion: add, model.fusion: gate}", "key 'model.fusion' stands twice"),
+        ("- {name: a, model.fusion: add, model.fusion: gate}", "key 'model.fusion'"),
         ("- {name: a}\n- {model.fusion: add}", "entry 2 needs a name"),
         ("- {name: no}", "entry 1 needs a name"),
         ("- add", "entry 1 needs a name"),
@@ -310,12 +310,12 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
             mae = np.abs(errors).mean(1)
             assert row[split]["MAE"]["mean"] == pytest.approx(mae.mean(), abs=1e-6)
             assert row[split]["MAE"]["std"] == pytest.approx(mae.std(ddof=1), abs=1e-6)
-            assert f"{mae.mean():.3f} ± {mae.std(ddof=1):.3f}" in table
-            assert rf"{mae.mean():.3f} $\pm$ {mae.std(ddof=1):.3f}" in tex
+            assert f"{mae.mean():.4f} ± {mae.std(ddof=1):.4f}" in table
+            assert rf"{mae.mean():.4f} $\pm$ {mae.std(ddof=1):.4f}" in tex
             if not reference:
                 expected = paired_bootstrap(errors_of(out, "model.fusion=gate", split), errors)
                 assert row["difference"][split] == pytest.approx(vars(expected), abs=1e-6)
-                assert f"{expected.difference:+.3f} [{expected.low:+.3f}, {expected.high:+.3f}] p = " in table
+                assert f"{expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}] p = " in table
             for seed in (1, 2):
                 assert float(cells_[fusion, str(seed)][f"{split}_MAE"]) == pytest.approx(mae[seed - 1], abs=1e-6)
         assert ("difference" in row) != reference
@@ -500,7 +500,7 @@ def quick_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
                     path = self.folder / "cell.json"
                     return json.loads(path.read_text()) if path.exists() else None
             QuickCell.name = "quick"
-            def work(cell):
+            def work(cell, plugins=()):
                 cell.folder.mkdir(parents=True)
                 (cell.folder / "pid").write_text(str(os.getpid()))
                 if cell.what == "killed": os.kill(os.getpid(), signal.SIGKILL)
@@ -522,7 +522,7 @@ def test_a_killed_process_is_recorded_and_the_others_go_on(quick_work: Callable)
     names = ["killed", "one", "exits", "two"]
     cells.run_cells([quick_work(name) for name in names], 2, lambda cell, record: ended.update({cell.what: record}))
     assert [ended[name]["state"] for name in names] == ["failed", "done", "failed", "done"]
-    assert ended["killed"]["reason"] == "its process was killed by SIGKILL, perhaps for want of memory"
+    assert ended["killed"]["reason"] == "its process was killed by SIGKILL, perhaps because memory ran out"
     assert "its process ended with exit code 3; see " in ended["exits"]["reason"]
     assert quick_work("killed").record() == ended["killed"]
 
@@ -609,7 +609,7 @@ def test_killed_and_interrupted_ablations_lose_and_repeat_nothing(base: Path, tm
         assert 2 <= epochs(fusion) < 40
         if number == signal.SIGINT:
             assert process.returncode == 130
-            assert "Interrupted; 1 of 2 cells are done. Go on with the same command." in output
+            assert "Interrupted; 1 of 2 cells are done. Run the same command again to resume." in output
             assert "Traceback" not in output
         assert not (out / "summary.md").exists()
     done = out / "cells" / "model.fusion=gate" / "seed-1" / "cell.json"
@@ -634,4 +634,4 @@ def test_ctrl_c_is_exit_130(base: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit) as caught:
         cli.run(lambda _: main(["--config", str(base), "--out", str(tmp_path / "out"), *FUSIONS]), "ablate")
     assert caught.value.code == 130
-    assert "Interrupted; 0 of 6 cells are done. Go on with the same command." in capsys.readouterr().out
+    assert "Interrupted; 0 of 6 cells are done. Run the same command again to resume." in capsys.readouterr().out

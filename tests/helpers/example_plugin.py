@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gmsa.training.callbacks import Callback
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
@@ -15,6 +14,7 @@ from gmsa.metrics import metric
 from gmsa.models import Embedding, Model, Output
 from gmsa.nn import Heads, SparseEdges
 from gmsa.registry import CALLBACKS, EDGE_BUILDERS, LAYERS, METRICS, MODELS, PROTOCOLS
+from gmsa.training.callbacks import Callback
 from gmsa.training.protocols import Protocol
 
 

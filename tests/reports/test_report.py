@@ -16,7 +16,7 @@ from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
 from gmsa.reports.summary import summarize
-from gmsa.reports.tables import escape_latex
+from gmsa.reports.tables import cell, escape_latex, pipes, tabular, title
 
 
 def scores(mae):
@@ -161,6 +161,26 @@ def test_latex_table():
     assert "synthetic" not in table.lower()
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {6}
+
+
+def test_markdown_and_latex_hold_the_same_table():
+    header, rows = ["name", "MAE"], [["a|b", "1.0 ± 0.5"], ["c & d", ""]]
+    assert pipes(header, rows, ("name",)) == ("| name | MAE |\n| :-- | --: |\n| a\\|b | 1.0 ± 0.5 |\n| c & d |  |\n")
+    tex = tabular(header, rows, ("name",), "50 %", wide=True).splitlines()
+    assert (tex[0], tex[-1]) == (r"\begin{table*}[t]", r"\end{table*}")
+    assert tex[1:5] == [r"\centering", r"\scriptsize", r"\caption{50 \%}", r"\begin{tabular}{lr}"]
+    assert tex[6:10] == [r"name & MAE \\", r"\midrule", r"a|b & 1.0 $\pm$ 0.5 \\", r"c \& d &  \\"]
+    assert tabular(header, rows).startswith(r"\begin{table}[t]")
+
+
+def test_digits_of_cells():
+    found = {"mean": 0.123456, "std": 0.01, "values": [1, 2]}
+    shown = {metric: cell(metric, found) for metric in ("MAE", "CCC", "Mult_acc_7", "F1_score", "seconds")}
+    assert shown == {
+        "MAE": "0.1235 ± 0.0100", "CCC": "0.1235 ± 0.0100", "Mult_acc_7": "12.35 ± 1.00", "F1_score": "12.35 ± 1.00",
+        "seconds": "0.1 ± 0.0",
+    }  # fmt: skip
+    assert [title(metric) for metric in ("CCC", "F1_score")] == ["CCC", "F1_score (%)"]
 
 
 def test_latex_escapes():
@@ -395,6 +415,22 @@ def test_robustness_of_two_runs_has_a_line_for_each(tmp_path, monkeypatch):
         assert b.get_ydata() == pytest.approx(a.get_ydata() / 2)
         assert a.get_color() != b.get_color()
         assert a.get_marker() != b.get_marker()
+
+
+def test_names_are_no_formulas(tmp_path):
+    name = r"a$\frac$_b$"  # as a formula it cannot be drawn
+    rows = [row | {"name": name} for row in ABLATION]
+    assert figures.figure_ablation(rows, tmp_path / "a.png")
+    assert figures.figure_ablation(rows, tmp_path / "b.png", key="x")
+    assert figures.figure_robustness({name: ROBUSTNESS, "b": ROBUSTNESS}, tmp_path / "c.png")
+
+
+def test_numbers_at_logarithmic_axes_are_plain(tmp_path, monkeypatch):
+    rows = [row | {"x": x} for row, x in zip(ABLATION[:3], (0.001, 0.01, 1.0), strict=True)]
+    figure = drawn(monkeypatch, figures.figure_ablation, rows, path=tmp_path / "a.png", key="optim.lr")
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    assert {"0.001", "0.1", "1"} <= {label.get_text() for label in axis.get_xticklabels()}
 
 
 def test_figures_leave_matplotlib_as_it_was(tmp_path):

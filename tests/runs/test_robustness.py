@@ -88,7 +88,7 @@ def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: in
     run = open_run(folder)
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
-    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics("mosi")
+    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics(run.config)
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:
@@ -371,6 +371,12 @@ def test_synthetic_is_said() -> None:
     assert "Test split of synthetic (not mosi), SHA-256 ab. " in markdown_tables(found)
     assert "| ta | 0.0000 | 100.00 | 1.0000 |" in markdown_tables(found)
     assert robustness_csv({"x": found}).splitlines()[1] == "x,synthetic (not mosi),fixed,,ta,1,,0.0,1.0,1.0"
+
+    # A run with further metrics leaves those columns empty for the other.
+    (row,) = found["protocols"]["fixed"]["rows"]
+    more = row | {"metrics": row["metrics"] | {"CCC": {"mean": 0.5, "std": 0.0, "values": [0.5]}}}
+    both = {"x": found, "y": found | {"protocols": {"fixed": {"rows": [more]}}}}
+    assert [line.rsplit(",", 2)[1:] for line in robustness_csv(both).splitlines()[1:]] == [["1.0", ""], ["1.0", "0.5"]]
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""Everything of Optuna that is not public: no other module touches it, so a new version breaks one file.
+
+Optuna's public interface has one process draw its trials one after the other. gmsa's workers take queued trials, and
+take over those of dead ones, which needs the storage and the ids in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial
+from sqlalchemy.engine import Engine
+
+__all__ = [
+    "BaseHeartbeat",
+    "BaseJournalFileLock",
+    "allows",
+    "engine_of",
+    "forget_trials",
+    "frozen",
+    "id_of",
+    "storage_of",
+]
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """The storage of a study, behind its cache."""
+    return study._storage
+
+
+def id_of(trial: Trial | FrozenTrial) -> int:
+    """The trial's id in its storage, which is not its number."""
+    return trial._trial_id
+
+
+def frozen(trial: Trial) -> FrozenTrial:
+    """What the storage knows of a trial; not a copy."""
+    return storage_of(trial.study).get_trial(id_of(trial))
+
+
+def forget_trials(study: Study) -> None:
+    """Lets the study read its trials anew, as ``Study.ask`` does."""
+    study._thread_local.cached_all_trials = None
+
+
+def allows(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can give a value.
+
+    Raises:
+        ValueError, TypeError: the value is of a kind that the distribution does not know.
+    """
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
+def engine_of(storage: BaseStorage) -> Engine:
+    """SQLAlchemy's engine of a database; a study's own storage is wrapped in a cache."""
+    engine: Engine = getattr(storage, "_backend", storage).engine  # type: ignore[union-attr]
+    return engine

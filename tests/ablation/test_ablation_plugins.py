@@ -1,0 +1,96 @@
+"""Ablations of parts that a user has registered: cells train in processes of their own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.own_parts import BUILDERS_ARE_REGISTERED, with_own_parts
+
+from gmsa.ablate import main
+from gmsa.ablation.cells import Cell, train_cell
+from gmsa.ablation.variants import read_variants
+from gmsa.metrics import metric
+from gmsa.registry import METRICS
+
+
+@pytest.fixture
+def base(write_mmsa: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config that trains in a second on a small file."""
+    monkeypatch.delenv("GMSA_DATA", raising=False)
+    settings = {
+        "data": {"path": str(write_mmsa()), "name": "tiny"},
+        "model": {"channels": 16, "heads": 2},
+        "optim": {"epochs": 1, "min_steps": 0},
+        "protocol": {"name": "supervised"},
+        "run": {"seeds": [1], "device": "cpu"},
+    }
+    path = tmp_path / "base.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [
+        "model.fusion=gate,add",
+        pytest.param(
+            "graph.intra=window,first(count=2)",
+            marks=pytest.mark.skipif(not BUILDERS_ARE_REGISTERED, reason="graphs do not ask the registry yet"),
+        ),
+    ],
+)
+def test_own_parts_in_two_processes(base: Path, tmp_path: Path, vary: str) -> None:
+    out, key = tmp_path / "out", vary.partition("=")[0]
+    command = [sys.executable, "-m", "gmsa.ablate", "--config", str(with_own_parts(base, select="within"))]
+    done = subprocess.run(
+        [*command, "--vary", vary, "--jobs", "2", "--out", str(out)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    means = [row["valid"]["within"]["mean"] for row in summary["rows"]]
+    assert means == sorted(means, reverse=True)
+    assert [row["values"][key] for row in summary["rows"]]
+    for row in summary["rows"]:
+        path = out / "cells"
+        (file,) = path.glob(f"{row['setting'].replace('(', '*').replace(')', '*')}*/seed-1/seed-1/predictions.csv")
+        errors = [
+            abs(float(r["prediction"]) - float(r["label"])) for r in csv.DictReader(file.open()) if r["split"] == "test"
+        ]
+        assert row["test"]["within"]["mean"] == pytest.approx(sum(e <= 1 for e in errors) / len(errors))
+    rows = list(csv.DictReader((out / "ablation.csv").open()))
+    assert all(-1 <= float(row["test_CCC"]) <= 1 and row["valid_within"] for row in rows)
+    assert "valid within | valid CCC | test MAE" in (out / "summary.md").read_text()
+    assert "Ranked by validation within" in (out / "summary.md").read_text()
+
+
+def test_a_part_that_a_process_does_not_know_fails_its_cells(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was registered in a notebook."""
+    monkeypatch.setattr(METRICS, "_parts", dict(METRICS._parts))
+    METRICS.register("here_only", metric(higher_is_better=True)(lambda prediction, truth: 1.0))
+    out = tmp_path / "out"
+    arguments = ["--set", "run.metrics=[here_only]", "--vary", "model.fusion=gate,add", "--jobs", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(base), "--out", str(out), *arguments])
+    assert ended.value.code == 1
+    for row in json.loads((out / "summary.json").read_text())["rows"]:
+        assert row["failed"]["1"].startswith("'run.metrics' must be one of")
+        assert row["failed"]["1"].endswith("register it in a module and name it in 'plugins'")
+
+
+def test_a_plugin_that_is_gone_fails_its_cell(base: Path, tmp_path: Path) -> None:
+    (variant, _) = read_variants(base, [], ["model.fusion=gate,add"], None)
+    (tmp_path / "cell").mkdir()
+    record = train_cell(Cell(variant, 1, tmp_path / "cell"), ["a_module_that_is_gone"])
+    assert record["state"] == "failed"
+    assert record["reason"].startswith("plug-in 'a_module_that_is_gone' is not there; check its name")

@@ -1,0 +1,111 @@
+"""Small studies, and workers that are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from gmsa.config import Config
+from gmsa.tune import main
+from gmsa.tuning.storage import StoragePlace
+from gmsa.tuning.trials import fill, latest, place_of
+from gmsa.tuning.workers import Task, run_workers
+
+SPACE = """
+optim.lr: {float: [1e-4, 1e-2], log: true}
+model.heads: {choice: [2, 4]}
+graph.intra: {choice: [complete, window]}
+graph.radius: {int: [1, 4], when: {graph.intra: window}}
+"""
+
+
+def make_task(folder: Path, objective: Any, trials: int, first: dict[str, Any] | None = None, **more: Any) -> Task:
+    """A study of ``trials`` places in a folder's journal, and what its workers do."""
+    where = more.pop("where", StoragePlace(folder))
+    settings = {"sampler": "random", "pruner": "off", "seed": 3, "config": Config()} | more
+    task = Task(where, "study", objective, **settings)
+    storage = where.open()
+    with where.alone(storage, "study"):
+        study = optuna.create_study(study_name="study", storage=storage, load_if_exists=True)
+        fill(study, trials, first or {})
+    return task
+
+
+def trials_of(task: Task) -> list[optuna.trial.FrozenTrial]:
+    return latest(task.open().get_trials())
+
+
+def kill_some(
+    task: Task, jobs: int, kills: int, pause: float, meanwhile: Callable[[int], None] = lambda killed: None
+) -> list[str]:
+    """Runs workers, and kills some of them one after the other; returns what was said."""
+    said: list[str] = []
+    killed = ended = 0
+    last, study = time.monotonic(), task.open()
+
+    def look() -> int:
+        nonlocal killed, last, ended
+        children = children_of(os.getpid())
+        if killed < kills and len(children) == jobs and time.monotonic() - last > pause:
+            os.kill(children[killed % jobs], signal.SIGKILL)
+            killed, last = killed + 1, time.monotonic()
+            meanwhile(killed)
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):
+            ended = sum(t.state.is_finished() for t in latest(study.get_trials(deepcopy=False)))
+        return ended
+
+    run_workers(task, jobs, look, said.append)
+    assert killed == kills
+    return said
+
+
+def children_of(pid: int) -> list[int]:
+    """Worker processes of a process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(stat[1]) == pid and stat[0] != "Z" and b"spawn_main" in command:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def check_each_once(task: Task, count: int) -> None:
+    """Every place is complete exactly once, none runs or waits."""
+    found = trials_of(task)
+    assert [place_of(t) for t in found] == list(range(count))
+    assert Counter(t.state for t in found) == {TrialState.COMPLETE: count}
+    everything = task.open().get_trials()
+    complete = Counter(place_of(t) for t in everything if t.state == TrialState.COMPLETE)
+    assert set(complete.values()) == {1}
+    assert not [t for t in everything if t.state in (TrialState.RUNNING, TrialState.WAITING)]
+
+
+def tune(base: Path, out: Path, *arguments: str) -> int:
+    """Runs the command in this process and returns its exit code."""
+    try:
+        main(["--config", str(base), "--out", str(out), *arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "trials.csv").open()))
+
+
+def without_seconds(out: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(out)]
