@@ -5,6 +5,7 @@ from gmsa.graph.build import build, build_video, node_features, token_count
 from gmsa.graph.connect import DenseEdges, SparseEdges
 from gmsa.graph.edges import EDGE_BUILDERS, edge_builder, looks_at_features
 from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.spec import GraphSpec
 
 __all__ = [
     "EDGE_BUILDERS",
@@ -14,6 +15,7 @@ __all__ = [
     "STREAMS",
     "DenseEdges",
     "GraphBatch",
+    "GraphSpec",
     "SparseEdges",
     "build",
     "build_video",

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import Config
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
 from gmsa.graph.connect import DenseEdges, Graphs, Numbers, SparseEdges, connect
 from gmsa.graph.edges import looks_at_features
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
+from gmsa.graph.spec import GraphSpec
 from gmsa.graph.taps import taps
 
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
@@ -130,34 +130,34 @@ class GraphBatch:
 
 def collate(
     utterances: Sequence[Utterance],
-    config: Config,
+    spec: GraphSpec,
     dropout_seeds: Mapping[str, int] | None = None,
     streams: Sequence[str] | None = None,
 ) -> GraphBatch:
     """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions.
 
     Args:
-        config: how to build graphs (``graph``), and what the model reads of them (``model``).
+        spec: how the graphs look.
         dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is left out.
-        streams: whose edges to build; by default those that the model sees.
+        streams: whose edges to build; by default those of ``spec``.
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
     """
-    video = config.graph.scope == "video"
+    video = spec.graph.scope == "video"
     groups = _videos(utterances) if video else [[i] for i in range(len(utterances))]
     order = [i for group in groups for i in group]
     ordered = [utterances[i] for i in order]
     modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
-    strides = config.model.strides
+    strides = spec.strides
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
     lengths = np.array(list(map(itemgetter(*modalities), (u.lengths for u in ordered)))).reshape(len(ordered), -1).T
     tokens = -(-lengths // np.array([[strides[m]] for m in modalities]))
     members = np.array([len(group) for group in groups])
-    if (members if video else tokens).max() > config.model.positions:
-        check_positions(utterances, config)
+    if (members if video else tokens).max() > spec.positions:
+        check_positions(utterances, spec)
     counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
-    readers = members * config.model.readout_nodes  # utterances that have readout nodes
+    readers = members * spec.readout_nodes  # utterances that have readout nodes
     for i, node_type in enumerate(NODE_TYPES):
         if node_type in READOUTS:
             counts[:, i] = readers
@@ -167,16 +167,16 @@ def collate(
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
     slot = _slots(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
-    if dropout_seeds is not None and config.graph.edge_dropout:
+    if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
-    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, config)
+    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, spec)
     rows = np.argsort(order)
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
         features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
-        taps={m: taps(x, config.model.convs(m)) for m, x in zip(modalities, lengths, strict=True)},
+        taps={m: taps(x, spec.convs[m]) for m, x in zip(modalities, lengths, strict=True)},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
@@ -186,7 +186,7 @@ def collate(
         receiver_place=torch.from_numpy(layout.receiver_place),
         readouts=torch.from_numpy(layout.readouts[rows] if len(layout.readouts) else layout.readouts),
         rows=torch.from_numpy(rows),
-        edges=connect(graphs, config.model.seen_streams if streams is None else streams, seeds),
+        edges=connect(graphs, spec.streams if streams is None else streams, seeds),
         shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
     )
 
@@ -199,19 +199,19 @@ def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
     return [sorted(group, key=lambda i: utterances[i].clip) for group in groups.values()]
 
 
-def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
+def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
     """Refuses what has more places than ``model.positions``.
 
     Raises:
         DataError: an utterance's modality has too many tokens; in video graphs, a video too many utterances.
     """
-    allowed = config.model.positions
-    if config.graph.scope == "video":
+    allowed = spec.positions
+    if spec.graph.scope == "video":
         for video, count in Counter(u.video for u in utterances).items():
             if count > allowed:
                 raise DataError(f"video '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it")
         return
-    strides = config.model.strides
+    strides = spec.strides
     for utterance in utterances:
         for modality, length in utterance.lengths.items():
             tokens = token_count(length, strides[modality])
@@ -222,15 +222,15 @@ def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
                 )
 
 
-def check_builders(dims: Mapping[str, int], config: Config) -> None:
+def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
     """Refuses a builder that cannot work on features of these dimensions.
 
     Raises:
         ConfigError: ``knn`` between modalities whose nodes have features of different dimensions.
     """
-    widths = {m: dim * config.model.strides[m] for m, dim in dims.items()}
+    widths = {m: dim * spec.strides[m] for m, dim in dims.items()}
     for source, stream, target in TOKEN_RELATIONS:
-        name = builder_of((source, stream, target), config.graph)[0]
+        name = builder_of((source, stream, target), spec.graph)[0]
         if looks_at_features(name) and source in dims and target in dims and widths[source] != widths[target]:
             raise ConfigError(
                 f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "

@@ -14,11 +14,12 @@ import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 
-from gmsa.config import Config, GraphConfig
+from gmsa.config import GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import edges_of, node_features
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
 from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, kind_of, relations
+from gmsa.graph.spec import GraphSpec
 from gmsa.rng import hashed_uniform
 
 Numbers = npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ class Graphs:
     """T."""
     members: Sequence[Sequence[Utterance]]
     """The utterances of each graph."""
-    config: Config
+    spec: GraphSpec
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
@@ -69,12 +70,12 @@ class Graphs:
         every = [{t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)} for counts in self.counts.tolist()]
         for found, members in zip(every, self.members, strict=True):
             for modality, sequence in members[0].features.items():
-                found[modality] = node_features(sequence, self.config.model.strides[modality])
+                found[modality] = node_features(sequence, self.spec.strides[modality])
         return every
 
     def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
         """Per graph, source, target and kind of the edges of these relations ``[3, E]``, sorted by target."""
-        config = self.config.graph
+        config = self.spec.graph
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, config) for counts in self.counts.tolist()]
@@ -91,7 +92,7 @@ _ROWS = torch.empty(1_000_000, 0)
 
 
 def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None) -> dict[str, DenseEdges | SparseEdges]:
-    """Joins the nodes of a batch for each stream (``global`` is both), by the route of ``config.model``.
+    """Joins the nodes of a batch for each stream (``global`` is both), by the route of the spec.
 
     ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the padded
     graphs.
@@ -106,10 +107,10 @@ def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None)
 
 
 def _is_dense(graphs: Graphs, stream: str) -> bool:
-    route = graphs.config.model.route_taken
+    route = graphs.spec.route
     if route != "auto":
         return route == "dense"
-    plan, counts = _plan(stream, graphs.config.graph), graphs.counts
+    plan, counts = _plan(stream, graphs.spec.graph), graphs.counts
     edges = int((counts @ (plan.code.T > 0) * counts).sum())
     if others := plan.others:
         edges += sum(parts.shape[1] for parts in graphs.edges(others))
@@ -168,7 +169,7 @@ def _kinds(relation: Relation, temporal_type: Tensor) -> Tensor:
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[DenseEdges]:
     if not streams:
         return []
-    config, types = graphs.config.graph, graphs.padded_types
+    config, types = graphs.spec.graph, graphs.padded_types
     pairs = types[:, :, None] * (len(NODE_TYPES) + 1) + types[:, None, :]
     adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), config), pairs, axis=1))  # [S, G, T, T]
     for adjacency, stream in zip(adjacencies, streams, strict=True):
@@ -186,7 +187,7 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
 
 
 def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> SparseEdges:
-    config = graphs.config.graph
+    config = graphs.spec.graph
     parts = graphs.edges(stream_relations(stream))
     graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
     whole = torch.cat(parts, dim=1)

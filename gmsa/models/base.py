@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config
+from gmsa.config import Config, ModelConfig
 from gmsa.graph import NODE_TYPES, DenseEdges, GraphBatch, token_count
 from gmsa.nn import ConvEncoder, Dense, Reconstruction, Sparse
 from gmsa.nn.segments import segment_sum
@@ -38,6 +38,11 @@ class Model(nn.Module):
         - batch of N utterances with V nodes; output: :class:`Output`
     """
 
+    readout_nodes: ClassVar[bool] = True
+    """Whether the model's graphs have the nodes ``val`` and ``cls``."""
+    route: ClassVar[Literal["dense", "edge"] | None] = None
+    """The only form of edges that the model takes; None where it takes both."""
+
     embedding: Embedding
     reconstruction: Reconstruction | None
     """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` asks for it."""
@@ -45,6 +50,19 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.reconstruction = None
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        """Streams whose edges the model reads: ``intra``, ``inter``, or ``global`` for both in one."""
+        return ("intra", "inter") if config.streams == "both" else (config.streams,)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuses settings that this model does not take.
+
+        Raises:
+            ConfigError: names the setting.
+        """
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States of all nodes ``[V, C]`` from their embeddings ``[V, C]``: what pre-training decodes."""

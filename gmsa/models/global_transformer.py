@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Embedding, Model, Output
@@ -33,6 +33,10 @@ class GlobalTransformer(Model):
             layer, model.layers, norm=nn.LayerNorm(model.channels), enable_nested_tensor=False
         )
         self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The encoder's states."""

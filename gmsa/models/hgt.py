@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
-from gmsa.config import Config
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import NODE_TYPES, GraphBatch, relations
 from gmsa.models.base import Embedding, Model, Output
@@ -25,6 +25,8 @@ class HGT(Model):
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
     """
 
+    route = "edge"
+
     def __init__(self, dims: Mapping[str, int], config: Config) -> None:
         super().__init__()
         self.embedding = Embedding(dims, config)
@@ -36,6 +38,10 @@ class HGT(Model):
         self.norms = nn.ModuleList(nn.LayerNorm(model.channels) for _ in range(model.layers))
         self.dropout = Dropout(model.dropout)
         self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ("intra", "inter")
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Embedding, Model, Output
@@ -31,6 +31,10 @@ class LateFusion(Model):
             nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(config.model.dropout)
         )
         self.heads = Heads(channels, NUM_CLASSES, config.model.dropout)
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The embeddings: no message is passed."""

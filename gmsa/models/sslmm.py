@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data.targets import NUM_CLASSES
+from gmsa.errors import ConfigError
 from gmsa.graph import KINDS, GraphBatch
 from gmsa.models.base import Embedding, Model, Output, edges_of
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
@@ -43,6 +44,13 @@ class SSLMM(Model):
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
     """
 
+    readout_nodes = False
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        if config.model.streams == "global":
+            raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
+
     def __init__(self, dims: Mapping[str, int], config: Config) -> None:
         super().__init__()
         model = config.model
@@ -50,7 +58,7 @@ class SSLMM(Model):
         kinds = KINDS if config.graph.typed else 0
         self.missing_node, self.repeats = model.missing_node, model.layers if model.shared_layers else 1
         self.blocks = nn.ModuleList(
-            AlternatingBlock(model.channels, model.heads, model.dropout, kinds, model.order, model.seen_streams)
+            AlternatingBlock(model.channels, model.heads, model.dropout, kinds, model.order, self.seen_streams(model))
             for _ in range(1 if model.shared_layers else model.layers)
         )
         self.sends = None

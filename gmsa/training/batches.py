@@ -14,6 +14,7 @@ import torch
 from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate
+from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
 from gmsa.training.examples import Example, Targets
 from gmsa.training.masking import _drop_modalities, _hidden, lose_steps
@@ -78,7 +79,7 @@ def training_batches(
         context: utterances without targets that stand in the graphs of the examples' videos (video graphs).
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    units = SampleGroups(examples, config, context)
+    units, spec = SampleGroups(examples, config, context), graph_spec(config)
     for places in units.batches(*seed, shard=shard):
         if not places:
             yield None
@@ -91,9 +92,9 @@ def training_batches(
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
-        untouched = collate(there, config) if full_view else None
+        untouched = collate(there, spec) if full_view else None
         values, classes = torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen])
-        yield collate(batch, config, lost), Targets(values, classes, hidden, untouched)
+        yield collate(batch, spec, lost), Targets(values, classes, hidden, untouched)
 
 
 def scoring_batches(
@@ -106,12 +107,16 @@ def scoring_batches(
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
-    units = SampleGroups(examples, config, context)
+    units, spec = SampleGroups(examples, config, context), graph_spec(config)
     groups = sorted(units.groups, key=_size)
     for start in range(0, len(groups), units.per_batch)[shard.rank :: shard.world]:
         chosen = [e for unit in groups[start : start + units.per_batch] for e in unit]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
-        yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
+        yield (
+            rows,
+            [places[id(chosen[row])] for row in rows],
+            collate([e.utterance for e in chosen], spec),
+        )
 
 
 class SampleGroups:

@@ -12,12 +12,13 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.graphs import collate
 from torch import Tensor
 
 from gmsa.config import Config, from_dict
 from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
-from gmsa.graph import EDGE_BUILDERS, build, collate, edge_builder, looks_at_features
+from gmsa.graph import EDGE_BUILDERS, build, edge_builder, looks_at_features
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.graphs import check_positions, collate
 from torch import Tensor
 from torch_geometric.data import Batch
 
@@ -23,8 +24,6 @@ from gmsa.graph import (
     GraphBatch,
     SparseEdges,
     build,
-    check_positions,
-    collate,
     connect,
     relations,
 )

@@ -10,13 +10,14 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.graphs import check_positions, collate
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import DataError
-from gmsa.graph import KINDS, NODE_TYPES, READOUTS, GraphBatch, build_video, check_positions, collate, relations
+from gmsa.graph import KINDS, NODE_TYPES, READOUTS, GraphBatch, build_video, relations
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model

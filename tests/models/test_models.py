@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.graphs import collate
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import DataError
-from gmsa.graph import NODE_TYPES, GraphBatch, collate
+from gmsa.graph import NODE_TYPES, GraphBatch
 from gmsa.models import MODELS, Output, build_model, edges_of
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.graphs import collate
 from torch import Tensor
 
 from gmsa.config import MODALITIES, Config, ReconstructionConfig, from_dict
 from gmsa.config.missing import Missing
 from gmsa.data import Utterance, apply_missing, from_mmsa, withhold_labels
 from gmsa.errors import ConfigError, RunError
-from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
+from gmsa.graph import NODE_TYPES, build, build_video, token_count
 from gmsa.graph.view import to_networkx
-from gmsa.models import MODELS, Model, Output, build_model, edges_of
+from gmsa.models import MODELS, Model, Output, build_model, check, edges_of
 from gmsa.models.pretraining import PretrainingModel
 from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
 from gmsa.runs import report as results
@@ -888,7 +889,7 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
 )
 def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_dict(settings)
+        check(from_dict(settings))
 
 
 def test_a_training_split_that_lacks_text_trains_with_both_stages(
