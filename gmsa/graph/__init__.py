@@ -2,21 +2,18 @@
 
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
 from gmsa.graph.build import build, build_video, node_features, token_count
-from gmsa.graph.connect import DenseEdges, SparseEdges
 from gmsa.graph.edges import EDGE_BUILDERS, edge_builder, looks_at_features
-from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.schema import EDGE_TYPES, NODE_TYPES, READOUTS, STREAMS, relations
 from gmsa.graph.spec import GraphSpec
 
 __all__ = [
     "EDGE_BUILDERS",
-    "KINDS",
+    "EDGE_TYPES",
     "NODE_TYPES",
     "READOUTS",
     "STREAMS",
-    "DenseEdges",
     "GraphBatch",
     "GraphSpec",
-    "SparseEdges",
     "build",
     "build_video",
     "check_builders",

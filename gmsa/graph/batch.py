@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -16,11 +16,12 @@ from torch import Tensor
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
-from gmsa.graph.connect import DenseEdges, Graphs, Numbers, SparseEdges, connect
+from gmsa.graph.connect import Graphs, Numbers, connect
+from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import looks_at_features
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
 from gmsa.graph.spec import GraphSpec
-from gmsa.graph.taps import taps
+from gmsa.nn.edges import Edges, SparseEdges
 
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
@@ -31,7 +32,7 @@ class GraphBatch:
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
     :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision; for a model that
-    reads no readout nodes the first two are left out.
+    has no readout nodes the first two are left out.
     """
 
     ids: tuple[str, ...]
@@ -39,40 +40,42 @@ class GraphBatch:
     features: Mapping[str, Tensor]
     """Per modality, the steps of all utterances end to end :math:`[\\sum L_m, D_m]`."""
     lengths: Mapping[str, Tensor]
-    """Per modality, the number of steps ``[N]``, in the order of ``rows``; 0 where it is missing."""
-    taps: Mapping[str, tuple[Tensor, ...]]
-    """Per modality and convolution of its encoder, the steps that each output reads ``[M, kernel]``."""
+    """Per modality, the number of steps ``[N]``, in the order of the graphs; 0 where it is missing."""
+    conv_windows: Mapping[str, tuple[Tensor, ...]]
+    """Per modality and convolution of its encoder, the rows that each output reads ``[M, kernel]``."""
     labels: Tensor
     """Sentiment intensity ``[N]``; NaN where unlabeled."""
     node_type: Tensor
-    """Number of each node's type in ``NODE_TYPES`` ``[V]``."""
+    """Index of each node's type in ``NODE_TYPES`` ``[V]``."""
     position: Tensor
-    """Place of each node among those of its type in its graph ``[V]``."""
-    slot: Tensor
+    """Index of each node among those of its type in its graph ``[V]``."""
+    embedding_row: Tensor
     """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of audio, text and vision
     (video graphs: the utterances, once per modality) ``[V]``."""
-    place: Tensor
-    """Where each node stands when graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
-    receivers: Tensor
-    """The readout nodes of all graphs, ``[2 N]``; they are the first of their graph."""
-    receiver_place: Tensor
-    """Where they stand when the graphs' readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
-    readouts: Tensor
-    """Rows of ``receivers`` that are val and cls of each utterance ``[N, 2]``."""
-    rows: Tensor
-    """Place of each utterance among those of all graphs in their order, which ``features`` and ``lengths`` have
+    padded_index: Tensor
+    """Index of each node when all graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
+    readout_index: Tensor
+    """The readout nodes of all graphs, ``[2 N]``; they are the first nodes of their graph."""
+    readout_padded_index: Tensor
+    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
+    readout_rows: Tensor
+    """Rows of ``readout_index`` that are val and cls of each utterance ``[N, 2]``."""
+    utterance_order: Tensor
+    """Index of each utterance among those of all graphs in their order, which is that of ``features`` and ``lengths``
     ``[N]``."""
-    edges: Mapping[str, DenseEdges | SparseEdges]
-    """Edges of each stream that the model uses."""
+    edges: Mapping[str, Edges]
+    """Edges among all nodes, per stream that the model reads."""
+    readout_edges: Mapping[str, Edges]
+    """Those edges that end at readout nodes; the receivers are ``readout_index``."""
     shape: tuple[int, int, int]
     """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Of what all nodes hold ``[V, C]``, that of val and of cls of each utterance ``[N, C]``."""
-        val, cls = z.index_select(0, self.receivers)[self.readouts].unbind(1)
+    def readout(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``."""
+        val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
         return val, cls
 
     def node_index(self, node_type: str) -> Tensor:
@@ -85,8 +88,8 @@ class GraphBatch:
         if isinstance(edges, SparseEdges):
             return edges.index
         graph, target, source = edges.adjacency.nonzero(as_tuple=True)
-        node = torch.full((self.shape[0] * self.shape[1],), -1, device=self.place.device)
-        node[self.place] = torch.arange(len(self.place), device=self.place.device)
+        node = torch.full((self.shape[0] * self.shape[1],), -1, device=self.padded_index.device)
+        node[self.padded_index] = torch.arange(len(self.padded_index), device=self.padded_index.device)
         return torch.stack([node[graph * self.shape[1] + source], node[graph * self.shape[1] + target]])
 
     def edge_index_dict(self) -> dict[Relation, Tensor]:
@@ -111,18 +114,22 @@ class GraphBatch:
         """The same batch in page-locked memory, from where it is copied to a GPU while that works."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, change: Any) -> GraphBatch:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
+        changed: dict[int, Tensor] = {}  # a tensor that several fields share is moved once
+
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return change(value)
+                if id(value) not in changed:
+                    changed[id(value)] = change(value)
+                return changed[id(value)]
             if isinstance(value, Mapping):
                 return {k: move(v) for k, v in value.items()}
             if isinstance(value, tuple):
                 return tuple(map(move, value))
-            return moved(value) if isinstance(value, (DenseEdges, SparseEdges)) else value
+            return moved(value) if isinstance(value, Edges) else value
 
         def moved(value: Any) -> Any:
-            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value) if f.init})
 
         batch: GraphBatch = moved(self)
         return batch
@@ -165,28 +172,34 @@ def collate(
             counts[:, i] = members if video else tokens[modalities.index(node_type)]
     layout = _lay_out(counts, readers)
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
-    slot = _slots(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
+    embedding_row = _embedding_rows(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
     if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
-    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, spec)
-    rows = np.argsort(order)
+    graphs = Graphs(
+        counts, layout.node_type, layout.padded_index, layout.readout_padded_index, layout.size, members_of, spec
+    )
+    connected = connect(graphs, spec.streams if streams is None else streams, seeds)
+    utterance_order = np.argsort(order)
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
         features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
-        taps={m: taps(x, spec.convs[m]) for m, x in zip(modalities, lengths, strict=True)},
+        conv_windows={m: conv_windows(x, spec.convs[m]) for m, x in zip(modalities, lengths, strict=True)},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
-        slot=torch.from_numpy(slot),
-        place=torch.from_numpy(layout.place),
-        receivers=torch.from_numpy(layout.receivers),
-        receiver_place=torch.from_numpy(layout.receiver_place),
-        readouts=torch.from_numpy(layout.readouts[rows] if len(layout.readouts) else layout.readouts),
-        rows=torch.from_numpy(rows),
-        edges=connect(graphs, spec.streams if streams is None else streams, seeds),
+        embedding_row=torch.from_numpy(embedding_row),
+        padded_index=torch.from_numpy(layout.padded_index),
+        readout_index=torch.from_numpy(layout.readout_index),
+        readout_padded_index=torch.from_numpy(layout.readout_padded_index),
+        readout_rows=torch.from_numpy(
+            layout.readout_rows[utterance_order] if len(layout.readout_rows) else layout.readout_rows
+        ),
+        utterance_order=torch.from_numpy(utterance_order),
+        edges={stream: found.edges for stream, found in connected.items()},
+        readout_edges={stream: found.to_readouts for stream, found in connected.items()},
         shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
     )
 
@@ -240,11 +253,11 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
 
 class _Layout(NamedTuple):
     node_type: Numbers
-    place: Numbers
+    padded_index: Numbers
     position: Numbers
-    receivers: Numbers
-    receiver_place: Numbers
-    readouts: Numbers
+    readout_index: Numbers
+    readout_padded_index: Numbers
+    readout_rows: Numbers
     size: int
 
 
@@ -259,26 +272,26 @@ def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
     per_graph = counts.sum(1)
     size, most = max(1, int(per_graph.max())), int(members.max()) * len(READOUTS)
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
-    receivers = np.flatnonzero(node_type < len(READOUTS))
+    readout_index = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.
     before = np.repeat(np.cumsum(members) - members, members)
     val = before + np.arange(len(before))
     return _Layout(
         node_type=node_type,
-        place=graph * size + within,
+        padded_index=graph * size + within,
         position=number - np.repeat(np.cumsum(runs) - runs, runs),
-        receivers=receivers,
-        receiver_place=graph[receivers] * most + within[receivers],
-        readouts=np.stack([val, val + np.repeat(members, members)], axis=1),
+        readout_index=readout_index,
+        readout_padded_index=graph[readout_index] * most + within[readout_index],
+        readout_rows=np.stack([val, val + np.repeat(members, members)], axis=1),
         size=size,
     )
 
 
-def _slots(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
+def _embedding_rows(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
     """Rows of the nodes in a table of one row for readout nodes and then ``rows`` of each modality."""
-    slot = np.zeros_like(node_type)
+    row = np.zeros_like(node_type)
     first = 1
     for modality, count in rows.items():
-        slot[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
+        row[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
         first += count
-    return slot
+    return row

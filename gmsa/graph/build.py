@@ -37,7 +37,7 @@ def node_features(sequence: Tensor, stride: int) -> Tensor:
     return padded.reshape(count, stride * sequence.shape[1])
 
 
-def edges_of(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
+def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
     """Edges of a relation between nodes with these features: edge_index [2, E] and each one's temporal type [E]."""
     name, parameters = builder_of(relation, config)
     return build_edges(name, source, target, parameters)
@@ -104,7 +104,7 @@ def _hetero(nodes: Mapping[str, Tensor], config: GraphConfig) -> HeteroData:
         data[node_type].pos = torch.arange(len(nodes[node_type]))
     for relation in relations():
         source, _, target = relation
-        edge_index, temporal_type = edges_of(relation, nodes[source], nodes[target], config)
+        edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
         data[relation].edge_index, data[relation].temporal_type = (
             edge_index.clone(),
             temporal_type.clone(),

@@ -39,17 +39,17 @@ def relations() -> list[Relation]:
 
 TOKEN_RELATIONS = tuple(r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES)
 """The nine relations among tokens."""
-KINDS = 3 * len(TOKEN_RELATIONS)
-"""Kinds of typed edges: past, now and future of each relation among tokens (MTAG's 27).
+EDGE_TYPES = 3 * len(TOKEN_RELATIONS)
+"""Types of typed edges: past, present and future of each relation among tokens (MTAG's 27).
 
-Kind ``KINDS`` is an edge of a readout node.
+Type ``EDGE_TYPES`` is an edge of a readout node.
 """
 
 
 @lru_cache
-def kind_of(relation: Relation) -> int:
-    """The first of the relation's three kinds, or ``KINDS``."""
-    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
+def edge_type_of(relation: Relation) -> int:
+    """The first of the relation's three edge types, or ``EDGE_TYPES``."""
+    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else EDGE_TYPES
 
 
 @lru_cache

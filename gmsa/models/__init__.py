@@ -1,6 +1,6 @@
 """Models: from a GraphBatch to intensity, classes and gate."""
 
-from gmsa.models.base import Embedding, Model, Output, edges_of
+from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
@@ -21,6 +21,5 @@ __all__ = [
     "SemiIIN",
     "build_model",
     "check",
-    "edges_of",
     "graph_spec",
 ]

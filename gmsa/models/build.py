@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
-from gmsa.config import MODALITIES, Config
+from gmsa.config import MODALITIES, Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.graph import GraphSpec
 from gmsa.models.base import Model
+from gmsa.models.parts import find_part
 from gmsa.nn import Reconstruction
-from gmsa.registry import MODELS
+from gmsa.registry import ENCODERS, LAYERS, MODELS
 
 
 def model_class(config: Config) -> type[Model]:
@@ -26,7 +28,7 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     Args:
         dims: feature dimension of each modality.
     """
-    model = model_class(config)(dims, config)
+    model = model_class(config).from_config(dims, config)
     if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
     return model
@@ -41,7 +43,7 @@ def graph_spec(config: Config) -> GraphSpec:
         positions=settings.positions,
         streams=model.seen_streams(settings),
         readout_nodes=model.readout_nodes,
-        route=model.route or settings.route,
+        route=model.route or _route_of_layer(settings) or settings.route,
     )
 
 
@@ -51,4 +53,16 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: names the setting.
     """
-    model_class(config).check(config)
+    model, settings = model_class(config), config.model
+    for spec, registry, key in (
+        (settings.name, MODELS, "model.name"),
+        (settings.layer, LAYERS, "model.layer"),
+        (settings.encoder, ENCODERS, "model.encoder"),
+    ):
+        find_part(spec, registry, key)
+    model.check(config)
+
+
+def _route_of_layer(settings: ModelConfig) -> Literal["dense", "edge"] | None:
+    """The only form of edges that the model's layer takes: its attribute ``route``."""
+    return getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "route", None)

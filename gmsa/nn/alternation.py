@@ -3,11 +3,14 @@
 # V nodes, C channels
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.layers.attention import Edges, Interaction
+from gmsa.nn.edges import Edges
+from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.streams import StreamLayer
 
 
@@ -32,15 +35,17 @@ class AlternatingBlock(nn.Module):
         channels: int,
         heads: int,
         dropout: float = 0.0,
-        kinds: int = 0,
+        edge_types: int = 0,
         order: str = "intra_first",
         halves: tuple[str, ...] = ("intra", "inter"),
+        layer: Callable[..., nn.Module] = Interaction,
     ) -> None:
         super().__init__()
         self.order = order
-        self.within = StreamLayer(channels, heads, dropout, kinds) if "intra" in halves else None
-        self.across = Interaction(channels, heads, kinds) if "inter" in halves else None
-        if self.across is not None:
+        self.within = StreamLayer(channels, heads, dropout, edge_types, layer) if "intra" in halves else None
+        self.across = None
+        if "inter" in halves:
+            self.across = layer(channels=channels, heads=heads, edge_types=edge_types)
             self.gate = nn.Linear(2 * channels, channels)
             self.norm = nn.LayerNorm(channels)
         self.dropout = Dropout(dropout)

@@ -3,10 +3,13 @@
 # V nodes, W of them receivers, C channels
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.layers.attention import Edges, Interaction
+from gmsa.nn.edges import Edges
+from gmsa.nn.layers.attention import Interaction
 
 
 class StreamLayer(nn.Module):
@@ -23,10 +26,17 @@ class StreamLayer(nn.Module):
           :class:`~gmsa.nn.Interaction` takes them; output :math:`(W, C)`, W = V by default
     """
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0, kinds: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        dropout: float = 0.0,
+        edge_types: int = 0,
+        layer: Callable[..., nn.Module] = Interaction,
+    ) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(channels)
-        self.attention = Interaction(channels, heads, kinds)
+        self.attention = layer(channels=channels, heads=heads, edge_types=edge_types)
         self.norm_mid = nn.LayerNorm(channels)
         self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
         self.dropout = Dropout(dropout)
@@ -52,12 +62,19 @@ class Stream(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, layers: int, shared: bool = True, dropout: float = 0.0, kinds: int = 0
+        self,
+        channels: int,
+        heads: int,
+        layers: int,
+        shared: bool = True,
+        dropout: float = 0.0,
+        edge_types: int = 0,
+        layer: Callable[..., nn.Module] = Interaction,
     ) -> None:
         super().__init__()
         self.repeats = layers if shared else 1
         count = 1 if shared else layers
-        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, kinds) for _ in range(count))
+        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, edge_types, layer) for _ in range(count))
 
     def forward(
         self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None

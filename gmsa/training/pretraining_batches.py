@@ -72,7 +72,7 @@ def _mask_nodes(
         hidden.append(gone)
         shown.append(utterance.without(gone) if gone else utterance)
     batch = collate(shown, graph_spec(config), streams=_streams(config))
-    order = np.argsort(batch.rows.numpy())
+    order = np.argsort(batch.utterance_order.numpy())
     flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
     means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
     return batch, _targets(batch, flags, means)
@@ -123,7 +123,7 @@ def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
 def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:
     """What is masked of the rows of each modality, by node; modalities in the order of ``batch.features``."""
     node_of = torch.zeros(1 + sum(map(len, flags.values())), dtype=torch.long)
-    node_of[batch.slot] = torch.arange(len(batch.slot))
+    node_of[batch.embedding_row] = torch.arange(len(batch.embedding_row))
     found, first = {}, 1
     for modality, masked in flags.items():
         if masked.any():

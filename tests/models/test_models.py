@@ -11,7 +11,7 @@ from helpers.graphs import collate
 from gmsa.config import Config, from_dict
 from gmsa.errors import DataError
 from gmsa.graph import NODE_TYPES, GraphBatch
-from gmsa.models import MODELS, Output, build_model, edges_of
+from gmsa.models import MODELS, Output, build_model
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 SETTINGS = {"model": {"channels": 16, "heads": 4, "layers": 2}, "graph": {"radius": 1}}
@@ -100,7 +100,7 @@ def test_routes_agree_in_the_whole_model(streams: str, graph: dict, utterances: 
 def nodes_moved(model, stream: str, before: GraphBatch, after: GraphBatch) -> torch.Tensor:
     """Which nodes one layer of a stream moves, when a feature has changed: [V]."""
     layer = model.streams[stream].layers[0]
-    a, b = (layer(model.embedding(x), edges_of(x, stream)) for x in (before, after))
+    a, b = (layer(model.embedding(x), x.edges[stream]) for x in (before, after))
     return (a - b).abs().amax(-1) > 1e-7
 
 
@@ -137,7 +137,7 @@ def test_readouts_do_not_see_each_other(make_utterance) -> None:
     changed = z.clone()
     changed[0] += 1.0
     for stream in ("intra", "inter"):
-        layer, edges = model.streams[stream].layers[0], edges_of(batch, stream)
+        layer, edges = model.streams[stream].layers[0], batch.edges[stream]
         moved = (layer(z, edges) - layer(changed, edges)).abs().amax(-1) > 1e-7
         assert moved[0]
         assert not moved[1]
