@@ -19,7 +19,6 @@ from gmsa.config import from_dict
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
 from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
-from gmsa.nn import segments as ops
 from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
 from gmsa.rng import hashed_uniform, seed_for
 from gmsa.training.batches import training_batches
@@ -452,30 +451,21 @@ def test_dropout_follows_train_and_eval_and_the_seed() -> None:
     assert layer.eval()(x) is x or torch.equal(layer(x), x)
 
 
-SCATTER = [None] + ([ops.torch_scatter] if ops.torch_scatter is not None else [])
-
-
-@pytest.mark.parametrize("scatter", SCATTER, ids=lambda s: "torch" if s is None else "torch_scatter")
-def test_segments_equal_a_loop(scatter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "torch_scatter", scatter)
-    index = torch.tensor([3, 0, 0, 5, 3, 3])  # unsorted; 1, 2 and 4 stay empty
-    values = torch.randn(6, 2, dtype=torch.double, requires_grad=True)
-    by_loop = torch.zeros(6, 2, dtype=torch.double)
-    softmax = torch.empty(6, 2, dtype=torch.double)
-    for n in range(6):
-        inside = index == n
-        by_loop[n] = values[inside].sum(0)
-        softmax[inside] = values[inside].softmax(0)
-    torch.testing.assert_close(ops.segment_sum(values, index, 6), by_loop)
-    torch.testing.assert_close(ops.segment_softmax(values, index, 6), softmax)
-    assert torch.autograd.gradcheck(lambda v: ops.segment_softmax(v, index, 6), values)
-    assert torch.autograd.gradcheck(lambda v: ops.segment_sum(v, index, 6), values)
-
-
-def test_segment_softmax_survives_large_scores() -> None:
-    score = torch.tensor([1e4, 1e4 - 1, -1e4], dtype=torch.double)
-    weight = ops.segment_softmax(score, torch.tensor([0, 0, 1]), 2)
-    torch.testing.assert_close(weight, torch.tensor([0.7310585786, 0.2689414214, 1.0], dtype=torch.double))
+def test_messages_equal_sums_by_target() -> None:
+    """The message route on unsorted edges with empty targets and large scores."""
+    index = torch.tensor([[0, 1, 2, 1, 0, 2], [3, 0, 0, 5, 3, 3]])  # targets 1, 2 and 4 have none
+    layer = Interaction(4, 2).double()
+    query = torch.randn(6, 2, 2, dtype=torch.double)
+    query[0] *= 1e4
+    key, value = torch.randn(2, 3, 2, 2, dtype=torch.double)
+    bias = torch.randn(6, 2, dtype=torch.double)
+    expected = torch.zeros(6, 2, 2, dtype=torch.double)
+    for target in (0, 3, 5):
+        inside = index[1] == target
+        source = index[0, inside]
+        weight = ((query[target] * key[source]).sum(-1) / 2**0.5 + bias[inside]).softmax(0)
+        expected[target] = (weight[:, :, None] * value[source]).sum(0)
+    torch.testing.assert_close(layer.messages(query, key, value, index, bias), expected, rtol=1e-6, atol=1e-9)
 
 
 # --- what training is made of -----------------------------------------------------------------------------------------

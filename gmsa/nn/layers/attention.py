@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import softmax
 
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.nn.layers.edge_attention import edge_attention
-from gmsa.nn.segments import segment_softmax, segment_sum
 
 
 class Interaction(MessagePassing):
@@ -41,7 +41,7 @@ class Interaction(MessagePassing):
     """
 
     def __init__(self, channels: int, heads: int, edge_types: int = 0) -> None:
-        super().__init__(node_dim=0)
+        super().__init__(aggr="sum", node_dim=0)
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
@@ -87,10 +87,7 @@ class Interaction(MessagePassing):
         score = (query_i * key_j).sum(-1) / math.sqrt(query_i.shape[-1])  # [E, H]
         if bias is not None:
             score = score + bias
-        return segment_softmax(score, index, size_i)[:, :, None] * value_j  # [E, H, D]
-
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        return segment_sum(inputs, index, dim_size)
+        return softmax(score, index, num_nodes=size_i)[:, :, None] * value_j  # [E, H, D]
 
     def _dense(self, query: Tensor, key_value: Tensor, edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
         graphs, receivers, nodes = edges.adjacency.shape
