@@ -47,7 +47,7 @@ class Registry(Generic[T]):
         self.passed = frozenset(passed)
         self._parts: dict[str, Any] = dict(builtin)
 
-    def register(self, name: str | None = None, part: Any = None) -> Any:
+    def register(self, name: Any = None, part: Any = None) -> Any:
         """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
 
         Raises:
@@ -62,6 +62,8 @@ class Registry(Generic[T]):
             self._parts[own] = part
             return part
 
+        if name is not None and not isinstance(name, str):
+            name, part = None, name
         return add if part is None else add(part)
 
     def __contains__(self, name: object) -> bool:

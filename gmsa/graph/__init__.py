@@ -2,9 +2,10 @@
 
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
 from gmsa.graph.build import build, build_video, node_features, token_count
-from gmsa.graph.edges import EDGE_BUILDERS, edge_builder, looks_at_features
+from gmsa.graph.edges import edge_builder, looks_at_features
 from gmsa.graph.schema import EDGE_TYPES, NODE_TYPES, READOUTS, STREAMS, relations
 from gmsa.graph.spec import GraphSpec
+from gmsa.registry import EDGE_BUILDERS
 
 __all__ = [
     "EDGE_BUILDERS",

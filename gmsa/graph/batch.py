@@ -18,10 +18,11 @@ from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
 from gmsa.graph.connect import Graphs, Numbers, connect
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.edges import looks_at_features
+from gmsa.graph.edges import build_edges, complete
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import Edges, SparseEdges
+from gmsa.registry import EDGE_BUILDERS
 
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
@@ -239,12 +240,18 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
     """Refuses a builder that cannot work on features of these dimensions.
 
     Raises:
-        ConfigError: ``knn`` between modalities whose nodes have features of different dimensions.
+        ConfigError: ``knn`` between modalities whose nodes have features of different dimensions; a builder that is
+            not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps.
     """
     widths = {m: dim * spec.strides[m] for m, dim in dims.items()}
     for source, stream, target in TOKEN_RELATIONS:
-        name = builder_of((source, stream, target), spec.graph)[0]
-        if looks_at_features(name) and source in dims and target in dims and widths[source] != widths[target]:
+        if source not in dims or target not in dims:
+            continue
+        name, parameters = builder_of((source, stream, target), spec.graph)
+        if EDGE_BUILDERS.module_of(name) != complete.__module__:
+            steps = torch.ones(5, widths[source])
+            build_edges(name, steps, steps if source == target else torch.ones(3, widths[target]), parameters)
+        elif name == "knn" and widths[source] != widths[target]:
             raise ConfigError(
                 f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "
                 f"{widths[source]} and one of {target} {widths[target]}; choose another builder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from gmsa.config import MODALITIES, GraphConfig
 
@@ -53,7 +54,7 @@ def edge_type_of(relation: Relation) -> int:
 
 
 @lru_cache
-def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, int]]:
+def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, Any]]:
     """Edge builder of a relation, and its parameters.
 
     In an utterance graph readout nodes join every token. In a video graph, whose nodes of each type are
