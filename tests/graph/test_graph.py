@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers.graphs import check_positions, collate
+from matplotlib.collections import LineCollection
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Utterance
-from gmsa.errors import DataError
+from gmsa.errors import ConfigError, DataError
 from gmsa.graph import (
     EDGE_TYPES,
     NODE_TYPES,
@@ -26,7 +27,7 @@ from gmsa.graph import (
     relations,
 )
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.view import draw, to_networkx
+from gmsa.graph.view import draw, find_relation, to_networkx
 from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
@@ -177,9 +178,30 @@ def test_a_strided_node_holds_its_steps(make_utterance) -> None:
 
 
 def test_picture(make_utterance, tmp_path) -> None:
-    utterance = make_utterance("a$_$1", (3, 9, 0))
-    draw(build(utterance, config_of(EVERY_STEP["a mix"]).graph, {"audio": 8}), tmp_path / "graph.png", "one two three")
+    graph = build(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
+    draw(graph, tmp_path / "graph.png", "one two three")
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    one = find_relation("text-intra-text")
+    for name in ("a", "b"):
+        draw(graph, tmp_path / f"{name}.svg", relation=one)
+    picture = (tmp_path / "a.svg").read_text()
+    assert picture == (tmp_path / "b.svg").read_text()
+    assert "text-intra-text: 4 edges and 3 self-loops" in picture
+    assert "a$_$1" in picture
+    with pytest.raises(ConfigError, match=r"no relation 'text-intra-txt' \(did you mean 'text-intra-text'\?\)"):
+        find_relation("text-intra-txt")
+
+
+def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(LineCollection, "__init__", lambda self, lines, **_: drawn.append(len(lines)) or 1 / 0)
+    graph = build(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
+    for most in (10_000, 50):
+        monkeypatch.setattr("gmsa.graph.view.MOST_LINES", most)
+        with pytest.raises(ZeroDivisionError):
+            draw(graph, tmp_path / "graph.png")
+    tokens = 3 * 2 + 9 * 8 + 2 * 1
+    assert drawn == [tokens + 2 * 2 * (3 + 9 + 2), 50]
 
 
 @pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
