@@ -186,7 +186,7 @@ def test_picture(make_utterance, tmp_path) -> None:
         draw(graph, tmp_path / f"{name}.svg", relation=one)
     picture = (tmp_path / "a.svg").read_text()
     assert picture == (tmp_path / "b.svg").read_text()
-    assert "text-intra-text: 4 edges and 3 self-loops" in picture
+    assert "text-intra-text: 6 edges and 3 self-loops" in picture
     assert "a$_$1" in picture
     with pytest.raises(ConfigError, match=r"no relation 'text-intra-txt' \(did you mean 'text-intra-text'\?\)"):
         find_relation("text-intra-txt")
