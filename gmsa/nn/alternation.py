@@ -26,8 +26,25 @@ class AlternatingBlock(nn.Module):
     swaps the two halves; ``simultaneous`` lets both see h, so that nothing crosses an intra and an inter edge in one
     block. Without one of the ``halves`` its edges are not looked at.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
+        halves (tuple[str, ...], default ("intra", "inter")): Which halves the block has.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+
     Shapes:
         - h :math:`(V, C)`; source_log_weight :math:`(V)`, see :class:`~gmsa.nn.Interaction`; output :math:`(V, C)`
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> inter = SparseEdges(torch.tensor([[0, 2], [2, 0]]))
+        >>> AlternatingBlock(channels=8, heads=2)(torch.randn(3, 8), edges, inter).shape
+        torch.Size([3, 8])
     """
 
     def __init__(

@@ -23,9 +23,21 @@ class ConvEncoder(nn.Module):
     sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every
     step with the weights at all k offsets and adds the products shifted, which needs k times less memory.
 
+    Args:
+        dim (int): Features D of a step.
+        channels (int): Width C.
+        convs (Sequence[tuple[int, int]]): Convolutions, as (kernel, stride).
+        dropout (float, default 0.0): Dropout on the features.
+
     Shapes:
         - steps :math:`(S, D)`; conv_windows: for each convolution the rows :math:`(M, k)` that its outputs read, where
           the row after the last one stands for zeros; output :math:`(M, C)`
+
+    Example:
+        >>> import torch
+        >>> windows = torch.tensor([[3, 0, 1], [0, 1, 2], [1, 2, 3]])  # one sequence of 3 steps; row 3 is zeros
+        >>> ConvEncoder(dim=5, channels=8, convs=[(3, 1)])(torch.randn(3, 5), [windows]).shape
+        torch.Size([3, 8])
     """
 
     def __init__(self, dim: int, channels: int, convs: Sequence[tuple[int, int]], dropout: float = 0.0) -> None:

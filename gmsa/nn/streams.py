@@ -21,9 +21,23 @@ class StreamLayer(nn.Module):
 
     Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+
     Shapes:
         - z :math:`(V, C)`, edges, receivers :math:`(W)` and source_log_weight :math:`(V)` as
           :class:`~gmsa.nn.Interaction` takes them; output :math:`(W, C)`, W = V by default
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> StreamLayer(channels=8, heads=2)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
     def __init__(
@@ -55,10 +69,26 @@ class Stream(nn.Module):
 
     The last layer computes what it is read at alone: the readout nodes.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        layers (int): Number of layers.
+        shared (bool, default True): One set of weights for all layers.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+
     Shapes:
         - z :math:`(V, C)`, readouts :math:`(W)` the nodes that are read; output :math:`(W, C)`, or of all nodes
           :math:`(V, C)` where ``readouts`` is None
         - edges among all nodes, and edges to the readout nodes, as :class:`~gmsa.nn.Interaction` takes them
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> Stream(channels=8, heads=2, layers=3)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
     def __init__(

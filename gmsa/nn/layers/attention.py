@@ -34,10 +34,21 @@ class Interaction(MessagePassing):
     the number of edges. The *edge* route costs :math:`O(E C)`: on a CPU by sparse products, elsewhere by passing a
     message per edge, as PyG does. All agree in value and gradient.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+
     Shapes:
         - x :math:`(V, C)`; receivers :math:`(W)` the nodes that receive, all of them by default;
           source_log_weight :math:`(V)`; output :math:`(W, C)`
         - edges: :class:`~gmsa.nn.DenseEdges` or :class:`~gmsa.nn.SparseEdges`
+
+    Example:
+        >>> import torch
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> Interaction(channels=8, heads=2)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
     def __init__(self, channels: int, heads: int, edge_types: int = 0) -> None:
