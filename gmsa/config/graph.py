@@ -1,4 +1,4 @@
-"""Settings of graph construction: which edge builder joins which relation, with which parameters."""
+"""Settings of graph construction: the edge builder of each relation, and its parameters."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ class GraphConfig:
     inter: InterEdges = field(default_factory=InterEdges)
     """Edge builder between two modalities: one for all, or ``{text_to_audio: ..., ...}``."""
     radius: int = _number(2, ge=0, le=MOST)
-    """Largest step distance that ``window`` and ``temporal`` join."""
+    """Largest step distance that ``window`` and ``temporal`` connect."""
     stride: int = _number(2, ge=1, le=MOST)
-    """Steps between the ones that ``dilated`` joins."""
+    """Distance of the steps that ``dilated`` connects."""
     hops: int = _number(2, ge=0, le=MOST)
-    """How many strides away ``dilated`` joins."""
+    """Most strides between two steps that ``dilated`` connects."""
     neighbors: int = _number(4, ge=0, le=MOST)
-    """How many of the most similar steps ``knn`` joins."""
+    """Number of the most similar steps that ``knn`` connects with each."""
     context: int | Literal["all"] = _number(2, ge=0, le=MOST)
-    """For ``scope: video``: how many utterances apart two of them are still joined."""
+    """For ``scope: video``: most utterances between two that an edge connects."""
     edge_dropout: float = _number(0.0, ge=0, lt=1)
-    """Probability that an edge between two tokens is left out in a training step."""
+    """Probability that an edge between two tokens is dropped in a training step."""
 
     def __post_init__(self) -> None:
         for name, cls in ONE_FOR_ALL.items():

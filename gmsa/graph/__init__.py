@@ -1,4 +1,4 @@
-"""Graphs of utterances: edge builders, utterance -> HeteroData, collation, NetworkX view."""
+"""Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
 from gmsa.graph.build import build, build_video, node_features, token_count

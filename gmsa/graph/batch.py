@@ -1,4 +1,4 @@
-"""Many utterances as one batch: their nodes end to end, and the edges among them."""
+"""Collation: the graphs of many utterances as one batch."""
 
 # N utterances, G graphs (utterances or videos) of up to T nodes, V nodes and E edges in all
 from __future__ import annotations
@@ -29,10 +29,10 @@ TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """The graphs of N utterances, node after node without padding, as PyG has them.
+    """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
-    :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision; for a model that
+    :func:`gmsa.graph.build_video`). A graph's nodes are in the order val, cls, audio, text, vision; for a model that
     has no readout nodes the first two are left out.
     """
 
@@ -112,7 +112,7 @@ class GraphBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> GraphBatch:
-        """The same batch in page-locked memory, from where it is copied to a GPU while that works."""
+        """The same batch in page-locked memory, which is copied to a GPU asynchronously."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
@@ -146,7 +146,7 @@ def collate(
 
     Args:
         spec: how the graphs look.
-        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is left out.
+        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is dropped.
         streams: whose edges to build; by default those of ``spec``.
 
     Raises:
@@ -206,7 +206,7 @@ def collate(
 
 
 def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
-    """Places of the utterances of each video, in the order of its clips; videos in order of appearance."""
+    """Indices of the utterances of each video, in the order of its clips; videos in order of appearance."""
     groups: dict[str, list[int]] = {}
     for i, utterance in enumerate(utterances):
         groups.setdefault(utterance.video, []).append(i)
@@ -214,7 +214,7 @@ def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
 
 
 def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
-    """Refuses what has more places than ``model.positions``.
+    """Refuses graphs with more nodes of a modality than ``model.positions``.
 
     Raises:
         DataError: an utterance's modality has too many tokens; in video graphs, a video too many utterances.
@@ -295,7 +295,7 @@ def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
 
 
 def _embedding_rows(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
-    """Rows of the nodes in a table of one row for readout nodes and then ``rows`` of each modality."""
+    """Row of each node in a table of one row for readout nodes and then ``rows`` of each modality."""
     row = np.zeros_like(node_type)
     first = 1
     for modality, count in rows.items():

@@ -37,7 +37,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """The nodes of a batch, before they are joined."""
+    """The nodes of a batch, before edges connect them."""
 
     counts: Numbers
     """Nodes of each type ``[G, 5]``."""

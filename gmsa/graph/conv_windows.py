@@ -1,4 +1,4 @@
-"""Which steps each output of a strided convolution reads."""
+"""The steps that each output of a strided convolution reads."""
 
 # N sequences of S steps and M outputs in all
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Edge builders: which steps of two sequences are joined."""
+"""Edge builders: which steps of two sequences an edge connects."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` 
 ``temporal = True`` makes its edges typed, by :func:`temporal_type`.
 """
 PAST, PRESENT, FUTURE = range(3)
-"""When a source is, seen from its target."""
+"""When the source of an edge is, relative to its target."""
 MEMORY = 2**28
-"""Bytes of edges that are kept: those of the sequence lengths used last."""
+"""Size in bytes of the cache of edges, which keeps those of the sequence lengths used last."""
 
 
 def complete(source_length: int, target_length: int) -> Tensor:
-    """Joins every step with every step, itself included (Semi-IIN). Returns edge_index [2, E]."""
+    """Connects every step with every step, itself included (Semi-IIN). Returns edge_index [2, E]."""
     return _edges(torch.ones(target_length, source_length, dtype=torch.bool))
 
 
 def window(source_length: int, target_length: int, radius: int) -> Tensor:
-    """Joins steps at most ``radius`` apart, after scaling both sequences to the longer one's duration.
+    """Connects steps at most ``radius`` apart, after scaling both sequences to the longer one's duration.
 
     Sequences of the same length (one modality, or aligned ones) are compared index by index
     (after GCNet, COGMEN). Returns edge_index [2, E].
@@ -44,7 +44,7 @@ def window(source_length: int, target_length: int, radius: int) -> Tensor:
 
 
 def dilated(source_length: int, target_length: int, stride: int, hops: int) -> Tensor:
-    """Joins steps 0, s, 2 s, ... hops * s apart (after dilated temporal convolutions).
+    """Connects steps 0, s, 2 s, ... hops * s apart (after dilated temporal convolutions).
 
     Sequences of different lengths are scaled to the longer one's duration, and distances there are
     rounded to whole steps, halves up. Returns edge_index [2, E].
@@ -55,12 +55,12 @@ def dilated(source_length: int, target_length: int, stride: int, hops: int) -> T
 
 
 def aligned(source_length: int, target_length: int) -> Tensor:
-    """Joins steps of equal index (word-aligned data; after MMGCN). Returns edge_index [2, E]."""
+    """Connects steps of equal index (word-aligned data; after MMGCN). Returns edge_index [2, E]."""
     return torch.arange(min(source_length, target_length)).expand(2, -1)
 
 
 def temporal(source_length: int, target_length: int, radius: int) -> Tensor:
-    """Joins what :func:`window` joins; its edges are told apart by :func:`temporal_type` (after MTAG, GCNet)."""
+    """Connects what :func:`window` connects, with edges typed by :func:`temporal_type` (after MTAG, GCNet)."""
     return window(source_length, target_length, radius)
 
 
@@ -68,10 +68,10 @@ temporal.temporal = True  # type: ignore[attr-defined]
 
 
 def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
-    """Joins each target with the ``neighbors`` sources of the most similar features, by cosine.
+    """Connects each target with the ``neighbors`` sources of the most similar features, by cosine.
 
     Equal similarities are decided by the lower index; zero features are similar to nothing (cosine 0).
-    Within one sequence (source is target) a step is joined with itself and ``neighbors`` others (after
+    Within one sequence (source is target) a step is connected with itself and ``neighbors`` others (after
     dynamic graph CNNs). Returns edge_index [2, E].
 
     Raises:
@@ -87,12 +87,11 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
         similarity.fill_diagonal_(float("inf"))
         neighbors += 1
     nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :neighbors]
-    joined = torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True)
-    return _edges(joined)
+    return _edges(torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True))
 
 
 def temporal_type(edge_index: Tensor, source_length: int, target_length: int) -> Tensor:
-    """Whether each edge's source is over before its target begins, overlaps with it, or comes after.
+    """Whether each edge's source ends before its target begins, overlaps with it, or begins after it ends.
 
     Both sequences are scaled to one duration: steps of sequences of the same length overlap where their
     indices are equal. Returns ``PAST``, ``PRESENT`` or ``FUTURE`` for each edge [E].
@@ -183,9 +182,9 @@ def _checked(edge_index: Any, name: str, source_length: int, target_length: int)
     return found
 
 
-def _edges(joined: Tensor) -> Tensor:
-    """Turns joined [target, source] into edge_index [2, E] (source, target), sorted by target."""
-    target, source = joined.nonzero(as_tuple=True)
+def _edges(connected: Tensor) -> Tensor:
+    """Turns a mask [target, source] into edge_index [2, E] (source, target), sorted by target."""
+    target, source = connected.nonzero(as_tuple=True)
     return torch.stack([source, target])
 
 

@@ -1,4 +1,4 @@
-"""A graph to look at: as NetworkX, and as a picture."""
+"""Views of a graph: as NetworkX, and as a picture."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _labels(words: str, count: int) -> list[str]:
 
 
 def _layout(counts: dict[str, int], widest: int) -> dict[str, Places]:
-    """Where the nodes of each type stand ``[N, 2]``: a row per modality, all of one length; readouts at the right."""
+    """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, readouts at the right."""
     place = {}
     for row, modality in enumerate(MODALITIES):
         steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5

@@ -80,7 +80,7 @@ class LateFusion(Model):
         return z0
 
     def forward(self, batch: GraphBatch) -> Output:
-        # Rows stand in the graphs' order of utterances, which `rows` turns into the batch's.
+        # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
         pooled = torch.cat(list(self.embedding.means(batch, dict(self.missing.items())).values()), dim=1)
         joined = self.join(pooled).index_select(0, batch.utterance_order)
         value, logits = self.heads(joined, joined)

@@ -114,7 +114,7 @@ class PretrainingModel(nn.Module):
     def contrast(self, views: Tensor, group: Group) -> Tensor:
         """InfoNCE of two views of utterances ``[n, 2, C]``, both ways: their part of the mean over all processes'.
 
-        Each is told apart from those of all processes.
+        The negatives are the utterances of all processes.
         """
         every, before = group.gather(views)
         ends = before + len(views)

@@ -131,15 +131,15 @@ class SSLMM(Model):
         h = z0
         edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
         missing = self._missing(batch)
-        heard: Mapping[str, Edges] = edges
+        seen: Mapping[str, Edges] = edges
         if missing is not None:
-            heard = {stream: without_sources(e, missing) for stream, e in edges.items()}
+            seen = {stream: without_sources(e, missing) for stream, e in edges.items()}
         for number, block in enumerate(block for block in self.blocks for _ in range(self.repeats)):
             source_log_weight = None
             if self.sends is not None and missing is not None and number:
-                heard = edges
+                seen = edges
                 source_log_weight = F.logsigmoid(self.sends(h)).squeeze(-1) * missing
-            h = block(h, heard.get("intra"), heard.get("inter"), source_log_weight)
+            h = block(h, seen.get("intra"), seen.get("inter"), source_log_weight)
         return h
 
     def forward(self, batch: GraphBatch) -> Output:
@@ -154,7 +154,7 @@ class SSLMM(Model):
         order = batch.utterance_order
         present = torch.stack([batch.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
         if video and self.missing_node != "dropped":
-            # Of an utterance without any modality the nodes are read all the same: they have heard its neighbours.
+            # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
         val, cls = (read(stacked, present) for read in self.readouts)
@@ -162,7 +162,7 @@ class SSLMM(Model):
         return Output(value, logits, None, val, states if video and self.missing_node != "dropped" else None)
 
     def _missing(self, batch: GraphBatch) -> Tensor | None:
-        """Which nodes stand for a missing modality ``[V]``; None in utterance graphs, which have none."""
+        """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
         if self.embedding.missing is None:
             return None
         gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.encoders])

@@ -77,9 +77,9 @@ class AlternatingBlock(nn.Module):
         """The half that crosses inter edges; what passes them is ``seen``, by default h."""
         if self.across is None:
             return h
-        heard = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
-        opened = torch.sigmoid(self.gate(torch.cat([h, heard], dim=-1)))
-        return self.norm(h + opened * self.dropout(heard))
+        received = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
+        opened = torch.sigmoid(self.gate(torch.cat([h, received], dim=-1)))
+        return self.norm(h + opened * self.dropout(received))
 
     def forward(
         self, h: Tensor, intra: Edges | None, inter: Edges | None, source_log_weight: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The edges that layers pass messages along: an adjacency of padded graphs, or a list."""
+"""The edges along which layers pass messages: an adjacency of padded graphs, or a list."""
 
 # G graphs of up to T nodes, R of them receivers; V nodes, W receivers and E edges of all graphs
 from __future__ import annotations

@@ -16,8 +16,8 @@ class ConvEncoder(nn.Module):
 
     Semi-IIN, section "Feature extraction". Each convolution (kernel k, stride s) turns a sequence of
     L steps into :math:`\lceil L / s \rceil`, with zeros around the sequence's own ends: a sequence gives
-    the same tokens whatever it is batched with, and a single step gives a token. Between two
-    convolutions stands a ReLU (our choice: the paper does not say).
+    the same tokens whatever it is batched with, and a single step gives a token. A ReLU comes between
+    two convolutions (our choice: the paper does not say).
 
     The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
     sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every

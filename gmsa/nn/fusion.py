@@ -1,4 +1,4 @@
-"""Ways to join the intra and the inter view of a readout node."""
+"""Fusions of the intra and the inter view of a readout node."""
 
 # B utterances, C channels
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stack of interaction layers that sees one kind of edge."""
+"""Streams: stacks of interaction layers over the same edges."""
 
 # V nodes, W of them receivers, C channels
 from __future__ import annotations
@@ -67,7 +67,7 @@ class StreamLayer(nn.Module):
 class Stream(nn.Module):
     """``layers`` interaction layers over the same edges, with one set of weights if ``shared`` (Semi-IIN).
 
-    The last layer computes what it is read at alone: the readout nodes.
+    The last layer computes only the nodes that are read.
 
     Args:
         channels (int): Width C.

@@ -25,7 +25,7 @@ class Interaction(MessagePassing):
             \frac{(W^h_q x_i)^\top W^h_k x_j}{\sqrt{D}} + \beta^h_{t(j \to i)} \Big)
 
     Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per edge type
-    (past, now and future of each relation; after MTAG) where edges are typed; the last type, which touches
+    (past, present and future of each relation; after MTAG) where edges are typed; the last type, which touches
     readout nodes, has none. The ``source_log_weight`` of a source is added to its scores: with
     :math:`\log s` it counts s times. A node without incoming edges gets :math:`b_o` (the softmax over nothing is
     zero), with zero gradient to the attention.
