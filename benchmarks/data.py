@@ -48,7 +48,7 @@ from torch_geometric.data import Batch, HeteroData
 from gmsa.config import MODALITIES, Config, GraphConfig
 from gmsa.data import Row, Store, Utterance, load_corpus, write_store
 from gmsa.graph import NODE_TYPES, build, build_video, collate, connect, edges
-from gmsa.models import build_model
+from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups
 from gmsa.training.examples import labeled_examples
@@ -91,7 +91,7 @@ def built(graphs: Sequence[Sequence[Utterance]], config: Config) -> list[HeteroD
 
 def collated(graphs: Sequence[Sequence[Utterance]], config: Config) -> Any:
     """The graphs, as gmsa has them."""
-    return collate([u for graph in graphs for u in graph], config)
+    return collate([u for graph in graphs for u in graph], graph_spec(config))
 
 
 def assert_agreement(graphs: Sequence[Sequence[Utterance]], config: Config) -> None:

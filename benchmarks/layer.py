@@ -42,8 +42,8 @@ from torch_geometric.nn import HGTConv, TransformerConv
 from gmsa.config import from_dict
 from gmsa.graph import collate
 from gmsa.graph.connect import dense_from
-from gmsa.models.semi_iin import edges_of
-from gmsa.nn import Dense, Interaction, Sparse
+from gmsa.models import graph_spec
+from gmsa.nn import DenseEdges, Interaction, SparseEdges
 
 # G graphs of T nodes, V nodes and E edges in all; C channels, H heads
 CHANNELS, HEADS = 128, 8
@@ -87,7 +87,7 @@ def utterance_graphs(name: str, builder: str, graphs: int) -> Graphs:
     edges = {}
     for route in ("dense", "edge"):
         settings = {"graph": {"intra": builder}, "model": {"route": route, "streams": "intra"}}
-        edges[route] = edges_of(collate(utterances, from_dict(settings)), "intra")[0]
+        edges[route] = collate(utterances, graph_spec(from_dict(settings))).edges["intra"]
     return Graphs(name, edges["dense"].adjacency, edges["edge"].index)
 
 
@@ -127,7 +127,7 @@ class Layers(nn.Module):
         """What the implementation makes of nodes ``[V, C]``."""
         if name == "dense":
             place = torch.arange(len(graphs.adjacency) * graphs.size, device=graphs.index.device)
-            return lambda x: self.ours(x, Dense(graphs.adjacency, place, place))
+            return lambda x: self.ours(x, DenseEdges(graphs.adjacency, place, place))
         if name == "FlexAttention":
             return self.flex(graphs)
         return self.along(name, graphs.index)
@@ -135,7 +135,7 @@ class Layers(nn.Module):
     def along(self, name: str, index: Tensor) -> Callable[[Tensor], Tensor]:
         """An implementation that goes along a list of edges."""
         return {
-            "edge": lambda x: self.ours(x, Sparse(index)),
+            "edge": lambda x: self.ours(x, SparseEdges(index)),
             "messages": lambda x: self.ours.out(self.ours.messages(*self.projected(x), index).flatten(1)),
             "TransformerConv": lambda x: self.ours.out(self.conv(x, index)),
             "HGTConv": lambda x: self.hgt({NODE: x}, {RELATION: index})[NODE],

@@ -39,7 +39,7 @@ from gmsa.config import Config, GraphConfig, load_config
 from gmsa.data import Utterance
 from gmsa.data.synthetic import DIMS
 from gmsa.graph import DenseEdges, GraphBatch, collate
-from gmsa.models import build_model
+from gmsa.models import build_model, graph_spec
 from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 
@@ -61,7 +61,7 @@ class Repeated(Run):
 
     def epoch_batches(self, epoch: int) -> Iterator[tuple[GraphBatch, Targets]]:
         while True:
-            yield collate(self.utterances, self.config), self.targets
+            yield collate(self.utterances, graph_spec(self.config)), self.targets
 
     def measured(self, quick: bool) -> tuple[np.ndarray, int]:
         """Milliseconds of each step, and the peak of one in bytes."""
@@ -132,7 +132,7 @@ def by_edges(config: Config, device: torch.device, quick: bool) -> None:
     for radius in radii:
         graph = GraphConfig() if radius is None else GraphConfig(intra="window", inter="window", radius=radius)
         chosen = dataclasses.replace(config, graph=graph)
-        batch = collate(utterances, chosen)
+        batch = collate(utterances, graph_spec(chosen))
         taken = [f"{s}: {'dense' if isinstance(e, DenseEdges) else 'edge'}" for s, e in batch.edges.items()]
         edges.append(sum(batch.edge_index(stream).shape[1] for stream in batch.edges) / size)
         cells = []

@@ -199,7 +199,7 @@ def shown_lengths(examples: Sequence[Example], table: Table, config: Config, epo
     for batch, _ in training_batches(examples, config, SEED, epoch):
         rows = torch.tensor([table.row[i] for i in batch.ids])
         for m in lengths:
-            lengths[m][rows] = batch.lengths[m][batch.rows]
+            lengths[m][rows] = batch.lengths[m][batch.utterance_order]
     return lengths
 
 
@@ -234,7 +234,7 @@ def padding_of_graphs(batches: Iterator[tuple[GraphBatch, Targets]]) -> float:
     """Shard of padding among the nodes of the dense attention's padded view."""
     nodes, places = 0, 0
     for batch, _ in batches:
-        nodes, places = nodes + len(batch.place), places + batch.shape[0] * batch.shape[1]
+        nodes, places = nodes + len(batch.padded_index), places + batch.shape[0] * batch.shape[1]
     return 1 - nodes / places
 
 

@@ -16,7 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
     cli.add_config_options(parser)
     parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
-    parser.add_argument("--out", required=True, metavar="FILE", help="PNG file to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")
+    parser.add_argument("--relation", metavar="NAME", help="draw only this relation, such as text-intra-text")
     options = parser.parse_args(arguments)
     config = load_config(options.config, options.overrides)
     out = Path(options.out)
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
     from gmsa.graph import build
-    from gmsa.graph.view import draw
+    from gmsa.graph.view import draw, find_relation
+
+    relation = None if options.relation is None else find_relation(options.relation)
 
     corpus = load_corpus(config.data)
     found = {u.id: (split, u) for split, utterances in corpus.splits.items() for u in utterances}
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in ("intra", "inter"):
         count = sum(data[r].num_edges for r in data.edge_types if r[1] == stream)
         print(f"  {stream}: {count} edges")
-    draw(data, out, utterance.text)
+    draw(data, out, utterance.text, relation)
     print(f"Wrote {out}")
 
 

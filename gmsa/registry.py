@@ -47,7 +47,7 @@ class Registry(Generic[T]):
         self.passed = frozenset(passed)
         self._parts: dict[str, Any] = dict(builtin)
 
-    def register(self, name: str | None = None, part: Any = None) -> Any:
+    def register(self, name: Any = None, part: Any = None) -> Any:
         """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
 
         Raises:
@@ -62,6 +62,8 @@ class Registry(Generic[T]):
             self._parts[own] = part
             return part
 
+        if name is not None and not isinstance(name, str):
+            name, part = None, name
         return add if part is None else add(part)
 
     def __contains__(self, name: object) -> bool:
@@ -109,6 +111,19 @@ class Registry(Generic[T]):
         signature = inspect.signature(typing.cast("Callable[..., Any]", self[name]), eval_str=True)
         fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
+
+    def check_given(self, name: str, given: Iterable[str], key: str) -> None:
+        """Refuses a part of which a parameter without a default is not given.
+
+        Args:
+            key: the setting that names the part, for the error.
+
+        Raises:
+            ConfigError: names the parameter.
+        """
+        for parameter, known in self.parameters(name).items():
+            if known.default is known.empty and parameter not in given:
+                raise ConfigError(f"'{key}': '{name}' needs '{parameter}', as {name}({parameter}=...)")
 
     def describe(self, name: str) -> str:
         """The first sentence of a part's docstring."""
@@ -198,14 +213,26 @@ MODELS: Registry[Any] = Registry(
         "global": "gmsa.models.global_transformer:GlobalTransformer",
         "hgt": "gmsa.models.hgt:HGT",
     },
+    passed=(
+        *("dims", "convs", "scope", "typed_edges", "layer", "encoder", "channels", "heads", "layers", "shared_layers"),
+        *("streams", "fusion", "order", "missing_node", "dropout", "input_dropout", "modality_dropout", "positions"),
+        *("route", "text_convs", "audio_convs", "vision_convs"),
+    ),
 )
-"""Classes derived from :class:`gmsa.models.Model`."""
+"""Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""
 
-LAYERS: Registry[Any] = Registry("layer", {"attention": "gmsa.nn.layers.attention:Interaction"})
-"""Layers of message passing: ``layer(x [V, C], edges, receivers=None) -> [W, C]``."""
+LAYERS: Registry[Any] = Registry(
+    "layer", {"attention": "gmsa.nn.layers.attention:Interaction"}, passed=("channels", "heads", "edge_types")
+)
+"""Layers of message passing: modules built with ``channels``, ``heads`` and ``edge_types``, and called as
+``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has
+``route = "edge"``, one that takes adjacencies alone ``route = "dense"``."""
 
-ENCODERS: Registry[Any] = Registry("encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"})
-"""Encoders of a modality's steps to tokens."""
+ENCODERS: Registry[Any] = Registry(
+    "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")
+)
+"""Encoders of a modality's steps to tokens: modules built with ``dim``, ``channels``, ``convs`` and ``dropout``, and
+called as ``encoder(steps [S, D], conv_windows) -> [M, C]``."""
 
 EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "edge builder",

@@ -25,7 +25,6 @@ NEVER = {
     ("nn", "graph"),
     ("nn", "data"),
     ("nn", "config"),
-    ("graph", "nn"),
     ("reports", "training"),
     ("figures", "training"),
     ("training", "reports"),

@@ -107,10 +107,13 @@ def read_variants(
 
 
 def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
+    from gmsa.models import check  # here: it loads torch
+
     try:
         config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
         check_protocol(config)
         build_callbacks(config)  # a package that one needs may be missing
+        check(config)
     except ConfigError as error:
         raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
     return Variant(name, config, tuple(changes))

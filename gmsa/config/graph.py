@@ -1,4 +1,4 @@
-"""Settings of graph construction: which edge builder joins which relation, with which parameters."""
+"""Settings of graph construction: the edge builder of each relation, and its parameters."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.config.components import parse_component, split_commas
+from gmsa.errors import ConfigError
+from gmsa.registry import EDGE_BUILDERS
 
-EDGE_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "complete": (),
-    "window": ("radius",),
-    "dilated": ("stride", "hops"),
-    "knn": ("neighbors",),
-    "aligned": (),
-    "temporal": ("radius",),
-}
-"""Edge builders by name, with their parameters: fields of :class:`GraphConfig`."""
-
-
+SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
+"""Parameters of edge builders that are also fields of :class:`GraphConfig`, which have their defaults and limits."""
 MOST = 100_000
 """Largest parameter of a builder: more steps than a sequence has."""
 
@@ -60,8 +53,9 @@ def _number(default: Any, **limits: float) -> Any:
 class GraphConfig:
     """How utterances become graphs.
 
-    A builder is a name (``complete``, ``window``, ``dilated``, ``knn``, ``aligned``, ``temporal``), which takes
-    its parameters from the fields below, or a name with parameters of its own: ``window(radius=3)``.
+    An edge builder is a name of the registry (``complete``, ``window``, ``dilated``, ``knn``, ``aligned``,
+    ``temporal``, or your own), which takes its parameters from the fields below, or a name with parameters:
+    ``window(radius=3)``.
     """
 
     scope: Literal["utterance", "video"] = "utterance"
@@ -71,17 +65,17 @@ class GraphConfig:
     inter: InterEdges = field(default_factory=InterEdges)
     """Edge builder between two modalities: one for all, or ``{text_to_audio: ..., ...}``."""
     radius: int = _number(2, ge=0, le=MOST)
-    """Largest step distance that ``window`` and ``temporal`` join."""
+    """Largest step distance that ``window`` and ``temporal`` connect."""
     stride: int = _number(2, ge=1, le=MOST)
-    """Steps between the ones that ``dilated`` joins."""
+    """Distance of the steps that ``dilated`` connects."""
     hops: int = _number(2, ge=0, le=MOST)
-    """How many strides away ``dilated`` joins."""
+    """Most strides between two steps that ``dilated`` connects."""
     neighbors: int = _number(4, ge=0, le=MOST)
-    """How many of the most similar steps ``knn`` joins."""
+    """Number of the most similar steps that ``knn`` connects with each."""
     context: int | Literal["all"] = _number(2, ge=0, le=MOST)
-    """For ``scope: video``: how many utterances apart two of them are still joined."""
+    """For ``scope: video``: most utterances between two that an edge connects."""
     edge_dropout: float = _number(0.0, ge=0, lt=1)
-    """Probability that an edge between two tokens is left out in a training step."""
+    """Probability that an edge between two tokens is dropped in a training step."""
 
     def __post_init__(self) -> None:
         for name, cls in ONE_FOR_ALL.items():
@@ -91,53 +85,72 @@ class GraphConfig:
                 object.__setattr__(self, name, value)
             specs = dataclasses.asdict(value)
             if len(set(specs.values())) == 1:  # named as the user did
-                self.builder(next(iter(specs.values())), f"graph.{name}")
+                self._check(next(iter(specs.values())), f"graph.{name}")
             for relation, spec in specs.items():
-                self.builder(spec, f"graph.{name}.{relation}")
+                self._check(spec, f"graph.{name}.{relation}")
             if self.scope == "video" and value != cls():
                 raise ConfigError(
                     f"'graph.{name}' joins tokens, which 'graph.scope: video' does not have; leave it out, "
                     "or set 'graph.scope: utterance'"
                 )
 
-    def builder(self, spec: str, key: str = "graph") -> tuple[str, dict[str, int]]:
-        """Name and parameters of a builder such as ``window`` or ``dilated(stride=2, hops=3)``.
+    def _check(self, spec: str, key: str) -> None:
+        name, inside = _name_and_inside(spec, key)
+        # A built-in one takes all from the fields: to ask its signature would load torch.
+        if inside or EDGE_BUILDERS.module_of(name) != "gmsa.graph.edges":
+            self.builder(spec, key)
+
+    def builder(self, spec: str, key: str = "graph") -> tuple[str, dict[str, Any]]:
+        """Reads a builder such as ``window`` or ``dilated(stride=2, hops=3)``: its name and its parameters.
+
+        Args:
+            key: the setting that has the value, for errors.
 
         Raises:
-            ConfigError: an unknown builder or parameter (with the nearest known one), or a wrong value.
+            ConfigError: an unknown builder or parameter (with the known ones), or a wrong value.
         """
-        found = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", spec)
-        name = found.group(1) if found else spec
-        if not found or name not in EDGE_PARAMETERS:
-            raise ConfigError(
-                f"'{key}' must be one of {', '.join(EDGE_PARAMETERS)} (got {spec!r}){nearest(name, EDGE_PARAMETERS)}"
-            )
-        parameters = {p: getattr(self, p) for p in EDGE_PARAMETERS[name]}
-        least: dict[str, int] = {f.name: f.metadata.get("ge", 0) for f in dataclasses.fields(self)}
-        inside = (found.group(2) or "").strip()
-        given: set[str] = set()
-        for part in inside.split(",") if inside else ():
-            parameter, _, number = (x.strip() for x in part.partition("="))
-            if parameter not in parameters:
-                known = ", ".join(parameters) or "none"
-                raise ConfigError(f"'{key}': '{name}' has no parameter '{parameter}' (it has: {known})")
-            if parameter in given:
+        name, inside = _name_and_inside(spec, key)
+        known = EDGE_BUILDERS.parameters(name)
+        parameters: dict[str, Any] = {}
+        for part in split_commas(inside) if inside else ():
+            parameter, _, value = (x.strip() for x in part.partition("="))
+            if parameter not in known:
+                names = ", ".join(known) or "none"
+                raise ConfigError(f"'{key}': '{name}' has no parameter '{parameter}' (it has: {names})")
+            if parameter in parameters:
                 raise ConfigError(f"'{key}': '{parameter}' is given twice")
-            if not re.fullmatch(r"\d+", number) or not least[parameter] <= int(number) <= MOST:
-                raise ConfigError(
-                    f"'{key}': '{parameter}' must be a whole number from {least[parameter]} to {MOST} (got '{number}')"
-                )
-            given.add(parameter)
-            parameters[parameter] = int(number)
-        return name, parameters
+            if parameter in SHARED_PARAMETERS:
+                parameters[parameter] = _whole_number(value, parameter, key)
+            else:
+                parameters |= parse_component(f"{name}({part})", EDGE_BUILDERS, key)[1]
+        shared = {p: getattr(self, p) for p in SHARED_PARAMETERS if p in known}
+        EDGE_BUILDERS.check_given(name, shared | parameters, key)
+        # Edges are kept by the parameters of their builder, so these must be hashable.
+        own = {p: tuple(v) if isinstance(v, list) else v for p, v in parameters.items()}
+        return name, {p: (shared | own)[p] for p in known if p in shared or p in own}
 
     @cached_property
     def builders(self) -> frozenset[str]:
         """Names of the builders that some relation uses."""
         specs = [*dataclasses.astuple(self.intra), *dataclasses.astuple(self.inter)]
-        return frozenset(self.builder(spec)[0] for spec in specs)
+        return frozenset(_name_and_inside(spec, "graph")[0] for spec in specs)
 
     @property
     def typed(self) -> bool:
-        """Whether edges are told apart as past, now and future, with a learned bias for each."""
-        return self.scope == "video" or "temporal" in self.builders
+        """Whether edges are typed: past, present and future of each relation, with a learned bias for each."""
+        return self.scope == "video" or any(getattr(EDGE_BUILDERS[name], "temporal", False) for name in self.builders)
+
+
+def _name_and_inside(spec: str, key: str) -> tuple[str, str]:
+    """A builder's name, and what its brackets hold."""
+    found = re.fullmatch(r"\s*([^\s()]+)\s*(?:\((.*)\))?\s*", spec, flags=re.DOTALL)
+    EDGE_BUILDERS.check(found.group(1) if found else spec, key)
+    assert found is not None  # no builder has a name with brackets or spaces
+    return found.group(1), (found.group(2) or "").strip()
+
+
+def _whole_number(text: str, parameter: str, key: str) -> int:
+    least = next(f.metadata["ge"] for f in dataclasses.fields(GraphConfig) if f.name == parameter)
+    if not re.fullmatch(r"\d+", text) or not least <= int(text) <= MOST:
+        raise ConfigError(f"'{key}': '{parameter}' must be a whole number from {least} to {MOST} (got '{text}')")
+    return int(text)

@@ -111,23 +111,6 @@ class ModelConfig:
         return typing.cast("tuple[tuple[int, int], ...]", getattr(self, f"{modality}_convs"))
 
     @property
-    def seen_streams(self) -> tuple[str, ...]:
-        """Streams of edges that the model reads: ``intra``, ``inter``, or ``global`` for both in one."""
-        if self.name in ("late_fusion", "global"):
-            return ()
-        return ("intra", "inter") if self.name == "hgt" or self.streams == "both" else (self.streams,)
-
-    @property
-    def readout_nodes(self) -> bool:
-        """Whether the model's graphs have the nodes ``val`` and ``cls``."""
-        return self.name != "sslmm"
-
-    @property
-    def route_taken(self) -> str:
-        """``route``, or ``edge`` for a model that takes no other."""
-        return "edge" if self.name == "hgt" else self.route
-
-    @property
     def strides(self) -> dict[str, int]:
         """Steps of each modality that its encoder turns into one token."""
         return {m: math.prod(stride for _, stride in self.convs(m)) for m in MODALITIES}
@@ -290,8 +273,6 @@ class Config:
             raise ConfigError(
                 f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
             )
-        if model.name == "sslmm" and model.streams == "global":
-            raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities
         )

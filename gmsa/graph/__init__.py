@@ -1,20 +1,20 @@
-"""Graphs of utterances: edge builders, utterance -> HeteroData, collation, NetworkX view."""
+"""Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
 from gmsa.graph.build import build, build_video, node_features, token_count
-from gmsa.graph.connect import DenseEdges, SparseEdges
-from gmsa.graph.edges import EDGE_BUILDERS, edge_builder, looks_at_features
-from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.edges import edge_builder, looks_at_features
+from gmsa.graph.schema import EDGE_TYPES, NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.spec import GraphSpec
+from gmsa.registry import EDGE_BUILDERS
 
 __all__ = [
     "EDGE_BUILDERS",
-    "KINDS",
+    "EDGE_TYPES",
     "NODE_TYPES",
     "READOUTS",
     "STREAMS",
-    "DenseEdges",
     "GraphBatch",
-    "SparseEdges",
+    "GraphSpec",
     "build",
     "build_video",
     "check_builders",

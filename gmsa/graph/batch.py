@@ -1,10 +1,10 @@
-"""Many utterances as one batch: their nodes end to end, and the edges among them."""
+"""Collation: the graphs of many utterances as one batch."""
 
 # N utterances, G graphs (utterances or videos) of up to T nodes, V nodes and E edges in all
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -13,25 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import Config
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
-from gmsa.graph.connect import DenseEdges, Graphs, Numbers, SparseEdges, connect
-from gmsa.graph.edges import looks_at_features
+from gmsa.graph.connect import Graphs, Numbers, connect
+from gmsa.graph.conv_windows import conv_windows
+from gmsa.graph.edges import build_edges, complete
 from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
-from gmsa.graph.taps import taps
+from gmsa.graph.spec import GraphSpec
+from gmsa.nn.edges import Edges, SparseEdges
+from gmsa.registry import EDGE_BUILDERS
 
 TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """The graphs of N utterances, node after node without padding, as PyG has them.
+    """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
-    :func:`gmsa.graph.build_video`). A graph's nodes stand in the order val, cls, audio, text, vision; for a model that
-    reads no readout nodes the first two are left out.
+    :func:`gmsa.graph.build_video`). A graph's nodes are in the order val, cls, audio, text, vision; for a model that
+    has no readout nodes the first two are left out.
     """
 
     ids: tuple[str, ...]
@@ -39,40 +41,42 @@ class GraphBatch:
     features: Mapping[str, Tensor]
     """Per modality, the steps of all utterances end to end :math:`[\\sum L_m, D_m]`."""
     lengths: Mapping[str, Tensor]
-    """Per modality, the number of steps ``[N]``, in the order of ``rows``; 0 where it is missing."""
-    taps: Mapping[str, tuple[Tensor, ...]]
-    """Per modality and convolution of its encoder, the steps that each output reads ``[M, kernel]``."""
+    """Per modality, the number of steps ``[N]``, in the order of the graphs; 0 where it is missing."""
+    conv_windows: Mapping[str, tuple[Tensor, ...]]
+    """Per modality and convolution of its encoder, the rows that each output reads ``[M, kernel]``."""
     labels: Tensor
     """Sentiment intensity ``[N]``; NaN where unlabeled."""
     node_type: Tensor
-    """Number of each node's type in ``NODE_TYPES`` ``[V]``."""
+    """Index of each node's type in ``NODE_TYPES`` ``[V]``."""
     position: Tensor
-    """Place of each node among those of its type in its graph ``[V]``."""
-    slot: Tensor
+    """Index of each node among those of its type in its graph ``[V]``."""
+    embedding_row: Tensor
     """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of audio, text and vision
     (video graphs: the utterances, once per modality) ``[V]``."""
-    place: Tensor
-    """Where each node stands when graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
-    receivers: Tensor
-    """The readout nodes of all graphs, ``[2 N]``; they are the first of their graph."""
-    receiver_place: Tensor
-    """Where they stand when the graphs' readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
-    readouts: Tensor
-    """Rows of ``receivers`` that are val and cls of each utterance ``[N, 2]``."""
-    rows: Tensor
-    """Place of each utterance among those of all graphs in their order, which ``features`` and ``lengths`` have
+    padded_index: Tensor
+    """Index of each node when all graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
+    readout_index: Tensor
+    """The readout nodes of all graphs, ``[2 N]``; they are the first nodes of their graph."""
+    readout_padded_index: Tensor
+    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
+    readout_rows: Tensor
+    """Rows of ``readout_index`` that are val and cls of each utterance ``[N, 2]``."""
+    utterance_order: Tensor
+    """Index of each utterance among those of all graphs in their order, which is that of ``features`` and ``lengths``
     ``[N]``."""
-    edges: Mapping[str, DenseEdges | SparseEdges]
-    """Edges of each stream that the model uses."""
+    edges: Mapping[str, Edges]
+    """Edges among all nodes, per stream that the model reads."""
+    readout_edges: Mapping[str, Edges]
+    """Those edges that end at readout nodes; the receivers are ``readout_index``."""
     shape: tuple[int, int, int]
     """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Of what all nodes hold ``[V, C]``, that of val and of cls of each utterance ``[N, C]``."""
-        val, cls = z.index_select(0, self.receivers)[self.readouts].unbind(1)
+    def readout(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``."""
+        val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
         return val, cls
 
     def node_index(self, node_type: str) -> Tensor:
@@ -85,8 +89,8 @@ class GraphBatch:
         if isinstance(edges, SparseEdges):
             return edges.index
         graph, target, source = edges.adjacency.nonzero(as_tuple=True)
-        node = torch.full((self.shape[0] * self.shape[1],), -1, device=self.place.device)
-        node[self.place] = torch.arange(len(self.place), device=self.place.device)
+        node = torch.full((self.shape[0] * self.shape[1],), -1, device=self.padded_index.device)
+        node[self.padded_index] = torch.arange(len(self.padded_index), device=self.padded_index.device)
         return torch.stack([node[graph * self.shape[1] + source], node[graph * self.shape[1] + target]])
 
     def edge_index_dict(self) -> dict[Relation, Tensor]:
@@ -108,21 +112,25 @@ class GraphBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> GraphBatch:
-        """The same batch in page-locked memory, from where it is copied to a GPU while that works."""
+        """The same batch in page-locked memory, which is copied to a GPU asynchronously."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, change: Any) -> GraphBatch:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
+        changed: dict[int, Tensor] = {}  # a tensor that several fields share is moved once
+
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return change(value)
+                if id(value) not in changed:
+                    changed[id(value)] = change(value)
+                return changed[id(value)]
             if isinstance(value, Mapping):
                 return {k: move(v) for k, v in value.items()}
             if isinstance(value, tuple):
                 return tuple(map(move, value))
-            return moved(value) if isinstance(value, (DenseEdges, SparseEdges)) else value
+            return moved(value) if isinstance(value, Edges) else value
 
         def moved(value: Any) -> Any:
-            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value)})
+            return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value) if f.init})
 
         batch: GraphBatch = moved(self)
         return batch
@@ -130,34 +138,34 @@ class GraphBatch:
 
 def collate(
     utterances: Sequence[Utterance],
-    config: Config,
+    spec: GraphSpec,
     dropout_seeds: Mapping[str, int] | None = None,
     streams: Sequence[str] | None = None,
 ) -> GraphBatch:
     """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions.
 
     Args:
-        config: how to build graphs (``graph``), and what the model reads of them (``model``).
-        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is left out.
-        streams: whose edges to build; by default those that the model sees.
+        spec: how the graphs look.
+        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is dropped.
+        streams: whose edges to build; by default those of ``spec``.
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
     """
-    video = config.graph.scope == "video"
+    video = spec.graph.scope == "video"
     groups = _videos(utterances) if video else [[i] for i in range(len(utterances))]
     order = [i for group in groups for i in group]
     ordered = [utterances[i] for i in order]
     modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
-    strides = config.model.strides
+    strides = spec.strides
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
     lengths = np.array(list(map(itemgetter(*modalities), (u.lengths for u in ordered)))).reshape(len(ordered), -1).T
     tokens = -(-lengths // np.array([[strides[m]] for m in modalities]))
     members = np.array([len(group) for group in groups])
-    if (members if video else tokens).max() > config.model.positions:
-        check_positions(utterances, config)
+    if (members if video else tokens).max() > spec.positions:
+        check_positions(utterances, spec)
     counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
-    readers = members * config.model.readout_nodes  # utterances that have readout nodes
+    readers = members * spec.readout_nodes  # utterances that have readout nodes
     for i, node_type in enumerate(NODE_TYPES):
         if node_type in READOUTS:
             counts[:, i] = readers
@@ -165,53 +173,59 @@ def collate(
             counts[:, i] = members if video else tokens[modalities.index(node_type)]
     layout = _lay_out(counts, readers)
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
-    slot = _slots(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
+    embedding_row = _embedding_rows(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
-    if dropout_seeds is not None and config.graph.edge_dropout:
+    if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
-    graphs = Graphs(counts, layout.node_type, layout.place, layout.size, members_of, config)
-    rows = np.argsort(order)
+    graphs = Graphs(
+        counts, layout.node_type, layout.padded_index, layout.readout_padded_index, layout.size, members_of, spec
+    )
+    connected = connect(graphs, spec.streams if streams is None else streams, seeds)
+    utterance_order = np.argsort(order)
     return GraphBatch(
         ids=tuple(u.id for u in utterances),
         features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
-        taps={m: taps(x, config.model.convs(m)) for m, x in zip(modalities, lengths, strict=True)},
+        conv_windows={m: conv_windows(x, spec.convs[m]) for m, x in zip(modalities, lengths, strict=True)},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
-        slot=torch.from_numpy(slot),
-        place=torch.from_numpy(layout.place),
-        receivers=torch.from_numpy(layout.receivers),
-        receiver_place=torch.from_numpy(layout.receiver_place),
-        readouts=torch.from_numpy(layout.readouts[rows] if len(layout.readouts) else layout.readouts),
-        rows=torch.from_numpy(rows),
-        edges=connect(graphs, config.model.seen_streams if streams is None else streams, seeds),
+        embedding_row=torch.from_numpy(embedding_row),
+        padded_index=torch.from_numpy(layout.padded_index),
+        readout_index=torch.from_numpy(layout.readout_index),
+        readout_padded_index=torch.from_numpy(layout.readout_padded_index),
+        readout_rows=torch.from_numpy(
+            layout.readout_rows[utterance_order] if len(layout.readout_rows) else layout.readout_rows
+        ),
+        utterance_order=torch.from_numpy(utterance_order),
+        edges={stream: found.edges for stream, found in connected.items()},
+        readout_edges={stream: found.to_readouts for stream, found in connected.items()},
         shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
     )
 
 
 def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
-    """Places of the utterances of each video, in the order of its clips; videos in order of appearance."""
+    """Indices of the utterances of each video, in the order of its clips; videos in order of appearance."""
     groups: dict[str, list[int]] = {}
     for i, utterance in enumerate(utterances):
         groups.setdefault(utterance.video, []).append(i)
     return [sorted(group, key=lambda i: utterances[i].clip) for group in groups.values()]
 
 
-def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
-    """Refuses what has more places than ``model.positions``.
+def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
+    """Refuses graphs with more nodes of a modality than ``model.positions``.
 
     Raises:
         DataError: an utterance's modality has too many tokens; in video graphs, a video too many utterances.
     """
-    allowed = config.model.positions
-    if config.graph.scope == "video":
+    allowed = spec.positions
+    if spec.graph.scope == "video":
         for video, count in Counter(u.video for u in utterances).items():
             if count > allowed:
                 raise DataError(f"video '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it")
         return
-    strides = config.model.strides
+    strides = spec.strides
     for utterance in utterances:
         for modality, length in utterance.lengths.items():
             tokens = token_count(length, strides[modality])
@@ -222,16 +236,22 @@ def check_positions(utterances: Sequence[Utterance], config: Config) -> None:
                 )
 
 
-def check_builders(dims: Mapping[str, int], config: Config) -> None:
+def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
     """Refuses a builder that cannot work on features of these dimensions.
 
     Raises:
-        ConfigError: ``knn`` between modalities whose nodes have features of different dimensions.
+        ConfigError: ``knn`` between modalities whose nodes have features of different dimensions; a builder that is
+            not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps.
     """
-    widths = {m: dim * config.model.strides[m] for m, dim in dims.items()}
+    widths = {m: dim * spec.strides[m] for m, dim in dims.items()}
     for source, stream, target in TOKEN_RELATIONS:
-        name = builder_of((source, stream, target), config.graph)[0]
-        if looks_at_features(name) and source in dims and target in dims and widths[source] != widths[target]:
+        if source not in dims or target not in dims:
+            continue
+        name, parameters = builder_of((source, stream, target), spec.graph)
+        if EDGE_BUILDERS.module_of(name) != complete.__module__:
+            steps = torch.ones(5, widths[source])
+            build_edges(name, steps, steps if source == target else torch.ones(3, widths[target]), parameters)
+        elif name == "knn" and widths[source] != widths[target]:
             raise ConfigError(
                 f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "
                 f"{widths[source]} and one of {target} {widths[target]}; choose another builder"
@@ -240,11 +260,11 @@ def check_builders(dims: Mapping[str, int], config: Config) -> None:
 
 class _Layout(NamedTuple):
     node_type: Numbers
-    place: Numbers
+    padded_index: Numbers
     position: Numbers
-    receivers: Numbers
-    receiver_place: Numbers
-    readouts: Numbers
+    readout_index: Numbers
+    readout_padded_index: Numbers
+    readout_rows: Numbers
     size: int
 
 
@@ -259,26 +279,26 @@ def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
     per_graph = counts.sum(1)
     size, most = max(1, int(per_graph.max())), int(members.max()) * len(READOUTS)
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
-    receivers = np.flatnonzero(node_type < len(READOUTS))
+    readout_index = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.
     before = np.repeat(np.cumsum(members) - members, members)
     val = before + np.arange(len(before))
     return _Layout(
         node_type=node_type,
-        place=graph * size + within,
+        padded_index=graph * size + within,
         position=number - np.repeat(np.cumsum(runs) - runs, runs),
-        receivers=receivers,
-        receiver_place=graph[receivers] * most + within[receivers],
-        readouts=np.stack([val, val + np.repeat(members, members)], axis=1),
+        readout_index=readout_index,
+        readout_padded_index=graph[readout_index] * most + within[readout_index],
+        readout_rows=np.stack([val, val + np.repeat(members, members)], axis=1),
         size=size,
     )
 
 
-def _slots(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
-    """Rows of the nodes in a table of one row for readout nodes and then ``rows`` of each modality."""
-    slot = np.zeros_like(node_type)
+def _embedding_rows(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
+    """Row of each node in a table of one row for readout nodes and then ``rows`` of each modality."""
+    row = np.zeros_like(node_type)
     first = 1
     for modality, count in rows.items():
-        slot[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
+        row[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
         first += count
-    return slot
+    return row

@@ -37,7 +37,7 @@ def node_features(sequence: Tensor, stride: int) -> Tensor:
     return padded.reshape(count, stride * sequence.shape[1])
 
 
-def edges_of(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
+def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
     """Edges of a relation between nodes with these features: edge_index [2, E] and each one's temporal type [E]."""
     name, parameters = builder_of(relation, config)
     return build_edges(name, source, target, parameters)
@@ -53,7 +53,7 @@ def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] 
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(N_m, s_m D_m)`, ``pos`` :math:`(N_m)`
           with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: one node each
         - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target;
-          ``temporal_type`` :math:`(E)`, whether the source is past, now or future
+          ``temporal_type`` :math:`(E)`, whether the source is past, present or future
         - graph: ``id``, ``label`` :math:`(1)` (NaN where unlabeled), ``steps`` :math:`(1, 3)` the lengths
           :math:`L_m` in the order text, audio, vision
     """
@@ -72,12 +72,12 @@ def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroD
     """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
 
     A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
-    missing: there the node stays, and a model gives it a learned token. A modality that the data set lacks (not in
+    missing: its node stays, and a model gives it a learned token. A modality that the data set lacks (not in
     ``features``) has no nodes.
 
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
-          ``val``, ``cls``: U nodes each; every node's ``pos`` is its utterance's place
+          ``val``, ``cls``: U nodes each; every node's ``pos`` is its utterance's index
         - edge stores as :func:`build` has them
         - graph: ``id`` of the video, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
     """
@@ -104,7 +104,7 @@ def _hetero(nodes: Mapping[str, Tensor], config: GraphConfig) -> HeteroData:
         data[node_type].pos = torch.arange(len(nodes[node_type]))
     for relation in relations():
         source, _, target = relation
-        edge_index, temporal_type = edges_of(relation, nodes[source], nodes[target], config)
+        edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
         data[relation].edge_index, data[relation].temporal_type = (
             edge_index.clone(),
             temporal_type.clone(),

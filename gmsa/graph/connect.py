@@ -14,54 +14,44 @@ import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 
-from gmsa.config import Config, GraphConfig
+from gmsa.config import GraphConfig
 from gmsa.data.utterance import Utterance
-from gmsa.graph.build import edges_of, node_features
+from gmsa.graph.build import node_features, relation_edges
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
-from gmsa.graph.schema import KINDS, NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, kind_of, relations
+from gmsa.graph.schema import (
+    EDGE_TYPES,
+    NODE_TYPES,
+    READOUTS,
+    TOKEN_RELATIONS,
+    Relation,
+    builder_of,
+    edge_type_of,
+    relations,
+)
+from gmsa.graph.spec import GraphSpec
+from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.rng import hashed_uniform
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class DenseEdges:
-    """Edges as an adjacency of padded graphs."""
-
-    adjacency: Tensor
-    """Whether the node of a row receives from the node of a column: bool ``[G, T, T]``; where edges are typed, uint8,
-    0 for no edge and 1 more than its kind for an edge."""
-
-
-@dataclass(frozen=True, eq=False)
-class SparseEdges:
-    """Edges as a list, sorted by target."""
-
-    index: Tensor
-    """Source and target node ``[2, E]``."""
-    kind: Tensor | None
-    """Kind of each edge ``[E]``; None where edges are not typed."""
-    readout_index: Tensor
-    """Those edges that end at a readout node: source node, and row of the target in ``receivers`` ``[2, E']``."""
-    readout_kind: Tensor | None
-    """Their kinds ``[E']``."""
-
-
-@dataclass(frozen=True, eq=False)
 class Graphs:
-    """The nodes of a batch, before they are joined."""
+    """The nodes of a batch, before edges connect them."""
 
     counts: Numbers
     """Nodes of each type ``[G, 5]``."""
     node_type: Numbers
     """Number of the type of each node ``[V]``."""
-    place: Numbers
-    """Where each node stands in padded graphs ``[V]``."""
+    padded_index: Numbers
+    """Index of each node in the padded graphs ``[V]``."""
+    readout_padded_index: Numbers
+    """Index of each readout node when the readout nodes of each graph are padded ``[2 N]``."""
     size: int
     """T."""
     members: Sequence[Sequence[Utterance]]
     """The utterances of each graph."""
-    config: Config
+    spec: GraphSpec
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
@@ -69,12 +59,12 @@ class Graphs:
         every = [{t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)} for counts in self.counts.tolist()]
         for found, members in zip(every, self.members, strict=True):
             for modality, sequence in members[0].features.items():
-                found[modality] = node_features(sequence, self.config.model.strides[modality])
+                found[modality] = node_features(sequence, self.spec.strides[modality])
         return every
 
     def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
-        """Per graph, source, target and kind of the edges of these relations ``[3, E]``, sorted by target."""
-        config = self.config.graph
+        """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
+        config = self.spec.graph
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, config) for counts in self.counts.tolist()]
@@ -83,33 +73,41 @@ class Graphs:
     def padded_types(self) -> Numbers:
         """Number of the type of each node of the padded graphs ``[G, T]``; one more than the last is padding."""
         found = np.full(len(self.counts) * self.size, len(NODE_TYPES))
-        found[self.place] = self.node_type
+        found[self.padded_index] = self.node_type
         return found.reshape(len(self.counts), self.size)
 
 
 _ROWS = torch.empty(1_000_000, 0)
 
 
-def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None) -> dict[str, DenseEdges | SparseEdges]:
-    """Joins the nodes of a batch for each stream (``global`` is both), by the route of ``config.model``.
+class Connected(NamedTuple):
+    """The edges of one stream."""
+
+    edges: Edges
+    """Among all nodes."""
+    to_readouts: Edges
+    """Those that end at readout nodes, which are the receivers."""
+
+
+def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None) -> dict[str, Connected]:
+    """Connects the nodes of a batch for each stream (``global`` is both), by the route of the spec.
 
     ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the padded
     graphs.
 
     Args:
-        seeds: one per graph ``[G]``: leaves out edges among tokens at ``graph.edge_dropout``; the same
-            ones by both routes.
+        seeds: One per graph ``[G]``: drops edges among tokens at ``graph.edge_dropout``, the same ones by both routes.
     """
     dense = [stream for stream in streams if _is_dense(graphs, stream)]
-    found: dict[str, DenseEdges | SparseEdges] = dict(zip(dense, _dense(graphs, dense, seeds), strict=True))
+    found = dict(zip(dense, _dense(graphs, dense, seeds), strict=True))
     return {stream: found[stream] if stream in found else _sparse(graphs, stream, seeds) for stream in streams}
 
 
 def _is_dense(graphs: Graphs, stream: str) -> bool:
-    route = graphs.config.model.route_taken
+    route = graphs.spec.route
     if route != "auto":
         return route == "dense"
-    plan, counts = _plan(stream, graphs.config.graph), graphs.counts
+    plan, counts = _plan(stream, graphs.spec.graph), graphs.counts
     edges = int((counts @ (plan.code.T > 0) * counts).sum())
     if others := plan.others:
         edges += sum(parts.shape[1] for parts in graphs.edges(others))
@@ -134,7 +132,7 @@ def stream_relations(stream: str) -> tuple[Relation, ...]:
 
 class _Plan(NamedTuple):
     code: Numbers
-    """Relations that join all nodes, as 1 more than their kind ``[target type, source type]``; 0 for the others."""
+    """Relations that connect all nodes, as their edge type + 1 ``[target type, source type]``; 0 for the others."""
     others: tuple[Relation, ...]
     """The other relations."""
 
@@ -146,8 +144,8 @@ def _plan(stream: str, config: GraphConfig) -> _Plan:
     for relation in stream_relations(stream):
         source, _, target = relation
         if builder_of(relation, config)[0] == "complete":
-            kind = int(_kinds(relation, torch.tensor(PRESENT)))
-            code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = kind + 1
+            edge_type = int(_edge_types(relation, torch.tensor(PRESENT)))
+            code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = edge_type + 1
         else:
             others.append(relation)
     return _Plan(code, tuple(others))
@@ -160,33 +158,35 @@ def _tables(streams: tuple[str, ...], config: GraphConfig) -> npt.NDArray[Any]:
     return codes.reshape(len(streams), -1).astype(np.uint8 if config.typed else np.bool_)
 
 
-def _kinds(relation: Relation, temporal_type: Tensor) -> Tensor:
-    kind = kind_of(relation)
-    return torch.full_like(temporal_type, KINDS) if kind == KINDS else kind + temporal_type
+def _edge_types(relation: Relation, temporal_type: Tensor) -> Tensor:
+    first = edge_type_of(relation)
+    return torch.full_like(temporal_type, EDGE_TYPES) if first == EDGE_TYPES else first + temporal_type
 
 
-def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[DenseEdges]:
+def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
-    config, types = graphs.config.graph, graphs.padded_types
+    config, types = graphs.spec.graph, graphs.padded_types
     pairs = types[:, :, None] * (len(NODE_TYPES) + 1) + types[:, None, :]
     adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), config), pairs, axis=1))  # [S, G, T, T]
     for adjacency, stream in zip(adjacencies, streams, strict=True):
         if others := _plan(stream, config).others:
             parts = graphs.edges(others)
             graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
-            source, target, kind = torch.cat(parts, dim=1)
-            adjacency[graph, target, source] = (kind + 1).to(torch.uint8) if config.typed else True
+            source, target, edge_type = torch.cat(parts, dim=1)
+            adjacency[graph, target, source] = (edge_type + 1).to(torch.uint8) if config.typed else True
     if seeds is not None:
         step = torch.arange(graphs.size)
         lost = hashed_uniform(seeds[:, None, None], step[:, None], step) < config.edge_dropout
         token = torch.from_numpy((types >= len(READOUTS)) & (types < len(NODE_TYPES)))
         adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
-    return list(map(DenseEdges, adjacencies))
+    nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
+    most = int(graphs.counts[:, : len(READOUTS)].sum(1).max())
+    return [Connected(DenseEdges(a, nodes, nodes), DenseEdges(a[:, :most], nodes, readouts)) for a in adjacencies]
 
 
-def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> SparseEdges:
-    config = graphs.config.graph
+def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
+    config = graphs.spec.graph
     parts = graphs.edges(stream_relations(stream))
     graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
     whole = torch.cat(parts, dim=1)
@@ -196,16 +196,14 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> SparseEdges:
         lost = hashed_uniform(seeds[graph], whole[1], whole[0]) < config.edge_dropout
         kept = ~lost | (whole[:2] < readouts[graph]).any(0)
         whole, graph = whole[:, kept], graph[kept]
-    index, kind = whole[:2], whole[2]
+    index, edge_type = whole[:2], whole[2] if config.typed else None
     ends = index[1] < readouts[graph]
     source = index[0] + (per_graph.cumsum(0) - per_graph)[graph]
     target = index[1] + (per_graph.cumsum(0) - per_graph)[graph]
     row = index[1] + (readouts.cumsum(0) - readouts)[graph]
-    return SparseEdges(
-        torch.stack([source, target]),
-        kind if config.typed else None,
-        torch.stack([source[ends], row[ends]]),
-        kind[ends] if config.typed else None,
+    return Connected(
+        SparseEdges(torch.stack([source, target]), edge_type),
+        SparseEdges(torch.stack([source[ends], row[ends]]), None if edge_type is None else edge_type[ends]),
     )
 
 
@@ -215,17 +213,17 @@ def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], config: G
 
 
 def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], config: GraphConfig) -> Tensor:
-    """Source, target and kind of the edges of these relations in one graph ``[3, E]``, sorted by target."""
+    """Source, target and type of the edges of these relations in one graph ``[3, E]``, sorted by target."""
     sizes = [len(nodes[t]) for t in NODE_TYPES]
     first = {t: sum(sizes[:i]) for i, t in enumerate(NODE_TYPES)}
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    sources, targets, kinds = [], [], []
+    sources, targets, types = [], [], []
     for relation in chosen:
         source, _, target = relation
-        edge_index, temporal_type = edges_of(relation, nodes[source], nodes[target], config)
+        edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
         begin, end = edge_index.numpy()
         sources.append(begin + first[source])
         targets.append(end + first[target])
-        kinds.append(_kinds(relation, temporal_type).numpy())
-    found = np.stack([np.concatenate(parts) for parts in (sources, targets, kinds)])
+        types.append(_edge_types(relation, temporal_type).numpy())
+    found = np.stack([np.concatenate(parts) for parts in (sources, targets, types)])
     return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

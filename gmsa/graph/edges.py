@@ -1,9 +1,9 @@
-"""Edge builders: which steps of two sequences are joined."""
+"""Edge builders: which steps of two sequences an edge connects."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,33 +12,29 @@ from cachetools import LRUCache, cached
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-EDGE_BUILDERS: dict[str, Callable[..., Tensor]] = {}
-"""Edge builders by name."""
+from gmsa.errors import ConfigError
+from gmsa.registry import EDGE_BUILDERS
+
+edge_builder = EDGE_BUILDERS.register
+"""Decorator that registers an edge builder.
+
+A builder is a function ``(source_length, target_length, parameters) -> edge_index``. One that calls its first two
+arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` instead. The attribute
+``temporal = True`` makes its edges typed, by :func:`temporal_type`.
+"""
 PAST, PRESENT, FUTURE = range(3)
-"""When a source is, seen from its target."""
+"""When the source of an edge is, relative to its target."""
 MEMORY = 2**28
-"""Bytes of edges that are kept: those of the sequence lengths used last."""
+"""Size in bytes of the cache of edges, which keeps those of the sequence lengths used last."""
 
 
-def edge_builder(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Registers a builder by its name.
-
-    Most are functions ``(source_length, target_length, parameters) -> edge_index``. One whose first argument is
-    called ``source`` gets the features ``(source [S, D], target [T, D], parameters)`` instead.
-    """
-    EDGE_BUILDERS[function.__name__] = function
-    return function
-
-
-@edge_builder
 def complete(source_length: int, target_length: int) -> Tensor:
-    """Joins every step with every step, itself included (Semi-IIN). Returns edge_index [2, E]."""
+    """Connects every step with every step, itself included (Semi-IIN). Returns edge_index [2, E]."""
     return _edges(torch.ones(target_length, source_length, dtype=torch.bool))
 
 
-@edge_builder
 def window(source_length: int, target_length: int, radius: int) -> Tensor:
-    """Joins steps at most ``radius`` apart, after scaling both sequences to the longer one's duration.
+    """Connects steps at most ``radius`` apart, after scaling both sequences to the longer one's duration.
 
     Sequences of the same length (one modality, or aligned ones) are compared index by index
     (after GCNet, COGMEN). Returns edge_index [2, E].
@@ -47,9 +43,8 @@ def window(source_length: int, target_length: int, radius: int) -> Tensor:
     return _edges(distance <= radius * unit)
 
 
-@edge_builder
 def dilated(source_length: int, target_length: int, stride: int, hops: int) -> Tensor:
-    """Joins steps 0, s, 2 s, ... hops * s apart (after dilated temporal convolutions).
+    """Connects steps 0, s, 2 s, ... hops * s apart (after dilated temporal convolutions).
 
     Sequences of different lengths are scaled to the longer one's duration, and distances there are
     rounded to whole steps, halves up. Returns edge_index [2, E].
@@ -59,24 +54,24 @@ def dilated(source_length: int, target_length: int, stride: int, hops: int) -> T
     return _edges((steps % stride == 0) & (steps <= stride * hops))
 
 
-@edge_builder
 def aligned(source_length: int, target_length: int) -> Tensor:
-    """Joins steps of equal index (word-aligned data; after MMGCN). Returns edge_index [2, E]."""
+    """Connects steps of equal index (word-aligned data; after MMGCN). Returns edge_index [2, E]."""
     return torch.arange(min(source_length, target_length)).expand(2, -1)
 
 
-@edge_builder
 def temporal(source_length: int, target_length: int, radius: int) -> Tensor:
-    """Joins what :func:`window` joins; its edges are told apart by :func:`temporal_type` (after MTAG, GCNet)."""
+    """Connects what :func:`window` connects, with edges typed by :func:`temporal_type` (after MTAG, GCNet)."""
     return window(source_length, target_length, radius)
 
 
-@edge_builder
+temporal.temporal = True  # type: ignore[attr-defined]
+
+
 def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
-    """Joins each target with the ``neighbors`` sources of the most similar features, by cosine.
+    """Connects each target with the ``neighbors`` sources of the most similar features, by cosine.
 
     Equal similarities are decided by the lower index; zero features are similar to nothing (cosine 0).
-    Within one sequence (source is target) a step is joined with itself and ``neighbors`` others (after
+    Within one sequence (source is target) a step is connected with itself and ``neighbors`` others (after
     dynamic graph CNNs). Returns edge_index [2, E].
 
     Raises:
@@ -92,12 +87,11 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
         similarity.fill_diagonal_(float("inf"))
         neighbors += 1
     nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :neighbors]
-    joined = torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True)
-    return _edges(joined)
+    return _edges(torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True))
 
 
 def temporal_type(edge_index: Tensor, source_length: int, target_length: int) -> Tensor:
-    """Whether each edge's source is over before its target begins, overlaps with it, or comes after.
+    """Whether each edge's source ends before its target begins, overlaps with it, or begins after it ends.
 
     Both sequences are scaled to one duration: steps of sequences of the same length overlap where their
     indices are equal. Returns ``PAST``, ``PRESENT`` or ``FUTURE`` for each edge [E].
@@ -108,12 +102,15 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
     return torch.full_like(source, PRESENT).masked_fill(past, PAST).masked_fill(future, FUTURE)
 
 
-def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Runs the builder ``name`` on two feature sequences.
 
     Returns edge_index [2, E], sorted by target, and the :func:`temporal_type` of each edge [E]: ``PRESENT`` for all
-    where the builder is not ``temporal``. Both are cached: by length, or,
+    where the builder has no attribute ``temporal``. Both are cached: by length, or,
     for a builder that looks at the features, as long as the sequence lives.
+
+    Raises:
+        ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
     """
     arguments = tuple(parameters.items())
     if not looks_at_features(name):
@@ -137,21 +134,57 @@ _BY_FEATURES = WeakIdKeyDictionary()
 
 @cached(LRUCache(MEMORY, getsizeof=lambda edges: edges[0].nbytes + edges[1].nbytes))
 def _by_length(
-    name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, int], ...]
+    name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, Any], ...]
 ) -> tuple[Tensor, Tensor]:
     return _run(name, source_length, target_length, dict(parameters))
 
 
-def _run(name: str, source: Any, target: Any, parameters: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    edge_index = EDGE_BUILDERS[name](source, target, **parameters)
-    if name == "temporal":
-        return edge_index, temporal_type(edge_index, source, target)
+def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    builder = EDGE_BUILDERS[name]
+    lengths = [x if isinstance(x, int) else len(x) for x in (source, target)]
+    if EDGE_BUILDERS.module_of(name) == __name__:
+        edge_index = builder(source, target, **parameters)
+    else:
+        try:
+            edge_index = builder(source, target, **parameters)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ConfigError(
+                f"edge builder '{name}' fails from {lengths[0]} to {lengths[1]} steps ({reason}); repair it"
+            ) from error
+        edge_index = _checked(edge_index, name, *lengths)
+    if getattr(builder, "temporal", False):
+        return edge_index, temporal_type(edge_index, *lengths)
     return edge_index, torch.full_like(edge_index[0], PRESENT)
 
 
-def _edges(joined: Tensor) -> Tensor:
-    """Turns joined [target, source] into edge_index [2, E] (source, target), sorted by target."""
-    target, source = joined.nonzero(as_tuple=True)
+def _checked(edge_index: Any, name: str, source_length: int, target_length: int) -> Tensor:
+    """What a builder returned, sorted by target, if it is an edge_index without duplicates."""
+
+    def wrong(found: str) -> ConfigError:
+        return ConfigError(
+            f"edge builder '{name}' must return an edge_index, int64 [2, E] without duplicates, sources below "
+            f"{source_length} and targets below {target_length} (got {found})"
+        )
+
+    if not isinstance(edge_index, Tensor):
+        raise wrong(type(edge_index).__name__)
+    if edge_index.dim() != 2 or len(edge_index) != 2 or edge_index.dtype != torch.long:
+        raise wrong(f"{str(edge_index.dtype).removeprefix('torch.')} {list(edge_index.shape)}")
+    source, target = edge_index
+    for which, index, length in (("source", source, source_length), ("target", target, target_length)):
+        if outside := index[(index < 0) | (index >= length)].tolist():
+            raise wrong(f"{which} {outside[0]}")
+    order = torch.argsort(target * source_length + source)
+    found: Tensor = edge_index[:, order]
+    if twice := found[:, 1:][:, (found[:, 1:] == found[:, :-1]).all(0)].T.tolist():
+        raise wrong(f"the edge from {twice[0][0]} to {twice[0][1]} twice")
+    return found
+
+
+def _edges(connected: Tensor) -> Tensor:
+    """Turns a mask [target, source] into edge_index [2, E] (source, target), sorted by target."""
+    target, source = connected.nonzero(as_tuple=True)
     return torch.stack([source, target])
 
 

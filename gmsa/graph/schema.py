@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from gmsa.config import MODALITIES, GraphConfig
 
 READOUTS = ("val", "cls")
 """Readout nodes: ``val`` reads the sentiment intensity, ``cls`` the 7 classes."""
 NODE_TYPES = ("val", "cls", "audio", "text", "vision")
-"""Node types in the order of Semi-IIN's sequence; a type's number is its place here."""
+"""Node types in the order of Semi-IIN's sequence; a type's number is its index here."""
 STREAMS = ("intra", "inter")
-"""Kinds of edges, each seen by the stream of that name."""
+"""The streams, each named after the edges that it sees."""
 
 Relation = tuple[str, str, str]
 
@@ -22,8 +23,8 @@ WHOLE_VIDEO = 1_000_000
 def relations() -> list[Relation]:
     """All relations (source type, ``intra`` or ``inter``, target type) in a fixed order.
 
-    Tokens join their own modality in ``intra`` and the others in ``inter``; in both, readout nodes
-    and tokens join in both directions, and readout nodes never join each other (Semi-IIN, Figure 3).
+    ``intra`` edges connect tokens of one modality, ``inter`` edges tokens of different ones; both streams connect
+    readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3).
     """
     found: list[Relation] = []
     for stream in STREAMS:
@@ -39,24 +40,24 @@ def relations() -> list[Relation]:
 
 TOKEN_RELATIONS = tuple(r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES)
 """The nine relations among tokens."""
-KINDS = 3 * len(TOKEN_RELATIONS)
-"""Kinds of typed edges: past, now and future of each relation among tokens (MTAG's 27).
+EDGE_TYPES = 3 * len(TOKEN_RELATIONS)
+"""Types of typed edges: past, present and future of each relation among tokens (MTAG's 27).
 
-Kind ``KINDS`` is an edge of a readout node.
+Type ``EDGE_TYPES`` is an edge of a readout node.
 """
 
 
 @lru_cache
-def kind_of(relation: Relation) -> int:
-    """The first of the relation's three kinds, or ``KINDS``."""
-    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
+def edge_type_of(relation: Relation) -> int:
+    """The first of the relation's three edge types, or ``EDGE_TYPES``."""
+    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else EDGE_TYPES
 
 
 @lru_cache
-def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, int]]:
+def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, Any]]:
     """Edge builder of a relation, and its parameters.
 
-    In an utterance graph readout nodes join every token. In a video graph, whose nodes of each type are
+    In an utterance graph edges connect readout nodes with every token. In a video graph, whose nodes of each type are
     the utterances in their order, only those of their own utterance; messages pass between utterances
     at most ``context`` apart, within a modality.
     """

@@ -1,29 +1,39 @@
-"""A graph to look at: as NetworkX, and as a picture."""
+"""Views of a graph: as NetworkX, and as a picture."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
+import numpy as np
+import numpy.typing as npt
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
 from gmsa.config import MODALITIES
-from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS
+from gmsa.errors import ConfigError, nearest
+from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS, Relation, relations
 from gmsa.system.files import write_bytes
 
+Places = npt.NDArray[np.float64]
 COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D55E00", "cls": "#CC79A7"}
-"""Colour of each node type, from Okabe and Ito's palette for all kinds of colour vision."""
+"""Colour of each node type, from Okabe and Ito's palette for every type of colour vision."""
 
 MOST_WORDS = 40
 """More words than this would overlap in a picture."""
+MOST_LINES = 6_000
+"""Of more edges than this in a panel, a random sample is drawn."""
+CURVE = np.linspace(0, 1, 9)
+"""Where the curve of an edge within a row is computed, as a share of its way."""
 
 
 def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
-    """The graph as NetworkX: nodes ``(type, place)`` with attribute ``type``, edges with attribute ``stream``."""
+    """The graph as NetworkX: nodes ``(type, index)`` with attribute ``type``, edges with attribute ``stream``."""
     plain = pyg_to_networkx(data, to_multi=True)
-    # PyG numbers the nodes type by type; a name that says which is which is what one wants to ask for.
+    # PyG numbers the nodes type by type; here a node is named by its type and its index in it.
     first: dict[str, int] = {}
     for node, attributes in plain.nodes(data=True):
         first.setdefault(attributes["type"], node)
@@ -34,62 +44,120 @@ def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     return graph
 
 
-def draw(data: HeteroData, path: str | Path, words: str = "") -> None:
-    """Draws an utterance's graph as PNG: one panel per stream, a row per modality, time to the right.
+def find_relation(name: str) -> Relation:
+    """The relation that ``source-stream-target`` names, such as ``text-intra-text``.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    known = {"-".join(relation): relation for relation in relations()}
+    if name not in known:
+        raise ConfigError(
+            f"no relation '{name}'{nearest(name, known)}; name it source-stream-target, such as text-intra-text or "
+            "audio-inter-text"
+        )
+    return known[name]
+
+
+def draw(data: HeteroData, path: str | Path, words: str = "", relation: Relation | None = None) -> None:
+    """Draws an utterance's graph: a panel per stream, a row per modality, time to the right.
 
     Args:
-        words: the transcript; its words name the text nodes where there is one node per word, or two more
+        path: the picture's file; SVG if it ends in ``.svg``, else PNG.
+        words: the transcript; its words label the text nodes where there is one node per word, or two more
             (a BERT-like encoder's first and last token).
+        relation: the only relation to draw; by default all.
     """
-    from matplotlib.figure import Figure  # here: only pictures need Matplotlib
+    import matplotlib  # here: only pictures need Matplotlib
+    from matplotlib.figure import Figure
 
-    graph = to_networkx(data)
-    counts = {t: sum(1 for n in graph if n[0] == t) for t in NODE_TYPES}
-    place = _layout(counts)
-    named = words.lower().split()
-    if counts["text"] == len(named) + 2:
-        named = ["[CLS]", *named, "[SEP]"]
-    if counts["text"] != len(named) or len(named) > MOST_WORDS:
-        named = []
+    counts = {t: data[t].num_nodes for t in NODE_TYPES}
     widest = max([counts[m] for m in MODALITIES] + [1])
-    figure = Figure(figsize=(max(7.0, min(16.0, 0.55 * widest + 3)), 6.8), layout="constrained")
-    for axis, stream in zip(figure.subplots(len(STREAMS), 1), STREAMS, strict=True):
-        edges = [(s, t) for s, t, name in graph.edges(data="stream") if name == stream and s != t]
-        loops = sum(1 for s, t, name in graph.edges(data="stream") if name == stream and s == t)
-        for readout in (False, True):
-            some = [(s, t) for s, t in edges if (s[0] in READOUTS or t[0] in READOUTS) == readout]
-            nx.draw_networkx_edges(
-                graph, place, edgelist=some, ax=axis, arrows=True, arrowstyle="-", width=0.7,
-                alpha=0.25 if readout else 0.45, edge_color="0.55" if readout else "0.15",
-                connectionstyle="arc3,rad=0.2", node_size=180,
-            )  # fmt: skip
-        nodes = list(graph)
-        nx.draw_networkx_nodes(graph, place, nodes, node_color=[COLORS[n[0]] for n in nodes], node_size=180, ax=axis)
-        labels = {n: n[0] for n in nodes if n[0] in READOUTS}
-        nx.draw_networkx_labels(graph, place, labels, font_size=7, font_color="white", ax=axis)
-        for row, modality in enumerate(MODALITIES):
-            note = f"{modality} ({counts[modality] or 'missing'})"
-            axis.text(-1.5, -row, note, color=COLORS[modality], va="center", ha="right", fontsize=11)
-        for step, word in enumerate(named):
-            x, y = place["text", step]
-            axis.text(x, y + 0.28, word, ha="center", fontsize=7, rotation=20, parse_math=False)
-        axis.set_title(f"{stream}: {len(edges)} edges" + (f" and {loops} self-loops" if loops else ""), fontsize=11)
-        axis.set_xlim(-5.0, widest + 3.5)
-        axis.set_ylim(-2.7, 0.9)
-        axis.axis("off")
+    place = _layout(counts, widest)
+    streams = STREAMS if relation is None else (relation[1],)
+    chosen = relations() if relation is None else [relation]
+    width = max(7.0, min(16.0, 0.55 * widest + 3))
+    size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
+    figure = Figure(figsize=(width, 3.4 * len(streams)), layout="constrained")
+    for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
+        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place)
+        for node_type in NODE_TYPES:
+            readout = node_type in READOUTS
+            axis.scatter(
+                *place[node_type].T, s=160 if readout else size, color=COLORS[node_type], zorder=2, linewidth=0
+            )
+            if readout and counts[node_type]:
+                axis.text(
+                    *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
+                )
+        for (x, y), word in zip(place["text"], _labels(words, counts["text"]), strict=False):
+            axis.text(x, y + 0.2, word, ha="center", fontsize=7, rotation=20, parse_math=False)
+        title = f"{stream if relation is None else '-'.join(relation)}: {count:,} edges"
+        title += f" and {loops:,} self-loops" if loops else ""
+        axis.set_title(title + (f" ({drawn:,} drawn)" if drawn < count else ""), fontsize=11)
+        rows = [f"{m} ({counts[m] or 'missing'})" for m in MODALITIES]
+        axis.set_yticks([-row for row in range(len(MODALITIES))], labels=rows, fontsize=11)
+        for label, modality in zip(axis.get_yticklabels(), MODALITIES, strict=True):
+            label.set_color(COLORS[modality])
+        axis.tick_params(length=0)
+        axis.set_xticks([])
+        axis.spines[:].set_visible(False)
+        axis.set_xlim(-1.0, place[READOUTS[0]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
+        axis.set_ylim(-2.6, 0.8)
     figure.suptitle(data.id, fontsize=13, parse_math=False)  # an id holds dollar signs
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140)
+    vector = Path(path).suffix.lower() == ".svg"
+    with matplotlib.rc_context({"svg.hashsalt": "gmsa"}):  # the same picture is the same file
+        figure.savefig(buffer, format="svg" if vector else "png", dpi=140, metadata={"Date": None} if vector else None)
     write_bytes(path, buffer.getvalue())
 
 
-def _layout(counts: dict[str, int]) -> dict[tuple[str, int], tuple[float, float]]:
-    """A row per modality over the same duration; the readout nodes to the right."""
-    widest = max([counts[m] for m in MODALITIES] + [1])
-    place: dict[tuple[str, int], tuple[float, float]] = {}
+def _draw_edges(
+    axis: Any, data: HeteroData, chosen: Sequence[Relation], place: dict[str, Places]
+) -> tuple[int, int, int]:
+    """Draws edges as one collection of lines. Returns the numbers of edges, of self-loops and of lines."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    starts, ends, colors, loops = [], [], [], 0
+    for relation in chosen:
+        source, target = data[relation].edge_index.numpy()
+        other = np.ones(len(source), dtype=bool) if relation[0] != relation[2] else source != target
+        loops += int((~other).sum())
+        starts.append(place[relation[0]][source[other]])
+        ends.append(place[relation[2]][target[other]])
+        shade = to_rgba(COLORS[next((t for t in relation[::2] if t not in READOUTS), relation[0])])
+        colors.append(np.tile(shade, (int(other.sum()), 1)))
+    start, end, color = (np.concatenate(parts) for parts in (starts, ends, colors))
+    count = len(start)
+    kept = np.sort(np.random.default_rng(0).permutation(count)[:MOST_LINES])
+    start, end, color = start[kept], end[kept], color[kept]
+    color[:, 3] = np.clip(400 / max(1, len(kept)), 0.07, 0.5)
+    # Within a row edges are arcs: the farther, the higher, on one side there and on the other back.
+    way, same_row = end - start, start[:, 1] == end[:, 1]
+    height = np.where(same_row, 0.45 * np.sign(way[:, 0]) * np.minimum(1, np.sqrt(np.abs(way[:, 0]) / 20)), 0)
+    lines = start[:, None] + way[:, None] * CURVE[:, None]
+    lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
+    axis.add_collection(
+        LineCollection(list(lines), colors=color, linewidths=0.5, zorder=1, rasterized=len(kept) > 2000)
+    )
+    return count, loops, len(kept)
+
+
+def _labels(words: str, count: int) -> list[str]:
+    """Labels of the text nodes; none where words and nodes do not match, or are too many to read."""
+    labels = words.lower().split()
+    if count == len(labels) + 2:
+        labels = ["[CLS]", *labels, "[SEP]"]
+    return labels if count == len(labels) <= MOST_WORDS else []
+
+
+def _layout(counts: dict[str, int], widest: int) -> dict[str, Places]:
+    """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, readouts at the right."""
+    place = {}
     for row, modality in enumerate(MODALITIES):
-        for step in range(counts[modality]):
-            place[modality, step] = ((step + 0.5) / counts[modality] * widest - 0.5, -float(row))
+        steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5
+        place[modality] = np.stack([steps, np.full(len(steps), -float(row))], axis=1)
     for row, readout in enumerate(READOUTS):
-        place[readout, 0] = (widest + 2.0, -0.5 - row)
+        place[readout] = np.tile([1.08 * widest + 1.0, -0.5 - row], (counts[readout], 1))
     return place

@@ -3,21 +3,30 @@
 # N utterances, V nodes and M_m tokens of modality m of all of them, C channels, K classes
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import math
 import typing
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 
-from gmsa.config import Config
-from gmsa.graph import NODE_TYPES, DenseEdges, GraphBatch, token_count
-from gmsa.nn import ConvEncoder, Dense, Reconstruction, Sparse
-from gmsa.nn.segments import segment_sum
+from gmsa.config import Config, ModelConfig
+from gmsa.graph import NODE_TYPES, GraphBatch, token_count
+from gmsa.models.parts import DEFAULT_CONVS, find_encoder, find_part
+from gmsa.nn import Reconstruction
+from gmsa.registry import MODELS
+
+M = TypeVar("M", bound="Model")
+Convs = Mapping[str, Sequence[tuple[int, int]]]
+"""Per modality, the convolutions of its encoder, as (kernel, stride)."""
 
 
 class Output(NamedTuple):
-    """What a model says of N utterances."""
+    """Predictions of a model for N utterances."""
 
     value: Tensor
     """Sentiment intensity ``[N]``."""
@@ -26,25 +35,65 @@ class Output(NamedTuple):
     gate: Tensor | None
     """Share of the inter view at val and cls ``[N, 2, C]``; None where the model has no gate."""
     features: Tensor
-    """What the intensity is read from ``[N, C]``."""
+    """Representation from which the intensity is predicted ``[N, C]``."""
     states: Mapping[str, Tensor] | None = None
     """State of each modality's node ``[N, C]``, that of a missing one too, where the model has them."""
 
 
 class Model(nn.Module):
-    """What every model has: an embedding of nodes, their states, two heads, maybe a reconstruction of what is missing.
+    """Base class of all models: it embeds nodes, updates their states and predicts from them.
+
+    A model of your own derives from it, registers with ``MODELS.register("name")`` and defines ``nodes`` and
+    ``forward``. Its constructor takes ``dims`` (the feature dimension of each modality) and, by keyword, whichever
+    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, and parameters of its own, which a
+    config sets by ``model.name: name(parameter=value)``.
 
     Shapes:
         - batch of N utterances with V nodes; output: :class:`Output`
     """
 
+    readout_nodes: ClassVar[bool] = True
+    """Whether the model's graphs have the nodes ``val`` and ``cls``."""
+    route: ClassVar[Literal["dense", "edge"] | None] = None
+    """The only form of edges that the model takes; None where it takes both."""
+
     embedding: Embedding
     reconstruction: Reconstruction | None
-    """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` asks for it."""
+    """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` is above 0."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reconstruction = None
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        """Streams whose edges the model reads: ``intra``, ``inter``, or ``global`` for both in one."""
+        return ("intra", "inter") if config.streams == "both" else (config.streams,)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuses settings that this model does not take.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+
+    @classmethod
+    def from_config(cls: type[M], dims: Mapping[str, int], config: Config) -> M:
+        """Builds the model with the settings of a config that its constructor takes.
+
+        Args:
+            dims: Feature dimension of each modality.
+
+        Raises:
+            ConfigError: a parameter in ``model.name`` is unknown, wrong or without a value.
+        """
+        chosen = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model)}
+        chosen["convs"] = {m: config.model.convs(m) for m in dims}
+        chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
+        given = find_part(config.model.name, MODELS, "model.name")[1]
+        arguments: dict[str, Any] = {name: chosen[name] for name in _arguments_of(cls) if name in chosen} | given
+        return cls(dims, **arguments)  # type: ignore[call-arg]  # each model has its own
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States of all nodes ``[V, C]`` from their embeddings ``[V, C]``: what pre-training decodes."""
@@ -57,47 +106,77 @@ class Model(nn.Module):
         return typing.cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
 
 
+def _arguments_of(cls: type[Model]) -> list[str]:
+    """What a constructor takes by keyword, with what it passes on by ``**`` to that of the class above."""
+    found: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            found += [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return found
+
+
 class Embedding(nn.Module):
     r"""Embeds the nodes of a batch: :math:`H_m = \mathrm{Conv1D}(X_m) + type_m`, plus a position embedding.
 
     Semi-IIN, Eqs. 1-5. A readout node starts as its type's embedding. Positions count within a
     modality (the paper's count along the joined sequence, where a missing modality would shift them).
 
-    In a video graph (``graph.scope: video``) a node is the mean over its utterance's tokens, or a learned
+    In a video graph (``scope="video"``) a node is the mean over its utterance's tokens, or a learned
     token where the modality is missing, and positions count the utterances.
+
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int, default 128): Width C of every token.
+        encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
+        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        input_dropout (float, default 0.5): Dropout on the features.
+        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
+        scope (str, default "utterance"): ``utterance``, or ``video``.
 
     Shapes:
         - batch with V nodes; output :math:`(V, C)`
     """
 
-    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        channels: int = 128,
+        *,
+        encoder: str = "conv",
+        convs: Convs | None = None,
+        input_dropout: float = 0.5,
+        positions: int = 512,
+        scope: Literal["utterance", "video"] = "utterance",
+    ) -> None:
         super().__init__()
-        model = config.model
-        self.strides = model.strides
+        used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or DEFAULT_CONVS).get(m, ((3, 1),)) for m in dims}
+        self.strides = {m: math.prod(stride for _, stride in used[m]) for m in dims}
+        build = find_encoder(encoder)
         self.encoders = nn.ModuleDict(
             {
-                modality: ConvEncoder(dims[modality], model.channels, model.convs(modality), model.input_dropout)
-                for modality in NODE_TYPES
-                if modality in dims
+                m: build(dim=dims[m], channels=channels, convs=used[m], dropout=input_dropout)
+                for m in NODE_TYPES
+                if m in dims
             }
         )
-        self.node_type = nn.Parameter(torch.randn(len(NODE_TYPES), model.channels) * 0.02)
-        self.position = nn.Parameter(torch.randn(model.positions, model.channels) * 0.02)
+        self.node_type = nn.Parameter(torch.randn(len(NODE_TYPES), channels) * 0.02)
+        self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
         self.missing = None
-        if config.graph.scope == "video":
-            self.missing = nn.ParameterDict(
-                {m: nn.Parameter(torch.randn(model.channels) * 0.02) for m in self.encoders}
-            )
+        if scope == "video":
+            self.missing = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.encoders})
 
     def tokens(self, batch: GraphBatch) -> dict[str, Tensor]:
         """Encodes each modality to the tokens of all utterances, end to end: ``[M_m, C]``."""
-        return {m: encode(batch.features[m], batch.taps[m]) for m, encode in self.encoders.items()}
+        return {m: encode(batch.features[m], batch.conv_windows[m]) for m, encode in self.encoders.items()}
 
     def mean(self, tokens: Tensor, batch: GraphBatch, modality: str, missing: Tensor) -> Tensor:
         """The mean over each utterance's tokens ``[M_m, C]``, or ``missing`` ``[C]`` where it has none: ``[N, C]``."""
         count = token_count(batch.lengths[modality], self.strides[modality])
         utterance = torch.repeat_interleave(count, output_size=len(tokens))
-        total = segment_sum(tokens, utterance, len(count))
+        total = scatter(tokens, utterance, dim_size=len(count))
         mean = total / count.clamp(min=1)[:, None].to(total.dtype)
         return torch.where((count > 0)[:, None], mean, missing.to(mean.dtype))
 
@@ -106,19 +185,14 @@ class Embedding(nn.Module):
         return {m: self.mean(tokens, batch, m, missing[m]) for m, tokens in self.tokens(batch).items()}
 
     def forward(self, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
-        """Embeds the nodes; where ``masked`` has, per modality, a flag for each row of tokens ``[M_m]`` and a vector
-        ``[C]``, that stands in the place of the flagged ones."""
+        """Embeds the nodes of a batch.
+
+        Args:
+            masked: Per modality, which of its tokens are masked ``[M_m]``, and the vector ``[C]`` that replaces them.
+        """
         rows = self.tokens(batch) if self.missing is None else self.means(batch, dict(self.missing.items()))
         for modality, (flags, token) in (masked or {}).items():
             rows[modality] = torch.where(flags[:, None], token.to(rows[modality].dtype), rows[modality])
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
-        x = table.index_select(0, batch.slot)
+        x = table.index_select(0, batch.embedding_row)
         return x + self.node_type[batch.node_type] + self.position[batch.position]
-
-
-def edges_of(batch: GraphBatch, stream: str) -> Dense | Sparse:
-    """What a stream attends over among all nodes."""
-    edges = batch.edges[stream]
-    if isinstance(edges, DenseEdges):
-        return Dense(edges.adjacency, batch.place, batch.place)
-    return Sparse(edges.index, edges.kind)

@@ -4,45 +4,89 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config
+from gmsa.config import ModelConfig
 from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import GraphBatch
-from gmsa.models.base import Embedding, Model, Output
+from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Heads
 
 
 class GlobalTransformer(Model):
     """PyTorch's transformer encoder over all nodes, without any mask but padding's.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int, default 128): Width C of every token.
+        heads (int, default 8): Attention heads; must divide ``channels``.
+        layers (int, default 2): Layers of the encoder.
+        encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
+        dropout (float, default 0.2): Dropout of the encoder.
+        input_dropout (float, default 0.5): Dropout on the features.
+        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
+
+    Example:
+        >>> import torch
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
+        >>> model = GlobalTransformer({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
+        >>> output = model(collate([clip], GraphSpec(convs=convs, streams=())))
+        >>> output.value.shape, output.logits.shape
+        (torch.Size([1]), torch.Size([1, 7]))
     """
 
-    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        channels: int = 128,
+        heads: int = 8,
+        layers: int = 2,
+        encoder: str = "conv",
+        dropout: float = 0.2,
+        input_dropout: float = 0.5,
+        convs: Convs | None = None,
+        positions: int = 512,
+        scope: Literal["utterance", "video"] = "utterance",
+    ) -> None:
         super().__init__()
-        self.embedding = Embedding(dims, config)
-        model = config.model
-        layer = nn.TransformerEncoderLayer(
-            model.channels, model.heads, 4 * model.channels, model.dropout, batch_first=True, norm_first=True
+        self.embedding = Embedding(
+            dims,
+            channels,
+            encoder=encoder,
+            convs=convs,
+            input_dropout=input_dropout,
+            positions=positions,
+            scope=scope,
         )
-        self.encoder = nn.TransformerEncoder(
-            layer, model.layers, norm=nn.LayerNorm(model.channels), enable_nested_tensor=False
-        )
-        self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+        layer = nn.TransformerEncoderLayer(channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
+        self.heads = Heads(channels, NUM_CLASSES, dropout)
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The encoder's states."""
         graphs, size, _ = batch.shape
-        padded = z0.new_zeros(graphs * size, z0.shape[1]).index_copy(0, batch.place, z0)
-        padding = torch.ones(graphs * size, dtype=torch.bool, device=z0.device).index_fill(0, batch.place, False)
+        padded = z0.new_zeros(graphs * size, z0.shape[1]).index_copy(0, batch.padded_index, z0)
+        padding = torch.ones(graphs * size, dtype=torch.bool, device=z0.device).index_fill(0, batch.padded_index, False)
         z: Tensor = self.encoder(padded.view(graphs, size, -1), src_key_padding_mask=padding.view(graphs, size))
-        return z.flatten(0, 1).index_select(0, batch.place)
+        return z.flatten(0, 1).index_select(0, batch.padded_index)
 
     def forward(self, batch: GraphBatch) -> Output:
-        val, cls = batch.read(self.nodes(self.embedding(batch), batch))
+        val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
         value, logits = self.heads(val, cls)
         return Output(value, logits, None, val)

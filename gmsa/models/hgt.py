@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
-from gmsa.config import Config
+from gmsa.config import ModelConfig
 from gmsa.data.targets import NUM_CLASSES
 from gmsa.graph import NODE_TYPES, GraphBatch, relations
-from gmsa.models.base import Embedding, Model, Output
+from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Dropout, Heads
 
 
@@ -21,21 +22,68 @@ class HGT(Model):
 
     Hu et al.: Heterogeneous Graph Transformer, WWW 2020.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int, default 128): Width C of every token.
+        heads (int, default 8): Attention heads; must divide ``channels``.
+        layers (int, default 2): Convolutions.
+        encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
+        dropout (float, default 0.2): Dropout after each convolution.
+        input_dropout (float, default 0.5): Dropout on the features.
+        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
+
+    Example:
+        >>> import torch
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
+        >>> model = HGT({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
+        >>> output = model(collate([clip], GraphSpec(convs=convs, route="edge")))
+        >>> output.value.shape, output.logits.shape
+        (torch.Size([1]), torch.Size([1, 7]))
     """
 
-    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
+    route = "edge"
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        channels: int = 128,
+        heads: int = 8,
+        layers: int = 2,
+        encoder: str = "conv",
+        dropout: float = 0.2,
+        input_dropout: float = 0.5,
+        convs: Convs | None = None,
+        positions: int = 512,
+        scope: Literal["utterance", "video"] = "utterance",
+    ) -> None:
         super().__init__()
-        self.embedding = Embedding(dims, config)
-        model = config.model
-        metadata = (list(NODE_TYPES), relations())
-        self.convs = nn.ModuleList(
-            HGTConv(model.channels, model.channels, metadata, model.heads) for _ in range(model.layers)
+        self.embedding = Embedding(
+            dims,
+            channels,
+            encoder=encoder,
+            convs=convs,
+            input_dropout=input_dropout,
+            positions=positions,
+            scope=scope,
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(model.channels) for _ in range(model.layers))
-        self.dropout = Dropout(model.dropout)
-        self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+        metadata = (list(NODE_TYPES), relations())
+        self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
+        self.dropout = Dropout(dropout)
+        self.heads = Heads(channels, NUM_CLASSES, dropout)
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ("intra", "inter")
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""
@@ -48,6 +96,6 @@ class HGT(Model):
         return torch.zeros_like(z0).index_copy(0, torch.cat(list(index.values())), torch.cat(list(x.values())))
 
     def forward(self, batch: GraphBatch) -> Output:
-        val, cls = batch.read(self.nodes(self.embedding(batch), batch))
+        val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
         value, logits = self.heads(val, cls)
         return Output(value, logits, None, val)

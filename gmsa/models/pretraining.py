@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.graph import KINDS, GraphBatch
-from gmsa.models.base import Model, edges_of
+from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.models.base import Model
 from gmsa.nn import Standardize, StreamLayer
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 
@@ -76,7 +76,7 @@ class PretrainingModel(nn.Module):
         self.model, self.temperature = model, config.pretrain.temperature
         self.token = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
         self.standardize = Standardize(dims)
-        self.decoder = StreamLayer(channels, config.model.heads, kinds=KINDS if config.graph.typed else 0)
+        self.decoder = StreamLayer(channels, config.model.heads, edge_types=EDGE_TYPES if config.graph.typed else 0)
         self.out = nn.ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
 
@@ -98,7 +98,7 @@ class PretrainingModel(nn.Module):
         if not targets:
             return states.new_zeros(0, dtype=torch.float32)
         nodes = torch.cat([target.nodes for target in targets.values()])
-        decoded = self.decoder(states.index_fill(0, nodes, 0.0), edges_of(batch, "global"))
+        decoded = self.decoder(states.index_fill(0, nodes, 0.0), batch.edges["global"])
         errors = []
         for modality, target in targets.items():
             predicted = self.out[modality](decoded.index_select(0, target.nodes)).float()
@@ -114,7 +114,7 @@ class PretrainingModel(nn.Module):
     def contrast(self, views: Tensor, group: Group) -> Tensor:
         """InfoNCE of two views of utterances ``[n, 2, C]``, both ways: their part of the mean over all processes'.
 
-        Each is told apart from those of all processes.
+        The negatives are the utterances of all processes.
         """
         every, before = group.gather(views)
         ends = before + len(views)

@@ -8,15 +8,16 @@ Multimodal Sentiment Analysis. AAAI 2025, arXiv 2412.09784.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config
 from gmsa.data.targets import NUM_CLASSES
-from gmsa.graph import KINDS, READOUTS, DenseEdges, GraphBatch
-from gmsa.models.base import Embedding, Model, Output, edges_of
-from gmsa.nn import Dense, Heads, Sparse, Stream, build_fusion
+from gmsa.graph import EDGE_TYPES, READOUTS, GraphBatch
+from gmsa.models.base import Convs, Embedding, Model, Output
+from gmsa.models.parts import find_layer
+from gmsa.nn import Heads, Stream, build_fusion
 
 
 class SemiIIN(Model):
@@ -31,35 +32,83 @@ class SemiIIN(Model):
     ``streams`` other than ``both`` and ``fusion`` other than ``gate`` are the paper's ablations;
     ``global`` is one stream over the edges of both.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int, default 128): Width C of every token.
+        heads (int, default 8): Attention heads; must divide ``channels``.
+        layers (int, default 2): Interaction layers of each stream.
+        shared_layers (bool, default True): One set of weights for all layers of a stream.
+        streams (str, default "both"): ``both``, ``intra``, ``inter``, or ``global``.
+        fusion (str, default "gate"): ``gate``, ``add``, ``dot``, or ``concat``.
+        layer (str, default "attention"): Layer of message passing, by its name in ``LAYERS``.
+        encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
+        dropout (float, default 0.2): Dropout after attention and feed-forward.
+        input_dropout (float, default 0.5): Dropout on the features.
+        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default the paper's.
+        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        typed_edges (bool, default False): Learns a bias for each edge type.
+
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, gate :math:`(N, 2, C)`
+
+    Example:
+        >>> import torch
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
+        >>> model = SemiIIN({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
+        >>> output = model(collate([clip], GraphSpec(convs=convs)))
+        >>> output.value.shape, output.logits.shape, output.gate.shape
+        (torch.Size([1]), torch.Size([1, 7]), torch.Size([1, 2, 16]))
     """
 
-    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        channels: int = 128,
+        heads: int = 8,
+        layers: int = 2,
+        shared_layers: bool = True,
+        streams: Literal["both", "intra", "inter", "global"] = "both",
+        fusion: Literal["gate", "add", "dot", "concat"] = "gate",
+        layer: str = "attention",
+        encoder: str = "conv",
+        dropout: float = 0.2,
+        input_dropout: float = 0.5,
+        convs: Convs | None = None,
+        positions: int = 512,
+        scope: Literal["utterance", "video"] = "utterance",
+        typed_edges: bool = False,
+    ) -> None:
         super().__init__()
-        model = config.model
-        self.embedding = Embedding(dims, config)
-        names = ("intra", "inter") if model.streams == "both" else (model.streams,)
-        kinds = KINDS if config.graph.typed else 0
+        self.embedding = Embedding(
+            dims,
+            channels,
+            encoder=encoder,
+            convs=convs,
+            input_dropout=input_dropout,
+            positions=positions,
+            scope=scope,
+        )
+        names = ("intra", "inter") if streams == "both" else (streams,)
+        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
         self.streams = nn.ModuleDict(
-            {
-                name: Stream(model.channels, model.heads, model.layers, model.shared_layers, model.dropout, kinds)
-                for name in names
-            }
+            {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
         )
-        self.fusions = nn.ModuleList(
-            build_fusion(model.fusion, model.channels) for _ in (READOUTS if len(names) == 2 else ())
-        )
-        self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+        self.fusions = nn.ModuleList(build_fusion(fusion, channels) for _ in (READOUTS if len(names) == 2 else ()))
+        self.heads = Heads(channels, NUM_CLASSES, dropout)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
-        return torch.stack([stream(z0, edges_of(batch, name)) for name, stream in self.streams.items()]).mean(0)
+        return torch.stack([stream(z0, batch.edges[name]) for name, stream in self.streams.items()]).mean(0)
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
         views = [
-            stream(z0, edges_of(batch, name), readout_edges(batch, name), batch.receivers)[batch.readouts]
+            stream(z0, batch.edges[name], batch.readout_edges[name], batch.readout_index)[batch.readout_rows]
             for name, stream in self.streams.items()
         ]  # [N, 2, C] each
         if len(views) == 1:
@@ -71,11 +120,3 @@ class SemiIIN(Model):
             gate = torch.stack(gates, dim=1) if gates else None
         value, logits = self.heads(val, cls)
         return Output(value, logits, gate, val)
-
-
-def readout_edges(batch: GraphBatch, stream: str) -> Dense | Sparse:
-    """Those edges of a stream that end at readout nodes."""
-    edges = batch.edges[stream]
-    if isinstance(edges, DenseEdges):
-        return Dense(edges.adjacency[:, : batch.shape[2]], batch.place, batch.receiver_place)
-    return Sparse(edges.readout_index, edges.readout_kind)

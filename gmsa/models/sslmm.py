@@ -9,6 +9,7 @@ else here is our own design.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data.targets import NUM_CLASSES
-from gmsa.graph import KINDS, GraphBatch
-from gmsa.models.base import Embedding, Model, Output, edges_of
+from gmsa.errors import ConfigError
+from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.models.base import Convs, Embedding, Model, Output
+from gmsa.models.parts import find_layer
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
 
 
@@ -39,54 +42,119 @@ class SSLMM(Model):
     The graph has no readout nodes: through them a message would cross modalities within an intra step. ``streams``
     ``intra`` or ``inter`` leaves out the other half of each block, ``order`` swaps or joins them.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int, default 128): Width C of every token.
+        heads (int, default 8): Attention heads; must divide ``channels``.
+        layers (int, default 2): Alternating blocks.
+        shared_layers (bool, default True): One set of weights for all blocks.
+        streams (str, default "both"): ``both``, ``intra``, or ``inter``.
+        order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
+        missing_node (str, default "gated"): In video graphs, a missing modality's node is ``gated``, ``silent``, or
+            ``dropped``.
+        layer (str, default "attention"): Layer of message passing, by its name in ``LAYERS``.
+        encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
+        dropout (float, default 0.2): Dropout after attention and feed-forward.
+        input_dropout (float, default 0.5): Dropout on the features.
+        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        typed_edges (bool, default False): Learns a bias for each edge type.
+
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
+
+    Example:
+        >>> import torch
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
+        >>> model = SSLMM({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
+        >>> output = model(collate([clip], GraphSpec(convs=convs, readout_nodes=False)))
+        >>> output.value.shape, output.logits.shape
+        (torch.Size([1]), torch.Size([1, 7]))
     """
 
-    def __init__(self, dims: Mapping[str, int], config: Config) -> None:
+    readout_nodes = False
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        if config.model.streams == "global":
+            raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        channels: int = 128,
+        heads: int = 8,
+        layers: int = 2,
+        shared_layers: bool = True,
+        streams: Literal["both", "intra", "inter"] = "both",
+        order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first",
+        missing_node: Literal["gated", "silent", "dropped"] = "gated",
+        layer: str = "attention",
+        encoder: str = "conv",
+        dropout: float = 0.2,
+        input_dropout: float = 0.5,
+        convs: Convs | None = None,
+        positions: int = 512,
+        scope: Literal["utterance", "video"] = "utterance",
+        typed_edges: bool = False,
+    ) -> None:
         super().__init__()
-        model = config.model
-        self.embedding = Embedding(dims, config)
-        kinds = KINDS if config.graph.typed else 0
-        self.missing_node, self.repeats = model.missing_node, model.layers if model.shared_layers else 1
+        self.embedding = Embedding(
+            dims,
+            channels,
+            encoder=encoder,
+            convs=convs,
+            input_dropout=input_dropout,
+            positions=positions,
+            scope=scope,
+        )
+        self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
+        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
+        halves = ("intra", "inter") if streams == "both" else (streams,)
         self.blocks = nn.ModuleList(
-            AlternatingBlock(model.channels, model.heads, model.dropout, kinds, model.order, model.seen_streams)
-            for _ in range(1 if model.shared_layers else model.layers)
+            AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
+            for _ in range(1 if shared_layers else layers)
         )
         self.sends = None
-        if config.graph.scope == "video" and self.missing_node == "gated":
-            self.sends = nn.Linear(model.channels, 1)
-        self.readouts = nn.ModuleList(ModalityReadout(model.channels) for _ in ("val", "cls"))
-        self.heads = Heads(model.channels, NUM_CLASSES, model.dropout)
+        if scope == "video" and missing_node == "gated":
+            self.sends = nn.Linear(channels, 1)
+        self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in ("val", "cls"))
+        self.heads = Heads(channels, NUM_CLASSES, dropout)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
         h = z0
-        edges = {stream: edges_of(batch, stream) for stream in batch.edges if stream in ("intra", "inter")}
+        edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
         missing = self._missing(batch)
-        heard: Mapping[str, Edges] = edges
+        seen: Mapping[str, Edges] = edges
         if missing is not None:
-            heard = {stream: without_sources(e, missing) for stream, e in edges.items()}
+            seen = {stream: without_sources(e, missing) for stream, e in edges.items()}
         for number, block in enumerate(block for block in self.blocks for _ in range(self.repeats)):
             source_log_weight = None
             if self.sends is not None and missing is not None and number:
-                heard = edges
+                seen = edges
                 source_log_weight = F.logsigmoid(self.sends(h)).squeeze(-1) * missing
-            h = block(h, heard.get("intra"), heard.get("inter"), source_log_weight)
+            h = block(h, seen.get("intra"), seen.get("inter"), source_log_weight)
         return h
 
     def forward(self, batch: GraphBatch) -> Output:
         h = self.nodes(self.embedding(batch), batch)
-        table = h.new_zeros(len(h) + 1, h.shape[1]).index_copy(0, batch.slot, h)[1:]
+        table = h.new_zeros(len(h) + 1, h.shape[1]).index_copy(0, batch.embedding_row, h)[1:]
         video = self.embedding.missing is not None
         parts = table.split([_rows(batch, m, video) for m in self.embedding.encoders])
         states = {}
         for modality, part in zip(self.embedding.encoders, parts, strict=True):
             mean = part if video else self.embedding.mean(part, batch, modality, h.new_zeros(h.shape[1]))
-            states[modality] = mean.index_select(0, batch.rows)
-        present = torch.stack([batch.lengths[m].index_select(0, batch.rows) > 0 for m in states], dim=1)  # [N, M]
+            states[modality] = mean.index_select(0, batch.utterance_order)
+        order = batch.utterance_order
+        present = torch.stack([batch.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
         if video and self.missing_node != "dropped":
-            # Of an utterance without any modality the nodes are read all the same: they have heard its neighbours.
+            # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
         val, cls = (read(stacked, present) for read in self.readouts)
@@ -94,13 +162,13 @@ class SSLMM(Model):
         return Output(value, logits, None, val, states if video and self.missing_node != "dropped" else None)
 
     def _missing(self, batch: GraphBatch) -> Tensor | None:
-        """Which nodes stand for a missing modality ``[V]``; None in utterance graphs, which have none."""
+        """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
         if self.embedding.missing is None:
             return None
         gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.encoders])
-        return gone.index_select(0, batch.slot - 1)
+        return gone.index_select(0, batch.embedding_row - 1)
 
 
 def _rows(batch: GraphBatch, modality: str, video: bool) -> int:
     """Nodes of a modality in the batch."""
-    return len(batch.lengths[modality]) if video else len(batch.taps[modality][-1])
+    return len(batch.lengths[modality]) if video else len(batch.conv_windows[modality][-1])

@@ -2,10 +2,11 @@
 
 from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.dropout import Dropout
+from gmsa.nn.edges import DenseEdges, Edges, SparseEdges, without_sources
 from gmsa.nn.encoders import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
-from gmsa.nn.layers.attention import Dense, Edges, Interaction, Sparse, without_sources
+from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
 from gmsa.nn.streams import Stream, StreamLayer
@@ -15,7 +16,7 @@ __all__ = [
     "AlternatingBlock",
     "Concat",
     "ConvEncoder",
-    "Dense",
+    "DenseEdges",
     "Dot",
     "Dropout",
     "Edges",
@@ -24,7 +25,7 @@ __all__ = [
     "Interaction",
     "ModalityReadout",
     "Reconstruction",
-    "Sparse",
+    "SparseEdges",
     "Standardize",
     "Stream",
     "StreamLayer",

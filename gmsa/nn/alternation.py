@@ -3,11 +3,14 @@
 # V nodes, C channels
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.layers.attention import Edges, Interaction
+from gmsa.nn.edges import Edges
+from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.streams import StreamLayer
 
 
@@ -23,8 +26,25 @@ class AlternatingBlock(nn.Module):
     swaps the two halves; ``simultaneous`` lets both see h, so that nothing crosses an intra and an inter edge in one
     block. Without one of the ``halves`` its edges are not looked at.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
+        halves (tuple[str, ...], default ("intra", "inter")): Which halves the block has.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+
     Shapes:
         - h :math:`(V, C)`; source_log_weight :math:`(V)`, see :class:`~gmsa.nn.Interaction`; output :math:`(V, C)`
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> inter = SparseEdges(torch.tensor([[0, 2], [2, 0]]))
+        >>> AlternatingBlock(channels=8, heads=2)(torch.randn(3, 8), edges, inter).shape
+        torch.Size([3, 8])
     """
 
     def __init__(
@@ -32,15 +52,17 @@ class AlternatingBlock(nn.Module):
         channels: int,
         heads: int,
         dropout: float = 0.0,
-        kinds: int = 0,
+        edge_types: int = 0,
         order: str = "intra_first",
         halves: tuple[str, ...] = ("intra", "inter"),
+        layer: Callable[..., nn.Module] = Interaction,
     ) -> None:
         super().__init__()
         self.order = order
-        self.within = StreamLayer(channels, heads, dropout, kinds) if "intra" in halves else None
-        self.across = Interaction(channels, heads, kinds) if "inter" in halves else None
-        if self.across is not None:
+        self.within = StreamLayer(channels, heads, dropout, edge_types, layer) if "intra" in halves else None
+        self.across = None
+        if "inter" in halves:
+            self.across = layer(channels=channels, heads=heads, edge_types=edge_types)
             self.gate = nn.Linear(2 * channels, channels)
             self.norm = nn.LayerNorm(channels)
         self.dropout = Dropout(dropout)
@@ -55,9 +77,9 @@ class AlternatingBlock(nn.Module):
         """The half that crosses inter edges; what passes them is ``seen``, by default h."""
         if self.across is None:
             return h
-        heard = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
-        opened = torch.sigmoid(self.gate(torch.cat([h, heard], dim=-1)))
-        return self.norm(h + opened * self.dropout(heard))
+        received = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
+        opened = torch.sigmoid(self.gate(torch.cat([h, received], dim=-1)))
+        return self.norm(h + opened * self.dropout(received))
 
     def forward(
         self, h: Tensor, intra: Edges | None, inter: Edges | None, source_log_weight: Tensor | None = None

@@ -31,8 +31,16 @@ class Dropout(nn.Module):
     quarter of a training step here). This takes eight elements' bytes from one 64-bit draw, so p is rounded
     to the next 1/256, and the scale is that of the rounded p. On CUDA it is ``torch.nn.Dropout``.
 
+    Args:
+        p (float, default 0.0): Probability that an element is zeroed.
+
     Shapes:
         - x of any shape; output the same
+
+    Example:
+        >>> import torch
+        >>> Dropout(0.5).eval()(torch.ones(2))
+        tensor([1., 1.])
     """
 
     def __init__(self, p: float = 0.0) -> None:

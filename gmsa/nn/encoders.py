@@ -16,16 +16,28 @@ class ConvEncoder(nn.Module):
 
     Semi-IIN, section "Feature extraction". Each convolution (kernel k, stride s) turns a sequence of
     L steps into :math:`\lceil L / s \rceil`, with zeros around the sequence's own ends: a sequence gives
-    the same tokens whatever it is batched with, and a single step gives a token. Between two
-    convolutions stands a ReLU (our choice: the paper does not say).
+    the same tokens whatever it is batched with, and a single step gives a token. A ReLU comes between
+    two convolutions (our choice: the paper does not say).
 
     The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
     sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every
-    step with the weights of all k taps and adds the products shifted, which needs k times less memory.
+    step with the weights at all k offsets and adds the products shifted, which needs k times less memory.
+
+    Args:
+        dim (int): Features D of a step.
+        channels (int): Width C.
+        convs (Sequence[tuple[int, int]]): Convolutions, as (kernel, stride).
+        dropout (float, default 0.0): Dropout on the features.
 
     Shapes:
-        - steps :math:`(S, D)`; taps: for each convolution the rows :math:`(M, k)` that its outputs read, where the
-          row after the last one stands for zeros; output :math:`(M, C)`
+        - steps :math:`(S, D)`; conv_windows: for each convolution the rows :math:`(M, k)` that its outputs read, where
+          the row after the last one stands for zeros; output :math:`(M, C)`
+
+    Example:
+        >>> import torch
+        >>> windows = torch.tensor([[3, 0, 1], [0, 1, 2], [1, 2, 3]])  # one sequence of 3 steps; row 3 is zeros
+        >>> ConvEncoder(dim=5, channels=8, convs=[(3, 1)])(torch.randn(3, 5), [windows]).shape
+        torch.Size([3, 8])
     """
 
     def __init__(self, dim: int, channels: int, convs: Sequence[tuple[int, int]], dropout: float = 0.0) -> None:
@@ -36,9 +48,9 @@ class ConvEncoder(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, steps: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    def forward(self, steps: Tensor, conv_windows: Sequence[Tensor]) -> Tensor:
         x = self.dropout(steps)
-        for i, (conv, rows) in enumerate(zip(self.convs, taps, strict=True)):
+        for i, (conv, rows) in enumerate(zip(self.convs, conv_windows, strict=True)):
             x = (_shifted if conv.stride == (1,) else _gathered)(x.relu() if i else x, rows, conv)
         return x
 
@@ -58,7 +70,7 @@ def _shifted(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     products = (x @ weight.permute(1, 2, 0).reshape(dim, -1)).view(len(x), kernel, channels).unbind(1)
     inside = (rows < len(x)).to(x.dtype)  # [S, k]
     y: Tensor = conv.get_parameter("bias")
-    for tap, product in enumerate(products):
-        ahead = tap - (kernel - 1) // 2
-        y = y + product.roll(-ahead, 0) * inside[:, tap, None]  # what comes round from the other end is not inside
+    for offset, product in enumerate(products):
+        ahead = offset - (kernel - 1) // 2
+        y = y + product.roll(-ahead, 0) * inside[:, offset, None]  # what comes round from the other end is not inside
     return y

@@ -1,4 +1,4 @@
-"""Ways to join the intra and the inter view of a readout node."""
+"""Fusions of the intra and the inter view of a readout node."""
 
 # B utterances, C channels
 from __future__ import annotations
@@ -12,8 +12,17 @@ class Gate(nn.Module):
 
     Semi-IIN, Eq. 16, with a the intra view and b the inter view: G is the share of the inter view.
 
+    Args:
+        channels (int): Width C.
+
     Shapes:
         - intra, inter :math:`(B, C)`; output :math:`(B, C)` and the gate :math:`(B, C)` in (0, 1)
+
+    Example:
+        >>> import torch
+        >>> fused, gate = Gate(8)(torch.randn(2, 8), torch.randn(2, 8))
+        >>> fused.shape, gate.shape
+        (torch.Size([2, 8]), torch.Size([2, 8]))
     """
 
     def __init__(self, channels: int) -> None:
@@ -27,21 +36,54 @@ class Gate(nn.Module):
 
 
 class Add(nn.Module):
-    """Adds the two views (Semi-IIN, Table 3)."""
+    """Adds the two views (Semi-IIN, Table 3).
+
+    Shapes:
+        - intra, inter :math:`(B, C)`; output :math:`(B, C)` and None
+
+    Example:
+        >>> import torch
+        >>> fused, gate = Add()(torch.randn(2, 8), torch.randn(2, 8))
+        >>> fused.shape, gate is None
+        (torch.Size([2, 8]), True)
+    """
 
     def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
         return intra + inter, None
 
 
 class Dot(nn.Module):
-    """Multiplies the two views element by element (Semi-IIN, Table 3)."""
+    """Multiplies the two views element by element (Semi-IIN, Table 3).
+
+    Shapes:
+        - intra, inter :math:`(B, C)`; output :math:`(B, C)` and None
+
+    Example:
+        >>> import torch
+        >>> fused, gate = Dot()(torch.randn(2, 8), torch.randn(2, 8))
+        >>> fused.shape, gate is None
+        (torch.Size([2, 8]), True)
+    """
 
     def forward(self, intra: Tensor, inter: Tensor) -> tuple[Tensor, Tensor | None]:
         return intra * inter, None
 
 
 class Concat(nn.Module):
-    """Maps the two views side by side back to C channels (Semi-IIN, Table 3)."""
+    """Maps the two views side by side back to C channels (Semi-IIN, Table 3).
+
+    Args:
+        channels (int): Width C.
+
+    Shapes:
+        - intra, inter :math:`(B, C)`; output :math:`(B, C)` and None
+
+    Example:
+        >>> import torch
+        >>> fused, gate = Concat(8)(torch.randn(2, 8), torch.randn(2, 8))
+        >>> fused.shape, gate is None
+        (torch.Size([2, 8]), True)
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -14,8 +14,19 @@ class Heads(nn.Module):
 
     Semi-IIN, section "Prediction".
 
+    Args:
+        channels (int): Width C.
+        classes (int): Number of classes K.
+        dropout (float, default 0.0): Dropout after the MLP.
+
     Shapes:
         - val, cls :math:`(B, C)`; output: intensity :math:`(B)`, logits :math:`(B, K)` for K ``classes``
+
+    Example:
+        >>> import torch
+        >>> value, logits = Heads(channels=8, classes=7)(torch.randn(2, 8), torch.randn(2, 8))
+        >>> value.shape, logits.shape
+        (torch.Size([2]), torch.Size([2, 7]))
     """
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.0) -> None:

@@ -15,8 +15,17 @@ class ModalityReadout(nn.Module):
 
     Our design for SSLMM; the form is that of Bahdanau et al. 2015. Of an utterance without any modality it is zero.
 
+    Args:
+        channels (int): Width C.
+
     Shapes:
         - states :math:`(N, M, C)`, present :math:`(N, M)` bool; output :math:`(N, C)`
+
+    Example:
+        >>> import torch
+        >>> present = torch.tensor([[True, False, True]])
+        >>> ModalityReadout(channels=8)(torch.randn(1, 3, 8), present).shape
+        torch.Size([1, 8])
     """
 
     def __init__(self, channels: int) -> None:

@@ -17,8 +17,18 @@ class Standardize(nn.Module):
     The statistics are buffers, saved with the weights; until :meth:`fit` they change nothing. A feature that was
     constant becomes 0.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+
     Shapes:
         - x :math:`(K, D_m)`; output the same
+
+    Example:
+        >>> import torch
+        >>> standardize = Standardize({"text": 2})
+        >>> standardize.fit({"text": torch.tensor([1.0, 2.0])}, {"text": torch.tensor([2.0, 0.0])})
+        >>> standardize(torch.tensor([[5.0, 2.0]]), "text")
+        tensor([[2., 0.]])
     """
 
     def __init__(self, dims: Mapping[str, int]) -> None:
@@ -44,8 +54,18 @@ class Reconstruction(nn.Module):
     F is the utterance's representation; :math:`h_m` is the state of the missing modality's node where the graph has
     one (video graphs of SSLMM), else a learned token. Our design.
 
+    Args:
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        channels (int): Width C.
+        dropout (float, default 0.0): Dropout after the MLP's first layer.
+
     Shapes:
         - features F :math:`(K, C)`, state :math:`(K, C)` or None; output :math:`(K, D_m)`
+
+    Example:
+        >>> import torch
+        >>> Reconstruction({"text": 6}, channels=8)(torch.randn(2, 8), "text").shape
+        torch.Size([2, 6])
     """
 
     def __init__(self, dims: Mapping[str, int], channels: int, dropout: float = 0.0) -> None:

@@ -1,12 +1,15 @@
-"""A stack of interaction layers that sees one kind of edge."""
+"""Streams: stacks of interaction layers over the same edges."""
 
 # V nodes, W of them receivers, C channels
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.layers.attention import Edges, Interaction
+from gmsa.nn.edges import Edges
+from gmsa.nn.layers.attention import Interaction
 
 
 class StreamLayer(nn.Module):
@@ -18,15 +21,36 @@ class StreamLayer(nn.Module):
 
     Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+
     Shapes:
         - z :math:`(V, C)`, edges, receivers :math:`(W)` and source_log_weight :math:`(V)` as
           :class:`~gmsa.nn.Interaction` takes them; output :math:`(W, C)`, W = V by default
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> StreamLayer(channels=8, heads=2)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0, kinds: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        dropout: float = 0.0,
+        edge_types: int = 0,
+        layer: Callable[..., nn.Module] = Interaction,
+    ) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(channels)
-        self.attention = Interaction(channels, heads, kinds)
+        self.attention = layer(channels=channels, heads=heads, edge_types=edge_types)
         self.norm_mid = nn.LayerNorm(channels)
         self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
         self.dropout = Dropout(dropout)
@@ -43,21 +67,44 @@ class StreamLayer(nn.Module):
 class Stream(nn.Module):
     """``layers`` interaction layers over the same edges, with one set of weights if ``shared`` (Semi-IIN).
 
-    The last layer computes what it is read at alone: the readout nodes.
+    The last layer computes only the nodes that are read.
+
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        layers (int): Number of layers.
+        shared (bool, default True): One set of weights for all layers.
+        dropout (float, default 0.0): Dropout after attention and feed-forward.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages.
 
     Shapes:
         - z :math:`(V, C)`, readouts :math:`(W)` the nodes that are read; output :math:`(W, C)`, or of all nodes
           :math:`(V, C)` where ``readouts`` is None
         - edges among all nodes, and edges to the readout nodes, as :class:`~gmsa.nn.Interaction` takes them
+
+    Example:
+        >>> import torch
+        >>> from gmsa.nn import SparseEdges
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> Stream(channels=8, heads=2, layers=3)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
     def __init__(
-        self, channels: int, heads: int, layers: int, shared: bool = True, dropout: float = 0.0, kinds: int = 0
+        self,
+        channels: int,
+        heads: int,
+        layers: int,
+        shared: bool = True,
+        dropout: float = 0.0,
+        edge_types: int = 0,
+        layer: Callable[..., nn.Module] = Interaction,
     ) -> None:
         super().__init__()
         self.repeats = layers if shared else 1
         count = 1 if shared else layers
-        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, kinds) for _ in range(count))
+        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, edge_types, layer) for _ in range(count))
 
     def forward(
         self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None

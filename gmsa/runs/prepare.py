@@ -13,6 +13,7 @@ from gmsa.data.features import select
 from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.metrics import read_metrics
+from gmsa.models import check, graph_spec
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
@@ -101,11 +102,13 @@ def check_fits(corpus: Corpus, config: Config) -> None:
             "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
         )
     read_metrics(config.run.metrics)
-    check_builders(corpus.dims, config)
+    check(config)
+    spec = graph_spec(config)
+    check_builders(corpus.dims, spec)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in corpus.splits.items():
         # The pool is checked with the training split: a video may be spread over both.
-        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, config)
+        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, spec)
 
 
 def hide(corpus: Corpus, config: MissingConfig) -> Corpus:

@@ -14,6 +14,7 @@ import torch
 from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate
+from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
 from gmsa.training.examples import Example, Targets
 from gmsa.training.masking import mask_steps, modality_dropout, reconstruction_targets
@@ -78,7 +79,7 @@ def training_batches(
         context: utterances without targets that are nodes in the graphs of the examples' videos (video graphs).
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    groups = SampleGroups(examples, config, context)
+    groups, spec = SampleGroups(examples, config, context), graph_spec(config)
     for positions in groups.batches(*seed, shard=shard):
         if not positions:
             yield None
@@ -91,9 +92,9 @@ def training_batches(
         if config.graph.edge_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
-        untouched = collate(there, config) if full_view else None
+        untouched = collate(there, spec) if full_view else None
         values, classes = torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen])
-        yield collate(batch, config, lost), Targets(values, classes, hidden, untouched)
+        yield collate(batch, spec, lost), Targets(values, classes, hidden, untouched)
 
 
 def scoring_batches(
@@ -105,12 +106,16 @@ def scoring_batches(
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
-    all_groups = SampleGroups(examples, config, context)
+    all_groups, spec = SampleGroups(examples, config, context), graph_spec(config)
     groups, count = sorted(all_groups.groups, key=_size), all_groups.per_batch
     for start in range(0, len(groups), count)[shard.rank :: shard.world]:
         chosen = [e for group in groups[start : start + count] for e in group]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
-        yield rows, [places[id(chosen[row])] for row in rows], collate([e.utterance for e in chosen], config)
+        yield (
+            rows,
+            [places[id(chosen[row])] for row in rows],
+            collate([e.utterance for e in chosen], spec),
+        )
 
 
 class SampleGroups:

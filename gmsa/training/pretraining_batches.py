@@ -13,6 +13,7 @@ from torch import Tensor
 from gmsa.config import MODALITIES, Config
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
+from gmsa.models import graph_spec
 from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
 from gmsa.training.batches import WHOLE, SampleGroups, Shard
@@ -38,7 +39,7 @@ def pretraining_batches(
         whole = [groups.flat[position].utterance for position in positions]
         chosen = mask_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
-        first, second = (collate(_subset(chosen, *seed, number), config) for number in ("first", "second"))
+        first, second = (collate(_subset(chosen, *seed, number), graph_spec(config)) for number in ("first", "second"))
         yield PretrainingBatch(masked, targets, (first, second))
 
 
@@ -72,8 +73,8 @@ def _mask_nodes(
         gone = frozenset(modalities[i] for i in there[: max(0, count)])
         hidden.append(gone)
         shown.append(utterance.drop(gone) if gone else utterance)
-    batch = collate(shown, config, streams=_streams(config))
-    order = np.argsort(batch.rows.numpy())
+    batch = collate(shown, graph_spec(config), streams=_streams(config))
+    order = np.argsort(batch.utterance_order.numpy())
     flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
     means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
     return batch, _targets(batch, flags, means)
@@ -110,7 +111,7 @@ def _mask_tokens(
         total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)
         means[modality] = total / torch.bincount(token, minlength=len(total))[:, None]
     hidden = [replace(u, features={m: shown[m][i] for m in shown}) for i, u in enumerate(utterances)]
-    batch = collate(hidden, config, streams=_streams(config))
+    batch = collate(hidden, graph_spec(config), streams=_streams(config))
     return batch, _targets(batch, {m: flags[m] for m in batch.features}, means)
 
 
@@ -124,7 +125,7 @@ def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
 def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:
     """The masked rows of each modality with their nodes; modalities in the order of ``batch.features``."""
     node_of = torch.zeros(1 + sum(map(len, flags.values())), dtype=torch.long)
-    node_of[batch.slot] = torch.arange(len(batch.slot))
+    node_of[batch.embedding_row] = torch.arange(len(batch.embedding_row))
     found, first = {}, 1
     for modality, masked in flags.items():
         if masked.any():
@@ -136,7 +137,7 @@ def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tenso
 
 def _streams(config: Config) -> tuple[str, ...]:
     """The streams of the model and of the decoder."""
-    return tuple(dict.fromkeys((*config.model.seen_streams, "global")))
+    return tuple(dict.fromkeys((*graph_spec(config).streams, "global")))
 
 
 def _mean(sequence: Tensor) -> Tensor:

@@ -290,8 +290,10 @@ def _check_values(space: Space, config: Config) -> None:
 
 def _refused(config: Config, values: Mapping[str, Any]) -> str | None:
     """Why the config does not take these values; None where it does."""
+    from gmsa.models import check  # torch is not needed to read a space
+
     try:
-        apply(config, values)
+        check(apply(config, values))
     except ConfigError as error:
         return str(error).removeprefix("trial: ")
     return None

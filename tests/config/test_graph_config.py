@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gmsa.config import Config, from_dict, load_config, to_dict
-from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig, InterEdges, IntraEdges
+from gmsa.config.graph import GraphConfig, InterEdges, IntraEdges
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import TOKEN_RELATIONS, builder_of
+from gmsa.registry import EDGE_BUILDERS
 
 MIXED: dict[str, Any] = {
     "intra": {"text": "window(radius=3)", "audio": "dilated(stride=2, hops=3)"},
@@ -29,11 +30,11 @@ def builders(config: GraphConfig) -> dict[tuple[str, str, str], tuple[str, dict[
     return {relation: builder_of(relation, config) for relation in TOKEN_RELATIONS}
 
 
-@pytest.mark.parametrize("name", sorted(EDGE_PARAMETERS))
+@pytest.mark.parametrize("name", sorted(EDGE_BUILDERS))
 def test_one_name_stands_for_all_relations(name: str) -> None:
     config = graph({"intra": name, "inter": name})
     assert config == GraphConfig(intra=name, inter=name)
-    parameters = {p: getattr(GraphConfig(), p) for p in EDGE_PARAMETERS[name]}
+    parameters = {p: getattr(GraphConfig(), p) for p in EDGE_BUILDERS.parameters(name)}
     assert all(built == (name, parameters) for built in builders(config).values())
     assert config.builders == {name}
     assert config.typed == (name == "temporal")

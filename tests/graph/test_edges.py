@@ -12,13 +12,16 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.graphs import collate
 from torch import Tensor
 
 from gmsa.config import Config, from_dict
-from gmsa.config.graph import EDGE_PARAMETERS, GraphConfig
+from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
-from gmsa.graph import EDGE_BUILDERS, build, collate, edge_builder, looks_at_features
+from gmsa.errors import ConfigError
+from gmsa.graph import EDGE_BUILDERS, build, check_builders, edge_builder, looks_at_features
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
+from gmsa.models import graph_spec
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]
 FAR = 10**6
@@ -241,7 +244,7 @@ def test_what_is_kept_is_not_changed_by_its_use(name: str, parameters: dict[str,
         collate(utterances, config, {u.id: 3 for u in utterances})
         for edges in batch.edges.values():  # whoever holds a batch may write to it
             for part in vars(edges).values():
-                if part is not None:
+                if isinstance(part, torch.Tensor):
                     part.zero_()
         assert torch.equal(collate(utterances, config).edge_index("intra"), expected)
     build(utterances[0], config.graph)
@@ -279,24 +282,23 @@ def test_edges_by_features_are_kept_per_sequence_and_parameter() -> None:
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
-def test_parameters_in_the_settings_are_those_of_the_builders() -> None:
-    assert set(EDGE_PARAMETERS) == set(EDGE_BUILDERS)
-    for name, parameters in EDGE_PARAMETERS.items():
+def test_built_in_builders_take_their_parameters_from_the_settings() -> None:
+    for name in EDGE_BUILDERS:
         first, second, *rest = inspect.signature(EDGE_BUILDERS[name]).parameters
-        assert tuple(rest) == parameters
+        assert set(rest) <= set(SHARED_PARAMETERS)
+        assert tuple(EDGE_BUILDERS.parameters(name)) == tuple(rest)
         assert (first, second) == (
             ("source", "target") if looks_at_features(name) else ("source_length", "target_length")
         )
-        assert all(hasattr(GraphConfig(), p) for p in parameters)
+    assert all(hasattr(GraphConfig(), p) for p in SHARED_PARAMETERS)
 
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Registers a builder and its parameters for one test."""
+    """Registers a builder for one test."""
 
-    def add(function: Any, *parameters: str) -> None:
-        monkeypatch.setitem(EDGE_BUILDERS, function.__name__, None)
-        monkeypatch.setitem(EDGE_PARAMETERS, function.__name__, parameters)
+    def add(function: Any) -> None:
+        monkeypatch.setattr(EDGE_BUILDERS, "_parts", dict(EDGE_BUILDERS._parts))
         assert edge_builder(function) is function
 
     return add
@@ -308,7 +310,7 @@ def test_a_registered_builder_is_used(register, make_utterance, route: str) -> N
         targets = torch.arange(0, target_length if source_length else 0, stride)
         return torch.stack([torch.zeros_like(targets), targets])
 
-    register(first_only_for_test, "stride")
+    register(first_only_for_test)
     config = from_dict({"graph": {"intra": {"text": "first_only_for_test(stride=3)"}}, "model": {"route": route}})
     edges = collate([make_utterance("a$_$1", (8, 0, 2))], config).edge_index_dict()
     assert pairs(edges["text", "intra", "text"]) == [(0, 0), (0, 3), (0, 6)]
@@ -330,6 +332,72 @@ def test_a_registered_builder_may_look_at_features(register, route: str) -> None
     edges = collate([utterance], config).edge_index_dict()
     assert pairs(edges["text", "inter", "vision"]) == [(0, 0), (0, 1), (1, 1)]
     assert edges["vision", "inter", "text"].shape == (2, 6)
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_a_builder_has_parameters_of_its_own_and_types_its_edges(register, make_utterance, route: str) -> None:
+    def back_for_test(source_length: int, target_length: int, reach: int, share: float = 1.0) -> Tensor:
+        pairs = [
+            (t - r, t) for r in range(reach + 1) for t in range(target_length) if 0 <= t - r < source_length * share
+        ]
+        return torch.tensor(pairs, dtype=torch.long).view(-1, 2).T  # not sorted by target
+
+    back_for_test.temporal = True
+    register(back_for_test)
+    settings = {"graph": {"intra": {"text": "back_for_test(reach=1)"}}, "model": {"route": route}}
+    batch = collate([make_utterance("a$_$1", (4, 0, 2))], from_dict(settings))
+    expected = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
+    assert sorted(pairs(batch.edge_index_dict()["text", "intra", "text"])) == expected
+    assert from_dict(settings).graph.typed
+    store = build(make_utterance("a$_$1", (4, 0, 2)), from_dict(settings).graph)["text", "intra", "text"]
+    assert pairs(store.edge_index) == expected
+    assert store.temporal_type.tolist() == [PRESENT if s == t else PAST for s, t in expected]
+    for spec, message in [
+        ("back_for_test", "'graph.intra': 'back_for_test' needs 'reach', as back_for_test(reach=...)"),
+        ("back_for_test(rech=1)", "'back_for_test' has no parameter 'rech' (it has: reach, share)"),
+        ("back_for_test(reach=x)", "'graph.intra: reach' must be a whole number (got 'x')"),
+        ("back_for_test(reach)", "'graph.intra': 'reach' needs a value"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            from_dict({"graph": {"intra": spec}})
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+def test_a_builder_of_features_has_parameters_of_its_own(register, route: str) -> None:
+    def close_for_test(source: Tensor, target: Tensor, limit: float = 0.5) -> Tensor:
+        return (torch.cdist(source, target) <= limit).nonzero().T
+
+    register(close_for_test)
+    config = from_dict({"graph": {"intra": "close_for_test(limit=1)"}, "model": {"route": route}})
+    text = torch.tensor([[0.0], [1.0], [3.0]])
+    utterance = Utterance("a$_$1", {"text": text, "audio": torch.zeros(0, 4), "vision": torch.zeros(0, 2)})
+    edges = collate([utterance], config).edge_index_dict()["text", "intra", "text"]
+    assert sorted(pairs(edges)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 2)]
+    check_builders({"text": 1, "audio": 4}, graph_spec(config))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda s, t: [(0, 0)], "(got list)"),
+        (lambda s, t: torch.zeros(2, 1), "(got float32 [2, 1])"),
+        (lambda s, t: torch.zeros(1, 2, dtype=torch.long), "(got int64 [1, 2])"),
+        (lambda s, t: torch.tensor([[0, s], [0, 0]]), "(got source 5)"),
+        (lambda s, t: torch.tensor([[0, 0], [0, -1]]), "(got target -1)"),
+        (lambda s, t: torch.tensor([[1, 0, 1], [0, 2, 0]]), "(got the edge from 1 to 0 twice)"),
+        (lambda s, t: 1 // 0, "fails from 5 to 5 steps (ZeroDivisionError"),
+    ],
+    ids=["list", "dtype", "shape", "source", "target", "twice", "raises"],
+)
+def test_a_builder_that_returns_no_edge_index_is_refused(register, returned, message: str) -> None:
+    def wrong_for_test(source_length: int, target_length: int) -> Tensor:
+        return returned(source_length, target_length)
+
+    register(wrong_for_test)
+    with pytest.raises(ConfigError, match="edge builder 'wrong_for_test'") as caught:
+        check_builders({"text": 6}, graph_spec(from_dict({"graph": {"intra": "wrong_for_test"}})))
+    assert message in str(caught.value)
 
 
 def test_the_registry_is_as_it_was() -> None:

@@ -9,27 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.graphs import check_positions, collate
+from matplotlib.collections import LineCollection
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Utterance
-from gmsa.errors import DataError
+from gmsa.errors import ConfigError, DataError
 from gmsa.graph import (
-    KINDS,
+    EDGE_TYPES,
     NODE_TYPES,
     READOUTS,
-    DenseEdges,
     GraphBatch,
-    SparseEdges,
     build,
-    check_positions,
-    collate,
     connect,
     relations,
 )
-from gmsa.graph.taps import taps
-from gmsa.graph.view import draw, to_networkx
+from gmsa.graph.conv_windows import conv_windows
+from gmsa.graph.view import draw, find_relation, to_networkx
+from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
 LENGTHS = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 0, 0), (0, 1, 0), (3, 40, 1)]
@@ -82,7 +81,7 @@ def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
     """Kind of each edge of :meth:`GraphBatch.edge_index`."""
     edges = batch.edges[stream]
     if isinstance(edges, SparseEdges):
-        return edges.kind
+        return edges.edge_type
     return edges.adjacency[edges.adjacency > 0].long() - 1 if edges.adjacency.dtype == torch.uint8 else None
 
 
@@ -121,8 +120,11 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
         store, kind = theirs[relation], [None] * theirs[relation].num_edges
         assert store.temporal_type.shape == store.edge_index[0].shape
         if config.graph.typed:
-            first = 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else KINDS
-            kind = [first + temporal_type if first < KINDS else KINDS for temporal_type in store.temporal_type.tolist()]
+            first = 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else EDGE_TYPES
+            kind = [
+                first + temporal_type if first < EDGE_TYPES else EDGE_TYPES
+                for temporal_type in store.temporal_type.tolist()
+            ]
         edges = [tuple(e) for e in store.edge_index.T.tolist()]
         assert len(set(edges)) == len(edges)
         if edges:
@@ -144,7 +146,7 @@ def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
 
 
 def test_there_are_27_kinds_and_one_for_readouts() -> None:
-    assert KINDS == 27 == 3 * len(TOKEN_RELATIONS)
+    assert EDGE_TYPES == 27 == 3 * len(TOKEN_RELATIONS)
 
 
 def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
@@ -176,9 +178,30 @@ def test_a_strided_node_holds_its_steps(make_utterance) -> None:
 
 
 def test_picture(make_utterance, tmp_path) -> None:
-    utterance = make_utterance("a$_$1", (3, 9, 0))
-    draw(build(utterance, config_of(EVERY_STEP["a mix"]).graph, {"audio": 8}), tmp_path / "graph.png", "one two three")
+    graph = build(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
+    draw(graph, tmp_path / "graph.png", "one two three")
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+    one = find_relation("text-intra-text")
+    for name in ("a", "b"):
+        draw(graph, tmp_path / f"{name}.svg", relation=one)
+    picture = (tmp_path / "a.svg").read_text()
+    assert picture == (tmp_path / "b.svg").read_text()
+    assert "text-intra-text: 6 edges and 3 self-loops" in picture
+    assert "a$_$1" in picture
+    with pytest.raises(ConfigError, match=r"no relation 'text-intra-txt' \(did you mean 'text-intra-text'\?\)"):
+        find_relation("text-intra-txt")
+
+
+def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(LineCollection, "__init__", lambda self, lines, **_: drawn.append(len(lines)) or 1 / 0)
+    graph = build(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
+    for most in (10_000, 50):
+        monkeypatch.setattr("gmsa.graph.view.MOST_LINES", most)
+        with pytest.raises(ZeroDivisionError):
+            draw(graph, tmp_path / "graph.png")
+    tokens = 3 * 2 + 9 * 8 + 2 * 1
+    assert drawn == [tokens + 2 * 2 * (3 + 9 + 2), 50]
 
 
 @pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
@@ -217,7 +240,7 @@ def test_batch_equals_pyg_batching(make_utterance, name: str, strided: bool, rou
         assert len(index) == theirs[node_type].num_nodes
         assert torch.equal(ours.position[index], theirs[node_type].pos)
         # The graph that each node is of, and with it the order of the nodes.
-        assert torch.equal(ours.place[index] // ours.shape[1], theirs[node_type].batch)
+        assert torch.equal(ours.padded_index[index] // ours.shape[1], theirs[node_type].batch)
     torch.testing.assert_close(ours.labels, theirs.label, equal_nan=True, rtol=0, atol=0)
     assert list(ours.ids) == theirs.id
     assert len(ours) == theirs.num_graphs == ours.shape[0]
@@ -260,9 +283,9 @@ def test_modalities_that_the_data_lacks_have_no_nodes(settings: dict[str, Any], 
     lacks = Utterance(whole.id, {m: whole.features[m] for m in ("text", "audio")}, whole.label)
     config = config_of(settings, route=route)
     ours, theirs = collate([lacks], config), collate([whole], config)
-    assert set(ours.features) == set(ours.lengths) == set(ours.taps) == {"text", "audio"}
+    assert set(ours.features) == set(ours.lengths) == set(ours.conv_windows) == {"text", "audio"}
     assert torch.equal(ours.node_type, theirs.node_type)
-    assert torch.equal(ours.slot, theirs.slot)
+    assert torch.equal(ours.embedding_row, theirs.embedding_row)
     for stream in ("intra", "inter"):
         assert (
             by_relation(ours, stream)
@@ -354,16 +377,16 @@ def test_numbers_of_the_nodes_mean_what_they_say(strided: bool, make_utterance) 
     assert batch.shape == (len(utterances), size, 2)
     assert [NODE_TYPES[t] for t in batch.node_type] == [node_type for *_, node_type, _, _ in nodes]
     assert batch.position.tolist() == [position for *_, position, _ in nodes]
-    assert batch.place.tolist() == [g * size + t for g, t, *_ in nodes]
+    assert batch.padded_index.tolist() == [g * size + t for g, t, *_ in nodes]
     first = {"audio": 1, "text": 1 + counted["audio"], "vision": 1 + counted["audio"] + counted["text"]}
-    assert batch.slot.tolist() == [first[m] + row if m in MODALITIES else 0 for _, _, m, _, row in nodes]
-    assert batch.receivers.tolist() == [v for v, (*_, m, _, _) in enumerate(nodes) if m in READOUTS]
-    assert batch.receiver_place.tolist() == [g * 2 + t for g, t, m, *_ in nodes if m in READOUTS]
-    assert batch.rows.tolist() == list(range(len(utterances)))
-    for i, (val, cls) in enumerate(batch.receivers[batch.readouts].tolist()):
+    assert batch.embedding_row.tolist() == [first[m] + row if m in MODALITIES else 0 for _, _, m, _, row in nodes]
+    assert batch.readout_index.tolist() == [v for v, (*_, m, _, _) in enumerate(nodes) if m in READOUTS]
+    assert batch.readout_padded_index.tolist() == [g * 2 + t for g, t, m, *_ in nodes if m in READOUTS]
+    assert batch.utterance_order.tolist() == list(range(len(utterances)))
+    for i, (val, cls) in enumerate(batch.readout_index[batch.readout_rows].tolist()):
         assert [nodes[v][:3:2] for v in (val, cls)] == [(i, "val"), (i, "cls")]
     z = torch.arange(float(len(nodes)))[:, None]
-    val, cls = batch.read(z)
+    val, cls = batch.readout(z)
     assert [nodes[int(v)][:3:2] for v in val] == [(i, "val") for i in range(len(utterances))]
     assert [nodes[int(v)][:3:2] for v in cls] == [(i, "cls") for i in range(len(utterances))]
 
@@ -371,16 +394,17 @@ def test_numbers_of_the_nodes_mean_what_they_say(strided: bool, make_utterance) 
 @pytest.mark.parametrize("name", ["complete", "temporal", "a mix"])
 def test_edges_to_readouts_are_those_of_all_edges(name: str, make_utterance) -> None:
     batch = collate(ragged(make_utterance), config_of(EVERY_STEP[name], route="edge"))
-    receivers = batch.receivers.tolist()
+    receivers = batch.readout_index.tolist()
     for stream, edges in batch.edges.items():
         every, kind = edges.index.T.tolist(), kinds(batch, stream)
         expected = [((s, receivers.index(t)), i) for i, (s, t) in enumerate(every) if t in receivers]
-        assert [tuple(e) for e in edges.readout_index.T.tolist()] == [e for e, _ in expected]
+        ends = batch.readout_edges[stream]
+        assert [tuple(e) for e in ends.index.T.tolist()] == [e for e, _ in expected]
         if kind is None:
-            assert edges.readout_kind is None
+            assert ends.edge_type is None
         else:
-            assert edges.readout_kind.tolist() == [kind.tolist()[i] for _, i in expected]
-            assert set(edges.readout_kind.tolist()) <= {KINDS}
+            assert ends.edge_type.tolist() == [kind.tolist()[i] for _, i in expected]
+            assert set(ends.edge_type.tolist()) <= {EDGE_TYPES}
         assert stream in ("intra", "inter")
         assert len(expected) == 2 * sum(batch.node_type.ge(2).tolist())
 
@@ -389,7 +413,7 @@ def test_padding_is_joined_to_nothing(make_utterance) -> None:
     for graph in EVERY_STEP.values():
         batch = collate(ragged(make_utterance), config_of(graph, route="dense"))
         there = torch.zeros(batch.shape[0] * batch.shape[1], dtype=torch.bool)
-        there[batch.place] = True
+        there[batch.padded_index] = True
         there = there.view(batch.shape[:2])
         for edges in batch.edges.values():
             assert edges.adjacency.any()
@@ -466,9 +490,10 @@ def test_both_routes_lose_the_same_edges(name: str, streams: str, make_utterance
         assert lost > 0 or name == "no radius"
         # Edges to readout nodes stay what they are among all edges.
         edges = sparse.edges[stream]
-        ends = torch.isin(edges.index[1], sparse.receivers)
-        assert torch.equal(edges.readout_index[0], edges.index[0, ends])
-        assert torch.equal(sparse.receivers[edges.readout_index[1]], edges.index[1, ends])
+        ends = torch.isin(edges.index[1], sparse.readout_index)
+        to_readouts = sparse.readout_edges[stream].index
+        assert torch.equal(to_readouts[0], edges.index[0, ends])
+        assert torch.equal(sparse.readout_index[to_readouts[1]], edges.index[1, ends])
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
@@ -482,8 +507,8 @@ def test_lost_edges_depend_on_nothing_but_the_seed(make_utterance, route: str) -
         for stream in ("intra", "inter"):
             index = batch.edge_index(stream)
             for g, utterance in enumerate(chosen):
-                here = batch.place[index[1]] // batch.shape[1] == g
-                within = batch.place[index[:, here]] - g * batch.shape[1]
+                here = batch.padded_index[index[1]] // batch.shape[1] == g
+                within = batch.padded_index[index[:, here]] - g * batch.shape[1]
                 found[utterance.id, stream] = within.tolist()
         return found
 
@@ -567,7 +592,7 @@ def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance
 )
 def test_taps_equal_a_loop(convs: list[tuple[int, int]]) -> None:
     sizes = [0, 1, 2, 0, 7, 8, 9, 23]
-    found = taps(np.array(sizes), convs)
+    found = conv_windows(np.array(sizes), convs)
     assert len(found) == len(convs)
     for (kernel, stride), rows in zip(convs, found, strict=True):
         starts = [0, *itertools.accumulate(sizes)]
@@ -582,4 +607,4 @@ def test_taps_equal_a_loop(convs: list[tuple[int, int]]) -> None:
 
 
 def test_taps_of_nothing_are_empty() -> None:
-    assert [t.shape for t in taps(np.array([0, 0]), [(4, 2), (3, 1)])] == [(0, 4), (0, 3)]
+    assert [t.shape for t in conv_windows(np.array([0, 0]), [(4, 2), (3, 1)])] == [(0, 4), (0, 3)]

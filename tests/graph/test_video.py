@@ -10,13 +10,14 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.graphs import check_positions, collate
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import DataError
-from gmsa.graph import KINDS, NODE_TYPES, READOUTS, GraphBatch, build_video, check_positions, collate, relations
+from gmsa.graph import EDGE_TYPES, NODE_TYPES, READOUTS, GraphBatch, build_video, relations
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
@@ -127,10 +128,10 @@ def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, cont
     for node_type in NODE_TYPES:
         index = ours.node_index(node_type)
         assert torch.equal(ours.position[index], theirs[node_type].pos)
-        assert torch.equal(ours.place[index] // ours.shape[1], theirs[node_type].batch)
+        assert torch.equal(ours.padded_index[index] // ours.shape[1], theirs[node_type].batch)
     assert [u.id for group in groups for u in group] == [name for names in theirs.ids for name in names]
     assert ours.ids == tuple(u.id for u in utterances)
-    torch.testing.assert_close(ours.labels, theirs.label[ours.rows], equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(ours.labels, theirs.label[ours.utterance_order], equal_nan=True, rtol=0, atol=0)
     assert ours.shape == (4, 5 * 12, 2 * 12)
     # Each edge's kind: the relation's place among the nine, and its temporal_type.
     for stream in STREAMS:
@@ -140,9 +141,9 @@ def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, cont
             source, target = (ours.node_index(t) for t in relation[::2])
             store = theirs[relation]
             for (s, t), temporal_type in zip(store.edge_index.T.tolist(), store.temporal_type.tolist(), strict=True):
-                expected[int(source[s]), int(target[t])] = KINDS if first is None else first + temporal_type
+                expected[int(source[s]), int(target[t])] = EDGE_TYPES if first is None else first + temporal_type
         if route == "edge":
-            kinds = ours.edges[stream].kind.tolist()
+            kinds = ours.edges[stream].edge_type.tolist()
         else:
             adjacency = ours.edges[stream].adjacency
             kinds = [int(k) - 1 for k in adjacency[adjacency > 0]]
@@ -154,7 +155,7 @@ def test_numbers_of_the_nodes_mean_what_they_say(utterances: list[Utterance]) ->
     batch, groups = collate(utterances, config_of()), videos(utterances)
     ordered = [u for group in groups for u in group]
     count = len(ordered)
-    assert [ordered[row].id for row in batch.rows] == [u.id for u in utterances]
+    assert [ordered[row].id for row in batch.utterance_order] == [u.id for u in utterances]
     for m in MODALITIES:
         assert batch.lengths[m].tolist() == [len(u.features[m]) for u in ordered]
         assert torch.equal(batch.features[m], torch.cat([u.features[m] for u in ordered]))
@@ -166,26 +167,28 @@ def test_numbers_of_the_nodes_mean_what_they_say(utterances: list[Utterance]) ->
     for v, (g, node_type, name, position) in enumerate(nodes):
         assert NODE_TYPES[batch.node_type[v]] == node_type
         assert batch.position[v] == position
-        assert batch.place[v] // batch.shape[1] == g
-        assert table[batch.slot[v]] == (None if node_type in READOUTS else (node_type, name))
+        assert batch.padded_index[v] // batch.shape[1] == g
+        assert table[batch.embedding_row[v]] == (None if node_type in READOUTS else (node_type, name))
     z = torch.arange(float(len(nodes)))[:, None]
-    for readout, read in zip(READOUTS, batch.read(z), strict=True):
+    for readout, read in zip(READOUTS, batch.readout(z), strict=True):
         assert [nodes[int(v)][1:3] for v in read] == [(readout, u.id) for u in utterances]
-    places = batch.receiver_place.tolist()
+    places = batch.readout_padded_index.tolist()
     assert len(set(places)) == 2 * count
     padded = torch.full((batch.shape[0] * batch.shape[2],), -1, dtype=torch.long)
-    padded[batch.receiver_place] = batch.receivers
+    padded[batch.readout_padded_index] = batch.readout_index
     for g, row in enumerate(padded.view(batch.shape[0], -1).tolist()):
         assert [nodes[v][0] for v in row if v >= 0] == [g] * 2 * len(groups[g])
         assert row[2 * len(groups[g]) :] == [-1] * (batch.shape[2] - 2 * len(groups[g]))
         # Receivers are the first nodes of their graph: the dense route takes the first rows of its adjacency.
-        assert [int(batch.place[v]) - g * batch.shape[1] for v in row if v >= 0] == list(range(2 * len(groups[g])))
+        assert [int(batch.padded_index[v]) - g * batch.shape[1] for v in row if v >= 0] == list(
+            range(2 * len(groups[g]))
+        )
 
 
 def test_clips_without_a_number_come_last_by_name(make_utterance) -> None:
     given = [make_utterance(f"a$_${clip}", (1, 1, 1)) for clip in ("z", "10", "b", "2", "007")]
     batch = collate(given, config_of())
-    assert [given[i].clip[1] for i in batch.rows.argsort()] == ["2", "007", "10", "b", "z"]
+    assert [given[i].clip[1] for i in batch.utterance_order.argsort()] == ["2", "007", "10", "b", "z"]
 
 
 def test_too_many_utterances_name_the_video_and_the_setting(utterances: list[Utterance]) -> None:
@@ -375,7 +378,7 @@ def test_node_features_are_the_mean_token(make_utterance) -> None:
         for i, (v, utterance) in enumerate(zip(batch.node_index(m), clips, strict=True)):
             if len(utterance.features[m]):
                 alone = collate([utterance], config)
-                expected = encode(utterance.features[m], alone.taps[m]).mean(0)
+                expected = encode(utterance.features[m], alone.conv_windows[m]).mean(0)
             else:
                 expected = model.embedding.missing[m]
             expected = expected + model.embedding.node_type[NODE_TYPES.index(m)] + model.embedding.position[i]
@@ -451,7 +454,7 @@ def test_epochs_are_functions_of_the_seed_alone(utterances: list[Utterance]) -> 
     def epoch(number: int, examples: Sequence[Example] = examples) -> dict[str, Any]:
         found = {}
         for batch, _ in training_batches(examples, config, 1, "stage", number, context=context):
-            ordered = [batch.ids[i] for i in batch.rows.argsort()]
+            ordered = [batch.ids[i] for i in batch.utterance_order.argsort()]
             for row, name in enumerate(ordered):
                 found[name] = [int(batch.lengths[m][row]) for m in MODALITIES]
             lost = [e.tolist() for e in (batch.edge_index("intra"), batch.edge_index("inter"))]

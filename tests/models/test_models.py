@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
+from helpers.graphs import collate
+from torch_geometric.utils import scatter
 
-from gmsa.config import Config, from_dict
-from gmsa.errors import DataError
-from gmsa.graph import NODE_TYPES, GraphBatch, collate
-from gmsa.models import MODELS, Output, build_model, edges_of
+from gmsa.config import Config, ModelConfig, from_dict
+from gmsa.errors import ConfigError, DataError
+from gmsa.graph import NODE_TYPES, GraphBatch
+from gmsa.models import MODELS, Output, SemiIIN, build_model, check, graph_spec
+from gmsa.registry import ENCODERS, LAYERS
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 SETTINGS = {"model": {"channels": 16, "heads": 4, "layers": 2}, "graph": {"radius": 1}}
@@ -99,7 +102,7 @@ def test_routes_agree_in_the_whole_model(streams: str, graph: dict, utterances: 
 def nodes_moved(model, stream: str, before: GraphBatch, after: GraphBatch) -> torch.Tensor:
     """Which nodes one layer of a stream moves, when a feature has changed: [V]."""
     layer = model.streams[stream].layers[0]
-    a, b = (layer(model.embedding(x), edges_of(x, stream)) for x in (before, after))
+    a, b = (layer(model.embedding(x), x.edges[stream]) for x in (before, after))
     return (a - b).abs().amax(-1) > 1e-7
 
 
@@ -136,7 +139,7 @@ def test_readouts_do_not_see_each_other(make_utterance) -> None:
     changed = z.clone()
     changed[0] += 1.0
     for stream in ("intra", "inter"):
-        layer, edges = model.streams[stream].layers[0], edges_of(batch, stream)
+        layer, edges = model.streams[stream].layers[0], batch.edges[stream]
         moved = (layer(z, edges) - layer(changed, edges)).abs().amax(-1) > 1e-7
         assert moved[0]
         assert not moved[1]
@@ -197,3 +200,92 @@ def test_compiled_model_equals_the_eager_one(utterances: list) -> None:
         compiled = model(batch)
         torch.testing.assert_close(compiled.value, output.value, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(compiled.logits, output.logits, rtol=1e-4, atol=1e-5)
+
+
+# --- by keyword and by name -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_keywords_build_what_the_config_builds(name: str) -> None:
+    convs = {m: Config().model.convs(m) for m in DIMS}
+    torch.manual_seed(0)
+    by_keyword = MODELS[name](DIMS, channels=16, convs=convs, dropout=0.1)
+    torch.manual_seed(0)
+    by_config = build_model(DIMS, from_dict({"model": {"name": name, "channels": 16, "dropout": 0.1}}))
+    assert repr(by_keyword) == repr(by_config)
+    for (key, weight), (other, expected) in zip(
+        by_keyword.state_dict().items(), by_config.state_dict().items(), strict=True
+    ):
+        assert key == other
+        assert torch.equal(weight, expected)
+
+
+def test_what_gmsa_passes_to_models_are_its_settings() -> None:
+    settings = {f.name for f in fields(ModelConfig)} - {"name"}
+    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges"}
+    for registry in (MODELS, LAYERS, ENCODERS):
+        assert all(registry.parameters(name) == {} for name in registry if registry.module_of(name).startswith("gmsa."))
+
+
+class MeanLayer(torch.nn.Module):
+    """The mean over the sources, times a factor; edge lists alone."""
+
+    route = "edge"
+
+    def __init__(self, channels: int, heads: int, edge_types: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.map, self.factor = torch.nn.Linear(channels, channels), factor
+
+    def forward(self, x, edges, receivers=None, source_log_weight=None):
+        count = len(x) if receivers is None else len(receivers)
+        return self.factor * scatter(self.map(x)[edges.index[0]], edges.index[1], dim_size=count, reduce="mean")
+
+
+class FirstEncoder(torch.nn.Module):
+    """The first step that a token's window has."""
+
+    def __init__(self, dim: int, channels: int, convs, dropout: float, scale: float) -> None:
+        super().__init__()
+        self.map, self.scale = torch.nn.Linear(dim, channels), scale
+
+    def forward(self, steps, conv_windows):
+        table, rows = torch.cat([self.map(steps) * self.scale, steps.new_zeros(1, self.map.out_features)]), None
+        for window in reversed(conv_windows):
+            rows = window.min(1).values if rows is None else window.min(1).values[rows]
+        return table[rows]
+
+
+class WideModel(SemiIIN):
+    """Semi-IIN with a depth of its own."""
+
+    def __init__(self, dims, *, depth: int = 1, **settings) -> None:
+        super().__init__(dims, **settings)
+        self.depth = depth
+
+
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "wide_for_test(depth=3)"])
+def test_layers_encoders_and_models_of_ones_own(name: str, utterances, monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry, part in (
+        (MODELS, ("wide_for_test", WideModel)),
+        (LAYERS, ("mean_for_test", MeanLayer)),
+        (ENCODERS, ("first_for_test", FirstEncoder)),
+    ):
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+        registry.register(*part)
+    settings = {"name": name, "layer": "mean_for_test(factor=2)", "encoder": "first_for_test(scale=3)", "channels": 16}
+    config = from_dict({"model": settings})
+    check(config)
+    model = build_model(DIMS, config)
+    layers = [m for m in model.modules() if isinstance(m, MeanLayer)]
+    assert {layer.factor for layer in layers} == {2.0}
+    assert {encoder.scale for encoder in model.embedding.encoders.values()} == {3.0}
+    assert getattr(model, "depth", 3) == 3
+    assert model.embedding.position.shape == (512, 16)
+    assert graph_spec(config).route == "edge"
+    output = model(collate(utterances, config))
+    output.value.sum().backward()
+    assert all(layer.map.weight.grad.any() for layer in layers)
+    with pytest.raises(ConfigError, match=r"'model.encoder': 'first_for_test' needs 'scale', as first_for_test\(scale"):
+        check(from_dict({"model": settings | {"encoder": "first_for_test"}}))
+    with pytest.raises(ConfigError, match=r"'mean_for_test' has no parameter 'facto' \(it has: factor\)"):
+        from_dict({"model": settings | {"layer": "mean_for_test(facto=2)"}})

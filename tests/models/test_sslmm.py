@@ -13,17 +13,26 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.graphs import collate
 from torch import Tensor
 
 from gmsa.config import MODALITIES, Config, ReconstructionConfig, from_dict
 from gmsa.config.missing import Missing
 from gmsa.data import Utterance, apply_missing, from_mmsa, withhold_labels
 from gmsa.errors import ConfigError, RunError
-from gmsa.graph import NODE_TYPES, build, build_video, collate, token_count
+from gmsa.graph import NODE_TYPES, build, build_video, token_count
 from gmsa.graph.view import to_networkx
-from gmsa.models import MODELS, Model, Output, build_model, edges_of
+from gmsa.models import MODELS, Model, Output, build_model, check
 from gmsa.models.pretraining import PretrainingModel
-from gmsa.nn import AlternatingBlock, Dense, Interaction, ModalityReadout, Sparse, Standardize, without_sources
+from gmsa.nn import (
+    AlternatingBlock,
+    DenseEdges,
+    Interaction,
+    ModalityReadout,
+    SparseEdges,
+    Standardize,
+    without_sources,
+)
 from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
 from gmsa.runs.predict import predict_file
@@ -72,7 +81,7 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
     joined[1] = False  # a node that hears nothing
     kind = torch.randint(0, 3, (count, count), generator=g)
     torch.manual_seed(0)
-    layer = Interaction(heads * width, heads, kinds=3 if typed else 0).double()
+    layer = Interaction(heads * width, heads, edge_types=3 if typed else 0).double()
     if typed:
         torch.nn.init.normal_(layer.bias)
     x = torch.randn(count, heads * width, generator=g, dtype=torch.float64)
@@ -84,8 +93,8 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
     blocks = torch.stack([adjacency[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] for i in range(3)])
     target, source = joined.nonzero(as_tuple=True)
     routes = {
-        "dense": Dense(blocks if typed else blocks > 0, place, place),
-        "edge": Sparse(torch.stack([source, target]), kind[target, source] if typed else None),
+        "dense": DenseEdges(blocks if typed else blocks > 0, place, place),
+        "edge": SparseEdges(torch.stack([source, target]), kind[target, source] if typed else None),
     }
 
     def expected(x: Tensor, source_log_weight: Tensor) -> Tensor:
@@ -119,12 +128,12 @@ def test_loudness_by_both_routes_is_the_formula(typed: bool) -> None:
 def test_edges_without_some_sources() -> None:
     silent = torch.tensor([False, True, False, True])
     adjacency = torch.ones(2, 2, 2, dtype=torch.bool)
-    dense = without_sources(Dense(adjacency, torch.arange(4), torch.arange(4)), silent)
+    dense = without_sources(DenseEdges(adjacency, torch.arange(4), torch.arange(4)), silent)
     assert dense.adjacency.tolist() == [[[True, False]] * 2] * 2
     index = torch.tensor([[0, 1, 2, 3], [0, 0, 2, 2]])
-    sparse = without_sources(Sparse(index, torch.arange(4)), silent)
+    sparse = without_sources(SparseEdges(index, torch.arange(4)), silent)
     assert sparse.index.tolist() == [[0, 2], [0, 2]]
-    assert sparse.kind.tolist() == [0, 2]
+    assert sparse.edge_type.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -132,7 +141,7 @@ def test_a_block_is_its_formula(order: str) -> None:
     torch.manual_seed(0)
     block = AlternatingBlock(8, 2, order=order).double().eval()
     h = torch.randn(5, 8, dtype=torch.float64)
-    intra, inter = (Sparse(torch.tensor(e)) for e in ([[0, 1, 3], [1, 0, 4]], [[2, 4, 0], [0, 1, 2]]))
+    intra, inter = (SparseEdges(torch.tensor(e)) for e in ([[0, 1, 3], [1, 0, 4]], [[2, 4, 0], [0, 1, 2]]))
 
     def across(x: Tensor, seen: Tensor) -> Tensor:
         v = block.across(seen, inter)
@@ -210,7 +219,7 @@ def test_its_graph_has_no_readout_nodes(utterances) -> None:
     batch = collate(utterances, config)
     assert not (batch.node_type < 2).any()
     tokens = sum(-(-u.lengths[m] // config.model.strides[m]) for u in utterances for m in MODALITIES)
-    assert len(batch.node_type) == tokens == len(batch.slot)
+    assert len(batch.node_type) == tokens == len(batch.embedding_row)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -222,7 +231,7 @@ def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> 
     model, utterance = model_of(config), make_utterance("v$_$0", (6, 4, 5))
     batch = collate([utterance], config)
     (block,) = model.blocks
-    intra, inter = (edges_of(batch, stream) for stream in ("intra", "inter"))
+    intra, inter = (batch.edges[stream] for stream in ("intra", "inter"))
     view = to_networkx(build(utterance, config.graph, config.model.strides))
     names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
 
@@ -319,7 +328,7 @@ def test_hidden_targets_equal_a_loop(utterances, target: str) -> None:
             for row, name in enumerate(batch.ids):
                 full_view = next(u for u in masked if u.id == name)
                 for m in MODALITIES:
-                    shown = int(batch.lengths[m][batch.rows[row]])
+                    shown = int(batch.lengths[m][batch.utterance_order[row]])
                     known = full_view if target == "observed_only" else whole[name]
                     expected = known.lengths[m] > 0 and shown == 0
                     rows, features = targets.hidden.get(m, (torch.tensor([]), None))
@@ -556,7 +565,7 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
     seen = set()
     for batch in pretraining_batches(utterances, config, 1, "pretrain", 1):
         masked = {m: target.flags for m, target in batch.targets.items()}
-        order = torch.argsort(batch.masked.rows)
+        order = torch.argsort(batch.masked.utterance_order)
         starts = dict.fromkeys(MODALITIES, 0)
         for i in order.tolist():
             utterance = by_id[batch.ids[i]]
@@ -584,7 +593,7 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
     config = config_of(name, graph=graph, optim={"batch_size": 64})
     utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
     (before,) = pretraining_batches(utterances, config, 1)
-    order = torch.argsort(before.masked.rows).tolist()
+    order = torch.argsort(before.masked.utterance_order).tolist()
     names = [before.ids[i] for i in order]
     changed = {u.id: dict(u.features) for u in utterances}
     for m, target in before.targets.items():
@@ -631,7 +640,7 @@ def test_pretraining_losses_equal_loops(make_utterance) -> None:
     states = module.model.nodes(z0, batch.masked).clone()
     for target in batch.targets.values():
         states[target.nodes] = 0
-    decoded = module.decoder(states, edges_of(batch.masked, "global"))
+    decoded = module.decoder(states, batch.masked.edges["global"])
     errors = []
     for m, target in batch.targets.items():
         for node, wanted in zip(target.nodes.tolist(), target.features.numpy(), strict=True):
@@ -888,8 +897,13 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
     ],
 )
 def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    def build_and_check() -> None:
+        config = from_dict(settings)
+        check(config)
+        check_protocol(config)
+
     with pytest.raises(ConfigError, match=message):
-        check_protocol(from_dict(settings))
+        build_and_check()
 
 
 def test_a_training_split_that_lacks_text_trains_with_both_stages(

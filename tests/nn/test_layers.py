@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import from_dict
-from gmsa.graph.taps import taps
+from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
-from gmsa.nn import ConvEncoder, Dense, Dropout, Gate, Heads, Interaction, Sparse, Stream, build_fusion
-from gmsa.nn import segments as ops
+from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
 from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
 from gmsa.rng import hashed_uniform, seed_for
 from gmsa.training.batches import training_batches
@@ -61,7 +60,7 @@ class Ragged(NamedTuple):
                 found[rows[g] + t].append((self.starts[g] + s, kind))
         return found
 
-    def dense(self, of_receivers: bool, typed: bool) -> Dense:
+    def dense(self, of_receivers: bool, typed: bool) -> DenseEdges:
         count = self.firsts if of_receivers else self.sizes
         adjacency = torch.zeros(len(self.sizes), max(count), max(self.sizes), dtype=torch.uint8)
         for (g, t, s), kind in zip(self.edges, self.kinds, strict=True):
@@ -70,12 +69,12 @@ class Ragged(NamedTuple):
         places = [
             torch.tensor([g * max(c) + i for g, n in enumerate(c) for i in range(n)]) for c in (self.sizes, count)
         ]
-        return Dense(adjacency if typed else adjacency > 0, *places)
+        return DenseEdges(adjacency if typed else adjacency > 0, *places)
 
-    def sparse(self, of_receivers: bool, typed: bool) -> Sparse:
+    def sparse(self, of_receivers: bool, typed: bool) -> SparseEdges:
         found = [(s, w, k) for w, parts in self.sources(of_receivers).items() for s, k in parts]
         source, target, kind = torch.tensor(found, dtype=torch.long).view(-1, 3).T
-        return Sparse(torch.stack([source, target]), kind if typed else None)
+        return SparseEdges(torch.stack([source, target]), kind if typed else None)
 
 
 def ragged(seed: int, empty: bool = False) -> Ragged:
@@ -128,7 +127,7 @@ def attention(layer: Interaction, x: Tensor, graph: Ragged, route: str, receive:
         return layer(x, edges, receivers)
     query = layer.query(x if receivers is None else x[receivers])
     parts = layer.key_value(x).view(len(x), 2, layer.heads, -1)
-    bias = F.pad(layer.bias, (0, 0, 0, 1))[edges.kind] if typed else None
+    bias = F.pad(layer.bias, (0, 0, 0, 1))[edges.edge_type] if typed else None
     query = query.view(len(query), layer.heads, -1)
     return layer.out(layer.messages(query, parts[:, 0], parts[:, 1], edges.index, bias).flatten(1))
 
@@ -279,7 +278,7 @@ def test_mixed_precision_stops_at_the_sparse_products() -> None:
 @pytest.mark.parametrize("typed", [False, True], ids=["plain", "typed"])
 def test_the_last_layer_at_the_readouts_equals_the_whole_layer(route: str, shared: bool, typed: bool) -> None:
     torch.manual_seed(0)
-    stream = Stream(8, 2, layers=3, shared=shared, kinds=KINDS if typed else 0).double()
+    stream = Stream(8, 2, layers=3, shared=shared, edge_types=KINDS if typed else 0).double()
     for layer in stream.layers if typed else ():
         torch.nn.init.normal_(layer.attention.bias)
     graph = ragged(1)
@@ -342,7 +341,7 @@ def test_the_encoder_equals_convolutions_of_each_sequence(convs: tuple[tuple[int
         steps = start.clone().requires_grad_()
         encoder.zero_grad()
         if ours:
-            tokens = encoder(steps, taps(np.array(lengths), convs))
+            tokens = encoder(steps, conv_windows(np.array(lengths), convs))
         else:
             tokens = torch.cat([encode_alone(encoder, sequence) for sequence in steps.split(lengths)])
         (tokens * weights[: len(tokens)]).sum().backward()
@@ -362,7 +361,7 @@ def test_encoder_tokens_do_not_depend_on_the_batch(convs: tuple[tuple[int, int],
     def tokens(chosen: list[Tensor]) -> list[Tensor]:
         lengths = torch.tensor([len(s) for s in chosen])
         counts = -(-lengths // math.prod(s for _, s in convs))
-        return list(encoder(torch.cat(chosen), taps(lengths.numpy(), convs)).split(counts.tolist()))
+        return list(encoder(torch.cat(chosen), conv_windows(lengths.numpy(), convs)).split(counts.tolist()))
 
     together = tokens(sequences)
     for one, other in zip(together, reversed(tokens(sequences[::-1])), strict=True):
@@ -384,12 +383,12 @@ def test_encoder_equals_a_sum_over_the_kernel() -> None:
             if 0 <= step < 7:
                 total = total + conv.weight[:, :, k] @ x[step]
         expected.append(total)
-    torch.testing.assert_close(encoder(x, taps(np.array([7]), ((4, 2),))), torch.stack(expected))
+    torch.testing.assert_close(encoder(x, conv_windows(np.array([7]), ((4, 2),))), torch.stack(expected))
 
 
 def test_no_steps_give_no_tokens_and_no_gradient() -> None:
     encoder = ConvEncoder(3, 4, ((4, 2), (4, 4)))
-    tokens = encoder(torch.zeros(0, 3), taps(np.array([0, 0]), ((4, 2), (4, 4))))
+    tokens = encoder(torch.zeros(0, 3), conv_windows(np.array([0, 0]), ((4, 2), (4, 4))))
     assert tokens.shape == (0, 4)
     tokens.sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in encoder.parameters())
@@ -452,30 +451,21 @@ def test_dropout_follows_train_and_eval_and_the_seed() -> None:
     assert layer.eval()(x) is x or torch.equal(layer(x), x)
 
 
-SCATTER = [None] + ([ops.torch_scatter] if ops.torch_scatter is not None else [])
-
-
-@pytest.mark.parametrize("scatter", SCATTER, ids=lambda s: "torch" if s is None else "torch_scatter")
-def test_segments_equal_a_loop(scatter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "torch_scatter", scatter)
-    index = torch.tensor([3, 0, 0, 5, 3, 3])  # unsorted; 1, 2 and 4 stay empty
-    values = torch.randn(6, 2, dtype=torch.double, requires_grad=True)
-    by_loop = torch.zeros(6, 2, dtype=torch.double)
-    softmax = torch.empty(6, 2, dtype=torch.double)
-    for n in range(6):
-        inside = index == n
-        by_loop[n] = values[inside].sum(0)
-        softmax[inside] = values[inside].softmax(0)
-    torch.testing.assert_close(ops.segment_sum(values, index, 6), by_loop)
-    torch.testing.assert_close(ops.segment_softmax(values, index, 6), softmax)
-    assert torch.autograd.gradcheck(lambda v: ops.segment_softmax(v, index, 6), values)
-    assert torch.autograd.gradcheck(lambda v: ops.segment_sum(v, index, 6), values)
-
-
-def test_segment_softmax_survives_large_scores() -> None:
-    score = torch.tensor([1e4, 1e4 - 1, -1e4], dtype=torch.double)
-    weight = ops.segment_softmax(score, torch.tensor([0, 0, 1]), 2)
-    torch.testing.assert_close(weight, torch.tensor([0.7310585786, 0.2689414214, 1.0], dtype=torch.double))
+def test_messages_equal_sums_by_target() -> None:
+    """The message route on unsorted edges with empty targets and large scores."""
+    index = torch.tensor([[0, 1, 2, 1, 0, 2], [3, 0, 0, 5, 3, 3]])  # targets 1, 2 and 4 have none
+    layer = Interaction(4, 2).double()
+    query = torch.randn(6, 2, 2, dtype=torch.double)
+    query[0] *= 1e4
+    key, value = torch.randn(2, 3, 2, 2, dtype=torch.double)
+    bias = torch.randn(6, 2, dtype=torch.double)
+    expected = torch.zeros(6, 2, 2, dtype=torch.double)
+    for target in (0, 3, 5):
+        inside = index[1] == target
+        source = index[0, inside]
+        weight = ((query[target] * key[source]).sum(-1) / 2**0.5 + bias[inside]).softmax(0)
+        expected[target] = (weight[:, :, None] * value[source]).sum(0)
+    torch.testing.assert_close(layer.messages(query, key, value, index, bias), expected, rtol=1e-6, atol=1e-9)
 
 
 # --- what training is made of -----------------------------------------------------------------------------------------

@@ -1,64 +1,19 @@
 """Masked attention over the edges of a graph, by two routes."""
 
 # G graphs of up to T nodes, R of them receivers; V nodes, W receivers and E edges of all graphs;
-# C channels, H heads, D = C // H, K kinds of edges
+# C channels, H heads, D = C // H, K edge types
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import softmax
 
-from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
-from gmsa.nn.segments import segment_softmax, segment_sum
-
-
-class Dense(NamedTuple):
-    """Edges as an adjacency of graphs that are padded to one size: the dense route."""
-
-    adjacency: Tensor
-    """Whether the receiver of a row hears the node of a column: bool ``[G, R, T]``; or, for typed edges, uint8:
-    0 is no edge, k + 1 is an edge of kind k."""
-    source: Tensor
-    """Place ``g T + t`` of every node ``[V]``, in rising order."""
-    target: Tensor
-    """Place ``g R + r`` of every receiver ``[W]``, in rising order."""
-
-
-class Sparse:
-    """Edges as a list: the edge route.
-
-    Args:
-        index: source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates,
-            sorted by receiver.
-        kind: kind of every edge ``[E]``, or None.
-    """
-
-    def __init__(self, index: Tensor, kind: Tensor | None = None) -> None:
-        self.index, self.kind = index, kind
-        self._csr: HeadCsr | None = None
-
-    def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
-        """The list as compressed rows, made once for all the layers that share these edges."""
-        if self._csr is None:
-            self._csr = HeadCsr(self.index, sources, targets, heads)
-        return self._csr
-
-
-Edges = Dense | Sparse
-
-
-def without_sources(edges: Edges, silent: Tensor) -> Edges:
-    """The edges but for those that start at ``silent`` nodes, bool ``[V]``."""
-    if isinstance(edges, Dense):
-        graphs, _, nodes = edges.adjacency.shape
-        columns = silent.new_zeros(graphs * nodes).index_copy(0, edges.source, silent).view(graphs, 1, nodes)
-        return edges._replace(adjacency=edges.adjacency.masked_fill(columns, 0))
-    kept = ~silent[edges.index[0]]
-    return Sparse(edges.index[:, kept], None if edges.kind is None else edges.kind[kept])
+from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
+from gmsa.nn.layers.edge_attention import edge_attention
 
 
 class Interaction(MessagePassing):
@@ -67,10 +22,10 @@ class Interaction(MessagePassing):
     .. math::
         y_i = W_o \Big\Vert_{h} \sum_{j \to i} \alpha^h_{ij} W^h_v x_j + b_o, \qquad
         \alpha^h_{ij} = \operatorname{softmax}_{j \to i} \Big(
-            \frac{(W^h_q x_i)^\top W^h_k x_j}{\sqrt{D}} + \beta^h_{k(j \to i)} \Big)
+            \frac{(W^h_q x_i)^\top W^h_k x_j}{\sqrt{D}} + \beta^h_{t(j \to i)} \Big)
 
-    Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per kind of edge
-    (past, now and future of each relation; after MTAG) where edges are typed; the last kind, which touches
+    Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per edge type
+    (past, present and future of each relation; after MTAG) where edges are typed; the last type, which touches
     readout nodes, has none. The ``source_log_weight`` of a source is added to its scores: with
     :math:`\log s` it counts s times. A node without incoming edges gets :math:`b_o` (the softmax over nothing is
     zero), with zero gradient to the attention.
@@ -79,26 +34,37 @@ class Interaction(MessagePassing):
     the number of edges. The *edge* route costs :math:`O(E C)`: on a CPU by sparse products, elsewhere by passing a
     message per edge, as PyG does. All agree in value and gradient.
 
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
+
     Shapes:
         - x :math:`(V, C)`; receivers :math:`(W)` the nodes that receive, all of them by default;
           source_log_weight :math:`(V)`; output :math:`(W, C)`
-        - edges: :class:`Dense` or :class:`Sparse`
+        - edges: :class:`~gmsa.nn.DenseEdges` or :class:`~gmsa.nn.SparseEdges`
+
+    Example:
+        >>> import torch
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> Interaction(channels=8, heads=2)(torch.randn(3, 8), edges).shape
+        torch.Size([3, 8])
     """
 
-    def __init__(self, channels: int, heads: int, kinds: int = 0) -> None:
-        super().__init__(node_dim=0)
+    def __init__(self, channels: int, heads: int, edge_types: int = 0) -> None:
+        super().__init__(aggr="sum", node_dim=0)
         self.heads = heads
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
-        self.bias = nn.Parameter(torch.zeros(kinds, heads)) if kinds else None
+        self.bias = nn.Parameter(torch.zeros(edge_types, heads)) if edge_types else None
 
     def forward(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
         query = self.query(x if receivers is None else x.index_select(0, receivers))
         key_value = self.key_value(x)
-        if isinstance(edges, Dense):
+        if isinstance(edges, DenseEdges):
             mixed = self._dense(query, key_value, edges, source_log_weight)
         else:
             query, (key, value) = self._split(query), self._split(key_value).chunk(2, dim=1)
@@ -110,9 +76,9 @@ class Interaction(MessagePassing):
         return x.unflatten(1, (-1, self.query.out_features // self.heads))
 
     def _sparse(
-        self, query: Tensor, key: Tensor, value: Tensor, edges: Sparse, source_log_weight: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, edges: SparseEdges, source_log_weight: Tensor | None
     ) -> Tensor:
-        bias = None if self.bias is None or edges.kind is None else F.pad(self.bias, (0, 0, 0, 1))[edges.kind]
+        bias = None if self.bias is None or edges.edge_type is None else F.pad(self.bias, (0, 0, 0, 1))[edges.edge_type]
         if source_log_weight is not None:
             heard = source_log_weight.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
             bias = heard if bias is None else bias + heard
@@ -132,35 +98,34 @@ class Interaction(MessagePassing):
         score = (query_i * key_j).sum(-1) / math.sqrt(query_i.shape[-1])  # [E, H]
         if bias is not None:
             score = score + bias
-        return segment_softmax(score, index, size_i)[:, :, None] * value_j  # [E, H, D]
+        return softmax(score, index, num_nodes=size_i)[:, :, None] * value_j  # [E, H, D]
 
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int) -> Tensor:
-        return segment_sum(inputs, index, dim_size)
-
-    def _dense(self, query: Tensor, key_value: Tensor, edges: Dense, source_log_weight: Tensor | None) -> Tensor:
+    def _dense(self, query: Tensor, key_value: Tensor, edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
         graphs, receivers, nodes = edges.adjacency.shape
-        query = _pad(query, edges.target, graphs * receivers).view(graphs, receivers, self.heads, -1)
-        key_value = _pad(key_value, edges.source, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
+        query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
+        key_value = _pad(key_value, edges.source_index, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
         key, value = key_value.unbind(2)
         joined = edges.adjacency.bool()
         # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
         receives = joined.any(-1, keepdim=True)  # [G, R, 1]
         mask = (joined | ~receives)[:, None]
         if self.bias is not None and edges.adjacency.dtype == torch.uint8:
-            bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last kind: no bias
+            bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last type: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
         if source_log_weight is not None:
-            heard = _pad(source_log_weight, edges.source, graphs * nodes).view(graphs, 1, 1, nodes).to(query.dtype)
+            heard = (
+                _pad(source_log_weight, edges.source_index, graphs * nodes).view(graphs, 1, 1, nodes).to(query.dtype)
+            )
             mask = heard.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + heard
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
         mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
-        return mixed if len(mixed) == len(edges.target) else mixed.index_select(0, edges.target)
+        return mixed if len(mixed) == len(edges.target_index) else mixed.index_select(0, edges.target_index)
 
 
-def _pad(x: Tensor, place: Tensor, size: int) -> Tensor:
-    """Rows of x ``[N, ...]`` at their places, which rise, among ``size`` rows, zeros elsewhere."""
+def _pad(x: Tensor, index: Tensor, size: int) -> Tensor:
+    """Rows of x ``[N, ...]`` at an ascending index among ``size`` rows, zeros elsewhere."""
     if len(x) == size:
         return x
-    return x.new_zeros(size, *x.shape[1:]).index_copy(0, place, x)
+    return x.new_zeros(size, *x.shape[1:]).index_copy(0, index, x)

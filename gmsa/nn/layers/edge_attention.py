@@ -33,7 +33,7 @@ class HeadCsr:
 
     @cached_property
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row pointers and columns of the transposed matrix, and where its entries stand in this one."""
+        """Row pointers and columns of the transposed matrix, and the index of its entries in this one."""
         order = torch.argsort(self._source, stable=True)
         pointers = self._pointers(self._source, self.sources)
         return pointers, self._numbers(self._target[order], self.targets), self._numbers(order, len(order))

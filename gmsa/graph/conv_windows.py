@@ -1,4 +1,4 @@
-"""Which steps each output of a strided convolution reads."""
+"""The steps that each output of a strided convolution reads."""
 
 # N sequences of S steps and M outputs in all
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def taps(lengths: npt.NDArray[np.int64], convs: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+def conv_windows(lengths: npt.NDArray[np.int64], convs: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
     r"""For each convolution (kernel k, stride s) of a stack, the inputs of its outputs.
 
     A sequence of L inputs gives :math:`\lceil L / s \rceil` outputs; the j-th reads the k inputs from

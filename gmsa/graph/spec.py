@@ -1,0 +1,43 @@
+"""What the graphs of a model look like: all that collation needs to know of a config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from gmsa.config import GraphConfig
+
+Convs = tuple[tuple[int, int], ...]
+"""Convolutions of an encoder, as (kernel, stride)."""
+ONE_TO_ONE: Convs = ((1, 1),)
+"""An encoder that turns each step into a token."""
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """How utterances become the graphs of one model; made by :func:`gmsa.models.graph_spec`.
+
+    >>> GraphSpec(convs={"audio": ((4, 2), (4, 4))}).strides
+    {'audio': 8}
+    """
+
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    """Scope and edges."""
+    convs: Mapping[str, Convs] = field(default_factory=dict)
+    """Convolutions of each modality's encoder, as (kernel, stride)."""
+    positions: int = 512
+    """Most nodes of a modality in a graph: as many as have a position embedding."""
+    streams: tuple[str, ...] = ("intra", "inter")
+    """Streams whose edges are built: ``intra``, ``inter``, or ``global`` for both in one."""
+    readout_nodes: bool = True
+    """Whether graphs have the nodes ``val`` and ``cls``."""
+    route: Literal["auto", "dense", "edge"] = "auto"
+    """Form of the edges: an adjacency (``dense``), a list (``edge``), or the one that is faster."""
+
+    @cached_property
+    def strides(self) -> dict[str, int]:
+        """Steps of each modality that become one token."""
+        return {m: math.prod(stride for _, stride in convs) for m, convs in self.convs.items()}
