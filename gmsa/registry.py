@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
+import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -50,12 +52,16 @@ class Registry(Generic[T]):
     def register(self, name: str | None = None, part: Any = None) -> Any:
         """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
 
+        Registering a part again, as a module that is imported anew does, changes nothing.
+
         Raises:
-            ConfigError: another part has that name.
+            ConfigError: another part has that name, or no setting could name it.
         """
 
         def add(part: P) -> P:
             own = name or typing.cast(str, getattr(part, "__name__", ""))
+            if not re.fullmatch(r"[^\s()\[\]{},=:'\"]+", own):
+                raise ConfigError(f"the {self.kind} {part!r} needs a name without spaces, commas and brackets")
             before = self._parts.get(own)
             if before is not None and _place_of(before) != _place_of(part):
                 raise ConfigError(f"the {self.kind} '{own}' is {_place_of(before)} already; choose another name")
@@ -80,13 +86,19 @@ class Registry(Generic[T]):
         """The part of that name, imported if need be.
 
         Raises:
-            ConfigError: there is none; names the nearest, and all that are known.
+            ConfigError: there is none; names the nearest, and all that are known. Or it needs a package that is not
+                installed.
         """
         self.check(name, self.kind)
         part = self._parts[name]
         if isinstance(part, str):
             module, _, path = part.partition(":")
-            part = self._parts[name] = getattr(importlib.import_module(module), path)
+            try:
+                part = self._parts[name] = getattr(importlib.import_module(module), path)
+            except ModuleNotFoundError as error:
+                if (error.name or "gmsa").partition(".")[0] == "gmsa":
+                    raise
+                raise ConfigError(f"the {self.kind} '{name}' needs the package '{error.name}'; install it") from None
         return typing.cast(T, part)
 
     def check(self, name: str, key: str) -> None:
@@ -99,17 +111,23 @@ class Registry(Generic[T]):
             ConfigError: names the nearest part, and all that are known.
         """
         if name not in self:
-            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}")
+            failed = "".join(f"; {reason}" for reason in _failed.values())
+            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """What a user may set of a part, in the order of its signature."""
-        signature = inspect.signature(typing.cast("Callable[..., Any]", self[name]), eval_str=True)
+        part = typing.cast("Callable[..., Any]", self[name])
+        try:
+            signature = inspect.signature(part, eval_str=True)
+        except NameError:  # an annotation that exists for type checkers alone
+            signature = inspect.signature(part)
         fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
 
     def describe(self, name: str) -> str:
         """The first sentence of a part's docstring."""
-        return " ".join((inspect.getdoc(self[name]) or "").split("\n\n")[0].split())
+        paragraph = " ".join((inspect.getdoc(self[name]) or "").split("\n\n")[0].split())
+        return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
 
     def module_of(self, name: str) -> str:
         """The module that defines a part."""
@@ -125,7 +143,12 @@ def _place_of(part: Any) -> str:
 # --- plug-ins --------------------------------------------------------------------------------------------------------
 
 _loaded: dict[str, str] = {}
-_asked_entry_points: list[bool] = []
+"""Imported plug-ins: per module, how errors call it."""
+_failed: dict[str, str] = {}
+"""Plug-ins of installed packages that cannot be imported: per module, the reason."""
+_entry_points_asked = False
+_lock = threading.RLock()
+"""Held while plug-ins are imported, so that no other thread finds a name missing in the meantime."""
 
 
 def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
@@ -139,26 +162,33 @@ def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
     Raises:
         ConfigError: a module cannot be imported.
     """
-    for module in modules:
-        if module in _loaded:
-            continue
-        added = str(folder.resolve()) if folder is not None else ""
-        if added and added not in sys.path:
-            sys.path.append(added)  # last, so that it hides no module, and for good: worker processes inherit it
-        _import(module, module)
+    with _lock:
+        for module in modules:
+            if module in _loaded:
+                continue
+            added = str(folder.resolve()) if folder is not None else ""
+            if added and added not in sys.path:
+                sys.path.append(added)  # last, so that it hides no module, and for good: worker processes inherit it
+            _import(module, module)
 
 
 def load_entry_points() -> None:
     """Imports the plug-ins of installed packages, once.
 
-    Raises:
-        ConfigError: one of them cannot be imported.
+    One that cannot be imported stops nobody who does not need it: the error about an unknown name tells of it.
     """
-    if not _asked_entry_points:
-        _asked_entry_points.append(True)
+    global _entry_points_asked
+    with _lock:
+        if _entry_points_asked:
+            return
+        _entry_points_asked = True
         for point in entry_points(group=ENTRY_POINTS):
             if point.module not in _loaded:
-                _import(point.module, f"{point.name} of the installed package {getattr(point.dist, 'name', '?')}")
+                package = point.dist.name if point.dist is not None else "?"
+                try:
+                    _import(point.module, f"{point.name} of the installed package {package}")
+                except ConfigError as error:
+                    _failed[point.module] = str(error)
 
 
 def loaded_plugins() -> tuple[str, ...]:
@@ -169,19 +199,22 @@ def loaded_plugins() -> tuple[str, ...]:
 def _import(module: str, shown: str) -> None:
     try:
         importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ConfigError(
-                f"plug-in '{shown}' is not there; check its name, and that its folder is on PYTHONPATH or beside the "
-                "config"
-            ) from None
-        raise ConfigError(f"plug-in '{shown}' needs the module '{error.name}'; install it") from None
     except ConfigError as error:
         raise ConfigError(f"plug-in '{shown}': {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+            path = "; give the module's name, without .py" if module.endswith(".py") else ""
+            raise ConfigError(
+                f"plug-in '{shown}' is not there{path}; install it, or put it on PYTHONPATH, beside the config, or "
+                "with --plugin into the working directory"
+            ) from None
+        if missing is not None:
+            raise ConfigError(f"plug-in '{shown}' needs the module '{missing}'; install it") from None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"plug-in '{shown}' failed while it was imported ({reason[:200]}); repair it") from error
     _loaded[module] = shown
+    _failed.pop(module, None)
 
 
 # --- the registries --------------------------------------------------------------------------------------------------
