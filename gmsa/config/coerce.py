@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from gmsa.errors import ConfigError, nearest
@@ -27,25 +27,27 @@ RENAMED = {
 """Settings that had another name, and the name that they have now."""
 
 
-def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
+def build(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
 
     Limits ``ge``, ``gt``, ``le`` and ``lt``, and the registry whose parts a field names, are taken from its metadata.
     Where ``cls`` has ``one_for_all``, a single value stands for each of its fields (or those that it names).
 
     Args:
-        where: what the settings came from, for errors.
+        where: what the settings came from, for errors; a function tells it of each dotted key.
         prefix: dotted path of ``cls`` within the settings, for errors.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
+    origin = where if callable(where) else lambda _: where
     if settings is None:
         settings = {}
     if (shared := one_for_all(cls)) and not isinstance(settings, Mapping):
         settings = dict.fromkeys(shared, settings)
     if not isinstance(settings, Mapping):
-        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
+        group = prefix.rstrip(".")
+        raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {settings!r})")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
@@ -53,7 +55,7 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
         key = f"{prefix}{name}"
         if name not in fields:
             hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(str(name), fields)
-            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+            raise ConfigError(f"{origin(key)}: unknown key '{key}'{hint}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = build(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
@@ -61,7 +63,7 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
                 values[name] = coerce(value, hints[name], key)
                 _check(values[name], fields[name].metadata, key)
             except ConfigError as error:
-                raise ConfigError(f"{where}: {error}") from None
+                raise ConfigError(f"{origin(key)}: {error}") from None
     return cls(**values)
 
 

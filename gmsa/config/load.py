@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 import yaml
 
 from gmsa.config.coerce import build, one_for_all
+from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
-from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
-from gmsa.registry import load_plugins
+from gmsa.registry import load_entry_points, loaded_plugins
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -29,49 +30,74 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
 
 
-def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path | None = None) -> Config:
-    """Builds a checked :class:`Config` from nested plain settings, and imports the ``plugins`` that they name.
+def from_dict(
+    settings: Mapping[str, Any], where: str = "config", folder: Path | None = None, trusted: bool = True
+) -> Config:
+    """Builds a checked :class:`Config` from nested plain settings, over those of the config that their ``base`` names.
 
     Args:
         where: what the settings came from, for errors.
-        folder: where plug-ins are also looked for.
+        folder: where ``base`` is looked for first, and plug-ins last.
+        trusted: whether the user named these settings. Those of a run folder may be a stranger's: they have no
+            ``base``, and no plug-in is imported for them.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range, or a plug-in that
-            cannot be imported.
+            cannot be imported or, where the settings are not the user's, is not.
     """
-    named = settings.get("plugins") if isinstance(settings, Mapping) else None
-    if isinstance(named, (list, tuple)) and all(isinstance(module, str) for module in named):
-        try:
-            load_plugins(named, folder)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-    return build(Config, settings, where)
+    if not isinstance(settings, Mapping):
+        return build(Config, settings, where)
+    if not trusted:
+        _check_plugins(settings.get("plugins"), where)
+        return build(Config, settings, where)
+    return _build(layers(settings, where, folder), where)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
-    """Reads a YAML file over the defaults, then applies ``key=value`` overrides.
+    """Reads a config over its ``base`` and the defaults, then applies overrides.
 
-    Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error
-    even in a config that would else fall back to the synthetic corpus.
+    Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error even in a config that
+    would else fall back to the synthetic corpus, and the data set is called after the file, unless by ``data.name=``.
+
+    Args:
+        path: a YAML file, or the name of a packaged config.
+        overrides: ``key=value``, or ``key+=values`` to add to a list.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a setting is wrong.
+        ConfigError: a file is missing or not YAML, or a setting is wrong.
     """
-    path = Path(path)
-    settings = read_yaml(path, "config file", "configs/")
-    settings = {} if settings is None else settings
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
+    found = read_layers(path)
+    changes = [_split_override(item) for item in overrides]
+    given = {key for key, _ in changes}
+    if "data.path" not in given and environ.get("GMSA_DATA"):
+        changes.append(("data.path", environ["GMSA_DATA"]))
+        given.add("data.path")
+    if "data.path" in given:
+        changes += [(k, v) for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
+    for key, value in changes:
+        key, adds = key.removesuffix("+"), key.endswith("+")
+        change(found.settings, key, _added(found.settings, key, value) if adds else value)
+        found.files.pop(key, None)
+    if given & {"plugins", "plugins+"}:
+        import_plugins(found.settings["plugins"], str(path), Path.cwd())
+    return _build(found, str(path))
 
-    changes = dict(_split_override(item) for item in overrides)
-    if "data.path" not in changes and environ.get("GMSA_DATA"):
-        changes["data.path"] = environ["GMSA_DATA"]
-    if "data.path" in changes:
-        changes.setdefault("data.if_missing", "error")
-    for key, value in changes.items():
-        change(settings, key, value)
-    return from_dict(settings, where=str(path), folder=path.parent)
+
+def _build(found: Layered, where: str) -> Config:
+    return build(Config, found.settings, lambda key: found.files.get(key, where))
+
+
+def _check_plugins(named: Any, where: str) -> None:
+    """Refuses settings that need a plug-in which nobody has imported."""
+    if not isinstance(named, list) or not named:
+        return
+    load_entry_points()
+    missing = [module for module in named if module not in loaded_plugins() and module not in sys.modules]
+    if missing:
+        raise ConfigError(
+            f"{where}: needs the plug-in '{missing[0]}', and no run folder may import one by itself; if you trust it, "
+            f"add --plugin {missing[0]}"
+        )
 
 
 def _split_override(item: str) -> tuple[str, Any]:
@@ -82,6 +108,17 @@ def _split_override(item: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"'{key}': value '{value}' is not valid YAML") from None
+
+
+def _added(settings: Mapping[str, Any], key: str, value: Any) -> list[Any]:
+    """The list at a dotted key with further values, each once."""
+    before: Any = settings
+    for part in key.split("."):
+        before = before.get(part) if isinstance(before, Mapping) else None
+    if before is not None and not isinstance(before, list):
+        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {before!r})")
+    more = value if isinstance(value, list) else [value]
+    return [*(before or ()), *(v for v in more if v not in (before or ()))]
 
 
 def change(settings: dict[str, Any], key: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gmsa.config.components import component_name
@@ -36,8 +37,8 @@ class DataConfig:
     """File in MMSA's format, or ``synthetic``. ``$GMSA_DATA`` takes its place where it is set."""
     if_missing: Literal["error", "synthetic"] = "error"
     """What to do where ``path`` does not exist: stop, or train on the synthetic corpus."""
-    name: str = SYNTHETIC
-    """Name of the data set in tables."""
+    name: str = ""
+    """Name of the data set in tables; by default that of the file."""
     labels: Literal["mosi", "sims"] = "mosi"
     """Label scale and metrics: ``mosi`` is [-3, 3] (MOSI, MOSEI), ``sims`` is [-1, 1] (CH-SIMS)."""
     modalities: tuple[Literal["text", "audio", "vision"], ...] = MODALITIES  # type: ignore[assignment]
@@ -51,9 +52,14 @@ class DataConfig:
     label_seed: int | None = None
     """Seed that draws the labeled share; the run's own seed where it is not set."""
     missing: MissingConfig = field(default_factory=MissingConfig)
-    """Modalities that are hidden on purpose: a protocol for all splits, or ``{train: ..., valid: ..., test: ...}``."""
+    """Modalities that are masked: ``none``, ``eta:R``, ``sample:R``, ``fixed:ta``, ``frame:R`` or ``frame_uniform`` for
+    all splits, or ``{train: ..., valid: ..., test: ...}``."""
     pool: str | None = None
-    """File with more unlabeled utterances; labels that it may hold are dropped."""
+    """File with more unlabeled utterances; labels that it may hold are not used."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.path).stem)
 
 
 @dataclass(frozen=True)
@@ -243,8 +249,8 @@ class PretrainConfig:
 class RunConfig:
     seeds: tuple[int, ...] = (1111,)
     """One training per seed; results are given as mean and standard deviation."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; ``auto`` is CUDA where it is available, else the CPU."""
     threads: int = _number(1, ge=1)
     """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
     workers: int = _number(0, ge=0)

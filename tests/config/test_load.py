@@ -144,7 +144,7 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; see configs/"):
+    with pytest.raises(ConfigError, match="does not exist; give a file, or one that comes with gmsa: mosei_graph, "):
         load_config(tmp_path / "none.yaml", environ={})
 
 
