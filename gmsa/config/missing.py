@@ -80,11 +80,11 @@ class MissingConfig:
 
     one_for_all: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     train: str = "none"
-    """In the training split and the pool."""
+    """What is hidden in the training split and the pool, such as ``eta:0.5``."""
     valid: str = "none"
-    """In the validation split."""
+    """What is hidden in the validation split."""
     test: str = "none"
-    """In the test split."""
+    """What is hidden in the test split."""
     seed: int = 0
     """Seed of the masks; not the run's, so that every run is scored on the same ones."""
 
