@@ -13,6 +13,7 @@ import pytest
 
 import gmsa
 from gmsa.__main__ import main
+from gmsa.config import load_config
 from gmsa.errors import RunError, Terminated
 from gmsa.system import cli
 
@@ -153,3 +154,50 @@ def test_as_a_module_with_a_reader_that_leaves() -> None:
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=where)
     assert result.returncode in (0, 141)  # 0 where the reader leaves late
     assert result.stderr == ""
+
+
+# --- plug-ins --------------------------------------------------------------------------------------------------------
+
+MODEL = "from gmsa.registry import MODELS\n@MODELS.register('mine')\nclass Mine:\n    'Answers nothing.'\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path):
+    """Runs ``gmsa`` as its console script does, which has its own folder on ``sys.path``, not the working one."""
+    path = tmp_path / "bin" / "gmsa"
+    path.parent.mkdir()
+    path.write_text("from gmsa.__main__ import main\n\nif __name__ == '__main__':\n    main()\n")
+    return lambda *arguments: python(str(path), *arguments)
+
+
+def test_a_plug_in_in_the_working_directory(script) -> None:
+    Path("plug_mine.py").write_text(MODEL)
+    Path("json.py").write_text("raise RuntimeError('a module of the user hides no other')")
+    Path("own.yaml").write_text("model: {name: mine}")
+    refused = script("config", "own.yaml")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("gmsa config: error: own.yaml: 'model.name' must be one of semi_iin, ")
+    shown = script("config", "own.yaml", "--plugin", "plug_mine")
+    assert (shown.returncode, shown.stdout) == (0, "model:\n  name: mine\nplugins:\n- plug_mine\n"), shown.stderr
+    assert "mine  (of the plug-in plug_mine)\n      Answers nothing.\n" in (
+        script("config", "--key", "model.name", "--plugin", "plug_mine").stdout
+    )
+
+
+def test_plug_ins_join_those_of_the_config() -> None:
+    parser = cli.Parser(prog="python -m gmsa.train")
+    cli.add_config_options(parser)
+    cli.add_plugin_option(parser)
+    options = parser.parse_args(["--config", "own.yaml", "--plugin", "re", "--plugin", "json", "--set", "optim.lr=1"])
+    cli.load_plugins_of(options)
+    Path("own.yaml").write_text("plugins: [string, re]")
+    config = load_config("own.yaml", cli.overrides_of(options))
+    assert (config.plugins, config.optim.lr) == (("string", "re", "json"), 1)
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "--config", "x", "--id", "1", "--out", "a.png"], ["data", "import"]])
+def test_a_plug_in_that_is_not_there(gmsa_says, arguments: list[str]) -> None:
+    more = ["clips.csv", "--out", "store"] if arguments[0] == "data" else []
+    code, _, error = gmsa_says(*arguments, *more, "--plugin", "plug_nowhere")
+    assert code == 2
+    assert error.startswith(f"gmsa {arguments[0]}: error: plug-in 'plug_nowhere' is not there; ")
