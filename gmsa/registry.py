@@ -1,7 +1,7 @@
 """Registries of exchangeable parts: models, layers, edge builders, encoders, protocols, metrics, importers, callbacks.
 
-A part has a name, by which settings choose it. Built-in parts are named here and imported when they are first used, so
-that reading a config loads no torch. A plug-in is a module that registers parts of its own:
+Settings choose a part by its name. Built-in parts are listed here and imported when they are first used, so that
+reading a config loads no torch. A plug-in is a module that registers further parts:
 
 .. code-block:: python
 
@@ -32,16 +32,16 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 ENTRY_POINTS = "gmsa.plugins"
-"""Group of the entry points by which an installed package offers a plug-in."""
+"""Group of the entry points of installed packages; the value of each is a module that registers parts."""
 
 
 class Registry(Generic[T]):
-    """Parts of one kind by name.
+    """A mapping from names to parts of one kind.
 
     Args:
-        kind: what the parts are, for errors: ``model``, ``edge builder``.
-        builtin: per name, where the part is defined: ``"module:object"``.
-        passed: names of the arguments that gmsa passes by itself; all others are the user's parameters.
+        kind (str): what the parts are, for errors: ``model``, ``edge builder``.
+        builtin (Mapping[str, str]): location of each built-in part, ``"module:object"``.
+        passed (Iterable[str]): arguments that gmsa passes; all others are parameters for users to set. Default: none.
     """
 
     def __init__(self, kind: str, builtin: Mapping[str, str], passed: Iterable[str] = ()) -> None:
@@ -50,9 +50,9 @@ class Registry(Generic[T]):
         self._parts: dict[str, Any] = dict(builtin)
 
     def register(self, name: str | None = None, part: Any = None) -> Any:
-        """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
+        """Adds a part under a name, by default its ``__name__``; without ``part``, returns a decorator.
 
-        Registering a part again, as a module that is imported anew does, changes nothing.
+        Registering a part again, as reloading its module does, replaces it.
 
         Raises:
             ConfigError: another part has that name, or no setting could name it.
@@ -83,11 +83,10 @@ class Registry(Generic[T]):
         return len(list(iter(self)))
 
     def __getitem__(self, name: str) -> T:
-        """The part of that name, imported if need be.
+        """Returns the part of that name; imports a built-in one first.
 
         Raises:
-            ConfigError: there is none; names the nearest, and all that are known. Or it needs a package that is not
-                installed.
+            ConfigError: the name is unknown, or the part needs a package that is not installed.
         """
         self.check(name, self.kind)
         part = self._parts[name]
@@ -102,20 +101,20 @@ class Registry(Generic[T]):
         return typing.cast(T, part)
 
     def check(self, name: str, key: str) -> None:
-        """Refuses an unknown name.
+        """Checks that a name is known.
 
         Args:
-            key: the setting that has it, for the error.
+            key: dotted key of the setting, for the error.
 
         Raises:
-            ConfigError: names the nearest part, and all that are known.
+            ConfigError: the name is unknown; names the nearest one and lists all.
         """
         if name not in self:
             failed = "".join(f"; {reason}" for reason in _failed.values())
             raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """What a user may set of a part, in the order of its signature."""
+        """Parameters of a part that users may set, in the order of its signature."""
         part = typing.cast("Callable[..., Any]", self[name])
         try:
             signature = inspect.signature(part, eval_str=True)
@@ -143,21 +142,21 @@ def _place_of(part: Any) -> str:
 # --- plug-ins --------------------------------------------------------------------------------------------------------
 
 _loaded: dict[str, str] = {}
-"""Imported plug-ins: per module, how errors call it."""
+"""Imported plug-ins: the display name of each module."""
 _failed: dict[str, str] = {}
-"""Plug-ins of installed packages that cannot be imported: per module, the reason."""
+"""Plug-ins of installed packages that cannot be imported: the reason for each module."""
 _entry_points_asked = False
 _lock = threading.RLock()
-"""Held while plug-ins are imported, so that no other thread finds a name missing in the meantime."""
+"""Held during imports, so that other threads wait for the names that a plug-in registers."""
 
 
 def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
-    """Imports modules that register parts; one that is imported already is left alone.
+    """Imports modules that register parts, each once.
 
-    Only modules that the user names may be given here: importing runs them.
+    Importing runs a module, so pass only modules that the user named.
 
     Args:
-        folder: where modules are also looked for, after all other places.
+        folder: further folder to search, after all others.
 
     Raises:
         ConfigError: a module cannot be imported.
@@ -168,14 +167,14 @@ def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
                 continue
             added = str(folder.resolve()) if folder is not None else ""
             if added and added not in sys.path:
-                sys.path.append(added)  # last, so that it hides no module, and for good: worker processes inherit it
+                sys.path.append(added)  # last, so that it hides no module; it stays, for worker processes
             _import(module, module)
 
 
 def load_entry_points() -> None:
     """Imports the plug-ins of installed packages, once.
 
-    One that cannot be imported stops nobody who does not need it: the error about an unknown name tells of it.
+    A plug-in that cannot be imported is no error here; the error about an unknown name mentions it.
     """
     global _entry_points_asked
     with _lock:
@@ -192,7 +191,7 @@ def load_entry_points() -> None:
 
 
 def loaded_plugins() -> tuple[str, ...]:
-    """The plug-in modules that are imported, in that order."""
+    """Names of the imported plug-in modules, in order of import."""
     return tuple(_loaded)
 
 
@@ -296,4 +295,4 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "importers": IMPORTERS,
     "callbacks": CALLBACKS,
 }
-"""All registries, for tools that list them."""
+"""All registries by the plural of their kind."""

@@ -1,4 +1,4 @@
-"""All settings with their types, defaults, limits and meanings, read from the schema itself."""
+"""Describes all settings: type, default, limits and meaning, read from the schema itself."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, or a group of settings for all of which one value may stand."""
+    """A setting, or a group for all of whose settings one value may stand."""
 
     key: str
     """Dotted key, such as ``optim.lr``."""
     type: str
-    """What its values are, in words."""
+    """Type of its values, in words."""
     default: Any
-    """Value where no config gives one, as YAML has it."""
+    """Default, as a plain YAML value."""
     allowed: str
-    """Its limits (``>= 0, < 1``) or choices (``a | b``); empty where any value of the type will do."""
+    """Limits (``>= 0, < 1``) or choices (``a | b``); empty where the type says it all."""
     meaning: str
-    """What it does, in sentences."""
+    """Its docstring in the schema, as one line."""
     registry: Registry[Any] | None = None
-    """The registry whose parts it names."""
+    """Registry of the parts that it names, if any."""
 
     @property
     def group(self) -> str:
@@ -52,12 +52,12 @@ def _schema() -> tuple[tuple[str, Any, Any, dataclasses.Field[Any], type], ...]:
 
 
 def describe_settings() -> list[Setting]:
-    """All settings, in the order of the schema; plug-ins that are imported count among the choices."""
+    """Describes all settings in the order of the schema; choices include the parts of imported plug-ins."""
     return [_setting(*found) for found in _schema()]
 
 
 def describe_group(key: str) -> str:
-    """What the settings of a group have in common; empty where the schema does not say."""
+    """The docstring of a group of settings, or an empty text."""
     cls: Any = Config
     for part in key.split("."):
         cls = typing.get_type_hints(cls)[part]
@@ -90,7 +90,7 @@ def _setting(key: str, hint: Any, default: Any, field: dataclasses.Field[Any], c
 
 
 def docstrings(cls: type) -> dict[str, str]:
-    """The string below each field of a dataclass, as it stands in the source."""
+    """Reads the string literal below each field of a dataclass from its source."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
     found = {}
@@ -103,7 +103,7 @@ def docstrings(cls: type) -> dict[str, str]:
 
 
 def plain_text(text: str) -> str:
-    """A docstring as one line, its roles and double backticks as single backticks."""
+    """Converts a docstring to one line, with roles and double backticks as single backticks."""
     return re.sub(r"(?::[\w:]+:)?(`{1,2})~?([^`]+)\1", r"`\2`", " ".join(text.split()))
 
 
@@ -131,14 +131,14 @@ def _allowed(hint: Any, metadata: Mapping[str, Any]) -> str:
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
-    """The values of all ``Literal`` within a type."""
+    """Values of all ``Literal`` within a type."""
     if typing.get_origin(hint) is Literal:
         return typing.get_args(hint)
     return tuple(choice for argument in typing.get_args(hint) for choice in _choices(argument))
 
 
 def _plain(value: Any) -> Any:
-    """A default as YAML has it."""
+    """Converts a default to a plain YAML value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

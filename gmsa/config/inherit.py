@@ -1,4 +1,4 @@
-"""Configs that build on others: ``base: mosi_graph`` in a file, and which file each setting comes from."""
+"""Inheritance of configs: ``base: mosi_graph`` in a file, and the file that each setting comes from."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from gmsa.errors import ConfigError
 from gmsa.registry import load_plugins
 
 MOST_LEVELS = 10
-"""Most files that one config may build on, one through the other."""
+"""Maximum length of a chain of base files."""
 
 
 class Layered(NamedTuple):
-    """Settings of a config and of the files it builds on."""
+    """Settings of a config merged with those of its base files."""
 
     settings: dict[str, Any]
-    """The nearest file's value of every key."""
+    """Merged settings; the nearest file wins."""
     files: dict[str, str]
-    """Per dotted key that another file gives: that file."""
+    """The base file of each dotted key that comes from one."""
 
 
 def read_layers(path: str | Path) -> Layered:
-    """Reads a config, by path or by the name of a packaged one, over the files that its ``base`` names.
+    """Reads a config, a path or the name of a packaged one, and merges it over its base files.
 
-    Imports the plug-ins that each of them names, which may be in its folder.
+    Imports the plug-ins of every file; the folder of the file is searched for them last.
 
     Raises:
-        ConfigError: a file is missing or not YAML, builds on itself or on too many, or a plug-in cannot be imported.
+        ConfigError: a file is missing or not YAML, the chain of base files is a circle or too long, or a plug-in cannot
+            be imported.
     """
     own = find(path, "configs")
     return layers(_read(own, str(path)), str(path), own.parent, (own,))
@@ -42,12 +43,12 @@ def read_layers(path: str | Path) -> Layered:
 def layers(
     settings: Mapping[str, Any], where: str, folder: Path | None = None, chain: tuple[Path, ...] = ()
 ) -> Layered:
-    """Puts settings over those of the files that their ``base`` names.
+    """Merges settings over those of their base files.
 
     Args:
-        where: what the settings came from, for errors.
-        folder: where ``base`` is looked for first, and plug-ins last.
-        chain: the files that led here, the first one first.
+        where: source of the settings, for errors.
+        folder: folder to search first for ``base``, and last for plug-ins.
+        chain: files that lead to these settings, outermost first.
     """
     settings = dict(settings)
     named = settings.pop("base", None)
@@ -77,7 +78,7 @@ def layers(
 
 
 def import_plugins(named: Any, where: str, folder: Path | None) -> None:
-    """Imports the plug-ins that settings name, unless they are no list of names, which the schema refuses."""
+    """Imports plug-ins; does nothing where ``named`` is not a list of names, which the schema refuses."""
     if isinstance(named, (list, tuple)) and all(isinstance(module, str) for module in named):
         try:
             load_plugins(named, folder)
@@ -86,7 +87,7 @@ def import_plugins(named: Any, where: str, folder: Path | None) -> None:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings over others; a value that stands for a group's fields meets a group as if it named each."""
+    """Merges nested settings; one value for a whole group is expanded to its fields where the other side is a group."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)

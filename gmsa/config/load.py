@@ -1,4 +1,4 @@
-"""Reads settings from YAML, changes them by dotted keys, and turns them back into plain values."""
+"""Reads settings from YAML, changes them by dotted key, and converts them back to plain values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gmsa.registry import load_entry_points, loaded_plugins
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The settings as plain dicts, lists and scalars, ready for YAML or JSON."""
+    """Converts settings to plain dicts, lists and scalars for YAML or JSON."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -36,8 +36,8 @@ def from_dict(
     """Builds a checked :class:`Config` from nested plain settings, over those of the config that their ``base`` names.
 
     Args:
-        where: what the settings came from, for errors.
-        folder: where ``base`` is looked for first, and plug-ins last.
+        where: source of the settings, for errors.
+        folder: folder to search first for ``base``, and last for plug-ins.
         trusted: whether the user named these settings. Those of a run folder may be a stranger's: they have no
             ``base``, and no plug-in is imported for them.
 
@@ -122,7 +122,7 @@ def _added(settings: Mapping[str, Any], key: str, value: Any) -> list[Any]:
 
 
 def change(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key of nested settings, in place; a value that stands for a group's fields is spread over them."""
+    """Sets a dotted key of nested settings in place; one value for a whole group is first expanded to its fields."""
     *parents, last = key.split(".")
     for parent in parents:
         below = settings.setdefault(parent, {})

@@ -1,4 +1,4 @@
-"""What the commands share: their names, options, help, and errors as one line with exit code 2. Imports no torch."""
+"""Shared parts of the commands: names, options, help, one-line errors and exit codes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ settings:
 """
 _MODULE = "python -m gmsa."
 _in_gmsa = False
-"""Whether the command ``gmsa`` runs, rather than the module of one subcommand."""
+"""Whether the command ``gmsa`` runs, not the module of a subcommand."""
 
 
 class _Paragraphs(argparse.HelpFormatter):
-    """Wraps each line of a description by itself; an indented one, such as an example to copy, stays as it is."""
+    """Wraps each line of a description by itself, and keeps indented lines, such as an example to copy."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(s if s.startswith(" ") else textwrap.fill(s, width) for s in text.splitlines())
@@ -124,9 +124,9 @@ def add_plugin_option(parser: argparse.ArgumentParser) -> None:
 
 
 def load_plugins_of(options: argparse.Namespace) -> None:
-    """Imports the modules that ``--plugin`` names; they may also be in the working directory.
+    """Imports the modules that ``--plugin`` names, also from the working directory.
 
-    To be called before a config or a run folder is read.
+    Call it before reading a config or a run folder.
 
     Raises:
         ConfigError: a module cannot be imported.
@@ -136,9 +136,9 @@ def load_plugins_of(options: argparse.Namespace) -> None:
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """The changes of the config that ``--set``, ``--seeds``, ``--device`` and ``--plugin`` ask for, as ``key=value``.
+    """Collects the overrides of ``--set``, ``--seeds``, ``--device`` and ``--plugin``, as ``key=value``.
 
-    The plug-ins join those of the config, so that worker processes import them and the run folder names them.
+    Plug-ins are added to those of the config, so that worker processes import them and the run folder records them.
     """
     overrides = list(options.overrides)
     if seeds := getattr(options, "seeds", None):
@@ -166,7 +166,7 @@ def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
 
 @contextmanager
 def inside_gmsa() -> Iterator[None]:
-    """While it lasts, help and errors name the subcommand of ``gmsa`` rather than its module."""
+    """Makes help and errors name the subcommand of ``gmsa`` instead of its module, until the block ends."""
     global _in_gmsa
     before, _in_gmsa = _in_gmsa, True
     try:
@@ -177,10 +177,10 @@ def inside_gmsa() -> Iterator[None]:
 
 @contextmanager
 def exit_codes(name: str) -> Iterator[None]:
-    """Ends the process as a command should: a user's mistake is one line and exit 2, Ctrl-C is exit 130, SIGTERM 143.
+    """Turns exceptions into exit codes: 2 and one line for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
-        name: who prints the line.
+        name: prefix of the line.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
