@@ -211,21 +211,6 @@ def test_a_path_is_no_module() -> None:
         load_plugins(["plug_path.py"], Path())
 
 
-def test_settings_of_a_stranger_import_nothing() -> None:
-    write("plug_strange.py", builder("strange"))
-    sys.path.append(str(Path.cwd()))
-    write("base.yaml", "optim: {lr: 0.5}")
-    settings = {"plugins": ["plug_strange"]}
-    with pytest.raises(ConfigError, match=r"config\.yaml: needs the plug-in 'plug_strange', .* --plugin plug_strange$"):
-        from_dict(settings, "config.yaml", trusted=False)
-    assert "plug_strange" not in sys.modules
-    load_plugins(["plug_strange"])  # as --plugin does
-    assert from_dict(settings, "config.yaml", trusted=False).plugins == ("plug_strange",)
-    with pytest.raises(ConfigError, match="unknown key 'base'"):
-        from_dict({"base": "base.yaml"}, "config.yaml", trusted=False)
-    assert from_dict({}, trusted=False) == Config()
-
-
 # --- installed packages ----------------------------------------------------------------------------------------------
 
 

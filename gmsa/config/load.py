@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from gmsa.config.coerce import build, one_for_all
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
 from gmsa.errors import ConfigError
-from gmsa.registry import load_entry_points, loaded_plugins
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -30,25 +28,20 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
 
 
-def from_dict(
-    settings: Mapping[str, Any], where: str = "config", folder: Path | None = None, trusted: bool = True
-) -> Config:
-    """Builds a checked :class:`Config` from nested plain settings, over those of the config that their ``base`` names.
+def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path | None = None) -> Config:
+    """Builds a checked :class:`Config` from nested plain settings, merged over their ``base``; imports their plug-ins.
+
+    For settings that the user named: those of a stranger must have neither ``base`` nor ``plugins``.
 
     Args:
         where: source of the settings, for errors.
         folder: folder to search first for ``base``, and last for plug-ins.
-        trusted: whether the user named these settings. Those of a run folder may be a stranger's: they have no
-            ``base``, and no plug-in is imported for them.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range, or a plug-in that
-            cannot be imported or, where the settings are not the user's, is not.
+            cannot be imported.
     """
     if not isinstance(settings, Mapping):
-        return build(Config, settings, where)
-    if not trusted:
-        _check_plugins(settings.get("plugins"), where)
         return build(Config, settings, where)
     return _build(layers(settings, where, folder), where)
 
@@ -75,9 +68,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if "data.path" in given:
         changes += [(k, v) for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
     for key, value in changes:
-        key, adds = key.removesuffix("+"), key.endswith("+")
-        change(found.settings, key, _added(found.settings, key, value) if adds else value)
-        found.files.pop(key, None)
+        change(found.settings, key, value)
+        found.files.pop(key.removesuffix("+"), None)
     if given & {"plugins", "plugins+"}:
         import_plugins(found.settings["plugins"], str(path), Path.cwd())
     return _build(found, str(path))
@@ -85,19 +77,6 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
 
 def _build(found: Layered, where: str) -> Config:
     return build(Config, found.settings, lambda key: found.files.get(key, where))
-
-
-def _check_plugins(named: Any, where: str) -> None:
-    """Refuses settings that need a plug-in which nobody has imported."""
-    if not isinstance(named, list) or not named:
-        return
-    load_entry_points()
-    missing = [module for module in named if module not in loaded_plugins() and module not in sys.modules]
-    if missing:
-        raise ConfigError(
-            f"{where}: needs the plug-in '{missing[0]}', and no run folder may import one by itself; if you trust it, "
-            f"add --plugin {missing[0]}"
-        )
 
 
 def _split_override(item: str) -> tuple[str, Any]:
@@ -110,19 +89,11 @@ def _split_override(item: str) -> tuple[str, Any]:
         raise ConfigError(f"'{key}': value '{value}' is not valid YAML") from None
 
 
-def _added(settings: Mapping[str, Any], key: str, value: Any) -> list[Any]:
-    """The list at a dotted key with further values, each once."""
-    before: Any = settings
-    for part in key.split("."):
-        before = before.get(part) if isinstance(before, Mapping) else None
-    if before is not None and not isinstance(before, list):
-        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {before!r})")
-    more = value if isinstance(value, list) else [value]
-    return [*(before or ()), *(v for v in more if v not in (before or ()))]
-
-
 def change(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key of nested settings in place; one value for a whole group is first expanded to its fields."""
+    """Sets a dotted key of nested settings in place; one value for a whole group is first expanded to its fields.
+
+    A key that ends with ``+`` adds to a list.
+    """
     *parents, last = key.split(".")
     for parent in parents:
         below = settings.setdefault(parent, {})
@@ -133,4 +104,15 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
         settings = below
+    if last.endswith("+"):
+        last = last[:-1]
+        value = _added(settings.get(last), value, key[:-1])
     settings[last] = value
+
+
+def _added(before: Any, more: Any, key: str) -> list[Any]:
+    """A list with further values, each once."""
+    if before is not None and not isinstance(before, (list, tuple)):
+        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {before!r})")
+    before, more = list(before or ()), more if isinstance(more, (list, tuple)) else [more]
+    return [*before, *(value for value in more if value not in before)]
