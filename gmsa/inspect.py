@@ -1,4 +1,4 @@
-"""Shows an utterance's graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``."""
+"""Draws an utterance's graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
     parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
     cli.add_config_options(parser)
+    cli.add_plugin_option(parser)
     parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
     parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")
     parser.add_argument("--relation", metavar="NAME", help="draw only this relation, such as text-intra-text")
     options = parser.parse_args(arguments)
-    config = load_config(options.config, options.overrides)
+    cli.load_plugins_of(options)
+    config = load_config(options.config, cli.overrides_of(options))
     out = Path(options.out)
     check_out_file(out)
 

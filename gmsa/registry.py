@@ -1,7 +1,7 @@
 """Registries of exchangeable parts: models, layers, edge builders, encoders, protocols, metrics, importers, callbacks.
 
-A part has a name, by which settings choose it. Built-in parts are named here and imported when they are first used, so
-that reading a config loads no torch. A plug-in is a module that registers parts of its own:
+Settings choose a part by its name. Built-in parts are listed here and imported when they are first used, so that
+reading a config loads no torch. A plug-in is a module that registers further parts:
 
 .. code-block:: python
 
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
+import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -30,16 +32,16 @@ T = TypeVar("T")
 P = TypeVar("P")
 
 ENTRY_POINTS = "gmsa.plugins"
-"""Group of the entry points by which an installed package offers a plug-in."""
+"""Group of the entry points of installed packages; the value of each is a module that registers parts."""
 
 
 class Registry(Generic[T]):
-    """Parts of one kind by name.
+    """A mapping from names to parts of one kind.
 
     Args:
-        kind: what the parts are, for errors: ``model``, ``edge builder``.
-        builtin: per name, where the part is defined: ``"module:object"``.
-        passed: names of the arguments that gmsa passes by itself; all others are the user's parameters.
+        kind (str): what the parts are, for errors: ``model``, ``edge builder``.
+        builtin (Mapping[str, str]): location of each built-in part, ``"module:object"``.
+        passed (Iterable[str]): arguments that gmsa passes; all others are parameters for users to set. Default: none.
     """
 
     def __init__(self, kind: str, builtin: Mapping[str, str], passed: Iterable[str] = ()) -> None:
@@ -48,14 +50,18 @@ class Registry(Generic[T]):
         self._parts: dict[str, Any] = dict(builtin)
 
     def register(self, name: Any = None, part: Any = None) -> Any:
-        """Adds a part under a name, by default its own; a decorator where ``part`` is left out.
+        """Adds a part under a name, by default its ``__name__``; without ``part``, returns a decorator.
+
+        Registering a part again, as reloading its module does, replaces it.
 
         Raises:
-            ConfigError: another part has that name.
+            ConfigError: another part has that name, or no setting could name it.
         """
 
         def add(part: P) -> P:
             own = name or typing.cast(str, getattr(part, "__name__", ""))
+            if not re.fullmatch(r"[^\s()\[\]{},=:'\"]+", own):
+                raise ConfigError(f"the {self.kind} {part!r} needs a name without spaces, commas and brackets")
             before = self._parts.get(own)
             if before is not None and _place_of(before) != _place_of(part):
                 raise ConfigError(f"the {self.kind} '{own}' is {_place_of(before)} already; choose another name")
@@ -79,36 +85,46 @@ class Registry(Generic[T]):
         return len(list(iter(self)))
 
     def __getitem__(self, name: str) -> T:
-        """The part of that name, imported if need be.
+        """Returns the part of that name; imports a built-in one first.
 
         Raises:
-            ConfigError: there is none; names the nearest, and all that are known.
+            ConfigError: the name is unknown, or the part needs a package that is not installed.
         """
         self.check(name, self.kind)
         part = self._parts[name]
         if isinstance(part, str):
             module, _, path = part.partition(":")
-            part = self._parts[name] = getattr(importlib.import_module(module), path)
+            try:
+                part = self._parts[name] = getattr(importlib.import_module(module), path)
+            except ModuleNotFoundError as error:
+                if (error.name or "gmsa").partition(".")[0] == "gmsa":
+                    raise
+                raise ConfigError(f"the {self.kind} '{name}' needs the package '{error.name}'; install it") from None
         return typing.cast(T, part)
 
     def check(self, name: str, key: str) -> None:
-        """Refuses an unknown name.
+        """Checks that a name is known.
 
         Args:
-            key: the setting that has it, for the error.
+            key: dotted key of the setting, for the error.
 
         Raises:
-            ConfigError: names the nearest part, and all that are known.
+            ConfigError: the name is unknown; names the nearest one and lists all.
         """
         if name not in self:
+            failed = "".join(f"; {reason}" for reason in _failed.values())
             raise ConfigError(
                 f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}; "
-                "if it is your own, register it in a module and name it in 'plugins'"
+                f"if it is your own, register it in a module and name it in 'plugins'{failed}"
             )
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """What a user may set of a part, in the order of its signature."""
-        signature = inspect.signature(typing.cast("Callable[..., Any]", self[name]), eval_str=True)
+        """Parameters of a part that users may set, in the order of its signature."""
+        part = typing.cast("Callable[..., Any]", self[name])
+        try:
+            signature = inspect.signature(part, eval_str=True)
+        except NameError:  # an annotation that exists for type checkers alone
+            signature = inspect.signature(part)
         fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
 
@@ -127,7 +143,8 @@ class Registry(Generic[T]):
 
     def describe(self, name: str) -> str:
         """The first sentence of a part's docstring."""
-        return " ".join((inspect.getdoc(self[name]) or "").split("\n\n")[0].split())
+        paragraph = " ".join((inspect.getdoc(self[name]) or "").split("\n\n")[0].split())
+        return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
 
     def module_of(self, name: str) -> str:
         """The module that defines a part."""
@@ -143,63 +160,78 @@ def _place_of(part: Any) -> str:
 # --- plug-ins --------------------------------------------------------------------------------------------------------
 
 _loaded: dict[str, str] = {}
-_asked_entry_points: list[bool] = []
+"""Imported plug-ins: the display name of each module."""
+_failed: dict[str, str] = {}
+"""Plug-ins of installed packages that cannot be imported: the reason for each module."""
+_entry_points_asked = False
+_lock = threading.RLock()
+"""Held during imports, so that other threads wait for the names that a plug-in registers."""
 
 
 def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
-    """Imports modules that register parts; one that is imported already is left alone.
+    """Imports modules that register parts, each once.
 
-    Only modules that the user names may be given here: importing runs them.
+    Importing runs a module, so pass only modules that the user named.
 
     Args:
-        folder: where modules are also looked for, after all other places.
+        folder: further folder to search, after all others.
 
     Raises:
         ConfigError: a module cannot be imported.
     """
-    for module in modules:
-        if module in _loaded:
-            continue
-        added = str(folder.resolve()) if folder is not None else ""
-        if added and added not in sys.path:
-            sys.path.append(added)  # last, so that it hides no module, and for good: worker processes inherit it
-        _import(module, module)
+    with _lock:
+        for module in modules:
+            if module in _loaded:
+                continue
+            added = str(folder.resolve()) if folder is not None else ""
+            if added and added not in sys.path:
+                sys.path.append(added)  # last, so that it hides no module; it stays, for worker processes
+            _import(module, module)
 
 
 def load_entry_points() -> None:
     """Imports the plug-ins of installed packages, once.
 
-    Raises:
-        ConfigError: one of them cannot be imported.
+    A plug-in that cannot be imported is no error here; the error about an unknown name mentions it.
     """
-    if not _asked_entry_points:
-        _asked_entry_points.append(True)
+    global _entry_points_asked
+    with _lock:
+        if _entry_points_asked:
+            return
+        _entry_points_asked = True
         for point in entry_points(group=ENTRY_POINTS):
             if point.module not in _loaded:
-                _import(point.module, f"{point.name} of the installed package {getattr(point.dist, 'name', '?')}")
+                package = point.dist.name if point.dist is not None else "?"
+                try:
+                    _import(point.module, f"{point.name} of the installed package {package}")
+                except ConfigError as error:
+                    _failed[point.module] = str(error)
 
 
 def loaded_plugins() -> tuple[str, ...]:
-    """The plug-in modules that are imported, in that order."""
+    """Names of the imported plug-in modules, in order of import."""
     return tuple(_loaded)
 
 
 def _import(module: str, shown: str) -> None:
     try:
         importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ConfigError(
-                f"plug-in '{shown}' is not there; check its name, and that its folder is on PYTHONPATH or beside the "
-                "config"
-            ) from None
-        raise ConfigError(f"plug-in '{shown}' needs the module '{error.name}'; install it") from None
     except ConfigError as error:
         raise ConfigError(f"plug-in '{shown}': {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+            path = "; give the module's name, without .py" if module.endswith(".py") else ""
+            raise ConfigError(
+                f"plug-in '{shown}' is not there{path}; install it, or put it on PYTHONPATH, beside the config, or "
+                "with --plugin into the working directory"
+            ) from None
+        if missing is not None:
+            raise ConfigError(f"plug-in '{shown}' needs the module '{missing}'; install it") from None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"plug-in '{shown}' failed while it was imported ({reason[:200]}); repair it") from error
     _loaded[module] = shown
+    _failed.pop(module, None)
 
 
 # --- the registries --------------------------------------------------------------------------------------------------
@@ -293,4 +325,4 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "importers": IMPORTERS,
     "callbacks": CALLBACKS,
 }
-"""All registries, for tools that list them."""
+"""All registries by the plural of their kind."""

@@ -1,11 +1,11 @@
-"""From plain values, as YAML has them, to typed dataclasses: every mistake is refused by the name of its key."""
+"""Converts plain YAML values to typed dataclasses; every error names its key."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from gmsa.errors import ConfigError, nearest
@@ -24,28 +24,30 @@ RENAMED = {
     "protocol.threshold": "self_training.threshold",
     "protocol.teachers": "distillation.teachers",
 }
-"""Settings that had another name, and the name that they have now."""
+"""Former names of settings, and their present names."""
 
 
-def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
-    """Builds the dataclass ``cls`` from plain nested settings; what they leave out has its default.
+def build(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
+    """Builds the dataclass ``cls`` from plain nested settings; omitted fields have their defaults.
 
-    Limits ``ge``, ``gt``, ``le`` and ``lt``, and the registry whose parts a field names, are taken from its metadata.
-    Where ``cls`` has ``one_for_all``, a single value stands for each of its fields (or those that it names).
+    The metadata of a field holds its limits (``ge``, ``gt``, ``le``, ``lt``) or the registry whose parts it names.
+    Where ``cls`` has ``one_for_all``, one value stands for all of its fields, or for those that it lists.
 
     Args:
-        where: what the settings came from, for errors.
+        where: source of the settings, for errors; or a function from a dotted key to its source.
         prefix: dotted path of ``cls`` within the settings, for errors.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range.
     """
+    origin = where if callable(where) else lambda _: where
     if settings is None:
         settings = {}
     if (shared := one_for_all(cls)) and not isinstance(settings, Mapping):
         settings = dict.fromkeys(shared, settings)
     if not isinstance(settings, Mapping):
-        raise ConfigError(f"{where}: '{prefix.rstrip('.')}' must hold 'key: value' pairs (got {settings!r})")
+        group = prefix.rstrip(".")
+        raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {settings!r})")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
@@ -53,7 +55,7 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
         key = f"{prefix}{name}"
         if name not in fields:
             hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(str(name), fields)
-            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+            raise ConfigError(f"{origin(key)}: unknown key '{key}'{hint}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = build(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
@@ -61,12 +63,12 @@ def build(cls: type[T], settings: Any, where: str, prefix: str = "") -> T:
                 values[name] = coerce(value, hints[name], key)
                 _check(values[name], fields[name].metadata, key)
             except ConfigError as error:
-                raise ConfigError(f"{where}: {error}") from None
+                raise ConfigError(f"{origin(key)}: {error}") from None
     return cls(**values)
 
 
 def _check(value: Any, metadata: Mapping[str, Any], key: str) -> None:
-    """Checks a value against what its field says: its limits, or the registry that it names parts of."""
+    """Checks a value against the limits or the registry of its field."""
     if "registry" in metadata:
         from gmsa.config.components import parse_component  # it needs this module
 
@@ -77,13 +79,17 @@ def _check(value: Any, metadata: Mapping[str, Any], key: str) -> None:
 
 
 def one_for_all(cls: Any) -> tuple[str, ...]:
-    """The fields of ``cls`` that one value may stand for: those its ``one_for_all`` names, or all if that is true."""
+    """The fields of ``cls`` that one value may stand for: those in its ``one_for_all``, or all if that is true."""
     asked = getattr(cls, "one_for_all", ())
     return tuple(f.name for f in dataclasses.fields(cls)) if asked is True else tuple(asked)
 
 
 def coerce(value: Any, hint: Any, key: str) -> Any:
-    """Turns a YAML value into the field's type, or raises naming ``key``."""
+    """Converts a YAML value to the type of its field.
+
+    Raises:
+        ConfigError: the value does not fit; names ``key``.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
@@ -133,6 +139,7 @@ def _describe(hint: Any) -> str:
 
 
 def check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
+    """Checks a number against its limits ``ge``, ``gt``, ``le`` and ``lt``."""
     if not isinstance(value, (int, float)):
         return
     tests = {

@@ -1,4 +1,4 @@
-"""Reads which part a setting chooses, and with which parameters: ``window(radius=3)``."""
+"""Parses the part that a setting names, with its parameters: ``window(radius=3)``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def component_name(spec: str) -> str:
 
 
 def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, dict[str, Any]]:
-    """Name and parameters in ``name`` or ``name(key=value, ...)``, checked against the part's signature.
+    """Parses ``name`` or ``name(key=value, ...)`` and checks it against the signature of the part.
 
-    A part without parameters in brackets is not imported.
+    A part without parameters is not imported.
 
     Args:
-        key: the setting that has the value, for errors.
+        key: dotted key of the setting, for errors.
 
     Raises:
         ConfigError: an unknown part or parameter (with the known ones), a wrong value, or brackets that do not match.
@@ -74,7 +74,7 @@ def build_component(spec: str, registry: Registry[Any], key: str, base: type[T])
 
 
 def split_commas(text: str) -> list[str]:
-    """Splits at commas that no brackets enclose."""
+    """Splits at commas outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in _OPENING) - (character in _CLOSING)

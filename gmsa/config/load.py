@@ -1,4 +1,4 @@
-"""Reads settings from YAML, changes them by dotted keys, and turns them back into plain values."""
+"""Reads settings from YAML, changes them by dotted key, and converts them back to plain values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import Any
 import yaml
 
 from gmsa.config.coerce import build, one_for_all
-from gmsa.config.packaged import find
+from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
-from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
-from gmsa.registry import load_plugins
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The settings as plain dicts, lists and scalars, ready for YAML or JSON."""
+    """Converts settings to plain dicts, lists and scalars for YAML or JSON."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -31,48 +29,54 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path | None = None) -> Config:
-    """Builds a checked :class:`Config` from nested plain settings, and imports the ``plugins`` that they name.
+    """Builds a checked :class:`Config` from nested plain settings, merged over their ``base``; imports their plug-ins.
+
+    For settings that the user named: those of a stranger must have neither ``base`` nor ``plugins``.
 
     Args:
-        where: what the settings came from, for errors.
-        folder: where plug-ins are also looked for.
+        where: source of the settings, for errors.
+        folder: folder to search first for ``base``, and last for plug-ins.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, a value out of range, or a plug-in that
             cannot be imported.
     """
-    named = settings.get("plugins") if isinstance(settings, Mapping) else None
-    if isinstance(named, (list, tuple)) and all(isinstance(module, str) for module in named):
-        try:
-            load_plugins(named, folder)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-    return build(Config, settings, where)
+    if not isinstance(settings, Mapping):
+        return build(Config, settings, where)
+    return _build(layers(settings, where, folder), where)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
-    """Reads a YAML file, or a packaged config by name, over the defaults, then applies ``key=value`` overrides.
+    """Reads a config over its ``base`` and the defaults, then applies overrides.
 
-    Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error
-    even in a config that would else fall back to the synthetic corpus.
+    Where the user names the data (``$GMSA_DATA`` or ``data.path=``), a missing file is an error even in a config that
+    would else fall back to the synthetic corpus, and the data set is called after the file, unless by ``data.name=``.
+
+    Args:
+        path: a YAML file, or the name of a packaged config.
+        overrides: ``key=value``, or ``key+=values`` to add to a list.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a setting is wrong.
+        ConfigError: a file is missing or not YAML, or a setting is wrong.
     """
-    file = find(path, "configs")
-    settings = read_yaml(file)
-    settings = {} if settings is None else settings
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
+    found = read_layers(path)
+    changes = [_split_override(item) for item in overrides]
+    given = {key for key, _ in changes}
+    if "data.path" not in given and environ.get("GMSA_DATA"):
+        changes.append(("data.path", environ["GMSA_DATA"]))
+        given.add("data.path")
+    if "data.path" in given:
+        changes += [(k, v) for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
+    for key, value in changes:
+        change(found.settings, key, value)
+        found.files.pop(key.removesuffix("+"), None)
+    if given & {"plugins", "plugins+"}:
+        import_plugins(found.settings["plugins"], str(path), Path.cwd())
+    return _build(found, str(path))
 
-    changes = dict(_split_override(item) for item in overrides)
-    if "data.path" not in changes and environ.get("GMSA_DATA"):
-        changes["data.path"] = environ["GMSA_DATA"]
-    if "data.path" in changes:
-        changes.setdefault("data.if_missing", "error")
-    for key, value in changes.items():
-        change(settings, key, value)
-    return from_dict(settings, where=str(path), folder=file.parent)
+
+def _build(found: Layered, where: str) -> Config:
+    return build(Config, found.settings, lambda key: found.files.get(key, where))
 
 
 def _split_override(item: str) -> tuple[str, Any]:
@@ -86,7 +90,10 @@ def _split_override(item: str) -> tuple[str, Any]:
 
 
 def change(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key of nested settings, in place; a value that stands for a group's fields is spread over them."""
+    """Sets a dotted key of nested settings in place; one value for a whole group is first expanded to its fields.
+
+    A key that ends with ``+`` adds to a list.
+    """
     *parents, last = key.split(".")
     for parent in parents:
         below = settings.setdefault(parent, {})
@@ -97,4 +104,15 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
         settings = below
+    if last.endswith("+"):
+        last = last[:-1]
+        value = _added(settings.get(last), value, key[:-1])
     settings[last] = value
+
+
+def _added(before: Any, more: Any, key: str) -> list[Any]:
+    """A list with further values, each once."""
+    if before is not None and not isinstance(before, (list, tuple)):
+        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {before!r})")
+    before, more = list(before or ()), more if isinstance(more, (list, tuple)) else [more]
+    return [*before, *(value for value in more if value not in before)]

@@ -1,4 +1,4 @@
-"""Settings of missing modalities: which protocol hides what, at which rate, in which split."""
+"""Settings of masked modalities: the protocol and its rate for each split."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gmsa.errors import ConfigError, nearest
 LETTERS = {"t": "text", "a": "audio", "v": "vision"}
 MODALITIES = tuple(LETTERS.values())
 SUBSETS = tuple("".join(letters) for size in (1, 2) for letters in combinations(LETTERS, size))
-"""The proper subsets of the modalities that ``fixed`` can leave: t, a, v, ta, tv, av."""
+"""Proper subsets of the modalities, which ``fixed`` can keep: t, a, v, ta, tv, av."""
 RATES: dict[str, tuple[float, float]] = {
     "eta": (0.0, 2 / 3),
     "sample": (0.0, 1.0),
     "frame": (0.0, 1.0),
 }
-"""Protocols that take a rate, and its limits."""
+"""Protocols with a rate, and the limits of the rate."""
 MISSING_PROTOCOLS = ("none", *RATES, "fixed", "frame_uniform")
 
 
@@ -27,9 +27,9 @@ class Missing(NamedTuple):
     protocol: str
     """``none``, ``eta``, ``sample``, ``fixed``, ``frame`` or ``frame_uniform``."""
     rate: float = 0.0
-    """What is asked for, of the protocols that take a rate."""
+    """Requested rate, for protocols with a rate."""
     left: str = ""
-    """For ``fixed``: the modalities that stay, by their letters."""
+    """Letters of the modalities that ``fixed`` keeps."""
 
     def __str__(self) -> str:
         if self.protocol in RATES:
@@ -69,29 +69,29 @@ def parse_missing(spec: str, key: str) -> Missing:
 
 @dataclass(frozen=True)
 class MissingConfig:
-    """Modalities that are hidden on purpose; one value stands for all three splits.
+    """Masked modalities; one value stands for all three splits.
 
     ``eta:R`` (GCNet): each utterance keeps one modality, each other with the probability that makes the share of
     missing (utterance, modality) pairs R. ``sample:R``: a share R of the utterances keeps a random proper subset.
-    ``fixed:ta``: all keep text and audio alone. ``frame:R`` (TFR-Net): each step is lost with probability R.
+    ``fixed:ta``: all keep text and audio alone. ``frame:R`` (TFR-Net): each step is masked with probability R.
     ``frame_uniform`` (LNLN): as ``frame``, at a rate drawn from [0, 1) per utterance and modality; in training
     drawn anew in every epoch.
     """
 
     one_for_all: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
     train: str = "none"
-    """In the training split and the pool."""
+    """Protocol that masks modalities in the training split and the pool, such as ``eta:0.5``."""
     valid: str = "none"
-    """In the validation split."""
+    """Protocol that masks modalities in the validation split."""
     test: str = "none"
-    """In the test split."""
+    """Protocol that masks modalities in the test split."""
     seed: int = 0
-    """Seed of the masks; not the run's, so that every run is scored on the same ones."""
+    """Seed of the masks, apart from the run's seed, so that all runs are scored on the same masks."""
 
     def __post_init__(self) -> None:
         for split in self.one_for_all:
             self.of(split)
 
     def of(self, split: str) -> Missing:
-        """What is hidden in a split."""
+        """The protocol of a split."""
         return parse_missing(getattr(self, split), f"data.missing.{split}")

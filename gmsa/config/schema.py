@@ -1,10 +1,11 @@
-"""Settings: frozen dataclasses, read from strict YAML, changed by dotted overrides."""
+"""The schema of all settings: frozen dataclasses, one per concern."""
 
 from __future__ import annotations
 
 import math
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gmsa.config.components import component_name
@@ -15,50 +16,57 @@ from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOL
 
 MODALITIES = ("text", "audio", "vision")
 SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
-"""Groups of settings in which one value may stand for several."""
+"""Groups of settings for all of which one value may stand."""
 SYNTHETIC = "synthetic"
-"""The ``data.path`` that means the embedded synthetic corpus."""
+"""Value of ``data.path`` for the embedded synthetic corpus."""
 
 
 def _number(default: Any, **limits: float) -> Any:
-    """A numeric field with limits: ``ge``, ``gt``, ``le`` or ``lt``."""
+    """A numeric field with limits ``ge``, ``gt``, ``le`` or ``lt``."""
     return field(default=default, metadata=limits)
 
 
 def _component(default: Any, registry: Registry[Any]) -> Any:
-    """A field that names a part of a registry, ``name`` or ``name(key=value)``, or several."""
+    """A field that names one or several parts of a registry, as ``name`` or ``name(key=value)``."""
     return field(default=default, metadata={"registry": registry})
 
 
 @dataclass(frozen=True)
 class DataConfig:
+    """Which data to use, how to normalize it, and which labels and modalities to withhold."""
+
     path: str = SYNTHETIC
-    """File in MMSA's format, or ``synthetic``. ``$GMSA_DATA`` takes its place where it is set."""
+    """Data file or feature store, or ``synthetic``; ``$GMSA_DATA`` overrides it."""
     if_missing: Literal["error", "synthetic"] = "error"
-    """What to do where ``path`` does not exist: stop, or train on the synthetic corpus."""
-    name: str = SYNTHETIC
-    """Name of the data set in tables."""
+    """Where ``path`` does not exist: stop with an error, or train on the synthetic corpus."""
+    name: str = ""
+    """Name of the data set in tables; by default that of the file."""
     labels: Literal["mosi", "sims"] = "mosi"
     """Label scale and metrics: ``mosi`` is [-3, 3] (MOSI, MOSEI), ``sims`` is [-1, 1] (CH-SIMS)."""
     modalities: tuple[Literal["text", "audio", "vision"], ...] = MODALITIES  # type: ignore[assignment]
-    """Modalities to use; what the file lacks of them is missing."""
+    """Modalities to use; those that the file lacks are missing."""
     normalize: tuple[Literal["text", "audio", "vision"], ...] = ("audio", "vision")
-    """Modalities that are z-normalized with the training split's observed frames."""
+    """Modalities to z-normalize with the statistics of the training split's observed frames."""
     clip: float = _number(5.0, gt=0)
-    """Normalized features are clipped at plus and minus this many standard deviations."""
+    """Limit of normalized features, in standard deviations."""
     label_ratio: float = _number(1.0, gt=0, le=1)
-    """Share of the training labels that is used; the other utterances join the unlabeled pool."""
+    """Share of the training labels to use; the other utterances join the unlabeled pool."""
     label_seed: int | None = None
-    """Seed that draws the labeled share; the run's own seed where it is not set."""
+    """Seed that draws the labeled share; by default the run's seed."""
     missing: MissingConfig = field(default_factory=MissingConfig)
-    """Modalities that are hidden on purpose: a protocol for all splits, or ``{train: ..., valid: ..., test: ...}``."""
+    """Modalities that are masked: ``none``, ``eta:R``, ``sample:R``, ``fixed:ta``, ``frame:R`` or ``frame_uniform`` for
+    all splits, or ``{train: ..., valid: ..., test: ...}``."""
     pool: str | None = None
-    """File with more unlabeled utterances; labels that it may hold are dropped."""
+    """File of further unlabeled utterances; its labels, if any, are not used."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.path).stem)
 
 
 @dataclass(frozen=True)
 class ModalityDropout:
-    """Probability, per modality, that a present one is hidden in a training step; one always stays."""
+    """Probability that a modality is dropped in a training step; one always stays."""
 
     text: float = _number(0.2, ge=0, lt=1)
     audio: float = _number(0.2, ge=0, lt=1)
@@ -67,8 +75,10 @@ class ModalityDropout:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """The model and its size."""
+
     name: str = _component("semi_iin", MODELS)
-    """Model to build."""
+    """Model to train."""
     layer: str = _component("attention", LAYERS)
     """Layer of message passing in the streams of ``semi_iin`` and ``sslmm``."""
     encoder: str = _component("conv", ENCODERS)
@@ -80,21 +90,22 @@ class ModelConfig:
     layers: int = _number(2, ge=1)
     """Interaction layers of each stream; for ``sslmm``, alternating blocks."""
     shared_layers: bool = True
-    """One set of weights for all layers of a stream, as Semi-IIN has it, or for all blocks."""
+    """Whether all layers of a stream, or all blocks, share their weights, as in Semi-IIN."""
     streams: Literal["both", "intra", "inter", "global"] = "both"
-    """Which edges messages use: two gated streams, one of them, or one stream over all edges."""
+    """Streams of message passing: intra and inter, one of them, or one stream over all edges."""
     fusion: Literal["gate", "add", "dot", "concat"] = "gate"
-    """How the two streams' readout nodes are joined."""
+    """How the readout nodes of the two streams are fused."""
     order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first"
-    """For ``sslmm``: which edges messages cross first in each block."""
+    """For ``sslmm``: order of intra-modal and inter-modal messages in each block."""
     missing_node: Literal["gated", "silent", "dropped"] = "gated"
-    """For ``sslmm`` on video graphs: a missing modality's node sends messages, only receives, or is not even read."""
+    """For ``sslmm`` on video graphs: whether the node of a missing modality sends messages through a gate, only
+    receives, or is left out."""
     dropout: float = _number(0.2, ge=0, lt=1)
-    """Dropout after attention and feed-forward."""
+    """Dropout after attention and feed-forward layers."""
     input_dropout: float = _number(0.5, ge=0, lt=1)
     """Dropout on the features before the convolutions."""
     modality_dropout: ModalityDropout = field(default_factory=ModalityDropout)
-    """How often a present modality is hidden in a training step."""
+    """Probability that a modality is dropped in a training step."""
     text_convs: tuple[tuple[int, int], ...] = ((3, 1),)
     """Convolutions of the text encoder, as (kernel, stride)."""
     audio_convs: tuple[tuple[int, int], ...] = ((4, 2), (4, 4))
@@ -102,9 +113,9 @@ class ModelConfig:
     vision_convs: tuple[tuple[int, int], ...] = ((3, 1),)
     """Convolutions of the vision encoder, as (kernel, stride)."""
     positions: int = _number(512, ge=1)
-    """Steps per modality, after striding, for which a position embedding exists."""
+    """Position embeddings per modality: the maximum number of steps after striding."""
     route: Literal["auto", "dense", "edge"] = "auto"
-    """How messages are computed: masked dense attention, per edge, or the faster one."""
+    """How messages are computed: by dense masked attention, edge by edge, or by the faster of the two."""
 
     def convs(self, modality: str) -> tuple[tuple[int, int], ...]:
         """Convolutions of one modality's encoder, as (kernel, stride)."""
@@ -112,12 +123,14 @@ class ModelConfig:
 
     @property
     def strides(self) -> dict[str, int]:
-        """Steps of each modality that its encoder turns into one token."""
+        """Steps per token of each modality's encoder."""
         return {m: math.prod(stride for _, stride in self.convs(m)) for m in MODALITIES}
 
 
 @dataclass(frozen=True)
 class OptimConfig:
+    """Optimizer, learning rate and batches of each training stage."""
+
     name: Literal["adam", "adamw"] = "adamw"
     """Optimizer."""
     lr: float = _number(1e-3, gt=0)
@@ -125,21 +138,21 @@ class OptimConfig:
     weight_decay: float = _number(0.01, ge=0)
     """Weight decay of the optimizer."""
     epochs: int = _number(12, ge=1)
-    """Passes over the examples in each training stage."""
+    """Epochs of each training stage."""
     min_steps: int = _number(100, ge=0)
-    """Least optimizer steps of a stage: with few labels, more epochs are run until then."""
+    """Minimum number of optimizer steps per stage; with few labels, further epochs are run."""
     batch_size: int = _number(32, ge=1)
-    """Utterances in a step."""
+    """Utterances per batch."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Course of the learning rate after the warm-up."""
     warmup: float = _number(0.3, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises linearly from zero."""
+    """Share of the steps over which the learning rate rises linearly from zero."""
     clip_norm: float = _number(1.0, ge=0)
-    """Largest norm of the gradient; 0 turns clipping off."""
+    """Maximum norm of the gradient; 0 disables clipping."""
     patience: int = _number(0, ge=0)
-    """Epochs without a better validation score before a stage stops; 0 never stops early."""
+    """Epochs without a better validation score after which a stage stops; 0 disables early stopping."""
     ema: float = _number(0.99, ge=0, lt=1)
-    """Decay of the moving average of the weights, which is what is validated and kept; 0 is off.
+    """Decay of the moving average of the weights, which is validated and saved; 0 disables it.
 
     After t updates it is at most (1 + t) / (10 + t).
     """
@@ -149,18 +162,22 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    """Weights of the losses."""
+
     value_weight: float = _number(0.6, ge=0, le=1)
-    """The paper's lambda_1: weight of the intensity loss; the class loss has the rest."""
+    """Weight of the intensity loss, the paper's lambda_1; the class loss has the rest."""
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
+    """The training protocol, and the weights to start from."""
+
     name: str = _component("self_training", PROTOCOLS)
-    """How the model learns: from labels (``supervised``); as Semi-IIN has it (``self_training``); as the student of
-    several teachers (``distillation``); from labels and its own moving average (``sslmm``); or from features alone, to
-    be the start of another run (``pretrain``, see ``init_from``)."""
+    """Training protocol: ``supervised`` learns from labels; ``self_training`` is Semi-IIN's; ``distillation`` trains a
+    student of several teachers; ``sslmm`` learns from labels and its own moving average; ``pretrain`` learns from
+    features alone, for ``init_from`` of other runs."""
     init_from: str | None = None
-    """Run folder of the protocol ``pretrain`` whose weights a run starts from, seed by seed."""
+    """Run folder of a ``pretrain`` run whose weights initialize this run, seed by seed."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +185,13 @@ class SelfTrainingConfig:
     """Settings of the protocol ``self_training`` (Semi-IIN, Algorithm 1)."""
 
     weight: float = _number(0.2, ge=0)
-    """The paper's lambda_2: weight of the class loss on pseudo-labels."""
+    """Weight of the class loss on pseudo-labels, the paper's lambda_2."""
     rounds: int = _number(1, ge=1)
-    """Times that the pool is labeled and the model trained on from its weights."""
+    """Rounds of pseudo-labeling the pool and training on from the current weights."""
     k: int | Literal["all"] = _number(40, ge=0)
-    """Most confident pseudo-labels kept per class, or ``all``; 0 is the control without any."""
+    """Number of most confident pseudo-labels to keep per class, or ``all``; 0 is the control without pseudo-labels."""
     threshold: float = _number(0.0, ge=0, lt=1)
-    """Least confidence of a pseudo-label; 0 is off."""
+    """Minimum confidence of a pseudo-label; 0 disables the threshold."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,7 @@ class DistillationConfig:
     """Settings of the protocol ``distillation``."""
 
     teachers: int = _number(3, ge=1)
-    """Models whose mean prediction the student learns."""
+    """Number of teachers, whose mean prediction the student learns."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +207,13 @@ class ConsistencyConfig:
     """Settings of the protocol ``sslmm``: agreement with the moving average of the model's own weights."""
 
     weight: float = _number(1.0, ge=0)
-    """Weight of the distance to the teacher, once it has risen."""
+    """Weight of the distance to the teacher after the ramp."""
     ramp: float = _number(0.4, ge=0, le=1)
     """Share of the steps over which ``weight`` rises linearly from 0."""
     confident_share: float = _number(0.7, gt=0, le=1)
-    """Share of each batch, the most certain by the teacher's variance, that learns from the teacher."""
+    """Share of each batch that learns from the teacher: the utterances with the lowest teacher variance."""
     passes: int = _number(4, ge=2)
-    """Passes of the teacher with dropout, whose mean is the target and whose variance its certainty."""
+    """Forward passes of the teacher with dropout; their mean is the target, their variance its uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -204,48 +221,53 @@ class ReconstructionConfig:
     """Reconstruction of the features of missing modalities, with any model and protocol."""
 
     weight: float = _number(0.0, ge=0)
-    """Weight of the reconstruction loss; 0 is off."""
+    """Weight of the reconstruction loss; 0 disables it."""
     target: Literal["observed_only", "oracle"] = "observed_only"
-    """What is reconstructed: modalities that are there and dropped in training (``model.modality_dropout``), or also
-    the true features of those that ``data.missing`` masks."""
+    """What to reconstruct: modalities that ``model.modality_dropout`` drops, or also the true features of those that
+    ``data.missing`` masks."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
+    """Self-supervised pre-training before the stages of the protocol."""
+
     epochs: int = _number(0, ge=0)
-    """Passes over all training utterances, without labels, before the protocol's own stages; 0 is off."""
+    """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = _number(0.5, gt=0, lt=1)
-    """Share of each utterance's tokens that is masked; of its modalities in video graphs, where one always stays."""
+    """Share of each utterance's tokens to mask; in video graphs, of its modalities, of which one always stays."""
     contrast_weight: float = _number(0.5, ge=0)
-    """Weight of telling utterances apart by random subsets of their modalities, beside reconstructing the masked."""
+    """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
+    tokens."""
     temperature: float = _number(0.07, gt=0)
-    """Temperature of that contrast."""
+    """Temperature of the contrastive loss."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
+    """Seeds, device, output folder and metrics of a run."""
+
     seeds: tuple[int, ...] = (1111,)
-    """One training per seed; results are given as mean and standard deviation."""
+    """Random seeds, one training each; results are the mean and standard deviation over seeds."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; ``auto`` is CUDA where it is available, else the CPU."""
     threads: int = _number(1, ge=1)
-    """Threads on the CPU. At this size more hardly help, and each number of them rounds differently."""
+    """CPU threads; more are hardly faster for small models, and each number rounds differently."""
     workers: int = _number(0, ge=0)
-    """Processes that build training batches ahead; 0 builds them where they are used (on CUDA, in a thread)."""
+    """Processes that prefetch training batches; 0 builds them in the training process (on CUDA, in a thread)."""
     save_every: float = _number(300.0, gt=0)
-    """Seconds after which the state is saved also in the middle of an epoch; at the end of each it always is."""
+    """Seconds between saves of the state within an epoch; it is also saved after each epoch."""
     deterministic: bool = False
-    """Allow no operation of which two runs on the same GPU differ; slower there. On a CPU there is none."""
+    """Whether to use only deterministic operations on CUDA, which are slower; on a CPU all are deterministic."""
     compile: bool = False
-    """Compile the model with ``torch.compile`` before training it: minutes at first, and other rounding."""
+    """Whether to compile the model with ``torch.compile``, which takes minutes at first and rounds differently."""
     out: str = "runs/{name}"
     """Run folder; ``{name}`` stands for the name of the config file."""
     select: str = "MAE"
-    """Metric of the validation split that chooses the checkpoint: MAE, Corr, or one of ``metrics``."""
+    """Validation metric that selects the checkpoint: MAE, Corr, or one of ``metrics``."""
     metrics: tuple[str, ...] = _component((), METRICS)
-    """Further metrics beside those of the label scale."""
+    """Metrics to report beside those of the label scale."""
     callbacks: tuple[str, ...] = _component((), CALLBACKS)
-    """Callbacks that follow the training, such as ``tensorboard`` or ``wandb(project=mine)``."""
+    """Training callbacks, such as ``tensorboard`` or ``wandb(project=mine)``."""
 
 
 @dataclass(frozen=True)
@@ -307,4 +329,4 @@ class Config:
             if not chosen:
                 raise ConfigError(f"'{key}' must not be empty")
             if len(set(chosen)) != len(chosen):
-                raise ConfigError(f"'{key}' names a value twice (got {list(chosen)})")
+                raise ConfigError(f"'{key}' lists a value twice (got {list(chosen)})")

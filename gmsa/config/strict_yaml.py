@@ -1,4 +1,4 @@
-"""YAML files: read safely and strictly, with errors of one line."""
+"""Reads YAML files safely and strictly, with errors of one line."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gmsa.errors import ConfigError
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice."""
+    """YAML's safe loader, which also refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' stands twice (line {node.start_mark.line + 1})")
+                raise yaml.YAMLError(f"duplicate key '{key}' (line {node.start_mark.line + 1})")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """Reads a YAML file.
 
     Raises:
         ConfigError: it is not YAML.

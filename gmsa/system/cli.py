@@ -1,35 +1,108 @@
-"""What the commands share: options, and errors as one line with exit code 2. Imports no torch."""
+"""Shared parts of the commands: names, options, help, one-line errors and exit codes. Imports no torch."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from gmsa.errors import GmsaError, Terminated
+from gmsa.registry import load_plugins
+
+
+class Command(NamedTuple):
+    """A subcommand of ``gmsa``, which is also a module: ``gmsa train`` is ``python -m gmsa.train``."""
+
+    module: str
+    """Module with ``main(arguments)``."""
+    summary: str
+    """What it does, for ``gmsa --help``."""
+    example: str
+    """Arguments for the example at the end of its help."""
+
+
+COMMANDS = {
+    "train": Command("gmsa.train", "train a model", "--config mosi_graph --set optim.lr=1e-3 --seeds 1,2,3"),
+    "evaluate": Command("gmsa.evaluate", "score a run", "--run runs/mosi_graph --missing eta:0,0.3,0.6"),
+    "predict": Command("gmsa.predict", "predict utterances", "--run runs/mosi_graph --input clips.pkl --out out.csv"),
+    "ablate": Command("gmsa.ablate", "compare settings", "--config mosi_graph --vary model.fusion=gate,add"),
+    "tune": Command("gmsa.tune", "search settings", "--config mosi_graph --trials 50"),
+    "inspect": Command(
+        "gmsa.inspect", "draw an utterance's graph", "--config mosi_graph --id 'VIDEO$_$CLIP' --out graph.png"
+    ),
+    "config": Command("gmsa.config.__main__", "explain settings, or resolve a config", "--key optim.lr"),
+    "data": Command("gmsa.data.__main__", "import, describe and check data", "info clips.pkl"),
+}
+"""The subcommands by name."""
+
+_EPILOG = """\
+example:
+  {prog} {example}
+
+settings:
+  {config:<{width}}  lists them all, with defaults and meanings
+  {config} --key optim.lr  explains one
+  {config} FILE            shows what a config comes to
+"""
+_MODULE = "python -m gmsa."
+_in_gmsa = False
+"""Whether the command ``gmsa`` runs, not the module of a subcommand."""
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Wraps each line of a description by itself, and keeps indented lines, such as an example to copy."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(s if s.startswith(" ") else textwrap.fill(s, width) for s in text.splitlines())
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose help ends with an example.
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    Args:
+        prog: how the module is run, ``python -m gmsa.NAME``; inside the command ``gmsa`` it reads ``gmsa NAME``.
+        example: arguments for the example (default: those of the subcommand).
+    """
+
+    def __init__(self, *, prog: str, example: str | None = None, **settings: Any) -> None:
+        if _in_gmsa and prog.startswith(_MODULE):
+            prog = f"gmsa {prog.removeprefix(_MODULE)}"
+        name = prog.removeprefix(_MODULE).removeprefix("gmsa ")
+        if example is None and name in COMMANDS:
+            example = COMMANDS[name].example
+        if example is not None:
+            config = "gmsa config" if _in_gmsa else f"{_MODULE}config"
+            width = len(f"{config} --key optim.lr")
+            settings.setdefault("epilog", _EPILOG.format(prog=prog, example=example, config=config, width=width))
+        super().__init__(prog=prog, formatter_class=_Paragraphs, **settings)
+
+    def error(self, message: str) -> NoReturn:
         """Prints the error and exits with 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+        self.exit(2, f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)\n")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config`` and ``--set``."""
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings, or a name: mosi_graph")
+    add_set_option(parser)
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--set``."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change a setting by its dotted key, for example optim.lr=1e-3 (may repeat)",
+        help="change a setting by its dotted key, for example optim.lr=1e-3; += adds to a list (may repeat)",
     )
 
 
@@ -38,13 +111,42 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to run (default: the config's)")
 
 
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--plugin``; :func:`load_plugins_of` imports what it names."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="plugins",
+        help="import a module that registers models, layers, metrics or other parts of your own (may repeat)",
+    )
+
+
+def load_plugins_of(options: argparse.Namespace) -> None:
+    """Imports the modules that ``--plugin`` names, also from the working directory.
+
+    Call it before reading a config or a run folder.
+
+    Raises:
+        ConfigError: a module cannot be imported.
+    """
+    # The console script, unlike `python -m`, has no working directory on sys.path.
+    load_plugins(options.plugins, Path.cwd())
+
+
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """The changes of the config that ``--set``, ``--seeds`` and ``--device`` ask for, as ``key=value``."""
+    """Collects the overrides of ``--set``, ``--seeds``, ``--device`` and ``--plugin``, as ``key=value``.
+
+    Plug-ins are added to those of the config, so that worker processes import them and the run folder records them.
+    """
     overrides = list(options.overrides)
-    if options.seeds:
-        overrides.append(f"run.seeds={list(options.seeds)}")
-    if options.device:
-        overrides.append(f"run.device={options.device}")
+    if seeds := getattr(options, "seeds", None):
+        overrides.append(f"run.seeds={list(seeds)}")
+    if device := getattr(options, "device", None):
+        overrides.append(f"run.device={device}")
+    if plugins := getattr(options, "plugins", None):
+        overrides.append(f"plugins+={list(plugins)}")
     return overrides
 
 
@@ -56,25 +158,50 @@ def seed_list(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected seeds such as 1111,1112 (got '{text}')") from None
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
 def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
-    """Runs a command: a user's mistake is one line and exit 2, Ctrl-C is exit 130, SIGTERM 143."""
+    """Runs the module ``gmsa.NAME`` as a command, with the exit codes of :func:`exit_codes`."""
+    with exit_codes(f"gmsa.{name}"):
+        command(None)
+
+
+@contextmanager
+def inside_gmsa() -> Iterator[None]:
+    """Makes help and errors name the subcommand of ``gmsa`` instead of its module, until the block ends."""
+    global _in_gmsa
+    before, _in_gmsa = _in_gmsa, True
+    try:
+        yield
+    finally:
+        _in_gmsa = before
+
+
+@contextmanager
+def exit_codes(name: str) -> Iterator[None]:
+    """Turns exceptions into exit codes: 2 and one line for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM.
+
+    Args:
+        name: prefix of the line.
+    """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        command(None)
+        yield
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
     except GmsaError as error:
-        print(f"gmsa.{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
     except Terminated:
-        print(f"gmsa.{name}: terminated", file=sys.stderr)
+        print(f"{name}: terminated", file=sys.stderr)
         sys.exit(143)
     except KeyboardInterrupt:
-        print(f"gmsa.{name}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
+        with suppress(OSError):  # Python flushes stdout at exit, and would report the broken pipe once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

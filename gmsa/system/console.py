@@ -1,4 +1,4 @@
-"""The terminal: one console for all that commands print, and a progress bar that fits 80 columns."""
+"""The console that all commands print to, and its progress bar."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 _LABEL, _BAR = 28, 20
-"""Columns of the label, at most, and of the bar: with count and times they come to 80."""
+"""Maximum width of the label, and width of the bar; with count and times they fit 80 columns."""
 
 
 _showing: set[bool] = set()
-"""Consoles that show a bar, by whether they are of stderr: older versions of Rich allow one at a time."""
+"""Consoles that show a bar (is it stderr's?); older versions of Rich allow one bar at a time."""
 
 
 def console(stderr: bool = False) -> Console:
-    """The console of stdout or stderr. It prints text as it is: no markup, emoji, highlighting or wrapping."""
+    """Returns the console of stdout or stderr; it prints text verbatim: no markup, emoji, highlighting or wrapping."""
     return _console(stderr)
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leaves it to the command how to end when its reader has gone; Rich would exit with 1."""
+        """Lets the command choose its exit code when the reader has closed the pipe; Rich would exit with 1."""
         raise BrokenPipeError
 
 
@@ -35,24 +35,24 @@ def _console(stderr: bool) -> Console:
 
 
 class ProgressBar:
-    """How far some work has come; what is printed meanwhile stands above the bar."""
+    """A progress bar; lines printed meanwhile appear above it."""
 
     def __init__(self, bar: Progress, label: str, total: int, completed: int) -> None:
         self._bar = bar
         self._task = bar.add_task(label, total=total, completed=completed)
 
     def advance(self, n: int = 1) -> None:
-        """Moves the bar on by ``n``."""
+        """Adds ``n`` to the completed count."""
         self._bar.advance(self._task, n)
 
     def update(self, *, completed: int | None = None, total: int | None = None, label: str | None = None) -> None:
-        """Sets what is given."""
+        """Sets the completed count, the total or the label."""
         self._bar.update(self._task, completed=completed, total=total, description=label)
 
 
 @contextmanager
 def progress_bar(label: str, total: int, completed: int = 0, *, stderr: bool = False) -> Iterator[ProgressBar]:
-    """Shows a progress bar on a terminal, and nothing elsewhere nor within another; it goes when the work is done."""
+    """Shows a progress bar on a terminal until the block ends; shows nothing elsewhere, or within another bar."""
     out = console(stderr)
     columns = (
         TextColumn("{task.description}", table_column=Column(max_width=_LABEL, no_wrap=True, overflow="ellipsis")),

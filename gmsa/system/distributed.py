@@ -1,4 +1,4 @@
-"""One job as several processes: what they add up, tell each other, and agree on."""
+"""Data-parallel training with ``torch.distributed``: the group of processes and its collective operations."""
 
 # W processes
 from __future__ import annotations
@@ -19,22 +19,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train one model, each on its part of every batch, and this one's place among them.
+    """The processes that train one model, each on its share of every batch.
 
-    With one process every method gives back what it is given, and costs nothing.
+    With one process every method returns its input unchanged.
     """
 
     rank: int = 0
+    """Rank of this process."""
     world: int = 1
-    """W."""
+    """World size W."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def all_reduce(self, x: Tensor) -> Tensor:
-        """The sum of the processes' tensors, which are of one shape; no gradient flows through it."""
+        """Sums tensors of equal shape over all processes; no gradient flows through the sum."""
         if self.world == 1:
             return x
         x = x.detach().clone()
@@ -42,9 +43,11 @@ class Group:
         return x
 
     def gather(self, x: Tensor) -> tuple[Tensor, int]:
-        """The rows of all processes ``[N, ...]``, in the order of their ranks, and where this one's ``[n, ...]`` begin.
+        """Concatenates the rows ``[n, ...]`` of all processes in rank order; differentiable.
 
-        The gradient of what all processes make of a row flows back to the one that it is from.
+        Returns:
+            All rows ``[N, ...]``, and the index of this process's first row. The gradient of a row, summed over all
+            processes, flows back to the process that it is from.
         """
         if self.world == 1:
             return x, 0
@@ -57,9 +60,12 @@ class Group:
         return _Sum.apply(padded), before
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter], *flags: bool) -> tuple[bool, ...]:
-        """Adds up the processes' gradients, in place; returns whether any process has raised each flag.
+        """Sums the gradients over all processes in place, in one message.
 
-        A parameter without a gradient in every process keeps none. One message carries it all.
+        A parameter that has no gradient in any process keeps none.
+
+        Returns:
+            For each flag, whether it is true in any process.
         """
         if self.world == 1:
             return flags
@@ -74,54 +80,54 @@ class Group:
         return tuple(value > 0 for value in raised[len(known) :].tolist())
 
     def broadcast(self, value: T) -> T:
-        """What the first process says, whatever the others say."""
+        """Sends rank 0's value to every process."""
         if self.world == 1:
             return value
-        said = [value]
-        _together(lambda: dist.broadcast_object_list(said, src=0))
-        return said[0]
+        values = [value]
+        _together(lambda: dist.broadcast_object_list(values, src=0))
+        return values[0]
 
     def gather_objects(self, value: T) -> list[T]:
-        """What every process says, in the order of their ranks."""
+        """Collects the values of all processes, in rank order."""
         if self.world == 1:
             return [value]
-        said: list[Any] = [None] * self.world
-        _together(lambda: dist.all_gather_object(said, value))
-        return said
+        values: list[Any] = [None] * self.world
+        _together(lambda: dist.all_gather_object(values, value))
+        return values
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What sets this process's random draws apart from the others'; the first one's are those of one process."""
+        """Distinguishes this process's random numbers; those of rank 0 are those of a single process."""
         return () if self.is_main else (self.rank,)
 
     def close(self) -> None:
-        """Ends the group: what follows, this process does by itself."""
+        """Leaves the process group; no collective operation may follow."""
         if self.world > 1:
             dist.destroy_process_group()
 
 
 SINGLE_PROCESS = Group()
-"""A job of one process."""
+"""The group of a job with one process."""
 
 
 def is_main_process() -> bool:
-    """Whether this process is the first of those that ``torchrun`` started, or was started by itself."""
-    # Other launchers set RANK too: it means nothing without a world.
+    """Whether this process has rank 0, or was not started by ``torchrun``."""
+    # Other launchers set RANK too: it means nothing without WORLD_SIZE.
     return _world() == 1 or os.environ["RANK"] == "0"
 
 
 def is_restarted() -> bool:
-    """Whether ``torchrun`` has started this process again (``--max-restarts``), with the arguments of before."""
+    """Whether ``torchrun`` has restarted this process (``--max-restarts``) with the same arguments."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def join(device: torch.device) -> tuple[Group, torch.device]:
-    """Joins the processes that ``torchrun`` started; returns them, and this one's device.
+    """Joins the process group that ``torchrun`` started; returns the group and the device of this process.
 
-    They speak gloo on CPUs and NCCL on GPUs, each process with a GPU of its own.
+    The backend is gloo on CPUs and NCCL on GPUs, with one GPU per process.
 
     Raises:
-        RunError: there are fewer GPUs than processes, or the others do not answer.
+        RunError: there are fewer GPUs than processes, or the other processes cannot be reached.
     """
     if _world() == 1:
         return SINGLE_PROCESS, device
@@ -140,7 +146,7 @@ def _world() -> int:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes, whose gradient is the sum of their gradients."""
+    """All-reduce whose gradient is the all-reduce of the gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -155,11 +161,12 @@ class _Sum(torch.autograd.Function):
         return grad
 
 
-def _together(act: Callable[[], object]) -> None:
+def _together(operation: Callable[[], object]) -> None:
+    """Runs a collective operation; a lost process is a one-line error."""
     try:
-        act()
+        operation()
     except RuntimeError as error:  # torch's own, whatever the backend
         reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"another process of this job has ended, or cannot be reached ({reason}); start it again with --resume"
+            f"another process of this job has ended, or cannot be reached ({reason}); restart the job with --resume"
         ) from None

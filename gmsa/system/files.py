@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes and checksums."""
+"""Files that are either complete or absent: atomic writes and checksums."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
     """Writes a file atomically: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    A reader, or a run that follows a crash, sees the old content or the new, never a part. Only a
-    process killed outright leaves its ``.<name>.<hex>.tmp`` behind, for :func:`remove_leftovers`.
+    A reader, or a run that resumes after a crash, sees the old content or the new, never a part. Only a killed
+    process leaves its ``.<name>.<hex>.tmp`` behind; :func:`remove_leftovers` deletes it.
 
     Raises:
         WriteError: the folder does not exist, is full, or cannot be written.
@@ -40,33 +40,33 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
         sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteError(f"cannot write '{path}': {reason}; make room or mend the disk, then go on") from error
+        raise WriteError(f"cannot write '{path}': {reason}; free disk space or repair the disk, then resume") from error
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files that killed writers left in a folder that nobody else writes to now."""
+    """Deletes the temporary files of killed writers in a folder that no other process writes to."""
     for path in folder.iterdir():
         if _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text atomically, with the newlines it has, as :func:`write_bytes` does."""
+    """Writes UTF-8 text atomically, as :func:`write_bytes` does; newlines stay as they are."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes indented JSON atomically, keys in the order they have.
+    """Writes indented JSON atomically; keys stay in order.
 
     Raises:
-        ValueError: ``value`` holds NaN or infinity, which JSON does not know.
-        TypeError: ``value`` holds what JSON cannot say.
+        ValueError: ``value`` contains NaN or infinity, which JSON lacks.
+        TypeError: ``value`` contains a type that JSON lacks.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def check_out_file(path: Path) -> None:
-    """Checks, before work that takes time, that a file can be written there.
+    """Checks that a file can be written, before work that takes time.
 
     Raises:
         RunError: its folder does not exist, or it is a folder itself.
@@ -78,10 +78,10 @@ def check_out_file(path: Path) -> None:
 
 
 def check_out_folder(path: Path) -> None:
-    """Checks that a folder is there or can be made.
+    """Checks that a folder exists or can be created.
 
     Raises:
-        RunError: it, or what should hold it, is a file.
+        RunError: the path or one of its parents is a file.
     """
     for part in (path, *path.parents):
         if part.exists() and not part.is_dir():
@@ -89,7 +89,7 @@ def check_out_folder(path: Path) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file in hex, read in pieces so that size does not matter."""
+    """Computes the SHA-256 of a file, in hex, without loading the file whole."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
@@ -98,7 +98,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts a folder's own list of names on disk: a rename is lost without it if the machine stops."""
+    """Flushes a folder's entries to disk; without it, a crash of the machine can undo a rename."""
     if os.name != "posix":  # Windows can neither open nor flush a folder; its rename needs no such step.
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""One writer per folder."""
+"""A lock that admits one writer per folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[str | None]:
-    """Keeps all others from writing into a folder, which must exist; yields whom it takes over from, if anyone.
+    """Locks an existing folder for writing; yields the killed writer whose lock it takes over, or None.
 
-    The kernel holds the lock and takes it back when the process dies, however that happens. Beside it stands who has
-    it: host, process and boot. A record that outlives its lock on this host is of a killed writer, and is taken over.
-    One of another host may be of a writer that the kernel here knows nothing of (not every network file system passes
-    locks on): it is not.
+    The kernel releases the lock when the process ends, however it ends. A record beside the lock names its holder by
+    host, process and boot. A record of this host without a lock is that of a killed writer; this process takes over.
+    A record of another host may be that of a live writer whose lock is invisible here, because not every network file
+    system passes locks on; this process does not take over.
 
     Raises:
-        RunError: somebody else writes there, or may.
+        RunError: another process writes into the folder, or may.
     """
     record = folder / RECORD
     me = _me()
@@ -43,7 +43,7 @@ def only_writer(folder: Path) -> Iterator[str | None]:
         before = _read(record)
         if before is not None and before.get("host") != me["host"]:
             raise RunError(
-                f"'{folder}' is marked as being written by {_name(before)}, which cannot be looked at from here; "
+                f"'{folder}' is marked as being written by {_name(before)}, whose state is unknown here; "
                 f"if that has ended, delete '{record}'"
             )
         try:

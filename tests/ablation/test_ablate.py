@@ -177,7 +177,7 @@ def test_mistakes_are_named_before_anything_runs(
         ("", "expected a list of settings such as '- {name: add, model.fusion: add}'"),
         ("name: a", "expected a list of settings"),
         ("[", "not valid YAML"),
-        ("- {name: a, model.fusion: add, model.fusion: gate}", "key 'model.fusion'"),
+        ("- {name: a, model.fusion: add, model.fusion: gate}", "duplicate key 'model.fusion'"),
         ("- {name: a}\n- {model.fusion: add}", "entry 2 needs a name"),
         ("- {name: no}", "entry 1 needs a name"),
         ("- add", "entry 1 needs a name"),

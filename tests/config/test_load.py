@@ -68,7 +68,7 @@ def test_round_trip() -> None:
         ),
         ({"data": {"modalities": "text"}}, "'data.modalities' must be a list"),
         ({"data": {"modalities": []}}, "'data.modalities' must not be empty"),
-        ({"data": {"modalities": ["text", "text"]}}, "'data.modalities' names a value twice"),
+        ({"data": {"modalities": ["text", "text"]}}, "'data.modalities' lists a value twice"),
         ({"data": {"modalities": ["txt"]}}, "(got 'txt') (did you mean 'text'?)"),
         ({"run": {"seeds": []}}, "'run.seeds' must not be empty"),
         ({"graph": 3}, "'graph' must hold 'key: value' pairs (got 3)"),
@@ -130,7 +130,7 @@ def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
     [
         ("optim: [", "not valid YAML"),
         ("- a", "expected 'key: value' pairs at the top (got list)"),
-        ("optim:\n  lr: 1\n  lr: 2\n", "key 'lr' stands twice"),
+        ("optim:\n  lr: 1\n  lr: 2\n", "duplicate key 'lr'"),
         ("run: !!python/object/apply:os.system [echo]", "not valid YAML"),
     ],
 )
@@ -156,3 +156,34 @@ def test_data_named_by_the_user_never_falls_back(tmp_path: Path) -> None:
     assert (by_variable.path, by_variable.if_missing) == ("/x/mosi.pkl", "error")
     by_override = load_config(path, ["data.path=b.pkl"], environ={"GMSA_DATA": "/x/mosi.pkl"}).data
     assert (by_override.path, by_override.if_missing) == ("b.pkl", "error")
+
+
+def test_data_has_the_name_of_its_file_unless_the_user_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {path: data/mosi/aligned_50.pkl, name: mosi}\n")
+    assert load_config(path, environ={}).data.name == "mosi"
+    assert load_config(path, environ={"GMSA_DATA": "/x/clips.pkl"}).data.name == "clips"
+    assert load_config(path, ["data.path=own/store"], environ={}).data.name == "store"
+    assert load_config(path, ["data.path=own.pkl", "data.name=mine"], environ={}).data.name == "mine"
+    assert load_config(path, ["data.path=synthetic"], environ={}).data.name == "synthetic"
+    path.write_text("data: {path: own/clips.pkl}\n")
+    assert load_config(path, environ={}).data.name == "clips"
+    assert Config().data.name == "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("override", "metrics"), [("run.metrics+=RMSE", ("CCC", "RMSE")), ("run.metrics+=[CCC, RMSE]", ("CCC", "RMSE"))]
+)
+def test_adding_to_a_list(tmp_path: Path, override: str, metrics: tuple[str, ...]) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("run: {metrics: [CCC]}\n")
+    assert load_config(path, [override], environ={}).run.metrics == metrics
+    path.write_text("")
+    assert load_config(path, ["run.metrics+=CCC", override], environ={}).run.metrics == metrics
+
+
+def test_adding_to_what_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("optim: {lr: 0.1}\n")
+    with pytest.raises(ConfigError, match=r"'optim\.lr' is no list, to which \+= could add; use = \(got 0\.1\)"):
+        load_config(path, ["optim.lr+=1"], environ={})

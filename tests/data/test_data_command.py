@@ -93,7 +93,10 @@ def test_import_info_check(
         (["import", "tiny.pkl", "--out", "x", "--labels", "sims"], "out of [-1, 1]"),
         (["import", "tiny.pkl", "--out", "x", "--splits", "none.csv"], "none.csv: does not exist"),
         (["import", "tiny.pkl", "--out", "x", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
-        (["import", "tiny.pkl", "--out", "x", "--form", "json"], "argument --format: invalid choice: 'json'"),
+        (
+            ["import", "tiny.pkl", "--out", "x", "--form", "json"],
+            "'--format' must be one of mmsa, semi_iin, manifest (got 'json')",
+        ),
         (["import", "tiny.pkl"], "required: --out"),
         (["info", "none.pkl"], "none.pkl: does not exist"),
         (["info", "page.pkl"], "page.pkl: is a web page or XML"),

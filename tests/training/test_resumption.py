@@ -237,7 +237,9 @@ def check_failure(config: Config, folder: Path, at: int, number: int, whole: dic
     """The ``at``-th step fails: a typed error, nothing half written, and the same end when there is room again."""
     with pytest.MonkeyPatch.context() as patch:
         Failing(patch, at, number)
-        with pytest.raises(WriteError, match=rf"cannot write '.*': {os.strerror(number)}; make room or mend the disk"):
+        with pytest.raises(
+            WriteError, match=rf"cannot write '.*': {os.strerror(number)}; free disk space or repair the disk"
+        ):
             run_once(config, folder)
     assert not list(folder.rglob("*.tmp"))
     warnings: list[str] = []

@@ -139,7 +139,7 @@ def test_values_that_go_together_only_in_pairs_are_taken(tmp_path: Path) -> None
         ("", "expected keys with ranges"),
         ("- a", "expected keys with ranges"),
         ("optim.lr: [", "not valid YAML"),
-        ("optim.lr: {float: [0.1, 1]}\noptim.lr: {float: [0.1, 1]}", "key 'optim.lr'"),
+        ("optim.lr: {float: [0.1, 1]}\noptim.lr: {float: [0.1, 1]}", "duplicate key"),
         ("optim.lrr: {float: [1e-4, 1e-2]}", "unknown key 'optim.lrr' (did you mean 'optim.lr'?)"),
         ("lr: {float: [1e-4, 1e-2]}", "unknown key 'lr'"),
         ("optim: {choice: [1]}", "unknown key 'optim'"),

@@ -1,0 +1,135 @@
+"""Inheritance of configs: ``base: mosi_graph`` in a file, and the file that each setting comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gmsa.config.coerce import one_for_all
+from gmsa.config.packaged import find
+from gmsa.config.schema import SHARED
+from gmsa.config.strict_yaml import read_yaml
+from gmsa.errors import ConfigError
+from gmsa.registry import load_plugins
+
+MOST_LEVELS = 10
+"""Maximum length of a chain of base files."""
+
+
+class Layered(NamedTuple):
+    """Settings of a config merged with those of its base files."""
+
+    settings: dict[str, Any]
+    """Merged settings; the nearest file wins."""
+    files: dict[str, str]
+    """The base file of each dotted key that comes from one."""
+
+
+def read_layers(path: str | Path) -> Layered:
+    """Reads a config, a path or the name of a packaged one, and merges it over its base files.
+
+    Imports the plug-ins of every file; the folder of the file is searched for them last.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, the chain of base files is a circle or too long, or a plug-in cannot
+            be imported.
+    """
+    own = find(path, "configs")
+    return layers(_read(own, str(path)), str(path), own.parent, (own,))
+
+
+def layers(
+    settings: Mapping[str, Any], where: str, folder: Path | None = None, chain: tuple[Path, ...] = ()
+) -> Layered:
+    """Merges settings over those of their base files.
+
+    Args:
+        where: source of the settings, for errors.
+        folder: folder to search first for ``base``, and last for plug-ins.
+        chain: files that lead to these settings, outermost first.
+    """
+    settings = dict(settings)
+    named = settings.pop("base", None)
+    below = Layered({}, {})
+    if named is not None:
+        if not isinstance(named, str):
+            raise ConfigError(f"{where}: 'base' must name a config or a file (got {named!r})")
+        file = _base(named, where, folder)
+        if any(file.samefile(other) for other in chain):
+            raise ConfigError(f"{where}: 'base' leads in a circle: {_shown((*chain, file))}; leave one 'base' out")
+        if len(chain) > MOST_LEVELS:
+            raise ConfigError(
+                f"{where}: 'base' leads through more than {MOST_LEVELS} files: {_shown((*chain, file))}; join some"
+            )
+        below = layers(_read(file, str(file)), str(file), file.parent, (*chain, file))
+        below.files.update({key: str(file) for key in _leaves(below.settings) if key not in below.files})
+    import_plugins(plugins := settings.get("plugins"), where, folder)
+    if isinstance(plugins, list) and isinstance(more := below.settings.get("plugins"), list):
+        settings["plugins"] = [*more, *(module for module in plugins if module not in more)]
+    data, other = settings.get("data"), below.settings.get("data")
+    if isinstance(data, Mapping) and "path" in data and isinstance(other, dict):
+        for key in ("name", "if_missing"):  # they go with the other path
+            other.pop(key, None)
+    merged = merge(below.settings, settings)
+    own = set(_leaves(settings))
+    return Layered(merged, {key: file for key, file in below.files.items() if key not in own})
+
+
+def import_plugins(named: Any, where: str, folder: Path | None) -> None:
+    """Imports plug-ins; does nothing where ``named`` is not a list of names, which the schema refuses."""
+    if isinstance(named, (list, tuple)) and all(isinstance(module, str) for module in named):
+        try:
+            load_plugins(named, folder)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges nested settings; one value for a whole group is expanded to its fields where the other side is a group."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(value, Mapping) != isinstance(under, Mapping) and key in SHARED:
+            value, under = (_spread(key, one) for one in (value, under))
+        if isinstance(value, Mapping) and isinstance(under, Mapping):
+            merged[key] = merge(under, value)
+        elif value is not None or not isinstance(under, Mapping):  # an empty group changes nothing
+            merged[key] = value
+    return merged
+
+
+def _spread(key: str, value: Any) -> Any:
+    return dict.fromkeys(one_for_all(SHARED[key]), value) if isinstance(value, str) else value
+
+
+def _base(named: str, where: str, folder: Path | None) -> Path:
+    beside = (folder or Path()) / Path(os.path.expandvars(named)).expanduser()
+    if beside.is_file():
+        return beside
+    try:
+        return find(named, "configs")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: 'base': {error}") from None
+
+
+def _read(path: Path, where: str) -> dict[str, Any]:
+    settings = read_yaml(path)
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(f"{where}: expected 'key: value' pairs at the top (got {type(settings).__name__})")
+    return settings or {}
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of all values, and of the groups that hold them."""
+    found = []
+    for key, value in settings.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{prefix}{key}.")
+    return found
+
+
+def _shown(chain: tuple[Path, ...]) -> str:
+    return " -> ".join(map(str, chain))

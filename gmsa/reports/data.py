@@ -1,0 +1,64 @@
+"""Data files and stores in Markdown: what is in one, and what a check found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gmsa.data.checks import findings as check
+from gmsa.reports.tables import escape_markdown, pipes
+
+_MEANING = f"""\
+An error makes training or its scores wrong; a warning may; a note is good to know. A feature is on another scale
+where its standard deviation is more than {check.RATIO:g} times that of the training split, or less than that
+divided by {check.RATIO:g}, or its mean more than {check.SHIFT:g} standard deviation away (by chance alone, 0.1 for a
+hundred utterances); that is a warning where {check.MANY:.0%} of a modality's features are.
+"""
+
+
+def markdown_check(found: dict[str, Any]) -> str:
+    """The content of ``check.md``.
+
+    Args:
+        found: the result of a check, as :func:`gmsa.data.checks.examine.to_json` gives it.
+    """
+    rows = [[f["severity"], f["what"], f["where"], str(f["count"]), _examples(f)] for f in found["findings"]]
+    counts = {severity: sum(f["severity"] == severity for f in found["findings"]) for severity in check.SEVERITIES}
+    total = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    header = ("Severity", "Finding", "Where", "Count", "Examples")
+    table = pipes(header, rows, [column for column in header if column != "Count"])
+    name = escape_markdown(Path(found["path"]).name)
+    return f"# Check of {name}: {total}\n\n{table}\n{markdown_overview(found)}\n{_MEANING}"
+
+
+def markdown_overview(found: dict[str, Any]) -> str:
+    """The facts of a file or store, and a table with a row per split.
+
+    Args:
+        found: as :func:`gmsa.data.checks.examine.overview` gives it.
+    """
+    facts = {
+        "Data": f"{found['path']} ({found['kind']}, {found['bytes'] / 1e6:.1f} MB)",
+        "SHA-256": found["sha256"] + (" (of its manifest)" if found["kind"] == "store" else ""),
+        "Labels": f"{found['labels']} scale",
+        "Features": ", ".join(f"{m} {dim} {found['dtypes'].get(m, '')}" for m, dim in found["dims"].items()),
+    }
+    if found["source"]:
+        parts = [f"{file['name']} ({file['sha256']})" for file in found["source"].get("files", [])]
+        facts["From"] = f"{', '.join(parts) or 'rows'}, importer {found['source'].get('importer', 'none')}"
+    lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in facts.items())
+    rows = []
+    for name, split in found["splits"].items():
+        row = [name, str(split["utterances"]), str(split["labels"]["labeled"])]
+        for modality in found["dims"]:
+            steps = split["lengths"][modality]
+            row.append(f"{steps['present'] / max(1, split['utterances']):.1%}")
+            row.append(f"{steps['mean']:.1f} ({steps['min']}–{steps['max']})" if steps["present"] else "–")
+        rows.append(row)
+    header = ["Split", "Utterances", "Labeled", *(f"{m}{part}" for m in found["dims"] for part in ("", " steps"))]
+    return f"{lines}\n{pipes(header, rows, ('Split',))}"
+
+
+def _examples(finding: dict[str, Any]) -> str:
+    more = finding["count"] - len(finding["examples"])
+    return "; ".join(finding["examples"]) + (" ..." if finding["examples"] and more > 0 else "")
