@@ -8,7 +8,7 @@ from torch import Tensor
 from gmsa.config import Config, to_dict
 from gmsa.errors import RunError
 from gmsa.models import build_model
-from gmsa.runs.folder import open_run
+from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.trainer import to_start_from
@@ -52,7 +52,7 @@ def initial_weights(
     """
     folder = config.protocol.init_from
     assert folder is not None
-    before = open_run(folder)
+    before = Run(folder)
     protocol = before.config.protocol.name
     if protocol != "pretrain":
         raise RunError(
@@ -80,7 +80,7 @@ def initial_weights(
         raise RunError(
             f"'protocol.init_from': '{folder}' has no seed {seed}; add it there with gmsa.train --resume --seeds {seed}"
         )
-    found = to_start_from(before.model(seed, device))
+    found = to_start_from(before.load_model(seed, device))
     own = to_start_from(build_model(dims, config))
     for name in sorted(own.keys() | found.keys()):
         if name not in own or name not in found or own[name].shape != found[name].shape:

@@ -19,9 +19,16 @@ from gmsa.data import Utterance, apply_missing, describe_missing, load_utterance
 from gmsa.data.features import select
 from gmsa.data.loading import data_sha256
 from gmsa.errors import ConfigError, RunError, nearest
-from gmsa.reports.robustness import Point, Report, own_report, robustness_report, write_comparison, write_robustness
-from gmsa.runs.evaluate import check_no_run, own_corpus
-from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.reports.robustness import (
+    Point,
+    markdown_tables,
+    own_report,
+    robustness_report,
+    write_comparison,
+    write_robustness,
+)
+from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
+from gmsa.runs.folder import Run, as_run
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
 from gmsa.training.scoring import predict
@@ -32,26 +39,28 @@ Plan = dict[str, list[Missing]]
 
 
 def robustness(
-    folder: str | Path,
+    run: Run | str | Path,
     specs: Sequence[str],
     mask_seeds: Sequence[int] = MASK_SEEDS,
     seeds: Sequence[int] | None = None,
     device: str | None = None,
     data: str | Path | None = None,
     out: Path | None = None,
-) -> Report:
-    """Scores a run's models with modalities hidden; writes the report into its folder, or into ``out``.
+    write: bool = True,
+) -> Scores:
+    """Scores a run's models with modalities masked; writes the report into its folder, or into ``out``.
 
-    What ``data.missing.test`` of the run hides is not hidden here: ``specs`` take its place. A mask depends on its
-    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same ones.
+    What ``data.missing.test`` of the run masks is not masked here: ``specs`` take its place. A mask depends on its
+    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same masks.
 
     Args:
         specs: ``eta:0,0.1,0.2``, ``fixed:all`` and the like, each protocol once.
         mask_seeds: each model is scored under the masks of each.
-        data: another labeled file, whose test split takes the place of the run's own; needs ``out``.
+        data: another labeled file, whose test split takes the place of the run's own; its report needs ``out``.
+        write: whether to write the report.
 
     Raises:
-        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; ``data`` without ``out``.
+        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; a report of ``data`` without ``out``.
         RunError: the folder is not a finished run, or its data file is not the one that it was trained on.
         DataError: a data file is missing, unsafe or wrong.
     """
@@ -60,16 +69,16 @@ def robustness(
         raise ConfigError(f"--mask-seeds names a seed twice (got {', '.join(map(str, mask_seeds))}); name each once")
     if out is not None:
         check_no_run(out)
-    elif data is not None:
+    elif write and data is not None:
         raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
-    run = open_run(folder)
-    if out is None:
+    run = as_run(run)
+    if write and out is None:
         own_report(run.folder)  # where there is none to add to, that is said before hours of scoring
     where = set_up(run.config.run, device)
-    chosen = finished_seeds(run, seeds)
+    chosen = run.chosen_seeds(seeds)
     split = _read(run, data)
     plan = fit_plan(plan, split)
-    scorer = Scorer(run, split, [run.model(seed, where) for seed in chosen], where)
+    scorer = Scorer(run, split, [run.load_model(seed, where) for seed in chosen], where)
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
     mark = "synthetic: " if split.synthetic else ""
@@ -98,13 +107,14 @@ def robustness(
         "hidden_in_training": str(run.config.data.missing.of("train")),
     }
     report = robustness_report(facts, points)
-    with nullcontext() if out is not None else only_writer(run.folder):
-        write_robustness(report, run.folder, out)
-    return report
+    if write:
+        with nullcontext() if out is not None else only_writer(run.folder):
+            write_robustness(report, run.folder, out)
+    return Scores(report, markdown_tables(report))
 
 
 def compare_robustness(
-    folders: Sequence[str | Path],
+    folders: Sequence[Run | str | Path],
     specs: Sequence[str],
     out: Path,
     mask_seeds: Sequence[int] = MASK_SEEDS,
@@ -126,10 +136,10 @@ def compare_robustness(
         DataError: as :func:`robustness`.
     """
     check_no_run(out)
-    runs = [open_run(folder) for folder in folders]
+    runs = [as_run(folder) for folder in folders]
     names = [run.name for run in runs]
     for run, name in zip(runs, names, strict=True):  # before hours of scoring
-        finished_seeds(run, seeds)
+        run.chosen_seeds(seeds)
         if names.count(name) > 1:
             raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
         if what := _difference(runs[0], run, data is None):
@@ -140,7 +150,7 @@ def compare_robustness(
     reports = {}
     for run, name in zip(runs, names, strict=True):
         print(f"{name}:")
-        reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
+        reports[name] = robustness(run, specs, mask_seeds, seeds, device, data, out / name)
     return write_comparison(reports, out)
 
 

@@ -6,10 +6,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from gmsa.errors import GmsaError, Terminated
+from gmsa.registry import load_plugins
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +38,30 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds ``--device``."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to run (default: the config's)")
+
+
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--plugin``; :func:`load_plugins_of` imports what it names."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="plugins",
+        help="import a module that registers models, layers, metrics or other parts of your own (may repeat)",
+    )
+
+
+def load_plugins_of(options: argparse.Namespace) -> None:
+    """Imports the modules that ``--plugin`` names; they may also be in the working directory.
+
+    To be called before a config or a run folder is read.
+
+    Raises:
+        ConfigError: a module cannot be imported.
+    """
+    # The console script, unlike `python -m`, has no working directory on sys.path.
+    load_plugins(options.plugins, Path.cwd())
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:

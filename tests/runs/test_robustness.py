@@ -21,7 +21,7 @@ from gmsa.data import apply_missing, read_mmsa
 from gmsa.errors import ConfigError, RunError
 from gmsa.reports.robustness import Point, markdown_tables, robustness_csv, robustness_report
 from gmsa.reports.run import markdown_report
-from gmsa.runs import open_run, robustness
+from gmsa.runs import Run, robustness
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.system import cli
@@ -85,10 +85,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: int) -> dict[str, float]:
     """Masks raw utterances first, then normalizes: the order in which a run is prepared."""
-    run = open_run(folder)
+    run = Run(folder)
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
-    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics("mosi")
+    return predict(run.load_model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics("mosi")
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:
@@ -174,11 +174,11 @@ def test_mean_deviation_and_area(report: Path) -> None:
 
 
 def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> None:
-    run = open_run(trained())
+    run = Run(trained())
     hidden = apply_missing(read_mmsa(shelf / "own.pkl")["test"], Missing("fixed", left="v"), MODALITIES, 0)
     empty = [i for i, u in enumerate(hidden) if not u.steps]
     assert len(empty) == 4
-    found = predict(run.model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
+    found = predict(run.load_model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
     assert np.isfinite(found.value).all()
     assert np.ptp(found.value[empty]) == pytest.approx(0, abs=1e-6)  # readout nodes alone tell nothing apart
     assert np.ptp(found.value) > 1e-4
@@ -348,7 +348,7 @@ def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatc
 @pytest.mark.parametrize("other", [False, True])
 def test_what_training_never_saw_counts_but_is_not_shown(trained, write_mmsa, tmp_path: Path, other: bool) -> None:
     folder = trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
-    assert list(open_run(folder).dims) == ["text"]
+    assert list(Run(folder).dims) == ["text"]
     arguments = ["--missing", "eta:0,0.6", "--missing", "fixed:ta,t", "--mask-seeds", "0", "--out", str(tmp_path / "o")]
     if other:
         arguments += ["--data", str(write_mmsa("other.pkl", prefix="other-"))]
@@ -397,9 +397,9 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing with --data needs --out DIR"),
         (
             ["--missing", "eta:0.1", "--run", "other"],
-            "several --run are compared with modalities hidden; add --missing",
+            "several --run are compared with modalities masked; add --missing",
         ),
-        (["--run", "other", "--out", "new"], "several --run are compared with modalities hidden; add --missing"),
+        (["--run", "other", "--out", "new"], "several --run are compared with modalities masked; add --missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -446,7 +446,7 @@ def test_a_damaged_report_costs_a_resumed_run_its_section_alone(trained, content
     folder = trained("resumed")
     (folder / "robustness.json").write_text(content)
     with pytest.warns(UserWarning, match=r"robustness.json' is damaged .*; run gmsa.evaluate --run .* --missing again"):
-        train(open_run(folder).config, "resumed", folder, resume=True)
+        train(Run(folder).config, "resumed", folder, resume=True)
     assert "Robustness" not in (folder / "summary.md").read_text()
 
 
@@ -462,6 +462,6 @@ def test_resuming_a_finished_run_keeps_its_report(trained) -> None:
     command.main(["--run", str(folder), "--missing", "eta:0,0.5", "--mask-seeds", "0"])
     before = (folder / "summary.md").read_text()
     assert "## Robustness" in before
-    run = open_run(folder)
+    run = Run(folder)
     train(run.config, "resumed", folder, resume=True)
     assert (folder / "summary.md").read_text() == before

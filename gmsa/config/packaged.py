@@ -1,0 +1,44 @@
+"""The configs, search spaces and ablations that come with gmsa, by name; files of the user come first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from gmsa.errors import ConfigError, nearest
+
+Kind = Literal["configs", "spaces", "ablations"]
+
+_FOLDERS: dict[Kind, str] = {"configs": "configs", "spaces": "configs/spaces", "ablations": "configs/ablations"}
+_WORDS: dict[Kind, str] = {"configs": "config file", "spaces": "search space", "ablations": "settings file"}
+_ROOM = Path(__file__).resolve().parents[1]
+
+
+def packaged(kind: Kind) -> dict[str, Path]:
+    """The files of a kind that come with gmsa, by name."""
+    # A wheel has the folder inside the package, a checkout beside it.
+    room = _ROOM if (_ROOM / "configs").is_dir() else _ROOM.parent
+    return {path.stem: path for path in sorted((room / _FOLDERS[kind]).glob("*.yaml"))}
+
+
+def find(name_or_path: str | Path, kind: Kind) -> Path:
+    """The file at a path, in which ``~`` and ``$VARS`` are expanded, or else the packaged one of that name.
+
+    A packaged file is also found as ``NAME.yaml`` and by its path in a checkout, such as ``configs/NAME.yaml``.
+
+    Raises:
+        ConfigError: there is neither; it names the nearest known one and lists all.
+    """
+    path = Path(name_or_path)
+    for file in (path, Path(os.path.expanduser(os.path.expandvars(path)))):
+        if file.is_file():
+            return file
+    known = packaged(kind)
+    folder, name = path.parent.as_posix(), path.name.removesuffix(".yaml")
+    if folder in (".", _FOLDERS[kind]) and name in known:
+        return known[name]
+    raise ConfigError(
+        f"{_WORDS[kind]} '{name_or_path}' does not exist{nearest(name, known)}; "
+        f"give a file, or one that comes with gmsa: {', '.join(known)}"
+    )
