@@ -257,7 +257,7 @@ def _layers(
         return file.stem, file, items, modules
     if isinstance(config, (Config, Mapping)):
         base = override(config)
-        return base.data.name, base, items, modules
+        return override(base, items).data.name, base, items, modules
     raise ConfigError(f"expected the name of a config, a path, a Config or a dict (got a {type(config).__name__})")
 
 
