@@ -183,7 +183,8 @@ def test_the_callers_torch_settings_stay(own: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        gmsa.fit(SETTINGS, data=own, overrides={"run.deterministic": True, "run.threads": 1}, out="run")
+        run = gmsa.fit(SETTINGS, data=own, overrides={"run.deterministic": True, "run.threads": 1}, out="run")
+        run.predict(own), run.evaluate(own), run.load_model(1)
         assert torch.get_num_threads() == 2
         assert not torch.are_deterministic_algorithms_enabled()
     finally:

@@ -1,4 +1,4 @@
-"""What a run depends on besides its settings."""
+"""The environment of a run: versions, machine, code and data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "sciki
 
 
 def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
-    """What a run depends on besides its config: versions, machine, git, data."""
+    """Describes all that a run depends on besides its config: versions, machine, git commit, plug-ins, data."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

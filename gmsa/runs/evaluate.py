@@ -1,4 +1,4 @@
-"""Scores a finished run again, or on another file."""
+"""Scores a finished run again, on its own data or on another file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gmsa.training.scoring import Predictions, predict, predictions_csv
 
 
 class Scores(dict[str, Any]):
-    """What was scored, as ``summary.json`` or ``robustness.json`` has it; it prints as its table."""
+    """The scores of an evaluation: the content of ``summary.json`` or ``robustness.json``, printed as its table."""
 
     def __init__(self, content: Mapping[str, Any], table: str) -> None:
         super().__init__(content)

@@ -22,6 +22,7 @@ from gmsa.runs.inputs import Input, read_inputs
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
 from gmsa.system.files import write_json, write_text
+from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ class Run:
         """
         from gmsa.runs.predict import predict_with
 
-        return predict_with(self, x, seeds, device)
+        with torch_settings_kept():
+            return predict_with(self, x, seeds, device)
 
     def evaluate(
         self,
@@ -191,11 +193,15 @@ class Run:
         if missing is None:
             if mask_seeds:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
-            return evaluate(self, file, seeds, device, folder)
+            with torch_settings_kept():
+                return evaluate(self, file, seeds, device, folder)
         specs = [missing] if isinstance(missing, str) else missing
         own = folder is not None and folder.resolve() == self.folder.resolve()
         where = None if own else folder
-        return robustness(self, specs, mask_seeds or MASK_SEEDS, seeds, device, file, where, write=folder is not None)
+        with torch_settings_kept():
+            return robustness(
+                self, specs, mask_seeds or MASK_SEEDS, seeds, device, file, where, write=folder is not None
+            )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the trained model: what predicting needs and no more, with a model card ``README.md``.
@@ -233,7 +239,8 @@ class Run:
             RunError: the seed was not trained, or its weights are damaged or of another model.
         """
         if not isinstance(device, torch.device):
-            device = set_up(self.config.run, device)
+            with torch_settings_kept():
+                device = set_up(self.config.run, device)
         file = self.folder / f"seed-{seed}" / "model.safetensors"
         if not file.exists():
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")

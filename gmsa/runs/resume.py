@@ -1,4 +1,4 @@
-"""Which folder a run has, and whether what it holds can go on."""
+"""Chooses a run's folder, and checks that the run in it can be resumed."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
 
 
 def resumed(folder: Path, config: Config) -> Config:
-    """The config of a run that goes on: the same settings, with the seeds of before and any new ones.
+    """The config of a resumed run: the same settings, with the earlier seeds and any new ones.
 
     Raises:
-        RunError: names the settings that differ; only seeds, device, folder and what changes no number may.
+        RunError: names the settings that differ; only seeds, device, folder and those that change no number may.
     """
     old = to_dict(read_config(folder))
     differing = [

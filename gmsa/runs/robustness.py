@@ -1,4 +1,4 @@
-"""How well a run does with modalities hidden: its test split scored under each protocol and rate."""
+"""How a run degrades with masked modalities: its test split, scored under each protocol and rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gmsa.training.scoring import predict
 
 MASK_SEEDS = (0, 1, 2)
 Plan = dict[str, list[Missing]]
-"""Per protocol what it hides, by rising rate or in the order of the subsets."""
+"""Per protocol what it masks, by rising rate or in the order of the subsets."""
 
 
 def robustness(
@@ -73,7 +73,7 @@ def robustness(
         raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
     run = as_run(run)
     if write and out is None:
-        own_report(run.folder)  # where there is none to add to, that is said before hours of scoring
+        own_report(run.folder)  # fails before hours of scoring where there is no report to add to
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     split = _read(run, data)
@@ -93,7 +93,7 @@ def robustness(
             for m in missing:
                 point = scorer.point(m, masks[m], lambda: bar.advance(task))
                 points[protocol].append(point)
-                what = "nothing hidden" if m.protocol == "none" else m
+                what = "nothing masked" if m.protocol == "none" else m
                 console.print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
 
     facts = {
@@ -155,7 +155,7 @@ def compare_robustness(
 
 
 def _difference(one: Run, other: Run, own_data: bool) -> str:
-    """What keeps the scores of two runs from being compared; empty where nothing does."""
+    """Names the difference that makes the scores of two runs incomparable; empty where there is none."""
     if own_data and one.environment["data_sha256"] != other.environment["data_sha256"]:
         return "the data that they were trained on"
     a, b = one.config.data, other.config.data
@@ -176,12 +176,14 @@ def parse_plan(specs: Sequence[str]) -> Plan:
         if name == "frame_uniform":
             raise ConfigError("--missing frame_uniform is for training; to score its rates, say frame:0,0.1,...,0.9")
         if name == "none":
-            raise ConfigError("--missing none hides nothing; to score that too, add the rate 0, as eta:0,0.1")
+            raise ConfigError("--missing none masks nothing; to score that too, add the rate 0, as eta:0,0.1")
         known = (*RATES, "fixed")
         if name not in known:
             raise ConfigError(f"--missing takes one of {', '.join(known)} (got '{spec}'){nearest(name, known)}")
         if name in plan:
-            raise ConfigError(f"--missing names {name} twice; put both into one, parted by commas (got '{spec}')")
+            raise ConfigError(
+                f"--missing names {name} twice; combine them into one, separated by commas (got '{spec}')"
+            )
         parts = SUBSETS if (name, values) == ("fixed", "all") else values.split(",")
         plan[name] = [parse_missing(f"{name}:{part.strip()}", "--missing") for part in parts]
         for m in plan[name]:
@@ -195,7 +197,7 @@ def parse_plan(specs: Sequence[str]) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What is scored: a test split, normalized, with nothing hidden."""
+    """The utterances to score: a test split, normalized, with nothing masked."""
 
     utterances: list[Utterance]
     modalities: list[str]
@@ -232,7 +234,7 @@ def fit_plan(plan: Plan, split: Split) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The models of a run, and the split that they are scored on."""
+    """The models of a run, and the split to score them on."""
 
     run: Run
     split: Split
@@ -244,23 +246,23 @@ class Scorer:
         whole, modalities = self.split.utterances, self.split.modalities
         records, scores = [], []
         for seed in mask_seeds:
-            hidden = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
-            records.append(describe_missing(whole, hidden, missing, modalities))
+            masked = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
+            records.append(describe_missing(whole, masked, missing, modalities))
             nothing = missing.protocol != "fixed" and not missing.rate
-            scores.append(self.unhidden if nothing else self.score(hidden))
+            scores.append(self.unmasked if nothing else self.score(masked))
             ended()
         return Point(missing, mask_seeds, records, scores)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
         """Metrics of every model."""
-        # What the models were trained without, they must not see: it has no encoder.
+        # A modality that the models were trained without has no encoder.
         shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
         return [predict(model, shown, config, self.device).metrics(config.data.labels) for model in self.models]
 
     @cached_property
-    def unhidden(self) -> list[dict[str, float]]:
-        """Metrics with nothing hidden, which all protocols share."""
+    def unmasked(self) -> list[dict[str, float]]:
+        """Metrics with nothing masked, which all protocols share."""
         return self.score(self.split.utterances)
 
 
@@ -276,5 +278,5 @@ def _read(run: Run, data: str | Path | None) -> Split:
         found = load_utterances(data, dims, settings.modalities, settings.labels, require_labels=True)
         modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
         name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
-    # Normalization is fitted already and takes each step by itself, so masks may follow it: it is done once.
+    # Normalization takes each step by itself, so masks may follow it, and it is done once.
     return Split([run.normalizer.apply(u) for u in found], modalities, name, synthetic, sha256)

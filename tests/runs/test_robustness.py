@@ -123,7 +123,7 @@ def test_scores_are_those_of_masked_utterances(report: Path, shelf: Path, missin
 
 
 def test_the_complete_set_is_what_the_data_have(report: Path, shelf: Path) -> None:
-    # Also not what data.missing.test hides: the run's own summary was scored with that.
+    # Also not what data.missing.test masks: the run's own summary was scored with that.
     for seed in (1, 2):
         expected = by_hand(report, shelf / "own.pkl", Missing("none"), 0, seed)
         assert scored(report, "fixed", seed, None, left="tav") == expected
@@ -225,7 +225,7 @@ def test_tables_say_what_the_values_are(report: Path) -> None:
     printed = (report / "printed.txt").read_text().splitlines()
     mae = found["protocols"]["fixed"]["rows"][2]["metrics"]["MAE"]["mean"]
     assert f"fixed:a: test MAE {mae:.4f}" in printed
-    assert [line.split(": test")[0] for line in printed[:4]] == ["eta:0", "eta:0.3", "eta:0.6", "nothing hidden"]
+    assert [line.split(": test")[0] for line in printed[:4]] == ["eta:0", "eta:0.3", "eta:0.6", "nothing masked"]
     assert "seeds (1, 2) and mask seeds (0, 1, 2)" in section
     assert "Hidden in training: eta:0.2." in section
     tables = {block.split("\n")[0]: block for block in section.split("### ")[1:]}
@@ -380,7 +380,7 @@ def test_synthetic_is_said() -> None:
     ("arguments", "said"),
     [
         (["--missing", "etta:0.1"], "--missing takes one of eta, sample, frame, fixed (got 'etta:0.1') (did you mean"),
-        (["--missing", "none"], "--missing none hides nothing; to score that too, add the rate 0, as eta:0,0.1"),
+        (["--missing", "none"], "--missing none masks nothing; to score that too, add the rate 0, as eta:0,0.1"),
         (["--missing", "frame_uniform"], "to score its rates, say frame:0,0.1,...,0.9"),
         (["--missing", "eta"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:')"),
         (["--missing", "eta:0,0.7"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:0.7')"),
