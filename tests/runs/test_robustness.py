@@ -389,7 +389,7 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1,0.10"], "--missing eta names 0.1 twice; name each once (got 'eta:0.1,0.10')"),
         (["--missing", "fixed:ta,at"], "--missing fixed names ta twice"),
         (["--missing", "fixed:tav"], "fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tav')"),
-        (["--missing", "eta:0", "--missing", "eta:0.1"], "--missing names eta twice; put both into one, parted by"),
+        (["--missing", "eta:0", "--missing", "eta:0.1"], "--missing names eta twice; combine them into one, sep"),
         (["--missing", "eta:0.1", "--mask-seeds", "1,1"], "--mask-seeds names a seed twice (got 1, 1); name each once"),
         (["--missing", "eta:0.1", "--mask-seeds", "x"], "argument --mask-seeds: expected seeds such as"),
         (["--missing", "eta:0.1", "--seeds", "7"], "has no seed 7; it has 1, 2"),
