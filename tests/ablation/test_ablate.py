@@ -150,7 +150,10 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
         (["--vary", "model.fusion=gate", "--vary", "model.fusion=add"], "from --vary and from --vary; leave one out"),
         (["--vary", "model.heads=1,2", "--set", "model.heads=4"], "from --set and from --vary; leave one out"),
         (["--vary", "model.fusion=gate,add", "--set", "optim.lrr=1"], "base.yaml: unknown key 'optim.lrr'"),
-        (["--settings", "none.yaml"], "settings file 'none.yaml' does not exist; give a file, or one that comes with gmsa: "),
+        (
+            ["--settings", "none.yaml"],
+            "settings file 'none.yaml' does not exist; give a file, or one that comes with gmsa: fusion, ",
+        ),
         (["--vary", "model.positions=512,1"], "'model.positions' allows 1; raise it"),
         (["--vary", "protocol.name=self_training", "--vary", "data.label_ratio=0.5"], "'self_training.k' is 40, but"),
         (["--vary", "model.fusion=gate,add", "--set", "data.path=none.pkl"], "data file 'none.pkl' does not exist"),
