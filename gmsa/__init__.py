@@ -6,11 +6,25 @@ Importing the package alone is cheap: the rooms below it load torch when they ar
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports each name when it is first used
+    from gmsa.api import compare, fit, load, search
+    from gmsa.config import Config, load_config
+    from gmsa.data import Corpus, Utterance, load_corpus
+    from gmsa.graph import GraphBatch, collate
+    from gmsa.models import build_model, graph_spec
+    from gmsa.registry import CALLBACKS, EDGE_BUILDERS, ENCODERS, IMPORTERS, LAYERS, METRICS, MODELS, PROTOCOLS
+    from gmsa.runs import Run
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "fit": "gmsa.api",
+    "Run": "gmsa.runs",
+    "load": "gmsa.api",
+    "search": "gmsa.api",
+    "compare": "gmsa.api",
     "Config": "gmsa.config",
     "load_config": "gmsa.config",
     "Corpus": "gmsa.data",
@@ -19,14 +33,49 @@ _HOMES = {
     "GraphBatch": "gmsa.graph",
     "collate": "gmsa.graph",
     "build_model": "gmsa.models",
-    "open_run": "gmsa.runs",
+    "graph_spec": "gmsa.models",
+    "MODELS": "gmsa.registry",
+    "LAYERS": "gmsa.registry",
+    "ENCODERS": "gmsa.registry",
+    "EDGE_BUILDERS": "gmsa.registry",
+    "PROTOCOLS": "gmsa.registry",
+    "METRICS": "gmsa.registry",
+    "IMPORTERS": "gmsa.registry",
+    "CALLBACKS": "gmsa.registry",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [  # noqa: RUF022 (what people use first comes first)
+    "fit",
+    "Run",
+    "load",
+    "search",
+    "compare",
+    "Config",
+    "load_config",
+    "Corpus",
+    "Utterance",
+    "load_corpus",
+    "GraphBatch",
+    "collate",
+    "build_model",
+    "graph_spec",
+    "MODELS",
+    "LAYERS",
+    "ENCODERS",
+    "EDGE_BUILDERS",
+    "PROTOCOLS",
+    "METRICS",
+    "IMPORTERS",
+    "CALLBACKS",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'gmsa' has no attribute '{name}'")
-    home = importlib.import_module(_HOMES[name])
-    return getattr(home, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

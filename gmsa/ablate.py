@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from gmsa.system import cli
 
@@ -14,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
     parser = cli.Parser(
         prog="python -m gmsa.ablate",
-        description="Train every setting with every seed and compare them. The same command again goes on.",
+        description="Train every setting with every seed and compare them. The same command again resumes.",
     )
     cli.add_config_options(parser)
     parser.add_argument(
@@ -33,14 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="trainings at a time (default: 1)")
     parser.add_argument("--out", metavar="DIR", help="folder (default: runs/ablate- and the names of the files)")
     cli.add_device_option(parser)
+    cli.add_plugin_option(parser)
     options = parser.parse_args(arguments)
 
-    from gmsa.ablation.ablate import ablate  # after parsing: --help need not wait for torch
-    from gmsa.ablation.variants import read_variants
+    from gmsa.api import compare
 
-    settings = read_variants(options.config, cli.overrides_of(options), options.vary, options.settings)
-    name = "-".join(Path(file).stem for file in (options.config, options.settings) if file)
-    if not ablate(settings, name, Path(options.out or f"runs/ablate-{name}"), options.jobs):
+    cli.load_plugins_of(options)
+    table = compare(
+        options.config,
+        options.vary,
+        options.settings,
+        seeds=options.seeds,
+        jobs=options.jobs,
+        out=options.out,
+        overrides=options.overrides,
+        device=options.device,
+        plugins=options.plugins,
+    )
+    if not table.complete:
         sys.exit(1)
 
 

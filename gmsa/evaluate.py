@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--missing",
         action="append",
         metavar="PROTOCOL:RATE,...",
-        help="score the test split with modalities hidden instead: eta:0,0.1,0.2 or sample:..., frame:..., fixed:all, "
+        help="score the test split with modalities masked instead: eta:0,0.1,0.2 or sample:..., frame:..., fixed:all, "
         "fixed:ta,v (may repeat)",
     )
     parser.add_argument(
@@ -37,28 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", metavar="DIR", help="folder to write into (with --missing and without --data: default the run's own)"
     )
     cli.add_device_option(parser)
+    cli.add_plugin_option(parser)
     options = parser.parse_args(arguments)
     out = Path(options.out) if options.out else None
     if options.mask_seeds and not options.missing:
         parser.error("--mask-seeds goes with --missing, as --missing eta:0,0.3,0.6")
     run, *more = options.run
     if more and not (options.missing and out):
-        parser.error("several --run are compared with modalities hidden; add --missing eta:0,0.3,0.6 and --out DIR")
+        parser.error("several --run are compared with modalities masked; add --missing eta:0,0.3,0.6 and --out DIR")
 
-    # After parsing: --help need not wait for torch.
-    if not options.missing:
-        from gmsa.runs.evaluate import evaluate
+    from gmsa.runs.folder import Run  # after parsing: --help need not wait for torch
+    from gmsa.runs.robustness import MASK_SEEDS, compare_robustness
 
-        print(evaluate(run, options.data, options.seeds, options.device, out))
-        return
-    from gmsa.reports.robustness import markdown_tables
-    from gmsa.runs.robustness import MASK_SEEDS, compare_robustness, robustness
-
-    how = (options.mask_seeds or MASK_SEEDS, options.seeds, options.device, options.data)
+    cli.load_plugins_of(options)
     if more and out:
-        print(compare_robustness(options.run, options.missing, out, *how))
-    else:
-        print(markdown_tables(robustness(run, options.missing, *how, out)))
+        masks = options.mask_seeds or MASK_SEEDS
+        runs = options.run
+        print(compare_robustness(runs, options.missing, out, masks, options.seeds, options.device, options.data))
+        return
+    run = Run(run)
+    if options.missing and out is None:
+        out = run.folder  # its own report
+    print(run.evaluate(options.data, options.missing, options.mask_seeds, options.seeds, options.device, out))
 
 
 if __name__ == "__main__":

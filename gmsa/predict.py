@@ -19,11 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="CSV file to write")
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to average (default: all)")
     cli.add_device_option(parser)
+    cli.add_plugin_option(parser)
     options = parser.parse_args(arguments)
 
-    from gmsa.runs.predict import predict_file  # after parsing: --help need not wait for torch
+    from gmsa.runs.folder import Run  # after parsing: --help need not wait for torch
+    from gmsa.runs.predict import predict_file
 
-    count = predict_file(options.run, options.input, Path(options.out), options.seeds, options.device)
+    cli.load_plugins_of(options)
+    count = predict_file(Run(options.run), options.input, Path(options.out), options.seeds, options.device)
     print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")
 
 

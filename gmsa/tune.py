@@ -6,9 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from gmsa.config import load_config
 from gmsa.config.packaged import find
 from gmsa.system import cli
 
@@ -18,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser(
         prog="python -m gmsa.tune",
         description="Search a space of settings on the validation split with Optuna; the best one is trained anew and "
-        "tested once. The same command again goes on, and so do more workers, here or on other machines.",
+        "tested once. The same command again resumes, and so do more workers, here or on other machines.",
     )
     cli.add_config_options(parser)
     parser.add_argument(
@@ -54,32 +52,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--heartbeat", type=int, default=60, metavar="S", help="seconds between a worker's signs of life on a server"
     )
     cli.add_device_option(parser)
+    cli.add_plugin_option(parser)
     options = parser.parse_args(arguments)
-    final_seeds, options.seeds = options.seeds, None  # not a change of the config
-    config = load_config(options.config, cli.overrides_of(options))
+
+    from gmsa.api import search
+
+    cli.load_plugins_of(options)
     beside = find(options.config, "configs").parent / "spaces" / "default.yaml"
-    space = options.space or (beside if beside.is_file() else "default")
-    name = options.study or f"{Path(options.config).stem}-{Path(space).stem}"
-    objectives = tuple(options.objective or (config.run.select,))
-
-    from gmsa.tuning import StudyOptions, read_space, tune  # after parsing: --help need not wait for torch
-
-    plan = StudyOptions(
-        name=name,
-        trials=options.trials,
-        folder=Path(options.out or f"runs/study-{name}"),
-        objectives=objectives,
+    study = search(
+        options.config,
+        options.space or (beside if beside.is_file() else "default"),
+        options.trials,
+        objectives=options.objective,
         sampler=options.sampler,
-        pruner=options.pruner or ("off" if len(objectives) > 1 else "median"),
+        pruner=options.pruner,
         jobs=options.jobs,
         timeout=options.timeout,
+        trial_seeds=options.trial_seeds,
+        seeds=options.seeds,
         seed=options.seed,
-        trial_seeds=options.trial_seeds or config.run.seeds[:1],
-        seeds=final_seeds or config.run.seeds,
-        url=options.storage,
+        name=options.study,
+        out=options.out,
+        storage=options.storage,
         heartbeat=options.heartbeat,
+        overrides=options.overrides,
+        device=options.device,
+        plugins=options.plugins,
     )
-    if not tune(config, read_space(space, config), plan):
+    if not study.complete:
         sys.exit(1)
 
 

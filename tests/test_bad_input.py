@@ -22,7 +22,7 @@ import yaml
 
 from gmsa import evaluate, inspect, predict, train
 from gmsa.models import build_model
-from gmsa.runs import open_run
+from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.system import cli
 from gmsa.training import trainer as loop
@@ -392,7 +392,6 @@ def test_a_wrong_config_file(files, refused, command: list[str], text: str | byt
         ([*TRAIN, "--seeds", "1,1"], "'run.seeds' lists a value twice (got [1, 1])"),
         ([*TRAIN, "--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from"),
         ([*TRAIN, "--epochs", "3"], "unrecognized arguments: --epochs 3 (see --help)"),
-        (RESUME, "'run' holds no run to resume; leave --resume out to start one"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -411,6 +410,13 @@ def test_cuda_where_there_is_none(run: Path, refused, monkeypatch: pytest.Monkey
 
 def test_an_out_that_holds_a_run(run: Path, refused) -> None:
     refused(TRAIN, "'run' is not empty; add --resume to go on with its run, or give another --out")
+
+
+@pytest.mark.parametrize("command", [TRAIN, RESUME], ids=["train", "resume"])
+def test_an_out_that_holds_something_else(files, refused, command: list[str]) -> None:
+    Path("run").mkdir()
+    Path("run/notes.txt").write_text("mine")
+    refused(command, "'run' is not empty and holds no run; give another --out")
 
 
 @pytest.mark.parametrize(
@@ -505,7 +511,7 @@ def test_resuming_with_a_damaged_config(run: Path, refused, text: str) -> None:
 
 
 def swap_weights(run: Path) -> None:
-    opened = open_run(run)
+    opened = Run(run)
     other = build_model(opened.dims, replace(opened.config, model=replace(opened.config.model, channels=16)))
     save_weights(run / "seed-1" / "model.safetensors", other.state_dict())
 
@@ -624,7 +630,7 @@ def test_seeds_that_a_run_lacks(run: Path, refused, command: list[str], seeds: s
 
 def test_evaluating_without_the_runs_own_file(run: Path, refused) -> None:
     Path("own.pkl").unlink()
-    refused(EVALUATE, "data file 'own.pkl' does not exist")
+    refused(EVALUATE, "'own.pkl', which 'run' was trained on (SHA-256 ", "is not there; put it back, or score another")
 
 
 def test_evaluating_with_another_file_in_its_place(run: Path, refused, files) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmsa.config import Config, load_config, to_dict
+from gmsa.config import Config, to_dict
+from gmsa.config.override import changed
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError
@@ -72,7 +73,7 @@ def varied_keys(variants: Sequence[Variant]) -> list[str]:
 
 
 def read_variants(
-    base: str | Path, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
+    base: str | Path | Config, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
 ) -> list[Variant]:
     """The checked variants of an ablation; the first one is its reference.
 
@@ -86,7 +87,7 @@ def read_variants(
     Raises:
         ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
     """
-    check_protocol(load_config(base, overrides))  # first, so that what is wrong here is not said of a variant
+    check_protocol(changed(base, overrides))  # first, so that what is wrong here is not said of a variant
     if not vary and file is None:
         raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
     entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(file)
@@ -106,16 +107,17 @@ def read_variants(
     return found
 
 
-def _check(name: str, base: str | Path, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
+def _check(name: str, base: str | Path | Config, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
     from gmsa.models import check  # here: it loads torch
 
     try:
-        config = load_config(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+        config = changed(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
         check_protocol(config)
         build_callbacks(config)  # a package that one needs may be missing
         check(config)
     except ConfigError as error:
-        raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{base}: ')}") from None
+        where = "config" if isinstance(base, Config) else base
+        raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{where}: ')}") from None
     return Variant(name, config, tuple(changes))
 
 

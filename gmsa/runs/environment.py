@@ -1,9 +1,11 @@
-"""What a run depends on besides its settings."""
+"""The environment of a run: versions, machine, code and data."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,17 @@ import torch
 
 import gmsa
 from gmsa.config import Config
+from gmsa.config.components import component_name
+from gmsa.config.graph import InterEdges, IntraEdges
 from gmsa.data import Corpus
 from gmsa.data.loading import data_sha256
+from gmsa.registry import EDGE_BUILDERS, Registry, loaded_plugins
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
 
 
 def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
-    """What a run depends on besides its config: versions, machine, git, data."""
+    """Describes all that a run depends on besides its config: versions, machine, git commit, plug-ins, data."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -34,6 +39,7 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
         **describe_files(config, corpus),
+        "plugins": plugins_of(config),
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
     }
@@ -43,6 +49,28 @@ def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
     """SHA-256 of the data file and of the pool file, if there is one."""
     pool = None if corpus.synthetic or config.data.pool is None else data_sha256(config.data.pool)
     return {"data_sha256": corpus.sha256, "pool_sha256": pool}
+
+
+def plugins_of(config: Config) -> list[str]:
+    """The plug-in modules that a config needs: those that it lists, and installed ones whose parts it names."""
+    places = {registry.module_of(component_name(spec)) for registry, spec in _parts(config)}
+    others = [module for module in loaded_plugins() if module not in config.plugins]
+    packages = {place.partition(".")[0] for place in places}
+    return [*config.plugins, *(module for module in others if module.partition(".")[0] in packages)]
+
+
+def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:
+    """Every part that a config, or a group of it, names, with the registry that it is in."""
+    for setting in dataclasses.fields(config):
+        value = getattr(config, setting.name)
+        if "registry" in setting.metadata:
+            for spec in (value,) if isinstance(value, str) else value:
+                yield setting.metadata["registry"], spec
+        elif isinstance(value, (IntraEdges, InterEdges)):
+            for spec in dataclasses.asdict(value).values():
+                yield EDGE_BUILDERS, spec
+        elif dataclasses.is_dataclass(value):
+            yield from _parts(value)
 
 
 def _git_commit() -> str | None:

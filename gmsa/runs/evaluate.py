@@ -1,36 +1,55 @@
-"""Scores a finished run again, or on another file."""
+"""Scores a finished run again, on its own data or on another file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gmsa.config import SYNTHETIC
 from gmsa.config.missing import Missing
-from gmsa.data import Corpus, describe_missing, load_corpus
+from gmsa.data import Corpus, describe_missing, load_corpus, load_utterances
 from gmsa.data.loading import data_sha256
 from gmsa.errors import RunError
 from gmsa.reports.run import markdown_table, write_summary
 from gmsa.reports.summary import summarize
-from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_text
 from gmsa.training.scoring import Predictions, predict, predictions_csv
 
 
+class Scores(dict[str, Any]):
+    """The scores of an evaluation: the content of ``summary.json`` or ``robustness.json``, printed as its table."""
+
+    def __init__(self, content: Mapping[str, Any], table: str) -> None:
+        super().__init__(content)
+        self._table = table
+
+    def to_markdown(self) -> str:
+        """The table, in Markdown."""
+        return self._table
+
+    def __repr__(self) -> str:
+        return self._table
+
+    def _repr_markdown_(self) -> str:
+        return self._table
+
+
 def evaluate(
-    folder: str | Path,
+    run: Run | str | Path,
     data: str | Path | None = None,
     seeds: Sequence[int] | None = None,
     device: str | None = None,
     out: Path | None = None,
-) -> str:
+) -> Scores:
     """Scores a run's models on its own validation and test split, or on all of another labeled file.
 
     On the run's own data, with its device and library versions, the numbers are exactly those of its
-    summary. Returns the table as Markdown, and writes it with the predictions into ``out`` if given.
+    summary. Writes the table and the predictions into ``out`` if given.
 
     Raises:
         RunError: the folder is not a run, or its data file is not the one that it was trained on.
@@ -38,14 +57,14 @@ def evaluate(
     """
     if out is not None:
         check_no_run(out)
-    run = open_run(folder)
+    run = as_run(run)
     where = set_up(run.config.run, device)
-    chosen = finished_seeds(run, seeds)
-    splits, missing, synthetic, sha256 = _material(run, data)
+    chosen = run.chosen_seeds(seeds)
+    splits, missing, synthetic, sha256 = _splits(run, data)
     parts: list[dict[str, Predictions]] = []
     parameters = 0
     for seed in chosen:
-        model = run.model(seed, where)
+        model = run.load_model(seed, where)
         parameters = sum(p.numel() for p in model.parameters())
         parts.append({name: predict(model, utterances, run.config, where) for name, utterances in splits.items()})
     scores = {name: [part[name].metrics(run.config) for part in parts] for name in splits}
@@ -70,7 +89,7 @@ def evaluate(
         write_summary(out, summary)
         for seed, part in zip(chosen, parts, strict=True):
             write_text(out / f"predictions-{seed}.csv", predictions_csv(part.items()))
-    return markdown_table([summary])
+    return Scores(summary, markdown_table([summary]))
 
 
 def check_no_run(out: Path) -> None:
@@ -88,14 +107,18 @@ def own_corpus(run: Run) -> Corpus:
     """The corpus that a run was trained on, features as the file has them.
 
     Raises:
-        RunError: its data file is not the one that it was trained on.
-        DataError: the file is missing, unsafe or wrong.
+        RunError: its data file is missing, or not the one that it was trained on.
+        DataError: the file is unsafe or wrong.
     """
-    settings = run.config.data
+    settings, trained_on = run.config.data, str(run.environment["data_sha256"])
     if run.synthetic:
-        settings = replace(settings, path="synthetic")
+        settings = replace(settings, path=SYNTHETIC)
+    elif not Path(settings.path).exists():
+        raise RunError(
+            f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
+            "put it back, or score another labeled file with --data"
+        )
     corpus = load_corpus(settings)
-    trained_on = run.environment["data_sha256"]
     if corpus.sha256 != trained_on:
         raise RunError(
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
@@ -104,10 +127,12 @@ def own_corpus(run: Run) -> Corpus:
     return corpus
 
 
-def _material(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any], bool, str]:
+def _splits(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any], bool, str]:
     """Splits to score, what they miss, whether they are synthetic, and the file's SHA-256."""
     if data is not None:
-        utterances = run.read(data, require_labels=True)
+        settings = run.config.data
+        found = load_utterances(data, run.dims, settings.modalities, settings.labels, require_labels=True)
+        utterances = [run.normalizer.apply(u) for u in found]
         record = describe_missing(utterances, utterances, Missing("none"), [*run.dims])
         return {"test": utterances}, {"test": record}, False, data_sha256(data)
     whole, missing = own_corpus(run), run.config.data.missing

@@ -3,34 +3,84 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 from torch import nn
 
-from gmsa.config import Config, from_dict, to_dict
-from gmsa.data import Normalizer, Utterance, load_utterances
-from gmsa.errors import RunError
+from gmsa.config import Config, to_dict
+from gmsa.data import Normalizer, Utterance
+from gmsa.errors import ConfigError, RunError
 from gmsa.models import build_model
+from gmsa.registry import load_plugins
+from gmsa.runs.inputs import Input, read_inputs
+from gmsa.runs.settings import read_config
+from gmsa.system.device import set_up
 from gmsa.system.files import write_json, write_text
+from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
-from gmsa.training.protocols import build_protocol
+
+if TYPE_CHECKING:
+    from gmsa.runs.evaluate import Scores
+    from gmsa.runs.predict import Answers
+
+FILES = ("config.yaml", "environment.json", "normalizer.safetensors")
+"""What every run folder holds from the start."""
 
 
-@dataclass(frozen=True, eq=False)
 class Run:
-    """An existing run folder."""
+    """A run, opened from its folder: its settings, its scores, and its models, ready to predict.
 
-    folder: Path
-    config: Config
-    environment: dict[str, Any]
-    dims: dict[str, int]
-    """Feature dimension of each modality that the run was trained with."""
-    normalizer: Normalizer
+    Args:
+        folder: run folder, wherever it is now, or a model that :meth:`save` wrote.
+        plugins: modules that register the parts of your own that the run uses; opening a run imports no others.
+
+    Raises:
+        RunError: it is no run folder, a part of it is missing or damaged, or it needs a plug-in.
+        ConfigError: a plug-in cannot be imported.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plugins: Iterable[str] = ()) -> None:
+        load_plugins(plugins, Path.cwd())
+        self.folder = Path(os.path.expandvars(folder)).expanduser()
+        for name in FILES:
+            if not (self.folder / name).is_file():
+                raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
+        self.config = read_config(self.folder)
+        self.environment: dict[str, Any]
+        """Versions, machine and data of the training."""
+        self.dims: dict[str, int]
+        """Feature dimension of each modality that the run was trained with."""
+        try:
+            self.environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+            self.dims = {str(modality): int(dim) for modality, dim in self.environment["dims"].items()}
+            _ = bool(self.environment["synthetic"]), str(self.environment["data_sha256"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"'{folder}' is damaged: environment.json: {error}; train again") from None
+        statistics = load_weights(self.folder / "normalizer.safetensors")
+        try:
+            self.normalizer = Normalizer.from_state(statistics)
+        except KeyError as error:
+            raise RunError(f"'{folder}/normalizer.safetensors' is damaged (no {error}); train again") from None
+
+    def __repr__(self) -> str:
+        data = f"synthetic data (not {self.config.data.name})" if self.synthetic else self.config.data.name
+        data = "synthetic data" if data == "synthetic data (not synthetic)" else data
+        seeds = ", ".join(map(str, self.seeds))
+        text = f"Run({str(self.folder)!r}: {self.config.model.name} on {data}, seeds {seeds}"
+        try:
+            test = self.metrics["test"]
+        except RunError:
+            return f"{text}; not finished)"
+        scores = (
+            f"{name} {test[name]['mean']:.4f} ± {test[name]['std']:.4f}" for name in ("MAE", "Corr") if name in test
+        )
+        return f"{text}; test {', '.join(scores)})" if test else f"{text}; predicts nothing)"
 
     @property
     def name(self) -> str:
@@ -38,16 +88,159 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the run, one training each."""
+        return self.config.run.seeds
+
+    @property
     def synthetic(self) -> bool:
         """Whether the run was trained on the synthetic corpus."""
         return bool(self.environment["synthetic"])
 
-    def model(self, seed: int, device: torch.device) -> nn.Module:
-        """The final model of a seed, in evaluation mode.
+    @property
+    def saved(self) -> bool:
+        """Whether this is a model that :meth:`save` wrote: without history, states and figures."""
+        return self.environment.get("saved") is True
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``.
+
+        Raises:
+            RunError: the run is not finished, or the file is damaged.
+        """
+        path = self.folder / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(summary["valid"], dict) or not isinstance(summary["test"], dict):
+                raise ValueError("it holds no scores")
+        except FileNotFoundError:
+            raise RunError(
+                f"'{self.folder}' is not finished: it has no summary.json; finish it with --resume"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"'{path}' is damaged ({error}); finish the run again with --resume") from None
+        return dict(summary)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Scores by split and metric, over the seeds: ``metrics["test"]["MAE"]`` has ``mean``, ``std`` and ``values``.
+
+        Raises:
+            RunError: the run is not finished.
+        """
+        return {split: self.summary[split] for split in ("valid", "test")}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs of all seeds in order, a row each: seed, stage, epoch, losses, validation scores.
+
+        Empty for a model that :meth:`save` wrote.
+
+        Raises:
+            RunError: the history of a seed is missing or damaged.
+        """
+        return [] if self.saved else [{"seed": seed, **row} for seed in self.seeds for row in self._epochs(seed)]
+
+    def predict(self, x: Input, seeds: Sequence[int] | None = None, device: str | None = None) -> Answers:
+        """Predicts utterances, labeled or not, as the mean over the seeds; features are normalized as in training.
+
+        Args:
+            x: path of a file or of a feature store; a store; utterances; or a dict of arrays by modality
+                (:func:`gmsa.runs.inputs.read_inputs` has the details). Features are raw, as those of the training file.
+            seeds: seeds to average; all by default.
+            device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+
+        Raises:
+            RunError: a seed is not of the run, is not finished, or its weights are damaged.
+            DataError: the input is missing, unsafe or wrong, or does not fit the run.
+        """
+        from gmsa.runs.predict import predict_with
+
+        with torch_settings_kept():
+            return predict_with(self, x, seeds, device)
+
+    def evaluate(
+        self,
+        data: str | os.PathLike[str] | None = None,
+        missing: str | Sequence[str] | None = None,
+        mask_seeds: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
+        device: str | None = None,
+        out: str | os.PathLike[str] | None = None,
+    ) -> Scores:
+        """Scores the models on the run's own validation and test split again, or on another labeled file.
+
+        Args:
+            data: another labeled file or feature store: its test split, or all of it where it has no splits.
+            missing: score the test split with modalities masked: ``"eta:0,0.3,0.6"``, ``"fixed:all"``, or several.
+            mask_seeds: seeds of the masks; 0, 1, 2 by default.
+            seeds: seeds to score; all by default.
+            device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+            out: folder to write tables, figures and predictions into; nothing is written by default. With ``missing``
+                it may be the run's own, whose report then has them.
+
+        Raises:
+            RunError: a seed is not of the run or not finished, or the run's own data is not what it was trained on.
+            DataError: the file is missing, unsafe or wrong.
+            ConfigError: ``missing`` is wrong.
+        """
+        from gmsa.runs.evaluate import evaluate
+        from gmsa.runs.robustness import MASK_SEEDS, robustness
+
+        folder = None if out is None else Path(out)
+        file = None if data is None else Path(os.path.expandvars(data)).expanduser()
+        if missing is None:
+            if mask_seeds:
+                raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
+            with torch_settings_kept():
+                return evaluate(self, file, seeds, device, folder)
+        specs = [missing] if isinstance(missing, str) else missing
+        own = folder is not None and folder.resolve() == self.folder.resolve()
+        where = None if own else folder
+        with torch_settings_kept():
+            return robustness(
+                self, specs, mask_seeds or MASK_SEEDS, seeds, device, file, where, write=folder is not None
+            )
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes the trained model: what predicting needs and no more, with a model card ``README.md``.
+
+        That is settings, dimensions, normalizer, summary, and the final weights of every seed. :func:`gmsa.load` opens
+        it; the folder can be uploaded to the Hugging Face Hub as it is.
+
+        Raises:
+            RunError: the run is not finished or is of pre-training alone, or the folder is not empty.
+        """
+        from gmsa.runs.save import save_model
+
+        return save_model(self, Path(os.path.expandvars(folder)).expanduser())
+
+    def prepare(self, x: Input) -> list[Utterance]:
+        """Utterances as the models take them: the modalities of the run, normalized as in training, without labels.
+
+        Args:
+            x: as for :meth:`predict`.
+
+        Raises:
+            DataError: the input is missing, unsafe or wrong, or does not fit the run.
+        """
+        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config.data)]
+
+    def load_model(self, seed: int, device: str | torch.device | None = None) -> nn.Module:
+        """The final model of a seed, in evaluation mode, for work that :meth:`predict` does not do.
+
+        It takes batches of utterances that :meth:`prepare` has normalized, and is silently wrong on others::
+
+            batch = gmsa.collate(run.prepare("clips.pkl")[:8], gmsa.graph_spec(run.config))
+            output = run.load_model(1)(batch)
 
         Raises:
             RunError: the seed was not trained, or its weights are damaged or of another model.
         """
+        if not isinstance(device, torch.device):
+            with torch_settings_kept():
+                device = set_up(self.config.run, device)
         file = self.folder / f"seed-{seed}" / "model.safetensors"
         if not file.exists():
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
@@ -55,23 +248,47 @@ class Run:
         load_into(model, file)
         return model.eval()
 
-    def train_seconds(self, seed: int) -> float:
-        """Seconds that the seed's epochs took, all stages together."""
-        path = self.folder / f"seed-{seed}" / "history.jsonl"
-        try:
-            return sum(json.loads(line)["seconds"] for line in path.read_text(encoding="utf-8").splitlines())
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"'{path}' is missing or damaged ({error}); restore it, or train again") from None
-
-    def read(self, path: str | Path, require_labels: bool) -> list[Utterance]:
-        """Reads another file as the run's own was read, and normalizes it with the run's normalizer.
+    def chosen_seeds(self, seeds: Sequence[int] | None = None) -> tuple[int, ...]:
+        """The seeds to use: those given, or all of the run.
 
         Raises:
-            DataError: the file is missing, unsafe or wrong, or its dimensions are not those of the run.
+            RunError: a seed is not of the run, or the run is of pre-training alone.
         """
-        data = self.config.data
-        utterances = load_utterances(path, self.dims, data.modalities, data.labels, require_labels=require_labels)
-        return [self.normalizer.apply(u) for u in utterances]
+        if not build_protocol(self.config).predicts:
+            raise RunError(
+                f"'{self.folder}' holds pre-trained weights, which predict nothing; train from them with "
+                f"--set protocol.init_from={self.folder}"
+            )
+        if seeds and len(set(seeds)) != len(seeds):
+            raise RunError(f"a seed is named twice (got {', '.join(map(str, seeds))}); name each once")
+        for seed in seeds or ():
+            if seed not in self.seeds:
+                raise RunError(f"'{self.folder}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+        return tuple(seeds) if seeds else self.seeds
+
+    def train_seconds(self, seed: int) -> float:
+        """Seconds that the seed's epochs took, all stages together.
+
+        Raises:
+            RunError: what says so is missing or damaged.
+        """
+        if self.saved:
+            return float(self.summary["train_seconds"]["values"][self.summary["seeds"].index(seed)])
+        return float(sum(row["seconds"] for row in self._epochs(seed)))
+
+    def _epochs(self, seed: int) -> list[dict[str, Any]]:
+        path = self.folder / f"seed-{seed}" / "history.jsonl"
+        try:
+            rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+            _ = [float(row["seconds"]) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"'{path}' is missing or damaged ({error}); restore it, or train again") from None
+        return rows
+
+
+def as_run(run: Run | str | os.PathLike[str]) -> Run:
+    """The run itself, or that of a folder."""
+    return run if isinstance(run, Run) else Run(run)
 
 
 def save_inputs(folder: Path, config: Config, environment: dict[str, Any], normalizer: Normalizer) -> None:
@@ -80,63 +297,3 @@ def save_inputs(folder: Path, config: Config, environment: dict[str, Any], norma
     write_json(folder / "environment.json", environment)
     # Last: a folder with a config.yaml is one that can be resumed.
     write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
-
-
-def read_config(folder: Path) -> Config:
-    """The settings that a run was started with.
-
-    Raises:
-        RunError: its ``config.yaml`` is damaged.
-    """
-    try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("config.yaml holds no settings")
-        return from_dict(settings, "config.yaml")
-    except (yaml.YAMLError, ValueError) as error:
-        raise RunError(f"'{folder}' is damaged: {' '.join(str(error).split())}; train again") from None
-
-
-def open_run(folder: str | Path) -> Run:
-    """Opens a run folder.
-
-    Raises:
-        RunError: it is not one, or a part of it is missing or damaged.
-    """
-    folder = Path(folder)
-    for name in ("config.yaml", "environment.json", "normalizer.safetensors"):
-        if not (folder / name).is_file():
-            raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
-    config = read_config(folder)
-    try:
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        dims = {str(modality): int(dim) for modality, dim in environment["dims"].items()}
-        _ = bool(environment["synthetic"]), str(environment["data_sha256"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"'{folder}' is damaged: environment.json: {error}; train again") from None
-    statistics = load_weights(folder / "normalizer.safetensors")
-    try:
-        normalizer = Normalizer.from_state(statistics)
-    except KeyError as error:
-        raise RunError(f"'{folder}/normalizer.safetensors' is damaged (no {error}); train again") from None
-    return Run(folder, config, environment, dims, normalizer)
-
-
-def finished_seeds(run: Run, chosen: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The seeds to use: ``chosen`` ones, or all of the run.
-
-    Raises:
-        RunError: a chosen seed is not of the run, or the run is of pre-training alone.
-    """
-    if not build_protocol(run.config).predicts:
-        raise RunError(
-            f"'{run.folder}' holds pre-trained weights, which predict nothing; train from them with "
-            f"--set protocol.init_from={run.folder}"
-        )
-    seeds = run.config.run.seeds
-    if chosen and len(set(chosen)) != len(chosen):
-        raise RunError(f"a seed is named twice (got {', '.join(map(str, chosen))}); name each once")
-    for seed in chosen or ():
-        if seed not in seeds:
-            raise RunError(f"'{run.folder}' has no seed {seed}; it has {', '.join(map(str, seeds))}")
-    return tuple(chosen) if chosen else seeds

@@ -1,4 +1,4 @@
-"""The weights that a run starts from."""
+"""Initial weights: those of a pre-trained run, where ``protocol.init_from`` names one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from gmsa.config import Config, to_dict
 from gmsa.errors import RunError
 from gmsa.models import build_model
-from gmsa.runs.folder import open_run
+from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.protocols import build_protocol
@@ -18,7 +18,7 @@ NOT_IN_WEIGHTS = {
     "model": {"dropout", "input_dropout", "modality_dropout", "route"},
     "graph": {"edge_dropout"},
 }
-"""Settings that may differ from those of the run that another starts from (``protocol.init_from``)."""
+"""Settings that may differ between a run and the one whose weights it starts from."""
 ON_FEATURES = ("normalize", "clip")
 """Settings of ``data`` that scale the features that the weights were trained on."""
 
@@ -26,7 +26,7 @@ ON_FEATURES = ("normalize", "clip")
 def start_of(
     config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = SINGLE_PROCESS
 ) -> dict[str, Tensor] | None:
-    """The weights that a seed starts from, where ``protocol.init_from`` is set.
+    """The weights that a seed starts from; None where ``protocol.init_from`` is not set.
 
     Raises:
         RunError: they are missing, damaged or of another model.
@@ -48,12 +48,12 @@ def initial_weights(
         data_sha256: of the data that this run learns from.
 
     Raises:
-        RunError: it is no run folder of the protocol ``pretrain``, has no such seed, holds another model, or has seen
-            what this run hides.
+        RunError: it is no run folder of the protocol ``pretrain``, has no such seed, holds another model, or was
+            trained on what this run masks.
     """
     folder = config.protocol.init_from
     assert folder is not None
-    before = open_run(folder)
+    before = Run(folder)
     protocol = before.config.protocol.name
     if build_protocol(before.config).predicts:
         raise RunError(
@@ -68,20 +68,20 @@ def initial_weights(
                 f"'protocol.init_from': '{folder}' was trained with {group}.{key} {then[group][key]!r}, "
                 f"this run has {now[group][key]!r}; make them equal"
             )
-    # Weights of other data may have seen all of it; of the same, not what this run is to do without.
+    # Weights trained on the same data must not have seen what this run masks.
     if before.environment["data_sha256"] == data_sha256:
         for key in ("train", "seed"):
-            hid, hides = then["data"]["missing"][key], now["data"]["missing"][key]
-            if hid != hides:
+            masked, masks = then["data"]["missing"][key], now["data"]["missing"][key]
+            if masked != masks:
                 raise RunError(
-                    f"'protocol.init_from': '{folder}' was trained on the same data with data.missing.{key} {hid!r}, "
-                    f"this run has {hides!r}, so its weights may know what is hidden here; make them equal"
+                    f"'protocol.init_from': '{folder}' was trained on the same data with data.missing.{key} "
+                    f"{masked!r}, this run has {masks!r}, so its weights may know what is masked here; make them equal"
                 )
     if seed not in before.config.run.seeds:
         raise RunError(
             f"'protocol.init_from': '{folder}' has no seed {seed}; add it there with gmsa.train --resume --seeds {seed}"
         )
-    found = to_start_from(before.model(seed, device))
+    found = to_start_from(before.load_model(seed, device))
     own = to_start_from(build_model(dims, config))
     for name in sorted(own.keys() | found.keys()):
         if name not in own or name not in found or own[name].shape != found[name].shape:

@@ -1,37 +1,48 @@
-"""Which folder a run has, and whether what it holds can go on."""
+"""Chooses a run's folder, and checks that the run in it can be resumed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gmsa.config import Config, to_dict
 from gmsa.errors import RunError
-from gmsa.runs.folder import open_run, read_config
+from gmsa.runs.folder import Run
+from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder
 
 
-def choose_folder(out: str | None, default: str, resume: bool) -> Path:
-    """The run folder: ``out``, or the default one, numbered where it is taken.
+def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
+    """The run folder, ``out`` or the default one (numbered where it is taken), and whether it holds a run to resume.
+
+    Args:
+        resume: resume the run of that folder, or the last numbered one; where there is none yet, start it.
 
     Raises:
-        RunError: ``out`` holds a run already and ``resume`` is not asked for, or there is nothing to resume.
+        RunError: the folder holds a run and ``resume`` is not asked for, or holds something else.
     """
     if out is not None:
-        folder = Path(out)
+        folder = Path(os.path.expandvars(out)).expanduser()
         check_out_folder(folder)
     else:
         taken = [Path(default)]
         while (following := Path(f"{default}-{len(taken) + 1}")).exists():
             taken.append(following)
         folder = taken[-1] if resume or not taken[-1].exists() else following
-    if resume and not (folder / "config.yaml").exists():
-        raise RunError(f"'{folder}' holds no run to resume; leave --resume out to start one")
-    # A start that was killed early leaves hidden files alone.
-    if not resume and folder.exists() and (not folder.is_dir() or any(p.name[0] != "." for p in folder.iterdir())):
-        raise RunError(f"'{folder}' is not empty; add --resume to go on with its run, or give another --out")
-    return folder
+    if resume and (folder / "config.yaml").exists():
+        return folder, True
+    if folder.exists() and (not folder.is_dir() or any(not _left_by_start(path) for path in folder.iterdir())):
+        if (folder / "config.yaml").exists():
+            raise RunError(f"'{folder}' is not empty; add --resume to go on with its run, or give another --out")
+        raise RunError(f"'{folder}' is not empty and holds no run; give another --out")
+    return folder, False
+
+
+def _left_by_start(path: Path) -> bool:
+    """Whether a start that was killed before it wrote ``config.yaml`` left this file."""
+    return path.name[0] == "." or path.name in ("environment.json", "normalizer.safetensors")
 
 
 def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
@@ -43,7 +54,7 @@ def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
     Raises:
         RunError: names the one that differs, and both hashes.
     """
-    before = open_run(folder)
+    before = Run(folder)
     data = before.config.data
     for key, now in files.items():
         then = before.environment.get(key)
@@ -57,10 +68,10 @@ def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
 
 
 def resumed(folder: Path, config: Config) -> Config:
-    """The config of a run that goes on: the same settings, with the seeds of before and any new ones.
+    """The config of a resumed run: the same settings, with the earlier seeds and any new ones.
 
     Raises:
-        RunError: names the settings that differ; only seeds, device, folder and what changes no number may.
+        RunError: names the settings that differ; only seeds, device, folder and those that change no number may.
     """
     old = to_dict(read_config(folder))
     differing = [

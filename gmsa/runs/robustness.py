@@ -1,4 +1,4 @@
-"""How well a run does with modalities hidden: its test split scored under each protocol and rate."""
+"""How a run degrades with masked modalities: its test split, scored under each protocol and rate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gmsa.data.loading import data_sha256
 from gmsa.errors import ConfigError, RunError, nearest
 from gmsa.reports.robustness import (
     Point,
-    Report,
+    markdown_tables,
     own_report,
     robustness_report,
     write_robustness,
     write_robustness_comparison,
 )
-from gmsa.runs.evaluate import check_no_run, own_corpus
-from gmsa.runs.folder import Run, finished_seeds, open_run
+from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
+from gmsa.runs.folder import Run, as_run
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
@@ -33,30 +33,32 @@ from gmsa.training.scoring import predict
 
 MASK_SEEDS = (0, 1, 2)
 Plan = dict[str, list[Missing]]
-"""Per protocol what it hides, by rising rate or in the order of the subsets."""
+"""Per protocol what it masks, by rising rate or in the order of the subsets."""
 
 
 def robustness(
-    folder: str | Path,
+    run: Run | str | Path,
     specs: Sequence[str],
     mask_seeds: Sequence[int] = MASK_SEEDS,
     seeds: Sequence[int] | None = None,
     device: str | None = None,
     data: str | Path | None = None,
     out: Path | None = None,
-) -> Report:
-    """Scores a run's models with modalities hidden; writes the report into its folder, or into ``out``.
+    write: bool = True,
+) -> Scores:
+    """Scores a run's models with modalities masked; writes the report into its folder, or into ``out``.
 
-    What ``data.missing.test`` of the run hides is not hidden here: ``specs`` take its place. A mask depends on its
-    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same ones.
+    What ``data.missing.test`` of the run masks is not masked here: ``specs`` take its place. A mask depends on its
+    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same masks.
 
     Args:
         specs: ``eta:0,0.1,0.2``, ``fixed:all`` and the like, each protocol once.
         mask_seeds: each model is scored under the masks of each.
-        data: another labeled file, whose test split takes the place of the run's own; needs ``out``.
+        data: another labeled file, whose test split takes the place of the run's own; its report needs ``out``.
+        write: whether to write the report.
 
     Raises:
-        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; ``data`` without ``out``.
+        ConfigError: a protocol, rate or seed is wrong, or does not fit the data; a report of ``data`` without ``out``.
         RunError: the folder is not a finished run, or its data file is not the one that it was trained on.
         DataError: a data file is missing, unsafe or wrong.
     """
@@ -65,16 +67,16 @@ def robustness(
         raise ConfigError(f"--mask-seeds names a seed twice (got {', '.join(map(str, mask_seeds))}); name each once")
     if out is not None:
         check_no_run(out)
-    elif data is not None:
+    elif write and data is not None:
         raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
-    run = open_run(folder)
-    if out is None:
-        own_report(run.folder)  # where there is none to add to, that is said before hours of scoring
+    run = as_run(run)
+    if write and out is None:
+        own_report(run.folder)  # fails before hours of scoring where there is no report to add to
     where = set_up(run.config.run, device)
-    chosen = finished_seeds(run, seeds)
+    chosen = run.chosen_seeds(seeds)
     split = _read(run, data)
     plan = fit_plan(plan, split)
-    scorer = Scorer(run, split, [run.model(seed, where) for seed in chosen], where)
+    scorer = Scorer(run, split, [run.load_model(seed, where) for seed in chosen], where)
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
     mark = "synthetic: " if split.synthetic else ""
@@ -85,7 +87,7 @@ def robustness(
             for m in missing:
                 point = scorer.point(m, masks[m], bar.advance)
                 points[protocol].append(point)
-                what = "nothing hidden" if m.protocol == "none" else m
+                what = "nothing masked" if m.protocol == "none" else m
                 console().print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
 
     facts = {
@@ -99,13 +101,14 @@ def robustness(
         "hidden_in_training": str(run.config.data.missing.of("train")),
     }
     report = robustness_report(facts, points)
-    with nullcontext() if out is not None else only_writer(run.folder):
-        write_robustness(report, run.folder, out)
-    return report
+    if write:
+        with nullcontext() if out is not None else only_writer(run.folder):
+            write_robustness(report, run.folder, out)
+    return Scores(report, markdown_tables(report))
 
 
 def compare_robustness(
-    folders: Sequence[str | Path],
+    folders: Sequence[Run | str | Path],
     specs: Sequence[str],
     out: Path,
     mask_seeds: Sequence[int] = MASK_SEEDS,
@@ -127,10 +130,10 @@ def compare_robustness(
         DataError: as :func:`robustness`.
     """
     check_no_run(out)
-    runs = [open_run(folder) for folder in folders]
+    runs = [as_run(folder) for folder in folders]
     names = [run.name for run in runs]
     for run, name in zip(runs, names, strict=True):  # before hours of scoring
-        finished_seeds(run, seeds)
+        run.chosen_seeds(seeds)
         if names.count(name) > 1:
             raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
         if what := _difference(runs[0], run, data is None):
@@ -141,12 +144,12 @@ def compare_robustness(
     reports = {}
     for run, name in zip(runs, names, strict=True):
         print(f"{name}:")
-        reports[name] = robustness(run.folder, specs, mask_seeds, seeds, device, data, out / name)
+        reports[name] = robustness(run, specs, mask_seeds, seeds, device, data, out / name)
     return write_robustness_comparison(reports, out)
 
 
 def _difference(one: Run, other: Run, own_data: bool) -> str:
-    """What keeps the scores of two runs from being compared; empty where nothing does."""
+    """Names the difference that makes the scores of two runs incomparable; empty where there is none."""
     if own_data and one.environment["data_sha256"] != other.environment["data_sha256"]:
         return "the data that they were trained on"
     a, b = one.config.data, other.config.data
@@ -167,12 +170,14 @@ def parse_plan(specs: Sequence[str]) -> Plan:
         if name == "frame_uniform":
             raise ConfigError("--missing frame_uniform is for training; to score its rates, say frame:0,0.1,...,0.9")
         if name == "none":
-            raise ConfigError("--missing none hides nothing; to score that too, add the rate 0, as eta:0,0.1")
+            raise ConfigError("--missing none masks nothing; to score that too, add the rate 0, as eta:0,0.1")
         known = (*RATES, "fixed")
         if name not in known:
             raise ConfigError(f"--missing takes one of {', '.join(known)} (got '{spec}'){nearest(name, known)}")
         if name in plan:
-            raise ConfigError(f"--missing names {name} twice; put both into one, parted by commas (got '{spec}')")
+            raise ConfigError(
+                f"--missing names {name} twice; combine them into one, separated by commas (got '{spec}')"
+            )
         parts = SUBSETS if (name, values) == ("fixed", "all") else values.split(",")
         plan[name] = [parse_missing(f"{name}:{part.strip()}", "--missing") for part in parts]
         for m in plan[name]:
@@ -186,7 +191,7 @@ def parse_plan(specs: Sequence[str]) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What is scored: a test split, normalized, with nothing hidden."""
+    """The utterances to score: a test split, normalized, with nothing masked."""
 
     utterances: list[Utterance]
     modalities: list[str]
@@ -223,7 +228,7 @@ def fit_plan(plan: Plan, split: Split) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The models of a run, and the split that they are scored on."""
+    """The models of a run, and the split to score them on."""
 
     run: Run
     split: Split
@@ -235,23 +240,23 @@ class Scorer:
         whole, modalities = self.split.utterances, self.split.modalities
         records, scores = [], []
         for seed in mask_seeds:
-            hidden = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
-            records.append(describe_missing(whole, hidden, missing, modalities))
+            masked = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
+            records.append(describe_missing(whole, masked, missing, modalities))
             nothing = missing.protocol != "fixed" and not missing.rate
-            scores.append(self.unhidden if nothing else self.score(hidden))
+            scores.append(self.unmasked if nothing else self.score(masked))
             ended()
         return Point(missing, mask_seeds, records, scores)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
         """Metrics of every model."""
-        # What the models were trained without, they must not see: it has no encoder.
+        # A modality that the models were trained without has no encoder.
         shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
         return [predict(model, shown, config, self.device).metrics(config) for model in self.models]
 
     @cached_property
-    def unhidden(self) -> list[dict[str, float]]:
-        """Metrics with nothing hidden, which all protocols share."""
+    def unmasked(self) -> list[dict[str, float]]:
+        """Metrics with nothing masked, which all protocols share."""
         return self.score(self.split.utterances)
 
 
@@ -267,5 +272,5 @@ def _read(run: Run, data: str | Path | None) -> Split:
         found = load_utterances(data, dims, settings.modalities, settings.labels, require_labels=True)
         modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
         name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
-    # Normalization is fitted already and takes each step by itself, so masks may follow it: it is done once.
+    # Normalization takes each step by itself, so masks may follow it, and it is done once.
     return Split([run.normalizer.apply(u) for u in found], modalities, name, synthetic, sha256)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ def write_json(path: str | Path, value: Any) -> None:
         TypeError: ``value`` contains a type that JSON lacks.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_summary(folder: Path, keys: Iterable[str], what: str) -> dict[str, Any]:
+    """The content of a folder's ``summary.json``.
+
+    Args:
+        keys: what it must hold.
+        what: what the folder should be, for errors.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    path = folder / "summary.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _ = [content[key] for key in keys]
+    except FileNotFoundError:
+        raise RunError(f"'{folder}' is not {what}: it has no {path.name}; name another folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"'{path}' is damaged, or not of {what} ({error}); name another folder") from None
+    return dict(content)
 
 
 def check_out_file(path: Path) -> None:

@@ -21,7 +21,7 @@ from gmsa.data import apply_missing, read_mmsa
 from gmsa.errors import ConfigError, RunError
 from gmsa.reports.robustness import Point, markdown_tables, robustness_csv, robustness_report
 from gmsa.reports.run import markdown_report
-from gmsa.runs import open_run, robustness
+from gmsa.runs import Run, robustness
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.system import cli
@@ -85,10 +85,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: int) -> dict[str, float]:
     """Masks raw utterances first, then normalizes: the order in which a run is prepared."""
-    run = open_run(folder)
+    run = Run(folder)
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
-    return predict(run.model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics(run.config)
+    return predict(run.load_model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics(
+        run.config
+    )
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:
@@ -123,7 +125,7 @@ def test_scores_are_those_of_masked_utterances(report: Path, shelf: Path, missin
 
 
 def test_the_complete_set_is_what_the_data_have(report: Path, shelf: Path) -> None:
-    # Also not what data.missing.test hides: the run's own summary was scored with that.
+    # Also not what data.missing.test masks: the run's own summary was scored with that.
     for seed in (1, 2):
         expected = by_hand(report, shelf / "own.pkl", Missing("none"), 0, seed)
         assert scored(report, "fixed", seed, None, left="tav") == expected
@@ -174,11 +176,11 @@ def test_mean_deviation_and_area(report: Path) -> None:
 
 
 def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> None:
-    run = open_run(trained())
+    run = Run(trained())
     hidden = apply_missing(read_mmsa(shelf / "own.pkl")["test"], Missing("fixed", left="v"), MODALITIES, 0)
     empty = [i for i, u in enumerate(hidden) if not u.steps]
     assert len(empty) == 4
-    found = predict(run.model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
+    found = predict(run.load_model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
     assert np.isfinite(found.value).all()
     assert np.ptp(found.value[empty]) == pytest.approx(0, abs=1e-6)  # readout nodes alone tell nothing apart
     assert np.ptp(found.value) > 1e-4
@@ -225,7 +227,7 @@ def test_tables_say_what_the_values_are(report: Path) -> None:
     printed = (report / "printed.txt").read_text().splitlines()
     mae = found["protocols"]["fixed"]["rows"][2]["metrics"]["MAE"]["mean"]
     assert f"fixed:a: test MAE {mae:.4f}" in printed
-    assert [line.split(": test")[0] for line in printed[:4]] == ["eta:0", "eta:0.3", "eta:0.6", "nothing hidden"]
+    assert [line.split(": test")[0] for line in printed[:4]] == ["eta:0", "eta:0.3", "eta:0.6", "nothing masked"]
     assert "seeds (1, 2) and mask seeds (0, 1, 2)" in section
     assert "Hidden in training: eta:0.2." in section
     tables = {block.split("\n")[0]: block for block in section.split("### ")[1:]}
@@ -348,7 +350,7 @@ def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatc
 @pytest.mark.parametrize("other", [False, True])
 def test_what_training_never_saw_counts_but_is_not_shown(trained, write_mmsa, tmp_path: Path, other: bool) -> None:
     folder = trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
-    assert list(open_run(folder).dims) == ["text"]
+    assert list(Run(folder).dims) == ["text"]
     arguments = ["--missing", "eta:0,0.6", "--missing", "fixed:ta,t", "--mask-seeds", "0", "--out", str(tmp_path / "o")]
     if other:
         arguments += ["--data", str(write_mmsa("other.pkl", prefix="other-"))]
@@ -386,7 +388,7 @@ def test_synthetic_is_said() -> None:
     ("arguments", "said"),
     [
         (["--missing", "etta:0.1"], "--missing takes one of eta, sample, frame, fixed (got 'etta:0.1') (did you mean"),
-        (["--missing", "none"], "--missing none hides nothing; to score that too, add the rate 0, as eta:0,0.1"),
+        (["--missing", "none"], "--missing none masks nothing; to score that too, add the rate 0, as eta:0,0.1"),
         (["--missing", "frame_uniform"], "to score its rates, say frame:0,0.1,...,0.9"),
         (["--missing", "eta"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:')"),
         (["--missing", "eta:0,0.7"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:0.7')"),
@@ -395,7 +397,7 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1,0.10"], "--missing eta names 0.1 twice; name each once (got 'eta:0.1,0.10')"),
         (["--missing", "fixed:ta,at"], "--missing fixed names ta twice"),
         (["--missing", "fixed:tav"], "fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tav')"),
-        (["--missing", "eta:0", "--missing", "eta:0.1"], "--missing names eta twice; put both into one, parted by"),
+        (["--missing", "eta:0", "--missing", "eta:0.1"], "--missing names eta twice; combine them into one, sep"),
         (["--missing", "eta:0.1", "--mask-seeds", "1,1"], "--mask-seeds names a seed twice (got 1, 1); name each once"),
         (["--missing", "eta:0.1", "--mask-seeds", "x"], "argument --mask-seeds: expected seeds such as"),
         (["--missing", "eta:0.1", "--seeds", "7"], "has no seed 7; it has 1, 2"),
@@ -403,9 +405,9 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing with --data needs --out DIR"),
         (
             ["--missing", "eta:0.1", "--run", "other"],
-            "several --run are compared with modalities hidden; add --missing",
+            "several --run are compared with modalities masked; add --missing",
         ),
-        (["--run", "other", "--out", "new"], "several --run are compared with modalities hidden; add --missing"),
+        (["--run", "other", "--out", "new"], "several --run are compared with modalities masked; add --missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -452,7 +454,7 @@ def test_a_damaged_report_costs_a_resumed_run_its_section_alone(trained, content
     folder = trained("resumed")
     (folder / "robustness.json").write_text(content)
     with pytest.warns(UserWarning, match=r"robustness.json' is damaged .*; run gmsa.evaluate --run .* --missing again"):
-        train(open_run(folder).config, "resumed", folder, resume=True)
+        train(Run(folder).config, "resumed", folder, resume=True)
     assert "Robustness" not in (folder / "summary.md").read_text()
 
 
@@ -468,6 +470,6 @@ def test_resuming_a_finished_run_keeps_its_report(trained) -> None:
     command.main(["--run", str(folder), "--missing", "eta:0,0.5", "--mask-seeds", "0"])
     before = (folder / "summary.md").read_text()
     assert "## Robustness" in before
-    run = open_run(folder)
+    run = Run(folder)
     train(run.config, "resumed", folder, resume=True)
     assert (folder / "summary.md").read_text() == before

@@ -14,8 +14,8 @@ from helpers.small_runs import small
 from gmsa.config import Config, from_dict
 from gmsa.errors import ConfigError, RunError
 from gmsa.registry import PROTOCOLS
+from gmsa.runs import Run
 from gmsa.runs import report as results
-from gmsa.runs.folder import finished_seeds, open_run
 from gmsa.runs.train import train
 from gmsa.training.protocols import Protocol, TrainingData, build_protocol, check_protocol
 from gmsa.training.trainer import Trainer
@@ -60,7 +60,7 @@ def test_a_users_protocol_trains_with_its_parameters(write_mmsa, tmp_path: Path,
     assert summary["protocol"] == "easy_first(least=2.5)"
     rows = [json.loads(line) for line in (tmp_path / "run" / "seed-1" / "history.jsonl").read_text().splitlines()]
     assert [row["stage"] for row in rows] == ["easy_7"] * 2 + ["all"] * 2
-    assert finished_seeds(open_run(tmp_path / "run")) == (1,)
+    assert Run(tmp_path / "run").chosen_seeds() == (1,)
 
 
 def test_a_users_protocol_refuses_before_training(write_mmsa, tmp_path: Path, easy_first: None) -> None:
@@ -114,4 +114,4 @@ def test_only_a_run_that_predicts_is_scored(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, protocol={"name": "pretrain"}, pretrain={"epochs": 1}, run={"seeds": [1]})
     train(config, "tiny", tmp_path / "run")
     with pytest.raises(RunError, match="pre-trained weights, which predict nothing"):
-        finished_seeds(open_run(tmp_path / "run"))
+        Run(tmp_path / "run").chosen_seeds()

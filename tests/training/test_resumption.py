@@ -21,7 +21,7 @@ from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import RunError, WriteError
-from gmsa.runs import open_run
+from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.system import cli, files, lock
@@ -390,4 +390,4 @@ def test_weights_cannot_be_read_from_a_run_whose_file_is_damaged(config_of, tmp_
     content[-5] ^= 16
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"model.safetensors' is damaged \(its SHA-256 is not the one in its header\)"):
-        open_run(tmp_path / "run").model(1, torch.device("cpu"))
+        Run(tmp_path / "run").load_model(1, torch.device("cpu"))

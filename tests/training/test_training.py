@@ -19,7 +19,7 @@ from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict, to_dict
 from gmsa.data import NUM_CLASSES
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
-from gmsa.runs import open_run
+from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
 from gmsa.runs.predict import predict_file
@@ -295,7 +295,7 @@ def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_pat
         config = small(write_mmsa, data={"path": str(write_mmsa(f"{name}.pkl", change=change))}, run={"seeds": [1]})
         train(config, "tiny", tmp_path / name)
         assert "WARNING: no training utterance has text; it is left out" in capsys.readouterr().out
-        assert set(open_run(tmp_path / name).dims) == {"audio", "vision"}
+        assert set(Run(tmp_path / name).dims) == {"audio", "vision"}
         predictions.append(read_predictions(tmp_path / name))
     assert predictions[0] == predictions[1]
     again = json.loads((tmp_path / "a" / "summary.json").read_text())
@@ -322,7 +322,7 @@ def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: 
     rows = list(csv.DictReader((tmp_path / "run" / "seed-1111" / "predictions.csv").open()))
     assert predict_file(tmp_path / "run", path, tmp_path / "out.csv") == len(rows)
     if name == "mmmo.pkl":
-        assert set(open_run(tmp_path / "run").dims) == {"audio", "vision"}
+        assert set(Run(tmp_path / "run").dims) == {"audio", "vision"}
 
 
 def test_resuming_with_another_pool_file_is_refused(write_mmsa, tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_bf16_trains(write_mmsa, tmp_path: Path, route: str) -> None:
 def test_cuda_trains_and_scores_as_the_cpu_does(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, run={"seeds": [1], "device": "cuda"})
     train(config, "tiny", tmp_path / "run")
-    tables = [evaluate(tmp_path / "run", device=device, out=tmp_path / device) for device in ("cuda", "cpu")]
+    tables = [str(evaluate(tmp_path / "run", device=device, out=tmp_path / device)) for device in ("cuda", "cpu")]
     assert all("test" in table for table in tables)
     cuda, cpu = (json.loads((tmp_path / d / "summary.json").read_text())["test"]["MAE"] for d in ("cuda", "cpu"))
     assert cuda["mean"] == pytest.approx(cpu["mean"], abs=1e-4)
@@ -495,7 +495,7 @@ def finished(write_mmsa, tmp_path: Path, trained: dict[str, Path]) -> Path:
 
 def test_evaluate_reproduces_the_test_row_exactly(finished: Path, tmp_path: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    table = evaluate(finished, out=tmp_path / "again")
+    table = str(evaluate(finished, out=tmp_path / "again"))
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert again["test"] == summary["test"]
     assert again["valid"] == summary["valid"]
@@ -521,7 +521,7 @@ def test_evaluate_never_writes_over_a_run(finished: Path) -> None:
 
 def test_evaluate_scores_another_file(finished: Path, write_mmsa) -> None:
     other = write_mmsa("other.pkl", prefix="other-")
-    assert "| other | test |" in evaluate(finished, other)
+    assert "| other | test |" in str(evaluate(finished, other))
 
 
 def test_predict_writes_every_utterance_and_averages_seeds(finished: Path, write_mmsa, tmp_path: Path) -> None:
@@ -564,9 +564,9 @@ def test_predict_takes_what_a_user_has(finished: Path, write_mmsa, tmp_path: Pat
 
 
 def test_a_run_opens_from_its_folder_alone(finished: Path) -> None:
-    run = open_run(finished)
+    run = Run(finished)
     assert run.dims == {"text": 4, "audio": 3, "vision": 2}
-    model = run.model(1, torch.device("cpu"))
+    model = run.load_model(1, torch.device("cpu"))
     assert not model.training
 
 

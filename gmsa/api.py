@@ -1,0 +1,265 @@
+"""The front door: train, open, search and compare from Python, as the commands do from the shell.
+
+.. code-block:: python
+
+    import gmsa
+
+    run = gmsa.fit("mosi_graph", data="own.pkl", out="runs/first", seeds=[1, 2, 3])
+    run.metrics["test"]["MAE"]  # mean, std, values
+    run.predict("clips.pkl").to_csv("answers.csv")
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmsa.config import Config
+from gmsa.config.override import Overrides, as_items, as_yaml, changed, override, with_plugins
+from gmsa.config.packaged import find
+from gmsa.errors import ConfigError
+from gmsa.registry import load_plugins
+from gmsa.system.script import script_not_rerun, torch_settings_kept
+
+if TYPE_CHECKING:
+    from gmsa.ablation.folder import Table
+    from gmsa.runs.folder import Run
+    from gmsa.tuning.folder import Study
+
+Settings = str | os.PathLike[str] | Config | Mapping[str, Any]
+"""A packaged config by name, a YAML file, a config, or a dict of settings, nested or with dotted keys."""
+Folder = str | os.PathLike[str]
+
+
+def fit(
+    config: Settings,
+    *,
+    data: Folder | None = None,
+    out: Folder | None = None,
+    seeds: int | Sequence[int] | None = None,
+    overrides: Overrides = (),
+    device: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+    plugins: Iterable[str] = (),
+) -> Run:
+    """Trains a model with every seed, scores it, and leaves a run folder.
+
+    Args:
+        config: name of a packaged config, path of a YAML file, a :class:`~gmsa.Config`, or a dict of settings.
+        data: data file or feature store; its stem is the data set's name. By default the config's.
+        out: run folder; by default ``run.out`` of the config, numbered where it is taken.
+        seeds: one training each; by default the config's.
+        overrides: further settings, ``{"optim.lr": 1e-3}`` or ``["optim.lr=1e-3"]``.
+        device: ``auto``, ``cpu`` or ``cuda``; by default the config's.
+        resume: resume the run that is in the run folder; start it where there is none yet.
+        callbacks: objects that follow the training, beside those of ``run.callbacks``.
+        plugins: modules that register parts of your own.
+
+    Returns:
+        The finished run. Where ``torchrun`` started several processes, the first one's; the others end here.
+
+    Raises:
+        GmsaError: the config, the data or the folder is wrong; before any training where that can be known.
+        KeyboardInterrupt: Ctrl-C, after the step at hand is saved.
+    """
+    name, base, items, modules = _layers(config, data, seeds, overrides, device, plugins)
+    settings = with_plugins(changed(base, items), modules)
+    from gmsa.runs.folder import Run
+    from gmsa.runs.resume import choose_folder
+    from gmsa.runs.train import train
+    from gmsa.system import distributed
+
+    folder, started = Path(), False
+    if distributed.is_main_process():
+        resume = resume or distributed.is_restarted()
+        folder, started = choose_folder(out, settings.run.out.replace("{name}", name), resume)
+        if resume and not started:
+            print(f"nothing to resume in '{folder}' yet: starting", flush=True)
+    more: dict[str, Any] = {"callbacks": tuple(callbacks)} if callbacks else {}
+    with script_not_rerun(), torch_settings_kept():
+        train(settings, name, folder, started, **more)
+    if not distributed.is_main_process():
+        sys.exit(0)
+    return Run(folder)
+
+
+def load(model: Folder, *, revision: str | None = None, plugins: Iterable[str] = ()) -> Run:
+    """Opens a trained model: a folder that :meth:`Run.save` wrote, a run folder, or a model of the Hugging Face Hub.
+
+    Args:
+        model: the folder, or an id ``user/name`` of the Hub (needs the extra ``hub``).
+        revision: branch, tag or commit, on the Hub.
+        plugins: modules that register the parts of your own that it uses; opening it imports no others.
+
+    Raises:
+        RunError: there is no such folder, it is damaged, or the Hub does not give it.
+    """
+    from gmsa.runs.hub import open_model
+
+    return open_model(model, revision, plugins)
+
+
+def compare(
+    config: Settings,
+    vary: Mapping[str, Sequence[Any]] | Sequence[str] = (),
+    settings: Folder | None = None,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    jobs: int = 1,
+    out: Folder | None = None,
+    data: Folder | None = None,
+    overrides: Overrides = (),
+    device: str | None = None,
+    plugins: Iterable[str] = (),
+) -> Table:
+    """Trains every setting with every seed and compares them; the same call again resumes.
+
+    Every training has a process of its own; they do not run the calling script again.
+
+    Args:
+        config: as for :func:`fit`; what all settings share.
+        vary: values of settings to compare, ``{"model.fusion": ["gate", "add"]}`` or ``["model.fusion=gate,add"]``: all
+            combinations.
+        settings: name of a packaged list of settings, or path of one (with ``vary``: all combinations).
+        seeds: seeds of every setting; by default the config's.
+        jobs: trainings at a time.
+        out: folder of the comparison; by default ``runs/ablate-`` and the names of the files.
+        data, overrides, device, plugins: as for :func:`fit`.
+
+    Raises:
+        GmsaError: a setting, the data or the folder is wrong; before any training.
+    """
+    if jobs < 1:
+        raise ConfigError(f"expected a number of trainings at a time from 1 on (got {jobs})")
+    name, base, items, modules = _layers(config, data, seeds, overrides, device, plugins)
+    if isinstance(vary, Mapping):
+        vary = [f"{key}={','.join(map(as_yaml, values))}" for key, values in vary.items()]
+    file = None if settings is None else find(os.fspath(settings), "ablations")
+    from gmsa.ablation.ablate import ablate
+    from gmsa.ablation.folder import Table
+    from gmsa.ablation.variants import read_variants
+
+    variants = read_variants(base, items, list(vary), file)
+    variants = [replace(variant, config=with_plugins(variant.config, modules)) for variant in variants]
+    name = name if file is None else f"{name}-{file.stem}"
+    folder = Path(out or f"runs/ablate-{name}")
+    with script_not_rerun(), torch_settings_kept():
+        ablate(variants, name, folder, jobs)
+    return Table(folder)
+
+
+def search(
+    config: Settings,
+    space: Folder = "default",
+    trials: int = 30,
+    *,
+    objectives: str | Sequence[str] | None = None,
+    sampler: str = "tpe",
+    pruner: str | None = None,
+    jobs: int = 1,
+    timeout: float = math.inf,
+    trial_seeds: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    out: Folder | None = None,
+    storage: str | None = None,
+    heartbeat: int = 60,
+    data: Folder | None = None,
+    overrides: Overrides = (),
+    device: str | None = None,
+    plugins: Iterable[str] = (),
+) -> Study:
+    """Searches a space of settings on the validation split with Optuna; the same call again resumes.
+
+    The best trial is trained anew, and tested once. Trials run in processes of their own, which do not run the calling
+    script again.
+
+    Args:
+        config: as for :func:`fit`; trial 0 is the config itself.
+        space: name of a packaged search space, or path of one.
+        trials: trials of the study, in all.
+        objectives: ``MAE``, ``Corr``, ``seconds`` or ``parameters``, or several: the Pareto front; by default
+            ``run.select``.
+        sampler: ``tpe``, ``gp``, ``random`` or ``qmc``.
+        pruner: ``median``, ``hyperband`` or ``off``; by default ``median``, with several objectives ``off``.
+        jobs: worker processes.
+        timeout: seconds after which no trial begins.
+        trial_seeds: seeds that every trial trains; by default the config's first.
+        seeds: seeds of the final training and test; by default the config's.
+        seed: seed of the sampler.
+        name: name of the study; by default those of the config and the space.
+        out: folder; by default ``runs/study-`` and the name of the study.
+        storage: URL of a PostgreSQL server for many machines; by default a journal in the folder.
+        heartbeat: seconds between a worker's signs of life on a server.
+        data, overrides, device, plugins: as for :func:`fit`.
+
+    Raises:
+        GmsaError: the search, the data, the storage or the folder is wrong; before any training.
+    """
+    stem, base, items, modules = _layers(config, data, None, overrides, device, plugins)
+    settings = with_plugins(changed(base, items), modules)
+    file = find(os.fspath(space), "spaces")
+    name = name or f"{stem}-{file.stem}"
+    wanted = (objectives,) if isinstance(objectives, str) else tuple(objectives or (settings.run.select,))
+    from gmsa.tuning import StudyOptions, read_space, tune
+    from gmsa.tuning.folder import Study
+
+    options = StudyOptions(
+        name=name,
+        trials=trials,
+        folder=Path(out or f"runs/study-{name}"),
+        objectives=wanted,
+        sampler=sampler,
+        pruner=pruner or ("off" if len(wanted) > 1 else "median"),
+        jobs=jobs,
+        timeout=timeout,
+        seed=seed,
+        trial_seeds=_seeds(trial_seeds) or settings.run.seeds[:1],
+        seeds=_seeds(seeds) or settings.run.seeds,
+        url=storage,
+        heartbeat=heartbeat,
+    )
+    with script_not_rerun(), torch_settings_kept():
+        tune(settings, read_space(file, settings), options)
+    return Study(options.folder)
+
+
+def _layers(
+    config: Settings,
+    data: Folder | None,
+    seeds: int | Sequence[int] | None,
+    overrides: Overrides,
+    device: str | None,
+    plugins: Iterable[str],
+) -> tuple[str, Path | Config, list[str], list[str]]:
+    """What a config is called, its file or itself, the ``key=value`` that are asked of it, and the plug-ins."""
+    modules = [plugins] if isinstance(plugins, str) else list(plugins)
+    load_plugins(modules, Path.cwd())
+    items = []
+    if data is not None:
+        path = Path(os.path.expandvars(data)).expanduser()
+        items += [f"data.path={json.dumps(str(path))}", f"data.name={json.dumps(path.stem)}"]
+    items += as_items(overrides)
+    if chosen := _seeds(seeds):
+        items.append(f"run.seeds={list(chosen)}")
+    if device is not None:
+        items.append(f"run.device={device}")
+    if isinstance(config, (str, os.PathLike)):
+        file = find(os.fspath(config), "configs")
+        return file.stem, file, items, modules
+    if isinstance(config, (Config, Mapping)):
+        base = override(config)
+        return override(base, items).data.name, base, items, modules
+    raise ConfigError(f"expected the name of a config, a path, a Config or a dict (got a {type(config).__name__})")
+
+
+def _seeds(seeds: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    return (seeds,) if isinstance(seeds, int) else None if seeds is None else tuple(int(seed) for seed in seeds)

@@ -1,0 +1,87 @@
+"""Changes settings that are in memory by dotted keys."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gmsa.config.load import change, from_dict, load_config, to_dict
+from gmsa.config.schema import Config
+from gmsa.errors import ConfigError
+
+Overrides = Mapping[str, Any] | Iterable[str]
+"""``{"optim.lr": 1e-3}`` or ``["optim.lr=1e-3"]``."""
+
+
+def as_items(overrides: Overrides) -> list[str]:
+    """Overrides as a list of ``key=value``, the form that ``--set`` takes."""
+    if isinstance(overrides, str):
+        return [overrides]
+    if isinstance(overrides, Mapping):
+        return [f"{key}={as_yaml(value)}" for key, value in overrides.items()]
+    return list(overrides)
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML in one line; text that YAML reads as itself stays as it is."""
+    if isinstance(value, str):
+        try:
+            if value == value.strip() and yaml.safe_load(value) == value:
+                return value
+        except yaml.YAMLError:
+            pass
+    return json.dumps(value, ensure_ascii=False, default=str)  # JSON is YAML
+
+
+def override(settings: Config | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """The settings with ``key=value`` overrides applied, checked.
+
+    Args:
+        settings: a config, or a dict of settings, nested or with dotted keys; it is not changed.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is wrong.
+    """
+    plain: dict[str, Any] = {}
+    imported: tuple[str, ...] = ()
+    if isinstance(settings, Config):
+        # Its parts are known already. Importing what it lists is for those who name it: it may be of a stranger's run.
+        plain, imported = to_dict(settings), settings.plugins
+        del plain["plugins"]
+    else:
+        for key, value in settings.items():
+            change(plain, str(key), copy.deepcopy(value))
+    changes = list(overrides)
+    if isinstance(settings, Config):
+        keys = [item.partition("=")[0].strip() for item in changes]
+        if "data.path" in keys and "data.name" not in keys:  # it has the name of other data
+            changes.append(f"data.name={json.dumps(Path(changes[keys.index('data.path')].partition('=')[2]).stem)}")
+    for item in changes:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"overrides are key=value, for example optim.lr=1e-3 (got '{item}')")
+        try:
+            change(plain, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise ConfigError(f"'{key.strip()}': value '{text}' is not valid YAML") from None
+    return with_plugins(from_dict(plain), imported)
+
+
+def changed(base: str | Path | Config, overrides: Iterable[str] = ()) -> Config:
+    """The config of a file, or one in memory, with ``key=value`` overrides applied.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value is wrong.
+    """
+    return override(base, overrides) if isinstance(base, Config) else load_config(base, overrides)
+
+
+def with_plugins(config: Config, modules: Iterable[str]) -> Config:
+    """The config with further plug-in modules, each once."""
+    return replace(config, plugins=tuple(dict.fromkeys((*modules, *config.plugins))))

@@ -1,0 +1,83 @@
+"""A trained model to hand on: what predicting needs and no more, with a model card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import gmsa
+from gmsa.config import Config, RunConfig
+from gmsa.errors import RunError
+from gmsa.reports.run import markdown_table
+from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, missing_lines
+from gmsa.reports.tables import escape_markdown
+from gmsa.runs.folder import Run, save_inputs
+from gmsa.system.files import check_out_folder, write_bytes, write_json, write_text
+from gmsa.training.checkpoint import load_weights
+
+KEPT = ("versions", "data_sha256", "pool_sha256", "plugins", "synthetic", "dims")
+"""What of ``environment.json`` goes with the model; the rest is about the machine that trained it."""
+
+
+def save_model(run: Run, folder: Path) -> Path:
+    """Writes a run's model into a new folder; see :meth:`Run.save`."""
+    check_out_folder(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"'{folder}' is not empty; name another folder")
+    seeds, summary = run.chosen_seeds(), _without_places(run.summary)
+    files = {seed: run.folder / f"seed-{seed}" / "model.safetensors" for seed in seeds}
+    for file in files.values():
+        load_weights(file)  # a damaged one is not handed on
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, file in files.items():
+        (folder / f"seed-{seed}").mkdir(exist_ok=True)
+        write_bytes(folder / f"seed-{seed}" / "model.safetensors", file.read_bytes())
+    write_json(folder / "summary.json", summary)
+    write_text(folder / "README.md", model_card(run))
+    environment = {key: run.environment[key] for key in KEPT if key in run.environment} | {"saved": True}
+    save_inputs(folder, without_places(run.config), environment, run.normalizer)
+    return folder
+
+
+def without_places(config: Config) -> Config:
+    """The config with files and folders by their names alone: where they lay is nobody's business."""
+
+    pool, start = config.data.pool, config.protocol.init_from
+    data = replace(config.data, path=PurePath(config.data.path).name, pool=pool and PurePath(pool).name)
+    protocol = replace(config.protocol, init_from=start and PurePath(start).name)
+    return replace(config, data=data, protocol=protocol, run=replace(config.run, out=RunConfig().out))
+
+
+def _without_places(summary: dict[str, Any]) -> dict[str, Any]:
+    return summary | ({"init_from": PurePath(summary["init_from"]).name} if "init_from" in summary else {})
+
+
+def model_card(run: Run) -> str:
+    """What the model is, what it was trained on, its scores, and how to use it, as Markdown for the Hub."""
+    config, summary = run.config, _without_places(run.summary)
+    facts = {
+        "Model": f"{config.model.name}, {summary['parameters']:,} trainable parameters",
+        "Protocol": config.protocol.name,
+        "Data": f"{dataset_of(summary)} (SHA-256 {summary['data_sha256']})",
+        "Features per step": ", ".join(f"{modality} {dim}" for modality, dim in run.dims.items()),
+        "Label scale": {"mosi": "[-3, 3]", "sims": "[-1, 1]"}.get(config.data.labels, config.data.labels),
+        "Label ratio": f"{summary['label_ratio']:g}",
+        **missing_lines(summary["missing"]),
+        "Seeds": f"{', '.join(map(str, run.seeds))}; predictions are their mean",
+        "Needs": f"gmsa {gmsa.__version__}" + "".join(f", plug-in {name}" for name in run.config.plugins),
+    }
+    note = f"> **{SYNTHETIC_NOTE}**\n\n" if run.synthetic else ""
+    plugins = f", plugins={list(config.plugins)!r}" if config.plugins else ""
+    return (
+        "---\nlibrary_name: gmsa\ntags:\n- multimodal-sentiment-analysis\n- graph-neural-network\n---\n\n"
+        f"# {escape_markdown(summary['name'])}\n\n{note}"
+        "Predicts the sentiment of utterances from their text, audio and vision features. Trained with "
+        "gmsa, a library of graph networks for multimodal sentiment.\n\n"
+        + "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in facts.items())
+        + f"\n## Scores\n\nMean ± standard deviation over seeds.\n\n{markdown_table([summary])}\n"
+        "## Use\n\n```python\nimport gmsa\n\n"
+        f'run = gmsa.load("path/to/this/folder"{plugins})\n'
+        'answers = run.predict("clips.pkl")  # features as those of the training data\n'
+        'answers.to_csv("answers.csv")\n```\n'
+    )
