@@ -24,6 +24,7 @@ from gmsa.system.device import set_up
 from gmsa.system.files import write_json, write_text
 from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
+from gmsa.training.protocols import build_protocol
 
 if TYPE_CHECKING:
     from gmsa.runs.evaluate import Scores

@@ -88,7 +88,8 @@ def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: in
     run = Run(folder)
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
-    return predict(run.load_model(seed, torch.device("cpu")), shown, run.config, torch.device("cpu")).metrics(
+    cpu = torch.device("cpu")
+    return predict(run.load_model(seed, cpu), shown, run.config, cpu).metrics(run.config)
         run.config
     )
 
