@@ -90,8 +90,6 @@ def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: in
     shown = [run.normalizer.apply(u) for u in hidden]
     cpu = torch.device("cpu")
     return predict(run.load_model(seed, cpu), shown, run.config, cpu).metrics(run.config)
-        run.config
-    )
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:
