@@ -123,4 +123,4 @@ class PlainSemiIIN(nn.Module):
             gates.append(torch.sigmoid(fuse.intra(a) + fuse.inter(b)))
             fused.append(gates[r] * b + (1 - gates[r]) * a)
         value = self.heads.value(self.heads.mlp(fused[0])).squeeze(-1)
-        return Output(value, self.heads.classes(self.heads.mlp(fused[1])), torch.stack(gates, dim=1))
+        return Output(value, self.heads.classes(self.heads.mlp(fused[1])), torch.stack(gates, dim=1), fused[0])

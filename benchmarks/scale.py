@@ -38,8 +38,9 @@ from step import SEED, Graph, Run
 from gmsa.config import Config, GraphConfig, load_config
 from gmsa.data import Utterance
 from gmsa.data.synthetic import DIMS
-from gmsa.graph import DenseEdges, GraphBatch, collate
+from gmsa.graph import GraphBatch, collate
 from gmsa.models import build_model, graph_spec
+from gmsa.nn import DenseEdges
 from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 

@@ -99,7 +99,7 @@ class Run:
         with autocast(optim, self.device):
             output = self.predict(batch)
         lap("forward")
-        value = loss(output, targets, self.config.loss)
+        value = loss(output, targets, self.config.loss.value_weight, self.config.self_training.weight)
         lap("loss")
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -221,7 +221,7 @@ def assert_agreement(
         gradients = []
         for model, output in zip((ours, plain, plain), found, strict=True):
             model.zero_grad()
-            loss(output, targets.to(device), config.loss).backward()
+            loss(output, targets.to(device), config.loss.value_weight, config.self_training.weight).backward()
             gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
         for output, gradient in zip(found[1:], gradients[1:], strict=True):
             torch.testing.assert_close(output, found[0], rtol=1e-9, atol=1e-11)
@@ -231,7 +231,7 @@ def assert_agreement(
 
 
 def padding_of_graphs(batches: Iterator[tuple[GraphBatch, Targets]]) -> float:
-    """Shard of padding among the nodes of the dense attention's padded view."""
+    """Share of padding among the nodes of the dense attention's padded view."""
     nodes, places = 0, 0
     for batch, _ in batches:
         nodes, places = nodes + len(batch.padded_index), places + batch.shape[0] * batch.shape[1]
@@ -239,7 +239,7 @@ def padding_of_graphs(batches: Iterator[tuple[GraphBatch, Targets]]) -> float:
 
 
 def padding_of_tensors(batches: Iterator[tuple[Padded, Targets]], strides: dict[str, int]) -> float:
-    """Shard of padding, hidden tokens among it, in all that a padded model computes."""
+    """Share of padding, hidden tokens among it, in all that a padded model computes."""
     nodes, places = 0, 0
     for batch, _ in batches:
         for m, lengths in batch.lengths.items():

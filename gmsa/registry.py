@@ -113,10 +113,9 @@ class Registry(Generic[T]):
         """
         if name not in self:
             failed = "".join(f"; {reason}" for reason in _failed.values())
-            raise ConfigError(
-                f"'{key}' must be one of {', '.join(self)} (got '{name}'){nearest(name, self)}; "
-                f"if it is your own, register it in a module and name it in 'plugins'{failed}"
-            )
+            own = "; if it is your own, register it in a module and name it in 'plugins'"
+            hint = nearest(name, self) or own
+            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){hint}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """Parameters of a part that users may set, in the order of its signature."""

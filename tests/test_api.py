@@ -25,7 +25,7 @@ import yaml
 from helpers.killed_runs import ended, forked
 
 import gmsa
-from gmsa import models, predict, registry, train
+from gmsa import predict, registry, train
 from gmsa.ablation.cells import train_cell
 from gmsa.config import from_dict, load_config, to_dict
 from gmsa.config.override import as_items, override
@@ -90,7 +90,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
-    monkeypatch.setattr("gmsa.tuning.study_report.draw", lambda *a: [])
+    monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
 
 
@@ -267,7 +267,7 @@ def test_a_run_that_is_not_finished_says_so(run: gmsa.Run) -> None:
 
 def test_a_model_by_itself_takes_what_the_run_prepares(run: gmsa.Run, own: Path) -> None:
     answers = run.predict(own, seeds=[2])
-    batch = gmsa.collate(run.prepare(own), run.config)
+    batch = gmsa.collate(run.prepare(own), gmsa.graph_spec(run.config))
     model = run.load_model(2)
     with torch.inference_mode():
         value = model(batch).value.numpy()
@@ -345,8 +345,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda c: {"text": c["text"], "audio": c["audio"][:7]},
         "'audio' has 7 entries but 'id' has 48; every key must hold one entry per utterance",
     ),
-    "nothing that the run knows": (lambda c: {"raw_text": c["raw_text"]}, "holds none of text, audio, vision"),
-    "an empty dict": (lambda c: {}, "holds none of text, audio, vision"),
+    "nothing that the run knows": (
+        lambda c: {"raw_text": c["raw_text"]},
+        "has none of the modalities text, audio, vision",
+    ),
+    "an empty dict": (lambda c: {}, "has none of the modalities text, audio, vision"),
     "no utterance": (lambda c: [], "no utterance to predict; give at least one"),
     "no number": (lambda c: {"text": [["a", "b"]]}, "'text' of '0'"),
     "another object": (lambda c: [3], r"expected gmsa.Utterance objects to predict \(got a int\)"),
@@ -556,8 +559,6 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
 
     def write(name: str) -> str:
         Path(f"{name}.py").write_text(PLUGIN.replace("{name}", name))
-        if isinstance(models.MODELS, dict):  # not the registry
-            monkeypatch.setitem(models.MODELS, f"mine_of_{name}", models.MODELS["semi_iin"])
         return name
 
     yield write

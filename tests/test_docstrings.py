@@ -1,4 +1,4 @@
-"""The examples in docstrings give what they say."""
+"""The examples in docstrings give what they say, and what is public has one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import pytest
 import torch
 
 import gmsa
+import gmsa.data
 
-ROOMS = ("gmsa.graph", "gmsa.metrics", "gmsa.models", "gmsa.nn")
-MODULES = [m.name for m in pkgutil.walk_packages(gmsa.__path__, "gmsa.") if m.name.startswith(ROOMS)]
+ROOMS = ("gmsa.data", "gmsa.graph", "gmsa.metrics", "gmsa.models", "gmsa.nn", "gmsa.rng")
+MODULES = [
+    m.name
+    for m in pkgutil.walk_packages(gmsa.__path__, "gmsa.")
+    if m.name.startswith(ROOMS) and not m.name.endswith("__main__")
+]
+DATA = (
+    *("Corpus", "Normalizer", "Store", "Utterance"),
+    *("apply_missing", "load_corpus", "withhold_labels", "write_store"),
+)
+"""What of ``gmsa.data`` people use first."""
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -22,9 +32,14 @@ def test_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gmsa.models", "gmsa.nn"])
-def test_public_modules_have_an_example(name: str) -> None:
+def test_layers_and_models_have_an_example(name: str) -> None:
     room = importlib.import_module(name)
     parts = [getattr(room, part) for part in room.__all__]
     layers = [p for p in parts if isinstance(p, type) and issubclass(p, torch.nn.Module)]
     without = {p.__name__ for p in layers if ">>> " not in (p.__doc__ or "")}
     assert without <= {"Model", "Embedding"}  # a base class, and a part of every model
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_the_data_package_has_examples(name: str) -> None:
+    assert doctest.DocTestFinder(recurse=False).find(getattr(gmsa.data, name), name)[0].examples

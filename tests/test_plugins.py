@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import example_plugin
 
 PROJECT = Path(__file__).parents[1]
+PLUGIN = Path(__file__).parent / "helpers" / "example_plugin.py"
+"""Never imported here: its parts would be known to all tests of this process."""
 CONFIG = """
 data: {path: tiny.pkl, label_ratio: 0.5}
 graph: {intra: previous(reach=2), inter: {text_to_audio: previous}}
@@ -32,7 +33,7 @@ def place(request: pytest.FixtureRequest, write_mmsa, tmp_path: Path, monkeypatc
     (tmp_path / "own.yaml").write_text(settings)
     folder = tmp_path / ("site" if request.param == "entry point" else ".")
     folder.mkdir(exist_ok=True)
-    shutil.copy(example_plugin.__file__, folder / "my_parts.py")
+    shutil.copy(PLUGIN, folder / "my_parts.py")
     if request.param == "entry point":
         metadata = folder / "my_parts-1.0.dist-info"
         metadata.mkdir()

@@ -90,7 +90,7 @@ def test_the_device(asked: str, available: tuple[str, ...], chosen: str, monkeyp
 
 
 def test_the_commands_take_every_device_of_the_config() -> None:
-    parser = cli.Parser()
+    parser = cli.Parser(prog="python -m gmsa.train")
     cli.add_device_option(parser)
     for device in ("auto", "cpu", "cuda", "mps"):
         assert parser.parse_args(["--device", device]).device == device

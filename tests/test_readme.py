@@ -48,7 +48,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     monkeypatch.setattr(
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
-    monkeypatch.setattr("gmsa.tuning.study_report.draw", lambda *a: [])
+    monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)

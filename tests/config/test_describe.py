@@ -138,7 +138,7 @@ def test_the_parts_that_a_setting_may_name(say: Say, monkeypatch: pytest.MonkeyP
         '    """Answers always the same. And more."""\n\n    def __init__(self, width: int = 3): ...\n'
     )
     text = say("--key", "model.name", "--plugin", "gmsa_test_shown")
-    assert "\n  semi_iin(" in text
+    assert "\n  semi_iin\n" in text
     assert "\n      Two streams of masked attention over one graph" in text
     assert "\n  shown(width=3)  (of the plug-in gmsa_test_shown)\n      Answers always the same.\n" in text
     assert " | shown" in say("--key", "model.name").split("allowed")[1].split("\n\n")[0]

@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-from gmsa.graph import edges
-
 MODULE = '''
 import torch
 from gmsa.metrics import metric
@@ -30,8 +28,6 @@ def within(prediction, truth, distance: float = 0.5) -> float:
     """Share of the predictions at most so far from the truth."""
     return float((abs(prediction - truth) <= distance).mean())
 '''
-BUILDERS_ARE_REGISTERED = not isinstance(getattr(edges, "EDGE_BUILDERS", None), dict)
-"""Whether graphs ask the registry for their edge builders."""
 
 
 def with_own_parts(config: Path, **run: Any) -> Path:

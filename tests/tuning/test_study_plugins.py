@@ -11,7 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers.own_parts import BUILDERS_ARE_REGISTERED, with_own_parts
+from helpers.own_parts import with_own_parts
 
 from gmsa.metrics import metric
 from gmsa.registry import METRICS
@@ -23,10 +23,7 @@ from gmsa.tuning.storage import StoragePlace
     "space",
     [
         "optim.lr: {choice: [0.001, 0.01]}",
-        pytest.param(
-            "graph.intra: {choice: [window, first(count=2)]}",
-            marks=pytest.mark.skipif(not BUILDERS_ARE_REGISTERED, reason="graphs do not ask the registry yet"),
-        ),
+        pytest.param("graph.intra: {choice: [complete, first(count=2)]}", marks=pytest.mark.slow),
     ],
 )
 def test_own_parts_in_two_workers(base: Path, tmp_path: Path, space: str) -> None:
