@@ -69,6 +69,7 @@ def tests(device: torch.device, clock: Clock) -> None:
 def other(name: str, device: torch.device, quick: bool, clock: Clock, *arguments: str) -> None:
     """Prints what another benchmark prints."""
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--device", device.type, *arguments]
+    command += ["--threads", str(torch.get_num_threads())]
     command += ["--quick"] if quick else []
     print(f"\n`python benchmarks/{name}.py {' '.join(command[2:])}`:")
     try:
@@ -106,9 +107,9 @@ def train(config: str, data: Path, out: Path, device: torch.device, quick: bool,
 
 
 def epochs(stores: dict[str, Path], folder: Path, device: torch.device, quick: bool, clock: Clock) -> None:
-    """Times an epoch of Semi-IIN on each corpus; the first epoch warms up."""
+    """Times the last epoch of Semi-IIN on each corpus; the first one warms up."""
     header(
-        "An epoch of Semi-IIN, 32 utterances a step, 128 channels, the paper's dimensions (the second epoch)",
+        "An epoch of Semi-IIN, 32 utterances a step, 128 channels, the paper's dimensions (the last epoch)",
         *("corpus", "utterances", "steps", "s per epoch", "ms per step", "utterances per s", "published epoch size"),
     )
     for name, store in stores.items():

@@ -30,7 +30,7 @@ from gmsa.training.trainer import autocast, build_optimizer
 
 ROUTES = ("dense", "sparse", "messages")
 KINDS = 3
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+without_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class Ragged(NamedTuple):
@@ -580,7 +580,7 @@ def failing() -> Iterator[Item]:
     raise KeyError("the second")
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, without_cuda])])
 def test_prefetch_hands_errors_on(device: str) -> None:
     batches = prefetch(failing(), torch.device(device))
     assert next(batches).value.item() == 0
@@ -610,7 +610,8 @@ def tensors(value: Any) -> list[Tensor]:
     return tensors(vars(value)) if dataclasses.is_dataclass(value) else []
 
 
-@needs_cuda
+@pytest.mark.cuda
+@without_cuda
 @pytest.mark.parametrize("name", sorted(ON_GPU))
 def test_prefetched_batches_are_equal(make_utterance, name: str) -> None:
     config = from_dict(ON_GPU[name])
@@ -625,7 +626,8 @@ def test_prefetched_batches_are_equal(make_utterance, name: str) -> None:
             torch.testing.assert_close(b.cpu(), a, rtol=0, atol=0, equal_nan=True)
 
 
-@needs_cuda
+@pytest.mark.cuda
+@without_cuda
 @pytest.mark.parametrize("name", sorted(ON_GPU))
 def test_a_training_step_never_waits_for_the_gpu(make_utterance, name: str) -> None:
     device = torch.device("cuda")
@@ -653,7 +655,8 @@ def test_a_training_step_never_waits_for_the_gpu(make_utterance, name: str) -> N
     assert torch.stack(losses).isfinite().all()
 
 
-@needs_cuda
+@pytest.mark.cuda
+@without_cuda
 @pytest.mark.parametrize("route", ["dense", "edge"])
 @pytest.mark.parametrize("graph", [{"intra": "window"}, {"intra": "temporal", "inter": "temporal"}], ids=str)
 def test_a_gpu_says_what_a_cpu_says(make_utterance, route: str, graph: dict[str, Any]) -> None:

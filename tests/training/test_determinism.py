@@ -108,6 +108,7 @@ def test_deterministic_is_set_and_taken_back() -> None:
         assert torch.are_deterministic_algorithms_enabled() == wanted
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["self-training", "sslmm"])
 def test_two_runs_on_cuda_are_byte_identical(write_mmsa, tmp_path: Path, kind: str) -> None:

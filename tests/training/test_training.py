@@ -420,6 +420,7 @@ def test_bf16_trains(write_mmsa, tmp_path: Path, route: str) -> None:
     assert np.isfinite(summary["test"]["MAE"]["mean"])
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_trains_and_scores_as_the_cpu_does(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, run={"seeds": [1], "device": "cuda"})
