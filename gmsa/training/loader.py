@@ -20,7 +20,9 @@ _LAST_SECONDS = 10
 """Seconds that a worker lives on after SIGTERM."""
 
 
-def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device) -> Iterator[Any]:
+def load_batches(
+    task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device
+) -> Iterator[Any]:
     """The batches of ``task.batches(*key, shard=shard)`` on ``device``, the same with any number of workers.
 
     Worker processes help where building a batch takes longer than a training step, as on a GPU; with none, the batches

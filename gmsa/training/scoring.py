@@ -42,7 +42,7 @@ class Predictions:
         return metrics(config.data.labels, self.value[known], self.labels[known], config.run.metrics)
 
 
-def predict(
+def predict_utterances(
     model: nn.Module,
     utterances: Sequence[Utterance],
     config: Config,

@@ -56,7 +56,7 @@ class StoragePlace:
         """Whether file locks tell which workers live: the study is a file on this machine."""
         return self.url is None or self.url.startswith("sqlite")
 
-    def open(self) -> BaseStorage:
+    def connect(self) -> BaseStorage:
         """Connects to the storage.
 
         Raises:

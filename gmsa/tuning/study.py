@@ -37,7 +37,7 @@ from gmsa.tuning.space import Space, apply
 from gmsa.tuning.storage import StoragePlace, check_storage, first_line
 from gmsa.tuning.study_report import KILLED, StudyResult, write_best, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
-from gmsa.tuning.workers import Task, run_workers
+from gmsa.tuning.workers import WorkerTask, run_workers
 
 FACTS, FINAL = "gmsa", "gmsa:final"
 """User attributes of a study: the facts on which its workers agree; which trials were trained anew, and where."""
@@ -114,7 +114,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
     files = describe_files(config, prepared.corpus)
     synthetic = prepared.corpus.synthetic
     facts = describe(config, space, plan, files)
-    storage = plan.where.open()
+    storage = plan.where.connect()
     with plan.where.alone(storage, plan.name):
         study = open_study(storage, plan, facts)
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _work(config: Config, space: Space, plan: StudyOptions) -> bool:
         show.say(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
     objective = Training(config, space, plan.objectives, plan.folder / "trials", plan.pruning)
     deadline = time.time() + plan.timeout
-    task = Task(
+    task = WorkerTask(
         plan.where, plan.name, objective, config, plan.sampler, plan.pruner, plan.seed, deadline, loaded_plugins()
     )
     try:

@@ -37,7 +37,7 @@ NOTHING_LEFT, LOST, ANEW = 0, 1, 3
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """The work of every worker of a study."""
 
     where: StoragePlace
@@ -60,17 +60,17 @@ class Task:
         """
         load_plugins([*self.config.plugins, *self.plugins])
 
-    def open(self) -> Study:
+    def open_study(self) -> Study:
         """The study, with its sampler and pruner."""
         return optuna.load_study(
             study_name=self.study,
-            storage=self.where.open(),
+            storage=self.where.connect(),
             sampler=SeededSampler(self.sampler, self.seed),
             pruner=make_pruner(self.pruner, self.config),
         )
 
 
-def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[str], None]) -> None:
+def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Callable[[str], None]) -> None:
     """Keeps ``jobs`` workers at a study until no trial is left, or its time is over.
 
     Args:
@@ -89,7 +89,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
         while to_start or running:
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
                 del to_start[number]
-                process = context.Process(target=work, args=(task, number), daemon=True)
+                process = context.Process(target=run_worker, args=(task, number), daemon=True)
                 with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, number
@@ -122,7 +122,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
     look()
 
 
-def work(task: Task, number: int) -> None:
+def run_worker(task: WorkerTask, number: int) -> None:
     """Runs a worker in its process, which ends with its parent."""
     end_with_parent()
     logs = task.where.folder / "logs"
@@ -131,27 +131,27 @@ def work(task: Task, number: int) -> None:
     with contextlib.suppress(ConfigError):  # every trial says it
         task.load_plugins()
     try:
-        work_through(task)
+        run_trials(task)
     except Exception:
         print(task.where.hide(traceback.format_exc()), flush=True)
         raise SystemExit(LOST) from None
 
 
-def work_through(task: Task) -> None:
+def run_trials(task: WorkerTask) -> None:
     """Takes trials until none waits or runs, or the time is over."""
-    queue = Queue(task.open(), task.where)
+    queue = Queue(task.open_study(), task.where)
     while time.time() < task.deadline:
         claim = queue.claim()
         if claim is not None:
             with queue.alive(claim):
-                work_at(queue, claim, task)
+                run_trial(queue, claim, task)
         elif queue.over:
             return
         else:
             time.sleep(POLL)  # another worker may die, and leave its trial
 
 
-def work_at(queue: Queue, claim: Claim, task: Task) -> None:
+def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
     """Trains one trial and tells how it ended; its errors fail the trial, not the study."""
     try:
         task.load_plugins()

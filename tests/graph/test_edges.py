@@ -19,7 +19,7 @@ from gmsa.config import Config, from_dict
 from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_BUILDERS, build, check_builders, edge_builder, looks_at_features
+from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
 from gmsa.models import graph_spec
 
@@ -247,7 +247,7 @@ def test_what_is_kept_is_not_changed_by_its_use(name: str, parameters: dict[str,
                 if isinstance(part, torch.Tensor):
                     part.zero_()
         assert torch.equal(collate(utterances, config).edge_index("intra"), expected)
-    build(utterances[0], config.graph)
+    build_graph(utterances[0], config.graph)
     assert all(torch.equal(part, was) for part, was in zip(kept, before, strict=True))
 
 
@@ -257,7 +257,7 @@ def test_whoever_writes_to_a_graph_changes_no_other(name: str, make_utterance) -
     text = utterance.features["text"]
     kept = build_edges(name, text, text, config.builder(name)[1])
     before = [part.clone() for part in kept]
-    store = build(utterance, config)["text", "intra", "text"]
+    store = build_graph(utterance, config)["text", "intra", "text"]
     try:
         for part in (store.edge_index, store.temporal_type):
             part.add_(1)
@@ -349,7 +349,7 @@ def test_a_builder_has_parameters_of_its_own_and_types_its_edges(register, make_
     expected = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
     assert sorted(pairs(batch.edge_index_dict()["text", "intra", "text"])) == expected
     assert from_dict(settings).graph.typed
-    store = build(make_utterance("a$_$1", (4, 0, 2)), from_dict(settings).graph)["text", "intra", "text"]
+    store = build_graph(make_utterance("a$_$1", (4, 0, 2)), from_dict(settings).graph)["text", "intra", "text"]
     assert pairs(store.edge_index) == expected
     assert store.temporal_type.tolist() == [PRESENT if s == t else PAST for s, t in expected]
     for spec, message in [

@@ -22,12 +22,12 @@ from gmsa.graph import (
     NODE_TYPES,
     READOUTS,
     GraphBatch,
-    build,
+    build_graph,
     connect,
     relations,
 )
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.view import draw, find_relation, to_networkx
+from gmsa.graph.view import draw_graph, find_relation, to_networkx
 from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
@@ -107,7 +107,7 @@ def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], di
 
 
 def batch_of_pyg(utterances: list[Utterance], config: Config) -> Batch:
-    return Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
+    return Batch.from_data_list([build_graph(u, config.graph, config.model.strides) for u in utterances])
 
 
 def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
@@ -136,7 +136,7 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
 
 
 def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
-    data = build(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
+    data = build_graph(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
     assert set(data.node_types) == set(NODE_TYPES)
     assert data.edge_types == relations()
     assert data["text"].num_nodes == 0
@@ -151,7 +151,7 @@ def test_there_are_27_kinds_and_one_for_readouts() -> None:
 
 def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
     sparse = config_of({"intra": "window", "inter": "window", "radius": 0}).graph
-    graph = to_networkx(build(make_utterance("a$_$1", (3, 2, 1)), sparse))
+    graph = to_networkx(build_graph(make_utterance("a$_$1", (3, 2, 1)), sparse))
     tokens = [n for n in graph if n[0] in MODALITIES]
     assert len(tokens) == 6
     for stream in ("intra", "inter"):
@@ -167,7 +167,7 @@ def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
 
 def test_a_strided_node_holds_its_steps(make_utterance) -> None:
     utterance = make_utterance("a$_$1", (5, 17, 3))
-    data = build(utterance, Config().graph, {"text": 1, "audio": 8, "vision": 2})
+    data = build_graph(utterance, Config().graph, {"text": 1, "audio": 8, "vision": 2})
     dim = utterance.features["audio"].shape[1]
     assert data["audio"].x.shape == (3, 8 * dim)
     assert data["vision"].num_nodes == 2
@@ -178,12 +178,12 @@ def test_a_strided_node_holds_its_steps(make_utterance) -> None:
 
 
 def test_picture(make_utterance, tmp_path) -> None:
-    graph = build(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
-    draw(graph, tmp_path / "graph.png", "one two three")
+    graph = build_graph(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
+    draw_graph(graph, tmp_path / "graph.png", "one two three")
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
     one = find_relation("text-intra-text")
     for name in ("a", "b"):
-        draw(graph, tmp_path / f"{name}.svg", relation=one)
+        draw_graph(graph, tmp_path / f"{name}.svg", relation=one)
     picture = (tmp_path / "a.svg").read_text()
     assert picture == (tmp_path / "b.svg").read_text()
     assert "text-intra-text: 6 edges and 3 self-loops" in picture
@@ -195,11 +195,11 @@ def test_picture(make_utterance, tmp_path) -> None:
 def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path, monkeypatch) -> None:
     drawn = []
     monkeypatch.setattr(LineCollection, "__init__", lambda self, lines, **_: drawn.append(len(lines)) or 1 / 0)
-    graph = build(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
+    graph = build_graph(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
     for most in (10_000, 50):
         monkeypatch.setattr("gmsa.graph.view.MOST_LINES", most)
         with pytest.raises(ZeroDivisionError):
-            draw(graph, tmp_path / "graph.png")
+            draw_graph(graph, tmp_path / "graph.png")
     tokens = 3 * 2 + 9 * 8 + 2 * 1
     assert drawn == [tokens + 2 * 2 * (3 + 9 + 2), 50]
 
@@ -208,7 +208,7 @@ def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path,
 def test_networkx_has_the_same_edges(name: str, make_utterance) -> None:
     config = config_of(EVERY_STEP[name])
     utterance = make_utterance("a$_$1", (3, 9, 2))
-    graph = to_networkx(build(utterance, config.graph, config.model.strides))
+    graph = to_networkx(build_graph(utterance, config.graph, config.model.strides))
     expected = {}
     for stream in ("intra", "inter"):
         for (source, _, target), edges in by_relation(collate([utterance], config), stream).items():
@@ -270,7 +270,7 @@ def test_cosines_between_modalities_of_other_dimensions_are_refused(make_utteran
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
         collate([utterance], config_of({"inter": {"text_to_vision": "knn"}}, route=route))
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
-        build(utterance, config_of({"inter": "knn"}).graph)
+        build_graph(utterance, config_of({"inter": "knn"}).graph)
     # By striding, audio steps side by side have another dimension than one step of text.
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
         collate(of_one_dimension([(3, 9, 2)]), config_of({"inter": "knn"}, route=route))
@@ -300,7 +300,7 @@ def test_cosines_with_a_modality_that_the_data_lacks_join_nothing(route: str) ->
     lacks = Utterance(whole.id, {m: whole.features[m] for m in ("text", "audio")}, whole.label)
     config = config_of({"inter": "knn"}, route=route, **PLAIN)
     assert by_relation(collate([lacks], config), "inter") == by_relation(collate([whole], config), "inter")
-    assert build(lacks, config.graph)["text", "inter", "vision"].edge_index.shape == (2, 0)
+    assert build_graph(lacks, config.graph)["text", "inter", "vision"].edge_index.shape == (2, 0)
 
 
 @pytest.mark.parametrize("name", sorted(EVERY_STEP))

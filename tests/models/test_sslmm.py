@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES, ReconstructionConfig, from_dict
 from gmsa.errors import ConfigError
-from gmsa.graph import NODE_TYPES, build, build_video
+from gmsa.graph import NODE_TYPES, build_graph, build_video_graph
 from gmsa.graph.view import to_networkx
 from gmsa.models import Output, check
 from gmsa.training.examples import Targets
@@ -68,7 +68,7 @@ def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> 
     batch = collate([utterance], config)
     (block,) = model.blocks
     intra, inter = (batch.edges[stream] for stream in ("intra", "inter"))
-    view = to_networkx(build(utterance, config.graph, config.model.strides))
+    view = to_networkx(build_graph(utterance, config.graph, config.model.strides))
     names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
 
     def neighbours(start: set, stream: str) -> set:
@@ -196,7 +196,7 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> Non
 def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
     config = config_of(graph={"scope": "video", "context": 1})
     batch = collate(utterances[:3], config)
-    view = to_networkx(build_video(utterances[:3], config.graph))
+    view = to_networkx(build_video_graph(utterances[:3], config.graph))
     view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])
     names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
     for stream in ("intra", "inter"):

@@ -16,7 +16,7 @@ from gmsa.runs.train import train
 
 
 def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     folder = tmp_path / "pretrained"
     summary = train(small_sslmm(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
     assert summary["valid"].keys() == {"loss", "mask", "contrast"}
@@ -75,7 +75,7 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
 def test_weights_that_have_seen_labels_are_no_start(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     train(small_sslmm(write_mmsa, protocol={"name": "supervised"}, pretrain={"epochs": 0}), "tiny", tmp_path / "before")
     config = small_sslmm(write_mmsa, pretrain={"epochs": 0}, protocol={"init_from": str(tmp_path / "before")})
     with pytest.raises(RunError, match="run of the protocol 'supervised', whose weights have seen labels; name one of"):
@@ -85,7 +85,7 @@ def test_weights_that_have_seen_labels_are_no_start(
 def test_weights_of_other_data_may_have_seen_all_of_it(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     before = tmp_path / "before"
     train(small_sslmm(write_mmsa, protocol={"name": "pretrain"}), "tiny", before)
     data = {"path": str(write_mmsa("other.pkl", prefix="other-")), "missing": "eta:0.5"}

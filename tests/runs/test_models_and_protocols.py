@@ -49,7 +49,7 @@ def test_any_model_with_any_protocol(
     scope: str,
     reconstruct: float,
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     config = small_sslmm(
         write_mmsa,
         model={"name": model},
@@ -69,7 +69,7 @@ def test_any_model_with_any_protocol(
 def test_a_training_split_that_lacks_text_trains_with_both_stages(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
     def change(content: dict[str, Any]) -> None:
         content["train"]["text"] *= 0

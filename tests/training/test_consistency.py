@@ -52,7 +52,7 @@ def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: fl
     )
     task = task_of(utterances, config)
     torch.manual_seed(0)
-    model, teacher = task.build().double().eval(), Teacher().eval()
+    model, teacher = task.build_module().double().eval(), Teacher().eval()
     (pair,) = task.batches(1, "stage", 1)
     assert pair is not None
     value = task.loss(model, pair, teacher, done).detach()

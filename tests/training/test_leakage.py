@@ -22,7 +22,7 @@ from gmsa.training.tasks import FineTuning
 def one_step(task: FineTuning) -> list[Tensor]:
     """Loss, output-determining gradients of one step."""
     torch.manual_seed(0)
-    model, teacher = task.build(), task.build()
+    model, teacher = task.build_module(), task.build_module()
     torch.manual_seed(1)
     total = torch.zeros(())
     for batch in task.batches(1, "stage", 1):
@@ -55,7 +55,7 @@ def test_what_is_hidden_in_the_file_reaches_no_stage(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
     """From the file to the predictions: normalization, both stages and scoring."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     changed = []
 
     def change(content: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
     """The steps are too small to move a weight."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
     def change(content: dict[str, Any]) -> None:
         of_the_same_videos(content)
@@ -112,7 +112,7 @@ def test_labels_of_the_pool_change_nothing(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
     """Nor does anything of the test split, though its clips are of the same videos: the weights are equal bytes."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
     path = str(write_mmsa("shared.pkl", of_the_same_videos))
     config = small_sslmm(write_mmsa, data={"label_ratio": 0.5, "label_seed": 1, "path": path}, graph={"scope": scope})

@@ -171,7 +171,7 @@ def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> N
     assert steps[False] == there > steps[True]
     seen = []
     task = Pretraining(config, DIMS, utterances, utterances, torch.device("cpu"))
-    module = task.build().double()
+    module = task.build_module().double()
     module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     task.score(module)
     assert sum(int(sum(n.sum() for n in batch.masked.lengths.values())) for batch in seen) == there

@@ -24,7 +24,7 @@ from gmsa.tuning.sampling import make_pruner
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 class EasyFirst(Protocol):

@@ -27,7 +27,8 @@ def test_standardizing_equals_numpy() -> None:
     x = rng.normal(3, 2, (50, 4))
     x[:, 2] = 7
     layer = Standardize({"text": 4}).double()
-    layer.fit({"text": torch.tensor(x.mean(0))}, {"text": torch.tensor(np.where(np.ptp(x, 0) > 0, x.std(0), 0))})
+    deviation = np.where(np.ptp(x, 0) > 0, x.std(0), 0)
+    layer.set_statistics({"text": torch.tensor(x.mean(0))}, {"text": torch.tensor(deviation)})
     found = layer(torch.tensor(x), "text").numpy()
     keep = [0, 1, 3]
     np.testing.assert_allclose(found[:, keep], ((x - x.mean(0)) / x.std(0).clip(1e-9))[:, keep], rtol=1e-5)
@@ -61,7 +62,7 @@ def test_hidden_targets_equal_a_loop(utterances, target: str) -> None:
 def test_reconstruction_equals_a_loop(utterances) -> None:
     config = config_of(reconstruction={"weight": 0.5})
     model = model_of(config)
-    model.reconstruction.standardize.fit(
+    model.reconstruction.standardize.set_statistics(
         {m: torch.full((d,), 0.5) for m, d in DIMS.items()}, {m: torch.full((d,), 2.0) for m, d in DIMS.items()}
     )
     output = model(collate(utterances, config))
@@ -91,10 +92,10 @@ def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:
     assert set(dims) == {"audio", "vision"}
     examples = labeled_examples(prepared.splits["train"], "mosi")[:64]
     task = FineTuning(config, dims, examples, [], prepared.splits["valid"], torch.device("cpu"), consistent=True)
-    model = task.build()
+    model = task.build_module()
     losses = [task.loss(model, batch, model, 1.0) for batch in itertools.islice(task.batches(1, "x", 1), 2)]
     assert all(torch.isfinite(x) for x in losses)
     assert set(model.reconstruction.out) == {"audio", "vision"}
     pretext = Pretraining(config, dims, [e.utterance for e in examples], prepared.splits["valid"], torch.device("cpu"))
-    module = pretext.build()
+    module = pretext.build_module()
     assert torch.isfinite(pretext.loss(module, next(iter(pretext.batches(1))), None, 0.0))

@@ -32,7 +32,7 @@ from gmsa.training.checkpoint import load_state, load_weights, save_state, save_
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 @pytest.fixture

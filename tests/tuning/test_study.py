@@ -148,7 +148,7 @@ def test_bad_input_is_one_line_and_exit_2(
 
 def test_a_folder_with_anothers_study(base: Path, here: None, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    storage = StoragePlace(out).open()
+    storage = StoragePlace(out).connect()
     optuna.create_study(study_name="mine", storage=storage).add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(RunError, match="was not made by gmsa; give another --study"):
         tune(base, out, "--trials", "1", "--study", "mine")
