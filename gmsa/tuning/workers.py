@@ -60,7 +60,7 @@ class WorkerTask:
         """
         load_plugins([*self.config.plugins, *self.plugins])
 
-    def open_study(self) -> Study:
+    def load_study(self) -> Study:
         """The study, with its sampler and pruner."""
         return optuna.load_study(
             study_name=self.study,
@@ -139,7 +139,7 @@ def run_worker(task: WorkerTask, number: int) -> None:
 
 def run_trials(task: WorkerTask) -> None:
     """Takes trials until none waits or runs, or the time is over."""
-    queue = Queue(task.open_study(), task.where)
+    queue = Queue(task.load_study(), task.where)
     while time.time() < task.deadline:
         claim = queue.claim()
         if claim is not None:

@@ -44,7 +44,7 @@ def make_task(
 
 
 def trials_of(task: WorkerTask) -> list[optuna.trial.FrozenTrial]:
-    return latest(task.open_study().get_trials())
+    return latest(task.load_study().get_trials())
 
 
 def kill_some(
@@ -53,7 +53,7 @@ def kill_some(
     """Runs workers, and kills some of them one after the other; returns what was said."""
     said: list[str] = []
     killed = ended = 0
-    last, study = time.monotonic(), task.open_study()
+    last, study = time.monotonic(), task.load_study()
 
     def look() -> int:
         nonlocal killed, last, ended
@@ -90,7 +90,7 @@ def check_each_once(task: WorkerTask, count: int) -> None:
     found = trials_of(task)
     assert [place_of(t) for t in found] == list(range(count))
     assert Counter(t.state for t in found) == {TrialState.COMPLETE: count}
-    everything = task.open_study().get_trials()
+    everything = task.load_study().get_trials()
     complete = Counter(place_of(t) for t in everything if t.state == TrialState.COMPLETE)
     assert set(complete.values()) == {1}
     assert not [t for t in everything if t.state in (TrialState.RUNNING, TrialState.WAITING)]

@@ -116,7 +116,7 @@ def test_a_verdict_outlives_the_worker_that_heard_it(base: Path, tmp_path: Path)
     space = read_space(tmp_path / "spaces" / "default.yaml", config)
     objective = objectives.Training(config, space, ("MAE",), tmp_path / "trials", True)
     task = make_task(tmp_path, objective, 1, config=config)
-    dead = Queue(task.open_study(), task.where)
+    dead = Queue(task.load_study(), task.where)
     claim = dead.claim()
     assert claim is not None
     claim.trial.set_user_attr(objectives.PRUNED, 1)
