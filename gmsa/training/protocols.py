@@ -141,7 +141,7 @@ class Distillation(Protocol):
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
     with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
-    that is noised more than its teachers, and starts anew). Without a pool it ends after its first teacher,
+    that is noised more than its teachers, and starts from new weights). Without a pool it ends after its first teacher,
     the supervised stage, and says so.
     """
 

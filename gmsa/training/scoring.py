@@ -55,7 +55,7 @@ def predict_utterances(
     Several processes share the batches, and all get the whole.
 
     Args:
-        context: further utterances that stand in the graphs of their videos (video graphs); they are not scored.
+        context: further utterances in the graphs of the same videos (video graphs); they are not scored.
 
     Raises:
         RunError: a prediction is not finite.

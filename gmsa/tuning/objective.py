@@ -111,7 +111,7 @@ def take_over(before: Path, folder: Path) -> None:
     try:
         shutil.copytree(before, half, ignore=shutil.ignore_patterns(".*"))
         half.rename(folder)
-    except OSError:  # none there, or its worker is alive after all: begin anew
+    except OSError:  # none there, or its worker is alive after all: start over
         shutil.rmtree(half, ignore_errors=True)
 
 

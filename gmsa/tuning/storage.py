@@ -38,7 +38,7 @@ class StoragePlace:
     url: str | None = None
     """URL of a database; None for a journal in the folder. It may hold a password."""
     heartbeat: int = 60
-    """On a server: seconds between two signs of life; a worker that is silent for twice as long counts as dead."""
+    """On a server: seconds between two signs of life; a worker that gives none for twice as long counts as dead."""
 
     def __repr__(self) -> str:
         return f"StoragePlace({self.shown!r})"

@@ -39,7 +39,7 @@ from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import WorkerTask, run_workers
 
 FACTS, FINAL = "gmsa", "gmsa:final"
-"""User attributes of a study: the facts on which its workers agree; which trials were trained anew, and where."""
+"""User attributes of a study: the facts on which its workers agree; which trials were retrained, and where."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ def _work(config: Config, space: Space, options: StudyOptions) -> bool:
         elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
         running = any(t.state == TrialState.RUNNING for t in found.trials)
         if running:
-            show.say("Other workers are still running: the last one trains the best trial anew.")
+            show.say("Other workers are still running: the last one to finish retrains the best trial.")
         elif not first or elsewhere:
-            show.say(f"The best trial is trained anew, and tested, by another command: {before.get('where', 'now')}.")
+            show.say(f"Another command retrains and tests the best trial: {before.get('where', 'now')}.")
         test = first and not elsewhere and not running
         done = finish(found, options, facts, show.say, test)
         if test and done:
@@ -172,7 +172,7 @@ def _work(config: Config, space: Space, options: StudyOptions) -> bool:
 def finish(
     found: StudyResult, options: StudyOptions, facts: Mapping[str, Any], say: Callable[[str], None], test: bool
 ) -> bool:
-    """Writes the files of a study; with ``test``, trains its best trial anew and scores that on the test split."""
+    """Writes the files of a study; with ``test``, retrains its best trial and scores it on the test split."""
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
         write_study(found, facts, None)
@@ -192,7 +192,7 @@ def finish(
             )
             settings += [tuned] if tuned.config != settings[0].config else []
         if not ablate(settings, options.name, options.folder / "final", options.jobs):
-            raise RunError(f"the best trial could not be trained anew; see '{options.folder / 'final'}'")
+            raise RunError(f"the best trial could not be retrained; see '{options.folder / 'final'}'")
         comparison = json.loads((options.folder / "final" / "summary.json").read_text(encoding="utf-8"))
     write_study(found, facts, comparison)
     say(f"Best: {found.describe_best()}\nStudy folder: {options.folder}")

@@ -32,8 +32,8 @@ POLL = 0.5
 """Seconds between two looks, by a worker at trials that others run, by the parent at its workers."""
 PATIENCE = 20
 """Workers that may die, one after the other without a trial ending, before the study gives up."""
-NOTHING_LEFT, LOST, ANEW = 0, 1, 3
-"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be started anew."""
+NOTHING_LEFT, LOST, RESTART = 0, 1, 3
+"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be restarted."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
     """Keeps ``jobs`` workers at a study until no trial is left, or its time is over.
 
     Args:
-        look: shows what has happened, now and then; returns how many trials have ended, -1 if the storage is silent.
+        look: shows what has happened, now and then; returns how many trials have ended, -1 if the storage does not
+            answer.
         say: prints a line.
 
     Raises:
@@ -100,7 +101,7 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
                 process.join()
                 if process.exitcode == NOTHING_LEFT:
                     continue
-                if process.exitcode == ANEW:
+                if process.exitcode == RESTART:
                     to_start[number] = 0.0
                     continue
                 deaths += 1
@@ -152,7 +153,7 @@ def run_trials(task: WorkerTask) -> None:
 
 
 def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
-    """Trains one trial and tells how it ended; its errors fail the trial, not the study."""
+    """Trains one trial and records how it ended; its errors fail the trial, not the study."""
     try:
         task.load_plugins()
         values = [float(value) for value in task.objective(claim)]
@@ -161,14 +162,14 @@ def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
     except optuna.exceptions.StorageInternalError:
         raise  # not the trial's fault: another worker resumes it
     except optuna.exceptions.UpdateFinishedTrialError:
-        pass  # this worker was silent for so long that another has taken its trial
+        pass  # this worker gave no sign of life for so long that another has taken its trial
     except Exception as error:
         print(task.where.hide(traceback.format_exc()), flush=True)
         name, first = type(error).__name__, first_line(error)
         reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
         queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
         if not isinstance(error, GmsaError) and torch.cuda.is_initialized():
-            raise SystemExit(ANEW) from None  # after an error of its own a CUDA context may answer nothing any more
+            raise SystemExit(RESTART) from None  # after an error of its own a CUDA context may answer nothing any more
     else:
         if all(math.isfinite(value) for value in values):
             queue.tell(claim, TrialState.COMPLETE, values)

@@ -182,7 +182,7 @@ def test_knn_needs_features_of_one_dimension() -> None:
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_tense_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
+def test_temporal_type_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
     source, target = lengths
     edges = EDGE_BUILDERS["complete"](source, target)
     for (i, j), found in zip(pairs(edges), temporal_type(edges, source, target).tolist(), strict=True):
@@ -193,7 +193,7 @@ def test_tense_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("lengths", [(s, t) for s, t in LENGTHS if s and t])
-def test_tenses_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
+def test_temporal_types_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
     source, target = lengths
     found = temporal_type(EDGE_BUILDERS["complete"](source, target), source, target).view(target, source)
     assert ((found == PAST) | (found == PRESENT) | (found == FUTURE)).all()
@@ -206,15 +206,15 @@ def test_tenses_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
         assert torch.equal(found == PRESENT, torch.eye(source, dtype=torch.bool))
 
 
-def test_only_temporal_edges_have_tenses() -> None:
+def test_only_temporal_edges_have_temporal_types() -> None:
     for name, parameters in SETTINGS:
-        index, tenses = build_edges(name, torch.zeros(9, 2), torch.zeros(5, 2), parameters)
-        assert tenses.shape == index[0].shape
-        assert tenses.dtype == torch.long
+        index, temporal_types = build_edges(name, torch.zeros(9, 2), torch.zeros(5, 2), parameters)
+        assert temporal_types.shape == index[0].shape
+        assert temporal_types.dtype == torch.long
         expected = temporal_type(index, 9, 5) if name == "temporal" else torch.full_like(index[0], PRESENT)
-        assert torch.equal(tenses, expected)
-    index, tenses = build_edges("knn", torch.zeros(9, 2), torch.zeros(5, 2), {"neighbors": 2})
-    assert torch.equal(tenses, torch.full_like(index[0], PRESENT))
+        assert torch.equal(temporal_types, expected)
+    index, temporal_types = build_edges("knn", torch.zeros(9, 2), torch.zeros(5, 2), {"neighbors": 2})
+    assert torch.equal(temporal_types, torch.full_like(index[0], PRESENT))
 
 
 # --- kept edges -------------------------------------------------------------------------------------------------------

@@ -77,8 +77,8 @@ def of_one_dimension(lengths: list[tuple[int, int, int]], dim: int = 4) -> list[
     ]
 
 
-def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
-    """Kind of each edge of :meth:`GraphBatch.edge_index`."""
+def edge_types(batch: GraphBatch, stream: str) -> Tensor | None:
+    """Type of each edge of :meth:`GraphBatch.edge_index`."""
     edges = batch.edges[stream]
     if isinstance(edges, SparseEdges):
         return edges.edge_type
@@ -86,14 +86,14 @@ def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
 
 
 def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], dict[tuple[int, int], int | None]]:
-    """Edges of a stream in PyG's numbering of each type, with their kinds; of ``global`` readouts as in intra."""
+    """Edges of a stream in PyG's numbering of each type, with their edge_types; of ``global`` readouts as in intra."""
     number = [0] * len(NODE_TYPES)
     names = []
     for t in batch.node_type.tolist():
         names.append((NODE_TYPES[t], number[t]))
         number[t] += 1
     found: dict[tuple[str, str, str], dict[tuple[int, int], int | None]] = {}
-    index, kind = batch.edge_index(stream), kinds(batch, stream)
+    index, kind = batch.edge_index(stream), edge_types(batch, stream)
     assert kind is None or kind.shape == index[0].shape
     every = kind.tolist() if kind is not None else [None] * index.shape[1]
     for (s, t), k in zip(index.T.tolist(), every, strict=True):
@@ -316,9 +316,9 @@ def test_both_forms_hold_the_same_edges_in_the_same_order(name: str, streams: st
         assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
         typed = config_of(EVERY_STEP[name]).graph.typed
         for batch in (dense, sparse):
-            assert (kinds(batch, stream) is not None) == typed
+            assert (edge_types(batch, stream) is not None) == typed
         if typed:
-            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+            assert torch.equal(edge_types(dense, stream), edge_types(sparse, stream))
         index, size = sparse.edge_index(stream), len(sparse.node_type)
         assert (index[1] * size + index[0]).diff().gt(0).all()  # sorted by target, none twice
 
@@ -396,7 +396,7 @@ def test_edges_to_readouts_are_those_of_all_edges(name: str, make_utterance) -> 
     batch = collate(ragged(make_utterance), config_of(EVERY_STEP[name], route="edge"))
     receivers = batch.readout_index.tolist()
     for stream, edges in batch.edges.items():
-        every, kind = edges.index.T.tolist(), kinds(batch, stream)
+        every, kind = edges.index.T.tolist(), edge_types(batch, stream)
         expected = [((s, receivers.index(t)), i) for i, (s, t) in enumerate(every) if t in receivers]
         ends = batch.readout_edges[stream]
         assert [tuple(e) for e in ends.index.T.tolist()] == [e for e, _ in expected]
@@ -485,7 +485,7 @@ def test_both_routes_lose_the_same_edges(name: str, streams: str, make_utterance
     for stream in dense.edges:
         assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
         if config[0].graph.typed:
-            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+            assert torch.equal(edge_types(dense, stream), edge_types(sparse, stream))
         lost = collate(utterances, config[1]).edge_index(stream).shape[1] - sparse.edge_index(stream).shape[1]
         assert lost > 0 or name == "no radius"
         # Edges to readout nodes stay what they are among all edges.
@@ -570,7 +570,7 @@ def test_moving_a_batch_moves_all_and_changes_nothing(make_utterance, route: str
     assert len(moved) == len(batch) == len(LENGTHS)
 
 
-# --- too long, and taps -----------------------------------------------------------------------------------------------
+# --- too long, and convolution windows -------------------------------------------------------------------------------
 
 
 def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance) -> None:

@@ -53,15 +53,15 @@ def test_interaction_by_both_routes_is_the_formula(typed: bool) -> None:
         rows = []
         for t in range(count):
             parts = [torch.zeros(width, dtype=torch.float64)] * heads
-            heard = joined[t].nonzero().flatten().tolist()
+            sources = joined[t].nonzero().flatten().tolist()
             for h in range(heads):
                 cut = slice(h * width, (h + 1) * width)
-                if heard:
-                    scores = [query[t, cut] @ key[s, cut] / width**0.5 + source_log_weight[s] for s in heard]
+                if sources:
+                    scores = [query[t, cut] @ key[s, cut] / width**0.5 + source_log_weight[s] for s in sources]
                     if typed:
-                        scores = [score + layer.bias[kind[t, s], h] for score, s in zip(scores, heard, strict=True)]
+                        scores = [score + layer.bias[kind[t, s], h] for score, s in zip(scores, sources, strict=True)]
                     share = torch.softmax(torch.stack(scores), 0)
-                    parts[h] = sum(a * value[s, cut] for a, s in zip(share, heard, strict=True))
+                    parts[h] = sum(a * value[s, cut] for a, s in zip(share, sources, strict=True))
             rows.append(torch.cat(parts))
         return layer.out(torch.stack(rows))
 
@@ -77,12 +77,12 @@ def test_interaction_by_both_routes_is_the_formula(typed: bool) -> None:
 
 
 def test_edges_without_some_sources() -> None:
-    silent = torch.tensor([False, True, False, True])
+    excluded = torch.tensor([False, True, False, True])
     adjacency = torch.ones(2, 2, 2, dtype=torch.bool)
-    dense = without_sources(DenseEdges(adjacency, torch.arange(4), torch.arange(4)), silent)
+    dense = without_sources(DenseEdges(adjacency, torch.arange(4), torch.arange(4)), excluded)
     assert dense.adjacency.tolist() == [[[True, False]] * 2] * 2
     index = torch.tensor([[0, 1, 2, 3], [0, 0, 2, 2]])
-    sparse = without_sources(SparseEdges(index, torch.arange(4)), silent)
+    sparse = without_sources(SparseEdges(index, torch.arange(4)), excluded)
     assert sparse.index.tolist() == [[0, 2], [0, 2]]
     assert sparse.edge_type.tolist() == [0, 2]
 

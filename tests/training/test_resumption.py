@@ -298,7 +298,7 @@ def check_damage(folder: Path, damages: list[Callable[[bytes], bytes]]) -> None:
         assert state["pending"]["epoch"] == 1
         assert said == [
             f"WARNING: '{last}' is damaged (its SHA-256 is not the one in its name); "
-            "going on from 'state-000001', the one before."
+            "resuming from 'state-000001', the one before."
         ]
         last.with_name(f"damaged-{last.name}").unlink()
     assert first.exists()

@@ -1,4 +1,4 @@
-"""Whole studies: what is refused, going on, and the command."""
+"""Whole studies: what is refused, resuming, and the command."""
 
 from __future__ import annotations
 
