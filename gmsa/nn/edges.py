@@ -38,8 +38,8 @@ class SparseEdges:
     """Edges as a list.
 
     Args:
-        index (Tensor): Source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates, sorted
-            by receiver.
+        index (Tensor): Source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates,
+            sorted by receiver.
         edge_type (Tensor, optional): Type of every edge ``[E]``; None where edges are not typed.
 
     Example:

@@ -79,7 +79,7 @@ class Trainer:
         if state is not None:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
 
-    def fit(
+    def train_stage(
         self, stage: str, examples: Sequence[Example], start: nn.Module | None = None, consistent: bool = False
     ) -> Model:
         """Trains a stage on examples from the weights of ``start``, or of :attr:`initial`, and returns its best model.
@@ -93,17 +93,17 @@ class Trainer:
             RunError: the loss is not finite; names the batch's utterances.
         """
         task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
-        model: Model = self.run_stage(stage, task, self.initial if start is None else start.state_dict())
+        model: Model = self.train_task(stage, task, self.initial if start is None else start.state_dict())
         return model
 
     def pretrain(self) -> Model:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
         task = Pretraining(self.config, self.dims, self.context, self.valid, self.device)
-        model: Model = self.run_stage("pretrain", task).model
+        model: Model = self.train_task("pretrain", task).model
         self.initial = to_start_from(model)
         return model
 
-    def run_stage(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
+    def train_task(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
         """Trains a stage's task and returns its best module; reads it where the stage is finished."""
         torch.manual_seed(seed_for(self.seed, stage, "init"))
         module = task.build_module()
