@@ -47,7 +47,7 @@ from torch_geometric.data import Batch, HeteroData
 
 from gmsa.config import MODALITIES, Config, GraphConfig
 from gmsa.data import Row, Store, Utterance, load_corpus, write_store
-from gmsa.graph import NODE_TYPES, build, build_video, collate, connect, edges
+from gmsa.graph import NODE_TYPES, build_graph, build_video_graph, collate, connect, edges
 from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups
@@ -85,8 +85,8 @@ def groups_of(utterances: Sequence[Utterance], config: Config) -> list[list[list
 def built(graphs: Sequence[Sequence[Utterance]], config: Config) -> list[HeteroData]:
     """The graphs, as PyG has them."""
     if config.graph.scope == "video":
-        return [build_video(graph, config.graph) for graph in graphs]
-    return [build(graph[0], config.graph, config.model.strides) for graph in graphs]
+        return [build_video_graph(graph, config.graph) for graph in graphs]
+    return [build_graph(graph[0], config.graph, config.model.strides) for graph in graphs]
 
 
 def collated(graphs: Sequence[Sequence[Utterance]], config: Config) -> Any:

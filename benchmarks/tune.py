@@ -24,7 +24,7 @@ from common import QUICK, ROOT, SEEDS, add_quick, cell, machine, real_data
 from gmsa.config import load_config, to_dict
 from gmsa.tuning import read_space
 from gmsa.tuning.sampling import SeededSampler
-from gmsa.tuning.space import apply
+from gmsa.tuning.space import apply_values
 
 CONFIG = ROOT / "configs" / "mosi_graph.yaml"
 SPLITS = ("valid", "test")
@@ -120,7 +120,7 @@ def draw(file: Path, count: int, changes: list[str]) -> list[dict[str, Any]]:
     config = load_config(CONFIG, changes)
     space, study = read_space(file, config), optuna.create_study(sampler=SeededSampler("random", 0))
     found = [space.suggest(study.ask()) for _ in range(count)]
-    assert all(to_dict(apply(config, values)) for values in found)
+    assert all(to_dict(apply_values(config, values)) for values in found)
     return found
 
 

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_out_file(out)
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
-    from gmsa.graph import build
-    from gmsa.graph.view import draw, find_relation
+    from gmsa.graph import build_graph
+    from gmsa.graph.view import draw_graph, find_relation
 
     relation = None if options.relation is None else find_relation(options.relation)
 
@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{config.data.path}: no utterance '{options.id}'{nearest(options.id, found) or f', for example {example}'}"
         )
     split, utterance = found[options.id]
-    data = build(utterance, config.graph, config.model.strides)
+    data = build_graph(utterance, config.graph, config.model.strides)
     print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
     for modality, sequence in utterance.features.items():
         print(f"  {modality}: {len(sequence)} steps of {sequence.shape[1]} features, {data[modality].num_nodes} nodes")
     for stream in ("intra", "inter"):
         count = sum(data[r].num_edges for r in data.edge_types if r[1] == stream)
         print(f"  {stream}: {count} edges")
-    draw(data, out, utterance.text, relation)
+    draw_graph(data, out, utterance.text, relation)
     print(f"Wrote {out}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,13 @@ def write_mmsa(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+LENGTHS = [(5, 9, 3), (5, 0, 0), (0, 9, 0), (0, 0, 3), (5, 9, 0), (0, 17, 3), (1, 0, 1), (0, 0, 0), (3, 1, 1)]
+
+
+@pytest.fixture
+def utterances(make_utterance) -> list[Utterance]:
+    """Three videos; every modality is missing somewhere, and once all of them."""
+    found = [make_utterance(f"v{i // 3}$_${i % 3}", lengths, i / 3 - 1) for i, lengths in enumerate(LENGTHS)]
+    return [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in found]

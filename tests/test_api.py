@@ -34,7 +34,7 @@ from gmsa.errors import ConfigError, DataError, GmsaError, RunError
 from gmsa.reports.run import markdown_table
 from gmsa.runs import report as results
 from gmsa.system import cli
-from gmsa.tuning.workers import work_through
+from gmsa.tuning.workers import run_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant", "ignore:the truth is constant")
 
@@ -58,7 +58,7 @@ QUICK = {
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GMSA_DATA", raising=False)
-    monkeypatch.setattr(results, "draw", lambda *_: None)  # figures take most of a small run's time
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)  # figures take most of a small run's time
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
-    monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
+    monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (run_trials(task), look()))
     monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
 

@@ -58,7 +58,7 @@ class Hostile:
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # short relative names, and a canary that cannot hide
     monkeypatch.delenv("GMSA_DATA", raising=False)
-    monkeypatch.setattr(results, "draw", lambda *_: None)  # figures take most of a small run's time
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)  # figures take most of a small run's time
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import itertools
 import math
 import warnings
@@ -15,7 +16,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
-import gmsa.metrics
 from gmsa.config import Config, RunConfig
 from gmsa.errors import ConfigError, RunError
 from gmsa.metrics import (
@@ -247,8 +247,11 @@ def register(monkeypatch):
     return METRICS.register
 
 
-def test_the_examples():
-    assert doctest.testmod(gmsa.metrics) == (0, 2)
+@pytest.mark.parametrize(
+    ("module", "examples"), [("regression", 6), ("scores", 2), ("bootstrap", 2), ("reliability", 2)]
+)
+def test_the_examples(module, examples):
+    assert doctest.testmod(importlib.import_module(f"gmsa.metrics.{module}")) == (0, examples)
 
 
 def test_rmse_and_ccc_against_scikit_learn_and_a_plain_loop():

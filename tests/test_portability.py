@@ -14,7 +14,7 @@ from gmsa.errors import RunError
 from gmsa.system import cli
 from gmsa.system.device import set_up
 from gmsa.system.processes import interrupts_held
-from gmsa.training.loader import _leave_signals_to_parent
+from gmsa.training.loader import leave_signals_to_parent
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_ctrl_c_is_held_back_where_it_can_be() -> None:
 def test_a_worker_ignores_ctrl_c_also_without_alarms(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.delattr(signal, "alarm")
-    _leave_signals_to_parent(0)
+    leave_signals_to_parent(0)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -58,7 +58,7 @@ def test_a_worker_ignores_ctrl_c_also_without_alarms(monkeypatch: pytest.MonkeyP
 def test_a_worker_outlives_sigterm_for_a_moment(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
     asked = []
     monkeypatch.setattr(signal, "alarm", asked.append)
-    _leave_signals_to_parent(0)
+    leave_signals_to_parent(0)
     signal.raise_signal(signal.SIGTERM)
     assert asked == [10]
 

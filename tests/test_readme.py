@@ -16,7 +16,7 @@ from gmsa.ablation.cells import train_cell
 from gmsa.config import load_config
 from gmsa.data import __main__ as data
 from gmsa.tuning import read_space
-from gmsa.tuning.workers import work_through
+from gmsa.tuning.workers import run_trials
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
     )
     monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
-    monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (work_through(task), look()))
+    monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (run_trials(task), look()))
     assert {command.split()[2] for command in COMMANDS} == set(MAINS)
     python = [block for language, block in BLOCKS if language == "python"]
     exec(next(block for block in python if "own.pkl" in block), {})

@@ -13,7 +13,7 @@ from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
-from gmsa.graph import build, build_video
+from gmsa.graph import build_graph, build_video_graph
 from gmsa.models import build_model
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
@@ -118,9 +118,9 @@ def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, flo
         for utterance in utterances:
             videos.setdefault(utterance.video, []).append(utterance)
         chosen = list(videos.values())[::step]
-        graphs, count = [build_video(video, config.graph) for video in chosen], sum(map(len, chosen))
+        graphs, count = [build_video_graph(video, config.graph) for video in chosen], sum(map(len, chosen))
     else:
-        graphs = [build(u, config.graph, config.model.strides) for u in utterances[::step]]
+        graphs = [build_graph(u, config.graph, config.model.strides) for u in utterances[::step]]
         count = len(graphs)
     return {
         "nodes": sum(g.num_nodes for g in graphs) / count,

@@ -100,7 +100,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 (cell.folder / "cell.json").unlink(missing_ok=True)
-                process = context.Process(target=work, args=(cell, loaded_plugins()), daemon=True)
+                process = context.Process(target=run_cell, args=(cell, loaded_plugins()), daemon=True)
                 with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, cell
@@ -115,7 +115,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             process.join()
 
 
-def work(cell: Cell, plugins: Sequence[str] = ()) -> None:
+def run_cell(cell: Cell, plugins: Sequence[str] = ()) -> None:
     """Trains a cell in its process, with the output in ``log.txt``; the process ends with its parent.
 
     Args:

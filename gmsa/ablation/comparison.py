@@ -18,7 +18,7 @@ from gmsa.config.components import component_name
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
 from gmsa.reports.ablation import Comparison, latex_rows, markdown_rows
-from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
 from gmsa.reports.tables import escape_markdown
 from gmsa.system.csv_text import csv_text
 from gmsa.system.files import write_json, write_text
@@ -73,13 +73,13 @@ def ablation_summary(
     errors = {
         (done, split): absolute_errors([c for c in cells if c.variant.name == done], split)
         for done in (ranks if reference.name in whole else ())
-        for split in SPLITS
+        for split in SCORED_SPLITS
     }
     for row in rows:
         if not row["reference"] and (row["setting"], "valid") in errors:
             row["difference"] = {
                 split: asdict(paired_bootstrap(errors[reference.name, split], errors[row["setting"], split]))
-                for split in SPLITS
+                for split in SCORED_SPLITS
             }
     facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
     head = {"name": name, "dataset": config.data.name, "labels": config.data.labels, **facts}
@@ -117,7 +117,7 @@ def write_comparison(
     rows = [
         {"name": _line(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
         | {"x": row["values"][axis] if axis else None}
-        | {split: row[split][select] for split in SPLITS}
+        | {split: row[split][select] for split in SCORED_SPLITS}
         for row in comparison["rows"]
         if row["rank"] is not None
     ]
@@ -147,13 +147,13 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     keys = varied_keys(variants)
     data = dataset_of(comparison)
     metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
-    splits = [f"{split}_{metric}" for split in SPLITS for metric in metrics]
+    splits = [f"{split}_{metric}" for split in SCORED_SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
     rows = []
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
             record = records[variant.name, cell.seed]
-            scores = [record.get(split, {}).get(m, "") for split in SPLITS for m in metrics]
+            scores = [record.get(split, {}).get(m, "") for split in SCORED_SPLITS for m in metrics]
             values = [_plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
             rows.append([data, variant.name, *values, cell.seed, *ended, *scores])
@@ -176,7 +176,7 @@ def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any
         valid=[record["valid"] for record in records],
         test=[record["test"] for record in records],
     )
-    kept = {key: summary[key] for key in ("parameters", "train_seconds", *SPLITS)}
+    kept = {key: summary[key] for key in ("parameters", "train_seconds", *SCORED_SPLITS)}
     return kept | {cost: statistics.fmean(record[cost] for record in records) for cost in COSTS}
 
 

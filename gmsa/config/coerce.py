@@ -27,7 +27,7 @@ RENAMED = {
 """Former names of settings, and their present names."""
 
 
-def build(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
+def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; omitted fields have their defaults.
 
     The metadata of a field holds its limits (``ge``, ``gt``, ``le``, ``lt``) or the registry whose parts it names.
@@ -57,7 +57,7 @@ def build(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix
             hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(str(name), fields)
             raise ConfigError(f"{origin(key)}: unknown key '{key}'{hint}")
         if dataclasses.is_dataclass(hints[name]):
-            values[name] = build(typing.cast(type, hints[name]), value, where, f"{key}.")
+            values[name] = build_dataclass(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
             try:
                 values[name] = coerce(value, hints[name], key)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gmsa.config.coerce import build, one_for_all
+from gmsa.config.coerce import build_dataclass, one_for_all
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
 from gmsa.errors import ConfigError
@@ -42,7 +42,7 @@ def from_dict(settings: Mapping[str, Any], where: str = "config", folder: Path |
             cannot be imported.
     """
     if not isinstance(settings, Mapping):
-        return build(Config, settings, where)
+        return build_dataclass(Config, settings, where)
     return _build(layers(settings, where, folder), where)
 
 
@@ -76,7 +76,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
 
 
 def _build(found: Layered, where: str) -> Config:
-    return build(Config, found.settings, lambda key: found.files.get(key, where))
+    return build_dataclass(Config, found.settings, lambda key: found.files.get(key, where))
 
 
 def _split_override(item: str) -> tuple[str, Any]:

@@ -56,7 +56,7 @@ class ChangedFeatures(LazyFeatures):
         return self._change(modality, self._source[modality])
 
 
-def change(features: Mapping[str, Tensor], how: Callable[[str, Tensor], Tensor]) -> Mapping[str, Tensor]:
+def change_features(features: Mapping[str, Tensor], how: Callable[[str, Tensor], Tensor]) -> Mapping[str, Tensor]:
     """Applies ``how(modality, features)`` to each modality, lazily if the features are; ``how`` keeps the length."""
     if isinstance(features, LazyFeatures):
         return ChangedFeatures(features, how)

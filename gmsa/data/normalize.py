@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gmsa.data.features import change
+from gmsa.data.features import change_features
 from gmsa.data.utterance import Utterance
 
 
@@ -54,7 +54,8 @@ class Normalizer:
 
     def apply(self, utterance: Utterance) -> Utterance:
         """Returns the utterance with float32 normalized features; modalities that were not fitted stay as they are."""
-        features, withheld = change(utterance.features, self._scores), change(utterance.withheld, self._scores)
+        features = change_features(utterance.features, self._scores)
+        withheld = change_features(utterance.withheld, self._scores)
         return dataclasses.replace(utterance, features=features, withheld=withheld)
 
     def _scores(self, modality: str, sequence: Tensor) -> Tensor:

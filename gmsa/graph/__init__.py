@@ -1,7 +1,7 @@
 """Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
-from gmsa.graph.build import build, build_video, node_features, token_count
+from gmsa.graph.build import build_graph, build_video_graph, node_features, token_count
 from gmsa.graph.edges import edge_builder, looks_at_features
 from gmsa.graph.schema import EDGE_TYPES, NODE_TYPES, READOUTS, STREAMS, relations
 from gmsa.graph.spec import GraphSpec
@@ -15,8 +15,8 @@ __all__ = [
     "STREAMS",
     "GraphBatch",
     "GraphSpec",
-    "build",
-    "build_video",
+    "build_graph",
+    "build_video_graph",
     "check_builders",
     "check_positions",
     "collate",

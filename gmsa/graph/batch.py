@@ -31,9 +31,9 @@ TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 class GraphBatch:
     """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
-    The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build` (or of
-    :func:`gmsa.graph.build_video`). A graph's nodes are in the order val, cls, audio, text, vision; for a model that
-    has no readout nodes the first two are left out.
+    The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build_graph` (or of
+    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order val, cls, audio, text, vision; for a
+    model that has no readout nodes the first two are left out.
     """
 
     ids: tuple[str, ...]

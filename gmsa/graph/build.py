@@ -43,7 +43,7 @@ def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: G
     return build_edges(name, source, target, parameters)
 
 
-def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] | None = None) -> HeteroData:
+def build_graph(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] | None = None) -> HeteroData:
     """Builds the graph of one utterance, with every node and edge type, empty if need be.
 
     A node of a modality is one step of its sequence, or, where the encoder strides, ``stride``
@@ -68,7 +68,7 @@ def build(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] 
     return data
 
 
-def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroData:
+def build_video_graph(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroData:
     """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
 
     A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
@@ -78,7 +78,7 @@ def build_video(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroD
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
           ``val``, ``cls``: U nodes each; every node's ``pos`` is its utterance's index
-        - edge stores as :func:`build` has them
+        - edge stores as :func:`build_graph` has them
         - graph: ``id`` of the video, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
     """
     count = len(utterances)

@@ -12,8 +12,6 @@ from gmsa.config import GraphConfig
 
 Convs = tuple[tuple[int, int], ...]
 """Convolutions of an encoder, as (kernel, stride)."""
-ONE_TO_ONE: Convs = ((1, 1),)
-"""An encoder that turns each step into a token."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def find_relation(name: str) -> Relation:
     return known[name]
 
 
-def draw(data: HeteroData, path: str | Path, words: str = "", relation: Relation | None = None) -> None:
+def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Relation | None = None) -> None:
     """Draws an utterance's graph: a panel per stream, a row per modality, time to the right.
 
     Args:

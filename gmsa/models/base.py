@@ -138,6 +138,14 @@ class Embedding(nn.Module):
 
     Shapes:
         - batch with V nodes; output :math:`(V, C)`
+
+    Example:
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6)})
+        >>> batch = collate([clip], GraphSpec(convs={"text": [(3, 1)]}))  # val, cls and five text nodes
+        >>> Embedding({"text": 6}, channels=16)(batch).shape
+        torch.Size([7, 16])
     """
 
     def __init__(

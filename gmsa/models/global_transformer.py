@@ -17,7 +17,14 @@ from gmsa.nn import Heads
 
 
 class GlobalTransformer(Model):
-    """PyTorch's transformer encoder over all nodes, without any mask but padding's.
+    r"""PyTorch's transformer encoder over all nodes, without any mask but padding's.
+
+    .. math::
+        Z^0 &= [\,val; cls; H_a; H_t; H_v\,] + position \\
+        Z &= \mathrm{Transformer}(Z^0) \\
+        v &= \mathrm{FC}_v(\mathrm{MLP}(Z_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(Z_{cls}))
+
+    Vaswani et al.: Attention Is All You Need, NeurIPS 2017, with the norm before each sublayer.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.

@@ -18,9 +18,14 @@ from gmsa.nn import Dropout, Heads
 
 
 class HGT(Model):
-    """PyG's heterogeneous graph transformer on the same graph, read at the same readout nodes.
+    r"""PyG's heterogeneous graph transformer on the same graph, read at the same readout nodes.
 
-    Hu et al.: Heterogeneous Graph Transformer, WWW 2020.
+    .. math::
+        Z^0 &= [\,val; cls; H_a; H_t; H_v\,] + position \\
+        Z^l &= \mathrm{LN}(Z^{l-1} + \mathrm{HGTConv}(Z^{l-1})), \quad l = 1 \dots L \\
+        v &= \mathrm{FC}_v(\mathrm{MLP}(Z^L_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(Z^L_{cls}))
+
+    Hu et al.: Heterogeneous Graph Transformer, WWW 2020; the residual around each convolution and the norm are ours.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.

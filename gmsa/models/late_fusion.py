@@ -17,7 +17,12 @@ from gmsa.nn import Dropout, Heads
 
 
 class LateFusion(Model):
-    """Means over each modality's tokens, joined by one MLP; a missing modality is a learned vector.
+    r"""Means over each modality's tokens, joined by one MLP; a missing modality is a learned vector.
+
+    .. math::
+        \bar h_m &= \mathrm{mean}(\mathrm{Conv1D}(X_m)) \\
+        F &= \mathrm{MLP}([\,\bar h_a; \bar h_t; \bar h_v\,]) \\
+        v &= \mathrm{FC}_v(\mathrm{MLP}(F)), \quad e = \mathrm{FC}_e(\mathrm{MLP}(F))
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.

@@ -66,6 +66,12 @@ class PretrainingModel(nn.Module):
     between an utterance's representations from two random subsets of its modalities, against the other utterances of
     the batch.
 
+    Args:
+        model (Model): Model to pre-train.
+        dims (Mapping[str, int]): Feature dimension of each modality.
+        config (Config): Its settings ``model.channels``, ``model.heads``, ``graph.typed`` and ``pretrain.temperature``
+            are used.
+
     Shapes:
         - batch of N utterances; output: the two losses, scalars
     """

@@ -29,8 +29,10 @@ class SemiIIN(Model):
         F_r &= \mathrm{Gate}_r(Z_{intra}[r], Z_{inter}[r]), \quad r \in \{val, cls\} \\
         v &= \mathrm{FC}_v(\mathrm{MLP}(F_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls}))
 
-    ``streams`` other than ``both`` and ``fusion`` other than ``gate`` are the paper's ablations;
-    ``global`` is one stream over the edges of both.
+    The embedding is Eqs. 1-5 (:class:`~gmsa.models.Embedding`), a stream the section "Masked attention"
+    (:class:`~gmsa.nn.Stream`), the gate Eq. 16 (:class:`~gmsa.nn.Gate`), the last line the section "Prediction"
+    (:class:`~gmsa.nn.Heads`). ``streams`` other than ``both`` and ``fusion`` other than ``gate`` are the paper's
+    ablations; ``global`` is one stream over the edges of both.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.

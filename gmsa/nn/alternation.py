@@ -24,7 +24,7 @@ class AlternatingBlock(nn.Module):
 
     SSLMM's alternation; the gate and the norms are our design, as the paper's form is not public. ``inter_first``
     swaps the two halves; ``simultaneous`` lets both see h, so that nothing crosses an intra and an inter edge in one
-    block. Without one of the ``halves`` its edges are not looked at.
+    block. Without one of the ``halves`` the block ignores that half's edges.
 
     Args:
         channels (int): Width C.

@@ -15,10 +15,17 @@ class DenseEdges:
     """Edges as an adjacency of graphs that are padded to one size.
 
     Args:
-        adjacency: Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where edges are typed,
-            uint8: 0 for no edge, k + 1 for an edge of type k.
-        source_index: Index ``g T + t`` of every node ``[V]``, ascending.
-        target_index: Index ``g R + r`` of every receiver ``[W]``, ascending.
+        adjacency (Tensor): Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where edges are
+            typed, uint8: 0 for no edge, k + 1 for an edge of type k.
+        source_index (Tensor): Index ``g T + t`` of every node ``[V]``, ascending.
+        target_index (Tensor): Index ``g R + r`` of every receiver ``[W]``, ascending.
+
+    Example:
+        >>> import torch
+        >>> adjacency = torch.tensor([[[0, 1], [1, 1]], [[1, 0], [0, 0]]], dtype=torch.bool)  # graphs of 2 and 1 nodes
+        >>> nodes = torch.tensor([0, 1, 2])
+        >>> DenseEdges(adjacency, nodes, nodes).adjacency.shape
+        torch.Size([2, 2, 2])
     """
 
     adjacency: Tensor
@@ -31,9 +38,14 @@ class SparseEdges:
     """Edges as a list.
 
     Args:
-        index: Source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates, sorted by
-            receiver.
-        edge_type: Type of every edge ``[E]``; None where edges are not typed.
+        index (Tensor): Source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates,
+            sorted by receiver.
+        edge_type (Tensor, optional): Type of every edge ``[E]``; None where edges are not typed.
+
+    Example:
+        >>> import torch
+        >>> SparseEdges(torch.tensor([[1, 0, 1, 2], [0, 1, 1, 2]])).index.shape  # 1 -> 0, 0 -> 1, 1 -> 1, 2 -> 2
+        torch.Size([2, 4])
     """
 
     index: Tensor
@@ -51,11 +63,11 @@ class SparseEdges:
 Edges = DenseEdges | SparseEdges
 
 
-def without_sources(edges: Edges, silent: Tensor) -> Edges:
-    """The edges but for those that start at ``silent`` nodes, bool ``[V]``."""
+def without_sources(edges: Edges, excluded: Tensor) -> Edges:
+    """The edges without those that start at an excluded node, bool ``[V]``."""
     if isinstance(edges, DenseEdges):
         graphs, _, nodes = edges.adjacency.shape
-        columns = silent.new_zeros(graphs * nodes).index_copy(0, edges.source_index, silent).view(graphs, 1, nodes)
+        columns = excluded.new_zeros(graphs * nodes).index_copy(0, edges.source_index, excluded).view(graphs, 1, nodes)
         return replace(edges, adjacency=edges.adjacency.masked_fill(columns, 0))
-    kept = ~silent[edges.index[0]]
+    kept = ~excluded[edges.index[0]]
     return SparseEdges(edges.index[:, kept], None if edges.edge_type is None else edges.edge_type[kept])

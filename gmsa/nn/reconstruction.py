@@ -14,8 +14,8 @@ from gmsa.nn.dropout import Dropout
 class Standardize(nn.Module):
     r"""Brings the features of each modality to mean 0 and deviation 1: :math:`(x - \mu_m) / \sigma_m`.
 
-    The statistics are buffers, saved with the weights; until :meth:`fit` they change nothing. A feature that was
-    constant becomes 0.
+    The statistics are buffers, saved with the weights; until :meth:`set_statistics` they change nothing. A feature
+    that was constant becomes 0.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
@@ -26,7 +26,7 @@ class Standardize(nn.Module):
     Example:
         >>> import torch
         >>> standardize = Standardize({"text": 2})
-        >>> standardize.fit({"text": torch.tensor([1.0, 2.0])}, {"text": torch.tensor([2.0, 0.0])})
+        >>> standardize.set_statistics({"text": torch.tensor([1.0, 2.0])}, {"text": torch.tensor([2.0, 0.0])})
         >>> standardize(torch.tensor([[5.0, 2.0]]), "text")
         tensor([[2., 0.]])
     """
@@ -37,7 +37,7 @@ class Standardize(nn.Module):
             self.register_buffer(f"{modality}_mean", torch.zeros(dim))
             self.register_buffer(f"{modality}_scale", torch.ones(dim))
 
-    def fit(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor]) -> None:
+    def set_statistics(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor]) -> None:
         """Takes per modality the means and standard deviations ``[D_m]``."""
         for modality, mean in means.items():
             std = stds[modality]

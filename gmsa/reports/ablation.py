@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmsa.metrics import COLUMNS
-from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, dataset_of
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of
 from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
 
 Comparison = dict[str, Any]
@@ -19,7 +19,7 @@ MEANING = (
     "in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not corrected for the number of rows. Test "
     "took no part in the ranking. Edges and nodes: per training utterance. Memory: peak of a cell's process."
 )
-LEFT = ("setting", *(f"difference, {split}" for split in SPLITS))
+LEFT = ("setting", *(f"difference, {split}" for split in SCORED_SPLITS))
 """Columns that are flush left."""
 
 
@@ -53,7 +53,7 @@ def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             rows.append(["", name, "failed", *[""] * (len(header) - 3)])
             continue
         cells = [cell(metric, row[split][metric]) for split, metric in columns]
-        differences = [_difference(row.get("difference", {}).get(split)) for split in SPLITS]
+        differences = [_difference(row.get("difference", {}).get(split)) for split in SCORED_SPLITS]
         costs = [f"{row['nodes']:.1f}", f"{row['edges']:.1f}", f"{row['seconds_per_epoch']:.2f}"]
         rows.append([str(row["rank"]), name, *cells, *differences, *costs, f"{row['peak_memory_mb']:.0f}"])
     return header, rows

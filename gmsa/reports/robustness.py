@@ -218,7 +218,7 @@ def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
 
 
 def keep_robustness(run: Path) -> None:
-    """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just written anew, if there is one.
+    """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just rewritten, if there is one.
 
     The section names the seeds that it is of, which may be fewer than the run has now. A damaged one is left out, with
     a warning: what was trained matters more.
@@ -239,7 +239,7 @@ def keep_robustness(run: Path) -> None:
 
 
 def own_report(run: Path) -> str:
-    """The content of a run's ``summary.md``, made anew from its ``summary.json``: without a robustness section.
+    """The content of a run's ``summary.md``, rendered from its ``summary.json`` without a robustness section.
 
     Raises:
         RunError: the run is not finished, or its ``summary.json`` is damaged.

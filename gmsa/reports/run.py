@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmsa.reports.summary import SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
 from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
 from gmsa.system import files
 
@@ -65,7 +65,7 @@ def write_summary(folder: str | Path, summary: Summary) -> None:
 
 def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(stage, split, metrics) of every row: the stages in order, the final model last."""
-    final = {split: summary[split] for split in SPLITS if summary[split]}
+    final = {split: summary[split] for split in SCORED_SPLITS if summary[split]}
     stages = {name: splits for name, splits in summary["stages"].items() if splits}
     label = "final"
     # The last stage usually is the final model: one row says both.

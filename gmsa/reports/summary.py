@@ -11,7 +11,8 @@ Scores = Sequence[Mapping[str, float]]
 """Metrics of every seed, in the order of the seeds."""
 Summary = dict[str, Any]
 """The content of ``summary.json``, as :func:`summarize` returns it."""
-SPLITS = ("valid", "test")
+SCORED_SPLITS = ("valid", "test")
+"""Splits that a summary has scores of."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
 
 
@@ -66,7 +67,11 @@ def summarize(
         "valid": _spreads(valid, count, "valid"),
         "test": _spreads(test, count, "test"),
         "stages": {
-            stage: {split: _spreads(splits[split], count, f"{stage}/{split}") for split in SPLITS if splits.get(split)}
+            stage: {
+                split: _spreads(splits[split], count, f"{stage}/{split}")
+                for split in SCORED_SPLITS
+                if splits.get(split)
+            }
             for stage, splits in (stages or {}).items()
         },
         "missing": dict(missing or {}),

@@ -18,7 +18,7 @@ from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_folder, write_text
-from gmsa.training.scoring import Predictions, predict, predictions_csv
+from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 
 
 class Scores(dict[str, Any]):
@@ -66,7 +66,7 @@ def evaluate(
     for seed in chosen:
         model = run.load_model(seed, where)
         parameters = sum(p.numel() for p in model.parameters())
-        parts.append({name: predict(model, utterances, run.config, where) for name, utterances in splits.items()})
+        parts.append({name: predict_utterances(model, given, run.config, where) for name, given in splits.items()})
     scores = {name: [part[name].metrics(run.config) for part in parts] for name in splits}
     summary = summarize(
         name=run.name,

@@ -18,7 +18,7 @@ from gmsa.runs.folder import Run, as_run
 from gmsa.runs.inputs import Input
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_text
-from gmsa.training.scoring import Predictions, predict, predictions_csv
+from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +73,7 @@ def predict_with(run: Run, x: Input, seeds: Sequence[int] | None = None, device:
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     utterances = run.prepare(x)
-    found = [predict(run.load_model(seed, where), utterances, run.config, where) for seed in chosen]
+    found = [predict_utterances(run.load_model(seed, where), utterances, run.config, where) for seed in chosen]
     gates = [p.gate for p in found if p.gate is not None]
     return Answers(
         found[0].ids,

@@ -22,7 +22,7 @@ from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import write_text
 from gmsa.training.checkpoint import load_into
 from gmsa.training.protocols import TrainingData
-from gmsa.training.scoring import Predictions, predict, predictions_csv
+from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 from gmsa.training.trainer import Trainer
 
 SPLITS = ("train", "valid", "test")
@@ -56,12 +56,13 @@ def report(
             load_into(model, seed_folder / f"{stage}.safetensors")
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
-                scores[split].append(predict(model, prepared.splits[split], config, trainer.device).metrics(config))
+                predictions = predict_utterances(model, prepared.splits[split], config, trainer.device)
+                scores[split].append(predictions.metrics(config))
             if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
-        final = {s: predict(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
+        final = {s: predict_utterances(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
         finals.append(final)
         if data_of[seed].pseudo_labels:
@@ -79,7 +80,7 @@ def report(
     write_summary(folder, summary)
     keep_robustness(folder)
     history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
-    draw(
+    draw_run(
         folder / "figures",
         history,
         [final["test"] for final in finals],
@@ -128,7 +129,7 @@ def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int,
     }
 
 
-def draw(
+def draw_run(
     folder: Path,
     history: list[dict[str, Any]],
     tests: list[Predictions],

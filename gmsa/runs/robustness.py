@@ -29,7 +29,7 @@ from gmsa.runs.folder import Run, as_run
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
-from gmsa.training.scoring import predict
+from gmsa.training.scoring import predict_utterances
 
 MASK_SEEDS = (0, 1, 2)
 Plan = dict[str, list[Missing]]
@@ -252,7 +252,7 @@ class Scorer:
         # A modality that the models were trained without has no encoder.
         shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
-        return [predict(model, shown, config, self.device).metrics(config) for model in self.models]
+        return [predict_utterances(model, shown, config, self.device).metrics(config) for model in self.models]
 
     @cached_property
     def unmasked(self) -> list[dict[str, float]]:

@@ -121,7 +121,7 @@ def load_state(
             continue
         for damaged, problem in problems.items():
             damaged.replace(damaged.with_name(f"damaged-{damaged.name}"))  # else it would count as one of those kept
-            say(f"WARNING: {problem}; going on from '{path.name[:12]}', the one before.")
+            say(f"WARNING: {problem}; resuming from '{path.name[:12]}', the one before.")
         return state
     if problems:
         raise RunError(f"{next(iter(problems.values()))}; no other is left: delete '{folder}' to train it again")

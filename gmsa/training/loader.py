@@ -20,7 +20,9 @@ _LAST_SECONDS = 10
 """Seconds that a worker lives on after SIGTERM."""
 
 
-def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device) -> Iterator[Any]:
+def load_batches(
+    task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device
+) -> Iterator[Any]:
     """The batches of ``task.batches(*key, shard=shard)`` on ``device``, the same with any number of workers.
 
     Worker processes help where building a batch takes longer than a training step, as on a GPU; with none, the batches
@@ -41,15 +43,16 @@ def load(task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, dev
 
 
 def _start_worker(worker: int, plugins: tuple[str, ...]) -> None:
-    _leave_signals_to_parent(worker)
+    leave_signals_to_parent(worker)
     load_plugins(plugins)  # a process that is spawned, not forked, has imported none
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def leave_signals_to_parent(worker: int) -> None:
+    """Lets a worker ignore the signals that its parent handles."""
     # Ctrl-C reaches all processes of a terminal, SIGTERM those of a cluster's job, and the parent still needs the
     # batches of the step at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # not on Windows, where SIGTERM cannot be heard anyway
+    if hasattr(signal, "alarm"):  # not on Windows, where a process cannot handle SIGTERM
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_LAST_SECONDS))
 
 

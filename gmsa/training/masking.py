@@ -15,7 +15,7 @@ from gmsa.rng import hashed_uniform, seeds_for
 
 
 def mask_steps(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """The utterances without the steps that ``data.missing.train: frame_uniform`` masks, anew in every epoch.
+    """The utterances without the steps that ``data.missing.train: frame_uniform`` masks, others in every epoch.
 
     Pseudo-labels and statistics are those of the unmasked utterances.
     """

@@ -25,13 +25,13 @@ def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
         return
     iterator = iter(batches)
 
-    def load() -> list[T]:
+    def fetch() -> list[T]:
         return [_each(batch, lambda part: part.pin_memory()) for batch in islice(iterator, 1)]
 
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(load)
+        ahead = thread.submit(fetch)
         while found := ahead.result():
-            ahead = thread.submit(load)
+            ahead = thread.submit(fetch)
             yield _each(found[0], lambda part: part.to(device))
 
 

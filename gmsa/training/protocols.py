@@ -57,8 +57,8 @@ class Protocol:
 
             def __call__(self, trainer, data):
                 easy = [e for e in data.labeled if abs(e.value) >= self.least]
-                model = trainer.fit("easy", easy)
-                return trainer.fit("all", data.labeled, start=model)
+                model = trainer.train_stage("easy", easy)
+                return trainer.train_stage("all", data.labeled, start=model)
 
     ``plugins: [my_module]`` and ``protocol.name: easy_first(least=1.5)`` choose it. Every stage has a name of its own:
     a resumed run reads the weights of those that are finished. A protocol may draw random numbers only from
@@ -87,7 +87,7 @@ class Protocol:
         return 1
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
-        """Trains and returns the final model: the one that the last call of ``trainer.fit`` returned."""
+        """Trains and returns the final model: the one that the last call of ``trainer.train_stage`` returned."""
         raise NotImplementedError
 
 
@@ -96,7 +96,7 @@ class Supervised(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains one stage."""
-        return trainer.fit("supervised", data.labeled)
+        return trainer.train_stage("supervised", data.labeled)
 
 
 class SelfTraining(Protocol):
@@ -122,7 +122,7 @@ class SelfTraining(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains the supervised stage, then the rounds."""
-        model: nn.Module = trainer.fit("supervised", data.labeled)
+        model: nn.Module = trainer.train_stage("supervised", data.labeled)
         if not _has_pool(trainer, data):
             return model
         settings = trainer.config.self_training
@@ -132,7 +132,7 @@ class SelfTraining(Protocol):
             data.record(round_, predictions, chosen)
             examples = [*data.labeled, *hard_examples(data.pool, predictions, chosen)]
             stage = "control" if settings.k == 0 else "self_training"
-            model = trainer.fit(f"{stage}_{round_}", examples, start=model)
+            model = trainer.train_stage(f"{stage}_{round_}", examples, start=model)
         return model
 
 
@@ -141,7 +141,7 @@ class Distillation(Protocol):
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
     with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
-    that is noised more than its teachers, and starts anew). Without a pool it ends after its first teacher,
+    that is noised more than its teachers, and starts from new weights). Without a pool it ends after its first teacher,
     the supervised stage, and says so.
     """
 
@@ -151,12 +151,15 @@ class Distillation(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains the teachers, then the student."""
-        model = trainer.fit("supervised", data.labeled)
+        model = trainer.train_stage("supervised", data.labeled)
         if not _has_pool(trainer, data):
             return model
-        others = (trainer.fit(f"teacher_{i}", data.labeled) for i in range(2, trainer.config.distillation.teachers + 1))
+        others = (
+            trainer.train_stage(f"teacher_{i}", data.labeled)
+            for i in range(2, trainer.config.distillation.teachers + 1)
+        )
         teachers = [trainer.cached_predictions(f"pool_{i}", m, data.pool) for i, m in enumerate((model, *others), 1)]
-        return trainer.fit("student", [*data.labeled, *soft_examples(data.pool, teachers)])
+        return trainer.train_stage("student", [*data.labeled, *soft_examples(data.pool, teachers)])
 
 
 class Consistency(Protocol):
@@ -173,7 +176,7 @@ class Consistency(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains one stage."""
-        return trainer.fit("sslmm", [*data.labeled, *map(Example, data.pool)], consistent=True)
+        return trainer.train_stage("sslmm", [*data.labeled, *map(Example, data.pool)], consistent=True)
 
 
 class Pretrain(Protocol):

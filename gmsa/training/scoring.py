@@ -42,7 +42,7 @@ class Predictions:
         return metrics(config.data.labels, self.value[known], self.labels[known], config.run.metrics)
 
 
-def predict(
+def predict_utterances(
     model: nn.Module,
     utterances: Sequence[Utterance],
     config: Config,
@@ -55,7 +55,7 @@ def predict(
     Several processes share the batches, and all get the whole.
 
     Args:
-        context: further utterances that stand in the graphs of their videos (video graphs); they are not scored.
+        context: further utterances in the graphs of the same videos (video graphs); they are not scored.
 
     Raises:
         RunError: a prediction is not finite.

@@ -21,7 +21,7 @@ from gmsa.training.examples import Example, Targets
 from gmsa.training.losses import consistency, loss, reconstruction
 from gmsa.training.prefetch import prefetch
 from gmsa.training.pretraining_batches import pretraining_batches
-from gmsa.training.scoring import predict, quiet_metrics
+from gmsa.training.scoring import predict_utterances, quiet_metrics
 
 
 class Task(Protocol):
@@ -36,7 +36,7 @@ class Task(Protocol):
     select: str
     """The score that chooses the best epoch."""
 
-    def build(self) -> nn.Module:
+    def build_module(self) -> nn.Module:
         """A new module."""
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[Any]:
@@ -79,12 +79,12 @@ class FineTuning:
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.run.select
 
-    def build(self) -> Model:
+    def build_module(self) -> Model:
         """A new model; the features that it reconstructs are standardized by all training utterances."""
         model = build_model(self.dims, self.config)
         if model.reconstruction is not None:
             utterances = self.context or [e.utterance for e in self.examples]
-            model.reconstruction.standardize.fit(*_statistics(utterances, self.dims))
+            model.reconstruction.standardize.set_statistics(*_statistics(utterances, self.dims))
         return model.to(self.device)
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
@@ -132,7 +132,7 @@ class FineTuning:
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """The metrics on the validation split."""
-        predictions = predict(module, self.valid, self.config, self.device, group=group)
+        predictions = predict_utterances(module, self.valid, self.config, self.device, group=group)
         return quiet_metrics(predictions, self.config)
 
 
@@ -153,10 +153,10 @@ class Pretraining:
         self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
         self.per_epoch = SampleGroups([Example(u) for u in self.utterances], self.config).per_epoch
 
-    def build(self) -> PretrainingModel:
+    def build_module(self) -> PretrainingModel:
         """A new model in the module that pre-trains it."""
         module = PretrainingModel(build_model(self.dims, self.config), self.dims, self.config)
-        module.standardize.fit(*_statistics(self.utterances, self.dims))
+        module.standardize.set_statistics(*_statistics(self.utterances, self.dims))
         return module.to(self.device)
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[PretrainingBatch | None]:

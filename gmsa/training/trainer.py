@@ -27,8 +27,8 @@ from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
-from gmsa.training.loader import load
-from gmsa.training.scoring import Predictions, predict
+from gmsa.training.loader import load_batches
+from gmsa.training.scoring import Predictions, predict_utterances
 from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
@@ -79,7 +79,7 @@ class Trainer:
         if state is not None:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
 
-    def fit(
+    def train_stage(
         self, stage: str, examples: Sequence[Example], start: nn.Module | None = None, consistent: bool = False
     ) -> Model:
         """Trains a stage on examples from the weights of ``start``, or of :attr:`initial`, and returns its best model.
@@ -93,25 +93,25 @@ class Trainer:
             RunError: the loss is not finite; names the batch's utterances.
         """
         task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
-        model: Model = self.run(stage, task, self.initial if start is None else start.state_dict())
+        model: Model = self.train_task(stage, task, self.initial if start is None else start.state_dict())
         return model
 
     def pretrain(self) -> Model:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
         task = Pretraining(self.config, self.dims, self.context, self.valid, self.device)
-        model: Model = self.run("pretrain", task).model
+        model: Model = self.train_task("pretrain", task).model
         self.initial = to_start_from(model)
         return model
 
-    def run(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
+    def train_task(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
         """Trains a stage's task and returns its best module; reads it where the stage is finished."""
         torch.manual_seed(seed_for(self.seed, stage, "init"))
-        module = task.build()
+        module = task.build_module()
         best_file = self.folder / f"{stage}.safetensors"
         if stage not in self.finished:
             if start is not None:
                 module.load_state_dict({**module.state_dict(), **start})
-            module.load_state_dict(self._run(stage, task, module, best_file))
+            module.load_state_dict(self._train(stage, task, module, best_file))
             return module
         if self.group.is_main:
             load_into(module, best_file)
@@ -121,7 +121,7 @@ class Trainer:
 
     def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
         """Predictions for training utterances."""
-        return predict(model, utterances, self.config, self.device, self.context, self.group)
+        return predict_utterances(model, utterances, self.config, self.device, self.context, self.group)
 
     def cached_predictions(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
         """Predictions for the pool, cached on disk so that a resumed run reuses them, also on another machine."""
@@ -142,7 +142,7 @@ class Trainer:
         blank = np.full(len(pool), np.nan, dtype=np.float32)
         return Predictions([u.id for u in pool], blank, cached["value"].numpy(), cached["probabilities"].numpy(), None)
 
-    def _run(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
+    def _train(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
         """Trains a stage, or the rest of it; returns its best weights."""
         optim, epochs = self.config.optim, task.epochs
         optimizer = build_optimizer(model, optim)
@@ -197,7 +197,7 @@ class Trainer:
         ids: list[tuple[str, ...]] = []
         before, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
         shard = Shard(stage_progress.step, rank=self.group.rank, world=self.group.world)
-        for batch in load(task, key, shard, self.config.run.workers, self.device):
+        for batch in load_batches(task, key, shard, self.config.run.workers, self.device):
             with autocast(self.config.optim, self.device):
                 step_loss = task.loss(model, batch, teacher, (before + stage_progress.step) / steps, self.group)
             state.optimizer.zero_grad(set_to_none=True)

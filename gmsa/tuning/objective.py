@@ -26,7 +26,7 @@ from gmsa.system.device import set_up
 from gmsa.system.files import write_text
 from gmsa.training.callbacks import Callback
 from gmsa.tuning.optuna_adapter import frozen
-from gmsa.tuning.space import Space, apply
+from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.trials import Claim
 
 COSTS = ("seconds", "parameters")
@@ -70,7 +70,7 @@ class Training:
 
         A trial that another worker began is resumed from its last finished epoch.
         """
-        config = apply(self.config, self.space.suggest(claim.trial))
+        config = apply_values(self.config, self.space.suggest(claim.trial))
         folder = self.folder / f"{claim.trial.number:05d}"
         if claim.before is not None and not folder.exists():
             take_over(self.folder / f"{claim.before:05d}", folder)
@@ -111,7 +111,7 @@ def take_over(before: Path, folder: Path) -> None:
     try:
         shutil.copytree(before, half, ignore=shutil.ignore_patterns(".*"))
         half.rename(folder)
-    except OSError:  # none there, or its worker is alive after all: begin anew
+    except OSError:  # none there, or its worker is alive after all: start over
         shutil.rmtree(half, ignore_errors=True)
 
 

@@ -44,7 +44,7 @@ def frozen(trial: Trial) -> FrozenTrial:
 
 
 def forget_trials(study: Study) -> None:
-    """Lets the study read its trials anew, as ``Study.ask`` does."""
+    """Lets the study read its trials again, as ``Study.ask`` does."""
     study._thread_local.cached_all_trials = None
 
 

@@ -47,7 +47,7 @@ PRUNERS = ("median", "hyperband", "off")
 
 
 class SeededSampler(BaseSampler):
-    """A sampler that starts anew for every draw, from a seed of (study, trial, parameter).
+    """A sampler that seeds every draw by itself, from (study, trial, parameter).
 
     Optuna's samplers carry a random state from trial to trial, so that a resumed study, or one with another number of
     workers, would draw other values than an uninterrupted one.

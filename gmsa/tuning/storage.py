@@ -38,7 +38,7 @@ class StoragePlace:
     url: str | None = None
     """URL of a database; None for a journal in the folder. It may hold a password."""
     heartbeat: int = 60
-    """On a server: seconds between two signs of life; a worker that is silent for twice as long counts as dead."""
+    """On a server: seconds between two signs of life; a worker that gives none for twice as long counts as dead."""
 
     def __repr__(self) -> str:
         return f"StoragePlace({self.shown!r})"
@@ -56,7 +56,7 @@ class StoragePlace:
         """Whether file locks tell which workers live: the study is a file on this machine."""
         return self.url is None or self.url.startswith("sqlite")
 
-    def open(self) -> BaseStorage:
+    def connect(self) -> BaseStorage:
         """Connects to the storage.
 
         Raises:

@@ -24,7 +24,7 @@ from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import write_json, write_text
 from gmsa.tuning.objective import COST, COSTS, direction_of
-from gmsa.tuning.space import Space, apply
+from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.trials import REASON, attempts_of, place_of
 
 SHOWN = 10
@@ -131,7 +131,7 @@ def write_best(found: StudyResult) -> None:
             f"valid {scores}, mean over run.seeds. It chose:\n{changed}"
             f"# The same again: python -m gmsa.train --config {file}\n"
         )
-        settings = to_dict(apply(found.config, found.values(trial)))
+        settings = to_dict(apply_values(found.config, found.values(trial)))
         write_text(file, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 

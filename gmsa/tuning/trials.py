@@ -1,13 +1,13 @@
 """The trials of a study as a queue of numbered places.
 
 A study of N trials begins with N waiting ones, its places. A worker claims one, by an operation in which only one
-worker can succeed, and tells its result: so every place is done exactly once, whichever worker is killed at whatever
+worker can succeed, and records its result: so every place is done exactly once, whichever worker is killed at whatever
 moment. A trial whose worker died is resumed:
 
 - in a file on one machine, every worker holds a file lock on its trial. The kernel takes it back when the worker dies;
   the worker that gets the lock of a running trial resumes it;
-- on a server, workers give signs of life. A silent one's trial is marked as failed by Optuna, and a copy of it, which
-  knows its place, is queued.
+- on a server, workers give signs of life. Optuna marks the trial of one that gives none as failed, and queues a copy
+  of it, which knows its place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gmsa.tuning.optuna_adapter import BaseHeartbeat, forget_trials, frozen, id_
 from gmsa.tuning.storage import RETRIES, StoragePlace
 
 ATTEMPTS, STEPS, REASON = "attempts", "steps", "reason"
-"""User attributes of a trial: how often it was begun, with how many values when it was last, and why it failed."""
+"""User attributes of a trial: how often it was started, with how many values the last time, and why it failed."""
 ORIGIN, HISTORY = "failed_trial", "retry_history"
 """System attributes that Optuna gives a copy of a trial: the number of the first attempt, and those of all."""
 
@@ -50,7 +50,7 @@ def latest(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def attempts_of(trial: FrozenTrial) -> int:
-    """How often a trial was begun."""
+    """How often a trial was started."""
     history = trial.system_attrs.get(HISTORY, [])
     return int(trial.user_attrs.get(ATTEMPTS, 1)) + len(history)
 
@@ -82,9 +82,9 @@ class Claim:
     before: int | None = None
     """The number under which an attempt by another worker trained, on a server."""
     attempt: int = 1
-    """How often the trial was begun without getting on, this time included."""
+    """How often the trial was started without completing an epoch, this time included."""
     leftovers: Path | None = None
-    """A run folder whose weights nobody needs once the trial has been told."""
+    """A run folder whose weights nobody needs once the trial has ended."""
 
 
 @dataclass
@@ -166,10 +166,10 @@ class Queue:
                     continue
                 attempt = 1
             else:
-                told = len(now.intermediate_values)
-                attempt = 2 if told > now.user_attrs.get(STEPS, 0) else attempts_of(now) + 1
+                reported = len(now.intermediate_values)
+                attempt = 2 if reported > now.user_attrs.get(STEPS, 0) else attempts_of(now) + 1
                 storage.set_trial_user_attr(id_of(now), ATTEMPTS, attempt)
-                storage.set_trial_user_attr(id_of(now), STEPS, told)
+                storage.set_trial_user_attr(id_of(now), STEPS, reported)
             self._lock = lock
             claim = Claim(Trial(self.study, id_of(now)), now.number, attempt=attempt)
             if attempt > 1 + RETRIES:
@@ -200,7 +200,7 @@ class Queue:
         return None
 
     def _queue_the_dead(self) -> None:
-        """Queues the trials of silent workers again."""
+        """Queues the trials of workers without a sign of life again."""
         storage = storage_of(self.study)
         assert isinstance(storage, BaseHeartbeat)
         # Alone, since Optuna marks a trial first and copies it then: a worker that is killed in between loses it.

@@ -32,12 +32,12 @@ POLL = 0.5
 """Seconds between two looks, by a worker at trials that others run, by the parent at its workers."""
 PATIENCE = 20
 """Workers that may die, one after the other without a trial ending, before the study gives up."""
-NOTHING_LEFT, LOST, ANEW = 0, 1, 3
-"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be started anew."""
+NOTHING_LEFT, LOST, RESTART = 0, 1, 3
+"""Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be restarted."""
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """The work of every worker of a study."""
 
     where: StoragePlace
@@ -60,21 +60,22 @@ class Task:
         """
         load_plugins([*self.config.plugins, *self.plugins])
 
-    def open(self) -> Study:
+    def load_study(self) -> Study:
         """The study, with its sampler and pruner."""
         return optuna.load_study(
             study_name=self.study,
-            storage=self.where.open(),
+            storage=self.where.connect(),
             sampler=SeededSampler(self.sampler, self.seed),
             pruner=make_pruner(self.pruner, self.config),
         )
 
 
-def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[str], None]) -> None:
+def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Callable[[str], None]) -> None:
     """Keeps ``jobs`` workers at a study until no trial is left, or its time is over.
 
     Args:
-        look: shows what has happened, now and then; returns how many trials have ended, -1 if the storage is silent.
+        look: shows what has happened, now and then; returns how many trials have ended, -1 if the storage does not
+            answer.
         say: prints a line.
 
     Raises:
@@ -89,7 +90,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
         while to_start or running:
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
                 del to_start[number]
-                process = context.Process(target=work, args=(task, number), daemon=True)
+                process = context.Process(target=run_worker, args=(task, number), daemon=True)
                 with interrupts_held():
                     process.start()
                     running[process.sentinel] = process, number
@@ -100,7 +101,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
                 process.join()
                 if process.exitcode == NOTHING_LEFT:
                     continue
-                if process.exitcode == ANEW:
+                if process.exitcode == RESTART:
                     to_start[number] = 0.0
                     continue
                 deaths += 1
@@ -122,7 +123,7 @@ def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Callable[[s
     look()
 
 
-def work(task: Task, number: int) -> None:
+def run_worker(task: WorkerTask, number: int) -> None:
     """Runs a worker in its process, which ends with its parent."""
     end_with_parent()
     logs = task.where.folder / "logs"
@@ -131,28 +132,28 @@ def work(task: Task, number: int) -> None:
     with contextlib.suppress(ConfigError):  # every trial says it
         task.load_plugins()
     try:
-        work_through(task)
+        run_trials(task)
     except Exception:
         print(task.where.hide(traceback.format_exc()), flush=True)
         raise SystemExit(LOST) from None
 
 
-def work_through(task: Task) -> None:
+def run_trials(task: WorkerTask) -> None:
     """Takes trials until none waits or runs, or the time is over."""
-    queue = Queue(task.open(), task.where)
+    queue = Queue(task.load_study(), task.where)
     while time.time() < task.deadline:
         claim = queue.claim()
         if claim is not None:
             with queue.alive(claim):
-                work_at(queue, claim, task)
+                run_trial(queue, claim, task)
         elif queue.over:
             return
         else:
             time.sleep(POLL)  # another worker may die, and leave its trial
 
 
-def work_at(queue: Queue, claim: Claim, task: Task) -> None:
-    """Trains one trial and tells how it ended; its errors fail the trial, not the study."""
+def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
+    """Trains one trial and records how it ended; its errors fail the trial, not the study."""
     try:
         task.load_plugins()
         values = [float(value) for value in task.objective(claim)]
@@ -161,14 +162,14 @@ def work_at(queue: Queue, claim: Claim, task: Task) -> None:
     except optuna.exceptions.StorageInternalError:
         raise  # not the trial's fault: another worker resumes it
     except optuna.exceptions.UpdateFinishedTrialError:
-        pass  # this worker was silent for so long that another has taken its trial
+        pass  # this worker gave no sign of life for so long that another has taken its trial
     except Exception as error:
         print(task.where.hide(traceback.format_exc()), flush=True)
         name, first = type(error).__name__, first_line(error)
         reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
         queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
         if not isinstance(error, GmsaError) and torch.cuda.is_initialized():
-            raise SystemExit(ANEW) from None  # after an error of its own a CUDA context may answer nothing any more
+            raise SystemExit(RESTART) from None  # after an error of its own a CUDA context may answer nothing any more
     else:
         if all(math.isfinite(value) for value in values):
             queue.tell(claim, TrialState.COMPLETE, values)

@@ -72,7 +72,7 @@ def trained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
             ended(cell, record)
 
     monkeypatch.setattr(ablation, "run_cells", run_cells)
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     return found
@@ -513,7 +513,7 @@ def quick_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     monkeypatch.syspath_prepend(str(tmp_path))
     import quick_work
 
-    monkeypatch.setattr(cells, "work", quick_work.work)
+    monkeypatch.setattr(cells, "run_cell", quick_work.work)
     return lambda what: quick_work.QuickCell(tmp_path / "cells" / what, what)
 
 

@@ -76,7 +76,7 @@ def test_hiding_normalizing_and_selecting_read_nothing_and_change_nothing(make_u
 def test_a_feature_store_trains_as_its_source_does(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, missing: str
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     source, pool = write_mmsa(), write_mmsa("pool.pkl", prefix="pool-")
     for path in (source, pool):
         data(["import", str(path), "--out", str(path.with_suffix(""))])

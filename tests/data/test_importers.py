@@ -19,7 +19,7 @@ import torch
 
 from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
 from gmsa.data.__main__ import main
-from gmsa.data.importers import FORMATS, Source, Splits, open_source
+from gmsa.data.importers import Source, Splits, open_source
 from gmsa.errors import ConfigError, DataError
 from gmsa.registry import IMPORTERS
 
@@ -566,7 +566,7 @@ def test_an_importer_of_the_users_own_may_read_folders(lines: str) -> None:
 
 
 def test_formats_are_the_registered_importers(lines: str) -> None:
-    assert {"mmsa", "semi_iin", "manifest", lines} <= set(FORMATS)
+    assert {"mmsa", "semi_iin", "manifest", lines} <= set(IMPORTERS)
     Path("own.txt").write_text("a$_$1 train 1\n")
     with pytest.raises(
         ConfigError, match=r"'--format' must be one of mmsa, .*, lines \(got 'line'\) \(did you mean 'l"

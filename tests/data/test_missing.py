@@ -404,7 +404,7 @@ def test_masks_are_the_same_in_every_process_and_version(spec: str, lengths: str
 
 
 def test_masks_are_the_same_in_every_run(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "draw", lambda *_: None)
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
     found, summaries = [], []
     for seed in (1, 2):
         config = tiny(write_mmsa, seed, missing={"train": "eta:0.5", "test": "frame:0.5"})
@@ -431,7 +431,7 @@ def test_a_run_records_what_each_split_misses(write_mmsa) -> None:
 def test_a_run_says_at_once_what_is_missing(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(results, "draw", lambda *_: None)
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
     config = tiny(write_mmsa, 1, missing={"train": "eta:0.5", "valid": "fixed:ta"})
     summary = train(config, "tiny", tmp_path / "run")
     printed = capsys.readouterr().out.split("epoch 1/1")[0]

@@ -19,7 +19,7 @@ from gmsa.config import Config, from_dict
 from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_BUILDERS, build, check_builders, edge_builder, looks_at_features
+from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
 from gmsa.models import graph_spec
 
@@ -182,7 +182,7 @@ def test_knn_needs_features_of_one_dimension() -> None:
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_tense_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
+def test_temporal_type_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
     source, target = lengths
     edges = EDGE_BUILDERS["complete"](source, target)
     for (i, j), found in zip(pairs(edges), temporal_type(edges, source, target).tolist(), strict=True):
@@ -193,7 +193,7 @@ def test_tense_equals_a_loop_over_intervals(lengths: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("lengths", [(s, t) for s, t in LENGTHS if s and t])
-def test_tenses_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
+def test_temporal_types_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
     source, target = lengths
     found = temporal_type(EDGE_BUILDERS["complete"](source, target), source, target).view(target, source)
     assert ((found == PAST) | (found == PRESENT) | (found == FUTURE)).all()
@@ -206,15 +206,15 @@ def test_tenses_part_the_sources_in_time(lengths: tuple[int, int]) -> None:
         assert torch.equal(found == PRESENT, torch.eye(source, dtype=torch.bool))
 
 
-def test_only_temporal_edges_have_tenses() -> None:
+def test_only_temporal_edges_have_temporal_types() -> None:
     for name, parameters in SETTINGS:
-        index, tenses = build_edges(name, torch.zeros(9, 2), torch.zeros(5, 2), parameters)
-        assert tenses.shape == index[0].shape
-        assert tenses.dtype == torch.long
+        index, temporal_types = build_edges(name, torch.zeros(9, 2), torch.zeros(5, 2), parameters)
+        assert temporal_types.shape == index[0].shape
+        assert temporal_types.dtype == torch.long
         expected = temporal_type(index, 9, 5) if name == "temporal" else torch.full_like(index[0], PRESENT)
-        assert torch.equal(tenses, expected)
-    index, tenses = build_edges("knn", torch.zeros(9, 2), torch.zeros(5, 2), {"neighbors": 2})
-    assert torch.equal(tenses, torch.full_like(index[0], PRESENT))
+        assert torch.equal(temporal_types, expected)
+    index, temporal_types = build_edges("knn", torch.zeros(9, 2), torch.zeros(5, 2), {"neighbors": 2})
+    assert torch.equal(temporal_types, torch.full_like(index[0], PRESENT))
 
 
 # --- kept edges -------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_what_is_kept_is_not_changed_by_its_use(name: str, parameters: dict[str,
                 if isinstance(part, torch.Tensor):
                     part.zero_()
         assert torch.equal(collate(utterances, config).edge_index("intra"), expected)
-    build(utterances[0], config.graph)
+    build_graph(utterances[0], config.graph)
     assert all(torch.equal(part, was) for part, was in zip(kept, before, strict=True))
 
 
@@ -257,7 +257,7 @@ def test_whoever_writes_to_a_graph_changes_no_other(name: str, make_utterance) -
     text = utterance.features["text"]
     kept = build_edges(name, text, text, config.builder(name)[1])
     before = [part.clone() for part in kept]
-    store = build(utterance, config)["text", "intra", "text"]
+    store = build_graph(utterance, config)["text", "intra", "text"]
     try:
         for part in (store.edge_index, store.temporal_type):
             part.add_(1)
@@ -349,7 +349,7 @@ def test_a_builder_has_parameters_of_its_own_and_types_its_edges(register, make_
     expected = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
     assert sorted(pairs(batch.edge_index_dict()["text", "intra", "text"])) == expected
     assert from_dict(settings).graph.typed
-    store = build(make_utterance("a$_$1", (4, 0, 2)), from_dict(settings).graph)["text", "intra", "text"]
+    store = build_graph(make_utterance("a$_$1", (4, 0, 2)), from_dict(settings).graph)["text", "intra", "text"]
     assert pairs(store.edge_index) == expected
     assert store.temporal_type.tolist() == [PRESENT if s == t else PAST for s, t in expected]
     for spec, message in [

@@ -22,12 +22,12 @@ from gmsa.graph import (
     NODE_TYPES,
     READOUTS,
     GraphBatch,
-    build,
+    build_graph,
     connect,
     relations,
 )
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.view import draw, find_relation, to_networkx
+from gmsa.graph.view import draw_graph, find_relation, to_networkx
 from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
@@ -77,8 +77,8 @@ def of_one_dimension(lengths: list[tuple[int, int, int]], dim: int = 4) -> list[
     ]
 
 
-def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
-    """Kind of each edge of :meth:`GraphBatch.edge_index`."""
+def edge_types(batch: GraphBatch, stream: str) -> Tensor | None:
+    """Type of each edge of :meth:`GraphBatch.edge_index`."""
     edges = batch.edges[stream]
     if isinstance(edges, SparseEdges):
         return edges.edge_type
@@ -86,14 +86,14 @@ def kinds(batch: GraphBatch, stream: str) -> Tensor | None:
 
 
 def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], dict[tuple[int, int], int | None]]:
-    """Edges of a stream in PyG's numbering of each type, with their kinds; of ``global`` readouts as in intra."""
+    """Edges of a stream in PyG's numbering of each type, with their edge_types; of ``global`` readouts as in intra."""
     number = [0] * len(NODE_TYPES)
     names = []
     for t in batch.node_type.tolist():
         names.append((NODE_TYPES[t], number[t]))
         number[t] += 1
     found: dict[tuple[str, str, str], dict[tuple[int, int], int | None]] = {}
-    index, kind = batch.edge_index(stream), kinds(batch, stream)
+    index, kind = batch.edge_index(stream), edge_types(batch, stream)
     assert kind is None or kind.shape == index[0].shape
     every = kind.tolist() if kind is not None else [None] * index.shape[1]
     for (s, t), k in zip(index.T.tolist(), every, strict=True):
@@ -107,7 +107,7 @@ def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], di
 
 
 def batch_of_pyg(utterances: list[Utterance], config: Config) -> Batch:
-    return Batch.from_data_list([build(u, config.graph, config.model.strides) for u in utterances])
+    return Batch.from_data_list([build_graph(u, config.graph, config.model.strides) for u in utterances])
 
 
 def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
@@ -136,7 +136,7 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
 
 
 def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
-    data = build(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
+    data = build_graph(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
     assert set(data.node_types) == set(NODE_TYPES)
     assert data.edge_types == relations()
     assert data["text"].num_nodes == 0
@@ -151,7 +151,7 @@ def test_there_are_27_kinds_and_one_for_readouts() -> None:
 
 def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
     sparse = config_of({"intra": "window", "inter": "window", "radius": 0}).graph
-    graph = to_networkx(build(make_utterance("a$_$1", (3, 2, 1)), sparse))
+    graph = to_networkx(build_graph(make_utterance("a$_$1", (3, 2, 1)), sparse))
     tokens = [n for n in graph if n[0] in MODALITIES]
     assert len(tokens) == 6
     for stream in ("intra", "inter"):
@@ -167,7 +167,7 @@ def test_readouts_join_every_token_and_never_each_other(make_utterance) -> None:
 
 def test_a_strided_node_holds_its_steps(make_utterance) -> None:
     utterance = make_utterance("a$_$1", (5, 17, 3))
-    data = build(utterance, Config().graph, {"text": 1, "audio": 8, "vision": 2})
+    data = build_graph(utterance, Config().graph, {"text": 1, "audio": 8, "vision": 2})
     dim = utterance.features["audio"].shape[1]
     assert data["audio"].x.shape == (3, 8 * dim)
     assert data["vision"].num_nodes == 2
@@ -178,12 +178,12 @@ def test_a_strided_node_holds_its_steps(make_utterance) -> None:
 
 
 def test_picture(make_utterance, tmp_path) -> None:
-    graph = build(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
-    draw(graph, tmp_path / "graph.png", "one two three")
+    graph = build_graph(make_utterance("a$_$1", (3, 9, 0)), config_of(EVERY_STEP["a mix"]).graph, {"audio": 8})
+    draw_graph(graph, tmp_path / "graph.png", "one two three")
     assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
     one = find_relation("text-intra-text")
     for name in ("a", "b"):
-        draw(graph, tmp_path / f"{name}.svg", relation=one)
+        draw_graph(graph, tmp_path / f"{name}.svg", relation=one)
     picture = (tmp_path / "a.svg").read_text()
     assert picture == (tmp_path / "b.svg").read_text()
     assert "text-intra-text: 6 edges and 3 self-loops" in picture
@@ -195,11 +195,11 @@ def test_picture(make_utterance, tmp_path) -> None:
 def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path, monkeypatch) -> None:
     drawn = []
     monkeypatch.setattr(LineCollection, "__init__", lambda self, lines, **_: drawn.append(len(lines)) or 1 / 0)
-    graph = build(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
+    graph = build_graph(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
     for most in (10_000, 50):
         monkeypatch.setattr("gmsa.graph.view.MOST_LINES", most)
         with pytest.raises(ZeroDivisionError):
-            draw(graph, tmp_path / "graph.png")
+            draw_graph(graph, tmp_path / "graph.png")
     tokens = 3 * 2 + 9 * 8 + 2 * 1
     assert drawn == [tokens + 2 * 2 * (3 + 9 + 2), 50]
 
@@ -208,7 +208,7 @@ def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path,
 def test_networkx_has_the_same_edges(name: str, make_utterance) -> None:
     config = config_of(EVERY_STEP[name])
     utterance = make_utterance("a$_$1", (3, 9, 2))
-    graph = to_networkx(build(utterance, config.graph, config.model.strides))
+    graph = to_networkx(build_graph(utterance, config.graph, config.model.strides))
     expected = {}
     for stream in ("intra", "inter"):
         for (source, _, target), edges in by_relation(collate([utterance], config), stream).items():
@@ -270,7 +270,7 @@ def test_cosines_between_modalities_of_other_dimensions_are_refused(make_utteran
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
         collate([utterance], config_of({"inter": {"text_to_vision": "knn"}}, route=route))
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
-        build(utterance, config_of({"inter": "knn"}).graph)
+        build_graph(utterance, config_of({"inter": "knn"}).graph)
     # By striding, audio steps side by side have another dimension than one step of text.
     with pytest.raises(ValueError, match="cosine needs features of one dimension"):
         collate(of_one_dimension([(3, 9, 2)]), config_of({"inter": "knn"}, route=route))
@@ -300,7 +300,7 @@ def test_cosines_with_a_modality_that_the_data_lacks_join_nothing(route: str) ->
     lacks = Utterance(whole.id, {m: whole.features[m] for m in ("text", "audio")}, whole.label)
     config = config_of({"inter": "knn"}, route=route, **PLAIN)
     assert by_relation(collate([lacks], config), "inter") == by_relation(collate([whole], config), "inter")
-    assert build(lacks, config.graph)["text", "inter", "vision"].edge_index.shape == (2, 0)
+    assert build_graph(lacks, config.graph)["text", "inter", "vision"].edge_index.shape == (2, 0)
 
 
 @pytest.mark.parametrize("name", sorted(EVERY_STEP))
@@ -316,9 +316,9 @@ def test_both_forms_hold_the_same_edges_in_the_same_order(name: str, streams: st
         assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
         typed = config_of(EVERY_STEP[name]).graph.typed
         for batch in (dense, sparse):
-            assert (kinds(batch, stream) is not None) == typed
+            assert (edge_types(batch, stream) is not None) == typed
         if typed:
-            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+            assert torch.equal(edge_types(dense, stream), edge_types(sparse, stream))
         index, size = sparse.edge_index(stream), len(sparse.node_type)
         assert (index[1] * size + index[0]).diff().gt(0).all()  # sorted by target, none twice
 
@@ -396,7 +396,7 @@ def test_edges_to_readouts_are_those_of_all_edges(name: str, make_utterance) -> 
     batch = collate(ragged(make_utterance), config_of(EVERY_STEP[name], route="edge"))
     receivers = batch.readout_index.tolist()
     for stream, edges in batch.edges.items():
-        every, kind = edges.index.T.tolist(), kinds(batch, stream)
+        every, kind = edges.index.T.tolist(), edge_types(batch, stream)
         expected = [((s, receivers.index(t)), i) for i, (s, t) in enumerate(every) if t in receivers]
         ends = batch.readout_edges[stream]
         assert [tuple(e) for e in ends.index.T.tolist()] == [e for e, _ in expected]
@@ -485,7 +485,7 @@ def test_both_routes_lose_the_same_edges(name: str, streams: str, make_utterance
     for stream in dense.edges:
         assert torch.equal(dense.edge_index(stream), sparse.edge_index(stream))
         if config[0].graph.typed:
-            assert torch.equal(kinds(dense, stream), kinds(sparse, stream))
+            assert torch.equal(edge_types(dense, stream), edge_types(sparse, stream))
         lost = collate(utterances, config[1]).edge_index(stream).shape[1] - sparse.edge_index(stream).shape[1]
         assert lost > 0 or name == "no radius"
         # Edges to readout nodes stay what they are among all edges.
@@ -570,7 +570,7 @@ def test_moving_a_batch_moves_all_and_changes_nothing(make_utterance, route: str
     assert len(moved) == len(batch) == len(LENGTHS)
 
 
-# --- too long, and taps -----------------------------------------------------------------------------------------------
+# --- too long, and convolution windows -------------------------------------------------------------------------------
 
 
 def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance) -> None:

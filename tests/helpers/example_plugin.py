@@ -77,8 +77,8 @@ class Twice(Protocol):
 
     def __call__(self, trainer, data) -> nn.Module:
         strong = [example for example in data.labeled if abs(example.value) >= self.least]
-        model = trainer.fit("strong", strong)
-        return trainer.fit("all", data.labeled, start=model)
+        model = trainer.train_stage("strong", strong)
+        return trainer.train_stage("all", data.labeled, start=model)
 
 
 @METRICS.register("within")

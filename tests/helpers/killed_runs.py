@@ -47,7 +47,7 @@ def ended(number: int) -> int:
 
 
 def run_once(config: Config, folder: Path) -> None:
-    """Trains, or goes on where a killed run stopped."""
+    """Trains, or resumes a killed run."""
     train(config, "tiny", folder, resume=(folder / "config.yaml").exists())
 
 

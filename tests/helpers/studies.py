@@ -19,7 +19,7 @@ from gmsa.config import Config
 from gmsa.tune import main
 from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.trials import fill, latest, place_of
-from gmsa.tuning.workers import Task, run_workers
+from gmsa.tuning.workers import WorkerTask, run_workers
 
 SPACE = """
 optim.lr: {float: [1e-4, 1e-2], log: true}
@@ -29,29 +29,31 @@ graph.radius: {int: [1, 4], when: {graph.intra: window}}
 """
 
 
-def make_task(folder: Path, objective: Any, trials: int, first: dict[str, Any] | None = None, **more: Any) -> Task:
+def make_task(
+    folder: Path, objective: Any, trials: int, first: dict[str, Any] | None = None, **more: Any
+) -> WorkerTask:
     """A study of ``trials`` places in a folder's journal, and what its workers do."""
     where = more.pop("where", StoragePlace(folder))
     settings = {"sampler": "random", "pruner": "off", "seed": 3, "config": Config()} | more
-    task = Task(where, "study", objective, **settings)
-    storage = where.open()
+    task = WorkerTask(where, "study", objective, **settings)
+    storage = where.connect()
     with where.alone(storage, "study"):
         study = optuna.create_study(study_name="study", storage=storage, load_if_exists=True)
         fill(study, trials, first or {})
     return task
 
 
-def trials_of(task: Task) -> list[optuna.trial.FrozenTrial]:
-    return latest(task.open().get_trials())
+def trials_of(task: WorkerTask) -> list[optuna.trial.FrozenTrial]:
+    return latest(task.load_study().get_trials())
 
 
 def kill_some(
-    task: Task, jobs: int, kills: int, pause: float, meanwhile: Callable[[int], None] = lambda killed: None
+    task: WorkerTask, jobs: int, kills: int, pause: float, meanwhile: Callable[[int], None] = lambda killed: None
 ) -> list[str]:
     """Runs workers, and kills some of them one after the other; returns what was said."""
     said: list[str] = []
     killed = ended = 0
-    last, study = time.monotonic(), task.open()
+    last, study = time.monotonic(), task.load_study()
 
     def look() -> int:
         nonlocal killed, last, ended
@@ -83,12 +85,12 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
-def check_each_once(task: Task, count: int) -> None:
+def check_each_once(task: WorkerTask, count: int) -> None:
     """Every place is complete exactly once, none runs or waits."""
     found = trials_of(task)
     assert [place_of(t) for t in found] == list(range(count))
     assert Counter(t.state for t in found) == {TrialState.COMPLETE: count}
-    everything = task.open().get_trials()
+    everything = task.load_study().get_trials()
     complete = Counter(place_of(t) for t in everything if t.state == TrialState.COMPLETE)
     assert set(complete.values()) == {1}
     assert not [t for t in everything if t.state in (TrialState.RUNNING, TrialState.WAITING)]

@@ -25,7 +25,7 @@ from gmsa.runs import Run, robustness
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.system import cli
-from gmsa.training.scoring import predict
+from gmsa.training.scoring import predict_utterances
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant")
 
@@ -48,7 +48,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(shelf: Path, write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Copies a finished run into the folder of the test; trains it first, once, under each name."""
-    monkeypatch.setattr(results, "draw", lambda *_: None)
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
     if not (shelf / "own.pkl").exists():
         shutil.copy(write_mmsa(), shelf / "own.pkl")
 
@@ -89,7 +89,7 @@ def by_hand(folder: Path, file: Path, missing: Missing, mask_seed: int, seed: in
     hidden = apply_missing(read_mmsa(file)["test"], missing, MODALITIES, mask_seed)
     shown = [run.normalizer.apply(u) for u in hidden]
     cpu = torch.device("cpu")
-    return predict(run.load_model(seed, cpu), shown, run.config, cpu).metrics(run.config)
+    return predict_utterances(run.load_model(seed, cpu), shown, run.config, cpu).metrics(run.config)
 
 
 def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **where: Any) -> dict[str, float]:
@@ -179,7 +179,7 @@ def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> No
     hidden = apply_missing(read_mmsa(shelf / "own.pkl")["test"], Missing("fixed", left="v"), MODALITIES, 0)
     empty = [i for i, u in enumerate(hidden) if not u.steps]
     assert len(empty) == 4
-    found = predict(run.load_model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
+    found = predict_utterances(run.load_model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
     assert np.isfinite(found.value).all()
     assert np.ptp(found.value[empty]) == pytest.approx(0, abs=1e-6)  # readout nodes alone tell nothing apart
     assert np.ptp(found.value) > 1e-4
@@ -326,7 +326,7 @@ def test_several_runs_are_compared_under_the_same_masks(
 def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatch: pytest.MonkeyPatch) -> None:
     one, text = trained(), trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
     two = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
-    monkeypatch.setattr(robustness, "predict", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
     compare = robustness.compare_robustness
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="two runs that are called 'run'; name each once, or rename a folder"):
@@ -414,7 +414,7 @@ def test_what_is_refused_before_any_scoring(
     trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str], said: str
 ) -> None:
     folder = trained()
-    monkeypatch.setattr(robustness, "predict", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
     monkeypatch.setattr("sys.argv", ["gmsa.evaluate"])
     with pytest.raises(SystemExit) as stopped:
         cli.run(lambda _: command.main(["--run", str(folder), *arguments]), "evaluate")
@@ -425,7 +425,7 @@ def test_what_is_refused_before_any_scoring(
 
 
 def test_what_does_not_fit_the_data_or_the_folder(trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(robustness, "predict", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
     folder = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
     run = robustness.robustness
     with pytest.raises(ConfigError, match=r"eta:0.6 cannot be reached with 2 modalities.*the most is eta:0.5"):

@@ -30,7 +30,7 @@ from gmsa.system.distributed import SINGLE_PROCESS, is_main_process
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 @pytest.fixture

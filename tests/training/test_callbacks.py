@@ -28,7 +28,7 @@ from gmsa.training.callbacks.progress import Progress
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 class Diary(Callback):

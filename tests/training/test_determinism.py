@@ -20,14 +20,14 @@ from gmsa.runs import report as results
 from gmsa.system.device import set_up
 from gmsa.training.batches import Shard
 from gmsa.training.examples import labeled_examples
-from gmsa.training.loader import load
+from gmsa.training.loader import load_batches
 from gmsa.training.tasks import FineTuning
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 def learning(config: Config, utterances: list[Utterance]) -> FineTuning:
@@ -61,7 +61,8 @@ def test_workers_give_the_same_batches_in_the_same_order(make_utterance: Callabl
     config = from_dict({"optim": {"batch_size": 3}, "model": {"channels": 8, "heads": 2}})
     utterances = [make_utterance(f"v$_${i}", (1 + i % 5, 2, 3)) for i in range(20)]
     task = learning(config, utterances)
-    found = [list(load(task, (1, "stage", 1), Shard(behind), count, torch.device("cpu"))) for count in (0, workers)]
+    key, cpu = (1, "stage", 1), torch.device("cpu")
+    found = [list(load_batches(task, key, Shard(behind), count, cpu)) for count in (0, workers)]
     assert len(found[0]) == len(found[1]) == task.per_epoch - behind
     for (batch, targets), (other, others) in zip(*found, strict=True):
         assert batch.ids == other.ids
@@ -75,7 +76,7 @@ def test_workers_leave_the_random_state_of_training_alone(make_utterance: Callab
     utterances = [make_utterance(f"v$_${i}", (2, 2, 3)) for i in range(6)]
     task = learning(config, utterances)
     before = torch.get_rng_state()
-    assert len(list(load(task, (1,), Shard(), 2, torch.device("cpu")))) == 2
+    assert len(list(load_batches(task, (1,), Shard(), 2, torch.device("cpu")))) == 2
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -96,7 +97,7 @@ def test_spawned_workers_load_the_plugins(tmp_path: Path, monkeypatch: pytest.Mo
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        (known,) = load(Lookup(), (1,), Shard(), 1, torch.device("cpu"))
+        (known,) = load_batches(Lookup(), (1,), Shard(), 1, torch.device("cpu"))
     finally:
         multiprocessing.set_start_method(method, force=True)
     assert known

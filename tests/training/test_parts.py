@@ -70,7 +70,7 @@ def one_clear_cause(rng: np.random.Generator) -> tuple[float, dict[str, np.ndarr
 @pytest.fixture
 def errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     """Trains on data that ``make`` draws and returns the test MAE of each seed."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
     def run(make: Maker, **groups: dict[str, Any]) -> list[float]:
         path = tmp_path / f"{make.__name__}.pkl"

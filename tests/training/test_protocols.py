@@ -24,7 +24,7 @@ from gmsa.tuning.sampling import make_pruner
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 class EasyFirst(Protocol):
@@ -42,7 +42,7 @@ class EasyFirst(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData):  # type: ignore[no-untyped-def]
         easy = [example for example in data.labeled if abs(example.value) >= self.least]
-        return trainer.fit("all", data.labeled, start=trainer.fit(f"easy_{len(easy)}", easy))
+        return trainer.train_stage("all", data.labeled, start=trainer.train_stage(f"easy_{len(easy)}", easy))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from gmsa.training.checkpoint import load_state, load_weights, save_state, save_
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def check_damage(folder: Path, damages: list[Callable[[bytes], bytes]]) -> None:
         assert state["pending"]["epoch"] == 1
         assert said == [
             f"WARNING: '{last}' is damaged (its SHA-256 is not the one in its name); "
-            "going on from 'state-000001', the one before."
+            "resuming from 'state-000001', the one before."
         ]
         last.with_name(f"damaged-{last.name}").unlink()
     assert first.exists()

@@ -38,7 +38,7 @@ from gmsa.training.scoring import Predictions
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time; only tests marked for them draw them."""
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(results, "draw", lambda *a: None)
+        monkeypatch.setattr(results, "draw_run", lambda *a: None)
 
 
 @pytest.fixture

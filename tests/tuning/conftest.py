@@ -16,7 +16,7 @@ from gmsa.ablation.cells import train_cell
 from gmsa.runs import report as results
 from gmsa.tuning import study as studies
 from gmsa.tuning import study_report
-from gmsa.tuning.workers import Task, work_through
+from gmsa.tuning.workers import WorkerTask, run_trials
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def figures() -> None:
 @pytest.fixture
 def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Works, and trains the best one anew, in this process and without figures: each process takes seconds to start."""
-    monkeypatch.setattr(results, "draw", lambda *a: None)
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(study_report, "draw_study", lambda *a: [])
 
-    def run_workers(task: Task, jobs: int, look: Callable[[], int], say: Any) -> None:
-        work_through(task)
+    def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Any) -> None:
+        run_trials(task)
         look()
 
     monkeypatch.setattr(studies, "run_workers", run_workers)

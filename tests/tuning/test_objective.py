@@ -16,7 +16,7 @@ from gmsa.tuning import objective as objectives
 from gmsa.tuning import read_space
 from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.trials import Queue, place_of
-from gmsa.tuning.workers import Task, work_through
+from gmsa.tuning.workers import WorkerTask, run_trials
 
 
 def test_a_trial_never_holds_the_test_split(base: Path) -> None:
@@ -29,7 +29,7 @@ def test_the_value_of_a_trial_is_the_last_of_its_curve(base: Path, here: None, t
     out = tmp_path / "study"
     arguments = ("--trials", "1", "--pruner", "off", "--trial-seeds", "1,2")
     assert tune(base, out, *arguments, "--set", "protocol.name=distillation", "--set", "data.label_ratio=0.5") == 0
-    storage = StoragePlace(out).open()
+    storage = StoragePlace(out).connect()
     study = optuna.load_study(study_name="base-default", storage=storage)
     for trial in study.trials:
         steps = sorted(trial.intermediate_values)
@@ -64,7 +64,7 @@ def test_a_hopeless_trial_is_stopped_between_seeds_and_within_one(base: Path, tm
     assert steps_until_stopped([(1, 0.4), (2, 0.4), (1, 0.4), (2, 0.9)]) == 0  # at the end its value is known
 
 
-def train_or_die(task: Task, at: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def train_or_die(task: WorkerTask, at: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Works through a study of real trainings; at some places the worker dies, once, after an epoch."""
     left, epoch = dict(at), objectives.Curve.on_epoch_end
 
@@ -84,7 +84,7 @@ def train_or_die(task: Task, at: dict[int, int], monkeypatch: pytest.MonkeyPatch
         patch.setattr(objectives.Curve, "on_epoch_end", dying)
         for _ in range(len(at) + 1):
             with contextlib.suppress(KeyboardInterrupt):
-                work_through(task)
+                run_trials(task)
     assert not left
 
 
@@ -116,20 +116,20 @@ def test_a_verdict_outlives_the_worker_that_heard_it(base: Path, tmp_path: Path)
     space = read_space(tmp_path / "spaces" / "default.yaml", config)
     objective = objectives.Training(config, space, ("MAE",), tmp_path / "trials", True)
     task = make_task(tmp_path, objective, 1, config=config)
-    dead = Queue(task.open(), task.where)
+    dead = Queue(task.load_study(), task.where)
     claim = dead.claim()
     assert claim is not None
     claim.trial.set_user_attr(objectives.PRUNED, 1)
     assert dead._lock is not None
     dead._lock.release()
-    work_through(task)
+    run_trials(task)
     assert trials_of(task)[0].state == TrialState.PRUNED
 
 
 def test_the_curve_is_of_the_objective(base: Path, here: None, tmp_path: Path) -> None:
     out = tmp_path / "study"
     assert tune(base, out, "--trials", "1", "--objective", "Corr") == 0
-    study = optuna.load_study(study_name="base-default", storage=StoragePlace(out).open())
+    study = optuna.load_study(study_name="base-default", storage=StoragePlace(out).connect())
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     for trial in study.trials:
         assert trial.intermediate_values[max(trial.intermediate_values)] == trial.value

@@ -17,10 +17,10 @@ from gmsa.config import Config
 from gmsa.errors import GmsaError
 from gmsa.tuning.sampling import SAMPLERS, SeededSampler, make_pruner
 from gmsa.tuning.trials import ATTEMPTS
-from gmsa.tuning.workers import Task, work_through
+from gmsa.tuning.workers import WorkerTask, run_trials
 
 
-def interrupted(task: Task, at: set[int]) -> None:
+def interrupted(task: WorkerTask, at: set[int]) -> None:
     """Works through a study as one worker that dies at some places, each time before it can tell."""
 
     def die(claim: Any) -> list[float]:
@@ -36,7 +36,7 @@ def interrupted(task: Task, at: set[int]) -> None:
     dying = replace(task, objective=die)
     for _ in range(len(at) + 1):
         try:
-            work_through(dying)
+            run_trials(dying)
         except KeyboardInterrupt:
             continue
 
@@ -50,7 +50,7 @@ def test_an_interrupted_study_equals_an_uninterrupted_one(sampler: str, pruner: 
     make = Curves() if pruner != "off" else Bowl(tmp_path / "log")
     count = 14 if sampler == "gp" else 30
     whole = make_task(tmp_path / "a", make, count, sampler=sampler, pruner=pruner)
-    work_through(whole)
+    run_trials(whole)
     broken = make_task(tmp_path / "b", make, count, sampler=sampler, pruner=pruner)
     interrupted(broken, {0, 3, 11, 12, count - 1})
     first, second = trials_of(whole), trials_of(broken)
@@ -68,7 +68,7 @@ def test_samplers_learn_from_what_was_found(tmp_path: Path) -> None:
 
     def late(sampler: str) -> float:
         task = make_task(tmp_path / sampler, Bowl(tmp_path / "log"), 60, sampler=sampler)
-        work_through(task)
+        run_trials(task)
         values = sorted(t.values[0] for t in trials_of(task)[30:])
         return values[len(values) // 2]
 

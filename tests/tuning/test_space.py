@@ -9,7 +9,8 @@ import pytest
 
 from gmsa.config import Config, from_dict, load_config
 from gmsa.errors import ConfigError
-from gmsa.tuning.space import Space, apply, read_space
+from gmsa.tuning.space import Space, apply_values
+from gmsa.tuning.space_file import read_space
 
 ROOT = Path(__file__).parents[2]
 FIT = {
@@ -34,13 +35,13 @@ def test_every_space_that_comes_with_gmsa_is_looked_at() -> None:
 def test_spaces_that_come_with_gmsa_fit_the_configs(name: str, config: str) -> None:
     base = load_config(ROOT / "configs" / f"{config}.yaml")
     space = read_space(ROOT / "configs" / "spaces" / f"{name}.yaml", base)
-    assert apply(base, space.values(space.own(base))) == base
+    assert apply_values(base, space.values(space.own(base))) == base
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     accepted = 0
     for _ in range(50):
         values = space.suggest(study.ask())
         try:
-            apply(base, values)
+            apply_values(base, values)
             accepted += 1
         except ConfigError:
             continue
@@ -93,10 +94,10 @@ def test_lists_and_groups_can_be_chosen(tmp_path: Path) -> None:
         tmp_path,
     )
     stored = space.own(Config())
-    assert apply(Config(), space.values(stored)) == Config()
+    assert apply_values(Config(), space.values(stored)) == Config()
     stored["model.audio_convs"] = space.parameters[0].distribution.choices[1]  # type: ignore[attr-defined]
     stored["model.modality_dropout"] = space.parameters[1].distribution.choices[1]  # type: ignore[attr-defined]
-    changed = apply(Config(), space.values(stored)).model
+    changed = apply_values(Config(), space.values(stored)).model
     assert changed.audio_convs == ((3, 1),)
     assert changed.modality_dropout.vision == 0
 
@@ -110,15 +111,15 @@ def test_choices_are_compared_as_the_config_holds_them(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    assert apply(Config(), space.values(space.own(Config()))) == Config()
+    assert apply_values(Config(), space.values(space.own(Config()))) == Config()
     nothing = from_dict({"model": {"modality_dropout": {"text": 0, "audio": 0.0, "vision": 0}}})
-    assert apply(nothing, space.values(space.own(nothing))) == nothing
+    assert apply_values(nothing, space.values(space.own(nothing))) == nothing
 
 
 def test_one_value_stands_for_all_relations(tmp_path: Path) -> None:
     space = read("graph.intra: {choice: [complete, window]}", tmp_path)
     assert space.own(Config()) == {"graph.intra": "complete"}
-    assert set(vars(apply(Config(), {"graph.intra": "window"}).graph.intra).values()) == {"window"}
+    assert set(vars(apply_values(Config(), {"graph.intra": "window"}).graph.intra).values()) == {"window"}
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
@@ -214,5 +215,5 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_config_is_left_as_it_was() -> None:
     config = from_dict({"graph": {"intra": "window"}})
-    apply(config, {"graph.intra": "complete", "model.modality_dropout.text": 0.0})
+    apply_values(config, {"graph.intra": "complete", "model.modality_dropout.text": 0.0})
     assert config == from_dict({"graph": {"intra": "window"}})

@@ -27,7 +27,7 @@ from gmsa.tuning.optuna_adapter import id_of, storage_of
 from gmsa.tuning.storage import KernelLock, StoragePlace, check_storage
 from gmsa.tuning.study import StudyOptions
 from gmsa.tuning.trials import Queue, fill
-from gmsa.tuning.workers import Task, work_through
+from gmsa.tuning.workers import WorkerTask, run_trials
 
 
 def test_a_line_that_a_killed_worker_left_unfinished_is_cut_off(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_line_that_a_killed_worker_left_unfinished_is_cut_off(tmp_path: Path) 
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "wor')
     assert len(trials_of(task)) == 2  # reading passes over it
-    work_through(task)
+    run_trials(task)
     assert all(t.state == TrialState.COMPLETE for t in trials_of(task))
     assert journal.read_bytes().startswith(whole)
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
@@ -70,7 +70,7 @@ def test_sqlite_works_with_one_worker(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     check_storage(url, 1)
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 3, where=StoragePlace(tmp_path, url))
-    work_through(task)
+    run_trials(task)
     check_each_once(task, 3)
 
 
@@ -89,7 +89,7 @@ def test_sqlite_is_not_shared_by_two_commands(tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
     where = StoragePlace(tmp_path, "postgresql://me:s3cret@127.0.0.1:1/db")
     with pytest.raises(RunError, match="cannot open the storage") as caught:
-        where.open()
+        where.connect()
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -122,7 +122,7 @@ def postgres() -> Iterator[Postgres]:
     server.remove()
 
 
-def on_server(postgres: Postgres, folder: Path, trials: int, seconds: float, heartbeat: int = 1) -> Task:
+def on_server(postgres: Postgres, folder: Path, trials: int, seconds: float, heartbeat: int = 1) -> WorkerTask:
     url = postgres.create(f"study_{secrets.token_hex(4)}")
     where = StoragePlace(folder, url, heartbeat)
     return make_task(folder, Bowl(folder / "log", seconds), trials, where=where)
@@ -157,21 +157,21 @@ def test_six_workers_two_hundred_trials_twenty_kills_on_a_server(postgres: Postg
 
 def test_a_silent_workers_trial_is_copied_with_what_it_knows(postgres: Postgres, tmp_path: Path) -> None:
     task = on_server(postgres, tmp_path, 2, 0)
-    silent = Queue(task.open(), task.where)
+    silent = Queue(task.load_study(), task.where)
     claim = silent.claim()
     assert claim is not None
     x = claim.trial.suggest_float("x", -5, 5)
     claim.trial.report(3.0, 1)
-    other = Queue(task.open(), task.where)
+    other = Queue(task.load_study(), task.where)
     assert other.claim().place == 1  # type: ignore[union-attr]
     deadline = time.monotonic() + 20
-    while (again := Queue(task.open(), task.where).claim()) is None and time.monotonic() < deadline:
+    while (again := Queue(task.load_study(), task.where).claim()) is None and time.monotonic() < deadline:
         time.sleep(0.5)
     assert again is not None
     assert (again.place, again.before, again.attempt) == (0, 0, 2)
     assert again.trial.number == 2
     assert again.trial.suggest_float("x", -5, 5) == x
-    assert task.open().get_trials()[2].intermediate_values == {1: 3.0}
+    assert task.load_study().get_trials()[2].intermediate_values == {1: 3.0}
     with other.alive(again):
         assert other.tell(again, TrialState.COMPLETE, [1.0])
     with silent.alive(claim):
@@ -182,11 +182,11 @@ def test_a_silent_workers_trial_is_copied_with_what_it_knows(postgres: Postgres,
 def test_a_trial_that_was_marked_but_not_copied_is_copied(postgres: Postgres, tmp_path: Path) -> None:
     """Optuna marks a silent worker's trial first and copies it then: whoever does so may be killed in between."""
     task = on_server(postgres, tmp_path, 1, 0)
-    study = task.open()
+    study = task.load_study()
     claim = Queue(study, task.where).claim()
     assert claim is not None
     storage_of(study).set_trial_state_values(id_of(claim.trial), TrialState.FAIL)
-    work_through(task)
+    run_trials(task)
     check_each_once(task, 1)
 
 
@@ -196,39 +196,39 @@ def test_a_worker_that_dies_before_its_first_sign_of_life_is_missed(postgres: Po
     script = (
         "import os, pickle, sys; from gmsa.tuning.trials import Queue;"
         "from optuna.trial import Trial; Trial.__init__ = lambda *a: os.kill(os.getpid(), 9);"
-        "task = pickle.load(sys.stdin.buffer); Queue(task.open(), task.where).claim()"
+        "task = pickle.load(sys.stdin.buffer); Queue(task.load_study(), task.where).claim()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     killed = subprocess.run([sys.executable, "-c", script], input=pickle.dumps(task), env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert task.open().get_trials()[0].state == TrialState.RUNNING
-    work_through(task)
+    assert task.load_study().get_trials()[0].state == TrialState.RUNNING
+    run_trials(task)
     check_each_once(task, 1)
 
 
 def test_two_machines_that_begin_at_once_make_one_study(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.create(f"study_{secrets.token_hex(4)}")
-    plan = StudyOptions("both", 7, tmp_path, ("MAE",), url=url)
+    options = StudyOptions("both", 7, tmp_path, ("MAE",), url=url)
     wait = threading.Barrier(4)
 
     def begin() -> None:
-        storage = plan.where.open()
+        storage = options.where.connect()
         wait.wait()
-        with plan.where.alone(storage, plan.name):
-            fill(studies.open_study(storage, plan, {"same": 1}), plan.trials, {})
+        with options.where.alone(storage, options.name):
+            fill(studies.open_study(storage, options, {"same": 1}), options.trials, {})
 
-    plan.where.open()  # Optuna's tables
+    options.where.connect()  # Optuna's tables
     threads = [threading.Thread(target=begin) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(optuna.load_study(study_name="both", storage=plan.where.open()).trials) == 7
+    assert len(optuna.load_study(study_name="both", storage=options.where.connect()).trials) == 7
 
 
 def test_one_command_alone_trains_the_best_anew(postgres: Postgres, tmp_path: Path) -> None:
     for where in (StoragePlace(tmp_path / "a", postgres.create("once")), StoragePlace(tmp_path / "b")):
-        storage = where.open()
+        storage = where.connect()
         with where.alone(storage, "s", "final", wait=False) as first:
             assert first
             with where.alone(storage, "s", "final", wait=False) as second:

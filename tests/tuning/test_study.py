@@ -1,4 +1,4 @@
-"""Whole studies: what is refused, going on, and the command."""
+"""Whole studies: what is refused, resuming, and the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gmsa.system import cli
 from gmsa.tune import main
 from gmsa.tuning import objective as objectives
 from gmsa.tuning.storage import StoragePlace
-from gmsa.tuning.study import StudyOptions, check_plan, differences
+from gmsa.tuning.study import StudyOptions, check_options, differences
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ from gmsa.tuning.study import StudyOptions, check_plan, differences
         ({"url": "sqlite:///a.db", "jobs": 2}, "SQLite cannot be shared"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    plan = {"name": "s", "trials": 3, "folder": tmp_path, "objectives": ("MAE",)} | change
+def test_options_that_cannot_be_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    options = {"name": "s", "trials": 3, "folder": tmp_path, "objectives": ("MAE",)} | change
     with pytest.raises(ConfigError, match=message):
-        check_plan(StudyOptions(**plan), Config())
+        check_options(StudyOptions(**options), Config())
 
 
 def test_differences_are_named_by_key() -> None:
@@ -148,7 +148,7 @@ def test_bad_input_is_one_line_and_exit_2(
 
 def test_a_folder_with_anothers_study(base: Path, here: None, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    storage = StoragePlace(out).open()
+    storage = StoragePlace(out).connect()
     optuna.create_study(study_name="mine", storage=storage).add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(RunError, match="was not made by gmsa; give another --study"):
         tune(base, out, "--trials", "1", "--study", "mine")

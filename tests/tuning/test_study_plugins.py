@@ -42,7 +42,7 @@ def test_own_parts_in_two_workers(base: Path, tmp_path: Path, space: str) -> Non
     assert summary["best"][0]["values"]["within"] == max(values)
     assert "within" in summary["final"]["rows"][0]["test"]
     assert "| trial | valid within |" in (out / "summary.md").read_text()
-    study = optuna.load_study(study_name="own-space", storage=StoragePlace(out).open())
+    study = optuna.load_study(study_name="own-space", storage=StoragePlace(out).connect())
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
 
 

@@ -14,16 +14,16 @@ from gmsa.errors import RunError
 from gmsa.tuning import workers
 from gmsa.tuning.storage import RETRIES
 from gmsa.tuning.trials import REASON, Queue, fill
-from gmsa.tuning.workers import run_workers, work_through
+from gmsa.tuning.workers import run_trials, run_workers
 
 
 def test_places_are_filled_once(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 3, first={"x": 2.0, "kind": "a"})
-    study = task.open()
+    study = task.load_study()
     assert fill(study, 3, {}) == 0
     assert fill(study, 5, {}) == 2
     assert fill(study, 2, {}) == 0
-    work_through(task)
+    run_trials(task)
     assert [t.number for t in study.get_trials()] == [0, 1, 2, 3, 4]
     assert study.trials[0].params == {"x": 2.0, "kind": "a"}
     assert (tmp_path / "log").read_text().split()[::2] == ["0", "1", "2", "3", "4"]
@@ -31,12 +31,12 @@ def test_places_are_filled_once(tmp_path: Path) -> None:
 
 def test_a_trial_belongs_to_one_worker(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 2)
-    one, two = Queue(task.open(), task.where), Queue(task.open(), task.where)
+    one, two = Queue(task.load_study(), task.where), Queue(task.load_study(), task.where)
     first, second = one.claim(), two.claim()
     assert first is not None
     assert second is not None
     assert (first.place, second.place) == (0, 1)
-    assert Queue(task.open(), task.where).claim() is None
+    assert Queue(task.load_study(), task.where).claim() is None
     with one.alive(first):
         assert one.tell(first, TrialState.COMPLETE, [1.0])
     assert not two.over
@@ -49,14 +49,14 @@ def test_a_trial_belongs_to_one_worker(tmp_path: Path) -> None:
 
 def test_the_trial_of_a_dead_worker_goes_on_under_its_number(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 2)
-    dead = Queue(task.open(), task.where)
+    dead = Queue(task.load_study(), task.where)
     claim = dead.claim()
     assert claim is not None
     x = claim.trial.suggest_float("x", -5, 5)
-    assert Queue(task.open(), task.where).claim().place == 1  # type: ignore[union-attr]
+    assert Queue(task.load_study(), task.where).claim().place == 1  # type: ignore[union-attr]
     assert dead._lock is not None
     dead._lock.release()  # what the kernel does
-    again = Queue(task.open(), task.where).claim()
+    again = Queue(task.load_study(), task.where).claim()
     assert again is not None
     assert (again.place, again.attempt) == (0, 2)
     assert again.trial.suggest_float("x", -5, 5) == x
@@ -66,7 +66,7 @@ def test_a_trial_that_gets_on_is_not_given_up(tmp_path: Path) -> None:
     """Who stops a long trial every night does not lose it."""
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
     for night in range(RETRIES + 5):
-        queue = Queue(task.open(), task.where)
+        queue = Queue(task.load_study(), task.where)
         claim = queue.claim()
         assert claim is not None
         assert claim.attempt == min(2, night + 1)
@@ -78,13 +78,13 @@ def test_a_trial_that_gets_on_is_not_given_up(tmp_path: Path) -> None:
 def test_a_trial_whose_workers_all_die_is_given_up(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
     for attempt in range(1, RETRIES + 2):
-        queue = Queue(task.open(), task.where)
+        queue = Queue(task.load_study(), task.where)
         claim = queue.claim()
         assert claim is not None
         assert claim.attempt == attempt
         assert queue._lock is not None
         queue._lock.release()
-    last = Queue(task.open(), task.where)
+    last = Queue(task.load_study(), task.where)
     assert last.claim() is None
     assert last.over
     assert trials_of(task)[0].user_attrs[REASON].startswith(f"its process was killed {RETRIES + 1} times")
@@ -128,13 +128,13 @@ def test_a_study_whose_workers_all_die_gives_up(tmp_path: Path, monkeypatch: pyt
 
 def test_a_deadline_lets_the_rest_wait(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 3, deadline=time.time() - 1)
-    work_through(task)
+    run_trials(task)
     assert [t.state for t in trials_of(task)] == [TrialState.WAITING] * 3
 
 
 def test_a_trial_that_fails_says_why_and_the_study_goes_on(tmp_path: Path) -> None:
     task = make_task(tmp_path, Failing(), 8)
-    work_through(task)
+    run_trials(task)
     found = trials_of(task)
     assert [t.user_attrs.get(REASON) for t in found] == [
         "its value is not finite (nan)",

@@ -33,10 +33,7 @@ from gmsa.data.importers.tables import Splits
 from gmsa.errors import DataError
 from gmsa.registry import IMPORTERS
 
-__all__ = ["FORMATS", "Source", "Splits", "open_source"]
-
-FORMATS = IMPORTERS
-"""Names of the formats that :func:`open_source` reads: those of the registered importers."""
+__all__ = ["Source", "Splits", "open_source"]
 
 _READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False}
 

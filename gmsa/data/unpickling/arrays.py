@@ -119,7 +119,7 @@ class Maker:
         what = ", ".join(map(described, arguments[:6]))
         raise Refused(f"the pickle calls '{function.name.lower()}' with ({what})")
 
-    def build(self, target: Any, state: Any) -> Any:
+    def set_state(self, target: Any, state: Any) -> Any:
         """Sets the state of a type (its byte order) or of an array (its content), and returns the result.
 
         Raises:

@@ -48,7 +48,7 @@ _ALLOWED = {
 }
 
 
-def find(module: str, name: str) -> Name:
+def find_name(module: str, name: str) -> Name:
     """Returns the token of a name from a fixed table.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gmsa.data.unpickling import literals  # noqa: F401  # importing it registers the opcodes of numbers and text
 from gmsa.data.unpickling.machine import HANDLERS, Machine, on
-from gmsa.data.unpickling.names import Cut, Damaged, Refused, described, find
+from gmsa.data.unpickling.names import Cut, Damaged, Refused, described, find_name
 
 _STOP = pickle.STOP[0]
 _INDEX = re.compile(rb"[0-9]{1,18}")
@@ -246,7 +246,7 @@ def _setitems(m: Machine, position: int) -> int:
 @on(pickle.GLOBAL)
 def _global(m: Machine, position: int) -> int:
     module, name, position = _name(m, position)
-    m.stack.append(find(module, name))
+    m.stack.append(find_name(module, name))
     return position
 
 
@@ -255,7 +255,7 @@ def _stack_global(m: Machine, position: int) -> int:
     name, module = m.stack.pop(), m.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise Damaged(f"it names {described(module)} and {described(name)}")
-    m.stack.append(find(module, name))
+    m.stack.append(find_name(module, name))
     return position
 
 
@@ -269,7 +269,7 @@ def _reduce(m: Machine, position: int) -> int:
 @on(pickle.BUILD)
 def _build(m: Machine, position: int) -> int:
     state = m.stack.pop()
-    m.stack[-1] = m.maker.build(m.stack[-1], state)
+    m.stack[-1] = m.maker.set_state(m.stack[-1], state)
     return position
 
 

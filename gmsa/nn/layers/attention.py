@@ -80,8 +80,8 @@ class Interaction(MessagePassing):
     ) -> Tensor:
         bias = None if self.bias is None or edges.edge_type is None else F.pad(self.bias, (0, 0, 0, 1))[edges.edge_type]
         if source_log_weight is not None:
-            heard = source_log_weight.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
-            bias = heard if bias is None else bias + heard
+            weight = source_log_weight.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
+            bias = weight if bias is None else bias + weight
         if query.device.type == "cpu" and len(edges.index[0]):
             return edge_attention(query, key, value, edges.csr(len(key), len(query), self.heads), bias)
         return self.messages(query, key, value, edges.index, bias)
@@ -113,10 +113,9 @@ class Interaction(MessagePassing):
             bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last type: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
         if source_log_weight is not None:
-            heard = (
-                _pad(source_log_weight, edges.source_index, graphs * nodes).view(graphs, 1, 1, nodes).to(query.dtype)
-            )
-            mask = heard.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + heard
+            weight = _pad(source_log_weight, edges.source_index, graphs * nodes)
+            weight = weight.view(graphs, 1, 1, nodes).to(query.dtype)
+            mask = weight.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + weight
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )

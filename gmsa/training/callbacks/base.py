@@ -65,7 +65,7 @@ class Callback:
         """
 
     def on_message(self, line: str) -> None:
-        """When there is something to tell the user."""
+        """When there is a message for the user."""
 
     def on_end(self, summary: Mapping[str, Any] | None) -> None:
         """After the run, whatever ended it.
@@ -108,9 +108,9 @@ class CallbackList(Callback):
         self._call("on_message", line)
 
     def on_end(self, summary: Mapping[str, Any] | None) -> None:
-        """Calls all, also where one fails; after a run that failed, such an error is only told, not raised."""
+        """Calls all, also where one fails; after a run that failed, such an error is reported, not raised."""
         errors = []
-        for callback in reversed(self.callbacks):  # the progress bar, the first, shows what the others tell
+        for callback in reversed(self.callbacks):  # the progress bar, the first, shows the messages of the others
             try:
                 _guarded(callback, "on_end", summary)
             except GmsaError as error:

@@ -18,7 +18,7 @@ _PARAMETERS = 100
 
 
 class MLflow(Callback):
-    """Logs every epoch to a run of MLflow; a resumed run goes on with the same one.
+    """Logs every epoch to a run of MLflow; a resumed run continues the same one.
 
     Args:
         experiment: the experiment of the run.

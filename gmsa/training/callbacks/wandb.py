@@ -11,7 +11,7 @@ from gmsa.training.callbacks.base import Callback, RunInfo, epoch_values, final_
 
 
 class WeightsAndBiases(Callback):
-    """Logs every epoch to a run of Weights & Biases; a resumed run goes on with the same one.
+    """Logs every epoch to a run of Weights & Biases; a resumed run continues the same one.
 
     Args:
         project: the project of the run.

@@ -1,0 +1,85 @@
+"""Whole runs: every model with every protocol, and data that lacks a modality."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.sslmm import small_sslmm
+
+from gmsa.models import MODELS
+from gmsa.runs import report as results
+from gmsa.runs.train import train
+from gmsa.training.checkpoint import load_weights
+
+FEW = {
+    ("global", "self_training", "utterance", 0.5),
+    ("hgt", "sslmm", "video", 0.5),
+    ("late_fusion", "distillation", "video", 0.0),
+    ("semi_iin", "self_training", "video", 0.5),
+    ("semi_iin", "sslmm", "utterance", 0.0),
+    ("sslmm", "supervised", "utterance", 0.5),
+    ("sslmm", "sslmm", "video", 0.0),
+}
+"""Every model, protocol and scope once at least; the others are slow together."""
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "scope", "reconstruct"),
+    [
+        pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
+        for case in itertools.product(
+            sorted(MODELS),
+            ("supervised", "self_training", "distillation", "sslmm"),
+            ("utterance", "video"),
+            (0.0, 0.5),
+        )
+    ],
+)
+def test_any_model_with_any_protocol(
+    write_mmsa,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    protocol: str,
+    scope: str,
+    reconstruct: float,
+) -> None:
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
+    config = small_sslmm(
+        write_mmsa,
+        model={"name": model},
+        protocol={"name": protocol},
+        graph={"scope": scope},
+        reconstruction={"weight": reconstruct},
+        data={"label_ratio": 0.5, "missing": "eta:0.4"},
+    )
+    summary = train(config, "tiny", tmp_path / "run")
+    assert np.isfinite(summary["valid"]["MAE"]["mean"])
+    rows = list(csv.DictReader((tmp_path / "run" / "seed-1" / "predictions.csv").open()))
+    assert all(bool(row["gate_val"]) == (model == "semi_iin") for row in rows)
+    assert "pretrain" not in summary["stages"]
+    assert summary["missing"]["test"]["protocol"] == "eta"
+
+
+def test_a_training_split_that_lacks_text_trains_with_both_stages(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
+
+    def change(content: dict[str, Any]) -> None:
+        content["train"]["text"] *= 0
+        content["train"]["text_lengths"] = [0] * len(content["train"]["id"])
+
+    path = str(write_mmsa("mute.pkl", change))
+    config = small_sslmm(write_mmsa, data={"path": path, "missing": "eta:0.3"}, reconstruction={"target": "oracle"})
+    summary = train(config, "tiny", tmp_path / "run")
+    assert np.isfinite(summary["test"]["MAE"]["mean"])
+    for stage in ("pretrain", "model"):
+        weights = load_weights(tmp_path / "run" / "seed-1" / f"{stage}.safetensors")
+        assert weights
+        assert not [name for name in weights if "text" in name]

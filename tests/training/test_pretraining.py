@@ -1,0 +1,177 @@
+"""Pre-training: what it masks, its losses against loops, the data it needs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.sslmm import DIMS, config_of, small_sslmm
+
+from gmsa.config import MODALITIES
+from gmsa.errors import ConfigError
+from gmsa.graph import NODE_TYPES, token_count
+from gmsa.models import MODELS, build_model
+from gmsa.models.pretraining import PretrainingModel
+from gmsa.runs.train import train
+from gmsa.training.pretraining_batches import pretraining_batches
+from gmsa.training.tasks import Pretraining
+
+
+@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, share: float) -> None:
+    config = config_of(graph={"scope": scope}, pretrain={"mask": share}, optim={"batch_size": 16})
+    lengths = [(5, 9, 3), (5, 0, 0), (0, 17, 3), (1, 0, 1), (1, 0, 0), (3, 8, 1)] * 8
+    utterances = [make_utterance(f"v{i // 4}$_${i}", n) for i, n in enumerate(lengths)]
+    by_id = {u.id: u for u in utterances}
+    seen = set()
+    for batch in pretraining_batches(utterances, config, 1, "pretrain", 1):
+        masked = {m: target.flags for m, target in batch.targets.items()}
+        order = torch.argsort(batch.masked.utterance_order)
+        starts = dict.fromkeys(MODALITIES, 0)
+        for i in order.tolist():
+            utterance = by_id[batch.ids[i]]
+            seen.add(utterance.id)
+            nodes, gone = 0, 0
+            for m in batch.masked.features:
+                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.strides[m])
+                flags = masked.get(m, torch.zeros(10_000, dtype=torch.bool))[starts[m] : starts[m] + count]
+                starts[m] += count
+                assert not (flags.any() and not utterance.lengths[m])
+                nodes += count if utterance.lengths[m] else 0
+                gone += int(flags.sum())
+            assert gone == min(round(share * nodes), nodes - 1)
+        for m, target in batch.targets.items():
+            assert (batch.masked.node_type[target.nodes] == NODE_TYPES.index(m)).all()
+            assert len(target.nodes) == target.flags.sum() == len(target.features)
+    assert seen == by_id.keys()
+
+
+@pytest.mark.parametrize("graph", [{}, {"intra": "knn(neighbors=1)"}, {"scope": "video"}], ids=str)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], name: str) -> None:
+    """Other features in the place of the masked ones change the targets and nothing else."""
+    scope = graph.get("scope", "utterance")
+    config = config_of(name, graph=graph, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
+    (before,) = pretraining_batches(utterances, config, 1)
+    order = torch.argsort(before.masked.utterance_order).tolist()
+    names = [before.ids[i] for i in order]
+    changed = {u.id: dict(u.features) for u in utterances}
+    for m, target in before.targets.items():
+        start = 0
+        for name_ in names:
+            sequence = changed[name_][m].clone()
+            stride = config.model.strides[m]
+            count = 1 if scope == "video" else token_count(len(sequence), stride)
+            for j in target.flags[start : start + count].nonzero().flatten().tolist():
+                steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)
+                sequence[steps] += 5 * torch.arange(sequence.shape[1])
+            changed[name_][m] = sequence
+            start += count
+    (after,) = pretraining_batches([replace(u, features=changed[u.id]) for u in utterances], config, 1)
+    torch.manual_seed(0)
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
+    states = []
+    for batch in (before, after):
+        z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
+        states.append(module.model.nodes(z0, batch.masked))
+    assert torch.equal(*states)
+    for m, target in before.targets.items():
+        moved = target.features + 5 * torch.arange(target.features.shape[1])
+        torch.testing.assert_close(after.targets[m].features, moved)
+
+
+def test_pretraining_losses_equal_loops(make_utterance) -> None:
+    config = config_of(optim={"batch_size": 64})
+    utterances = [make_utterance(f"v$_${i}", (4, 11, 3)) for i in range(5)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    torch.manual_seed(0)
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
+    masked, contrast = module(batch)
+
+    one, two = (module.project(module.model(view).features).detach().numpy() for view in batch.views)
+    cosine = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) / 0.07 for b in two] for a in one]
+    terms = []
+    for i, j in itertools.product(range(5), range(2)):
+        scores = [cosine[i][k] if j else cosine[k][i] for k in range(5)]
+        terms.append(np.log(np.exp(np.float64(scores)).sum()) - scores[i])
+    assert contrast.item() == pytest.approx(np.mean(terms), rel=1e-4)
+
+    z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
+    states = module.model.nodes(z0, batch.masked).clone()
+    for target in batch.targets.values():
+        states[target.nodes] = 0
+    decoded = module.decoder(states, batch.masked.edges["global"])
+    errors = []
+    for m, target in batch.targets.items():
+        for node, wanted in zip(target.nodes.tolist(), target.features.numpy(), strict=True):
+            guess = module.out[m](decoded[node]).detach().numpy()
+            errors.append((1 - guess @ wanted / np.linalg.norm(guess) / np.linalg.norm(wanted)) ** 2)
+    assert masked.item() == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"train": "fixed:v"},
+            r"'data.missing.train' \(fixed:v\) hides every modality of 'data.modalities' \(text, audio",
+        ),
+        (
+            {"valid": "fixed:v"},
+            "pre-training is validated on features, but no utterance of 'valid' has any; change",
+        ),
+    ],
+)
+def test_nothing_left_to_learn_from(write_mmsa, tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    config = small_sslmm(write_mmsa, data={"modalities": ["text", "audio"], "missing": settings})
+    with pytest.raises(ConfigError, match=message):
+        train(config, "tiny", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_that_are_lost_anew_are_lost_in_pretraining_too(make_utterance) -> None:
+    config = config_of(data={"missing": {"train": "frame_uniform"}}, pretrain={"epochs": 1}, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v$_${i}", (20, 20, 20)) for i in range(20)]
+    task = Pretraining(config, DIMS, utterances, utterances, torch.device("cpu"))
+    counts = [int(batch.masked.lengths["text"].sum()) for epoch in (1, 2) for batch in task.batches(1, epoch)]
+    assert counts[0] != counts[1]
+    assert all(100 < count < 300 for count in counts)
+
+
+def test_views_are_random_subsets(make_utterance) -> None:
+    config = config_of(optim={"batch_size": 300})
+    utterances = [make_utterance(f"v$_${i}", (2, 4, 2)) for i in range(280)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    for view in batch.views:
+        there = torch.stack([view.lengths[m] > 0 for m in MODALITIES], 1)
+        subsets, counts = torch.unique(there, dim=0, return_counts=True)
+        assert len(subsets) == 7
+        assert not (~subsets).all(1).any()
+        assert counts.min() > 20  # 40 expected of each
+    assert not torch.equal(*(view.lengths["text"] for view in batch.views))
+
+
+def test_validation_of_pretraining_is_not_masked_as_training_is(utterances) -> None:
+    config = config_of(data={"missing": {"train": "frame_uniform"}}, optim={"batch_size": 16})
+    steps = {
+        learning: sum(
+            int(sum(n.sum() for n in batch.masked.lengths.values()))
+            for batch in pretraining_batches(utterances, config, "valid", learning=learning)
+        )
+        for learning in (True, False)
+    }
+    there = sum(sum(u.lengths.values()) for u in utterances)
+    assert steps[False] == there > steps[True]
+    seen = []
+    task = Pretraining(config, DIMS, utterances, utterances, torch.device("cpu"))
+    module = task.build_module().double()
+    module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    task.score(module)
+    assert sum(int(sum(n.sum() for n in batch.masked.lengths.values())) for batch in seen) == there
