@@ -104,6 +104,7 @@ def quickened(line: str) -> list[str]:
     elif name == "tune":
         settings = SEARCHED
         put("--trials", "1")
+        put("--trial-seeds", "1111")
         words += ["--seeds", "1111"]
     return [*words, *(part for setting in settings for part in ("--set", setting))]
 
