@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="DIR",
         help="run folder that gmsa.train wrote; with --missing and --out, several are compared (may repeat)",
     )
-    parser.add_argument("--data", metavar="FILE", help="another labeled file in MMSA's format (default: the run's own)")
+    parser.add_argument("--data", metavar="FILE", help="another labeled file or feature store (default: the run's own)")
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to use (default: all)")
     parser.add_argument(
         "--missing",

@@ -15,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Write id, prediction, class probabilities and gate for every utterance of a file, labeled or not.",
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder that gmsa.train wrote")
-    parser.add_argument("--input", required=True, metavar="FILE", help="file in MMSA's format; labels may be absent")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE", help="data file or feature store; labels may be absent"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="CSV file to write")
     parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds to average (default: all)")
     cli.add_device_option(parser)
