@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmsa.config import Config
-from gmsa.config.override import Overrides, as_items, as_yaml, changed, override, with_plugins
+from gmsa.config.override import Overrides, as_items, as_seeds, as_yaml, changed, override, with_plugins
 from gmsa.config.packaged import find
 from gmsa.errors import ConfigError
 from gmsa.registry import load_plugins
@@ -71,6 +71,7 @@ def fit(
     """
     name, base, items, modules = _layers(config, data, seeds, overrides, device, plugins)
     settings = with_plugins(changed(base, items), modules)
+    followers = _checked_callbacks(callbacks)
     from gmsa.runs.folder import Run
     from gmsa.runs.resume import choose_folder
     from gmsa.runs.train import train
@@ -82,9 +83,8 @@ def fit(
         folder, started = choose_folder(out, settings.run.out.replace("{name}", name), resume)
         if resume and not started:
             print(f"nothing to resume in '{folder}' yet: starting", flush=True)
-    more: dict[str, Any] = {"callbacks": tuple(callbacks)} if callbacks else {}
     with script_not_rerun(), torch_settings_kept():
-        train(settings, name, folder, started, **more)
+        train(settings, name, folder, started, followers)
     if not distributed.is_main_process():
         sys.exit(0)
     return Run(folder)
@@ -108,7 +108,7 @@ def load(model: Folder, *, revision: str | None = None, plugins: Iterable[str] =
 
 def compare(
     config: Settings,
-    vary: Mapping[str, Sequence[Any]] | Sequence[str] = (),
+    vary: Mapping[str, Sequence[Any]] | str | Sequence[str] = (),
     settings: Folder | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
@@ -139,7 +139,12 @@ def compare(
     if jobs < 1:
         raise ConfigError(f"expected a number of trainings at a time from 1 on (got {jobs})")
     name, base, items, modules = _layers(config, data, seeds, overrides, device, plugins)
+    if isinstance(vary, str):
+        vary = [vary]
     if isinstance(vary, Mapping):
+        for key, values in vary.items():
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise ConfigError(f"'{key}': expected a list of values to compare (got {values!r})")
         vary = [f"{key}={','.join(map(as_yaml, values))}" for key, values in vary.items()]
     file = None if settings is None else find(os.fspath(settings), "ablations")
     from gmsa.ablation.ablate import ablate
@@ -222,8 +227,8 @@ def search(
         jobs=jobs,
         timeout=timeout,
         seed=seed,
-        trial_seeds=_seeds(trial_seeds) or settings.run.seeds[:1],
-        seeds=_seeds(seeds) or settings.run.seeds,
+        trial_seeds=settings.run.seeds[:1] if trial_seeds is None else as_seeds(trial_seeds),
+        seeds=settings.run.seeds if seeds is None else as_seeds(seeds),
         url=storage,
         heartbeat=heartbeat,
     )
@@ -248,8 +253,8 @@ def _layers(
         path = Path(os.path.expandvars(data)).expanduser()
         items += [f"data.path={json.dumps(str(path))}", f"data.name={json.dumps(path.stem)}"]
     items += as_items(overrides)
-    if chosen := _seeds(seeds):
-        items.append(f"run.seeds={list(chosen)}")
+    if seeds is not None:
+        items.append(f"run.seeds={list(as_seeds(seeds))}")
     if device is not None:
         items.append(f"run.device={device}")
     if isinstance(config, (str, os.PathLike)):
@@ -261,5 +266,16 @@ def _layers(
     raise ConfigError(f"expected the name of a config, a path, a Config or a dict (got a {type(config).__name__})")
 
 
-def _seeds(seeds: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    return (seeds,) if isinstance(seeds, int) else None if seeds is None else tuple(int(seed) for seed in seeds)
+def _checked_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:
+    """The callbacks; refuses, before any work, what is none."""
+    given = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
+    if given:
+        from gmsa.training.callbacks import Callback  # here: it loads torch
+
+        for callback in given:
+            if not isinstance(callback, Callback):
+                raise ConfigError(
+                    "expected objects of classes derived from gmsa.training.callbacks.Callback as callbacks "
+                    f"(got {callback!r})"
+                )
+    return given

@@ -34,6 +34,7 @@ from gmsa.errors import ConfigError, DataError, GmsaError, RunError
 from gmsa.reports.run import markdown_table
 from gmsa.runs import report as results
 from gmsa.system import cli
+from gmsa.training.callbacks import Callback
 from gmsa.tuning.workers import run_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant", "ignore:the truth is constant")
@@ -169,6 +170,15 @@ def test_overrides_are_a_dict_or_a_list(own: Path) -> None:
         (SETTINGS, {"overrides": ["optim.lr"]}, "overrides are key=value"),
         (SETTINGS, {"overrides": {"optim.lr": -1}}, "'optim.lr' must be greater than 0"),
         (SETTINGS, {"plugins": ["no_such_module"]}, "plug-in 'no_such_module' is not there"),
+        (SETTINGS, {"seeds": []}, r"seeds are whole numbers, at least one, .* \(got \[\]\)"),
+        (SETTINGS, {"seeds": "12"}, r"seeds are whole numbers"),  # not 1 and 2
+        (SETTINGS, {"seeds": [1.5]}, r"seeds are whole numbers"),
+        (
+            SETTINGS,
+            {"callbacks": [print]},
+            r"expected objects of classes derived from gmsa.training.callbacks",
+        ),
+        (SETTINGS, {"callbacks": [Callback]}, r"expected objects of classes derived from"),
     ],
     ids=str,
 )
@@ -384,6 +394,29 @@ def test_a_wrong_input_is_one_clear_line(run: gmsa.Run, own: Path, case: str) ->
     with pytest.raises(DataError, match=said) as caught:
         run.predict(make(whole(own)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"seeds": 3}, "has no seed 3; it has 1, 2"),
+        ({"seeds": [1, 1]}, "a seed is named twice"),
+        ({"seeds": []}, "seeds are whole numbers, at least one"),
+        ({"device": "gpu"}, r"the device must be one of auto, cpu, cuda, mps \(got 'gpu'\)"),
+        ({"device": "xla:1"}, r"the device must be one of auto, cpu, cuda, mps \(got 'xla:1'\)"),
+    ],
+    ids=str,
+)
+def test_wrong_seeds_and_devices_are_one_line(run: gmsa.Run, own: Path, arguments: dict[str, Any], said: str) -> None:
+    for work in (run.predict, run.evaluate):
+        with pytest.raises(GmsaError, match=said) as caught:
+            work(own, **arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_one_seed_needs_no_list(run: gmsa.Run, own: Path) -> None:
+    assert np.array_equal(run.predict(own, seeds=2).values, run.predict(own, seeds=[2]).values)
+    assert run.evaluate(missing="eta:0.5", seeds=1, mask_seeds=0)["mask_seeds"] == [0]
 
 
 def test_a_frame_needs_pandas(run: gmsa.Run, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -665,6 +698,10 @@ def test_a_comparison_is_a_table(own: Path, no_processes: None) -> None:
         gmsa.compare(SETTINGS, {"optim.lr": [1e-3, 1e-4]}, overrides={"optim.lr": 1e-2})
     with pytest.raises(ConfigError, match=r"setting 'model.fusion=ad': 'model.fusion' must be one of"):
         gmsa.compare(SETTINGS, {"model.fusion": ["ad"]})
+    with pytest.raises(ConfigError, match=r"'model.fusion': expected a list of values to compare \(got 'gate'\)"):
+        gmsa.compare(SETTINGS, {"model.fusion": "gate"})
+    with pytest.raises(ConfigError, match=r"setting 'model.fusion=ad': 'model.fusion' must be one of"):
+        gmsa.compare(SETTINGS, "model.fusion=gate,ad")
     with pytest.raises(ConfigError, match="expected a number of trainings at a time from 1 on"):
         gmsa.compare(SETTINGS, vary, jobs=0)
 

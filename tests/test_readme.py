@@ -117,7 +117,7 @@ def test_every_command_works_in_the_order_of_the_readme(
         program, *arguments = quickened(line)
         with monkeypatch.context() as patch:
             if drawn:  # the figures of a run take most of its time: once is enough
-                patch.setattr("gmsa.runs.report.draw", lambda *a: None)
+                patch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
             if program == "gmsa":
                 command.main(arguments)
                 ran.add(arguments[0])
@@ -143,7 +143,7 @@ def test_every_command_works_in_the_order_of_the_readme(
 
 
 def test_the_python_of_the_quick_start_runs(place: Path, no_processes: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gmsa.runs.report.draw", lambda *a: None)
+    monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
     quick = "optim: {epochs: 6, min_steps: 0}\nmodel: {channels: 64, layers: 1}\nprotocol: {name: supervised}\n"
     (place / "mosi_graph").write_text(f"base: configs/mosi_graph.yaml\n{quick}")  # found before the packaged one
     code = block("python", "gmsa.fit").replace("trials=30", "trials=1").replace("[1, 2, 3]", "[1, 2]")

@@ -10,7 +10,7 @@ import yaml
 
 from gmsa.config import Config, load_config, to_dict
 from gmsa.config.coerce import RENAMED
-from gmsa.config.describe import Setting, describe_group, describe_settings
+from gmsa.config.describe import Setting, describe_group, describe_settings, plain_text
 from gmsa.errors import ConfigError, nearest
 from gmsa.registry import Registry
 from gmsa.system import cli
@@ -100,7 +100,7 @@ def _part(name: str, registry: Registry[Any]) -> str:
         parameters = ", ".join(
             p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in registry.parameters(name).values()
         )
-        about = registry.describe(name)
+        about = plain_text(registry.describe(name))
     except ConfigError as error:  # what it needs is not installed
         parameters, about = "...", str(error)
     module = registry.module_of(name)

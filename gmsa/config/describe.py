@@ -79,13 +79,17 @@ def _walk(cls: type, defaults: Any, prefix: str) -> Iterator[tuple[str, Any, Any
 
 
 def _setting(key: str, hint: Any, default: Any, field: dataclasses.Field[Any], cls: type) -> Setting:
-    registry = field.metadata.get("registry")
+    # An edge builder's parameters have defaults and limits in GraphConfig, which checks them, so its fields have no
+    # registry of their own that would.
+    registry = field.metadata.get("registry") or getattr(hint, "registry", None) or getattr(cls, "registry", None)
     meaning = docstrings(cls).get(field.name) or inspect.cleandoc(cls.__doc__ or "")
     if dataclasses.is_dataclass(hint):
-        kind, allowed = "text, or a group", ""
+        kind, allowed = f"{'text' if registry is None else 'a name'}, or a group", ""
     else:
-        kind = ("a list of names" if isinstance(default, tuple) else "a name") if registry else _type(hint)
-        allowed = " | ".join(registry) if registry is not None else _allowed(hint, field.metadata)
+        kind = ("a list of names" if isinstance(default, tuple) else "a name") if registry is not None else _type(hint)
+        allowed = _allowed(hint, field.metadata)
+    if registry is not None:
+        allowed = " | ".join(registry)
     return Setting(key, kind, _plain(default), allowed, plain_text(meaning), registry)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from gmsa.config.components import parse_component, split_commas
 from gmsa.errors import ConfigError
-from gmsa.registry import EDGE_BUILDERS
+from gmsa.registry import EDGE_BUILDERS, Registry
 
 SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
 """Parameters of edge builders that are also fields of :class:`GraphConfig`, which have their defaults and limits."""
@@ -23,6 +23,7 @@ class IntraEdges:
     """Edge builder within each modality; one name stands for all three."""
 
     one_for_all: ClassVar[bool] = True
+    registry: ClassVar[Registry[Any]] = EDGE_BUILDERS
     text: str = "complete"
     audio: str = "complete"
     vision: str = "complete"
@@ -33,6 +34,7 @@ class InterEdges:
     """Edge builder from each modality to each other one; one name stands for all six."""
 
     one_for_all: ClassVar[bool] = True
+    registry: ClassVar[Registry[Any]] = EDGE_BUILDERS
     text_to_audio: str = "complete"
     text_to_vision: str = "complete"
     audio_to_text: str = "complete"

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ def as_yaml(value: Any) -> str:
         except yaml.YAMLError:
             pass
     return json.dumps(value, ensure_ascii=False, default=str)  # JSON is YAML
+
+
+def as_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """One seed, or several, as a tuple.
+
+    Raises:
+        ConfigError: there is none, or one is not a whole number.
+    """
+    found = tuple(seeds) if isinstance(seeds, Iterable) else (seeds,)
+    if not found or not all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in found):
+        raise ConfigError(f"seeds are whole numbers, at least one, such as [1, 2, 3] (got {seeds!r})")
+    return tuple(int(seed) for seed in found)
 
 
 def override(settings: Config | Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:

@@ -42,7 +42,7 @@ class Scores(dict[str, Any]):
 def evaluate(
     run: Run | str | Path,
     data: str | Path | None = None,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     out: Path | None = None,
 ) -> Scores:

@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from gmsa.config import Config, to_dict
+from gmsa.config.override import as_seeds
 from gmsa.data import Normalizer, Utterance
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import build_model
@@ -143,7 +144,7 @@ class Run:
         """
         return [] if self.saved else [{"seed": seed, **row} for seed in self.seeds for row in self._epochs(seed)]
 
-    def predict(self, x: Input, seeds: Sequence[int] | None = None, device: str | None = None) -> Answers:
+    def predict(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Answers:
         """Predicts utterances, labeled or not, as the mean over the seeds; features are normalized as in training.
 
         Args:
@@ -165,8 +166,8 @@ class Run:
         self,
         data: str | os.PathLike[str] | None = None,
         missing: str | Sequence[str] | None = None,
-        mask_seeds: Sequence[int] | None = None,
-        seeds: Sequence[int] | None = None,
+        mask_seeds: int | Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         device: str | None = None,
         out: str | os.PathLike[str] | None = None,
     ) -> Scores:
@@ -192,17 +193,16 @@ class Run:
         folder = None if out is None else Path(out)
         file = None if data is None else Path(os.path.expandvars(data)).expanduser()
         if missing is None:
-            if mask_seeds:
+            if mask_seeds is not None:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
             with torch_settings_kept():
                 return evaluate(self, file, seeds, device, folder)
         specs = [missing] if isinstance(missing, str) else missing
         own = folder is not None and folder.resolve() == self.folder.resolve()
         where = None if own else folder
+        masks = MASK_SEEDS if mask_seeds is None else as_seeds(mask_seeds)
         with torch_settings_kept():
-            return robustness(
-                self, specs, mask_seeds or MASK_SEEDS, seeds, device, file, where, write=folder is not None
-            )
+            return robustness(self, specs, masks, seeds, device, file, where, write=folder is not None)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the trained model: what predicting needs and no more, with a model card ``README.md``.
@@ -249,23 +249,25 @@ class Run:
         load_into(model, file)
         return model.eval()
 
-    def chosen_seeds(self, seeds: Sequence[int] | None = None) -> tuple[int, ...]:
+    def chosen_seeds(self, seeds: int | Sequence[int] | None = None) -> tuple[int, ...]:
         """The seeds to use: those given, or all of the run.
 
         Raises:
-            RunError: a seed is not of the run, or the run is of pre-training alone.
+            ConfigError: a seed is not a whole number.
+        RunError: a seed is not of the run, or the run is of pre-training alone.
         """
         if not build_protocol(self.config).predicts:
             raise RunError(
                 f"'{self.folder}' holds pre-trained weights, which predict nothing; train from them with "
                 f"--set protocol.init_from={self.folder}"
             )
-        if seeds and len(set(seeds)) != len(seeds):
-            raise RunError(f"a seed is named twice (got {', '.join(map(str, seeds))}); name each once")
-        for seed in seeds or ():
+        chosen = self.seeds if seeds is None else as_seeds(seeds)
+        if len(set(chosen)) != len(chosen):
+            raise RunError(f"a seed is named twice (got {', '.join(map(str, chosen))}); name each once")
+        for seed in chosen:
             if seed not in self.seeds:
                 raise RunError(f"'{self.folder}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
-        return tuple(seeds) if seeds else self.seeds
+        return chosen
 
     def train_seconds(self, seed: int) -> float:
         """Seconds that the seed's epochs took, all stages together.

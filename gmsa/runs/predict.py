@@ -68,7 +68,7 @@ class Answers:
         return pandas.DataFrame(columns, index=pandas.Index(self.ids, name="id"))
 
 
-def predict_with(run: Run, x: Input, seeds: Sequence[int] | None = None, device: str | None = None) -> Answers:
+def predict_with(run: Run, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Answers:
     """Predicts with the models of a run; see :meth:`Run.predict`."""
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
@@ -84,7 +84,11 @@ def predict_with(run: Run, x: Input, seeds: Sequence[int] | None = None, device:
 
 
 def predict_file(
-    run: Run | str | Path, file: str | Path, out: Path, seeds: Sequence[int] | None = None, device: str | None = None
+    run: Run | str | Path,
+    file: str | Path,
+    out: Path,
+    seeds: int | Sequence[int] | None = None,
+    device: str | None = None,
 ) -> int:
     """Writes predictions for every utterance of a file as CSV. Returns their number.
 

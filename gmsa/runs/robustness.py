@@ -40,7 +40,7 @@ def robustness(
     run: Run | str | Path,
     specs: Sequence[str],
     mask_seeds: Sequence[int] = MASK_SEEDS,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     data: str | Path | None = None,
     out: Path | None = None,
@@ -112,7 +112,7 @@ def compare_robustness(
     specs: Sequence[str],
     out: Path,
     mask_seeds: Sequence[int] = MASK_SEEDS,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     data: str | Path | None = None,
 ) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import typing
 
 import torch
 
 from gmsa.config import RunConfig
-from gmsa.errors import RunError
+from gmsa.errors import ConfigError, RunError, nearest
+
+DEVICES: tuple[str, ...] = typing.get_args(typing.get_type_hints(RunConfig)["device"])
+"""Kinds of devices that a setting may name."""
 
 
 def set_up(config: RunConfig, device: str | None = None) -> torch.device:
@@ -18,6 +22,7 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
     there may differ from one that was not interrupted.
 
     Raises:
+        ConfigError: the device is of another kind.
         RunError: CUDA or MPS is asked for and not available.
     """
     torch.set_num_threads(config.threads)
@@ -26,9 +31,12 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     name = device or config.device
-    if name == "cuda" and not torch.cuda.is_available():
+    kind = str(name).partition(":")[0]  # cuda:1 is one of several
+    if kind not in DEVICES:
+        raise ConfigError(f"the device must be one of {', '.join(DEVICES)} (got '{name}'){nearest(kind, DEVICES)}")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise RunError("no CUDA device is available; use --device cpu, or install a CUDA build of torch")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise RunError("no MPS device is available; use --device cpu, or run on macOS with an Apple GPU")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

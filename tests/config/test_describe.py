@@ -144,6 +144,16 @@ def test_the_parts_that_a_setting_may_name(say: Say, monkeypatch: pytest.MonkeyP
     assert " | shown" in say("--key", "model.name").split("allowed")[1].split("\n\n")[0]
 
 
+def test_edge_builders_are_parts_too(say: Say) -> None:
+    text = say("--key", "graph.intra")
+    assert "type     a name, or a group\n" in text
+    assert "allowed  complete | window | dilated | knn | aligned | temporal\n" in text
+    assert "\n  window(radius)\n" in text
+    assert "``" not in text
+    assert ":func:" not in text
+    assert "\n  aligned\n" in say("--key", "graph.inter.text_to_audio")
+
+
 def test_a_config_resolved(say: Say) -> None:
     Path("own.yaml").write_text("base: mosi_sslmm\noptim: {lr: 0.001, epochs: 3}\nrun: {seeds: [1111]}\n")
     shown = yaml.safe_load(say("own.yaml", "--set", "graph.radius=5"))

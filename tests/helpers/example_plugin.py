@@ -30,6 +30,8 @@ def previous(source_length: int, target_length: int, reach: int = 1) -> Tensor:
 class MeanLayer(nn.Module):
     """Means over neighbours."""
 
+    route = "edge"
+
     def __init__(self, channels: int, heads: int, edge_types: int = 0, scale: float = 1.0) -> None:
         super().__init__()
         self.linear, self.scale = nn.Linear(channels, channels), scale
