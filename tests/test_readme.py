@@ -79,7 +79,7 @@ def test_every_command_works_in_the_order_of_the_readme(place: Path, monkeypatch
                 arguments += ["--seeds", "1111"]
         with monkeypatch.context() as patch:
             if drawn:  # the figures of a run take most of its time: once is enough
-                patch.setattr("gmsa.runs.report.draw", lambda *a: None)
+                patch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
             drawn += module == "gmsa.train"
             MAINS[module](arguments)
     assert (place / "runs" / "mosi" / "summary.md").exists()
