@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from gmsa import registry
 from gmsa.data import Utterance
 from gmsa.rng import seed_for
 
@@ -22,6 +23,17 @@ DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest test begins first: begun last, it would keep one process busy alone."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_one_test_alone() -> Iterator[None]:
+    """Forgets the plug-ins and parts of a test: processes that later tests start would look for them in vain."""
+    loaded, parts = dict(registry._loaded), {name: dict(r._parts) for name, r in registry.REGISTRIES.items()}
+    yield
+    registry._loaded.clear()
+    registry._loaded.update(loaded)
+    for name, known in parts.items():
+        registry.REGISTRIES[name]._parts = known
 
 
 @pytest.fixture

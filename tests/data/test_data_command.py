@@ -139,7 +139,7 @@ def test_a_store_trains_as_its_pickle_does(write_mmsa: Write, monkeypatch: pytes
         "protocol: {name: supervised}\nrun: {seeds: [1], device: cpu}\n"
     )
     Path("tiny.yaml").write_text(settings)
-    monkeypatch.setattr("gmsa.runs.report.draw", lambda *_: None)
+    monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *_: None)
     for path in ("tiny.pkl", "store"):
         train.main(["--config", "tiny.yaml", "--set", f"data.path={path}", "--out", f"run-{path}"])
     ours, theirs = (Path(f"run-{p}/seed-1/predictions.csv").read_bytes() for p in ("store", "tiny.pkl"))
