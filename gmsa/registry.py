@@ -173,13 +173,14 @@ def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
     Importing runs a module, so pass only modules that the user named.
 
     Args:
+        modules: their names, or one name.
         folder: further folder to search, after all others.
 
     Raises:
         ConfigError: a module cannot be imported.
     """
     with _lock:
-        for module in modules:
+        for module in [modules] if isinstance(modules, str) else modules:
             if module in _loaded:
                 continue
             added = str(folder.resolve()) if folder is not None else ""

@@ -33,6 +33,7 @@ from gmsa.data import Row, Store, read_mmsa, write_store
 from gmsa.errors import ConfigError, DataError, GmsaError, RunError
 from gmsa.reports.run import markdown_table
 from gmsa.runs import report as results
+from gmsa.runs.save import without_places
 from gmsa.system import cli
 from gmsa.training.callbacks import Callback
 from gmsa.tuning.workers import run_trials
@@ -489,6 +490,12 @@ def test_a_saved_model_predicts_alone(run: gmsa.Run, own: Path) -> None:
     assert np.array_equal(gmsa.load("again").predict(own).values, expected.values)
 
 
+def test_a_saved_model_needs_no_callback() -> None:
+    config = from_dict({"run": {"callbacks": ["tensorboard"]}, "protocol": {"init_from": "home/me/start"}})
+    saved = without_places(config)
+    assert (saved.run.callbacks, saved.protocol.init_from) == ((), "start")
+
+
 def test_the_model_card_says_what_the_model_is(run: gmsa.Run) -> None:
     run.save("my-model")
     card = Path("my-model/README.md").read_text()
@@ -638,6 +645,7 @@ def test_a_run_with_a_plugin_asks_for_it_by_name(
     with open("out.csv", encoding="utf-8") as file:
         assert [np.float32(row["prediction"]) for row in csv.DictReader(file)] == expected.tolist()
     assert np.array_equal(gmsa.Run("run", plugins=[name]).predict(own).values, expected)
+    assert gmsa.load("run", plugins=name).config.plugins == (name,)
 
 
 def test_a_plugin_of_an_installed_package_is_recorded(own: Path, plugin) -> None:

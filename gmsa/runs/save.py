@@ -41,12 +41,14 @@ def save_model(run: Run, folder: Path) -> Path:
 
 
 def without_places(config: Config) -> Config:
-    """The config with files and folders by their names alone: where they lay is nobody's business."""
+    """The config with files and folders by their names alone: where they lay is nobody's business.
 
+    Nor has it callbacks, which follow trainings: who predicts need not have their plug-ins.
+    """
     pool, start = config.data.pool, config.protocol.init_from
     data = replace(config.data, path=PurePath(config.data.path).name, pool=pool and PurePath(pool).name)
     protocol = replace(config.protocol, init_from=start and PurePath(start).name)
-    return replace(config, data=data, protocol=protocol, run=replace(config.run, out=RunConfig().out))
+    return replace(config, data=data, protocol=protocol, run=replace(config.run, out=RunConfig().out, callbacks=()))
 
 
 def _without_places(summary: dict[str, Any]) -> dict[str, Any]:
