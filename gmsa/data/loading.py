@@ -48,7 +48,7 @@ def load_corpus(config: DataConfig) -> Corpus:
             return synthetic_corpus(modalities=config.modalities, labels=config.labels)
         raise DataError(
             f"data file '{path}' does not exist; the README says where to get it. "
-            "Set data.path or $GMSA_DATA, or use data.path=synthetic"
+            "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
     splits: Mapping[str, Sequence[Utterance]]
     if is_store(path):

@@ -35,7 +35,7 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         return folder, True
     if folder.exists() and (not folder.is_dir() or any(not _left_by_start(path) for path in folder.iterdir())):
         if (folder / "config.yaml").exists():
-            raise RunError(f"'{folder}' is not empty; add --resume to go on with its run, or give another --out")
+            raise RunError(f"'{folder}' is not empty; add --resume to resume its run, or give another --out")
         raise RunError(f"'{folder}' is not empty and holds no run; give another --out")
     return folder, False
 

@@ -105,7 +105,7 @@ def test_missing_file_is_an_error_by_default(tmp_path, save, mmsa_dict):
         load_corpus(DataConfig(path=str(absent)))
     assert str(caught.value) == (
         f"data file '{absent}' does not exist; the README says where to get it. "
-        "Set data.path or $GMSA_DATA, or use data.path=synthetic"
+        "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
     )
     # What is there but wrong is never passed over in silence.
     broken = tmp_path / "broken.pkl"
