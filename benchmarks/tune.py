@@ -21,7 +21,7 @@ import optuna
 import yaml
 from common import QUICK, ROOT, SEEDS, add_quick, cell, machine, real_data
 
-from gmsa.config import load_config, to_dict
+from gmsa.config import Config, load_config, to_dict
 from gmsa.tuning import read_space
 from gmsa.tuning.sampling import SeededSampler
 from gmsa.tuning.space import apply_values
@@ -69,9 +69,11 @@ def main() -> None:
         "random, chosen on validation": draws[best(rows, "valid")],
         "random, chosen on test (MMSA's way)": draws[best(rows, "test")],
     }
+    # A study may choose the config itself: what counts is what a choice comes to.
+    config = load_config(CONFIG, given)
     distinct: dict[str, dict[str, Any]] = {}
     for values in chosen.values():
-        distinct.setdefault(json.dumps(values, sort_keys=True), values)
+        distinct.setdefault(resolved(config, values), values)
     finals = options.out / "finals.yaml"
     finals.write_text(yaml.safe_dump([{"name": f"choice {i}"} | v for i, v in enumerate(distinct.values())]))
     command("ablate", "--settings", str(finals), *jobs, *seeds(final), *changes, options.out / "final")
@@ -89,7 +91,7 @@ def main() -> None:
     print("| chosen by | claimed MAE | valid MAE, five seeds | test MAE, five seeds | test Corr |")
     print("| :-- | --: | --: | --: | --: |")
     for name, values in chosen.items():
-        row = anew[f"choice {list(distinct).index(json.dumps(values, sort_keys=True))}"]
+        row = anew[f"choice {list(distinct).index(resolved(config, values))}"]
         scores = [row["valid"]["MAE"], row["test"]["MAE"], row["test"]["Corr"]]
         print(f"| {name} | {claims.get(name, '')} | {' | '.join(map(cell, scores))} |")
     counts = found["trials"]
@@ -122,6 +124,11 @@ def draw(file: Path, count: int, changes: list[str]) -> list[dict[str, Any]]:
     found = [space.suggest(study.ask()) for _ in range(count)]
     assert all(to_dict(apply_values(config, values)) for values in found)
     return found
+
+
+def resolved(config: Config, values: dict[str, Any]) -> str:
+    """All settings of the config with these values, as text."""
+    return json.dumps(to_dict(apply_values(config, values)), sort_keys=True)
 
 
 def best(rows: dict[str, Any], split: str) -> int:
