@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a subcommand; only its module is imported."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     rest = rest[:-1]
-    with cli.inside_gmsa():
+    with cli.inside_gmsa(), cli.exit_codes(f"gmsa {name}" if name in cli.COMMANDS else "gmsa"):
         if name not in cli.COMMANDS:
             _refuse(name)
-        with cli.exit_codes(f"gmsa {name}"):
+        else:
             importlib.import_module(cli.COMMANDS[name].module).main(rest)
 
 

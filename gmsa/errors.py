@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+from typing import Any
+
+LONGEST_VALUE = 80
+"""Characters of a value that a message shows."""
 
 
 class GmsaError(Exception):
@@ -30,7 +35,39 @@ class Terminated(KeyboardInterrupt):
     """The process received SIGTERM; handled like Ctrl-C (SIGINT)."""
 
 
+def shown(value: Any) -> str:
+    """Returns ``repr(value)`` for a message, cut to :data:`LONGEST_VALUE` characters."""
+    if isinstance(value, (str, bytes)):
+        value = value[: LONGEST_VALUE + 1]  # cut before it is escaped: it may be large
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes, or nested too deeply
+        text = f"a {type(value).__name__} too long to show"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def cut(text: object) -> str:
+    """Returns ``str(text)`` in one line for a message, cut to :data:`LONGEST_VALUE` characters."""
+    line = " ".join(str(text)[: 10 * LONGEST_VALUE].split())
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Returns ``text`` with what would command or mislead a terminal escaped; newlines and tabs stay.
+
+    That is control characters, lone surrogates, line separators, and marks that turn the direction of writing.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _commands(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _commands(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and unicodedata.bidirectional(character) != "BN")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ``" (did you mean 'x'?)"`` for the known word closest to ``word``, else ``""``."""
-    match = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(str(word)[:LONGEST_VALUE], list(known), n=1, cutoff=0.6)
     return f" (did you mean '{match[0]}'?)" if match else ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, cut, nearest, shown
 
 T = TypeVar("T")
+LARGEST = 2**63
+"""Whole numbers are smaller than this."""
 RENAMED = {
     "loss.pseudo_weight": "self_training.weight",
     "loss.consistency_weight": "consistency.weight",
@@ -47,7 +50,7 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
         settings = dict.fromkeys(shared, settings)
     if not isinstance(settings, Mapping):
         group = prefix.rstrip(".")
-        raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {settings!r})")
+        raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {shown(settings)})")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
@@ -55,7 +58,7 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
         key = f"{prefix}{name}"
         if name not in fields:
             hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(str(name), fields)
-            raise ConfigError(f"{origin(key)}: unknown key '{key}'{hint}")
+            raise ConfigError(f"{origin(key)}: unknown key '{cut(key)}'{hint}")
         if dataclasses.is_dataclass(hints[name]):
             values[name] = build_dataclass(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
@@ -95,7 +98,7 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
         if value not in arguments or isinstance(value, bool):
             choices = ", ".join(map(str, arguments))
             raise ConfigError(
-                f"'{key}' must be one of {choices} (got {value!r}){nearest(str(value), map(str, arguments))}"
+                f"'{key}' must be one of {choices} (got {shown(value)}){nearest(str(value), map(str, arguments))}"
             )
         return value
     if origin in (typing.Union, types.UnionType):
@@ -107,28 +110,56 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
                 return coerce(value, option, key)
             except ConfigError:
                 continue
-        raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {value!r})")
+        raise ConfigError(f"'{key}' must be {' or '.join(map(_describe, options))} (got {shown(value)})")
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"'{key}' must be a list, for example [{_describe(arguments[0])}, ...] (got {value!r})")
+            example = _describe(arguments[0])
+            raise ConfigError(f"'{key}' must be a list, for example [{example}, ...] (got {shown(value)})")
         if arguments[-1] is Ellipsis:
             return tuple(coerce(v, arguments[0], key) for v in value)
         if len(value) != len(arguments):
-            raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {list(value)})")
+            raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {shown(list(value))})")
         return tuple(coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
     if hint is bool and isinstance(value, bool):
         return value
     if hint is str and isinstance(value, str):
+        check_text(value, key)
         return value
-    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        number = _number(value, hint)
+        if number is not None:
+            return number
+    raise ConfigError(f"'{key}' must be {_describe(hint)} (got {shown(value)})")
+
+
+def _number(value: float | str, kind: type) -> float | None:
+    """The value as a finite number of a kind, int or float; None where it is none. Text counts: YAML reads 1e-3 so."""
+    if kind is int:  # not through float, which has 53 bits
         try:
-            number = float(value)
+            whole = int(value) if isinstance(value, (int, str)) else None
         except ValueError:
-            number = float("nan")
-        if number == number and abs(number) != float("inf") and (hint is float or number == int(number)):
-            return hint(number)
-    raise ConfigError(f"'{key}' must be {_describe(hint)} (got {value!r})")
+            whole = None
+        if whole is not None:
+            return whole if abs(whole) < LARGEST else None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or (kind is int and (number != int(number) or abs(number) > 2**53)):
+        return None
+    return kind(number)
+
+
+def check_text(value: str, key: str) -> None:
+    """Refuses text that no file of a run could hold.
+
+    Raises:
+        ConfigError: it has a lone surrogate, which is not UTF-8.
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"'{key}' is not text in UTF-8 (got {shown(value)}); write it anew") from None
 
 
 def _describe(hint: Any) -> str:
@@ -151,4 +182,4 @@ def check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:
     for name, limit in limits.items():
         words, holds = tests[name]
         if not holds(value, limit):
-            raise ConfigError(f"'{key}' must be {words} {limit} (got {value})")
+            raise ConfigError(f"'{key}' must be {words} {limit} (got {shown(value)})")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar
 
-import yaml
-
 from gmsa.config.coerce import coerce
-from gmsa.errors import ConfigError
+from gmsa.config.strict_yaml import parse_yaml
+from gmsa.errors import ConfigError, cut, shown
 from gmsa.registry import Registry
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
     found = re.fullmatch(r"\s*([^\s()]+)\s*(?:\((.*)\))?\s*", spec, flags=re.DOTALL)
     registry.check(found.group(1) if found else component_name(spec), key)
     if not found:
-        raise ConfigError(f"'{key}': expected a name, or name(key=value, ...) (got '{spec}')")
+        raise ConfigError(f"'{key}': expected a name, or name(key=value, ...) (got {shown(spec)})")
     name, inside = found.group(1), (found.group(2) or "").strip()
     if not inside:
         return name, {}
@@ -43,7 +42,7 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
         parameter, equals, text = (x.strip() for x in part.partition("="))
         if parameter not in known:
             raise ConfigError(
-                f"'{key}': '{name}' has no parameter '{parameter}' (it has: {', '.join(known) or 'none'})"
+                f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {', '.join(known) or 'none'})"
             )
         if parameter in given:
             raise ConfigError(f"'{key}': '{parameter}' is given twice")
@@ -86,11 +85,8 @@ def split_commas(text: str) -> list[str]:
 
 
 def _value(text: str, hint: Any, key: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"'{key}': value '{text}' is not valid YAML") from None
+    value = parse_yaml(text, f"'{key}': value {shown(text)}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = coerce(value, float, key)
     plain = (bool, int, float, str, tuple)
     return coerce(value, hint, key) if hint in plain or getattr(hint, "__origin__", None) is not None else value

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gmsa.config.coerce import build_dataclass, one_for_all
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
-from gmsa.errors import ConfigError
+from gmsa.config.strict_yaml import parse_yaml
+from gmsa.errors import ConfigError, cut, shown
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -81,12 +80,18 @@ def _build(found: Layered, where: str) -> Config:
 
 def _split_override(item: str) -> tuple[str, Any]:
     key, equals, value = item.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set takes key=value, for example --set optim.lr=1e-3 (got '{item}')")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"'{key}': value '{value}' is not valid YAML") from None
+    if not equals or not key.strip():
+        raise ConfigError(f"--set takes key=value, for example --set optim.lr=1e-3 (got {shown(item)})")
+    return key.strip(), parse_value(key.strip(), value)
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The value of ``key=value``, which is YAML.
+
+    Raises:
+        ConfigError: it is not; names the key.
+    """
+    return parse_yaml(text, f"'{cut(key)}': value {shown(text)}")
 
 
 def change(settings: dict[str, Any], key: str, value: Any) -> None:
@@ -102,7 +107,7 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
         if parent in SHARED and isinstance(below, str):
             below = settings[parent] = dict.fromkeys(one_for_all(SHARED[parent]), below)
         if not isinstance(below, dict):
-            raise ConfigError(f"unknown key '{key}': '{parent}' is a value, not a group")
+            raise ConfigError(f"unknown key '{cut(key)}': '{cut(parent)}' is a value, not a group")
         settings = below
     if last.endswith("+"):
         last = last[:-1]
@@ -113,6 +118,6 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
 def _added(before: Any, more: Any, key: str) -> list[Any]:
     """A list with further values, each once."""
     if before is not None and not isinstance(before, (list, tuple)):
-        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {before!r})")
+        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {shown(before)})")
     before, more = list(before or ()), more if isinstance(more, (list, tuple)) else [more]
     return [*before, *(value for value in more if value not in before)]

@@ -10,11 +10,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gmsa.config.load import change, from_dict, load_config, to_dict
+from gmsa.config.load import change, from_dict, load_config, parse_value, to_dict
 from gmsa.config.schema import Config
-from gmsa.errors import ConfigError
+from gmsa.config.strict_yaml import parse_yaml
+from gmsa.errors import ConfigError, shown
 
 Overrides = Mapping[str, Any] | Iterable[str]
 """``{"optim.lr": 1e-3}`` or ``["optim.lr=1e-3"]``."""
@@ -33,9 +32,9 @@ def as_yaml(value: Any) -> str:
     """A value as YAML in one line; text that YAML reads as itself stays as it is."""
     if isinstance(value, str):
         try:
-            if value == value.strip() and yaml.safe_load(value) == value:
+            if value == value.strip() and parse_yaml(value, "value") == value:
                 return value
-        except yaml.YAMLError:
+        except ConfigError:
             pass
     return json.dumps(value, ensure_ascii=False, default=str)  # JSON is YAML
 
@@ -48,7 +47,7 @@ def as_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
     """
     found = tuple(seeds) if isinstance(seeds, Iterable) else (seeds,)
     if not found or not all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in found):
-        raise ConfigError(f"seeds are whole numbers, at least one, such as [1, 2, 3] (got {seeds!r})")
+        raise ConfigError(f"seeds are whole numbers, at least one, such as [1, 2, 3] (got {shown(seeds)})")
     return tuple(int(seed) for seed in found)
 
 
@@ -78,11 +77,8 @@ def override(settings: Config | Mapping[str, Any], overrides: Iterable[str] = ()
     for item in changes:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"overrides are key=value, for example optim.lr=1e-3 (got '{item}')")
-        try:
-            change(plain, key.strip(), yaml.safe_load(text))
-        except yaml.YAMLError:
-            raise ConfigError(f"'{key.strip()}': value '{text}' is not valid YAML") from None
+            raise ConfigError(f"overrides are key=value, for example optim.lr=1e-3 (got {shown(item)})")
+        change(plain, key.strip(), parse_value(key.strip(), text))
     return with_plugins(from_dict(plain), imported)
 
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, cut, nearest
+from gmsa.system.reading import exists, is_folder
 
 Kind = Literal["configs", "spaces", "ablations"]
 
@@ -32,13 +33,13 @@ def find(name_or_path: str | Path, kind: Kind) -> Path:
     """
     path = Path(name_or_path)
     for file in (path, Path(os.path.expanduser(os.path.expandvars(path)))):
-        if file.is_file():
+        if exists(file, ConfigError) and not is_folder(file, ConfigError):
             return file
     known = packaged(kind)
     folder, name = path.parent.as_posix(), path.name.removesuffix(".yaml")
     if folder in (".", _FOLDERS[kind]) and name in known:
         return known[name]
     raise ConfigError(
-        f"{_WORDS[kind]} '{name_or_path}' does not exist{nearest(name, known)}; "
+        f"{_WORDS[kind]} '{cut(name_or_path)}' does not exist{nearest(name, known)}; "
         f"give a file, or one that comes with gmsa: {', '.join(known)}"
     )

@@ -1,33 +1,103 @@
-"""Reads YAML files safely and strictly, with errors of one line."""
+"""The one reader of YAML: strict, of limited size and depth, with errors of one line."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, cut, shown
+from gmsa.system.reading import read_text
+
+DEEPEST = 50
+"""Levels of brackets and indentation, at most."""
+LONGEST = 1 << 18
+"""Characters of a file or an override, at most."""
 
 
-class StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses duplicate keys."""
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses duplicate keys, aliases, merge keys and deep nesting, and knows no dates.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"duplicate key '{key}' (line {node.start_mark.line + 1})")
-        return super().construct_mapping(node, deep)
+    A few hundred bytes of aliases can stand for gigabytes; ``base`` is how settings build on others.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            _refuse(event, "'&' and '*' (anchors and aliases) are not supported; write the value out, or in quotes")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            _refuse(event, f"it is nested more than {DEEPEST} levels deep; flatten it")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                _refuse(key_node, "'<<' is not supported; use 'base' to build on another file")
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                _refuse(key_node, "a key is a list or a group; name keys by text")
+            if key in found:
+                _refuse(key_node, f"duplicate key {shown(key)}; leave one out")
+            found[key] = self.construct_object(value_node, deep=True)
+        return found
+
+
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = {
+    f"{_TAG}int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"),
+    f"{_TAG}float": re.compile(
+        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+}
+"""What is read as a number. YAML 1.1 reads 1:30 as 90 and 010 as 8, silently; here both stay text."""
+# A date stays text too: no setting is one.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in found if tag != f"{_TAG}timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _refuse(place: Any, reason: str) -> None:
+    raise yaml.YAMLError(f"line {place.start_mark.line + 1}: {reason}")
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parses YAML.
+
+    Args:
+        where: what errors call it.
+
+    Raises:
+        ConfigError: it is not YAML, is too large or too deep, or holds what no setting is.
+    """
+    if len(text) > LONGEST:
+        raise ConfigError(f"{where}: has more than {LONGEST:,} characters, too many for settings; name another")
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise ConfigError(f"{where}: not valid YAML: {line}{cut(error.problem or error.context)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    # PyYAML's constructors raise many types: !!int x, !!bool x, a number of 5,000 digits.
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid YAML: a value does not fit its tag ({cut(error)})") from None
 
 
 def read_yaml(path: Path) -> Any:
     """Reads a YAML file.
 
     Raises:
-        ConfigError: it is not YAML.
+        ConfigError: it cannot be read, or is none; see :func:`parse_yaml`.
     """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_yaml(read_text(path, LONGEST, kind=ConfigError), str(path))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gmsa.config import Config, from_dict
+from gmsa.config.strict_yaml import parse_yaml
 from gmsa.errors import ConfigError, RunError
 from gmsa.registry import loaded_plugins
+from gmsa.system.reading import read_json, read_text
 
 
 def read_config(folder: Path, name: str = "config.yaml") -> Config:
@@ -25,7 +24,7 @@ def read_config(folder: Path, name: str = "config.yaml") -> Config:
         RunError: the file is damaged, or it has parts of a plug-in that is not imported.
     """
     try:
-        settings = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+        settings = parse_yaml(read_text(folder / name, inside=folder), name)
         if not isinstance(settings, dict):
             raise ValueError(f"{name} holds no settings")
         if "base" in settings:
@@ -38,15 +37,15 @@ def read_config(folder: Path, name: str = "config.yaml") -> Config:
                 raise RunError(_needs(folder, lacking)) from None
             raise
         return replace(config, plugins=tuple(module for module in named if module in loaded_plugins()))
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise RunError(f"'{folder}' is damaged: {' '.join(str(error).split())}; train again") from None
 
 
 def needed_plugins(folder: Path, configured: Any) -> list[str]:
     """The plug-in modules that a run was trained with: of its settings, and of ``environment.json``."""
     try:
-        recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("plugins")
-    except (OSError, ValueError, AttributeError):
+        recorded = read_json(folder / "environment.json", inside=folder).get("plugins")
+    except (RunError, AttributeError):
         recorded = None  # an older run, or a damaged one, of which others speak
     lists = [value for value in (configured, recorded) if isinstance(value, list)]
     names = dict.fromkeys(str(name) for value in lists for name in value)

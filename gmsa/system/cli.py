@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from gmsa.errors import GmsaError, Terminated
+from gmsa.errors import GmsaError, Terminated, printable
 from gmsa.registry import load_plugins
+from gmsa.system.faults import describe_fault
+from gmsa.system.reading import reason_of
+from gmsa.system.streams import close_quietly, forgiving_streams
 
 
 class Command(NamedTuple):
@@ -51,6 +53,8 @@ settings:
   {config} --key optim.lr  explains one
   {config} FILE            shows what a config comes to
 """
+LONGEST_LINE = 1000
+"""Characters of an error's line, at most."""
 _MODULE = "python -m gmsa."
 _in_gmsa = False
 """Whether the command ``gmsa`` runs, not the module of a subcommand."""
@@ -85,7 +89,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and exits with 2."""
-        self.exit(2, f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)\n")
+        self.exit(2, one_line(f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)") + "\n")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -177,30 +181,45 @@ def inside_gmsa() -> Iterator[None]:
 
 @contextmanager
 def exit_codes(name: str) -> Iterator[None]:
-    """Turns exceptions into exit codes: 2 and one line for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM.
+    """Turns exceptions into exit codes, each with one line and no traceback.
+
+    2 is a user's mistake, 130 Ctrl-C, 143 SIGTERM, 141 a reader that has gone, and 1 what gmsa did not foresee.
 
     Args:
         name: prefix of the line.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        yield
-        sys.stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
-    except GmsaError as error:
-        print(f"{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        sys.exit(2)
-    except Terminated:
-        print(f"{name}: terminated", file=sys.stderr)
-        sys.exit(143)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        with suppress(OSError):  # Python flushes stdout at exit, and would report the broken pipe once more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        with forgiving_streams() as stdout:
+            try:
+                yield
+                stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
+            except GmsaError as error:
+                _exit(2, f"{name}: error: {error}")
+            except Terminated:
+                _exit(143, f"{name}: terminated")
+            except KeyboardInterrupt:
+                _exit(130, f"{name}: interrupted")
+            except BrokenPipeError:
+                close_quietly(stdout)
+                sys.exit(141)
+            except Exception as error:
+                _exit(1, f"{name}: error: {describe_fault(error)}")
+            if stdout.lost is not None:
+                _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _exit(code: int, line: str) -> NoReturn:
+    print(one_line(line), file=sys.stderr)
+    sys.exit(code)
+
+
+def one_line(text: str) -> str:
+    """A message in one line that no terminal obeys; the middle of a very long one is left out."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

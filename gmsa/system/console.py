@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
+
+from gmsa.errors import printable
 
 _LABEL, _BAR = 28, 20
 """Maximum width of the label, and width of the bar; with count and times they fit 80 columns."""
@@ -24,6 +27,10 @@ def console(stderr: bool = False) -> Console:
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Prints; names from data or a stranger's folder cannot command the terminal."""
+        super().print(*(printable(x) if isinstance(x, str) else x for x in objects), **settings)
+
     def on_broken_pipe(self) -> None:
         """Lets the command choose its exit code when the reader has closed the pipe; Rich would exit with 1."""
         raise BrokenPipeError
@@ -39,7 +46,7 @@ class ProgressBar:
 
     def __init__(self, bar: Progress, label: str, total: int, completed: int) -> None:
         self._bar = bar
-        self._task = bar.add_task(label, total=total, completed=completed)
+        self._task = bar.add_task(printable(label), total=total, completed=completed)
 
     def advance(self, n: int = 1) -> None:
         """Adds ``n`` to the completed count."""
@@ -47,7 +54,9 @@ class ProgressBar:
 
     def update(self, *, completed: int | None = None, total: int | None = None, label: str | None = None) -> None:
         """Sets the completed count, the total or the label."""
-        self._bar.update(self._task, completed=completed, total=total, description=label)
+        self._bar.update(
+            self._task, completed=completed, total=total, description=None if label is None else printable(label)
+        )
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmsa.errors import RunError, WriteError
+from gmsa.errors import RunError, WriteError, cut
+from gmsa.system.reading import MOST_RECORDS, entries, exists, is_file, is_folder, open_regular, read_json, reason_of
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
@@ -39,16 +40,29 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise WriteError(f"cannot write '{path}': {reason}; free disk space or repair the disk, then resume") from error
+    except (OSError, ValueError) as error:
+        raise WriteError(
+            f"cannot write '{path}': {reason_of(error)}; free disk space or repair the disk, then resume"
+        ) from error
 
 
 def remove_leftovers(folder: Path) -> None:
     """Deletes the temporary files of killed writers in a folder that no other process writes to."""
-    for path in folder.iterdir():
+    for path in entries(folder):
         if _LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file where it is there.
+
+    Raises:
+        WriteError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot delete '{path}': {reason_of(error)}; check the rights of its folder") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -77,43 +91,97 @@ def read_summary(folder: Path, keys: Iterable[str], what: str) -> dict[str, Any]
         RunError: there is none, or it is damaged.
     """
     path = folder / "summary.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _ = [content[key] for key in keys]
-    except FileNotFoundError:
-        raise RunError(f"'{folder}' is not {what}: it has no {path.name}; name another folder") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{path}' is damaged, or not of {what} ({error}); name another folder") from None
-    return dict(content)
+    if not exists(path):
+        raise RunError(f"'{folder}' is not {what}: it has no {path.name}; name another folder")
+    content = read_json(path, MOST_RECORDS, inside=folder)
+    if not isinstance(content, dict) or (lacking := [key for key in keys if key not in content]):
+        lacks = f"has no {', '.join(lacking)}" if isinstance(content, dict) else "is not an object"
+        raise RunError(f"'{path}' is damaged, or not of {what} (it {lacks}); name another folder")
+    return content
 
 
 def check_out_file(path: Path) -> None:
-    """Checks that a file can be written, before work that takes time.
+    """Checks that a file can be written, by writing one beside it, before work that takes time.
 
     Raises:
-        RunError: its folder does not exist, or it is a folder itself.
+        RunError: its folder does not exist or cannot be written, or it is a folder itself.
     """
-    if not path.parent.is_dir():
+    _check_name(path)
+    if not is_folder(path.parent):
         raise RunError(f"cannot write '{path}': the folder '{path.parent}' does not exist; create it first")
-    if path.is_dir():
+    if is_folder(path):
         raise RunError(f"cannot write '{path}': it is a folder; name a file in it")
+    if exists(path) and not is_file(path):
+        raise RunError(f"cannot write '{path}': it is not a regular file; name another")
+    _try_to_write(path.parent, path)
 
 
 def check_out_folder(path: Path) -> None:
-    """Checks that a folder exists or can be created.
+    """Checks that a folder can be written or created, by writing a file, before work that takes time.
 
     Raises:
-        RunError: the path or one of its parents is a file.
+        RunError: the path or one of its parents is a file, or cannot be written.
     """
-    for part in (path, *path.parents):
-        if part.exists() and not part.is_dir():
-            raise RunError(f"cannot write into '{path}': '{part}' is a file, not a folder; name another")
+    _check_name(path)
+    there = next((part for part in (path, *path.parents) if exists(part) or part.is_symlink()), Path())
+    if not exists(there):
+        raise RunError(f"cannot write into '{path}': '{there}' is a link that leads nowhere; name another")
+    if not is_folder(there):
+        raise RunError(f"cannot write into '{path}': '{there}' is a file, not a folder; name another")
+    _try_to_write(there, path)
+
+
+def _check_name(path: Path) -> None:
+    """Refuses names that a report could not hold: every file of a run is UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RunError(f"cannot write '{path}': its name is not UTF-8; name another") from None
+
+
+def _try_to_write(folder: Path, path: Path) -> None:
+    probe = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with open(probe, "xb"):
+            pass
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"cannot write '{cut(path)}': {reason_of(error)} in '{cut(folder)}'; name another place, or repair that"
+        ) from None
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder that the user named, and its parents, where they are not there; returns it.
+
+    Raises:
+        RunError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot create the folder '{cut(path)}': {reason_of(error)}; name another place") from None
+    return path
+
+
+def make_subfolder(folder: Path, name: str) -> Path:
+    """Creates ``folder/name`` where it is not there, and returns it.
+
+    The folder may be a stranger's, so a link in place of the subfolder is refused: nothing is written through it.
+
+    Raises:
+        RunError: it is a link, or cannot be created.
+    """
+    path = folder / name
+    if path.is_symlink():
+        raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
+    return make_folder(path)
 
 
 def sha256_of(path: str | Path) -> str:
     """Computes the SHA-256 of a file, in hex, without loading the file whole."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

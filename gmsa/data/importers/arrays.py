@@ -18,8 +18,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from gmsa.data.store.files import open_regular
 from gmsa.errors import DataError
+from gmsa.system.reading import open_regular
 
 LARGEST = 1 << 30
 """Largest size, in bytes, of the features of one utterance."""
@@ -123,7 +123,7 @@ class _Header:
 @contextmanager
 def _open_array(file: ArrayFile, where: str) -> Iterator[tuple[IO[bytes], int]]:
     """Opens the stream of an array; yields it with its size in bytes."""
-    with open_regular(file.path, where) as raw:
+    with open_regular(file.path, where, follow=False, kind=DataError) as raw:
         if file.member is None:
             yield raw, _check_size(os.fstat(raw.fileno()).st_size, where)
             return

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmsa.data.store.files import open_regular
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError, nearest
+from gmsa.system.reading import open_regular
 
 SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}
 _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
@@ -153,7 +153,7 @@ class Splits:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     # Symbolic links inside an imported folder were refused before; the user may pass one as the path itself.
-    with open_regular(path, str(path), follow=True) as raw:
+    with open_regular(path, str(path), kind=DataError) as raw:
         reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
         try:
             for line in reader:

@@ -6,16 +6,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gmsa.config import MODALITIES
 from gmsa.errors import DataError
+from gmsa.system.reading import open_regular
 
 FORMAT, VERSION = "gmsa feature store", 1
 MANIFEST = "manifest.json"
@@ -130,36 +129,6 @@ def check_header(start: bytes, dtype: str, shape: tuple[int, ...], where: str) -
         raise DataError(f"{where}: header does not match the manifest ({dtype} {list(shape)}); {AGAIN}") from None
 
 
-def open_regular(path: Path, where: str, follow: bool = False) -> BinaryIO:
-    """Opens a regular file for reading.
-
-    Args:
-        path: the file.
-        where: what errors call it.
-        follow: whether to follow a symbolic link (default: False).
-
-    Raises:
-        DataError: the file cannot be opened, or is a link, a folder or a device.
-    """
-    try:
-        if not follow and stat.S_ISLNK(os.lstat(path).st_mode):
-            raise DataError(f"{where}: is a symbolic link; replace it by the file itself")
-        # Non-blocking: opening a pipe would wait forever.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        handle = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        raise DataError(f"{where}: does not exist; check the path") from None
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{where}: cannot be read: {reason}; check the path and its permissions") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise DataError(f"{where}: is not a regular file; replace it by one")
-    return os.fdopen(handle, "rb")
-
-
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     """Reads the manifest of a store; returns it with the bytes of its file.
 
@@ -167,7 +136,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
         DataError: the manifest is missing, damaged, or of another version.
     """
     path = folder / MANIFEST
-    with open_regular(path, str(path)) as file:
+    with open_regular(path, str(path), follow=False, kind=DataError) as file:
         raw = file.read(_LONGEST_MANIFEST + 1)
     try:
         if len(raw) > _LONGEST_MANIFEST:

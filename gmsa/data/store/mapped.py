@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.data.store.files import AGAIN, HEADER, check_header, open_regular
+from gmsa.data.store.files import AGAIN, HEADER, check_header
 from gmsa.errors import DataError
+from gmsa.system.reading import open_regular
 
 _KEPT = 32 << 20
 """Bytes of a mapped array that may be resident in this process before its pages are released."""
@@ -126,7 +127,7 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
     itemsize = np.dtype(dtype).itemsize
     shape = (size - HEADER,) if shape is None else shape
     expected = HEADER + itemsize * int(np.prod([int(n) for n in shape], dtype=object))
-    with open_regular(path, str(path)) as file:
+    with open_regular(path, str(path), follow=False, kind=DataError) as file:
         found = os.fstat(file.fileno()).st_size
         if not found == size == expected:
             raise DataError(f"{path}: has {found} bytes, expected {expected}; it is damaged or cut short, {AGAIN}")
