@@ -15,6 +15,7 @@ from torch import nn
 
 from gmsa.config import Config, to_dict
 from gmsa.config.override import as_seeds
+from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import build_model
@@ -246,7 +247,7 @@ class Run:
         if not file.exists():
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
         model = build_model(self.dims, self.config).to(device)
-        load_into(model, file)
+        load_into(model, file, trained_settings(self.config))
         return model.eval()
 
     def chosen_seeds(self, seeds: int | Sequence[int] | None = None) -> tuple[int, ...]:

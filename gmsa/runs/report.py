@@ -12,6 +12,7 @@ import torch
 
 from gmsa import figures
 from gmsa.config import Config
+from gmsa.config.trained import trained_settings
 from gmsa.data import NUM_CLASSES, to_class
 from gmsa.models import build_model
 from gmsa.reports.robustness import keep_robustness
@@ -53,7 +54,7 @@ def report(
         parameters = sum(p.numel() for p in model.parameters())
         predicting = [stage for stage in trainer.finished if stage != "pretrain"]
         for stage in predicting:
-            load_into(model, seed_folder / f"{stage}.safetensors")
+            load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config))
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 predictions = predict_utterances(model, prepared.splits[split], config, trainer.device)

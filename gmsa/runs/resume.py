@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmsa.config import Config, to_dict
-from gmsa.errors import RunError
+from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder
+from gmsa.system.reading import MOST_TEXT, entries, exists, read_bytes
+from gmsa.training.checkpoint import list_states
 
 
 def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
@@ -28,16 +30,46 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         check_out_folder(folder)
     else:
         taken = [Path(default)]
-        while (following := Path(f"{default}-{len(taken) + 1}")).exists():
+        while exists(following := Path(f"{default}-{len(taken) + 1}")):
             taken.append(following)
-        folder = taken[-1] if resume or not taken[-1].exists() else following
-    if resume and (folder / "config.yaml").exists():
+        folder = taken[-1] if resume or not exists(taken[-1]) else following
+        check_out_folder(folder)
+    if resume and exists(folder / "config.yaml"):
         return folder, True
-    if folder.exists() and (not folder.is_dir() or any(not _left_by_start(path) for path in folder.iterdir())):
-        if (folder / "config.yaml").exists():
+    if any(not _left_by_start(path) for path in entries(folder)):
+        if exists(folder / "config.yaml"):
             raise RunError(f"'{folder}' is not empty; add --resume to resume its run, or give another --out")
         raise RunError(f"'{folder}' is not empty and holds no run; give another --out")
     return folder, False
+
+
+def settings_file(folder: Path) -> bytes | None:
+    """The bytes of the run's ``config.yaml``; None where there is none yet.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    file = folder / "config.yaml"
+    return read_bytes(file, MOST_TEXT, inside=folder) if exists(file) else None
+
+
+def look_again(folder: Path, seen: bytes | None) -> None:
+    """Checks, with the folder locked, that no other training wrote into it since it was chosen.
+
+    Reading the data takes time, in which another can begin and end. Its state must not become this one's.
+
+    Args:
+        seen: what :func:`settings_file` gave when the folder was chosen; None for a run that starts.
+
+    Raises:
+        RunError: another did.
+    """
+    if seen is None and (exists(folder / "config.yaml") or any(list_states(f) for f in folder.glob("seed-*"))):
+        raise RunError(
+            f"another training has taken '{folder}' meanwhile; give another --out, or add --resume to go on with that"
+        )
+    if seen is not None and settings_file(folder) != seen:
+        raise RunError(f"another training has changed '{folder}' meanwhile; run the same command again")
 
 
 def _left_by_start(path: Path) -> bool:
@@ -75,7 +107,7 @@ def resumed(folder: Path, config: Config) -> Config:
     """
     old = to_dict(read_config(folder))
     differing = [
-        f"{group}.{key} was {old.get(group, {}).get(key)!r}, is {value!r}"
+        f"{group}.{key} was {shown(old.get(group, {}).get(key))}, is {shown(value)}"
         for group, values in to_dict(config).items()
         if isinstance(values, dict)
         for key, value in values.items()

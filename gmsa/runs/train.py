@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, MissingConfig
+from gmsa.config.trained import trained_settings
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
 from gmsa.runs.environment import describe_environment, describe_files
@@ -18,10 +19,10 @@ from gmsa.runs.folder import save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, resumed
+from gmsa.runs.resume import check_files, look_again, resumed, settings_file
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
-from gmsa.system.files import remove_leftovers
+from gmsa.system.files import make_folder, remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
@@ -49,6 +50,7 @@ def train(
     """
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
+    seen = settings_file(folder) if resume and group.is_main else None
     if resume:
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
@@ -60,8 +62,9 @@ def train(
     starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
     with ExitStack() as stack:
         if group.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             before = stack.enter_context(only_writer(folder))
+            look_again(folder, seen)
             if before is not None:
                 called.on_message(f"Taking '{folder}' over from {before}, which exited without releasing it.")
             for place in (folder, *folder.glob("seed-*")):
@@ -83,7 +86,9 @@ def train(
                 for seed, data in data_of.items():
                     model = train_seed(trainers[seed], data)
                     if group.is_main:
-                        save_weights(folder / f"seed-{seed}" / "model.safetensors", model.state_dict())
+                        save_weights(
+                            folder / f"seed-{seed}" / "model.safetensors", model.state_dict(), trained_settings(config)
+                        )
                 if stop.requested:  # after the last step
                     stop.interrupt()
         except KeyboardInterrupt:

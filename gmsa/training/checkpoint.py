@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,8 +16,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from gmsa.config.trained import other_settings
 from gmsa.errors import RunError
 from gmsa.system.files import write_bytes
+from gmsa.system.reading import entries, parse_json
 
 KEPT = 2
 """Training states kept on disk: the last, and the one before in case that is damaged."""
@@ -24,25 +27,37 @@ _STATE = re.compile(r"state-(\d{6,})\.([0-9a-f]{64})\.pt")
 _AGAIN = "restore it, or train again"
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None) -> None:
     """Writes tensors as safetensors with their SHA-256 in the header, atomically.
+
+    Args:
+        settings: what they were trained with, which goes into the header too.
 
     Raises:
         WriteError: it cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_bytes(path, save_tensors(tensors, {"sha256": digest(tensors)}))
+    header = {"sha256": digest(tensors)}
+    if settings is not None:  # one entry: safetensors writes several in any order, and equal runs are equal files
+        header = {"trained": json.dumps(header | {"settings": settings}, sort_keys=True)}
+    write_bytes(path, save_tensors(tensors, header))
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
     """Reads a safetensors file that :func:`save_weights` wrote.
 
+    Args:
+        settings: what they must have been trained with.
+
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: the file is missing or damaged, or of other settings.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get("sha256")
+            header: Any = file.metadata() or {}
+        if "trained" in header:
+            header = parse_json(header["trained"])
+        expected, trained = header.get("sha256"), dict(header.get("settings", {}))
         weights = load_tensors(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"'{path}' does not exist; train first, or name another run folder") from None
@@ -51,6 +66,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise RunError(f"'{path}' is damaged ({kind}{' '.join(str(error).split())}); {_AGAIN}") from None
     if digest(weights) != expected:
         raise RunError(f"'{path}' is damaged (its SHA-256 is not the one in its header); {_AGAIN}")
+    if settings is not None and (others := other_settings(trained, settings)):
+        raise RunError(
+            f"'{path}' was trained with other settings than the run's config.yaml has ({'; '.join(others)}); "
+            "put that file back, or train again"
+        )
     return weights
 
 
@@ -63,13 +83,16 @@ def digest(weights: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def load_into(model: nn.Module, path: Path) -> None:
+def load_into(model: nn.Module, path: Path, settings: Mapping[str, Any] | None = None) -> None:
     """Loads a safetensors file into ``model``.
 
+    Args:
+        settings: what the weights must have been trained with.
+
     Raises:
-        RunError: the file is missing or damaged, or holds the weights of another model.
+        RunError: the file is missing or damaged, or holds the weights of another model or of other settings.
     """
-    weights = load_weights(path)
+    weights = load_weights(path, settings)
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         if name not in weights or name not in own or weights[name].shape != own[name].shape:
@@ -92,7 +115,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     stream = io.BytesIO()
     torch.save(state, stream)
     content = stream.getbuffer()
-    before = _states(folder)
+    before = list_states(folder)
     number = before[-1][0] + 1 if before else 1
     write_bytes(folder / f"state-{number:06d}.{hashlib.sha256(content).hexdigest()}.pt", content)
     for _, path in before[: 1 - KEPT]:
@@ -112,7 +135,7 @@ def load_state(
         RunError: all of them are damaged.
     """
     problems: dict[Path, str] = {}
-    for _, path in reversed(_states(folder)):
+    for _, path in reversed(list_states(folder)):
         try:
             state = _read_state(path)
             usable(state)
@@ -128,11 +151,9 @@ def load_state(
     return None
 
 
-def _states(folder: Path) -> list[tuple[int, Path]]:
+def list_states(folder: Path) -> list[tuple[int, Path]]:
     """Numbers and paths of the training states, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = ((_STATE.fullmatch(path.name), path) for path in folder.iterdir())
+    found = ((_STATE.fullmatch(path.name), path) for path in entries(folder))
     return sorted((int(match[1]), path) for match, path in found if match)
 
 

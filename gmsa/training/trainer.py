@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config, OptimConfig
+from gmsa.config.trained import other_settings, trained_settings
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.metrics import is_better
@@ -67,6 +68,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._start = start = "" if self.initial is None else digest(self.initial)
+        self._settings = trained_settings(self.config)
         state = None
         if self.group.is_main:
             state = load_state(self.folder, self._check_stages, self.callbacks.on_message)
@@ -75,6 +77,11 @@ class Trainer:
             raise RunError(
                 f"'{self.folder}' was started from other weights ('protocol.init_from' holds others now); "
                 "restore those, or give another --out"
+            )
+        if state is not None and (others := other_settings(state.get("settings", {}), self._settings)):
+            raise RunError(
+                f"'{self.folder}' was trained with other settings than its config.yaml has ({'; '.join(others)}); "
+                "give another --out"
             )
         if state is not None:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
@@ -114,7 +121,7 @@ class Trainer:
             module.load_state_dict(self._train(stage, task, module, best_file))
             return module
         if self.group.is_main:
-            load_into(module, best_file)
+            load_into(module, best_file, self._settings)
         if self.group.world > 1:
             module.load_state_dict(self.group.broadcast({k: v.cpu() for k, v in module.state_dict().items()}))
         return module
@@ -178,7 +185,7 @@ class Trainer:
             if self._stopping:
                 self.stop.interrupt()
         if self.group.is_main:
-            save_weights(best_file, stage_progress.weights)
+            save_weights(best_file, stage_progress.weights, self._settings)
         self.finished.append(stage)
         self._save()
         return stage_progress.weights
@@ -251,7 +258,7 @@ class Trainer:
         # Before the state: a resumed run writes it again, unless the state says that all is done.
         write_text(self.folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
         kept = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
-        save_state(self.folder, kept)
+        save_state(self.folder, kept | {"settings": self._settings})
 
     def _check_stages(self, state: dict[str, Any]) -> None:
         """Checks that the weights of the finished stages of a state are intact."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
+from gmsa.config.trained import differences
 from gmsa.errors import ConfigError, RunError
 from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
@@ -297,13 +298,3 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
             "give another --study"
         )
     return study
-
-
-def differences(before: Any, now: Any, key: str = "") -> list[str]:
-    """The differences of two nested settings, by dotted key."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        found = []
-        for name in dict.fromkeys((*before, *now)):
-            found += differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-        return found
-    return [] if before == now else [f"{key} was {before!r}, is {now!r}"]

@@ -1,0 +1,50 @@
+"""What of the settings decides the weights: it goes with them, so that no other settings are taken for theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gmsa.config.load import to_dict
+from gmsa.config.schema import Config
+from gmsa.errors import shown
+
+PLACES = {"data.path", "data.pool", "data.name", "data.if_missing", "protocol.init_from"}
+"""Settings that say where something is; what it holds has a SHA-256 of its own."""
+
+
+def trained_settings(config: Config) -> dict[str, Any]:
+    """The settings, by dotted key, that decide what a seed's weights become."""
+    flat = _flat(to_dict(config))
+    return {
+        key: value
+        for key, value in flat.items()
+        if key == "run.select" or not (key in PLACES or key == "plugins" or key.startswith("run."))
+    }
+
+
+def other_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences of :func:`trained_settings` between two times, as ``optim.lr was 0.001, is 0.05``.
+
+    A setting that one of them lacks is of another version of gmsa, and counts as equal.
+    """
+    return [
+        f"{key} was {shown(then[key])}, is {shown(now[key])}" for key in now if key in then and then[key] != now[key]
+    ]
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """The differences of two nested settings, by dotted key."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for name in dict.fromkeys((*before, *now)):
+            found += differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
+        return found
+    return [] if before == now else [f"{key} was {shown(before)}, is {shown(now)}"]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
