@@ -38,6 +38,18 @@ def check_split(name: str, where: str) -> bytes:
     return _encode(name, LONGEST_SPLIT, f"{where} has a split", "rename it") or _refuse_empty(where, "name of a split")
 
 
+def check_name(path: str | Path) -> None:
+    """Checks the name of a file, which manifests and reports hold.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{short(path)}: its name is not UTF-8; rename it") from None
+
+
 def short(path: str | Path) -> str:
     """A path for an error: in one line, without control characters; only the end of a very long one."""
     text = printable(str(path)).replace("\n", "\\n").replace("\t", "\\t")

@@ -29,8 +29,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gmsa.data.importers.rows import Source
-from gmsa.data.importers.tables import Splits, check_name
-from gmsa.data.texts import short
+from gmsa.data.importers.tables import Splits
+from gmsa.data.texts import check_name, short
 from gmsa.errors import DataError
 from gmsa.registry import IMPORTERS
 from gmsa.system.reading import exists, is_folder

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from gmsa.data.opening import open_data
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.texts import hint, short
+from gmsa.data.texts import check_name, hint, short
 from gmsa.errors import DataError, cut, shown
 from gmsa.system.files import sha256_of
 from gmsa.system.reading import reason_of
@@ -45,18 +45,6 @@ def about_files(importer: str, paths: Sequence[Path], splits: Splits | None) -> 
         check_name(path)
     about = [{"name": path.name, "sha256": sha256_of(path, DataError)} for path in files]
     return {"importer": importer, "files": about}
-
-
-def check_name(path: Path) -> None:
-    """Checks that a store's manifest can hold the name of a file.
-
-    Raises:
-        DataError: it is not UTF-8.
-    """
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(f"{short(path)}: its name is not UTF-8; rename it") from None
 
 
 @dataclass(frozen=True)
