@@ -12,6 +12,7 @@ import torch
 from gmsa.config import SYNTHETIC, DataConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.opening import open_data
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
@@ -99,7 +100,9 @@ def load_utterances(
 
 def data_sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file."""
-    return sha256_of(Path(path) / MANIFEST if is_store(path) else path, DataError)
+    path = Path(path) / MANIFEST if is_store(path) else Path(path)
+    open_data(path).close()
+    return sha256_of(path, DataError)
 
 
 def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtterances], dict[str, int], str]:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from gmsa.data.texts import short
 from gmsa.errors import DataError
-from gmsa.system.reading import open_regular
+from gmsa.system.reading import open_regular, reason_of
 
 _LARGE = 1 << 30
 _MOST_HOLES = 64
@@ -30,6 +30,22 @@ def open_data(path: Path, where: str | None = None, follow: bool = True) -> Bina
         file.close()
         raise
     return file
+
+
+def lies_at(path: Path) -> bool:
+    """Whether something is at a path, even a broken link.
+
+    Raises:
+        DataError: the system does not say, for want of rights or because the name is too long.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        remedy = "check the path and its permissions"
+        raise DataError(f"{short(path)}: cannot be looked at: {reason_of(error)}; {remedy}") from None
+    return True
 
 
 def _written(file: BinaryIO, size: int) -> int:

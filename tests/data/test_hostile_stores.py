@@ -181,7 +181,10 @@ def test_sources_that_are_allowed(folder: Path, source: Any) -> None:
 
 
 def deep(levels: int) -> list[Any]:
-    return [deep(levels - 1)] if levels else []
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
 
 
 def rename_split(name: str) -> Callable[[dict[str, Any]], object]:
@@ -249,7 +252,7 @@ def test_files_that_are_holes(folder: Path, name: str) -> None:
 def test_any_change_is_read_or_refused(folder: Path, count: int) -> None:
     """Random changes of the bytes of arrays, and of values of the manifest."""
     originals = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    told = 0
+    told = []
     for seed in range(count):
         draw = random.Random(seed)
         name = draw.choice([*originals, *["manifest.json"] * len(originals)])
@@ -263,12 +266,11 @@ def test_any_change_is_read_or_refused(folder: Path, count: int) -> None:
         try:
             use(folder)
         except DataError as error:
-            told += 1
-            assert len(str(error)) <= 400
-            assert str(error).isprintable()
+            told.append(str(error))
         finally:
             (folder / name).write_bytes(originals[name])
-    assert count / 4 < told < count
+    assert count / 4 < len(told) < count
+    assert not [message for message in told if len(message) > 400 or not message.isprintable()]
 
 
 def changed(draw: random.Random, manifest: Any) -> Any:
@@ -317,10 +319,7 @@ def row(split: str = "all", identity: str = "a", text: str = "", annotation: int
     ],
 )
 def test_what_no_store_may_hold_is_not_written(tmp_path: Path, wrong: Row, source: Any, words: str) -> None:
-    first = row(identity="first", dim=wrong.utterance.features["audio"].shape[1] if "features" in words else 2)
-    rows = [first._replace(split="first"), wrong]
-    if "features" in words:
-        rows, words = rows[1:], words
+    rows = [row("first", "first"), wrong]
     with pytest.raises(DataError) as caught:
         write_store(tmp_path / "new" / "store", rows, source=source)
     assert words in str(caught.value)

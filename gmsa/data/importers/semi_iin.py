@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from gmsa.data.importers.arrays import ArrayFile, check_relative, resolve_inside
 from gmsa.data.importers.manifest import SPLIT_COLUMNS
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
+from gmsa.data.opening import lies_at
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.texts import short
 from gmsa.errors import DataError, shown
@@ -43,7 +43,7 @@ def import_semi_iin(folder: Path, labels: str, splits: Splits | None = None) -> 
     """
     roots = {}
     for modality, names in FOLDERS.items():
-        found = [name for name in names if os.path.lexists(folder / name)]
+        found = [name for name in names if lies_at(folder / name)]
         if len(found) > 1:
             raise DataError(f"{short(folder)}: has both '{found[0]}' and '{found[1]}'; keep one of them for {modality}")
         if found:
@@ -115,10 +115,10 @@ class _Labels:
 
     def _files(self, root: Path, names: Sequence[str], where: str) -> list[ArrayFile]:
         for relative in (f"{root.name}/{name}" for name in names):
-            if os.path.lexists(self.folder / f"{relative}.npy"):
+            if lies_at(self.folder / f"{relative}.npy"):
                 return [ArrayFile(resolve_inside(self.folder, f"{relative}.npy", where), f"{relative}.npy")]
             path = self.folder / relative
-            if os.path.lexists(path) and is_folder(resolve_inside(self.folder, relative, where), DataError):
+            if lies_at(path) and is_folder(resolve_inside(self.folder, relative, where), DataError):
                 found = sorted((frame.name for frame in entries(path, DataError)), key=_numbered)
                 frames = [f"{relative}/{frame}" for frame in found if frame.endswith(".npy")]
                 return [ArrayFile(resolve_inside(self.folder, frame, where), frame) for frame in frames]

@@ -178,11 +178,13 @@ class Splits:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     # Symbolic links inside an imported folder were refused before; the user may pass one as the path itself.
     with open_data(path) as raw:
-        reader = csv.reader(_pieces(io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")), strict=True)
+        reader = csv.reader(
+            _pieces(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")), strict=True
+        )
         try:
             for line in reader:
                 yield reader.line_num, line
-        except UnicodeDecodeError:
+        except UnicodeEncodeError:
             raise DataError(f"{short(path)}: row {reader.line_num + 1} is not UTF-8; save the file as UTF-8") from None
         except csv.Error as error:
             row = f"{short(path)}: row {reader.line_num}"
@@ -192,8 +194,15 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _pieces(file: TextIO) -> Iterator[str]:
-    """The lines of a file; a line without end must not fill the memory."""
+    """The lines of a file; a line without end must not fill the memory.
+
+    Raises:
+        csv.Error: a line is too long.
+        UnicodeEncodeError: a line was not UTF-8.
+    """
     while line := file.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE and line[-1] not in "\r\n":
             raise csv.Error(f"a line has more than {_LONGEST_LINE:,} characters")
+        if not line.isascii():
+            line.encode("utf-8")  # fails for the surrogates that stand for other bytes
         yield line

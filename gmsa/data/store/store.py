@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gmsa.data.features import LazyFeatures
+from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_transcripts
 from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
@@ -28,7 +29,7 @@ _WINDOW = 64
 
 def is_store(path: str | Path) -> bool:
     """Returns whether a path is the folder of a feature store, that is whether it has a ``manifest.json``."""
-    return os.path.lexists(Path(path) / MANIFEST)
+    return lies_at(Path(path) / MANIFEST)
 
 
 class Store:
