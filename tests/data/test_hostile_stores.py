@@ -248,7 +248,7 @@ def test_files_that_are_holes(folder: Path, name: str) -> None:
     assert f"{name}: claims {size:,} bytes, but is almost empty on disk" in refused(folder)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [500, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_any_change_is_read_or_refused(folder: Path, count: int) -> None:
     """Random changes of the bytes of arrays, and of values of the manifest."""
     originals = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
