@@ -15,6 +15,7 @@ LONGEST_TEXT = 1 << 20
 """Bytes of a transcript, in UTF-8."""
 LONGEST_SPLIT = 200
 """Bytes of the name of a split, in UTF-8."""
+MOST_SPLITS = 100
 _LONGEST_PATH = 120
 _MOST_NAMES = 1000
 
@@ -36,6 +37,16 @@ def check_text(text: str, where: str) -> bytes:
 def check_split(name: str, where: str) -> bytes:
     """Returns the name of a split as UTF-8; errors as :func:`check_id`."""
     return _encode(name, LONGEST_SPLIT, f"{where} has a split", "rename it") or _refuse_empty(where, "name of a split")
+
+
+def check_count(splits: Collection[str], where: str) -> None:
+    """Checks the number of splits: some work takes a pass over the data for each.
+
+    Raises:
+        DataError: there are too many.
+    """
+    if len(splits) > MOST_SPLITS:
+        raise DataError(f"{where}: has {len(splits):,} splits ({listed(splits)}); at most {MOST_SPLITS} are read")
 
 
 def check_name(path: str | Path) -> None:

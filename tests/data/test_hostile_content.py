@@ -296,6 +296,22 @@ def test_names_of_splits(tmp_path: Path, name: str) -> None:
     assert imported == checked
 
 
+def test_splits_without_end(tmp_path: Path) -> None:
+    content = corpus()
+    content.update({f"more{i}": {"id": [str(i)], "audio": np.ones((1, 1, 3))} for i in range(200)})
+    loaded, imported, checked = read_all(tmp_path / "f.pkl", content)
+    assert not loaded
+    assert "has 203 splits (train, valid, test, more0," in imported
+    assert imported == checked
+    assigned = tmp_path / "splits.csv"
+    assigned.write_text("id,split\n" + "".join(f"{i},s{i}\n" for i in range(200)))
+    flat = {"id": [str(i) for i in range(200)], "audio": np.ones((200, 1, 3))}
+    (tmp_path / "f.pkl").write_bytes(pickle.dumps(flat))
+    source = open_source(tmp_path / "f.pkl", splits=assigned)
+    with pytest.raises(DataError, match="has 200 splits"):
+        list(source.rows)
+
+
 # --- anything, anywhere ------------------------------------------------------------------------------------------
 
 
@@ -353,7 +369,7 @@ def changed(draw: random.Random) -> Content:
     return root["content"]
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_any_change_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # most of the time
     outcomes = Counter[tuple[bool, ...]]()

@@ -295,6 +295,10 @@ TABLES: dict[str, tuple[Callable[[], object], str]] = {
     "a label of a hundred kilobytes": (lambda: row(label=b"1" * 100_000), "not a number"),
     "a path of a hundred kilobytes": (lambda: row(path=b"x" * 100_000), "File name too long"),
     "a path with a null byte": (lambda: row(path=b"a\0.npy"), r"'a\x00.npy' may leave the folder"),
+    "splits without end": (
+        lambda: table(HEAD + b"".join(b"a%d,s%d,1,a.npy,\n" % (i, i) for i in range(5000))),
+        "has 101 splits (s0, s1, s2,",
+    ),
     "an id with half a character": (lambda: row(b"\xed\xa0\x80"), "row 2 is not UTF-8"),
     "an id that commands a terminal": (
         lambda: table(HEAD + b"\x1b[2J,train,1,a.npy,\n" * 2),

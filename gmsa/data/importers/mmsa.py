@@ -13,7 +13,7 @@ from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
 from gmsa.data.mmsa.reader import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.texts import short
+from gmsa.data.texts import check_count, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
 
@@ -85,5 +85,7 @@ def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> It
 
 def _assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
     moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
-    for name in dict.fromkeys(row.split for row in moved):
+    names = dict.fromkeys(row.split for row in moved)
+    check_count(names, where)
+    for name in names:
         yield from (row for row in moved if row.split == name)

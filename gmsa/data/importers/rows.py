@@ -15,6 +15,7 @@ from torch import Tensor
 from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, shown
 
@@ -70,6 +71,7 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     half: dict[str, bool] = {}
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
+        check_count(splits, name)
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:

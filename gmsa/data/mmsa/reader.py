@@ -13,7 +13,7 @@ from torch import Tensor
 from gmsa.config import MODALITIES
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
 from gmsa.data.targets import limit
-from gmsa.data.texts import check_id, check_split, check_text, hint, listed, short
+from gmsa.data.texts import check_count, check_id, check_split, check_text, hint, listed, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, shown
@@ -140,6 +140,7 @@ def split_columns(content: Any, where: str, modalities: Sequence[str] = MODALITI
     found = {name: columns for name, columns in content.items() if isinstance(columns, Mapping)}
     if not found:
         raise DataError(f"{where}: has neither splits nor 'id' (its keys: {listed(content)}); {_EXPECTED}")
+    check_count(found, where)
     for name, columns in found.items():
         check_split(name, where)
         check_keys(columns, where, name)

@@ -35,7 +35,7 @@ from gmsa.data.store.files import (
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
 from gmsa.data.store.store import Store
 from gmsa.data.targets import limit
-from gmsa.data.texts import check_id, check_split, check_text, short
+from gmsa.data.texts import check_count, check_id, check_split, check_text, short
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError, cut, shown
 from gmsa.system.files import check_out_folder, make_folder, sync_folder
@@ -208,6 +208,7 @@ class _Writer:
     def _begin(self, split: str) -> None:
         self._end()
         check_split(split, f"{self.where}: row {self.count + 1}")
+        check_count([*self.splits, split], self.where)
         if split in self.splits:
             raise ValueError(f"{self.where}: rows must come split by split (got {shown(split)} again)")
         self.split, self.start, self.labeled = split, self.count, 0
