@@ -212,7 +212,7 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     # transcripts
     "half a character": (entry("raw_text", SURROGATE), "'train$_$2' has a transcript that cannot be encoded as UTF-8"),
     "other bytes": (entry("raw_text", b"\xff"), "'train$_$2' has a transcript of bytes that are not UTF-8"),
-    "a transcript that is a list": (entry("raw_text", ["a"]), "'train$_$2' has a list as transcript"),
+    "a transcript of lists": (entry("raw_text", [["a"]]), "'train$_$2' has a list as transcript"),
     "a transcript that is a dict": (entry("raw_text", {}), "'train$_$2' has a dict as transcript"),
     "a transcript of 2 MB": (entry("raw_text", 2 * LONG), "'train$_$2' has a transcript of 2,000,000 bytes"),
     "one transcript": (train(raw_text="all"), "'raw_text' is a str"),
@@ -248,6 +248,8 @@ TAKEN: dict[str, Callable[[Content], object]] = {
     "ids that command a terminal": entry("id", "\x1b]0;\x07\x1b[2J"),
     "ids with a line end": entry("id", "a\nb"),
     "an id of a number": entry("id", 5),
+    "a transcript of words": entry("raw_text", np.array(["so", "bad"])),
+    "no transcript": entry("raw_text", []),
     "annotations of another kind": train(annotations=[{}, [1], None, b"Neutral", 1.5, np.ones(3)]),
     "one annotation": train(annotations=np.array("Neutral")),
     "a mask that is ragged": train(text_bert=[[1], [1, 2]]),

@@ -21,7 +21,8 @@ An importer is a function ``(path, labels, splits) -> Source``, registered under
   asks ``splits.of(utterance_id, where)`` for the split of each utterance, whatever the source says.
 
 :class:`Source` says what an importer returns. An importer raises :class:`~gmsa.errors.DataError` for a source that it
-cannot read. :func:`~gmsa.data.write_store` checks ids, dimensions, labels and values, so an importer need not.
+cannot read. :func:`~gmsa.data.write_store` checks ids, dimensions, labels and values, so an importer need not. What
+an importer reads may be a stranger's: it reads plain files of limited size, and runs nothing of them.
 """
 
 from __future__ import annotations

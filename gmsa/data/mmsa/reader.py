@@ -288,9 +288,12 @@ def _objects(array: np.ndarray) -> Iterable[Any]:
 
 
 def _transcript(value: Any, where: str) -> str:
-    if isinstance(value, (list, tuple, np.ndarray, Mapping)):
+    """Returns a transcript; words of a list are joined by spaces."""
+    words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    words = words if isinstance(words, (list, tuple)) else [words]
+    if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
         raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
-    text = _string(value, f"{where} has a transcript", "save it as UTF-8")
+    text = " ".join(_string(word, f"{where} has a transcript", "save it as UTF-8") for word in words)
     check_text(text, where)
     return text
 
