@@ -12,13 +12,16 @@ import torch
 from gmsa.config import SYNTHETIC, DataConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.opening import open_data
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
+from gmsa.data.texts import short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError
+from gmsa.errors import DataError, shown
 from gmsa.system.files import sha256_of
+from gmsa.system.reading import exists
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -43,11 +46,11 @@ def load_corpus(config: DataConfig) -> Corpus:
             raise DataError(f"data.pool '{config.pool}': the synthetic corpus brings its own pool; leave data.pool out")
         return synthetic_corpus(modalities=config.modalities, labels=config.labels)
     path = Path(config.path)
-    if not path.exists():
+    if not exists(path, DataError):
         if config.if_missing == "synthetic":
             return synthetic_corpus(modalities=config.modalities, labels=config.labels)
         raise DataError(
-            f"data file '{path}' does not exist; the README says where to get it. "
+            f"data file '{short(path)}' does not exist; the README says where to get it. "
             "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
     splits: Mapping[str, Sequence[Utterance]]
@@ -55,7 +58,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         splits, dims, sha256 = _read_store(path, config)
     else:
         found = read_mmsa(path, config.modalities, config.labels)
-        splits, dims, sha256 = found, feature_dims(found), sha256_of(path)
+        splits, dims, sha256 = found, feature_dims(found), sha256_of(path, DataError)
     pool: Sequence[Utterance] = []
     if config.pool is not None:
         pool = load_utterances(config.pool, dims, config.modalities, config.labels, require_labels=False)
@@ -85,7 +88,7 @@ def load_utterances(
     content = load_pickle(path)
     splits = ("test",) if require_labels and isinstance(content, Mapping) and "test" in content else None
     wanted = [modality for modality in modalities if modality in dims]
-    found = from_mmsa(content, str(path), wanted, labels, splits, require_labels)
+    found = from_mmsa(content, short(path), wanted, labels, splits, require_labels)
     _check_dims(feature_dims(found), dims, path)
     missing = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
     return [
@@ -97,7 +100,9 @@ def load_utterances(
 
 def data_sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file."""
-    return sha256_of(Path(path) / MANIFEST if is_store(path) else path)
+    path = Path(path) / MANIFEST if is_store(path) else Path(path)
+    open_data(path).close()
+    return sha256_of(path, DataError)
 
 
 def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtterances], dict[str, int], str]:
@@ -106,13 +111,13 @@ def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtteran
     dims: dict[str, int] = {m: store.dims[m] for m in config.modalities if m in store.dims}
     if not dims:
         raise DataError(
-            f"{path}: has none of the modalities {', '.join(config.modalities)}, only {', '.join(store.dims)}; "
+            f"{short(path)}: has none of the modalities {', '.join(config.modalities)}, only {', '.join(store.dims)}; "
             "check data.modalities"
         )
     splits = {name: store.split(name, dims) for name in SPLITS}
     for name, utterances in splits.items():
         if not any(store.lengths(m, utterances.rows).any() for m in dims):
-            where = f"{path}: split '{name}'"
+            where = f"{short(path)}: split {shown(name)}"
             raise DataError(f"{where}: no utterance has {', '.join(dims)}; choose other data.modalities")
         if name == "train" and store.manifest.splits[name].labeled:
             continue  # its unlabeled utterances join the pool
@@ -128,7 +133,7 @@ def _other_store(
     wanted = {m: store.dims.get(m) or dims[m] or 0 for m in modalities if m in dims}
     if not any(m in store.dims for m in wanted):
         raise DataError(
-            f"{path}: has none of the modalities {', '.join(wanted)}, only {', '.join(store.dims)}; "
+            f"{short(path)}: has none of the modalities {', '.join(wanted)}, only {', '.join(store.dims)}; "
             "use the modalities of the training data"
         )
     if not require_labels:
@@ -142,7 +147,7 @@ def _other_store(
 def _check_scale(store: Store, labels: str) -> None:
     if store.manifest.labels != labels:
         raise DataError(
-            f"{store.path}: was imported with --labels {store.manifest.labels}, but data.labels is '{labels}'; "
+            f"{short(store.path)}: was imported with --labels {store.manifest.labels}, but data.labels is '{labels}'; "
             "set it to the store's, or import the data again"
         )
 
@@ -152,7 +157,7 @@ def _check_labeled(utterances: StoredUtterances) -> None:
     if len(unlabeled):
         first = utterances[int(unlabeled[0])].id
         raise DataError(
-            f"{utterances.store.path}: '{first}' and {len(unlabeled) - 1} others have no label; "
+            f"{short(utterances.store.path)}: {shown(first)} and {len(unlabeled) - 1} others have no label; "
             "training and scoring need labels"
         )
 
@@ -161,7 +166,7 @@ def _check_dims(found: Mapping[str, int], dims: Mapping[str, int | None], path: 
     for modality, dim in found.items():
         if dims.get(modality) not in (None, dim):
             raise DataError(
-                f"{path}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
+                f"{short(path)}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
                 "extract the features as for the training data"
             )
 
@@ -175,6 +180,6 @@ def _check_apart(pool: Sequence[Utterance], splits: Mapping[str, Sequence[Uttera
     for identity in _ids(pool):
         if identity in source:
             raise DataError(
-                f"{path}: id '{identity}' of the pool is also in split '{source[identity]}' of the data file; "
-                "take it out of one of them"
+                f"{short(path)}: id {shown(identity)} of the pool is also in split {shown(source[identity])} "
+                "of the data file; take it out of one of them"
             )

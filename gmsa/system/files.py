@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmsa.errors import RunError, WriteError, cut
+from gmsa.errors import GmsaError, RunError, WriteError, cut
 from gmsa.system.reading import MOST_RECORDS, entries, exists, is_file, is_folder, open_regular, read_json, reason_of
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
@@ -178,12 +178,19 @@ def make_subfolder(folder: Path, name: str) -> Path:
     return make_folder(path)
 
 
-def sha256_of(path: str | Path) -> str:
-    """Computes the SHA-256 of a file, in hex, without loading the file whole."""
+def sha256_of(path: str | Path, kind: type[GmsaError] = RunError) -> str:
+    """Computes the SHA-256 of a file, in hex, without loading the file whole.
+
+    Raises:
+        GmsaError: it cannot be read; of this class.
+    """
     digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+    with open_regular(path, kind=kind) as file:
+        try:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+        except OSError as error:
+            raise kind(f"'{path}': cannot be read: {reason_of(error)}; check the disk") from None
     return digest.hexdigest()
 
 

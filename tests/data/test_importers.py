@@ -358,7 +358,7 @@ def test_a_sparse_file_is_not_read(table: Path) -> None:
     except OSError:
         pytest.skip("the file system holds no sparse file of a terabyte")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,bad.npy")
-    refused(table, f"has {size + 128} bytes; the limit for one utterance is")
+    refused(table, f"claims {size + 128:,} bytes, but is almost empty on disk")
     os.unlink("m/bad.npy")
 
 

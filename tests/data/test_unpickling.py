@@ -363,14 +363,14 @@ def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path, count):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match=r"nowhere.pkl: does not exist; check the path"):
         load_pickle(tmp_path / "nowhere.pkl")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="is a folder, but no feature store"):
         load_pickle(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
 def test_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with watchdog(10), pytest.raises(DataError, match="is a device or a pipe, not a file"):
+    with watchdog(10), pytest.raises(DataError, match="is not a regular file"):
         load_pickle(tmp_path / "pipe")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +14,19 @@ import numpy as np
 from gmsa.config import MODALITIES
 from gmsa.data.checks.findings import Finding, by_severity, finding, findings_of, recognise, scale_table
 from gmsa.data.checks.survey import Survey
-from gmsa.data.importers.mmsa import annotations_of, split_columns
-from gmsa.data.mmsa import Split
+from gmsa.data.importers.mmsa import annotations_of
+from gmsa.data.mmsa import Split, split_columns
+from gmsa.data.mmsa.sequences import as_array
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import limit
+from gmsa.data.texts import check_name, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError
+from gmsa.errors import DataError, shown
 from gmsa.system.files import sha256_of
+from gmsa.system.reading import is_folder, open_regular
 
 Track = Callable[[Iterable[Row], int], Iterable[Row]]
 """Function ``(rows, count) -> rows`` that passes the rows on and shows progress."""
@@ -62,23 +66,24 @@ def examine(path: Path, labels: str | None = None, track: Track | None = None) -
     Raises:
         DataError: the path cannot be read at all: it is missing, unsafe, of another format, or a truncated store.
     """
+    check_name(path)
     passed: Track = track or (lambda rows, _: rows)
     if is_store(path):
         return _examine_store(Store(path), labels, passed)
-    if path.suffix.lower() == ".csv" or path.is_dir():
-        raise DataError(f"'{path}' is neither a pickle nor a feature store; import it with 'gmsa data import'")
-    content = split_columns(load_pickle(path), str(path))
+    if path.suffix.lower() == ".csv" or is_folder(path, DataError):
+        raise DataError(f"'{short(path)}' is neither a pickle nor a feature store; import it with 'gmsa data import'")
+    content = split_columns(load_pickle(path), short(path))
     found: list[Finding] = []
     readers = {name: reader for name, columns in content.items() if (reader := _reader(name, columns, path, found))}
     if not readers:
-        raise DataError(f"{path}: no split can be read: {found[0].what}")
+        raise DataError(f"{short(path)}: no split can be read: {found[0].what}")
     found += _unlike_dims(readers)
     rows = [row for name, reader in readers.items() for row in _rows_of(name, reader, labels or "mosi", found)]
     survey = _survey(passed(rows, len(rows)), [m for m in MODALITIES if any(m in r.columns for r in readers.values())])
-    sha256 = sha256_of(path)
+    sha256 = sha256_of(path, DataError)
     found = [recognise([sha256]), *found, *findings_of(survey, labels or "mosi")]
     dtypes = {m: _dtype([r.columns[m] for r in readers.values() if m in r.columns]) for m in survey.modalities}
-    size = path.stat().st_size
+    size = _bytes_of(path)
     return Examined(str(path), sha256, "pickle", labels or "mosi", size, dtypes, {}, survey, by_severity(found))
 
 
@@ -103,6 +108,7 @@ def overview(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the path cannot be read at all.
     """
+    check_name(path)
     if not is_store(path):
         found = to_json(examine(path))
         return {key: value for key, value in found.items() if key not in ("scales", "findings")}
@@ -126,7 +132,12 @@ def _facts(path: str, sha256: str, kind: str, labels: str, size: int) -> dict[st
 
 
 def _size(store: Store) -> int:
-    return sum(file.bytes for file in store.manifest.files.values()) + (store.path / MANIFEST).stat().st_size
+    return sum(file.bytes for file in store.manifest.files.values()) + _bytes_of(store.path / MANIFEST)
+
+
+def _bytes_of(path: Path) -> int:
+    with open_regular(path, kind=DataError) as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def _splits(splits: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]], bound: float) -> dict[str, Any]:
@@ -169,7 +180,7 @@ def _survey(rows: Iterable[Row], modalities: Iterable[str]) -> Survey:
 def _examine_store(store: Store, labels: str | None, track: Track) -> Examined:
     found = []
     for name, file in store.manifest.files.items():
-        if sha256_of(store.path / name) != file.sha256:
+        if sha256_of(store.path / name, DataError) != file.sha256:
             what = "SHA-256 differs from that of the import: the file is damaged or was changed; import the data again"
             found.append(Finding("error", what, name))
     survey = _survey(track(_stored_rows(store), len(store)), store.dims)
@@ -191,7 +202,7 @@ def _stored_rows(store: Store) -> Iterator[Row]:
 
 def _reader(name: str, columns: Mapping[str, Any], path: Path, found: list[Finding]) -> Split | None:
     """Reads a split; omits unreadable modalities, replaces values that are not finite by 0, and records both."""
-    where = f"{path}: split '{name}'"
+    where = f"{short(path)}: split {shown(name)}"
     try:
         reader = Split(dict(columns), where)
     except DataError as error:
@@ -258,6 +269,10 @@ def _rows_of(name: str, reader: Split, labels: str, found: list[Finding]) -> lis
             reader.labels(labels, key)
         except DataError as error:
             found.append(Finding("error", _reason(error, reader.where), name))
+    try:
+        reader.texts()
+    except DataError as error:
+        found.append(Finding("error", _reason(error, reader.where), name))
     notes = annotations_of(reader.columns, len(reader.ids))
     return [
         Row(name, Utterance(identity, one, target if abs(target) < float("inf") else None), note)
@@ -266,7 +281,7 @@ def _rows_of(name: str, reader: Split, labels: str, found: list[Finding]) -> lis
 
 
 def _dtype(columns: list[Any]) -> str:
-    found = {str(np.asarray(column if isinstance(column, np.ndarray) else column[0]).dtype) for column in columns}
+    found = {str(column.dtype if isinstance(column, np.ndarray) else as_array(column[0]).dtype) for column in columns}
     return "/".join(sorted(found))
 
 

@@ -21,7 +21,8 @@ An importer is a function ``(path, labels, splits) -> Source``, registered under
   asks ``splits.of(utterance_id, where)`` for the split of each utterance, whatever the source says.
 
 :class:`Source` says what an importer returns. An importer raises :class:`~gmsa.errors.DataError` for a source that it
-cannot read. :func:`~gmsa.data.write_store` checks ids, dimensions, labels and values, so an importer need not.
+cannot read. :func:`~gmsa.data.write_store` checks ids, dimensions, labels and values, so an importer need not. What
+an importer reads may be a stranger's: it reads plain files of limited size, and runs nothing of them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from pathlib import Path
 
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
+from gmsa.data.texts import check_name, short
 from gmsa.errors import DataError
 from gmsa.registry import IMPORTERS
+from gmsa.system.reading import exists, is_folder
 
 __all__ = ["Source", "Splits", "open_source"]
 
@@ -52,14 +55,20 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
         ConfigError: no importer is registered under ``form``.
         DataError: the source is missing, unsafe or invalid.
     """
-    if not path.exists():
-        raise DataError(f"'{path}' does not exist; check the path")
+    if not exists(path, DataError):
+        raise DataError(f"'{short(path)}' does not exist; check the path")
+    for named in (path, splits):
+        if named is not None:
+            check_name(named)
+    folder = is_folder(path, DataError)
     if form == "auto":
-        form = "semi_iin" if path.is_dir() else "manifest" if path.suffix.lower() == ".csv" else "mmsa"
+        form = "semi_iin" if folder else "manifest" if path.suffix.lower() == ".csv" else "mmsa"
     IMPORTERS.check(form, "--format")
-    if path.is_dir() != _READS_FOLDERS.get(form, path.is_dir()):
-        kind = "is a folder" if path.is_dir() else "is a file"
-        raise DataError(f"'{path}' {kind}, which --format {form} does not read; choose another, or omit --format")
+    if folder != _READS_FOLDERS.get(form, folder):
+        kind = "is a folder" if folder else "is a file"
+        raise DataError(
+            f"'{short(path)}' {kind}, which --format {form} does not read; choose another, or omit --format"
+        )
     found = IMPORTERS[form](path, labels, None if splits is None else Splits.from_csv(splits))
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")

@@ -18,16 +18,18 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from gmsa.errors import DataError
-from gmsa.system.reading import open_regular
+from gmsa.data.opening import open_data
+from gmsa.data.store.files import LARGEST, MOST_FEATURES
+from gmsa.data.texts import listed, short
+from gmsa.errors import DataError, cut, printable, shown
+from gmsa.system.reading import reason_of
 
-LARGEST = 1 << 30
-"""Largest size, in bytes, of the features of one utterance."""
 DENSEST = 200
 """Largest compression ratio of an archive member whose content exceeds :data:`ROOM` bytes."""
 ROOM = 16 << 20
 """Bytes that an archive member may decompress to at any ratio."""
 
+_MOST_AXES = 32
 _PLAIN = "save it with numpy.save as an array of numbers"
 
 
@@ -60,7 +62,7 @@ def check_relative(name: str, folder: Path, where: str) -> tuple[str, ...]:
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", name):
-        raise DataError(f"{where}: path {name!r} may leave the folder; use a path under '{folder}'")
+        raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
     return parts
 
 
@@ -75,10 +77,13 @@ def resolve_inside(folder: Path, name: str, where: str) -> Path:
         path = path / part
         try:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
-        except OSError:
-            raise DataError(f"{where}: '{name}' does not exist under '{folder}'; check the path") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{where}: {shown(name)} does not exist under '{short(folder)}'; check the path") from None
+        except (OSError, ValueError) as error:
+            reason = f"{reason_of(error)}; check the path and its permissions"
+            raise DataError(f"{where}: {shown(name)} under '{short(folder)}' cannot be looked at: {reason}") from None
         if linked:
-            raise DataError(f"{where}: '{name}' goes through a symbolic link; replace it by the file itself")
+            raise DataError(f"{where}: {shown(name)} goes through a symbolic link; replace it by the file itself")
     return path
 
 
@@ -88,7 +93,7 @@ def read_shape(file: ArrayFile, where: str) -> Shape:
     Raises:
         DataError: the file is missing, unsafe, or not an array [L, D] or [D] of numbers.
     """
-    where = f"{where} '{file.name}'"
+    where = f"{where} {shown(file.name)}"
     with _open_array(file, where) as (stream, size):
         return _read_header(stream, size, where)[1]
 
@@ -101,13 +106,15 @@ def read_array(file: ArrayFile, where: str) -> tuple[np.ndarray, bytes]:
     Raises:
         DataError: the file is missing, unsafe, or not an array [L, D] or [D] of numbers.
     """
-    where = f"{where} '{file.name}'"
+    where = f"{where} {shown(file.name)}"
     with _open_array(file, where) as (stream, size):
         raw = stream.read(size + 1)
     if len(raw) != size:
         raise DataError(f"{where}: changed while it was read; import it again")
     content = io.BytesIO(raw)
     found, shape = _read_header(content, size, where)
+    if not shape.steps:
+        return np.zeros((0, shape.dim), found.dtype), hashlib.sha256(raw).digest()
     values = np.frombuffer(raw, found.dtype, offset=content.tell())
     values = values.reshape(found.shape, order="F" if found.fortran else "C")
     return values.reshape(shape.steps, shape.dim), hashlib.sha256(raw).digest()
@@ -123,9 +130,12 @@ class _Header:
 @contextmanager
 def _open_array(file: ArrayFile, where: str) -> Iterator[tuple[IO[bytes], int]]:
     """Opens the stream of an array; yields it with its size in bytes."""
-    with open_regular(file.path, where, follow=False, kind=DataError) as raw:
+    with open_data(file.path, where, follow=False) as raw:
         if file.member is None:
-            yield raw, _check_size(os.fstat(raw.fileno()).st_size, where)
+            try:
+                yield raw, _check_size(os.fstat(raw.fileno()).st_size, where)
+            except OSError as error:
+                raise DataError(f"{where}: cannot be read: {reason_of(error)}; check the disk") from None
             return
         try:
             with zipfile.ZipFile(raw) as archive:
@@ -140,8 +150,9 @@ def _open_array(file: ArrayFile, where: str) -> Iterator[tuple[IO[bytes], int]]:
             RuntimeError,
             OSError,
         ) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{where}: is a damaged archive ({reason}); save it again with numpy.savez") from None
+            raise DataError(
+                f"{where}: is a damaged archive ({printable(cut(error))}); save it again with numpy.savez"
+            ) from None
         except DataError:
             raise
         except Exception as error:  # zlib, lzma and struct raise their own types for damaged content
@@ -159,18 +170,20 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> zipfile.ZipInfo:
     for info in infos:
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         if ".." in parts or info.orig_filename.startswith(("/", "\\")) or re.match("[A-Za-z]:", info.orig_filename):
-            raise DataError(f"{where}: member {info.orig_filename!r} may leave the archive; create the archive again")
+            raise DataError(
+                f"{where}: member {shown(info.orig_filename)} may leave the archive; create the archive again"
+            )
     found = [info for info in infos if info.filename in (name, f"{name}.npy")] if name else infos
     if len(found) != 1:
-        names = ", ".join(info.filename.removesuffix(".npy") for info in infos[:8]) or "none"
+        names = listed([info.filename.removesuffix(".npy") for info in infos])
         remedy = "choose one as FILE.npz#MEMBER" if not name else "check the name"
         raise DataError(f"{where}: {len(found)} members match, expected one (members: {names}); {remedy}")
     info = found[0]
     if stat.S_ISLNK(info.external_attr >> 16) or info.flag_bits & 1:
-        raise DataError(f"{where}: member '{info.filename}' is a link or encrypted; save it with numpy.savez")
+        raise DataError(f"{where}: member {shown(info.filename)} is a link or encrypted; save it with numpy.savez")
     if info.file_size > max(ROOM, DENSEST * info.compress_size):
         raise DataError(
-            f"{where}: member '{info.filename}' grows from {info.compress_size} to {info.file_size} bytes, "
+            f"{where}: member {shown(info.filename)} grows from {info.compress_size} to {info.file_size} bytes, "
             "more than features do; save it with numpy.savez"
         )
     return info
@@ -187,21 +200,23 @@ def _read_header(stream: IO[bytes], size: int, where: str) -> tuple[_Header, Sha
     if header.dtype.hasobject:
         raise DataError(f"{where}: holds Python objects, which are never unpickled; {_PLAIN}")
     if header.dtype.kind not in "biuf" or header.dtype.names or header.dtype.itemsize > 8:
-        raise DataError(f"{where}: is of type {header.dtype}; {_PLAIN}")
+        raise DataError(f"{where}: is of type {cut(header.dtype)}; {_PLAIN}")
+    if len(header.shape) > _MOST_AXES:
+        raise DataError(f"{where}: has {len(header.shape)} axes; expected [steps, features]")
     count = 1
     for axis in header.shape:
-        if type(axis) is not int or axis < 0:
-            raise DataError(f"{where}: has shape {header.shape}; {_PLAIN}")
+        if type(axis) is not int or not 0 <= axis <= LARGEST:
+            raise DataError(f"{where}: has shape {cut(header.shape)}; {_PLAIN}")
         count *= axis
     expected = stream.tell() + count * header.dtype.itemsize
     if expected != size:
-        raise DataError(f"{where}: has {size} bytes, but its header says {expected}; it is damaged, save it again")
-    shape = header.shape
+        raise DataError(f"{where}: has {size} bytes, but its header says {cut(expected)}; it is damaged, save it again")
+    shape, half = header.shape, header.dtype == np.float16
     while len(shape) > 2 and 1 in shape[:-1]:
         at = shape.index(1)
         shape = shape[:at] + shape[at + 1 :]
     if len(shape) not in (1, 2) and count:
-        raise DataError(f"{where}: has shape {list(header.shape)}; expected [steps, features]")
+        raise DataError(f"{where}: has shape {cut(list(header.shape))}; expected [steps, features]")
     if not count:
-        return header, Shape(0, shape[-1] if len(shape) == 2 else 0, header.dtype == np.float16)
-    return header, Shape(shape[0] if len(shape) == 2 else 1, shape[-1], header.dtype == np.float16)
+        return header, Shape(0, shape[-1] if len(shape) == 2 and shape[-1] <= MOST_FEATURES else 0, half)
+    return header, Shape(shape[0] if len(shape) == 2 else 1, shape[-1], half)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, source_of
-from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
+from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.errors import DataError
-from gmsa.system.files import sha256_of
+from gmsa.data.texts import short
+from gmsa.errors import DataError, shown
 
 SPLIT_COLUMNS = ("split", "mode")
 
@@ -35,10 +34,7 @@ def import_manifest(path: Path, labels: str, splits: Splits | None = None) -> So
     """
     table = Table.from_csv(path)
     columns = _Columns(table, splits)
-    about: dict[str, Any] = {"importer": "manifest", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
-    if splits is not None:
-        about["files"].append({"name": splits.path.name, "sha256": sha256_of(splits.path)})
-    return source_of(columns.items, about, str(path))
+    return source_of(columns.items, about_files("manifest", [path], splits), short(path))
 
 
 class _Columns:
@@ -53,7 +49,7 @@ class _Columns:
         found = {m: table.find([m]) for m in MODALITIES}
         self.modalities = {m: column for m, column in found.items() if column}
         if not self.modalities:
-            raise DataError(f"{table.path}: has none of the columns {', '.join(MODALITIES)}; add one with paths")
+            raise DataError(f"{short(table.path)}: has none of the columns {', '.join(MODALITIES)}; add one with paths")
         columns = {m: table.find([f"label_{m}"]) for m in self.modalities}
         self.unimodal = {m: column for m, column in columns.items() if column}
 
@@ -81,5 +77,5 @@ class _Columns:
         if file.endswith(".npz"):
             return ArrayFile(path, name, member)
         if not file.endswith(".npy") or member:
-            raise DataError(f"{where}: '{name}' is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
+            raise DataError(f"{where}: {shown(name)} is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
         return ArrayFile(path, name)

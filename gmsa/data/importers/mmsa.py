@@ -10,12 +10,12 @@ import numpy as np
 
 from gmsa.config import MODALITIES
 from gmsa.data.importers.rows import Source
-from gmsa.data.importers.tables import Splits, annotation_of
-from gmsa.data.mmsa.reader import UNSPLIT, from_mmsa
+from gmsa.data.importers.tables import Splits, about_files, annotation_of
+from gmsa.data.mmsa.reader import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.texts import check_count, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
-from gmsa.system.files import sha256_of
 
 
 def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source:
@@ -32,57 +32,46 @@ def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source
     Raises:
         DataError: the file is missing, unsafe or invalid.
     """
-    content = split_columns(load_pickle(path), str(path))
+    content = split_columns(load_pickle(path), short(path))
     found = {name: columns for name, columns in content.items() if _count(columns)}
-    about: dict[str, Any] = {"importer": "mmsa", "files": [{"name": path.name, "sha256": sha256_of(path)}]}
-    if splits is not None:
-        about["files"].append({"name": splits.path.name, "sha256": sha256_of(splits.path)})
+    about = about_files("mmsa", [path], splits)
     kept = [m for m in MODALITIES if any(m in columns for columns in found.values())]
     if not kept:
-        raise DataError(f"{path}: holds no utterances with any of {', '.join(MODALITIES)}; check the file")
+        raise DataError(f"{short(path)}: holds no utterances with any of {', '.join(MODALITIES)}; check the file")
     dtypes = {m: "float16" if _is_half([c[m] for c in found.values() if m in c]) else "float32" for m in kept}
-    rows = _rows(found, str(path), labels)
+    rows = _rows(found, short(path), labels)
     if splits is not None:
-        rows = _assigned(list(rows), splits, str(path))
+        rows = _assigned(list(rows), splits, short(path))
     return Source(rows, sum(map(_count, found.values())), dtypes, about)
-
-
-def split_columns(content: Any, where: str) -> dict[str, Mapping[str, Any]]:
-    """Returns the columns of each split of a file in MMSA's format; the one split of a flat file is called ``all``.
-
-    Raises:
-        DataError: the content is not a dict of splits.
-    """
-    if isinstance(content, Mapping):
-        if any(key in content for key in ("id", *MODALITIES)):
-            return {UNSPLIT: content}
-        if found := {str(name): columns for name, columns in content.items() if isinstance(columns, Mapping)}:
-            return found
-    from_mmsa(content, where, splits=None)  # raises the specific error
-    raise DataError(f"{where}: holds no splits; expected {{'train': {{'id': ..., 'text': ..., ...}}, ...}}")
 
 
 def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
     """Returns -1, 0, 1 or -128 (none) per utterance, from the column ``annotations`` if the split has it."""
     column = columns.get("annotations")
-    if not isinstance(column, (list, tuple, np.ndarray)) or len(column) != count:
+    if column is None or _length(column) != count:
         return [NOT_ANNOTATED] * count
-    return [annotation_of(value.decode("utf-8", "replace") if isinstance(value, bytes) else value) for value in column]
+    return [annotation_of(value) for value in column]
 
 
 def _count(columns: Mapping[str, Any]) -> int:
     """Number of utterances of a split; 1 if it is unknown, so that the split is read and the error raised there."""
-    column = columns.get("id")
-    return len(column) if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim) else 1
+    count = _length(columns.get("id"))
+    return 1 if count is None else count
 
 
-def _is_half(columns: Sequence[Any]) -> bool:
-    def half(value: Any) -> bool:
-        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
-            return all(half(one) or not np.size(one) for one in value)
-        return isinstance(value, np.ndarray) and value.dtype == np.float16
+def _length(column: Any) -> int | None:
+    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
+        return len(column)
+    return None
 
-    return all(map(half, columns))
+
+def _is_half(value: Any) -> bool:
+    """Whether all arrays in a column or a list of columns are float16, but for empty ones."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.dtype == np.float16 or not value.size
+    if isinstance(value, np.ndarray):
+        return all(map(_is_half, value.flat))
+    return isinstance(value, (list, tuple)) and all(map(_is_half, value))
 
 
 def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> Iterator[Row]:
@@ -96,5 +85,7 @@ def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> It
 
 def _assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
     moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
-    for name in dict.fromkeys(row.split for row in moved):
+    names = dict.fromkeys(row.split for row in moved)
+    check_count(names, where)
+    for name in names:
         yield from (row for row in moved if row.split == name)

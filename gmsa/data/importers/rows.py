@@ -15,8 +15,9 @@ from torch import Tensor
 from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError
+from gmsa.errors import DataError, shown
 
 
 @dataclass
@@ -70,12 +71,13 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     half: dict[str, bool] = {}
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
+        check_count(splits, name)
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
                 known = dims[modality]
                 raise DataError(
-                    f"{item.where}: {modality} '{file.name}' has {shape.dim} features per step, but earlier ones "
+                    f"{item.where}: {modality} {shown(file.name)} has {shape.dim} features per step, but earlier ones "
                     f"have {known}; extract all of them alike"
                 )
             if shape.steps:
@@ -101,7 +103,7 @@ def _rows(
                 found = []
                 for file in files:
                     values, sha256 = read_array(file, f"{item.where}: {modality}")
-                    found.append(_finite(values, modality, f"{item.where}: {modality} '{file.name}'"))
+                    found.append(_finite(values, modality, f"{item.where}: {modality} {shown(file.name)}"))
                     digest.update(sha256)
                     count += 1
                 steps = np.concatenate([part for part in found if part.size] or [np.zeros((0, dims[modality]))])

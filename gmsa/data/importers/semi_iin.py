@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,10 +9,12 @@ from pathlib import Path
 from gmsa.data.importers.arrays import ArrayFile, check_relative, resolve_inside
 from gmsa.data.importers.manifest import SPLIT_COLUMNS
 from gmsa.data.importers.rows import Item, Source, source_of
-from gmsa.data.importers.tables import Splits, Table, annotation_of, number, split_name
+from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
+from gmsa.data.opening import lies_at
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.errors import DataError
-from gmsa.system.files import sha256_of
+from gmsa.data.texts import short
+from gmsa.errors import DataError, shown
+from gmsa.system.reading import entries, is_folder
 
 FOLDERS = {"text": ("text",), "audio": ("audio",), "vision": ("visual", "vision", "video")}
 _NAME = ("name", "id", "file", "video_id")
@@ -42,31 +43,30 @@ def import_semi_iin(folder: Path, labels: str, splits: Splits | None = None) -> 
     """
     roots = {}
     for modality, names in FOLDERS.items():
-        found = [name for name in names if os.path.lexists(folder / name)]
+        found = [name for name in names if lies_at(folder / name)]
         if len(found) > 1:
-            raise DataError(f"{folder}: has both '{found[0]}' and '{found[1]}'; keep one of them for {modality}")
+            raise DataError(f"{short(folder)}: has both '{found[0]}' and '{found[1]}'; keep one of them for {modality}")
         if found:
-            roots[modality] = resolve_inside(folder, found[0], str(folder))
+            roots[modality] = resolve_inside(folder, found[0], short(folder))
     if not roots:
-        raise DataError(f"{folder}: has none of the folders text, audio, visual; choose the folder that holds them")
+        raise DataError(
+            f"{short(folder)}: has none of the folders text, audio, visual; choose the folder that holds them"
+        )
     tables = [_Labels(Table.from_csv(path), splits, folder, roots) for path in _tables(folder)]
     # One table per split: sort by split, whatever the order of the files.
     order = {"train": 0, "valid": 1, "test": 2}
     tables.sort(key=lambda table: (order.get(table.split or "", 3), table.table.path.name))
-    paths = [labels.table.path for labels in tables] + ([splits.path] if splits else [])
-    files = [{"name": path.name, "sha256": sha256_of(path)} for path in paths]
-    return source_of(
-        lambda: (item for labels in tables for item in labels.items()),
-        {"importer": "semi_iin", "files": files},
-        str(folder),
-    )
+    about = about_files("semi_iin", [labels.table.path for labels in tables], splits)
+    return source_of(lambda: (item for labels in tables for item in labels.items()), about, short(folder))
 
 
 def _tables(folder: Path) -> list[Path]:
-    found = sorted(name for name in os.listdir(folder) if name.lower().endswith(".csv"))
+    found = [path.name for path in entries(folder, DataError) if path.name.lower().endswith(".csv")]
     if not found:
-        raise DataError(f"{folder}: has no CSV of labels; add one beside the folders, with the columns name and val")
-    return [resolve_inside(folder, name, str(folder)) for name in found]
+        raise DataError(
+            f"{short(folder)}: has no CSV of labels; add one beside the folders, with the columns name and val"
+        )
+    return [resolve_inside(folder, name, short(folder)) for name in found]
 
 
 class _Labels:
@@ -83,7 +83,7 @@ class _Labels:
         self.split = split_name(named[1]) if named and not self.column else None
         if not (splits or self.column or self.split):
             raise DataError(
-                f"{table.path}: names no split; rename it to train_..., valid_... or test_..., add a column "
+                f"{short(table.path)}: names no split; rename it to train_..., valid_... or test_..., add a column "
                 "'split', or pass --splits"
             )
 
@@ -98,7 +98,7 @@ class _Labels:
             files = {m: found for m, root in self.roots.items() if (found := self._files(root, names, where))}
             if not files:
                 folders = ", ".join(self.roots)
-                raise DataError(f"{where}: '{names[0]}' has no array in {folders}; add it, or remove the row")
+                raise DataError(f"{where}: {shown(names[0])} has no array in {folders}; add it, or remove the row")
             split = split_name(row[self.column]) if self.column else self.split or ""
             split = self.splits.of(identity, where) if self.splits else split
             if not split:
@@ -115,11 +115,11 @@ class _Labels:
 
     def _files(self, root: Path, names: Sequence[str], where: str) -> list[ArrayFile]:
         for relative in (f"{root.name}/{name}" for name in names):
-            if os.path.lexists(self.folder / f"{relative}.npy"):
+            if lies_at(self.folder / f"{relative}.npy"):
                 return [ArrayFile(resolve_inside(self.folder, f"{relative}.npy", where), f"{relative}.npy")]
             path = self.folder / relative
-            if os.path.lexists(path) and resolve_inside(self.folder, relative, where).is_dir():
-                found = sorted(os.listdir(path), key=_numbered)
+            if lies_at(path) and is_folder(resolve_inside(self.folder, relative, where), DataError):
+                found = sorted((frame.name for frame in entries(path, DataError)), key=_numbered)
                 frames = [f"{relative}/{frame}" for frame in found if frame.endswith(".npy")]
                 return [ArrayFile(resolve_inside(self.folder, frame, where), frame) for frame in frames]
         return []

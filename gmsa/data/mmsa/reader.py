@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from gmsa.config import MODALITIES
-from gmsa.data.mmsa.sequences import Sequences, check_lengths, cut_sequences, read_sequences
+from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
 from gmsa.data.targets import limit
+from gmsa.data.texts import check_count, check_id, check_split, check_text, hint, listed, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, nearest
+from gmsa.errors import DataError, shown
 
 SPLITS = ("train", "valid", "test")
 UNSPLIT = "all"
 """Name of the only split of a file without splits."""
+_EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
 
 
 def read_mmsa(
@@ -44,7 +46,7 @@ def read_mmsa(
     Raises:
         DataError: the file is missing, unsafe, or invalid for the format.
     """
-    return from_mmsa(load_pickle(path), str(path), modalities, labels, splits, require_labels)
+    return from_mmsa(load_pickle(path), short(path), modalities, labels, splits, require_labels)
 
 
 def from_mmsa(
@@ -84,11 +86,11 @@ def from_mmsa(
     """
     chosen = _choose_splits(content, where, modalities, splits)
     if not any(modality in columns for columns in chosen.values() for modality in modalities):
-        keys = ", ".join(map(str, next(iter(chosen.values()))))
+        keys = listed(next(iter(chosen.values())))
         raise DataError(
             f"{where}: has none of the modalities {', '.join(modalities)} (its keys: {keys}); check data.modalities"
         )
-    readers = {name: Split(columns, f"{where}: split '{name}'") for name, columns in chosen.items()}
+    readers = {name: Split(columns, f"{where}: split {shown(name)}") for name, columns in chosen.items()}
     _check_ids(readers, where)
     dims = _common_dims(readers, where, modalities)
 
@@ -115,25 +117,50 @@ def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:
 def _choose_splits(
     content: Any, where: str, modalities: Sequence[str], splits: Sequence[str] | None
 ) -> dict[str, Mapping[str, Any]]:
-    expected = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
-    if not isinstance(content, Mapping):
-        raise DataError(f"{where}: holds a {type(content).__name__}, not a dict of splits; {expected}")
-    flat = any(key in content for key in ("id", *modalities))
     if splits is None:
-        if flat:
-            return {UNSPLIT: content}
-        splits = [name for name, columns in content.items() if isinstance(columns, Mapping)]
-        if not splits:
-            keys = ", ".join(map(str, content)) or "none"
-            raise DataError(f"{where}: has neither splits nor 'id' (its keys: {keys}); {expected}")
+        return split_columns(content, where, modalities)
+    check_keys(content, where)
     for name in splits:
         if name not in content:
-            keys = ", ".join(map(str, content)) or "none"
-            hint = nearest(name, map(str, content))
-            raise DataError(f"{where}: has no split '{name}'{hint} (its keys: {keys}); {expected}")
-        if not isinstance(content[name], Mapping):
-            raise DataError(f"{where}: split '{name}' is a {type(content[name]).__name__}, not a dict; {expected}")
+            near = hint(name, content)
+            raise DataError(f"{where}: has no split {shown(name)}{near} (its keys: {listed(content)}); {_EXPECTED}")
+        check_keys(content[name], where, name)
     return {name: content[name] for name in splits}
+
+
+def split_columns(content: Any, where: str, modalities: Sequence[str] = MODALITIES) -> dict[str, Mapping[str, Any]]:
+    """Returns the columns of each split of a file in MMSA's format; the one split of a flat file is called ``all``.
+
+    Raises:
+        DataError: the content is not a dict of splits, or has keys that are not text.
+    """
+    check_keys(content, where)
+    if any(key in content for key in ("id", *modalities)):
+        return {UNSPLIT: content}
+    found = {name: columns for name, columns in content.items() if isinstance(columns, Mapping)}
+    if not found:
+        raise DataError(f"{where}: has neither splits nor 'id' (its keys: {listed(content)}); {_EXPECTED}")
+    check_count(found, where)
+    for name, columns in found.items():
+        check_split(name, where)
+        check_keys(columns, where, name)
+    return found
+
+
+def check_keys(content: Any, where: str, split: str | None = None) -> None:
+    """Checks that a file, or one of its splits, is a dict whose keys are text.
+
+    Raises:
+        DataError: it is not.
+    """
+    place = where if split is None else f"{where}: split {shown(split)}"
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        what = f": holds a {kind}, not a dict of splits" if split is None else f" is a {kind}, not a dict"
+        raise DataError(f"{place}{what}; {_EXPECTED}")
+    for key in content:
+        if not isinstance(key, str):
+            raise DataError(f"{place}: has the key {shown(key)}, which is no text; save it with keys that are text")
 
 
 def _check_ids(readers: Mapping[str, Split], where: str) -> None:
@@ -141,10 +168,10 @@ def _check_ids(readers: Mapping[str, Split], where: str) -> None:
     for name, reader in readers.items():
         for identity in reader.ids:
             if seen.get(identity) == name:
-                raise DataError(f"{reader.where}: duplicate id '{identity}'; ids must be unique")
+                raise DataError(f"{reader.where}: duplicate id {shown(identity)}; ids must be unique")
             if identity in seen:
-                both = f"splits '{seen[identity]}' and '{name}'"
-                raise DataError(f"{where}: duplicate id '{identity}' in {both}; splits must not overlap")
+                both = f"splits {shown(seen[identity])} and {shown(name)}"
+                raise DataError(f"{where}: duplicate id {shown(identity)} in {both}; splits must not overlap")
             seen[identity] = name
 
 
@@ -156,8 +183,8 @@ def _common_dims(readers: Mapping[str, Split], where: str, modalities: Sequence[
             dim = reader.sequences(modality).dim
             if dim and dims.setdefault(modality, dim) != dim:
                 raise DataError(
-                    f"{where}: '{modality}' has {dims[modality]} features per step in split '{source[modality]}' "
-                    f"but {dim} in split '{name}'; extract all splits alike"
+                    f"{where}: '{modality}' has {dims[modality]} features per step in split {shown(source[modality])} "
+                    f"but {dim} in split {shown(name)}; extract all splits alike"
                 )
             if dim:
                 source.setdefault(modality, name)
@@ -176,8 +203,8 @@ class Split:
         self.columns, self.where = columns, where
         self._sequences: dict[str, Sequences] = {}
         if "id" not in columns:
-            raise DataError(f"{where}: has no key 'id'{nearest('id', map(str, columns))}; every utterance needs an id")
-        self.ids = [_identity(value) for value in self._list("id", None)]
+            raise DataError(f"{where}: has no key 'id'{hint('id', columns)}; every utterance needs an id")
+        self.ids = [_identity(value, f"{where}: row {i}") for i, value in enumerate(self._list("id", None), 1)]
         if not self.ids:
             raise DataError(f"{where}: is empty; every split needs utterances")
 
@@ -195,27 +222,27 @@ class Split:
     def _numbers(self, key: str) -> list[float]:
         column = self._list(key, len(self.ids))
         try:
-            array = np.asarray(column)
-            if array.dtype.kind not in "biufO":
+            array = as_array(column)
+            if array.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(array)):
                 raise ValueError
             return array.astype(np.float64).reshape(len(self.ids)).tolist()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
             raise DataError(message) from None
 
     def labels(self, label_scale: str, key: str = "regression_labels") -> list[float]:
         """Reads and checks sentiment intensities [N]."""
         if key not in self.columns:
-            hint = nearest(key, map(str, self.columns))
-            raise DataError(f"{self.where}: has no key '{key}'{hint}; training and scoring need labels")
+            near = hint(key, self.columns)
+            raise DataError(f"{self.where}: has no key '{key}'{near}; training and scoring need labels")
         values, bound = self._numbers(key), limit(label_scale)
         for identity, value in zip(self.ids, values, strict=True):
             if value != value:
                 remedy = "remove the utterance, or move it to the file of data.pool"
-                raise DataError(f"{self.where}: '{key}' of '{identity}' is NaN; {remedy}")
+                raise DataError(f"{self.where}: '{key}' of {shown(identity)} is NaN; {remedy}")
             if abs(value) > bound + 1e-6:
                 raise DataError(
-                    f"{self.where}: '{key}' of '{identity}' is {value:g}, out of [-{bound:g}, {bound:g}]; "
+                    f"{self.where}: '{key}' of {shown(identity)} is {value:g}, out of [-{bound:g}, {bound:g}]; "
                     f"set data.labels to the file's scale (now '{label_scale}')"
                 )
         return values
@@ -233,7 +260,8 @@ class Split:
         """Reads the transcripts; empty if the file has none."""
         if "raw_text" not in self.columns:
             return [""] * len(self.ids)
-        return [_string(text) for text in self._list("raw_text", len(self.ids))]
+        column = self._list("raw_text", len(self.ids))
+        return [_transcript(text, f"{self.where}: {shown(i)}") for i, text in zip(self.ids, column, strict=True)]
 
     def sequences(self, modality: str) -> Sequences:
         """Reads a modality and checks its shapes and lengths."""
@@ -255,12 +283,46 @@ class Split:
         return cut_sequences(present, dims, self.columns.get("text_bert"), self.ids, self.where)
 
 
-def _string(value: Any) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+def _objects(array: np.ndarray) -> Iterable[Any]:
+    return array.flat if array.dtype == object else ()
 
 
-def _identity(value: Any) -> str:
+def _transcript(value: Any, where: str) -> str:
+    """Returns a transcript; words of a list are joined by spaces."""
+    words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    words = words if isinstance(words, (list, tuple)) else [words]
+    if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
+        raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
+    text = " ".join(_string(word, f"{where} has a transcript", "save it as UTF-8") for word in words)
+    check_text(text, where)
+    return text
+
+
+def _identity(value: Any, where: str) -> str:
     """Returns ``video$_$clip`` for a string, bytes, or a sequence of the parts of an id."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return "$_$".join(_string(part) for part in np.asarray(value, dtype=object).reshape(-1))
-    return _string(value)
+    identity = _joined(value, where)
+    check_id(identity, where)
+    return identity
+
+
+def _joined(value: Any, where: str) -> str:
+    if isinstance(value, np.ndarray):
+        value = value.ravel().tolist()
+    if isinstance(value, (list, tuple)):
+        return "$_$".join(_joined(part, where) for part in value)
+    if isinstance(value, (str, bytes)) or (_is_number(value) and value == value):
+        return _string(value, f"{where} has an id", "rename it")
+    raise DataError(f"{where} has the id {shown(value)}; expected text, or a list of the parts of an id")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _string(value: Any, what: str, remedy: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{what} of bytes that are not UTF-8 ({shown(value)}); {remedy}") from None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.errors import DataError
+from gmsa.errors import DataError, shown
 
 Span = tuple[int, int]
 """First step, and last step plus one."""
@@ -31,6 +31,30 @@ class Sequences:
     """True lengths, if the file has them."""
 
 
+def as_array(value: Any) -> np.ndarray:
+    """Converts nested lists of numbers to an array.
+
+    Raises:
+        TypeError: they hold text. NumPy would pad each to the longest, so that a few bytes of a file become gigabytes.
+        ValueError: they are ragged.
+    """
+    _refuse_text(value)
+    return np.asarray(value)
+
+
+def _refuse_text(value: Any) -> None:
+    if not isinstance(value, (list, tuple)):
+        return
+    kinds = set(map(type, value))
+    if any(issubclass(kind, (str, bytes, bytearray, Mapping)) for kind in kinds):
+        raise TypeError("text among numbers")
+    for kind in (list, tuple, np.ndarray):
+        for part in value if kind in kinds else ():
+            if isinstance(part, np.ndarray) and part.dtype.kind in "US":
+                raise TypeError("text among numbers")
+            _refuse_text(part)
+
+
 def read_sequences(column: Sequence[Any], ids: Sequence[str], modality: str, where: str) -> Sequences:
     """Converts a modality's column, one entry per id, to numeric arrays of one dimension D; infinite audio becomes 0.
 
@@ -39,14 +63,14 @@ def read_sequences(column: Sequence[Any], ids: Sequence[str], modality: str, whe
     """
     items, dim = [], 0
     for identity, value in zip(ids, column, strict=True):
-        item = _steps(value, f"{where}: '{modality}' of '{identity}'")
+        item = _steps(value, f"{where}: '{modality}' of {shown(identity)}")
         if modality == "audio" and item.dtype.kind == "f" and np.isinf(item).any():
             item = np.where(np.isinf(item), 0, item)
         if item.size:
             dim = dim or item.shape[1]
             if item.shape[1] != dim:
                 raise DataError(
-                    f"{where}: '{modality}' of '{identity}' has {item.shape[1]} features per step, "
+                    f"{where}: '{modality}' of {shown(identity)} has {item.shape[1]} features per step, "
                     f"but earlier ones have {dim}; extract all of them alike"
                 )
         items.append(item)
@@ -66,10 +90,10 @@ def check_lengths(
     lengths = []
     for identity, value, item in zip(ids, numbers, items, strict=True):
         if not value.is_integer() or value < 0:
-            raise DataError(f"{where}: '{key}' of '{identity}' is {value:g}; expected an integer of at least 0")
+            raise DataError(f"{where}: '{key}' of {shown(identity)} is {value:g}; expected an integer of at least 0")
         if value > len(item):
             raise DataError(
-                f"{where}: '{key}' of '{identity}' is {value:g}, but '{modality}' has {len(item)} steps; "
+                f"{where}: '{key}' of {shown(identity)} is {value:g}, but '{modality}' has {len(item)} steps; "
                 "save features and lengths together"
             )
         lengths.append(int(value))
@@ -109,7 +133,7 @@ def cut_sequences(
             start, stop = spans.get(modality, (0, 0))
             kept = present[modality].items[i][start:stop] if stop else np.zeros((0, dim))
             kept = kept if kept.any() else kept[:0].reshape(0, dim)
-            features[modality] = _tensor(kept, f"{where}: '{modality}' of '{identity}'")
+            features[modality] = _tensor(kept, f"{where}: '{modality}' of {shown(identity)}")
         found.append(features)
     return found
 
@@ -119,10 +143,10 @@ def _steps(value: Any, where: str) -> np.ndarray:
     if value is None:
         return np.zeros((0, 0), np.float32)
     try:
-        array = np.asarray(value)
+        array = as_array(value)
         if array.dtype == object:
             array = array.astype(np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise DataError(f"{where} is not an array of numbers; expected [steps, features]") from None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} is not numeric (type {array.dtype}); expected features, not text")
@@ -135,7 +159,10 @@ def _steps(value: Any, where: str) -> np.ndarray:
 
 def _text_mask(text_bert: Any, count: int, width: int) -> np.ndarray | None:
     """Returns ``text_bert``'s attention mask [N, L, 1], or None if its shape does not match."""
-    bert = np.asarray(text_bert) if text_bert is not None and width else np.zeros(0)
+    try:
+        bert = as_array(text_bert) if text_bert is not None and width else np.zeros(0)
+    except (ValueError, TypeError):
+        return None
     if bert.shape != (count, 3, width) or bert.dtype.kind not in "biuf":
         return None
     return bert[:, 1, :, None]

@@ -3,7 +3,6 @@
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import re
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import MODALITIES
-from gmsa.errors import DataError
-from gmsa.system.reading import open_regular
+from gmsa.data.texts import check_count, check_split, short
+from gmsa.errors import DataError, cut, printable, shown
+from gmsa.system.reading import open_regular, parse_json, reason_of
 
 FORMAT, VERSION = "gmsa feature store", 1
 MANIFEST = "manifest.json"
@@ -23,9 +23,16 @@ HEADER = 128
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 LABEL_SCALES = ("mosi", "sims")
 AGAIN = "import the data again"
+NOT_ANNOTATED = -128
+"""Annotation of an utterance without one."""
+MOST_FEATURES = 1 << 20
+"""Largest number of features per step."""
+LARGEST = 1 << 30
+"""Largest size, in bytes, of the features of one modality of one utterance."""
 
 _MAGIC = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")
 _LONGEST_MANIFEST = 1 << 20
+_DEPTH = 16
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,8 @@ def check_header(start: bytes, dtype: str, shape: tuple[int, ...], where: str) -
     Raises:
         DataError: they differ.
     """
-    try:
-        if start[:10] != _MAGIC or ast.literal_eval(start[10:].decode("ascii")) != ast.literal_eval(
-            header(dtype, shape)[10:].decode("ascii")
-        ):
-            raise ValueError
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise DataError(f"{where}: header does not match the manifest ({dtype} {list(shape)}); {AGAIN}") from None
+    if start != header(dtype, shape):
+        raise DataError(f"{where}: header does not match the manifest ({dtype} {list(shape)}); {AGAIN}")
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
@@ -136,22 +138,51 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
         DataError: the manifest is missing, damaged, or of another version.
     """
     path = folder / MANIFEST
-    with open_regular(path, str(path), follow=False, kind=DataError) as file:
-        raw = file.read(_LONGEST_MANIFEST + 1)
+    where = short(path)
+    with open_regular(path, where, follow=False, kind=DataError) as file:
+        try:
+            raw = file.read(_LONGEST_MANIFEST + 1)
+        except OSError as error:
+            raise DataError(f"{where}: cannot be read: {reason_of(error)}; check the disk") from None
+    return parse_manifest(raw, where), raw
+
+
+def parse_manifest(raw: bytes, where: str) -> Manifest:
+    """Reads the text of a manifest.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
     try:
         if len(raw) > _LONGEST_MANIFEST:
-            raise ValueError("too long")
-        content = json.loads(raw)
+            raise ValueError(f"it has more than {_LONGEST_MANIFEST:,} bytes")
+        content = parse_json(raw.decode("utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
         if content.get("version") != VERSION:
-            raise ValueError(f"version {content.get('version')!r} is not {VERSION}, the version that this gmsa reads")
+            raise ValueError(
+                f"version {shown(content.get('version'))} is not {VERSION}, the version that this gmsa reads"
+            )
+        _check_values(content)
         manifest = _build(content)
         _check(manifest)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: invalid manifest ({reason}); {AGAIN}") from None
-    return manifest, raw
+        reason = " ".join(printable(str(error)[:200]).split())[:200]
+        raise DataError(f"{where}: invalid manifest ({reason}); {AGAIN}") from None
+    return manifest
+
+
+def _check_values(value: Any, depth: int = 0) -> None:
+    """Checks that text is valid, and that nothing is nested deeply."""
+    if depth > _DEPTH:
+        raise ValueError("it is nested too deeply")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{shown(value)} cannot be encoded as UTF-8") from None
+    for part in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_values(part, depth + 1)
 
 
 def _build(content: dict[str, Any]) -> Manifest:
@@ -162,7 +193,7 @@ def _build(content: dict[str, Any]) -> Manifest:
     for group, cls in groups.items():
         if not isinstance(content[group], dict):
             raise ValueError(f"'{group}' is not an object")
-        values[group] = {name: _record(cls, value, f"{group}.{name}") for name, value in content[group].items()}
+        values[group] = {name: _record(cls, value, f"{group}.{cut(name)}") for name, value in content[group].items()}
     if not isinstance(values["unimodal"], list) or not all(isinstance(name, str) for name in values["unimodal"]):
         raise ValueError("'unimodal' is not a list of names")
     values["unimodal"] = tuple(values["unimodal"])
@@ -203,12 +234,16 @@ def _check(manifest: Manifest) -> None:
     if not set(manifest.unimodal) <= set(manifest.modalities):
         raise ValueError("'unimodal' names an unknown modality")
     for modality, stored in manifest.modalities.items():
-        if stored.dtype not in DTYPES or not stored.dim:
-            raise ValueError(f"'modalities.{modality}' has no type or no dimension")
+        if stored.dtype not in DTYPES or not 0 < stored.dim <= MOST_FEATURES:
+            raise ValueError(f"'modalities.{modality}' has no type, or a dimension out of 1 to {MOST_FEATURES}")
+        if stored.longest * stored.dim * 4 > LARGEST or not stored.present <= manifest.utterances:
+            raise ValueError(f"'modalities.{modality}' has sequences of over {LARGEST} bytes, or more than utterances")
+    check_count(manifest.splits, "'splits'")
     row = 0
     for name, split in manifest.splits.items():
+        check_split(name, "'splits'")
         if split.start != row or split.stop <= row or split.labeled > split.stop - row:
-            raise ValueError(f"'splits.{name}' does not follow the one before it")
+            raise ValueError(f"split {shown(name)} does not follow the one before it")
         row = split.stop
     if row != manifest.utterances:
         raise ValueError("'splits' do not cover the utterances")
@@ -216,3 +251,19 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"'files' are not {', '.join(columns_of(manifest))}")
     if not all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in manifest.files.values()):
         raise ValueError("'files' has an invalid SHA-256")
+    check_source(manifest.source)
+
+
+def check_source(source: Mapping[str, Any]) -> None:
+    """Checks the shape of a store's provenance as far as gmsa reads it; importers may add to it.
+
+    Raises:
+        ValueError: the importer is not text, or the files are not objects with a name and a SHA-256.
+    """
+    if not isinstance(source.get("importer", ""), str):
+        raise ValueError("'source.importer' is not text")
+    files = source.get("files", [])
+    if not isinstance(files, list) or not all(
+        isinstance(file, dict) and all(isinstance(file.get(key), str) for key in ("name", "sha256")) for file in files
+    ):
+        raise ValueError("'source.files' is not a list of objects with 'name' and 'sha256'")

@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmsa.data.opening import open_data
 from gmsa.data.store.files import AGAIN, HEADER, check_header
+from gmsa.data.texts import short
 from gmsa.errors import DataError
-from gmsa.system.reading import open_regular
+from gmsa.system.reading import reason_of
 
 _KEPT = 32 << 20
 """Bytes of a mapped array that may be resident in this process before its pages are released."""
+_TOGETHER = 64 << 20
+"""Values that are read together at most."""
 _FAULT = 64 << 10
 """Bytes that the kernel maps at most when one byte is touched."""
 
@@ -56,8 +60,10 @@ class StoredColumn:
         return self.values(self._offsets[row], self._offsets[row + 1])
 
     def sequences(self, start: int, stop: int) -> list[Tensor | None]:
-        """Returns the features of consecutive rows, as views of one copy."""
+        """Returns the features of consecutive rows, as views of one copy; None for each if they are long."""
         offsets = self.offsets[start : stop + 1]
+        if int(offsets[-1] - offsets[0]) * self._array.shape[1] > _TOGETHER:
+            return [None] * (stop - start)
         whole = self.values(int(offsets[0]), int(offsets[-1]))
         return list(whole.split(np.diff(offsets).tolist()))
 
@@ -102,11 +108,7 @@ class StoredTexts:
         self._bytes, self._offsets = data.array.data, offsets.data
 
     def __getitem__(self, row: int) -> str:
-        raw = self._bytes[self._offsets[row] : self._offsets[row + 1]].tobytes()
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return raw.decode("utf-8", "replace")  # the SHA-256 of the file shows the damage
+        return self._bytes[self._offsets[row] : self._offsets[row + 1]].tobytes().decode("utf-8", "replace")
 
 
 Column = StoredColumn | MissingColumn
@@ -127,14 +129,18 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
     itemsize = np.dtype(dtype).itemsize
     shape = (size - HEADER,) if shape is None else shape
     expected = HEADER + itemsize * int(np.prod([int(n) for n in shape], dtype=object))
-    with open_regular(path, str(path), follow=False, kind=DataError) as file:
+    where = short(path)
+    with open_data(path, follow=False) as file:
         found = os.fstat(file.fileno()).st_size
         if not found == size == expected:
-            raise DataError(f"{path}: has {found} bytes, expected {expected}; it is damaged or cut short, {AGAIN}")
-        check_header(file.read(HEADER), dtype, shape, str(path))
-        if size == HEADER:
-            return Mapped(np.zeros(shape, dtype), None)
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            raise DataError(f"{where}: has {found} bytes, expected {expected}; it is damaged or cut short, {AGAIN}")
+        try:
+            check_header(file.read(HEADER), dtype, shape, where)
+            if size == HEADER:
+                return Mapped(np.zeros(shape, dtype), None)
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise DataError(f"{where}: cannot be read: {reason_of(error)}; check the disk") from None
     values = np.frombuffer(mapping, dtype, offset=HEADER).reshape(shape)
     return Mapped(values.astype(values.dtype.newbyteorder("="), copy=False), mapping)
 
@@ -147,5 +153,5 @@ def checked_offsets(folder: Path, name: str, columns: Mapping[str, Mapped]) -> n
     """
     offsets, end = columns[f"{name}.offsets.npy"].array, len(columns[f"{name}.npy"].array)
     if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
-        raise DataError(f"{folder / f'{name}.offsets.npy'}: points outside '{name}.npy'; it is damaged, {AGAIN}")
+        raise DataError(f"{short(folder / f'{name}.offsets.npy')}: points outside '{name}.npy'; it is damaged, {AGAIN}")
     return offsets

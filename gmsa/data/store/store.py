@@ -14,10 +14,14 @@ import torch
 from torch import Tensor
 
 from gmsa.data.features import LazyFeatures
+from gmsa.data.opening import lies_at
+from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_transcripts
 from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.texts import hint, listed, short
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, nearest
+from gmsa.errors import DataError, shown
+from gmsa.system.reading import exists, is_folder
 
 _WINDOW = 64
 """Rows that are read together during iteration."""
@@ -25,15 +29,16 @@ _WINDOW = 64
 
 def is_store(path: str | Path) -> bool:
     """Returns whether a path is the folder of a feature store, that is whether it has a ``manifest.json``."""
-    return os.path.lexists(Path(path) / MANIFEST)
+    return lies_at(Path(path) / MANIFEST)
 
 
 class Store:
     """A feature store, opened for reading.
 
-    Opening checks the manifest, the size and header of every file, and that all offsets lie within the arrays, so that
-    later reads stay in bounds. It reads no features and computes no hashes (10 GB would take a minute); ``gmsa
-    data check`` does. Truncating a file while it is open kills the process, as with every memory-mapped file.
+    Opening checks the manifest, the size and header of every file, that all offsets lie within the arrays, so that
+    later reads stay in bounds, and ids, transcripts, labels and annotations (a second per million). It reads no
+    features and computes no hashes (10 GB would take a minute); ``gmsa data check`` does. Truncating a file while it
+    is open kills the process, as with every memory-mapped file.
 
     A store is pickled as its path and opened again when it is unpickled; a forked process shares the mapping.
 
@@ -57,9 +62,9 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_dir():
-            state = "is not a folder" if self.path.exists() else "does not exist"
-            raise DataError(f"{path}: {state}; choose a folder that 'gmsa data import' wrote")
+        if not is_folder(self.path, DataError):
+            state = "is not a folder" if exists(self.path, DataError) else "does not exist"
+            raise DataError(f"{short(path)}: {state}; choose a folder that 'gmsa data import' wrote")
         self.manifest, raw = read_manifest(self.path)
         self.sha256 = hashlib.sha256(raw).hexdigest()
         """SHA-256 of the manifest, which has that of every file."""
@@ -68,6 +73,17 @@ class Store:
         columns = {}
         for name, (dtype, shape) in columns_of(self.manifest).items():
             columns[name] = map_file(self.path / name, dtype, shape, self.manifest.files[name].bytes)
+
+        def parts(name: str) -> tuple[Mapped, np.ndarray]:
+            return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
+
+        ids, transcripts, sequences = parts("ids"), parts("transcripts"), {m: parts(m) for m in self.dims}
+        check_ids(self.path, self.manifest, *ids)
+        check_transcripts(self.path, *transcripts)
+        for modality, (_, offsets) in sequences.items():
+            check_lengths(self.path, self.manifest, modality, offsets)
+        check_numbers(self.path, self.manifest, columns)
+
         self.labels = columns["labels.npy"].array
         """Labels, float64 ``[N]``; NaN if unlabeled."""
         self._labels = self.labels.data
@@ -75,12 +91,8 @@ class Store:
         """Labels of single modalities, float64 ``[N]``; NaN if unlabeled."""
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
-
-        def parts(name: str) -> tuple[Mapped, np.ndarray]:
-            return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
-
-        self._sequences = {modality: StoredColumn(*parts(modality)) for modality in self.dims}
-        self._ids, self._transcripts = StoredTexts(*parts("ids")), StoredTexts(*parts("transcripts"))
+        self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
+        self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (os.path.abspath(self.path), self.sha256)
@@ -95,8 +107,10 @@ class Store:
             DataError: the store has no such split.
         """
         if name not in self.manifest.splits:
-            hint, names = nearest(name, self.manifest.splits), ", ".join(self.manifest.splits)
-            raise DataError(f"{self.path}: has no split '{name}'{hint} (its splits: {names}); import data that has it")
+            near, names = hint(name, self.manifest.splits), listed(self.manifest.splits)
+            raise DataError(
+                f"{short(self.path)}: has no split {shown(name)}{near} (its splits: {names}); import data that has it"
+            )
         found = self.manifest.splits[name]
         return self.utterances(range(found.start, found.stop), dims, labels)
 
@@ -256,5 +270,5 @@ class _Window:
 def _reopen(path: str, sha256: str) -> Store:
     store = Store(path)
     if store.sha256 != sha256:
-        raise DataError(f"{path}: changed since it was opened; start again")
+        raise DataError(f"{short(path)}: changed since it was opened; start again")
     return store

@@ -11,6 +11,7 @@ import secrets
 import shutil
 from array import array
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +19,27 @@ import numpy as np
 
 import gmsa
 from gmsa.config import MODALITIES
-from gmsa.data.store.files import DTYPES, HEADER, MANIFEST, Manifest, StoredModality, StoredSplit, columns_of
+from gmsa.data.store.files import (
+    DTYPES,
+    HEADER,
+    LARGEST,
+    MANIFEST,
+    MOST_FEATURES,
+    NOT_ANNOTATED,
+    Manifest,
+    StoredModality,
+    StoredSplit,
+    columns_of,
+    parse_manifest,
+)
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
 from gmsa.data.store.store import Store
 from gmsa.data.targets import limit
+from gmsa.data.texts import check_count, check_id, check_split, check_text, short
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, WriteError
-from gmsa.system.files import sync_folder
-
-NOT_ANNOTATED = -128
-"""Annotation of an utterance without one."""
+from gmsa.errors import DataError, WriteError, cut, shown
+from gmsa.system.files import check_out_folder, make_folder, sync_folder
+from gmsa.system.reading import exists, reason_of
 
 
 class Row(NamedTuple):
@@ -79,10 +91,11 @@ def write_store(
     """
     path = Path(path)
     check_target(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name[:32]}.{secrets.token_hex(8)}.tmp")
+    made = [folder for folder in path.parents if not exists(folder, WriteError)]
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             temporary.mkdir()
             writer = _Writer(temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where)
             try:
@@ -92,33 +105,53 @@ def write_store(
             finally:
                 writer.close()
             with open(temporary / MANIFEST, "xb") as file:
-                file.write(manifest.to_json().encode("utf-8"))
+                file.write(_text_of(manifest, where))
                 file.flush()
                 os.fsync(file.fileno())
             sync_folder(temporary)
-            check_target(path)
+            _check_free(path)
             os.rename(temporary, path)
             sync_folder(path.parent)
         except BaseException:  # Ctrl-C must not leave the temporary folder either.
             shutil.rmtree(temporary, ignore_errors=True)
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
             raise
     except OSError as error:
         if isinstance(error, WriteError):
             raise
         raise WriteError(
-            f"cannot write '{path}': {error.strerror or error}; free disk space, or choose another folder"
+            f"cannot write '{short(path)}': {reason_of(error)}; free disk space, or choose another folder"
         ) from error
     return Store(path)
 
 
 def check_target(path: Path) -> None:
-    """Checks before long work that ``path`` is free for a new store.
+    """Checks before long work that ``path`` is free for a new store, and that it can be written, by trying.
 
     Raises:
         DataError: the path exists.
+        RunError: it cannot be written.
     """
+    _check_free(path)
+    check_out_folder(path)
+
+
+def _check_free(path: Path) -> None:
     if os.path.lexists(path):
-        raise DataError(f"'{path}' exists already, and a store is never overwritten; choose another folder, or move it")
+        what = f"'{short(path)}' exists already, and a store is never overwritten"
+        raise DataError(f"{what}; choose another folder, or move it")
+
+
+def _text_of(manifest: Manifest, where: str) -> bytes:
+    """The content of a manifest's file, after checking that it can be read again."""
+    try:
+        raw = manifest.to_json().encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{where}: its provenance is not JSON ({cut(error)}); repair the importer") from None
+    parse_manifest(raw, where)
+    return raw
 
 
 class _Writer:
@@ -150,7 +183,7 @@ class _Writer:
                 stored.add(b"", 0)
             else:
                 self._add_sequence(modality, stored, features.numpy(), utterance.id)
-        text = utterance.text.encode("utf-8", "replace")
+        text = check_text(utterance.text, self._place(f"row {self.count + 1}"))
         self.transcripts.add(text, len(text))
         self._add_label(self.labels, utterance.label, "the label", utterance.id)
         self.labeled += utterance.label is not None
@@ -159,6 +192,10 @@ class _Writer:
             self._add_label(column, label, f"the label of {modality}", utterance.id)
             if label is not None:
                 self.with_unimodal.add(modality)
+        if annotation not in (-1, 0, 1, NOT_ANNOTATED):
+            raise self._error(
+                f"the annotation of {shown(utterance.id)} is {shown(annotation)}; expected -1, 0, 1 or -128"
+            )
         self.annotated |= annotation != NOT_ANNOTATED
         self.annotations.add(annotation)
         self.count += 1
@@ -170,33 +207,36 @@ class _Writer:
 
     def _begin(self, split: str) -> None:
         self._end()
+        check_split(split, f"{self.where}: row {self.count + 1}")
+        check_count([*self.splits, split], self.where)
         if split in self.splits:
-            raise ValueError(f"{self.where}: rows must come split by split (got '{split}' again)")
+            raise ValueError(f"{self.where}: rows must come split by split (got {shown(split)} again)")
         self.split, self.start, self.labeled = split, self.count, 0
 
     def _error(self, message: str) -> DataError:
-        return DataError(f"{self.where}: split '{self.split}': {message}")
+        return DataError(self._place(message))
+
+    def _place(self, message: str) -> str:
+        return f"{self.where}: split {shown(self.split)}: {message}"
 
     def _add_id(self, identity: str) -> None:
-        try:
-            raw = identity.encode("utf-8")
-        except UnicodeEncodeError:
-            raise self._error(f"id {identity!r} cannot be encoded as UTF-8; rename it") from None
-        if not raw:
-            raise self._error(f"row {self.count + 1} has an empty id; every utterance needs one")
+        raw = check_id(identity, self._place(f"row {self.count + 1}"))
         self.ids.add(raw, len(raw))
         # 8 bytes per id; a set would take a hundred.
         self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
 
     def _add_sequence(self, modality: str, stored: GrowingRows, values: np.ndarray, identity: str) -> None:
         if values.ndim != 2:
-            shape = list(values.shape)
-            raise self._error(f"'{modality}' of '{identity}' has shape {shape}; expected [steps, features]")
+            shape = cut(list(values.shape))
+            raise self._error(f"'{modality}' of {shown(identity)} has shape {shape}; expected [steps, features]")
         length, dim = values.shape
+        if dim > MOST_FEATURES or length * dim * 4 > LARGEST:
+            what = f"{length} steps of {dim} features, beyond {MOST_FEATURES:,} features or {LARGEST:,} bytes"
+            raise self._error(f"'{modality}' of {shown(identity)} has {what}; cut it")
         if dim and self.dims.setdefault(modality, dim) != dim:
             known = self.dims[modality]
             raise self._error(
-                f"'{modality}' of '{identity}' has {dim} features per step, "
+                f"'{modality}' of {shown(identity)} has {dim} features per step, "
                 f"but earlier ones have {known}; extract all of them alike"
             )
         if not length:
@@ -208,9 +248,9 @@ class _Writer:
             if np.isfinite(values).all():
                 most = float(np.abs(values).max())
                 remedy = "which float16 cannot hold; use --dtype float32"
-                raise self._error(f"'{modality}' of '{identity}' reaches {most:g}, {remedy}")
+                raise self._error(f"'{modality}' of {shown(identity)} reaches {most:g}, {remedy}")
             kind = "NaN" if np.isnan(values).any() else "infinity"
-            raise self._error(f"'{modality}' of '{identity}' holds {kind}; repair or remove the utterance")
+            raise self._error(f"'{modality}' of {shown(identity)} holds {kind}; repair or remove the utterance")
         stored.add(kept.data, length)
 
     def _add_label(self, column: GrowingNumbers, label: float | None, what: str, identity: str) -> None:
@@ -220,7 +260,9 @@ class _Writer:
             column.add(label)
         else:
             bound = f"[-{limit(self.scale):g}, {limit(self.scale):g}]"
-            raise self._error(f"{what} of '{identity}' is {label:g}, out of {bound}; choose its scale with --labels")
+            raise self._error(
+                f"{what} of {shown(identity)} is {label:g}, out of {bound}; choose its scale with --labels"
+            )
 
     def finish(self, source: Mapping[str, Any]) -> Manifest:
         """Completes the files, deletes the empty ones, and returns the manifest."""
@@ -264,8 +306,8 @@ class _Writer:
             name, same = (ids[offsets[row] : offsets[row + 1]].tobytes() for row in (one, other))
             if name == same:
                 at = [split for row in (one, other) for split, rows in self.splits.items() if row in _range(rows)]
-                both = f"split '{at[0]}'" if at[0] == at[1] else f"splits '{at[0]}' and '{at[1]}'"
-                raise DataError(f"{self.where}: duplicate id '{name.decode()}' in {both}; ids must be unique")
+                both = f"split {shown(at[0])}" if at[0] == at[1] else f"splits {shown(at[0])} and {shown(at[1])}"
+                raise DataError(f"{self.where}: duplicate id {shown(name.decode())} in {both}; ids must be unique")
 
     def _arrays(self) -> Iterable[GrowingArray]:
         ragged = (*self.sequences.values(), self.ids, self.transcripts)

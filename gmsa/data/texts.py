@@ -1,0 +1,93 @@
+"""Ids, transcripts and names of splits: what gmsa takes, and how errors show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+from gmsa.errors import LONGEST_VALUE, DataError, nearest, printable, shown
+
+LONGEST_ID = 1024
+"""Bytes of an id, in UTF-8."""
+LONGEST_TEXT = 1 << 20
+"""Bytes of a transcript, in UTF-8."""
+LONGEST_SPLIT = 200
+"""Bytes of the name of a split, in UTF-8."""
+MOST_SPLITS = 100
+_LONGEST_PATH = 120
+_MOST_NAMES = 1000
+
+
+def check_id(identity: str, where: str) -> bytes:
+    """Returns an id as UTF-8.
+
+    Raises:
+        DataError: it is empty, too long, or no valid text.
+    """
+    return _encode(identity, LONGEST_ID, f"{where} has an id", "rename it") or _refuse_empty(where, "id")
+
+
+def check_text(text: str, where: str) -> bytes:
+    """Returns a transcript, which may be empty, as UTF-8; errors as :func:`check_id`."""
+    return _encode(text, LONGEST_TEXT, f"{where} has a transcript", "repair it")
+
+
+def check_split(name: str, where: str) -> bytes:
+    """Returns the name of a split as UTF-8; errors as :func:`check_id`."""
+    return _encode(name, LONGEST_SPLIT, f"{where} has a split", "rename it") or _refuse_empty(where, "name of a split")
+
+
+def check_count(splits: Collection[str], where: str) -> None:
+    """Checks the number of splits: some work takes a pass over the data for each.
+
+    Raises:
+        DataError: there are too many.
+    """
+    if len(splits) > MOST_SPLITS:
+        raise DataError(f"{where}: has {len(splits):,} splits ({listed(splits)}); at most {MOST_SPLITS} are read")
+
+
+def check_name(path: str | Path) -> None:
+    """Checks the name of a file, which manifests and reports hold.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{short(path)}: its name is not UTF-8; rename it") from None
+
+
+def short(path: str | Path) -> str:
+    """A path for an error: in one line, without control characters; only the end of a very long one."""
+    text = printable(str(path)).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= _LONGEST_PATH else f"…{text[1 - _LONGEST_PATH :]}"
+
+
+def listed(names: Collection[str]) -> str:
+    """The first of some names for an error."""
+    text = " ".join(printable(", ".join(islice(names, 20))).split()) or "none"
+    return text if len(text) <= 2 * LONGEST_VALUE else f"{text[: 2 * LONGEST_VALUE - 1]}…"
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """As :func:`~gmsa.errors.nearest`, for known names that a file chose: of any number and content."""
+    return printable(nearest(name, (other for other in islice(known, _MOST_NAMES) if len(other) <= _LONGEST_PATH)))
+
+
+def _encode(text: str, most: int, what: str, remedy: str) -> bytes:
+    try:
+        raw = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = f"{text[error.start]!r} at character {error.start + 1:,}"
+        raise DataError(f"{what} that cannot be encoded as UTF-8 ({found}); {remedy}") from None
+    if len(raw) > most:
+        raise DataError(f"{what} of {len(raw):,} bytes ({shown(text)}); the limit is {most:,}; {remedy}")
+    return raw
+
+
+def _refuse_empty(where: str, what: str) -> NoReturn:
+    raise DataError(f"{where} has an empty {what}; every one needs one")
