@@ -106,13 +106,12 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
-        reason = ", ".join(cut(part) for part in (error.context, error.problem) if part)
-        raise ConfigError(f"{where}: not valid YAML: {line}{reason}") from None
+        problem = cut(error.problem or "it cannot be parsed").removeprefix("but ")
+        context = f" ({cut(error.context)})" if error.context else ""
+        raise ConfigError(f"{where}: not valid YAML: {line}{problem}{context}") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            f"{where}: not valid YAML: line {line}: the character {shown(text[error.position])} is not allowed; remove it"
-        ) from None
+        line, found = text.count("\n", 0, error.position) + 1, shown(text[error.position])
+        raise ConfigError(f"{where}: not valid YAML: line {line}: {found} is not allowed in text; remove it") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
     except (ValueError, OverflowError) as error:  # of a "\UFFFFFFFF"
