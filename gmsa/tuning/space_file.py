@@ -11,7 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, to_dict
-from gmsa.config.coerce import RENAMED
+from gmsa.config.coerce import RENAMED, coerce
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, cut, nearest, shown
@@ -142,7 +142,7 @@ def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
             raise ConfigError(f"'{key}': 'log' and 'step' do not go together; leave one out")
     if step is not None and (high - low) / step > MOST_STEPS:
         raise ConfigError(f"'{key}': the range has more than {MOST_STEPS:,} steps; leave 'step' out, or make it larger")
-    if step is not None and abs((steps := (high - low) / step) - round(steps)) > 1e-6:
+    if step is not None and (step > high - low > 0 or abs((steps := (high - low) / step) - round(steps)) > 1e-6):
         raise ConfigError(f"'{key}': the range from {low:g} to {high:g} is no multiple of 'step' {step:g}; change one")
     if kind == "int":
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
@@ -150,14 +150,7 @@ def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
 
 
 def _number(key: str, kind: str, value: Any) -> float:
-    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    whole = number == number and abs(number) != float("inf") and number == int(number)
-    if number != number or abs(number) == float("inf") or (kind == "int" and not whole):
-        raise ConfigError(f"'{key}': expected a {'whole ' if kind == 'int' else ''}number (got {shown(value)})")
+    number: float = coerce(value, int if kind == "int" else float, key)
     if kind == "int" and abs(number) > EXACT:
         raise ConfigError(f"'{key}': whole numbers are searched up to 2**53 (got {shown(value)})")
     return number
