@@ -71,13 +71,16 @@ class _Loader(yaml.SafeLoader):
 _NUMBERS = {
     f"{_TAG}int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"),
     f"{_TAG}float": re.compile(
-        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
     ),
 }
-"""What is read as a number. YAML 1.1 reads 1:30 as 90 and 010 as 8, silently; here both stay text."""
+"""What is read as a number: only what YAML 1.1 reads so too, or text that others write plain would become a number.
+
+It reads 1:30 as 90 and 010 as 8, silently; here both stay text.
+"""
 _PATTERNS = {**_NUMBERS, f"{_TAG}bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")}
-"""What is read as something other than text, where YAML 1.1 is too eager: ``off`` is also the name of a choice."""
+"""What is not text; ``off``, a boolean of YAML 1.1, is also the name of a choice, and stays text."""
 # A date stays text, and so does '=': no setting is either.
 _Loader.yaml_implicit_resolvers = {
     first: [

@@ -26,7 +26,7 @@ from gmsa.config.__main__ import main as explain
 from gmsa.config.describe import describe_settings
 from gmsa.config.override import override
 from gmsa.config.strict_yaml import parse_yaml
-from gmsa.errors import GmsaError
+from gmsa.errors import ConfigError, GmsaError
 from gmsa.models import build_model, check
 from gmsa.system.cli import one_line
 from gmsa.training.callbacks import build_callbacks
@@ -221,8 +221,8 @@ def _value(content: bytes, rng: random.Random) -> bytes:
 def _structure(content: bytes, rng: random.Random) -> bytes:
     """A value anywhere in what the file holds replaced, renamed or repeated; written anew as YAML."""
     try:
-        settings = yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, LookupError, AttributeError, OverflowError):
+        settings = parse_yaml(content.decode(), "change")
+    except (ConfigError, UnicodeDecodeError):
         return content
     path: list[Any] = []
     below = settings
