@@ -138,6 +138,8 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
         number = _number(value, hint)
         if number is not None:
             return number
+        if hint is int and isinstance(value, int):
+            raise ConfigError(f"'{key}' must be a whole number of at most 64 bits (got {shown(value)})")
     raise ConfigError(f"'{key}' must be {_describe(hint)} (got {shown(value)})")
 
 

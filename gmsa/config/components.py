@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from typing import Any, TypeVar
 
@@ -95,5 +96,12 @@ def split_commas(text: str) -> list[str]:
 
 def _value(text: str, hint: Any, key: str) -> Any:
     value = parse_yaml(text, f"'{key}': value {shown(text)}")
-    plain = (bool, int, float, str)
-    return coerce(value, hint, key) if hint in plain or typing.get_origin(hint) is not None else value
+    return coerce(value, hint, key) if _has_known_type(hint) else value
+
+
+def _has_known_type(hint: Any) -> bool:
+    """Whether :func:`coerce` knows an annotation; what it does not know, the part itself must check."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, typing.Union, types.UnionType):
+        return all(argument is Ellipsis or _has_known_type(argument) for argument in arguments)
+    return origin is typing.Literal or hint in (bool, int, float, str, type(None))

@@ -12,6 +12,7 @@ import yaml
 
 from gmsa.config import load_config, to_dict
 from gmsa.config.__main__ import main
+from gmsa.config.override import as_items, override
 from gmsa.config.strict_yaml import DEEPEST, LONGEST, LONGEST_NUMBER, parse_yaml, read_yaml
 from gmsa.errors import ConfigError
 
@@ -254,7 +255,10 @@ def test_values_stay_what_they_are(item: str, key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        ("run.seeds=[18446744073709551616]", "'run.seeds' must be a whole number (got 18446744073709551616)"),
+        (
+            "run.seeds=[18446744073709551616]",
+            "'run.seeds' must be a whole number of at most 64 bits (got 18446744073709551616)",
+        ),
         ("run.seeds=[1.0e+300]", "'run.seeds' must be a whole number (got 1e+300)"),
         (f"run.seeds={list(range(1001))}", "'run.seeds' may list at most 1,000 values (got 1,001)"),
         (f"data.name={'a' * 5000}", "'data.name' may have at most 4,096 characters (got 5,000)"),
@@ -268,6 +272,14 @@ def test_values_that_no_setting_has(item: str, said: str) -> None:
         load_config("synthetic", [item], environ={})
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_numbers_that_python_does_not_write() -> None:
+    for value in (10**5000, [[10**5000]]):
+        with pytest.raises(ConfigError, match="no setting takes such a value"):
+            as_items({"optim.lr": value})
+        with pytest.raises(ConfigError, match="'optim.lr' must be a number"):
+            override({"optim.lr": value})
 
 
 @pytest.mark.parametrize("key", ["", ".", "a" * 100_000, "optim." * 1000, "\ud800", "\x1b[2J", "optim\nlr", "日本"])

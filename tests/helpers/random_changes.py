@@ -225,7 +225,7 @@ def _structure(content: bytes, rng: random.Random) -> bytes:
     except (ConfigError, UnicodeDecodeError):
         return content
     path: list[Any] = []
-    below = settings
+    below = settings if len(content) < 20_000 else None  # to write a larger one anew takes seconds
     while isinstance(below, (dict, list)) and below and (not path or rng.random() < 0.8):
         path.append(rng.choice(list(below) if isinstance(below, dict) else range(len(below))))
         below = below[path[-1]]
