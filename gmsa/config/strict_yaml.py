@@ -114,9 +114,7 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {line}{problem}{context}") from None
     except yaml.reader.ReaderError as error:
         number, found = text.count("\n", 0, error.position) + 1, shown(text[error.position])
-        raise ConfigError(
-            f"{where}: not valid YAML: line {number}: {found} is not allowed in text; remove it"
-        ) from None
+        raise ConfigError(f"{where}: not valid YAML: line {number}: {found} is no text; remove it") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
     except (ValueError, OverflowError) as error:  # of a "\UFFFFFFFF"
