@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config, to_dict
+from gmsa.config.coerce import check_text
 from gmsa.config.override import changed
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
@@ -184,6 +185,7 @@ def _read_entries(path: str | Path) -> list[tuple[str, dict[str, str]]]:
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
             raise ConfigError(f"{path}: entry {number} needs a name, such as '- {{name: add, model.fusion: add}}'")
         # JSON is YAML: so values take the way that --set goes, and are checked by it.
+        check_text(str(name), f"{path}: entry {number}: name")
         changes = {
             str(key): json.dumps(value, ensure_ascii=False, default=str)
             for key, value in entry.items()

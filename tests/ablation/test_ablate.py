@@ -180,6 +180,7 @@ def test_mistakes_are_named_before_anything_runs(
         ("- {name: a, model.fusion: add, model.fusion: gate}", "duplicate key 'model.fusion'"),
         ("- {name: a}\n- {model.fusion: add}", "entry 2 needs a name"),
         ("- {name: true}", "entry 1 needs a name"),
+        ('- {name: "\\ud800"}', "entry 1: name' is not text in UTF-8"),
         ("- add", "entry 1 needs a name"),
         ("- {name: a}\n- {name: a, model.fusion: add}", "'a' and 'a' have the same name; leave one out"),
         ("- {name: a}\n- {name: b}", "'a' and 'b' are the same settings; leave one out"),
