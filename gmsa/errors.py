@@ -10,6 +10,9 @@ from typing import Any
 LONGEST_VALUE = 80
 """Characters of a value that a message shows."""
 
+LONGEST_LIST = 160
+"""Characters of a list of known names that a message shows."""
+
 
 class GmsaError(Exception):
     """Base class: the user's input is invalid; the message says what is wrong, where, and how to fix it."""
@@ -50,6 +53,12 @@ def cut(text: object) -> str:
     """Returns ``str(text)`` in one line for a message, cut to :data:`LONGEST_VALUE` characters."""
     line = " ".join(str(text)[: 10 * LONGEST_VALUE].split())
     return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Returns known names for a message, as ``a, b, c``; the end of a long list is left out."""
+    text = ", ".join(map(str, names))
+    return text if len(text) <= LONGEST_LIST else f"{text[: text.rfind(', ', 0, LONGEST_LIST)]}, ..."
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, cut, listed, nearest, shown
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -61,10 +61,10 @@ class Registry(Generic[T]):
         def add(part: P) -> P:
             own = name or typing.cast(str, getattr(part, "__name__", ""))
             if not re.fullmatch(r"[^\s()\[\]{},=:'\"]+", own):
-                raise ConfigError(f"the {self.kind} {part!r} needs a name without spaces, commas and brackets")
+                raise ConfigError(f"the {self.kind} {shown(part)} needs a name without spaces, commas and brackets")
             before = self._parts.get(own)
             if before is not None and _place_of(before) != _place_of(part):
-                raise ConfigError(f"the {self.kind} '{own}' is {_place_of(before)} already; choose another name")
+                raise ConfigError(f"the {self.kind} '{cut(own)}' is {_place_of(before)} already; choose another name")
             self._parts[own] = part
             return part
 
@@ -112,10 +112,10 @@ class Registry(Generic[T]):
             ConfigError: the name is unknown; names the nearest one and lists all.
         """
         if name not in self:
-            failed = "".join(f"; {reason}" for reason in _failed.values())
+            failed = f"; {next(iter(_failed.values()))}" if _failed else ""
             own = "; if it is your own, register it in a module and name it in 'plugins'"
             hint = nearest(name, self) or own
-            raise ConfigError(f"'{key}' must be one of {', '.join(self)} (got '{name}'){hint}{failed}")
+            raise ConfigError(f"'{key}' must be one of {listed(self)} (got '{cut(name)}'){hint}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """Parameters of a part that users may set, in the order of its signature."""
@@ -213,24 +213,24 @@ def loaded_plugins() -> tuple[str, ...]:
     return tuple(_loaded)
 
 
-def _import(module: str, shown: str) -> None:
+def _import(module: str, name: str) -> None:
     try:
         importlib.import_module(module)
     except ConfigError as error:
-        raise ConfigError(f"plug-in '{shown}': {error}") from None
+        raise ConfigError(f"plug-in '{cut(name)}': {error}") from None
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and (module == missing or module.startswith(f"{missing}.")):
             path = "; give the module's name, without .py" if module.endswith(".py") else ""
             raise ConfigError(
-                f"plug-in '{shown}' is not there{path}; install it, or put it on PYTHONPATH, beside the config, or "
+                f"plug-in '{cut(name)}' is not there{path}; install it, or put it on PYTHONPATH, beside the config, or "
                 "with --plugin into the working directory"
             ) from None
         if missing is not None:
-            raise ConfigError(f"plug-in '{shown}' needs the module '{missing}'; install it") from None
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"plug-in '{shown}' failed while it was imported ({reason[:200]}); repair it") from error
-    _loaded[module] = shown
+            raise ConfigError(f"plug-in '{cut(name)}' needs the module '{cut(missing)}'; install it") from None
+        reason = f"{type(error).__name__}: {cut(error)}"
+        raise ConfigError(f"plug-in '{cut(name)}' failed while it was imported ({reason}); repair it") from error
+    _loaded[module] = name
     _failed.pop(module, None)
 
 

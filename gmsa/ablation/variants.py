@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config, to_dict
+from gmsa.config.coerce import check_text
 from gmsa.config.override import changed
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, cut, shown
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import check_protocol
 
@@ -33,6 +36,10 @@ FIXED = {
     ),
 }
 """Keys that no variant may change, and why."""
+MOST = 500
+"""Variants of an ablation, at most."""
+LONGEST_NAME = 500
+"""Characters of a variant's name, at most."""
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -93,6 +100,9 @@ def read_variants(
     entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(file)
     axes = [_read_axis(item) for item in vary]
     _check_keys(overrides, [key for key, _ in axes], entries)
+    count = len(entries) * math.prod(len(values) for _, values in axes)
+    if count > MOST:
+        raise ConfigError(f"more than {MOST} variants to compare (got {shown(count)}); leave some values out")
     found = []
     for name, changes in entries:
         for values in itertools.product(*([(key, value) for value in axis] for key, axis in axes)):
@@ -101,15 +111,17 @@ def read_variants(
     for a, b in itertools.combinations(found, 2):
         if a.name == b.name or a.config == b.config:
             same = "have the same name" if a.name == b.name else "are the same settings"
-            raise ConfigError(f"'{a.name}' and '{b.name}' {same}; leave one out")
+            raise ConfigError(f"'{cut(a.name)}' and '{cut(b.name)}' {same}; leave one out")
         if a.slug == b.slug:
-            raise ConfigError(f"'{a.name}' and '{b.name}' would share the folder '{a.slug}'; rename one")
+            raise ConfigError(f"'{cut(a.name)}' and '{cut(b.name)}' would share the folder '{a.slug}'; rename one")
     return found
 
 
 def _check(name: str, base: str | Path | Config, overrides: Sequence[str], changes: dict[str, str]) -> Variant:
     from gmsa.models import check  # here: it loads torch
 
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"setting '{cut(name)}': its name has more than {LONGEST_NAME} characters; shorten it")
     try:
         config = changed(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
         check_protocol(config)
@@ -117,7 +129,7 @@ def _check(name: str, base: str | Path | Config, overrides: Sequence[str], chang
         check(config)
     except ConfigError as error:
         where = "config" if isinstance(base, Config) else base
-        raise ConfigError(f"setting '{name}': {str(error).removeprefix(f'{where}: ')}") from None
+        raise ConfigError(f"setting '{cut(name)}': {str(error).removeprefix(f'{where}: ')}") from None
     return Variant(name, config, tuple(changes))
 
 
@@ -127,13 +139,13 @@ def _check_keys(overrides: Sequence[str], varied: list[str], entries: list[tuple
     for key in (*varied, *named):
         if key in FIXED:
             raise ConfigError(f"'{key}' cannot be varied: {FIXED[key]}")
-        if "." not in key:
-            raise ConfigError(f"'{key}' is not a dotted key; name one such as 'model.fusion'")
+        if not re.fullmatch(r"[^\s.=+]+(\.[^\s.=+]+)+", key):
+            raise ConfigError(f"'{cut(key)}' is not a dotted key; name one such as 'model.fusion'")
     given = dict.fromkeys((item.partition("=")[0].strip() for item in overrides), "--set")
     for option, keys in (("--settings", named), ("--vary", varied)):
         for key in keys:
             if key in given:
-                raise ConfigError(f"'{key}' gets a value from {given[key]} and from {option}; leave one out")
+                raise ConfigError(f"'{cut(key)}' gets a value from {given[key]} and from {option}; leave one out")
             given[key] = option
 
 
@@ -142,24 +154,23 @@ def _read_axis(item: str) -> tuple[str, list[str]]:
     key, equals, text = item.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"--vary takes key=a,b,..., for example --vary model.fusion=gate,add (got '{item}')")
-    values, depth = [""], 0
-    for character in text:
+        raise ConfigError(f"--vary takes key=a,b,..., for example --vary model.fusion=gate,add (got {shown(item)})")
+    where = f"--vary {cut(key)}"
+    values, depth, start = [], 0, 0
+    for place, character in enumerate(f"{text},"):
         depth += (character in _OPENING) - (character in _CLOSING)
         if depth < 0:
             break
         if character == "," and not depth:
-            values.append("")
-        else:
-            values[-1] += character
+            values.append(text[start:place].strip())
+            start = place + 1
     if depth:
-        raise ConfigError(f"--vary {key}: the brackets in '{text}' do not match")
-    values = [value.strip() for value in values]
+        raise ConfigError(f"{where}: the brackets in {shown(text)} do not match")
     if "" in values:
-        raise ConfigError(f"--vary {key}: a value is empty (got '{text}'); name at least one, such as {key}=a,b")
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(f"--vary {key}: '{value}' is listed twice; list each value once")
+        raise ConfigError(f"{where}: a value is empty (got {shown(text)}); name at least one, such as --vary KEY=A,B")
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise ConfigError(f"{where}: {shown(value)} is listed twice; list each value once")
     return key, values
 
 
@@ -174,6 +185,7 @@ def _read_entries(path: str | Path) -> list[tuple[str, dict[str, str]]]:
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
             raise ConfigError(f"{path}: entry {number} needs a name, such as '- {{name: add, model.fusion: add}}'")
         # JSON is YAML: so values take the way that --set goes, and are checked by it.
+        check_text(str(name), f"{path}: entry {number}: name")
         changes = {
             str(key): json.dumps(value, ensure_ascii=False, default=str)
             for key, value in entry.items()

@@ -11,7 +11,7 @@ import yaml
 from gmsa.config import Config, load_config, to_dict
 from gmsa.config.coerce import RENAMED
 from gmsa.config.describe import Setting, describe_group, describe_settings, plain_text
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, cut, nearest
 from gmsa.registry import Registry
 from gmsa.system import cli
 from gmsa.system.console import console
@@ -70,7 +70,7 @@ def _explain(key: str, config: Config | None) -> None:
     elif not below:
         known = [*by_key, *dict.fromkeys(setting.group for setting in settings)]
         hint = f" (it is now '{RENAMED[key]}')" if key in RENAMED else nearest(key, known)
-        raise ConfigError(f"unknown key '{key}'{hint}; 'gmsa config' lists all")
+        raise ConfigError(f"unknown key '{cut(key)}'{hint}; 'gmsa config' lists all")
     if below:
         if about := describe_group(key):
             console().print(f"{_filled(about, 0)}\n")

@@ -12,8 +12,13 @@ from typing import Any, Literal, TypeVar
 from gmsa.errors import ConfigError, cut, nearest, shown
 
 T = TypeVar("T")
-LARGEST = 2**63
-"""Whole numbers are smaller than this."""
+LARGEST = 2**64
+"""Whole numbers are smaller than this; seeds may be of 64 bits."""
+MOST_VALUES = 1000
+"""Values of a list, at most."""
+LONGEST_TEXT = 4096
+"""Characters of a text, at most; as many as a path has."""
+_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 RENAMED = {
     "loss.pseudo_weight": "self_training.weight",
     "loss.consistency_weight": "consistency.weight",
@@ -116,12 +121,16 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
             example = _describe(arguments[0])
             raise ConfigError(f"'{key}' must be a list, for example [{example}, ...] (got {shown(value)})")
         if arguments[-1] is Ellipsis:
+            if len(value) > MOST_VALUES:
+                raise ConfigError(f"'{key}' may list at most {MOST_VALUES:,} values (got {len(value):,})")
             return tuple(coerce(v, arguments[0], key) for v in value)
         if len(value) != len(arguments):
             raise ConfigError(f"'{key}' needs {len(arguments)} values in each entry (got {shown(list(value))})")
         return tuple(coerce(v, a, key) for v, a in zip(value, arguments, strict=True))
     if hint is bool and isinstance(value, bool):
         return value
+    if hint is bool and isinstance(value, str) and value.lower() in _BOOLEANS:
+        return _BOOLEANS[value.lower()]
     if hint is str and isinstance(value, str):
         check_text(value, key)
         return value
@@ -129,6 +138,8 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
         number = _number(value, hint)
         if number is not None:
             return number
+        if hint is int and isinstance(value, int):
+            raise ConfigError(f"'{key}' must be a whole number of at most 64 bits (got {shown(value)})")
     raise ConfigError(f"'{key}' must be {_describe(hint)} (got {shown(value)})")
 
 
@@ -154,8 +165,10 @@ def check_text(value: str, key: str) -> None:
     """Refuses text that no file of a run could hold.
 
     Raises:
-        ConfigError: it has a lone surrogate, which is not UTF-8.
+        ConfigError: it is too long, or has a lone surrogate, which is not UTF-8.
     """
+    if len(value) > LONGEST_TEXT:
+        raise ConfigError(f"'{key}' may have at most {LONGEST_TEXT:,} characters (got {len(value):,})")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import types
+import typing
 from typing import Any, TypeVar
 
 from gmsa.config.coerce import coerce
 from gmsa.config.strict_yaml import parse_yaml
-from gmsa.errors import ConfigError, cut, shown
+from gmsa.errors import ConfigError, cut, listed, shown
 from gmsa.registry import Registry
 
 T = TypeVar("T")
@@ -17,6 +18,20 @@ _OPENING, _CLOSING = "([{", ")]}"
 def component_name(spec: str) -> str:
     """The name in ``name`` or ``name(key=value, ...)``."""
     return spec.partition("(")[0].strip()
+
+
+def split_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, str]:
+    """The name of a known part, and what its brackets hold.
+
+    Raises:
+        ConfigError: the part is unknown (with the known ones), or the brackets do not match.
+    """
+    before, bracket, after = spec.strip().partition("(")
+    name, inside = before.rstrip(), after.rstrip()
+    registry.check(name, key)
+    if bracket and not inside.endswith(")"):
+        raise ConfigError(f"'{key}': expected a name, or name(key=value, ...) (got {shown(spec)})")
+    return name, inside.removesuffix(")").strip()
 
 
 def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, dict[str, Any]]:
@@ -30,11 +45,7 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
     Raises:
         ConfigError: an unknown part or parameter (with the known ones), a wrong value, or brackets that do not match.
     """
-    found = re.fullmatch(r"\s*([^\s()]+)\s*(?:\((.*)\))?\s*", spec, flags=re.DOTALL)
-    registry.check(found.group(1) if found else component_name(spec), key)
-    if not found:
-        raise ConfigError(f"'{key}': expected a name, or name(key=value, ...) (got {shown(spec)})")
-    name, inside = found.group(1), (found.group(2) or "").strip()
+    name, inside = split_component(spec, registry, key)
     if not inside:
         return name, {}
     known, given = registry.parameters(name), dict[str, Any]()
@@ -42,7 +53,7 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
         parameter, equals, text = (x.strip() for x in part.partition("="))
         if parameter not in known:
             raise ConfigError(
-                f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {', '.join(known) or 'none'})"
+                f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {listed(known) or 'none'})"
             )
         if parameter in given:
             raise ConfigError(f"'{key}': '{parameter}' is given twice")
@@ -74,19 +85,23 @@ def build_component(spec: str, registry: Registry[Any], key: str, base: type[T])
 
 def split_commas(text: str) -> list[str]:
     """Splits at commas outside brackets."""
-    parts, depth = [""], 0
-    for character in text:
+    parts, depth, start = [], 0, 0
+    for place, character in enumerate(text):
         depth += (character in _OPENING) - (character in _CLOSING)
         if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
 
 
 def _value(text: str, hint: Any, key: str) -> Any:
     value = parse_yaml(text, f"'{key}': value {shown(text)}")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = coerce(value, float, key)
-    plain = (bool, int, float, str, tuple)
-    return coerce(value, hint, key) if hint in plain or getattr(hint, "__origin__", None) is not None else value
+    return coerce(value, hint, key) if _has_known_type(hint) else value
+
+
+def _has_known_type(hint: Any) -> bool:
+    """Whether :func:`coerce` knows an annotation; what it does not know, the part itself must check."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, typing.Union, types.UnionType):
+        return all(argument is Ellipsis or _has_known_type(argument) for argument in arguments)
+    return origin is typing.Literal or hint in (bool, int, float, str, type(None))

@@ -93,6 +93,7 @@ def _setting(key: str, hint: Any, default: Any, field: dataclasses.Field[Any], c
     return Setting(key, kind, _plain(default), allowed, plain_text(meaning), registry)
 
 
+@cache
 def docstrings(cls: type) -> dict[str, str]:
     """Reads the string literal below each field of a dataclass from its source."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]

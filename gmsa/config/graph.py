@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from gmsa.config.components import parse_component, split_commas
-from gmsa.errors import ConfigError
+from gmsa.config.components import component_name, parse_component, split_commas, split_component
+from gmsa.errors import ConfigError, cut, listed, shown
 from gmsa.registry import EDGE_BUILDERS, Registry
 
 SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
@@ -97,7 +97,7 @@ class GraphConfig:
                 )
 
     def _check(self, spec: str, key: str) -> None:
-        name, inside = _name_and_inside(spec, key)
+        name, inside = split_component(spec, EDGE_BUILDERS, key)
         # A built-in one takes all from the fields: to ask its signature would load torch.
         if inside or EDGE_BUILDERS.module_of(name) != "gmsa.graph.edges":
             self.builder(spec, key)
@@ -111,14 +111,14 @@ class GraphConfig:
         Raises:
             ConfigError: an unknown builder or parameter (with the known ones), or a wrong value.
         """
-        name, inside = _name_and_inside(spec, key)
+        name, inside = split_component(spec, EDGE_BUILDERS, key)
         known = EDGE_BUILDERS.parameters(name)
         parameters: dict[str, Any] = {}
         for part in split_commas(inside) if inside else ():
             parameter, _, value = (x.strip() for x in part.partition("="))
             if parameter not in known:
-                names = ", ".join(known) or "none"
-                raise ConfigError(f"'{key}': '{name}' has no parameter '{parameter}' (it has: {names})")
+                names = listed(known) or "none"
+                raise ConfigError(f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {names})")
             if parameter in parameters:
                 raise ConfigError(f"'{key}': '{parameter}' is given twice")
             if parameter in SHARED_PARAMETERS:
@@ -135,7 +135,7 @@ class GraphConfig:
     def builders(self) -> frozenset[str]:
         """Names of the builders that some relation uses."""
         specs = [*dataclasses.astuple(self.intra), *dataclasses.astuple(self.inter)]
-        return frozenset(_name_and_inside(spec, "graph")[0] for spec in specs)
+        return frozenset(component_name(spec) for spec in specs)
 
     @property
     def typed(self) -> bool:
@@ -143,16 +143,8 @@ class GraphConfig:
         return self.scope == "video" or any(getattr(EDGE_BUILDERS[name], "temporal", False) for name in self.builders)
 
 
-def _name_and_inside(spec: str, key: str) -> tuple[str, str]:
-    """A builder's name, and what its brackets hold."""
-    found = re.fullmatch(r"\s*([^\s()]+)\s*(?:\((.*)\))?\s*", spec, flags=re.DOTALL)
-    EDGE_BUILDERS.check(found.group(1) if found else spec, key)
-    assert found is not None  # no builder has a name with brackets or spaces
-    return found.group(1), (found.group(2) or "").strip()
-
-
 def _whole_number(text: str, parameter: str, key: str) -> int:
     least = next(f.metadata["ge"] for f in dataclasses.fields(GraphConfig) if f.name == parameter)
-    if not re.fullmatch(r"\d+", text) or not least <= int(text) <= MOST:
-        raise ConfigError(f"'{key}': '{parameter}' must be a whole number from {least} to {MOST} (got '{text}')")
+    if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= MOST:
+        raise ConfigError(f"'{key}': '{parameter}' must be a whole number from {least} to {MOST} (got {shown(text)})")
     return int(text)

@@ -11,8 +11,9 @@ from gmsa.config.coerce import one_for_all
 from gmsa.config.packaged import find
 from gmsa.config.schema import SHARED
 from gmsa.config.strict_yaml import read_yaml
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, cut, shown
 from gmsa.registry import load_plugins
+from gmsa.system.reading import is_file
 
 MOST_LEVELS = 10
 """Maximum length of a chain of base files."""
@@ -55,7 +56,7 @@ def layers(
     below = Layered({}, {})
     if named is not None:
         if not isinstance(named, str):
-            raise ConfigError(f"{where}: 'base' must name a config or a file (got {named!r})")
+            raise ConfigError(f"{where}: 'base' must name a config or a file (got {shown(named)})")
         file = _base(named, where, folder)
         if any(file.samefile(other) for other in chain):
             raise ConfigError(f"{where}: 'base' leads in a circle: {_shown((*chain, file))}; leave one 'base' out")
@@ -105,8 +106,8 @@ def _spread(key: str, value: Any) -> Any:
 
 
 def _base(named: str, where: str, folder: Path | None) -> Path:
-    beside = (folder or Path()) / Path(os.path.expandvars(named)).expanduser()
-    if beside.is_file():
+    beside = (folder or Path()) / os.path.expanduser(os.path.expandvars(named))
+    if is_file(beside, ConfigError):
         return beside
     try:
         return find(named, "configs")
@@ -132,4 +133,5 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _shown(chain: tuple[Path, ...]) -> str:
-    return " -> ".join(map(str, chain))
+    names = [cut(path) for path in chain]
+    return " -> ".join(names if len(names) < 5 else [*names[:2], "...", *names[-2:]])

@@ -12,7 +12,7 @@ from typing import Any
 from gmsa.config.coerce import build_dataclass, one_for_all
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
-from gmsa.config.strict_yaml import parse_yaml
+from gmsa.config.strict_yaml import DEEPEST, parse_yaml
 from gmsa.errors import ConfigError, cut, shown
 
 
@@ -100,6 +100,8 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
     A key that ends with ``+`` adds to a list.
     """
     *parents, last = key.split(".")
+    if len(parents) > DEEPEST:
+        raise ConfigError(f"unknown key '{cut(key)}': it has more than {DEEPEST} dots")
     for parent in parents:
         below = settings.setdefault(parent, {})
         if below is None:
@@ -118,6 +120,7 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
 def _added(before: Any, more: Any, key: str) -> list[Any]:
     """A list with further values, each once."""
     if before is not None and not isinstance(before, (list, tuple)):
-        raise ConfigError(f"'{key}' is no list, to which += could add; use = (got {shown(before)})")
+        raise ConfigError(f"'{cut(key)}' is no list, to which += could add; use = (got {shown(before)})")
     before, more = list(before or ()), more if isinstance(more, (list, tuple)) else [more]
-    return [*before, *(value for value in more if value not in before)]
+    known = set(map(repr, before))
+    return [*before, *(value for value in more if repr(value) not in known)]

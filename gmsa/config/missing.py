@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar, NamedTuple
 
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, nearest, shown
 
 LETTERS = {"t": "text", "a": "audio", "v": "vision"}
 MODALITIES = tuple(LETTERS.values())
@@ -45,17 +45,16 @@ def parse_missing(spec: str, key: str) -> Missing:
     """
     name, colon, rest = (part.strip() for part in spec.partition(":"))
     if name not in MISSING_PROTOCOLS:
-        raise ConfigError(
-            f"'{key}' must be one of {', '.join(MISSING_PROTOCOLS)} (got '{spec}'){nearest(name, MISSING_PROTOCOLS)}"
-        )
+        known = MISSING_PROTOCOLS
+        raise ConfigError(f"'{key}' must be one of {', '.join(known)} (got {shown(spec)}){nearest(name, known)}")
     if name == "fixed":
         left = "".join(letter for letter in LETTERS if letter in rest)
         if left not in SUBSETS or len(left) != len(rest):
-            raise ConfigError(f"'{key}': fixed takes what is left, one of {', '.join(SUBSETS)} (got '{spec}')")
+            raise ConfigError(f"'{key}': fixed takes what is left, one of {', '.join(SUBSETS)} (got {shown(spec)})")
         return Missing(name, left=left)
     if name not in RATES:
         if colon:
-            raise ConfigError(f"'{key}': {name} takes no rate (got '{spec}')")
+            raise ConfigError(f"'{key}': {name} takes no rate (got {shown(spec)})")
         return Missing(name)
     low, high = RATES[name]
     try:
@@ -63,7 +62,7 @@ def parse_missing(spec: str, key: str) -> Missing:
     except ValueError:
         rate = float("nan")
     if not low <= rate <= high + (0.005 if name == "eta" else 0):  # 0.67 is meant as two thirds
-        raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got '{spec}')")
+        raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got {shown(spec)})")
     return Missing(name, min(rate, high))
 
 

@@ -36,7 +36,10 @@ def as_yaml(value: Any) -> str:
                 return value
         except ConfigError:
             pass
-    return json.dumps(value, ensure_ascii=False, default=str)  # JSON is YAML
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)  # JSON is YAML
+    except (ValueError, RecursionError):  # a number of 5,000 digits, or nested too deeply
+        raise ConfigError(f"no setting takes such a value (got {shown(value)})") from None
 
 
 def as_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:

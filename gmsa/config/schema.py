@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gmsa.config.components import component_name
 from gmsa.config.graph import ONE_FOR_ALL, GraphConfig
 from gmsa.config.missing import MissingConfig
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, listed, nearest, shown
 from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOLS, Registry
 
 MODALITIES = ("text", "audio", "vision")
@@ -322,11 +322,11 @@ class Config:
         selectable = ("MAE", "Corr", *map(component_name, run.metrics))
         if run.select not in selectable:
             raise ConfigError(
-                f"'run.select' must be one of {', '.join(selectable)} (got '{run.select}')"
+                f"'run.select' must be one of {listed(selectable)} (got {shown(run.select)})"
                 f"{nearest(run.select, selectable)}; name another metric in 'run.metrics' first"
             )
         for key, chosen in (("data.modalities", data.modalities), ("run.seeds", run.seeds)):
             if not chosen:
                 raise ConfigError(f"'{key}' must not be empty")
             if len(set(chosen)) != len(chosen):
-                raise ConfigError(f"'{key}' lists a value twice (got {list(chosen)})")
+                raise ConfigError(f"'{key}' lists a value twice (got {shown(list(chosen))})")

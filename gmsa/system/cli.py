@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from gmsa.errors import GmsaError, Terminated, printable
+from gmsa.errors import GmsaError, Terminated, cut, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
@@ -159,7 +159,7 @@ def seed_list(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected seeds such as 1111,1112 (got '{text}')") from None
+        raise argparse.ArgumentTypeError(f"expected seeds such as 1111,1112 (got '{cut(text)}')") from None
 
 
 def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, change, from_dict, to_dict
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, shown
 from gmsa.training.protocols import check_protocol
 from gmsa.tuning.optuna_adapter import allows
 
@@ -58,7 +58,7 @@ class Parameter:
         """Whether a stored value lies in the range."""
         try:
             return allows(self.distribution, stored)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
 
     def edges(self) -> list[Any]:
@@ -103,8 +103,8 @@ class Space:
             value = parameter.stored(value_at(settings, parameter.key))
             if not parameter.holds(value):
                 raise ConfigError(
-                    f"'{parameter.key}': the config's own value {value!r} is not in its range; widen the range, or "
-                    f"set another value with --set, since a study begins with the config as it is"
+                    f"'{parameter.key}': the config's own value {shown(value)} is not in its range; widen "
+                    "the range, or set another value with --set, since a study begins with the config as it is"
                 )
             stored[parameter.key] = value
         return stored

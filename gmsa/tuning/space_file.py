@@ -11,10 +11,10 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, to_dict
-from gmsa.config.coerce import RENAMED
+from gmsa.config.coerce import RENAMED, coerce
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
-from gmsa.errors import ConfigError, nearest
+from gmsa.errors import ConfigError, cut, nearest, shown
 from gmsa.rng import generator
 from gmsa.tuning.space import Parameter, Space, apply_values, as_stored, value_at
 
@@ -34,6 +34,12 @@ FIXED = {
 KINDS = ("float", "int", "choice")
 """Kinds of parameters."""
 _OPTIONS = {"float": {"log", "step"}, "int": {"log", "step"}, "choice": set[str]()}
+MOST_CHOICES = 100
+"""Values of a choice, at most."""
+MOST_STEPS = 1_000_000
+"""Steps of a range, at most."""
+EXACT = 2**53
+"""Whole numbers, at most: Optuna keeps a trial's values as floats."""
 _TRIED = 200
 """Random draws of the other parameters, at most, before a value counts as refused by the config."""
 
@@ -72,45 +78,58 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     known = list(_keys(to_dict(config)))
     if key not in known:
         hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(key, known)
-        raise ConfigError(f"unknown key '{key}'{hint}; keys are those of --set")
+        raise ConfigError(f"unknown key '{cut(key)}'{hint}; keys are those of --set")
     if key in FIXED or key.startswith("run."):
         raise ConfigError(f"'{key}' cannot be searched: {FIXED.get(key, 'it is not of the model but of the run')}")
     kinds = [kind for kind in KINDS if isinstance(entry, dict) and kind in entry]
     if len(kinds) != 1:
-        raise ConfigError(f"'{key}' needs one of float, int or choice, such as {{float: [0, 0.5]}} (got {entry!r})")
+        raise ConfigError(
+            f"'{key}' needs one of float, int or choice, such as {{float: [0, 0.5]}} (got {shown(entry)})"
+        )
     kind = kinds[0]
     for option in entry.keys() - {kind, "when"}:
         if option not in _OPTIONS[kind]:
             raise ConfigError(
-                f"'{key}': a {kind} has no '{option}'{nearest(str(option), [*_OPTIONS[kind], 'when'])}; "
+                f"'{key}': a {kind} has no '{cut(option)}'{nearest(str(option), [*_OPTIONS[kind], 'when'])}; "
                 f"it takes {', '.join(sorted([*_OPTIONS[kind], 'when']))}"
             )
     when = entry.get("when", {})
     if not isinstance(when, dict):
         raise ConfigError(f"'{key}': 'when' names other keys and their values, such as {{graph.intra: window}}")
-    wanted = {str(k): tuple(map(as_stored, v if isinstance(v, list) else [v])) for k, v in when.items()}
+    wanted = {str(k): _wanted(config, str(k), v if isinstance(v, list) else [v]) for k, v in when.items()}
     if not all(wanted.values()):
-        raise ConfigError(f"'{key}': 'when' names no value of a key (got {when}); name one, or leave the key out")
+        raise ConfigError(
+            f"'{key}': 'when' names no value of a key (got {shown(when)}); name one, or leave the key out"
+        )
     if kind == "choice":
         values = entry[kind]
         if not isinstance(values, list) or not values:
-            raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {values!r})")
+            raise ConfigError(f"'{key}': 'choice' must be a list with at least one value (got {shown(values)})")
+        if len(values) > MOST_CHOICES:
+            raise ConfigError(f"'{key}': a choice has at most {MOST_CHOICES} values (got {len(values):,}); name fewer")
         names = {as_stored(_as_held(config, key, value)): value for value in values}
         if len(names) < len(values):
-            raise ConfigError(f"'{key}': a choice is listed twice (got {values}); list each once")
+            raise ConfigError(f"'{key}': a choice is listed twice (got {shown(values)}); list each once")
         return Parameter(key, CategoricalDistribution(tuple(names)), names, wanted)
     return Parameter(key, _range(key, kind, entry), {}, wanted)
+
+
+def _wanted(config: Config, key: str, values: list[Any]) -> tuple[Any, ...]:
+    """The values of another key with which a parameter is searched, as the storage keeps them."""
+    if len(values) > MOST_CHOICES:
+        raise ConfigError(f"'when: {cut(key)}' lists at most {MOST_CHOICES} values (got {len(values):,}); name fewer")
+    return tuple(as_stored(_as_held(config, key, value)) for value in values)
 
 
 def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
     """The distribution of a number."""
     ends = entry[kind]
     if not isinstance(ends, list) or len(ends) != 2:
-        raise ConfigError(f"'{key}': '{kind}' needs its two ends, such as {{{kind}: [1, 8]}} (got {ends!r})")
+        raise ConfigError(f"'{key}': '{kind}' needs its two ends, such as {{{kind}: [1, 8]}} (got {shown(ends)})")
     low, high = (_number(key, kind, end) for end in ends)
     log, step = entry.get("log", False), entry.get("step")
     if not isinstance(log, bool):
-        raise ConfigError(f"'{key}': 'log' must be true or false (got {log!r})")
+        raise ConfigError(f"'{key}': 'log' must be true or false (got {shown(log)})")
     if low > high:
         raise ConfigError(f"'{key}': the range is empty, {low} is above {high}; swap them")
     if log and low <= 0:
@@ -121,7 +140,9 @@ def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
             raise ConfigError(f"'{key}': 'step' must be above 0 (got {step})")
         if log:
             raise ConfigError(f"'{key}': 'log' and 'step' do not go together; leave one out")
-    if step is not None and abs((steps := (high - low) / step) - round(steps)) > 1e-6:
+    if step is not None and (high - low) / step > MOST_STEPS:
+        raise ConfigError(f"'{key}': the range has more than {MOST_STEPS:,} steps; leave 'step' out, or make it larger")
+    if step is not None and (step > high - low > 0 or abs((steps := (high - low) / step) - round(steps)) > 1e-6):
         raise ConfigError(f"'{key}': the range from {low:g} to {high:g} is no multiple of 'step' {step:g}; change one")
     if kind == "int":
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
@@ -129,14 +150,9 @@ def _range(key: str, kind: str, entry: Mapping[str, Any]) -> BaseDistribution:
 
 
 def _number(key: str, kind: str, value: Any) -> float:
-    # PyYAML reads 1e-3 as a string, so numbers are also taken from strings.
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    whole = number == number and abs(number) != float("inf") and number == int(number)
-    if number != number or abs(number) == float("inf") or (kind == "int" and not whole):
-        raise ConfigError(f"'{key}': expected a {'whole ' if kind == 'int' else ''}number (got {value!r})")
+    number: float = coerce(value, int if kind == "int" else float, key)
+    if kind == "int" and abs(number) > EXACT:
+        raise ConfigError(f"'{key}': whole numbers are searched up to 2**53 (got {shown(value)})")
     return number
 
 
@@ -147,12 +163,12 @@ def _ordered(parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
         for key, wanted in parameter.when.items():
             if key not in by_key:
                 raise ConfigError(
-                    f"'{parameter.key}' depends on '{key}', which is not in the space{nearest(key, by_key)}; "
+                    f"'{parameter.key}' depends on '{cut(key)}', which is not in the space{nearest(key, by_key)}; "
                     "add it, or leave the condition out"
                 )
             for value in wanted:
                 if not by_key[key].holds(value):
-                    raise ConfigError(f"'{parameter.key}' depends on '{key}' being {value!r}, which it never is")
+                    raise ConfigError(f"'{parameter.key}' depends on '{key}' being {shown(value)}, which it never is")
     found: dict[str, Parameter] = {}
     while len(found) < len(by_key):
         ready = [p for p in parameters if p.key not in found and p.when.keys() <= found.keys()]
@@ -175,7 +191,7 @@ def _check_values(space: Space, config: Config) -> None:
                     refused = None
                     break
             if refused:
-                raise ConfigError(f"'{parameter.key}' may be {parameter.value(edge)!r}, but {refused}")
+                raise ConfigError(f"'{parameter.key}' may be {shown(parameter.value(edge))}, but {refused}")
 
 
 def _refused(config: Config, values: Mapping[str, Any]) -> str | None:

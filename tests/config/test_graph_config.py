@@ -156,7 +156,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"inter": {"audio_to_text": "align"}}, "(got 'align') (did you mean 'aligned'?)"),
         ({"intra": {"vision": "windw(radius=2)"}}, "'graph.intra.vision' must be one of"),
         ({"intra": {"vision": "windw(radius=2)"}}, "(did you mean 'window'?)"),
-        ({"intra": {"vision": "window(radius=2"}}, "'graph.intra.vision' must be one of"),
+        ({"intra": {"vision": "window(radius=2"}}, "'graph.intra.vision': expected a name, or name(key=value, ...)"),
         ({"intra": {"vision": "window)radius=2("}}, "'graph.intra.vision' must be one of"),
         ({"intra": {"vision": "window radius=2"}}, "'graph.intra.vision' must be one of"),
         ({"intra": ""}, "'graph.intra' must be one of"),
