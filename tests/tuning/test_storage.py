@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import secrets
@@ -23,32 +22,12 @@ from optuna.trial import TrialState
 
 from gmsa.errors import ConfigError, RunError
 from gmsa.tuning import study as studies
+from gmsa.tuning.database_url import check_url
 from gmsa.tuning.optuna_adapter import id_of, storage_of
-from gmsa.tuning.storage import KernelLock, StoragePlace, check_storage
+from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.study import StudyOptions
 from gmsa.tuning.trials import Queue, fill
 from gmsa.tuning.workers import WorkerTask, run_trials
-
-
-def test_a_line_that_a_killed_worker_left_unfinished_is_cut_off(tmp_path: Path) -> None:
-    task = make_task(tmp_path, Bowl(tmp_path / "log"), 2)
-    journal = tmp_path / "journal.log"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code": 4, "wor')
-    assert len(trials_of(task)) == 2  # reading passes over it
-    run_trials(task)
-    assert all(t.state == TrialState.COMPLETE for t in trials_of(task))
-    assert journal.read_bytes().startswith(whole)
-    assert all(json.loads(line) for line in journal.read_bytes().splitlines())
-
-
-def test_the_journal_lock_on_an_empty_file(tmp_path: Path) -> None:
-    file = tmp_path / "journal.log"
-    file.touch()
-    lock = KernelLock(str(file))
-    assert lock.acquire()
-    lock.release()
-    assert file.read_bytes() == b""
 
 
 @pytest.mark.parametrize(
@@ -63,12 +42,12 @@ def test_the_journal_lock_on_an_empty_file(tmp_path: Path) -> None:
 )
 def test_a_storage_that_does_not_work_is_refused(url: str, jobs: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_storage(url, jobs)
+        check_url(url, jobs)
 
 
 def test_sqlite_works_with_one_worker(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
-    check_storage(url, 1)
+    check_url(url, 1)
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 3, where=StoragePlace(tmp_path, url))
     run_trials(task)
     check_each_once(task, 3)
