@@ -5,8 +5,9 @@ A line is the JSON object that Optuna writes, with four keys before its own, whi
     {"line":17,"trials":3,"after":"5c0e…","check":"9a41…","op_code":5,…}
 
 ``check`` is a digest of the line, ``after`` that of the line before, and ``trials`` counts the trials that are there
-already, by which Optuna numbers them. So a line that was changed, lost, doubled or moved is noticed. Plain lines of
-older versions are taken where no line with a digest stands before them.
+already, by which Optuna numbers them. So a line that was changed, lost, doubled or moved is noticed;
+``journal.log.lines`` counts the lines, so that lost last ones are noticed too. Plain lines of older versions are taken
+where no line with a digest stands before them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -25,7 +26,7 @@ from filelock import FileLock, Timeout
 from optuna.storages.journal import BaseJournalBackend
 
 from gmsa.errors import RunError, WriteError
-from gmsa.system.reading import MOST_TEXT, open_regular, parse_json, reason_of
+from gmsa.system.reading import MOST_TEXT, exists, open_regular, parse_json, read_bytes, reason_of
 
 CREATE_STUDY, DELETE_STUDY, SET_STUDY_ATTR, CREATE_TRIAL, SET_TRIAL_STATE = 0, 1, 2, 4, 6
 """Optuna's numbers of operations."""
@@ -34,6 +35,8 @@ HEAD_KEYS = ("line", "trials", "after", "check")
 HEAD = re.compile(rb'\{"line":(\d{1,9}),"trials":(\d{1,9}),"after":"([0-9a-f]{16})","check":"([0-9a-f]{16})",')
 PLAIN = b'{"op_code":'
 """How a line of Optuna's, without a digest, begins."""
+
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,25 @@ class Journal(BaseJournalBackend):
         Raises:
             RunError: a line is damaged, or the file cannot be read.
         """
+        told = self._told() if log_number_from == 0 else 0  # before the lines: others may write meanwhile
         known = [mark for mark in (Mark(), self._read, self._end) if mark.line <= log_number_from]
         last = max(known, key=lambda mark: mark.line)
         try:
             for mark, line in self._lines(last):
+                log = _parse(self.path, mark, line)
                 last = mark
                 if mark.line > log_number_from:
-                    yield self._parse(mark, line)
+                    yield log
         except DamagedLine:
             # Perhaps it was read while another process cut an unfinished line off and wrote its own there.
             with self.locked():
-                rest = list(self._lines(last))
-            for mark, line in rest:
+                rest = [(mark, _parse(self.path, mark, line)) for mark, line in self._lines(last)]
+            for mark, log in rest:
                 last = mark
                 if mark.line > log_number_from:
-                    yield self._parse(mark, line)
+                    yield log
+        if last.line < told:
+            raise DamagedLine(self.path, last.line + 1, f"it and all up to line {told} are lost")
         self._read = last
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -131,6 +138,7 @@ class Journal(BaseJournalBackend):
                     f"cannot write '{self.path}': {reason_of(error)}; free disk space or repair the disk, then resume"
                 ) from None
             self._end = mark
+            tell(self.path, mark.line)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -138,6 +146,12 @@ class Journal(BaseJournalBackend):
         # Not the name of Optuna's own lock, which a dashboard may use; and those outlive a killed process.
         with held(Path(f"{self.path}.kernel-lock")):
             yield
+
+    def _told(self) -> int:
+        """How many lines there should be at least."""
+        count = _count_of(self.path)
+        text = read_bytes(count, _DIGITS, inside=count.parent).strip() if exists(count) else b""
+        return int(text) if text.isdigit() else 0
 
     def _open(self) -> BinaryIO:
         return open_regular(self.path, inside=self.path.parent)
@@ -160,12 +174,6 @@ class Journal(BaseJournalBackend):
                 except ValueError as error:
                     raise DamagedLine(self.path, mark.line + 1, str(error)) from None
                 yield mark, line
-
-    def _parse(self, mark: Mark, line: bytes) -> dict[str, Any]:
-        try:
-            return parse(line)
-        except ValueError:
-            raise DamagedLine(self.path, mark.line, "it is no operation of Optuna's", hopeless=True) from None
 
 
 def raw_lines(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[bytes]:
@@ -212,6 +220,17 @@ def following(mark: Mark, line: bytes) -> Mark:
 def proves(line: bytes, head: re.Match[bytes]) -> bool:
     """Whether a line has the digest that it shows."""
     return _digest(line[: head.start(4)], line[head.end(4) :]) == head[4]
+
+
+def tell(path: Path, lines: int) -> None:
+    """Notes how many lines a journal has. It is never ahead of the journal, which is on the disk already."""
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with suppress(OSError):  # then it stays behind
+        handle = os.open(_count_of(path), flags, 0o666)
+        try:
+            os.write(handle, b"%*d\n" % (_DIGITS - 1, lines))  # in place, all digits at once
+        finally:
+            os.close(handle)
 
 
 def unfinished(line: bytes, mark: Mark) -> bool:
@@ -282,6 +301,17 @@ def held(path: Path, wait: bool = True) -> Iterator[bool]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def _count_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lines")
+
+
+def _parse(path: Path, mark: Mark, line: bytes) -> dict[str, Any]:
+    try:
+        return parse(line)
+    except ValueError:
+        raise DamagedLine(path, mark.line, "it is no operation of Optuna's", hopeless=True) from None
 
 
 def _digest(head: bytes, rest: bytes) -> bytes:

@@ -37,6 +37,7 @@ from gmsa.tuning.journal import (
     parse,
     proves,
     raw_lines,
+    tell,
     unfinished,
     written,
 )
@@ -109,7 +110,10 @@ def _mend(path: Path, study: StudyFacts, say: Callable[[str], None], error: Dama
     lines, damaged = _read(path)
     kept, notes, cut_off = _in_order(lines, damaged)
     kept, damaged = _without(kept, damaged, error)
-    ends_whole = not cut_off and not (damaged and (not kept or damaged[-1][0] > kept[-1].place))
+    last = max((line.place for line in kept), default=0)
+    ends_whole = not cut_off and not (damaged and damaged[-1][0] > last)
+    if not damaged and error.line > max((line.place for line in lines), default=0):
+        ends_whole, notes = False, [*notes, f"line {error.line}: {error.why}"]
     logs, broken, more = _replay(kept, study, ends_whole)
     logs, restored = _with_study(logs, path, study)
     number = next(n for n in itertools.count(1) if not exists(f"{path}.damaged-{n}"))
@@ -122,6 +126,7 @@ def _mend(path: Path, study: StudyFacts, say: Callable[[str], None], error: Dama
     backup = Path(f"{path}.damaged-{number}")
     _copy(path, backup)
     write_bytes(path, b"".join(content))
+    tell(path, mark.line)
     found = [f"line {place}: {text}" for place, text in damaged] + notes + restored + more
     say(f"Salvaged '{path}': {len(content)} lines; the damaged file is '{backup.name}' now. Left out, or made good:")
     for note in found[:_SHOWN]:
