@@ -19,8 +19,10 @@ HARMLESS = re.compile(
     "tcp_user_timeout|timeout|user"
 )
 """Keys of a URL's query that may be shown. Drivers take too many that hold secrets, and new ones come."""
-_PLAIN = re.compile(r"[\w.,/:@ +-]{0,200}")
-"""What may be shown of a part: nothing in which a driver could look for a setting of its own, such as a password."""
+_NAME = re.compile(r"[\w.@+-]{0,100}")
+"""What may be shown of a name. A driver takes one with '=' for settings, such as a password; one with ':' holds two."""
+_VALUE = re.compile(r"[\w.,/:@ +-]{0,200}")
+"""What may be shown of a host or a value."""
 
 
 def check_url(url: str, jobs: int) -> None:
@@ -62,11 +64,10 @@ def check_url(url: str, jobs: int) -> None:
 def shown_url(url: str) -> str:
     """A URL with only those parts that cannot hold a secret: no password, and of the query harmless keys alone."""
     parsed = make_url(url)
-    user = _plain(parsed.username or "") + ("" if parsed.password is None else ":***")
-    place = _plain(parsed.host or "") + ("" if parsed.port is None else f":{parsed.port}")
-    # The name of an SQLite file is a path, which no driver takes for settings.
-    database = parsed.database or ""
-    database = database if parsed.get_backend_name() == "sqlite" else _plain(database)
+    user = _plain(parsed.username) + ("" if parsed.password is None else ":***")
+    place = _plain(parsed.host, _VALUE) + ("" if parsed.port is None else f":{parsed.port}")
+    sqlite = parsed.get_backend_name() == "sqlite"
+    database = parsed.database or "" if sqlite else _plain(parsed.database)  # of SQLite's, the path of a file
     query = "&".join(f"{key}={value}" for key, value, harmless in _query(url) if harmless)
     return f"{parsed.drivername}://{user}{'@' if user else ''}{place}/{database}{'?' if query else ''}{query}"
 
@@ -74,21 +75,21 @@ def shown_url(url: str) -> str:
 def hide(url: str, line: str) -> str:
     """A text, perhaps of a driver, without the secrets of a URL."""
     rest = url.partition("://")[2]
-    line = line.replace(rest, shown_url(url).partition("://")[2])
+    line = line.replace(rest, shown_url(url).partition("://")[2]) if rest else line
     for form in sorted({form for secret in _secrets(url) for form in _forms(secret)}, key=len, reverse=True):
         line = line.replace(form, "***")
     return line
 
 
-def _plain(part: str) -> str:
-    return part if _PLAIN.fullmatch(part) else "***"
+def _plain(part: str | None, harmless: re.Pattern[str] = _NAME) -> str:
+    return (part or "") if harmless.fullmatch(part or "") else "***"
 
 
 def _query(url: str) -> Iterator[tuple[str, str, bool]]:
     """Keys and values of a URL's query, as they are written, and whether they may be shown."""
     for pair in re.split("[&;]", url.partition("?")[2]):
         key, _, value = pair.partition("=")
-        yield key, value, bool(HARMLESS.fullmatch(key) and _PLAIN.fullmatch(unquote_plus(value)))
+        yield key, value, bool(HARMLESS.fullmatch(key) and _VALUE.fullmatch(unquote_plus(value)))
 
 
 def _secrets(url: str) -> Iterator[str]:
@@ -96,10 +97,15 @@ def _secrets(url: str) -> Iterator[str]:
     parsed = make_url(url)
     yield parsed.password or ""
     yield url.partition("://")[2].partition("?")[0].rpartition("@")[0].partition(":")[2]
-    yield from (part for part in (parsed.username, parsed.host, parsed.database) if part and _plain(part) == "***")
-    for key, written, harmless in _query(url):
-        if harmless or not key:
+    if parsed.get_backend_name() != "sqlite":
+        names = (parsed.username, _NAME), (parsed.host, _VALUE), (parsed.database, _NAME)
+        for part, harmless in names:
+            if part and not harmless.fullmatch(part):
+                yield from (part, *re.findall(r"[=:#]\s*([^\s=:]+)", part))
+    for key, written, shows in _query(url):
+        if shows:
             continue
+        written = written or key
         for value in (written, unquote(written), unquote_plus(written)):
             yield value
             yield value.partition("=")[2].replace("\\", "")  # of '-c name=value'

@@ -327,7 +327,9 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
         RunError: a study of that name searches something else, or was not made by gmsa; names the difference.
     """
     directions = [direction_of(name) for name in options.objectives]
-    known = {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    known = [s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)]
+    if not all(isinstance(name, str) for name in known):
+        raise RunError(f"'{options.where.shown}': holds a study without a name, which gmsa did not write; replace it")
     if options.name not in known:
         study = optuna.create_study(study_name=options.name, storage=storage, directions=directions)
         study.set_user_attr(FACTS, json.dumps(facts))
@@ -339,6 +341,11 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
                 f"the study '{options.name}' in '{options.where.shown}' was not made by gmsa; give another --study"
             )
         study.set_user_attr(FACTS, json.dumps(facts))  # the command that made it was killed before this line
+    if [d.name.lower() for d in study.directions] != directions:
+        raise RunError(
+            f"'{options.where.shown}': the study '{options.name}' has other directions than its objectives, which gmsa "
+            "did not write; give another --study"
+        )
     differing = differences(facts_of(study.user_attrs[FACTS], f"'{options.where.shown}'"), facts)
     if differing:
         raise RunError(

@@ -56,6 +56,8 @@ def _other(lines: list[bytes]) -> list[bytes]:
     mark, other = Mark(), list[bytes]()
     for number, line in enumerate(lines):
         log = {k: v for k, v in json.loads(line).items() if k not in HEAD_KEYS}
-        mark, new = written(mark, log | ({"worker_id": "other"} if number > 5 else {}))
+        log |= {"worker_id": "other"} if number > 5 else {}
+        log |= {"values": [0.5]} if number > 5 and log.get("values") else {}
+        mark, new = written(mark, log)
         other.append(new)
     return other[9:]
