@@ -255,9 +255,12 @@ def check_options(options: StudyOptions, config: Config) -> None:
         raise ConfigError("a study of several objectives cannot stop trials early; use --pruner off")
     if options.pruning and options.objectives[0] in COSTS:
         raise ConfigError(f"--objective {options.objectives[0]} has no curve to prune by; use --pruner off")
-    for option, seeds in (("--trial-seeds", options.trial_seeds), ("--seeds", options.seeds)):
+    seeds_of = {"--trial-seeds": options.trial_seeds, "--seeds": options.seeds, "--seed": (options.seed,)}
+    for option, seeds in seeds_of.items():
         if len(set(seeds)) < len(seeds):
             raise ConfigError(f"{option} names a seed twice; name each once")
+        if any(abs(seed) >= 2**63 for seed in seeds):
+            raise ConfigError(f"{option} takes whole numbers of at most 63 bits; choose smaller ones")
     if options.url is not None:
         check_url(options.url, options.jobs)
         if options.salvage:

@@ -21,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from gmsa.config import Config
-from gmsa.errors import ConfigError, GmsaError, RunError, cut
+from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import load_plugins
 from gmsa.system.files import check_out_file, make_subfolder
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
@@ -40,6 +40,8 @@ FAULTS = 3
 the next would end the same way. A server, however, may be restarting."""
 LONGEST_REASON = 2_000
 """Characters that a study keeps of why a trial failed."""
+LONGEST_LINE = 200
+"""Characters of a worker's log that a message shows."""
 NOTHING_LEFT, LOST, RESTART = 0, 1, 3
 """Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be restarted."""
 
@@ -215,12 +217,13 @@ def note(task: WorkerTask) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a worker's log, cut for a message."""
+    """The last line of a worker's log, for a message: of an error, what it says."""
     try:
         lines = read_bytes(log, MOST_RECORDS, inside=log.parent).decode("utf-8", errors="replace").split("\n")
     except GmsaError as error:
-        return cut(error)
-    return cut(next((line for line in reversed(lines) if line.strip()), "its log is empty"))
+        return str(error)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+    return last if len(last) <= LONGEST_LINE else f"{last[: LONGEST_LINE - 1]}…"
 
 
 def _how(exit_code: int | None) -> str:

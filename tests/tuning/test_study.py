@@ -47,6 +47,9 @@ from gmsa.tuning.study import StudyOptions, check_options, differences
         ({"objectives": ("seconds",)}, "has no curve to prune by; use --pruner off"),
         ({"trial_seeds": (1, 1)}, "--trial-seeds names a seed twice"),
         ({"seeds": (1, 1)}, "--seeds names a seed twice"),
+        ({"seeds": (2**63,)}, "--seeds takes whole numbers of at most 63 bits"),
+        ({"trial_seeds": (-(2**63),)}, "--trial-seeds takes whole numbers of at most 63 bits"),
+        ({"seed": 10**400}, "--seed takes whole numbers of at most 63 bits"),
         ({"url": "sqlite:///a.db", "jobs": 2}, "SQLite cannot be shared"),
     ],
 )
