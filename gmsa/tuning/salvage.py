@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from gmsa.errors import RunError, WriteError, cut
-from gmsa.system.files import write_bytes
+from gmsa.system.files import make_subfolder, write_bytes
 from gmsa.system.reading import MOST_TEXT, entries, exists, open_regular, read_json, reason_of
 from gmsa.tuning.journal import (
     CREATE_STUDY,
@@ -118,7 +119,9 @@ def _mend(path: Path, study: StudyFacts, say: Callable[[str], None], error: Dama
     logs, restored = _with_study(logs, path, study)
     number = next(n for n in itertools.count(1) if not exists(f"{path}.damaged-{n}"))
     if sum(log.get("op_code") == CREATE_STUDY for log in logs) == 1:
-        _set_aside(path.parent / "trials", {log["trial_id"] for log in logs if "trial_id" in log}, number)
+        _set_aside(
+            make_subfolder(path.parent, "trials"), {log["trial_id"] for log in logs if "trial_id" in log}, number
+        )
     mark, content = Mark(), []
     for log in logs:
         mark, line = written(mark, {key: value for key, value in log.items() if key not in HEAD_KEYS})
@@ -133,9 +136,11 @@ def _mend(path: Path, study: StudyFacts, say: Callable[[str], None], error: Dama
         say(f"  {note}")
     if len(found) > _SHOWN:
         say(f"  and {len(found) - _SHOWN} more")
-    for trial, values in sorted(broken.items()):
+    for trial, values in sorted(broken.items())[:_SHOWN]:
         lost = f" with its value {cut(values)}" if values else ""
         say(f"  trial {trial}{lost}: a line of it may be lost, so it begins anew")
+    if len(broken) > _SHOWN:
+        say(f"  and {len(broken) - _SHOWN} more trials, which begin anew: see '{path.parent / 'trials'}'")
 
 
 def _read(path: Path) -> tuple[list[_Line], list[tuple[int, str]]]:
@@ -206,7 +211,8 @@ def _in_order(lines: list[_Line], damaged: list[tuple[int, str]]) -> tuple[list[
                 + ("they are of another journal" if foreign else "they follow a lost one, and cannot be told apart")
             )
             return kept, notes, True
-        missing = lost - sum(last.place < place < line.place for place, _ in damaged)
+        between = bisect(damaged, (line.place,)) - bisect(damaged, (last.place + 1,))
+        missing = lost - between
         if missing > 0 and line.place > last.place:
             notes.append(f"{missing} lost line{'s' * (missing > 1)} before line {line.place}")
         if line.place < last.place:
@@ -295,7 +301,7 @@ def _with_study(logs: list[dict[str, Any]], path: Path, study: StudyFacts) -> tu
 
 def _set_aside(folder: Path, known: set[int], number: int) -> None:
     """Renames the run folders of trials that begin anew: they may have been trained with other settings."""
-    for path in entries(folder) if exists(folder) else ():
+    for path in entries(folder):
         if re.fullmatch(r"\d{5,9}", path.name) and int(path.name) not in known:
             try:
                 path.rename(path.with_name(f"{path.name}.damaged-{number}"))

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.config.trained import differences
-from gmsa.errors import ConfigError, RunError, printable, shown
+from gmsa.errors import ConfigError, GmsaError, RunError, printable, shown
 from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
@@ -99,13 +100,16 @@ def tune(config: Config, space: Space, options: StudyOptions) -> bool:
     try:
         return _tune(config, space, options)
     except Exception as error:
-        where, reason = options.where, first_line(error)
-        secret = where.url is not None and where.hide(str(error)) != str(error)
-        if not secret and not isinstance(error, (optuna.exceptions.StorageInternalError, SQLAlchemyError)):
+        where, known = options.where, (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+        if isinstance(error, GmsaError):
+            if where.hide(str(error)) == str(error):
+                raise
+            raise RunError(where.hide(str(error))) from None
+        trace = traceback.format_exc()  # it would be kept in a file
+        if not isinstance(error, known) and where.hide(trace) == trace:
             raise
-        raise RunError(
-            f"the storage '{where.shown}' failed: {where.hide(reason)}; run the same command again to resume"
-        ) from None
+        reason = where.hide(first_line(error))
+        raise RunError(f"the storage '{where.shown}' failed: {reason}; run the same command again to resume") from None
 
 
 def _tune(config: Config, space: Space, options: StudyOptions) -> bool:

@@ -120,7 +120,7 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
                 deaths += 1
                 faults += process.exitcode == LOST and task.where.one_machine
                 if deaths > PATIENCE or faults >= FAULTS:
-                    why = f" ({last_line(log_of(task, number))})" if process.exitcode == LOST else ""
+                    why = f" ({task.where.hide(last_line(log_of(task, number)))})" if process.exitcode == LOST else ""
                     raise RunError(
                         f"{deaths} workers died one after the other without a trial ending{why}; see their logs in "
                         f"'{logs}'"

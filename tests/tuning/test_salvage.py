@@ -18,6 +18,7 @@ from gmsa.errors import RunError
 from gmsa.tuning.journal import Journal
 from gmsa.tuning.optuna_adapter import CheckedStorage
 from gmsa.tuning.salvage import StudyFacts, salvage
+from gmsa.tuning.trials import Queue
 from gmsa.tuning.workers import WorkerTask, run_trials
 
 OWN = {"x": 2.0, "kind": "a"}
@@ -101,6 +102,33 @@ def test_a_changed_bit_costs_one_trial_at_most(study: WorkerTask, tmp_path: Path
 @pytest.mark.slow
 def test_two_hundred_changed_bits_cost_one_trial_at_most_each(study: WorkerTask, tmp_path: Path) -> None:
     flip_bits(study, tmp_path, 200)
+
+
+def test_whichever_line_of_two_workers_is_lost(tmp_path: Path) -> None:
+    """Their lines alternate: a lost one may have been of either."""
+    folder = tmp_path / "whole"
+    study = make_task(folder, Bowl(folder / "log"), TRIALS, first=OWN)
+    study.load_study().set_user_attr("gmsa", "{}")
+    (folder / "study.json").write_text('{"study": "study", "storage": "here"}')
+    for number in range(TRIALS):
+        (folder / "trials" / f"{number:05d}").mkdir(parents=True)
+    queues = [Queue(study.load_study(), study.where) for _ in range(2)]
+    claims = [queue.claim() for queue in queues]
+    for step in range(3):
+        for claim in claims:
+            assert claim is not None
+            claim.trial.suggest_float("xyz"[step], -5, 5)
+    for queue, claim in zip(queues, claims, strict=True):
+        assert claim is not None
+        with queue.alive(claim):
+            queue.tell(claim, TrialState.COMPLETE, [float(claim.place)])
+    run_trials(study)
+    lines = study.where.journal.read_bytes().splitlines(keepends=True)
+    anew = []
+    for lost in range(1, len(lines)):
+        found, _ = check(study, damaged(study, b"".join(lines[:lost] + lines[lost + 1 :]), tmp_path / str(lost)))
+        anew.append(sum(t.state == TrialState.WAITING for t in found))
+    assert set(anew) == {0, 1, 2}
 
 
 def test_what_is_left_out_is_said(study: WorkerTask, tmp_path: Path) -> None:

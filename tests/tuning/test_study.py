@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gmsa.errors import ConfigError, RunError
 from gmsa.system import cli
 from gmsa.tune import main
 from gmsa.tuning import objective as objectives
+from gmsa.tuning import study as studies
 from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.study import StudyOptions, check_options, differences
 
@@ -143,6 +145,27 @@ def test_test_labels_cannot_reach_a_study(base: Path, here: None, tmp_path: Path
     finals = [json.loads((tmp_path / n / "summary.json").read_text())["final"] for n in "ab"]
     tests = [[row["test"]["MAE"]["mean"] for row in final["rows"]] for final in finals]
     assert tests[0] != tests[1]  # it was scored, once, in the end
+
+
+def test_no_error_shows_a_secret(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that nobody foresaw, whose traceback would be kept in a file."""
+    secret = "-".join(("Xy7", "hush"))  # in this way, as a traceback shows the lines of this file
+    url = f"postgresql://me:{secret}@host/db"
+
+    def fail(kind: type[Exception], message: str) -> None:
+        try:
+            raise KeyError(url)
+        except KeyError as error:
+            raise kind(message) from error
+
+    for kind, message in ((ValueError, "of the driver"), (RunError, f"of the driver: {secret}")):
+        monkeypatch.setattr(studies, "prepare", lambda config, kind=kind, message=message: fail(kind, message))
+        with pytest.raises(RunError, match="of the driver") as caught:
+            tune(base, tmp_path / "s", "--trials", "2", "--storage", url)
+        assert secret not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setattr(studies, "prepare", lambda config: fail(ValueError, "of gmsa"))
+    with pytest.raises(ValueError, match="of gmsa"):
+        tune(base, tmp_path / "s", "--trials", "2")
 
 
 def test_a_study_without_any_value_ends_with_1(
