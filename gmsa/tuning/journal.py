@@ -76,14 +76,14 @@ class Journal(BaseJournalBackend):
         self.path = path
         self._read = self._end = Mark()
         try:
-            with open(path, "xb"):
+            with suppress(FileExistsError), open(path, "xb"):
                 pass
-        except FileExistsError:
-            pass
+            with self._open() as file:
+                self._inode = os.fstat(file.fileno()).st_ino
+            with open(path, "rb+"):  # before any work
+                pass
         except OSError as error:
-            raise WriteError(f"cannot write '{path}': {reason_of(error)}; name another --out") from None
-        with self._open() as file:
-            self._inode = os.fstat(file.fileno()).st_ino
+            raise WriteError(f"cannot write '{path}': {reason_of(error)}; repair that, or name another --out") from None
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The operations from a line on, counted from 0.
