@@ -177,6 +177,7 @@ def search(
     out: Folder | None = None,
     storage: str | None = None,
     heartbeat: int = 60,
+    salvage: bool = False,
     data: Folder | None = None,
     overrides: Overrides = (),
     device: str | None = None,
@@ -204,6 +205,7 @@ def search(
         out: folder; by default ``runs/study-`` and the name of the study.
         storage: URL of a PostgreSQL server for many machines; by default a journal in the folder.
         heartbeat: seconds between a worker's signs of life on a server.
+        salvage: whether to go on with what is whole of a damaged journal; says what is left out.
         data, overrides, device, plugins: as for :func:`fit`.
 
     Raises:
@@ -231,6 +233,7 @@ def search(
         seeds=settings.run.seeds if seeds is None else as_seeds(seeds),
         url=storage,
         heartbeat=heartbeat,
+        salvage=salvage,
     )
     with script_not_rerun(), torch_settings_kept():
         tune(settings, read_space(file, settings), options)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gmsa.config.packaged import find
 from gmsa.system import cli
+from gmsa.system.reading import is_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--heartbeat", type=int, default=60, metavar="S", help="seconds between a worker's signs of life on a server"
     )
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="if the study's journal is damaged, go on with its whole lines, and say what is left out",
+    )
     cli.add_device_option(parser)
     cli.add_plugin_option(parser)
     options = parser.parse_args(arguments)
@@ -61,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     beside = find(options.config, "configs").parent / "spaces" / "default.yaml"
     study = search(
         options.config,
-        options.space or (beside if beside.is_file() else "default"),
+        options.space or (beside if is_file(beside) else "default"),
         options.trials,
         objectives=options.objective,
         sampler=options.sampler,
@@ -75,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out=options.out,
         storage=options.storage,
         heartbeat=options.heartbeat,
+        salvage=options.salvage,
         overrides=options.overrides,
         device=options.device,
         plugins=options.plugins,

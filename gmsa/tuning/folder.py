@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config
-from gmsa.errors import RunError
+from gmsa.errors import RunError, cut, shown
 from gmsa.runs.settings import read_config
 from gmsa.system.files import read_summary
+from gmsa.system.reading import MOST_RECORDS, exists, read_text
+
+
+def _is_choice(best: Any) -> bool:
+    """Whether something is what ``summary.json`` says of a best trial."""
+    if not isinstance(best, dict) or not isinstance(best.get("trial"), int) or not isinstance(best.get("chose"), dict):
+        return False
+    values = best.get("values")
+    return isinstance(values, dict) and all(isinstance(v, (int, float)) and abs(v) < 1e308 for v in values.values())
 
 
 class Study:
@@ -26,8 +36,11 @@ class Study:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.summary: dict[str, Any] = read_summary(self.folder, ("study", "best"), "a study")
+        self.summary: dict[str, Any] = read_summary(self.folder, ("study", "best", "synthetic"), "a study")
         """The content of ``summary.json``."""
+        best = self.summary["best"]
+        if not isinstance(best, list) or not all(map(_is_choice, best)):
+            raise RunError(f"'{self.folder / 'summary.json'}' is damaged: its 'best' is {shown(best)}; restore it")
 
     @property
     def name(self) -> str:
@@ -48,7 +61,7 @@ class Study:
         """
         self._check_complete()
         several = f"best-{self.summary['best'][0]['trial']:05d}.yaml"
-        return read_config(self.folder, several if (self.folder / several).exists() else "best.yaml")
+        return read_config(self.folder, several if exists(self.folder / several) else "best.yaml")
 
     @property
     def best_values(self) -> dict[str, Any]:
@@ -66,9 +79,17 @@ class Study:
 
     @property
     def trials(self) -> list[dict[str, str]]:
-        """The rows of ``trials.csv``: number, state, values, cost and choices of every trial, as text."""
-        with open(self.folder / "trials.csv", encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        """The rows of ``trials.csv``: number, state, values, cost and choices of every trial, as text.
+
+        Raises:
+            RunError: the file is not there, or is damaged.
+        """
+        path = self.folder / "trials.csv"
+        text = read_text(path, MOST_RECORDS, inside=self.folder)
+        try:
+            return list(csv.DictReader(io.StringIO(text, newline="")))
+        except csv.Error as error:
+            raise RunError(f"'{path}' is damaged: {cut(error)}; run the study's command again") from None
 
     def __len__(self) -> int:
         return len(self.trials)

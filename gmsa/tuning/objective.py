@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,8 @@ from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, check_fits, prepare, reading
 from gmsa.runs.train import make_trainer, train_seed
 from gmsa.system.device import set_up
-from gmsa.system.files import write_text
+from gmsa.system.files import make_subfolder, write_text
+from gmsa.system.reading import exists
 from gmsa.training.callbacks import Callback
 from gmsa.tuning.optuna_adapter import frozen
 from gmsa.tuning.space import Space, apply_values
@@ -71,10 +74,11 @@ class Training:
         A trial that another worker began is resumed from its last finished epoch.
         """
         config = apply_values(self.config, self.space.suggest(claim.trial))
-        folder = self.folder / f"{claim.trial.number:05d}"
-        if claim.before is not None and not folder.exists():
-            take_over(self.folder / f"{claim.before:05d}", folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        trials = make_subfolder(self.folder.parent, self.folder.name)
+        name = f"{claim.trial.number:05d}"
+        if claim.before is not None and not exists(trials / name):
+            take_over(trials / f"{claim.before:05d}", trials / name)
+        folder = make_subfolder(trials, name)
         write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
         device = set_up(config.run)
         prepared = prepared_without_test(replace(self.config, data=config.data))
@@ -108,11 +112,19 @@ class Training:
 def take_over(before: Path, folder: Path) -> None:
     """Copies what an earlier attempt at a trial has saved, whole or not at all; on another machine there is nothing."""
     half = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    if before.is_symlink():
+        return
     try:
-        shutil.copytree(before, half, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(before, half, ignore=_not_regular)
         half.rename(folder)
     except OSError:  # none there, or its worker is alive after all: start over
         shutil.rmtree(half, ignore_errors=True)
+
+
+def _not_regular(folder: str, names: list[str]) -> set[str]:
+    """What is not copied of a folder: hidden files, and links, pipes and devices, which gmsa makes none of."""
+    kinds = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return {n for n, kind in kinds.items() if n.startswith(".") or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))}
 
 
 class Curve(Callback):

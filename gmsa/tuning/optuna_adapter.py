@@ -11,14 +11,16 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal import JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 from sqlalchemy.engine import Engine
 
+from gmsa.tuning.journal import DamagedLine, Journal
+
 __all__ = [
     "BaseHeartbeat",
-    "BaseJournalFileLock",
+    "CheckedStorage",
     "allows",
     "engine_of",
     "forget_trials",
@@ -26,6 +28,25 @@ __all__ = [
     "id_of",
     "storage_of",
 ]
+
+
+class CheckedStorage(JournalStorage):
+    """A storage on a journal that may be a stranger's: an operation that cannot be is an error that names its line."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        super().__init__(journal)
+
+    def _sync_with_backend(self) -> None:
+        replay = self._replay_result
+        for log in self._journal.read_logs(replay.log_number_read):
+            try:
+                replay.apply_logs([log])
+            except Exception as error:
+                if log.get("worker_id") == replay.worker_id:
+                    raise  # Optuna refuses an operation of this process, which asked for it
+                what = f"Optuna cannot apply it: {type(error).__name__}"
+                raise DamagedLine(self._journal.path, replay.log_number_read, what, hopeless=True) from None
 
 
 def storage_of(study: Study) -> BaseStorage:

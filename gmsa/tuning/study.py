@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,19 +22,24 @@ from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.config.trained import differences
-from gmsa.errors import ConfigError, RunError
+from gmsa.errors import ConfigError, GmsaError, RunError, printable, shown
 from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
+from gmsa.system.console import console
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder, write_json
+from gmsa.system.files import check_out_folder, make_folder, write_json
+from gmsa.system.reading import MOST_RECORDS, entries, read_json
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import build_protocol
+from gmsa.tuning.database_url import check_url
 from gmsa.tuning.objective import COSTS, Training, direction_of, objectives_of
+from gmsa.tuning.salvage import StudyFacts, salvage
 from gmsa.tuning.sampling import PRUNERS, SAMPLERS
 from gmsa.tuning.space import Space, apply_values
-from gmsa.tuning.storage import StoragePlace, check_storage, first_line
+from gmsa.tuning.storage import StoragePlace, first_line
+from gmsa.tuning.stored import check_trials, facts_of
 from gmsa.tuning.study_console import StudyConsole
 from gmsa.tuning.study_report import StudyResult, write_best, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
@@ -41,6 +47,12 @@ from gmsa.tuning.workers import WorkerTask, run_workers
 
 FACTS, FINAL = "gmsa", "gmsa:final"
 """User attributes of a study: the facts on which its workers agree; which trials were retrained, and where."""
+MOST_TRIALS, MOST_JOBS, MOST_HEARTBEAT = 100_000, 256, 86_400
+"""Upper limits of a study's options: each trial is a folder, each job a process, and a day is long to miss one."""
+LONGEST_NAME = 100
+"""Characters of a study's name."""
+_OPTUNAS = {"minimize": 1, "maximize": 2}
+"""Optuna's numbers of directions."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class StudyOptions:
     """Seeds with which the config and the best trial are trained in the end, and scored on the test split."""
     url: str | None = field(default=None, repr=False)
     heartbeat: int = 60
+    salvage: bool = False
+    """Whether to go on with what is whole of a damaged journal."""
 
     @property
     def where(self) -> StoragePlace:
@@ -85,11 +99,17 @@ def tune(config: Config, space: Space, options: StudyOptions) -> bool:
     """
     try:
         return _tune(config, space, options)
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        reason = options.where.hide(first_line(error))
-        raise RunError(
-            f"the storage '{options.where.shown}' failed: {reason}; run the same command again to resume"
-        ) from None
+    except Exception as error:
+        where, known = options.where, (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+        if isinstance(error, GmsaError):
+            if where.hide(str(error)) == str(error):
+                raise
+            raise RunError(where.hide(str(error))) from None
+        trace = traceback.format_exc()  # it would be kept in a file
+        if not isinstance(error, known) and where.hide(trace) == trace:
+            raise
+        reason = where.hide(first_line(error))
+        raise RunError(f"the storage '{where.shown}' failed: {reason}; run the same command again to resume") from None
 
 
 def _tune(config: Config, space: Space, options: StudyOptions) -> bool:
@@ -114,10 +134,14 @@ def _work(config: Config, space: Space, options: StudyOptions) -> bool:
     files = describe_files(config, prepared.corpus)
     synthetic = prepared.corpus.synthetic
     facts = describe_study(config, space, options, files)
+    if options.salvage:
+        directions = [_OPTUNAS[direction_of(name)] for name in options.objectives]
+        salvage(options.where.journal, StudyFacts(options.name, directions, FACTS, space.own(config)), console().print)
     storage = options.where.connect()
     with options.where.alone(storage, options.name):
         study = open_study(storage, options, facts)
-        options.folder.mkdir(parents=True, exist_ok=True)
+        check_trials(study.get_trials(deepcopy=False), len(options.objectives), space, f"'{options.where.shown}'")
+        make_folder(options.folder)
         write_json(options.folder / "study.json", {"study": options.name, "storage": options.where.shown} | facts)
         added = fill(study, options.trials, space.own(config))
     show = StudyConsole(study, options.objectives, synthetic)
@@ -157,6 +181,7 @@ def _work(config: Config, space: Space, options: StudyOptions) -> bool:
         here = f"{platform.node()}:{options.folder.resolve()}"
         wanted = {"trials": [place_of(t) for t in found.best] if found.complete else [], "seeds": list(options.seeds)}
         before = study.user_attrs.get(FINAL, {})
+        before = before if isinstance(before, dict) else {}
         elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
         running = any(t.state == TrialState.RUNNING for t in found.trials)
         if running:
@@ -194,7 +219,7 @@ def finish(
             settings += [tuned] if tuned.config != settings[0].config else []
         if not ablate(settings, options.name, options.folder / "final", options.jobs):
             raise RunError(f"the best trial could not be retrained; see '{options.folder / 'final'}'")
-        comparison = json.loads((options.folder / "final" / "summary.json").read_text(encoding="utf-8"))
+        comparison = read_json(options.folder / "final" / "summary.json", MOST_RECORDS, inside=options.folder)
     write_study(found, facts, comparison)
     say(f"Best: {found.describe_best()}\nStudy folder: {options.folder}")
     return True
@@ -211,8 +236,16 @@ def check_options(options: StudyOptions, config: Config) -> None:
     Raises:
         ConfigError: names the options and the remedy.
     """
-    if options.trials < 1 or options.jobs < 1 or not options.timeout > 0 or options.heartbeat < 1:
-        raise ConfigError("--trials, --jobs, --timeout and --heartbeat must be above 0")
+    for option, number, most in (
+        ("--trials", options.trials, MOST_TRIALS),
+        ("--jobs", options.jobs, MOST_JOBS),
+        ("--timeout", options.timeout, math.inf),
+        ("--heartbeat", options.heartbeat, MOST_HEARTBEAT),
+    ):
+        if not 0 < number <= most:
+            limit = "" if most == math.inf else f" and at most {most:,}"
+            raise ConfigError(f"{option} must be above 0{limit} (got {shown(number)})")
+    check_name(options.name)
     for option, value, known in (
         ("--sampler", options.sampler, SAMPLERS),
         ("--pruner", options.pruner, PRUNERS),
@@ -226,10 +259,32 @@ def check_options(options: StudyOptions, config: Config) -> None:
         raise ConfigError("a study of several objectives cannot stop trials early; use --pruner off")
     if options.pruning and options.objectives[0] in COSTS:
         raise ConfigError(f"--objective {options.objectives[0]} has no curve to prune by; use --pruner off")
-    for option, seeds in (("--trial-seeds", options.trial_seeds), ("--seeds", options.seeds)):
+    seeds_of = {"--trial-seeds": options.trial_seeds, "--seeds": options.seeds, "--seed": (options.seed,)}
+    for option, seeds in seeds_of.items():
         if len(set(seeds)) < len(seeds):
             raise ConfigError(f"{option} names a seed twice; name each once")
-    check_storage(options.url, options.jobs)
+        if any(abs(seed) >= 2**63 for seed in seeds):
+            raise ConfigError(f"{option} takes whole numbers of at most 63 bits; choose smaller ones")
+    if options.url is not None:
+        check_url(options.url, options.jobs)
+        if options.salvage:
+            raise ConfigError(
+                "--salvage mends the journal in a study's folder; a database does that itself: leave it out"
+            )
+
+
+def check_name(name: str) -> None:
+    """Refuses names of studies that cannot be part of a folder's name, or that a terminal would obey.
+
+    Raises:
+        ConfigError: says what may be in one.
+    """
+    printed = name == printable(name) and not any(character in name for character in "/\\\n\t")
+    if not printed or not name.strip() or name in (".", "..") or len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"--study: {shown(name)} cannot be a study's name; use at most {LONGEST_NAME} letters, digits, spaces and "
+            "signs other than '/' and '\\'"
+        )
 
 
 def check_folder(folder: Path) -> None:
@@ -239,8 +294,8 @@ def check_folder(folder: Path) -> None:
         RunError: names it.
     """
     check_out_folder(folder)
-    ours = ("study.json", "journal.log", "queue.lock")
-    if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
+    there = {path.name for path in entries(folder)}
+    if there and not there & {"study.json", "journal.log", "queue.lock"}:
         raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
 
 
@@ -279,7 +334,9 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
         RunError: a study of that name searches something else, or was not made by gmsa; names the difference.
     """
     directions = [direction_of(name) for name in options.objectives]
-    known = {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    known = [s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)]
+    if not all(isinstance(name, str) for name in known):
+        raise RunError(f"'{options.where.shown}': holds a study without a name, which gmsa did not write; replace it")
     if options.name not in known:
         study = optuna.create_study(study_name=options.name, storage=storage, directions=directions)
         study.set_user_attr(FACTS, json.dumps(facts))
@@ -291,7 +348,12 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
                 f"the study '{options.name}' in '{options.where.shown}' was not made by gmsa; give another --study"
             )
         study.set_user_attr(FACTS, json.dumps(facts))  # the command that made it was killed before this line
-    differing = differences(json.loads(study.user_attrs[FACTS]), facts)
+    if [d.name.lower() for d in study.directions] != directions:
+        raise RunError(
+            f"'{options.where.shown}': the study '{options.name}' has other directions than its objectives, which gmsa "
+            "did not write; give another --study"
+        )
+    differing = differences(facts_of(study.user_attrs[FACTS], f"'{options.where.shown}'"), facts)
     if differing:
         raise RunError(
             f"cannot resume the study '{options.name}' in '{options.where.shown}': {'; '.join(differing)}; "

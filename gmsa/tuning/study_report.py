@@ -22,7 +22,7 @@ from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system.csv_text import csv_dicts
-from gmsa.system.files import write_json, write_text
+from gmsa.system.files import make_subfolder, write_json, write_text
 from gmsa.tuning.objective import COST, COSTS, direction_of
 from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.trials import REASON, attempts_of, place_of
@@ -138,7 +138,7 @@ def write_best(found: StudyResult) -> None:
 def write_study(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
     """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
     write_text(found.folder / "trials.csv", trials_csv(found))
-    figures = draw_study(found, found.folder / "figures") if found.complete else []
+    figures = draw_study(found, make_subfolder(found.folder, "figures")) if found.complete else []
     summary = study_summary(found, facts, comparison)
     write_json(found.folder / "summary.json", summary)
     write_text(found.folder / "summary.md", study_markdown(found, summary, figures, comparison))

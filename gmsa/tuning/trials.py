@@ -22,17 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from gmsa.system.files import make_subfolder, remove
+from gmsa.system.reading import entries, is_folder
+from gmsa.tuning.journal import take
 from gmsa.tuning.optuna_adapter import BaseHeartbeat, forget_trials, frozen, id_of, storage_of
 from gmsa.tuning.storage import RETRIES, StoragePlace
 
 ATTEMPTS, STEPS, REASON = "attempts", "steps", "reason"
 """User attributes of a trial: how often it was started, with how many values the last time, and why it failed."""
-ORIGIN, HISTORY = "failed_trial", "retry_history"
-"""System attributes that Optuna gives a copy of a trial: the number of the first attempt, and those of all."""
+ORIGIN, HISTORY, FIXED = "failed_trial", "retry_history", "fixed_params"
+"""System attributes of Optuna's: in a copy of a trial, the number of the first attempt, and those of all; what a queued
+trial must choose."""
 
 
 def place_of(trial: FrozenTrial) -> int:
@@ -141,20 +145,16 @@ class Queue:
             if frozen(claim.trial).state.is_finished():
                 return False
             raise
-        for file in claim.leftovers.glob("seed-*/*") if claim.leftovers is not None else ():
-            if file.suffix in (".safetensors", ".pt"):
-                file.unlink()
+        if claim.leftovers is not None:
+            remove_weights(claim.leftovers)
         return True
 
     def _claim_by_lock(self) -> Claim | None:
-        folder = self.where.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_subfolder(self.where.folder, "locks")
         storage = storage_of(self.study)
         for known in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            lock = FileLock(folder / f"trial-{known.number:05d}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
+            lock = take(folder / f"trial-{known.number:05d}.lock", wait=False)
+            if lock is None:
                 continue
             now = storage.get_trial(id_of(known))
             if now.state.is_finished():
@@ -211,6 +211,15 @@ class Queue:
             for trial in latest(self.study.get_trials(deepcopy=False)):
                 if trial.state == TrialState.FAIL and not ended(trial):
                     again(self.study, trial)
+
+
+def remove_weights(folder: Path) -> None:
+    """Deletes the weights and states of a trial's seeds, but for what a link leads to."""
+    for seed in entries(folder) if is_folder(folder) else ():
+        if seed.name.startswith("seed-") and is_folder(seed) and not seed.is_symlink():
+            for file in entries(seed):
+                if file.suffix in (".safetensors", ".pt"):
+                    remove(file)
 
 
 def killed(times: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -22,7 +23,9 @@ from optuna.trial import TrialState
 from gmsa.config import Config
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import load_plugins
+from gmsa.system.files import check_out_file, make_subfolder
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.system.reading import MOST_RECORDS, read_bytes
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
 from gmsa.tuning.storage import StoragePlace, first_line
@@ -31,7 +34,14 @@ from gmsa.tuning.trials import Claim, Queue
 POLL = 0.5
 """Seconds between two looks, by a worker at trials that others run, by the parent at its workers."""
 PATIENCE = 20
-"""Workers that may die, one after the other without a trial ending, before the study gives up."""
+"""Workers that may be killed, one after the other without a trial ending, before the study gives up."""
+FAULTS = 3
+"""Workers that may end by an error that no trial caused, one after the other, before a study on one machine gives up:
+the next would end the same way. A server, however, may be restarting."""
+LONGEST_REASON = 2_000
+"""Characters that a study keeps of why a trial failed."""
+LONGEST_LINE = 200
+"""Characters of a worker's log that a message shows."""
 NOTHING_LEFT, LOST, RESTART = 0, 1, 3
 """Exit codes of a worker: no trial is left; the storage did not answer, or gmsa itself failed; to be restarted."""
 
@@ -85,7 +95,10 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
     running: dict[Any, tuple[SpawnProcess, int]] = {}
     resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
     to_start = dict.fromkeys(range(1, jobs + 1), 0.0)  # when each is to be started
-    deaths = ended = 0
+    deaths = faults = ended = 0
+    logs = make_subfolder(task.where.folder, "logs")
+    for number in to_start:
+        check_log(log_of(task, number))
     try:
         while to_start or running:
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
@@ -105,16 +118,20 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
                     to_start[number] = 0.0
                     continue
                 deaths += 1
-                if deaths > PATIENCE:
+                faults += process.exitcode == LOST and task.where.one_machine
+                if deaths > PATIENCE or faults >= FAULTS:
+                    why = f" ({task.where.hide(last_line(log_of(task, number)))})" if process.exitcode == LOST else ""
                     raise RunError(
-                        f"{deaths} workers died one after the other without a trial ending; the end of each "
-                        f"are in {task.where.folder / 'logs'}"
+                        f"{deaths} workers died one after the other without a trial ending{why}; see their logs in "
+                        f"'{logs}'"
                     )
                 say(f"worker {number} {_how(process.exitcode)}; another takes its place")
                 to_start[number] = time.monotonic() + min(0.1 * 2**deaths, 10)
             now = look()
             # A server that does not answer is waited for, however many workers it costs.
-            deaths, ended = (0 if now > ended or now < 0 else deaths), max(now, ended)
+            if now > ended or now < 0:
+                deaths = faults = 0
+            ended = max(now, ended)
     finally:
         for process, _ in running.values():
             process.kill()  # nothing is lost: a trial is resumed from its last finished epoch
@@ -126,15 +143,13 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
 def run_worker(task: WorkerTask, number: int) -> None:
     """Runs a worker in its process, which ends with its parent."""
     end_with_parent()
-    logs = task.where.folder / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    speak_into(logs / f"worker-{number}.log")
+    speak_into(log_of(task, number))
     with contextlib.suppress(ConfigError):  # every trial says it
         task.load_plugins()
     try:
         run_trials(task)
     except Exception:
-        print(task.where.hide(traceback.format_exc()), flush=True)
+        note(task)
         raise SystemExit(LOST) from None
 
 
@@ -164,10 +179,11 @@ def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
     except optuna.exceptions.UpdateFinishedTrialError:
         pass  # this worker gave no sign of life for so long that another has taken its trial
     except Exception as error:
-        print(task.where.hide(traceback.format_exc()), flush=True)
+        note(task)
         name, first = type(error).__name__, first_line(error)
         reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
-        queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
+        reason = task.where.hide(reason.removeprefix("trial: "))
+        queue.tell(claim, TrialState.FAIL, reason=reason[:LONGEST_REASON])
         if not isinstance(error, GmsaError) and torch.cuda.is_initialized():
             raise SystemExit(RESTART) from None  # after an error of its own a CUDA context may answer nothing any more
     else:
@@ -176,6 +192,38 @@ def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
         else:
             # Optuna would take an infinite value for a good one.
             queue.tell(claim, TrialState.FAIL, reason=f"its value is not finite ({', '.join(map(str, values))})")
+
+
+def log_of(task: WorkerTask, number: int) -> Path:
+    """The file to which a worker speaks."""
+    return task.where.folder / "logs" / f"worker-{number}.log"
+
+
+def check_log(log: Path) -> None:
+    """Refuses a log that a worker could not write, or that leads elsewhere, before the worker is started.
+
+    Raises:
+        RunError: names it.
+    """
+    if log.is_symlink():
+        raise RunError(f"'{log}' is a link, through which nothing is written; delete it")
+    check_out_file(log)
+
+
+def note(task: WorkerTask) -> None:
+    """Writes the error of this moment into the worker's log, where the disk has room for it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(task.where.hide(traceback.format_exc()), flush=True)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a worker's log, for a message: of an error, what it says."""
+    try:
+        lines = read_bytes(log, MOST_RECORDS, inside=log.parent).decode("utf-8", errors="replace").split("\n")
+    except GmsaError as error:
+        return str(error)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+    return last if len(last) <= LONGEST_LINE else f"{last[: LONGEST_LINE - 1]}…"
 
 
 def _how(exit_code: int | None) -> str:

@@ -74,3 +74,11 @@ class Deadly:
         if claim.place == 1:
             os.kill(os.getpid(), 9)
         return [float(claim.place)]
+
+
+@dataclass(frozen=True)
+class Wordy:
+    """Fails, with a message that no line of a journal holds."""
+
+    def __call__(self, claim: Claim) -> list[float]:
+        raise ConfigError("x" * (1 << 21))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from gmsa.errors import ConfigError, RunError
 from gmsa.system import cli
 from gmsa.tune import main
 from gmsa.tuning import objective as objectives
+from gmsa.tuning import study as studies
 from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.study import StudyOptions, check_options, differences
 
@@ -28,9 +31,16 @@ from gmsa.tuning.study import StudyOptions, check_options, differences
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trials": 0}, "must be above 0"),
-        ({"jobs": 0}, "must be above 0"),
-        ({"timeout": 0}, "must be above 0"),
+        ({"trials": 0}, "--trials must be above 0 and at most 100,000"),
+        ({"trials": 10**400}, "--trials must be above 0 and at most 100,000"),
+        ({"jobs": 0}, "--jobs must be above 0 and at most 256"),
+        ({"jobs": 257}, "--jobs must be above 0 and at most 256"),
+        ({"timeout": 0}, "--timeout must be above 0"),
+        ({"timeout": -math.inf}, "--timeout must be above 0"),
+        ({"timeout": math.nan}, "--timeout must be above 0 .got nan"),
+        ({"heartbeat": 0}, "--heartbeat must be above 0"),
+        ({"heartbeat": 10**9}, "--heartbeat must be above 0 and at most 86,400"),
+        ({"salvage": True, "url": "postgresql://host/db"}, "--salvage mends the journal"),
         ({"sampler": "grid"}, "--sampler must be one of tpe, gp, random, qmc"),
         ({"pruner": "none"}, "--pruner must be one of median, hyperband, off"),
         ({"objectives": ("F1",)}, "--objective must be one of MAE, Corr, seconds, parameters"),
@@ -39,6 +49,9 @@ from gmsa.tuning.study import StudyOptions, check_options, differences
         ({"objectives": ("seconds",)}, "has no curve to prune by; use --pruner off"),
         ({"trial_seeds": (1, 1)}, "--trial-seeds names a seed twice"),
         ({"seeds": (1, 1)}, "--seeds names a seed twice"),
+        ({"seeds": (2**63,)}, "--seeds takes whole numbers of at most 63 bits"),
+        ({"trial_seeds": (-(2**63),)}, "--trial-seeds takes whole numbers of at most 63 bits"),
+        ({"seed": 10**400}, "--seed takes whole numbers of at most 63 bits"),
         ({"url": "sqlite:///a.db", "jobs": 2}, "SQLite cannot be shared"),
     ],
 )
@@ -46,6 +59,38 @@ def test_options_that_cannot_be_are_refused(change: dict[str, Any], message: str
     options = {"name": "s", "trials": 3, "folder": tmp_path, "objectives": ("MAE",)} | change
     with pytest.raises(ConfigError, match=message):
         check_options(StudyOptions(**options), Config())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "a/b",
+        "../../x",
+        "/etc",
+        "a\\b",
+        "a\nb",
+        "a\tb",
+        "\x1b[2J",
+        "\x00",
+        "\ud800",
+        "\u202eabc",
+        "x" * 101,
+    ],
+)
+def test_a_name_that_cannot_be_part_of_a_folders_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be a study's name") as caught:
+        check_options(StudyOptions(name, 3, tmp_path, ("MAE",)), Config())
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_names_that_are_harmless(tmp_path: Path) -> None:
+    for name in ("mosi_graph-default", "Größe 2", "日本", "a.b", "$x_{$", "-rf"):
+        check_options(StudyOptions(name, 3, tmp_path, ("MAE",)), Config())
 
 
 def test_differences_are_named_by_key() -> None:
@@ -102,6 +147,27 @@ def test_test_labels_cannot_reach_a_study(base: Path, here: None, tmp_path: Path
     assert tests[0] != tests[1]  # it was scored, once, in the end
 
 
+def test_no_error_shows_a_secret(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that nobody foresaw, whose traceback would be kept in a file."""
+    secret = "-".join(("Xy7", "hush"))  # in this way, as a traceback shows the lines of this file
+    url = f"postgresql://me:{secret}@host/db"
+
+    def fail(kind: type[Exception], message: str) -> None:
+        try:
+            raise KeyError(url)
+        except KeyError as error:
+            raise kind(message) from error
+
+    for kind, message in ((ValueError, "of the driver"), (RunError, f"of the driver: {secret}")):
+        monkeypatch.setattr(studies, "prepare", lambda config, kind=kind, message=message: fail(kind, message))
+        with pytest.raises(RunError, match="of the driver") as caught:
+            tune(base, tmp_path / "s", "--trials", "2", "--storage", url)
+        assert secret not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setattr(studies, "prepare", lambda config: fail(ValueError, "of gmsa"))
+    with pytest.raises(ValueError, match="of gmsa"):
+        tune(base, tmp_path / "s", "--trials", "2")
+
+
 def test_a_study_without_any_value_ends_with_1(
     base: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +190,14 @@ def test_a_study_without_any_value_ends_with_1(
         (["--trials", "2", "--out", "README.md"], "README.md"),
         (["--trials", "2", "--set", "protocol.name=pretrain", "--set", "pretrain.epochs=1"], "predicts nothing"),
         (["--trials", "2", "--out", "full"], "is not empty and holds no study"),
+        (["--trials", "2", "--out", "nowhere"], "is a link that leads nowhere"),
+        (["--trials", "2", "--out", "README.md/study"], "is a file, not a folder"),
+        (["--trials", "2", "--out", "/proc/study"], "cannot write '/proc/study'"),
+        (["--trials", "2", "--out", "x" * 300], "name too long"),
+        (["--trials", "2", "--study", "../../x"], "cannot be a study's name"),
+        (["--trials", "2", "--storage", "sqlite://"], "SQLite takes the path of a file alone"),
+        (["--trials", "2", "--jobs", "100000"], "at most 256"),
+        (["--trials", "2", "--timeout", "nan"], "--timeout must be above 0"),
         (["--trials", "2", "--set", "self_training.k=999", "--set", "protocol.name=self_training",
           "--set", "data.label_ratio=0.5"], "self_training.k"),
     ],
@@ -134,6 +208,7 @@ def test_bad_input_is_one_line_and_exit_2(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("x")
+    (tmp_path / "nowhere").symlink_to("none")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     monkeypatch.setattr(sys, "argv", ["tune", "--config", str(base), *arguments])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
-from helpers.objectives import Bowl, Deadly, Failing
+from helpers.objectives import Bowl, Deadly, Failing, Wordy
 from helpers.studies import check_each_once, kill_some, make_task, trials_of
 from optuna.trial import TrialState
 
@@ -14,7 +16,7 @@ from gmsa.errors import RunError
 from gmsa.tuning import workers
 from gmsa.tuning.storage import RETRIES
 from gmsa.tuning.trials import REASON, Queue, fill
-from gmsa.tuning.workers import run_trials, run_workers
+from gmsa.tuning.workers import LONGEST_REASON, last_line, run_trials, run_workers
 
 
 def test_places_are_filled_once(tmp_path: Path) -> None:
@@ -117,13 +119,57 @@ def test_six_workers_two_hundred_trials_twenty_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_whose_workers_all_die_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0)
+def test_a_study_whose_workers_all_end_the_same_way_gives_up_soon(tmp_path: Path) -> None:
     task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
     (tmp_path / "journal.log").write_text("not a journal\n")
-    with pytest.raises(RunError, match="1 workers died one after the other without a trial ending"):
-        run_workers(task, 1, lambda: 0, lambda line: None)
+    said: list[str] = []
+    with pytest.raises(RunError, match=r"3 workers died one after the other .*line 1 is damaged"):
+        run_workers(task, 1, lambda: 0, said.append)
+    assert said == ["worker 1 ended with exit code 1 (see its log); another takes its place"] * 2
     assert "Traceback" in (tmp_path / "logs" / "worker-1.log").read_text()
+
+
+def test_workers_that_could_not_write_their_logs_are_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path, Bowl(tmp_path / "log"), 1)
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: None)  # what would start them
+    logs, victim = tmp_path / "logs", tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("mine")
+    for make, message in (
+        (lambda: logs.write_text("x"), "cannot create the folder"),
+        (lambda: logs.symlink_to(victim), "is a link, through which nothing is written"),
+        (lambda: os.mkfifo(make_logs(logs)), "is not a regular file"),
+        (lambda: make_logs(logs).mkdir(), "is a folder"),
+        (lambda: make_logs(logs).symlink_to(victim / "file"), "is a link, through which nothing is written"),
+    ):
+        make()
+        with pytest.raises(RunError, match=message):
+            run_workers(task, 2, lambda: 0, lambda line: None)
+        shutil.rmtree(logs) if logs.is_dir() and not logs.is_symlink() else logs.unlink()
+    assert (victim / "file").read_text() == "mine"
+
+
+def make_logs(folder: Path) -> Path:
+    folder.mkdir()
+    return folder / "worker-2.log"
+
+
+def test_the_last_line_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    assert "does not exist" in last_line(log)
+    log.write_bytes(b"")
+    assert last_line(log) == "its log is empty"
+    log.write_bytes(b"Traceback\n  File\nOSError: \xff " + b"x" * 500 + b"\n\n")
+    assert last_line(log).startswith("OSError: ")
+    assert len(last_line(log)) == 200
+
+
+def test_a_long_reason_is_cut(tmp_path: Path) -> None:
+    task = make_task(tmp_path, Wordy(), 1)
+    run_trials(task)
+    assert len(trials_of(task)[0].user_attrs[REASON]) == LONGEST_REASON
 
 
 def test_a_deadline_lets_the_rest_wait(tmp_path: Path) -> None:
