@@ -143,7 +143,7 @@ def compare_robustness(
             )
     reports = {}
     for run, name in zip(runs, names, strict=True):
-        print(f"{name}:")
+        console().print(f"{name}:")
         reports[name] = robustness(run, specs, mask_seeds, seeds, device, data, out / name)
     return write_robustness_comparison(reports, out)
 

@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from gmsa.config import Config
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import load_plugins
+from gmsa.system.console import console
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
@@ -134,7 +135,7 @@ def run_worker(task: WorkerTask, number: int) -> None:
     try:
         run_trials(task)
     except Exception:
-        print(task.where.hide(traceback.format_exc()), flush=True)
+        console().print(task.where.hide(traceback.format_exc()))
         raise SystemExit(LOST) from None
 
 
@@ -164,7 +165,7 @@ def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
     except optuna.exceptions.UpdateFinishedTrialError:
         pass  # this worker gave no sign of life for so long that another has taken its trial
     except Exception as error:
-        print(task.where.hide(traceback.format_exc()), flush=True)
+        console().print(task.where.hide(traceback.format_exc()))
         name, first = type(error).__name__, first_line(error)
         reason = str(error) if isinstance(error, GmsaError) else f"{name}: {first}".removesuffix(f": {name}")
         queue.tell(claim, TrialState.FAIL, reason=task.where.hide(reason.removeprefix("trial: ")))
