@@ -92,7 +92,7 @@ def write_store(
             finally:
                 writer.close()
             with open(temporary / MANIFEST, "xb") as file:
-                file.write(manifest.to_json().encode("utf-8"))
+                file.write(manifest.to_json().encode("utf-8", "backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
             sync_folder(temporary)
