@@ -33,6 +33,8 @@ FIXED = {
     ),
 }
 """Keys that no variant may change, and why."""
+_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
+"""Names that no file has on Windows."""
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -49,7 +51,7 @@ class Variant:
     def slug(self) -> str:
         """The name as a folder's name on any file system; a hash tells apart what that makes equal."""
         slug = re.sub(r"[^a-z0-9._=-]+", "-", self.name.lower())[:80].strip("-.")
-        if slug == self.name:
+        if slug == self.name and not _DEVICE.fullmatch(slug):
             return slug
         return f"{slug}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}".strip("-")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, COLOURS, RED, label, legend_columns, log_scale, new_figure, save, styled
+from gmsa.figures.canvas import BLUE, COLOURS, RED, label, legend_shape, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,9 +41,9 @@ def figure_ablation(
     metric = label(metric)
     columns = 3
     if key:
-        figure, axes = new_figure(1, 1, 8.0, 5.4)
+        columns, more = legend_shape([f"{label(name)} validation" for name in {row["name"] for row in rows}], 8.0)
+        figure, axes = new_figure(1, 1, 8.0, 5.4 + 2 * more)
         _ablation_lines(axes[0][0], rows, metric, key)
-        columns = legend_columns(axes[0][0].get_legend_handles_labels()[1][::2], 8.0, 4)
     else:
         figure, axes = new_figure(1, 1, 9.0, 4.2 + 0.42 * max(0, len(rows) - 4))
         _ablation_dots(axes[0][0], rows, metric)

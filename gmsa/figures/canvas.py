@@ -84,7 +84,7 @@ def label(text: object, most: int = LONGEST_LABEL) -> str:
 
     What the fonts lack is written as an escape.
     """
-    line = " ".join(printable(str(text)).split())
+    line = printable(" ".join(str(text).split()))
     if not line.isascii():
         line = "".join(c if c.isascii() or _has_glyph(c) else c.encode("unicode_escape").decode() for c in line)
     if len(line) > most:
@@ -102,10 +102,11 @@ def _has_glyph(character: str) -> bool:
     return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(character)))
 
 
-def legend_columns(labels: Sequence[str], width: float, most: int) -> int:
-    """The number of columns of a legend, at most ``most``, that fit a figure of ``width`` inches."""
+def legend_shape(labels: Sequence[str], width: float, most: int = 4) -> tuple[int, float]:
+    """The columns of a legend, at most ``most``, that fit ``width`` inches, and the inches of its further rows."""
     longest = max(map(len, labels), default=0)
-    return max(1, min(most, len(labels), int(width / (CHARACTER * longest + 0.6))))
+    columns = max(1, min(most, len(labels), int(width / (CHARACTER * longest + 0.6))))
+    return columns, 0.22 * (-(-len(labels) // columns) - 1)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:

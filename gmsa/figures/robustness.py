@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, label, legend_columns, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, label, legend_shape, new_figure, save, styled
 
 RATE_LABELS = {
     "eta": "missing (utterance, modality) pairs [%]",
@@ -48,7 +48,9 @@ def figure_robustness(
     if len(first) < 2:
         return False
     panels = [panel for panel in PANELS if panel[0] in first[0]["metrics"]]
-    figure, axes = new_figure(1, len(panels), 4.2 * len(panels), 4.4)
+    width = 4.2 * len(panels)
+    columns, more = legend_shape([label(name) for name in runs], width)
+    figure, axes = new_figure(1, len(panels), width, 4.4 + more)
     rates = [100 * row["asked"] for row in first]
     for axis, (metric, meaning, factor) in zip(axes[0], panels, strict=True):
         for place, (name, rows) in enumerate(runs.items()):
@@ -60,7 +62,6 @@ def figure_robustness(
         axis.set_ylabel(meaning)
     if len(runs) > 1:
         handles, names = axes[0][0].get_legend_handles_labels()
-        columns = legend_columns(names, 4.2 * len(panels), 4)
         figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     title = f"Test under {protocol}, by the rate asked: mean and standard deviation over seeds and mask seeds"
     return save(figure, path, title, synthetic)

@@ -79,6 +79,7 @@ _MARKDOWN = re.compile(
     | \](?=[(\[:])                # a link or an image
     | :(?=//) | (?<=www)\. | @    # what some readers make a link of by themselves
     | (?<!\S)_ | _(?!\S)          # emphasis; within a word it is none
+    | (?<!\w)\$                  # a formula; an id such as video$_$clip is none
     | ^(?:[>\#] | [-+=](?=\s|$) | (?=```|~~~)[`~]) | (?<=^\d)[.)](?=\s|$)  # the beginning of a block
     | \#$                         # the end of a heading
     """,
