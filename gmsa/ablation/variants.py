@@ -51,7 +51,7 @@ class Variant:
     def slug(self) -> str:
         """The name as a folder's name on any file system; a hash tells apart what that makes equal."""
         slug = re.sub(r"[^a-z0-9._=-]+", "-", self.name.lower())[:80].strip("-.")
-        if slug == self.name and not _DEVICE.fullmatch(slug):
+        if slug and slug == self.name and not _DEVICE.fullmatch(slug):
             return slug
         return f"{slug}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}".strip("-")
 

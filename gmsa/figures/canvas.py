@@ -86,7 +86,7 @@ def label(text: object, most: int = LONGEST_LABEL) -> str:
     """
     line = printable(" ".join(str(text).split()))
     if not line.isascii():
-        line = "".join(c if c.isascii() or _has_glyph(c) else c.encode("unicode_escape").decode() for c in line)
+        line = "".join(c if c.isprintable() and _has_glyph(c) else c.encode("unicode_escape").decode() for c in line)
     if len(line) > most:
         line = f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
     if not line:

@@ -28,7 +28,8 @@ def figure_check(found: Mapping[str, Any], path: str | Path) -> bool:
     """
     if not found["splits"]:
         return False
-    figure, axes = new_figure(2, 2, 12.0, 8.4)
+    entries = len(found["splits"]) * max(1, len(found["dims"]))
+    figure, axes = new_figure(2, 2, 12.0, 2 * min(20.0, max(4.2, 0.26 * entries)))  # room for the legends
     _labels(axes[0][0], found["splits"])
     _present(axes[0][1], found["splits"], list(found["dims"]))
     _lengths(axes[1][0], found["splits"], list(found["dims"]))
