@@ -204,7 +204,7 @@ def study_markdown(
         "Chosen on the validation split alone. No trial sees the test split.",
     ]
     if found.complete:
-        parts += [f"Best: {found.describe_best()}.", _best_trials(found)]
+        parts += [f"Best: {escape_markdown(found.describe_best())}.", _best_trials(found)]
     if comparison is not None:
         parts += [
             "## The config and the best trial, trained anew",
