@@ -76,13 +76,14 @@ def fit(
     from gmsa.runs.resume import choose_folder
     from gmsa.runs.train import train
     from gmsa.system import distributed
+    from gmsa.system.console import console
 
     folder, started = Path(), False
     if distributed.is_main_process():
         resume = resume or distributed.is_restarted()
         folder, started = choose_folder(out, settings.run.out.replace("{name}", name), resume)
         if resume and not started:
-            print(f"nothing to resume in '{folder}' yet: starting", flush=True)
+            console().print(f"nothing to resume in '{folder}' yet: starting")
     with script_not_rerun(), torch_settings_kept():
         train(settings, name, folder, started, followers)
     if not distributed.is_main_process():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmsa.system import cli
+from gmsa.system.console import console
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,13 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.load_plugins_of(options)
     if more and out:
         masks = options.mask_seeds or MASK_SEEDS
-        runs = options.run
-        print(compare_robustness(runs, options.missing, out, masks, options.seeds, options.device, options.data))
+        scored = options.seeds, options.device, options.data
+        console().print(compare_robustness(options.run, options.missing, out, masks, *scored))
         return
     run = Run(run)
     if options.missing and out is None:
         out = run.folder  # its own report
-    print(run.evaluate(options.data, options.missing, options.mask_seeds, options.seeds, options.device, out))
+    scores = run.evaluate(options.data, options.missing, options.mask_seeds, options.seeds, options.device, out)
+    console().print(str(scores))
 
 
 if __name__ == "__main__":

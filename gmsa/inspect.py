@@ -8,6 +8,7 @@ from pathlib import Path
 from gmsa.config import load_config
 from gmsa.errors import DataError, nearest
 from gmsa.system import cli
+from gmsa.system.console import console
 from gmsa.system.files import check_out_file
 
 
@@ -26,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_out_file(out)
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
+    from gmsa.figures.graph import draw_graph
     from gmsa.graph import build_graph
-    from gmsa.graph.view import draw_graph, find_relation
+    from gmsa.graph.view import find_relation
 
     relation = None if options.relation is None else find_relation(options.relation)
 
@@ -40,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     split, utterance = found[options.id]
     data = build_graph(utterance, config.graph, config.model.strides)
-    print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
+    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
     for modality, sequence in utterance.features.items():
-        print(f"  {modality}: {len(sequence)} steps of {sequence.shape[1]} features, {data[modality].num_nodes} nodes")
+        steps, width = sequence.shape
+        console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")
     for stream in ("intra", "inter"):
         count = sum(data[r].num_edges for r in data.edge_types if r[1] == stream)
-        print(f"  {stream}: {count} edges")
+        console().print(f"  {stream}: {count} edges")
     draw_graph(data, out, utterance.text, relation)
-    print(f"Wrote {out}")
+    console().print(f"Wrote {out}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmsa.system import cli
+from gmsa.system.console import console
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     cli.load_plugins_of(options)
     count = predict_file(Run(options.run), options.input, Path(options.out), options.seeds, options.device)
-    print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")
+    console().print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")
 
 
 if __name__ == "__main__":

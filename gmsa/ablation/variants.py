@@ -40,6 +40,8 @@ MOST = 500
 """Variants of an ablation, at most."""
 LONGEST_NAME = 500
 """Characters of a variant's name, at most."""
+_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
+"""Names that no file has on Windows."""
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -56,7 +58,7 @@ class Variant:
     def slug(self) -> str:
         """The name as a folder's name on any file system; a hash tells apart what that makes equal."""
         slug = re.sub(r"[^a-z0-9._=-]+", "-", self.name.lower())[:80].strip("-.")
-        if slug == self.name:
+        if slug and slug == self.name and not _DEVICE.fullmatch(slug):
             return slug
         return f"{slug}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}".strip("-")
 

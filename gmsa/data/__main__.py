@@ -15,7 +15,7 @@ from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.registry import IMPORTERS
 from gmsa.reports.data import markdown_check, markdown_overview
 from gmsa.system import cli, files
-from gmsa.system.console import progress_bar
+from gmsa.system.console import console, progress_bar
 
 _EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    print(markdown_overview(examine.overview(Path(options.path))))
+    console().print(markdown_overview(examine.overview(Path(options.path))))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -73,15 +73,15 @@ def _check(options: argparse.Namespace) -> None:
         files.check_out_folder(out)
     found = examine.to_json(examine.examine(Path(options.path), options.labels, track))
     report = markdown_check(found)
-    print(report)
+    console().print(report)
     if out is not None:
         from gmsa.figures.data import figure_check  # Matplotlib takes its time
 
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / "check.json", found)
         files.write_text(out / "check.md", report)
-        figure_check(found, out / "check.png")
-        print(f"Wrote {out / 'check.md'}, check.json and check.png")
+        drawn = figure_check(found, out / "check.png")
+        console().print(f"Wrote {out / 'check.md'}{', check.json and check.png' if drawn else ' and check.json'}")
     if any(finding["severity"] == "error" for finding in found["findings"]):
         sys.exit(1)
 
@@ -97,8 +97,8 @@ def _import(options: argparse.Namespace) -> None:
     dtypes = dict.fromkeys(source.dtypes, options.dtype) if options.dtype else source.dtypes
     rows = track(source.rows, source.count)
     write_store(out, rows, dtypes, options.labels, source.about, options.source)
-    print(markdown_overview(examine.overview(out)))
-    print(f"Wrote {out}")
+    console().print(markdown_overview(examine.overview(out)))
+    console().print(f"Wrote {out}")
 
 
 def track(rows: Iterable[Row], count: int) -> Iterator[Row]:
@@ -108,7 +108,7 @@ def track(rows: Iterable[Row], count: int) -> Iterator[Row]:
         for number, row in enumerate(rows):
             if lines and time.monotonic() - said > _EVERY:
                 said = time.monotonic()
-                print(f"{number} of {count} utterances", file=sys.stderr, flush=True)
+                console(stderr=True).print(f"{number} of {count} utterances")
             yield row
             bar.advance()
 

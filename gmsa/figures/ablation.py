@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, COLOURS, RED, log_scale, new_figure, save, styled
+from gmsa.figures.canvas import BLUE, COLOURS, RED, label, legend_shape, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ SPLIT_STYLES: dict[str, dict[str, Any]] = {
     "test": {"marker": "o", "markersize": 8, "capsize": 3, "markerfacecolor": "white"},
 }
 """Marks of the splits: what chose is filled, what did not is hollow."""
+LINE = 44
+"""Characters in a line of a variant's name."""
 
 
 @styled
@@ -36,11 +38,12 @@ def figure_ablation(
     if not rows:
         return False
     count = len(rows[0]["valid"]["values"])
+    metric = label(metric)
     columns = 3
     if key:
-        figure, axes = new_figure(1, 1, 8.0, 5.4)
+        columns, more = legend_shape([f"{label(name)} validation" for name in {row["name"] for row in rows}], 8.0)
+        figure, axes = new_figure(1, 1, 8.0, 5.4 + 2 * more)
         _ablation_lines(axes[0][0], rows, metric, key)
-        columns = min(4, len({row["name"] for row in rows}))
     else:
         figure, axes = new_figure(1, 1, 9.0, 4.2 + 0.42 * max(0, len(rows) - 4))
         _ablation_dots(axes[0][0], rows, metric)
@@ -52,16 +55,16 @@ def figure_ablation(
 def _ablation_dots(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
     places = np.arange(len(rows))
     parts = (("valid", "validation (ranked by)", BLUE, -0.14), ("test", "test", RED, 0.14))
-    for split, label, colour, shift in parts:
+    for split, word, colour, shift in parts:
         means, spreads = ([row[split][part] for row in rows] for part in ("mean", "std"))
         axis.errorbar(
-            means, places + shift, xerr=spreads, linestyle="none", color=colour, label=label, **SPLIT_STYLES[split]
+            means, places + shift, xerr=spreads, linestyle="none", color=colour, label=word, **SPLIT_STYLES[split]
         )
     for row in rows:
         if row["reference"]:
             mean = row["valid"]["mean"]
             axis.axvline(mean, color="0.5", linestyle="--", linewidth=1.2, zorder=0, label="reference, validation")
-    names = [textwrap.fill(row["name"] + (" (reference)" if row["reference"] else ""), 44) for row in rows]
+    names = [textwrap.fill(label(row["name"], 2 * LINE) + " (reference)" * row["reference"], LINE) for row in rows]
     axis.set_yticks(places, names)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(metric)
@@ -73,11 +76,12 @@ def _ablation_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str, 
         for split, style, word in (("valid", "-", "validation"), ("test", "--", "test")):
             means, spreads = ([row[split][part] for row in points] for part in ("mean", "std"))
             axis.errorbar(
-                [row["x"] for row in points], means, yerr=spreads, linestyle=style, label=f"{name} {word}".strip(),
+                [row["x"] for row in points], means, yerr=spreads, linestyle=style,
+                label=f"{label(name)} {word}" if name else word,
                 color=COLOURS[index % len(COLOURS)], **SPLIT_STYLES[split],
             )  # fmt: skip
     values = sorted({row["x"] for row in rows})
     if values[0] > 0 and values[-1] >= 50 * values[0]:
         log_scale(axis.xaxis)
-    axis.set_xlabel(key)
+    axis.set_xlabel(label(key))
     axis.set_ylabel(metric)

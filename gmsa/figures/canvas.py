@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from numpy.typing import NDArray
 
+from gmsa.errors import GmsaError, cut, printable
 from gmsa.system import files
+from gmsa.system.console import console
 
 if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
@@ -19,24 +23,90 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
 )  # fmt: skip
+LONGEST_LABEL = 40
+"""Characters of a name in a figure, unless there is room for more."""
+CHARACTER = 0.1
+"""Inches that a character of a legend takes, about."""
 P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
-    """Draws with Matplotlib's defaults plus ours, and leaves the user's settings as they were."""
+    """Draws with Matplotlib's defaults plus ours, and leaves the user's settings as they were.
+
+    A figure of an earlier report that has nothing to show now, or cannot be drawn, is deleted.
+
+    Args:
+        draw: draws into its argument ``path``; returns whether it did.
+    """
+    signature = inspect.signature(draw)
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> bool:
-        import matplotlib
+        path = Path(signature.bind(*args, **kwargs).arguments["path"])
+        done = False
+        with spared(path):
+            import matplotlib
 
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rc("font", size=12)  # legible at the width of a README
-            matplotlib.rc("axes", titlesize="medium")
-            matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
-            return draw(*args, **kwargs)
+            with matplotlib.rc_context():
+                matplotlib.rcdefaults()
+                matplotlib.rc("font", size=12)  # legible at the width of a README
+                matplotlib.rc("axes", titlesize="medium")
+                matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
+                done = draw(*args, **kwargs)
+        if not done:
+            files.remove(path)
+        return done
 
     return draw_styled
+
+
+@contextmanager
+def spared(path: Path) -> Iterator[None]:
+    """Spares the report a figure that cannot be drawn: it is one line on the console, and all else is written.
+
+    Args:
+        path: file of the figure.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    try:
+        yield
+    except GmsaError:
+        raise
+    except Exception as error:  # whatever the drawing library did not expect
+        reason = cut(f"{type(error).__name__}: {error}".removesuffix(": "))
+        console().print(f"WARNING: the figure '{path.name}' could not be drawn ({reason}); everything else is written")
+
+
+def label(text: object, most: int = LONGEST_LABEL) -> str:
+    """Returns a name in one line that a figure can show, cut in its middle to ``most`` characters.
+
+    What the fonts lack is written as an escape.
+    """
+    line = printable(" ".join(str(text).split()))
+    if not line.isascii():
+        line = "".join(c if c.isprintable() and _has_glyph(c) else c.encode("unicode_escape").decode() for c in line)
+    if len(line) > most:
+        line = f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
+    if not line:
+        return repr(str(text)[:most])  # nothing to see: its quotes
+    return f" {line}" if line[0] == "_" else line  # a legend leaves out what begins with an underscore
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    """Whether the font of our figures has a character."""
+    from matplotlib.font_manager import findfont, get_font
+
+    return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(character)))
+
+
+def legend_shape(labels: Sequence[str], width: float, most: int = 4) -> tuple[int, float]:
+    """The columns of a legend, at most ``most``, that fit ``width`` inches, and the inches of its further rows."""
+    longest = max(map(len, labels), default=0)
+    columns = max(1, min(most, len(labels), int(width / (CHARACTER * longest + 0.6))))
+    return columns, 0.22 * (-(-len(labels) // columns) - 1)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:
@@ -57,6 +127,11 @@ def log_scale(axis: XAxis | YAxis, minor: str = "", **options: Any) -> None:
         minor: format of the numbers between those of full powers, such as ``{x:g}``; by default there are none.
     """
     (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log", **options)
+    plain_numbers(axis, minor)
+
+
+def plain_numbers(axis: XAxis | YAxis, minor: str = "") -> None:
+    """Writes plain numbers at an axis's ticks, where Matplotlib would write formulas."""
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(minor)
 

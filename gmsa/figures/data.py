@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, log_scale, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, label, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STYLES = ("-", "--", ":", "-.")
 """Lines of the splits, in their order."""
+SHORT = 20
+"""Characters of a split's name: the legends stand beside their axes."""
 
 
 @styled
@@ -26,12 +28,13 @@ def figure_check(found: Mapping[str, Any], path: str | Path) -> bool:
     """
     if not found["splits"]:
         return False
-    figure, axes = new_figure(2, 2, 12.0, 8.4)
+    entries = len(found["splits"]) * max(1, len(found["dims"]))
+    figure, axes = new_figure(2, 2, 12.0, 2 * min(20.0, max(4.2, 0.26 * entries)))  # room for the legends
     _labels(axes[0][0], found["splits"])
     _present(axes[0][1], found["splits"], list(found["dims"]))
     _lengths(axes[1][0], found["splits"], list(found["dims"]))
     _scales(axes[1][1], found["scales"], list(found["dims"]))
-    return save(figure, path, f"Check of {Path(found['path']).name}", synthetic=False)
+    return save(figure, path, f"Check of {label(Path(found['path']).name)}", synthetic=False)
 
 
 def _labels(axis: Axes, splits: Mapping[str, Any]) -> None:
@@ -39,7 +42,13 @@ def _labels(axis: Axes, splits: Mapping[str, Any]) -> None:
         labels = split["labels"]
         if labels["labeled"]:
             shares = 100 * np.array(labels["counts"]) / labels["labeled"]
-            axis.stairs(shares, labels["edges"], label=f"{name} ({labels['labeled']})", linewidth=1.8, **_look(index))
+            axis.stairs(
+                shares,
+                labels["edges"],
+                label=f"{label(name, SHORT)} ({labels['labeled']})",
+                linewidth=1.8,
+                **_look(index),
+            )
     axis.set_xlabel("label")
     axis.set_ylabel("share of the labeled utterances [%]")
     if axis.get_legend_handles_labels()[0]:
@@ -51,7 +60,7 @@ def _present(axis: Axes, splits: Mapping[str, Any], modalities: list[str]) -> No
     for index, (name, split) in enumerate(splits.items()):
         shares = [100 * split["lengths"][m]["present"] / max(1, split["utterances"]) for m in modalities]
         places = np.arange(len(modalities)) + (index - (len(splits) - 1) / 2) * width
-        bars = axis.bar(places, shares, width, label=name, color=COLOURS[index % len(COLOURS)])
+        bars = axis.bar(places, shares, width, label=label(name, SHORT), color=COLOURS[index % len(COLOURS)])
         axis.bar_label(bars, fmt="%.0f", fontsize=9)
     axis.set_xticks(range(len(modalities)), modalities)
     axis.set_ylabel("utterances that have it [%]")
@@ -71,7 +80,7 @@ def _lengths(axis: Axes, splits: Mapping[str, Any], modalities: list[str]) -> No
                     color=COLOURS[colour % len(COLOURS)],
                     linestyle=STYLES[index % len(STYLES)],
                     marker="o" if steps["max"] == 1 else "",
-                    label=f"{modality}, {name}",
+                    label=f"{modality}, {label(name, SHORT)}",
                 )
     log_scale(axis.xaxis, "{x:g}", subs=(2, 5))
     axis.set_xlabel("steps")
@@ -88,7 +97,7 @@ def _scales(axis: Axes, scales: Mapping[str, Any], modalities: list[str]) -> Non
             shift = np.maximum(table["shift"], floor)
             axis.scatter(
                 table["ratio"], shift, s=12, alpha=0.6, color=colour,
-                marker="ox^s"[index % 4], label=f"{modality}, {name}", linewidth=0.8,
+                marker="ox^s"[index % 4], label=f"{modality}, {label(name, SHORT)}", linewidth=0.8,
             )  # fmt: skip
     log_scale(axis.xaxis, "{x:g}" if all(0.1 < r < 10 for r in _ratios(scales)) else "", subs=(2, 5))
     log_scale(axis.yaxis)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, label, legend_shape, new_figure, save, styled
 
 RATE_LABELS = {
     "eta": "missing (utterance, modality) pairs [%]",
@@ -48,19 +48,20 @@ def figure_robustness(
     if len(first) < 2:
         return False
     panels = [panel for panel in PANELS if panel[0] in first[0]["metrics"]]
-    figure, axes = new_figure(1, len(panels), 4.2 * len(panels), 4.4)
+    width = 4.2 * len(panels)
+    columns, more = legend_shape([label(name) for name in runs], width)
+    figure, axes = new_figure(1, len(panels), width, 4.4 + more)
     rates = [100 * row["asked"] for row in first]
-    for axis, (metric, label, factor) in zip(axes[0], panels, strict=True):
+    for axis, (metric, meaning, factor) in zip(axes[0], panels, strict=True):
         for place, (name, rows) in enumerate(runs.items()):
             colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
             mean, std = (factor * np.array([row["metrics"][metric][part] for row in rows]) for part in ("mean", "std"))
             axis.fill_between(rates, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
-            axis.plot(rates, mean, color=colour, marker=marker, linewidth=1.8, label=name)
+            axis.plot(rates, mean, color=colour, marker=marker, linewidth=1.8, label=label(name))
         axis.set_xlabel(RATE_LABELS[protocol])
-        axis.set_ylabel(label)
+        axis.set_ylabel(meaning)
     if len(runs) > 1:
-        figure.legend(
-            *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(runs)), frameon=False
-        )
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     title = f"Test under {protocol}, by the rate asked: mean and standard deviation over seeds and mask seeds"
     return save(figure, path, title, synthetic)

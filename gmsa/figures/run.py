@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmsa.figures.canvas import BLACK, BLUE, COLOURS, RED, SKY, new_figure, save, styled
+from gmsa.figures.canvas import BLACK, BLUE, COLOURS, RED, SKY, label, new_figure, save, styled
 from gmsa.metrics import calibration
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
                 [row["valid"]["MAE"] for row in chosen],
                 linestyle="none", marker="*", markersize=15, color=colour, markeredgecolor="white", zorder=3,
             )  # fmt: skip
-        top.set_title(stage.replace("_", " "))
+        top.set_title(label(stage.replace("_", " "), 24))
         bottom.set_xlabel("epoch")
         bottom.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("training loss")

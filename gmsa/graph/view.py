@@ -1,33 +1,13 @@
-"""Views of a graph: as NetworkX, and as a picture."""
+"""Views of a graph: as NetworkX, and the relation that a name means."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import networkx as nx
-import numpy as np
-import numpy.typing as npt
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
-from gmsa.config import MODALITIES
 from gmsa.errors import ConfigError, nearest
-from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS, Relation, relations
-from gmsa.system.files import write_bytes
-
-Places = npt.NDArray[np.float64]
-COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D55E00", "cls": "#CC79A7"}
-"""Colour of each node type, from Okabe and Ito's palette for every type of colour vision."""
-
-MOST_WORDS = 40
-"""More words than this would overlap in a picture."""
-MOST_LINES = 6_000
-"""Of more edges than this in a panel, a random sample is drawn."""
-CURVE = np.linspace(0, 1, 9)
-"""Where the curve of an edge within a row is computed, as a share of its way."""
+from gmsa.graph.schema import Relation, relations
 
 
 def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
@@ -57,107 +37,3 @@ def find_relation(name: str) -> Relation:
             "audio-inter-text"
         )
     return known[name]
-
-
-def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Relation | None = None) -> None:
-    """Draws an utterance's graph: a panel per stream, a row per modality, time to the right.
-
-    Args:
-        path: the picture's file; SVG if it ends in ``.svg``, else PNG.
-        words: the transcript; its words label the text nodes where there is one node per word, or two more
-            (a BERT-like encoder's first and last token).
-        relation: the only relation to draw; by default all.
-    """
-    import matplotlib  # here: only pictures need Matplotlib
-    from matplotlib.figure import Figure
-
-    counts = {t: data[t].num_nodes for t in NODE_TYPES}
-    widest = max([counts[m] for m in MODALITIES] + [1])
-    place = _layout(counts, widest)
-    streams = STREAMS if relation is None else (relation[1],)
-    chosen = relations() if relation is None else [relation]
-    width = max(7.0, min(16.0, 0.55 * widest + 3))
-    size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
-    figure = Figure(figsize=(width, 3.4 * len(streams)), layout="constrained")
-    for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
-        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place)
-        for node_type in NODE_TYPES:
-            readout = node_type in READOUTS
-            axis.scatter(
-                *place[node_type].T, s=160 if readout else size, color=COLORS[node_type], zorder=2, linewidth=0
-            )
-            if readout and counts[node_type]:
-                axis.text(
-                    *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
-                )
-        for (x, y), word in zip(place["text"], _labels(words, counts["text"]), strict=False):
-            axis.text(x, y + 0.2, word, ha="center", fontsize=7, rotation=20, parse_math=False)
-        title = f"{stream if relation is None else '-'.join(relation)}: {count:,} edges"
-        title += f" and {loops:,} self-loops" if loops else ""
-        axis.set_title(title + (f" ({drawn:,} drawn)" if drawn < count else ""), fontsize=11)
-        rows = [f"{m} ({counts[m] or 'missing'})" for m in MODALITIES]
-        axis.set_yticks([-row for row in range(len(MODALITIES))], labels=rows, fontsize=11)
-        for label, modality in zip(axis.get_yticklabels(), MODALITIES, strict=True):
-            label.set_color(COLORS[modality])
-        axis.tick_params(length=0)
-        axis.set_xticks([])
-        axis.spines[:].set_visible(False)
-        axis.set_xlim(-1.0, place[READOUTS[0]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
-        axis.set_ylim(-2.6, 0.8)
-    figure.suptitle(data.id, fontsize=13, parse_math=False)  # an id holds dollar signs
-    buffer = io.BytesIO()
-    vector = Path(path).suffix.lower() == ".svg"
-    with matplotlib.rc_context({"svg.hashsalt": "gmsa"}):  # the same picture is the same file
-        figure.savefig(buffer, format="svg" if vector else "png", dpi=140, metadata={"Date": None} if vector else None)
-    write_bytes(path, buffer.getvalue())
-
-
-def _draw_edges(
-    axis: Any, data: HeteroData, chosen: Sequence[Relation], place: dict[str, Places]
-) -> tuple[int, int, int]:
-    """Draws edges as one collection of lines. Returns the numbers of edges, of self-loops and of lines."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import to_rgba
-
-    starts, ends, colors, loops = [], [], [], 0
-    for relation in chosen:
-        source, target = data[relation].edge_index.numpy()
-        other = np.ones(len(source), dtype=bool) if relation[0] != relation[2] else source != target
-        loops += int((~other).sum())
-        starts.append(place[relation[0]][source[other]])
-        ends.append(place[relation[2]][target[other]])
-        shade = to_rgba(COLORS[next((t for t in relation[::2] if t not in READOUTS), relation[0])])
-        colors.append(np.tile(shade, (int(other.sum()), 1)))
-    start, end, color = (np.concatenate(parts) for parts in (starts, ends, colors))
-    count = len(start)
-    kept = np.sort(np.random.default_rng(0).permutation(count)[:MOST_LINES])
-    start, end, color = start[kept], end[kept], color[kept]
-    color[:, 3] = np.clip(400 / max(1, len(kept)), 0.07, 0.5)
-    # Within a row edges are arcs: the farther, the higher, on one side there and on the other back.
-    way, same_row = end - start, start[:, 1] == end[:, 1]
-    height = np.where(same_row, 0.45 * np.sign(way[:, 0]) * np.minimum(1, np.sqrt(np.abs(way[:, 0]) / 20)), 0)
-    lines = start[:, None] + way[:, None] * CURVE[:, None]
-    lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
-    axis.add_collection(
-        LineCollection(list(lines), colors=color, linewidths=0.5, zorder=1, rasterized=len(kept) > 2000)
-    )
-    return count, loops, len(kept)
-
-
-def _labels(words: str, count: int) -> list[str]:
-    """Labels of the text nodes; none where words and nodes do not match, or are too many to read."""
-    labels = words.lower().split()
-    if count == len(labels) + 2:
-        labels = ["[CLS]", *labels, "[SEP]"]
-    return labels if count == len(labels) <= MOST_WORDS else []
-
-
-def _layout(counts: dict[str, int], widest: int) -> dict[str, Places]:
-    """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, readouts at the right."""
-    place = {}
-    for row, modality in enumerate(MODALITIES):
-        steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5
-        place[modality] = np.stack([steps, np.full(len(steps), -float(row))], axis=1)
-    for row, readout in enumerate(READOUTS):
-        place[readout] = np.tile([1.08 * widest + 1.0, -0.5 - row], (counts[readout], 1))
-    return place

@@ -213,8 +213,7 @@ def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
     for protocol in RATES:
         path = folder / "figures" / f"robustness_{protocol}.png"
         runs = {name: report["protocols"].get(protocol, {}).get("rows", ()) for name, report in reports.items()}
-        if not figure_robustness(runs, path, synthetic, protocol):
-            path.unlink(missing_ok=True)  # of a report before this one
+        figure_robustness(runs, path, synthetic, protocol)
 
 
 def keep_robustness(run: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from gmsa.errors import printable
 
 
 def pipes(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
@@ -25,6 +28,7 @@ def tabular(
         wide: over both columns of a page, in small print.
     """
     first, *body = (" & ".join(map(escape_latex, line)) + r" \\" for line in [header, *rows])
+    body = [f"{{}}{line}" if line[0] in "[*" else line for line in body]  # else an argument of the line break before
     columns = "".join("l" if column in left else "r" for column in header)
     kind = "table*" if wide else "table"
     return "\n".join(
@@ -48,7 +52,7 @@ def tabular(
 
 def escape_latex(text: str) -> str:
     r"""Escapes what LaTeX would act on, ``\ & % $ # _ { } ~ ^`` and line breaks; ± becomes a formula."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in _in_one_line(text))
 
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -58,13 +62,34 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "<": r"\textless{}",  # in the default font encoding these two print as other characters
     ">": r"\textgreater{}",
     "±": r"$\pm$",
-    "\n": " ",
 }
 
 
 def escape_markdown(text: str) -> str:
-    """Escapes what would end a cell or a line of Markdown."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Escapes what would end a cell or a line of Markdown, and what would be read as HTML, a link or emphasis."""
+    return _MARKDOWN.sub(r"\\\g<0>", _in_one_line(text))
+
+
+_MARKDOWN = re.compile(
+    r"""
+      [|*]
+    | \\(?=[!-/:-@\[-`{-~]|$)     # a backslash that would escape what follows
+    | <(?=[a-zA-Z/!?])            # a tag, or a link in angle brackets
+    | &(?=\#?\w+;)                # an entity
+    | \](?=[(\[:])                # a link or an image
+    | :(?=//) | (?<=www)\. | @    # what some readers make a link of by themselves
+    | (?<!\S)_ | _(?!\S)          # emphasis; within a word it is none
+    | (?<!\w)\$                  # a formula; an id such as video$_$clip is none
+    | ^(?:[>\#] | [-+=](?=\s|$) | (?=```|~~~)[`~]) | (?<=^\d)[.)](?=\s|$)  # the beginning of a block
+    | \#$                         # the end of a heading
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _in_one_line(text: str) -> str:
+    """Text whose line breaks and tabs are spaces, and whose control characters are escaped."""
+    return printable(re.sub(r"\r\n|[\r\n\t]", " ", text))
 
 
 def title(metric: str) -> str:

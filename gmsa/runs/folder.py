@@ -23,7 +23,7 @@ from gmsa.registry import load_plugins
 from gmsa.runs.inputs import Input, read_inputs
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
-from gmsa.system.files import write_json, write_text
+from gmsa.system.files import check_name, write_json, write_text
 from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
 from gmsa.training.protocols import build_protocol
@@ -51,6 +51,7 @@ class Run:
     def __init__(self, folder: str | os.PathLike[str], plugins: Iterable[str] = ()) -> None:
         load_plugins(plugins, Path.cwd())
         self.folder = Path(os.path.expandvars(folder)).expanduser()
+        check_name(self.folder)
         for name in FILES:
             if not (self.folder / name).is_file():
                 raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")

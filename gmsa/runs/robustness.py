@@ -15,7 +15,7 @@ from gmsa.config.missing import LETTERS, RATES, SUBSETS, Missing, parse_missing
 from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
 from gmsa.data.features import select
 from gmsa.data.loading import data_sha256
-from gmsa.errors import ConfigError, RunError, nearest
+from gmsa.errors import ConfigError, RunError, cut, nearest
 from gmsa.reports.robustness import (
     Point,
     markdown_tables,
@@ -143,7 +143,7 @@ def compare_robustness(
             )
     reports = {}
     for run, name in zip(runs, names, strict=True):
-        print(f"{name}:")
+        console().print(f"{cut(name)}:")
         reports[name] = robustness(run, specs, mask_seeds, seeds, device, data, out / name)
     return write_robustness_comparison(reports, out)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, MissingConfig
 from gmsa.config.trained import trained_settings
+from gmsa.errors import cut
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
 from gmsa.runs.environment import describe_environment, describe_files
@@ -142,7 +143,7 @@ def describe_data(
     dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
-        f"{SYNTHETIC if corpus.synthetic else config.data.name}: {sizes} utterances; features {dims}; "
+        f"{SYNTHETIC if corpus.synthetic else cut(config.data.name)}: {sizes} utterances; features {dims}; "
         f"{len(data.labeled)} labeled, {len(data.pool)} in the pool; {config.model.name} on {device.type}"
     )
     line += f", {processes} processes" if processes > 1 else ""

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ settings:
 LONGEST_LINE = 1000
 """Characters of an error's line, at most."""
 _MODULE = "python -m gmsa."
+_FORMAT_WARNING = warnings.formatwarning
 _in_gmsa = False
 """Whether the command ``gmsa`` runs, not the module of a subcommand."""
 
@@ -189,6 +191,7 @@ def exit_codes(name: str) -> Iterator[None]:
         name: prefix of the line.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
+    written, warnings.formatwarning = warnings.formatwarning, _written
     try:
         with forgiving_streams() as stdout:
             try:
@@ -208,6 +211,7 @@ def exit_codes(name: str) -> Iterator[None]:
             if stdout.lost is not None:
                 _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
     finally:
+        warnings.formatwarning = written
         signal.signal(signal.SIGTERM, before)
 
 
@@ -220,6 +224,11 @@ def one_line(text: str) -> str:
     """A message in one line that no terminal obeys; the middle of a very long one is left out."""
     line = " ".join(printable(text).split())
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+
+
+def _written(*warning: Any, **more: Any) -> str:
+    """A warning as Python writes it; no terminal obeys what it quotes."""
+    return printable(_FORMAT_WARNING(*warning, **more))
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

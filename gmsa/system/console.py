@@ -64,7 +64,11 @@ def progress_bar(label: str, total: int, completed: int = 0, *, stderr: bool = F
     """Shows a progress bar on a terminal until the block ends; shows nothing elsewhere, or within another bar."""
     out = console(stderr)
     columns = (
-        TextColumn("{task.description}", table_column=Column(max_width=_LABEL, no_wrap=True, overflow="ellipsis")),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(max_width=_LABEL, no_wrap=True, overflow="ellipsis"),
+        ),
         BarColumn(_BAR),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -66,8 +66,11 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text atomically, as :func:`write_bytes` does; newlines stay as they are."""
-    write_bytes(path, text.encode("utf-8"))
+    """Writes UTF-8 text atomically, as :func:`write_bytes` does; newlines stay as they are.
+
+    What UTF-8 lacks, such as a byte of a file's name, is written as an escape: a report must not fail for it.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -106,7 +109,7 @@ def check_out_file(path: Path) -> None:
     Raises:
         RunError: its folder does not exist or cannot be written, or it is a folder itself.
     """
-    _check_name(path)
+    check_name(path)
     if not is_folder(path.parent):
         raise RunError(f"cannot write '{path}': the folder '{path.parent}' does not exist; create it first")
     if is_folder(path):
@@ -122,7 +125,7 @@ def check_out_folder(path: Path) -> None:
     Raises:
         RunError: the path or one of its parents is a file, or cannot be written.
     """
-    _check_name(path)
+    check_name(path)
     there = next((part for part in (path, *path.parents) if exists(part) or part.is_symlink()), Path())
     if not exists(there):
         raise RunError(f"cannot write into '{path}': '{there}' is a link that leads nowhere; name another")
@@ -131,12 +134,16 @@ def check_out_folder(path: Path) -> None:
     _try_to_write(there, path)
 
 
-def _check_name(path: Path) -> None:
-    """Refuses names that a report could not hold: every file of a run is UTF-8."""
+def check_name(path: Path) -> None:
+    """Refuses a name that safetensors could not open: it takes UTF-8 alone.
+
+    Raises:
+        RunError: it is not UTF-8.
+    """
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise RunError(f"cannot write '{path}': its name is not UTF-8; name another") from None
+        raise RunError(f"'{cut(path)}' has a name that is not UTF-8; rename it, or name another") from None
 
 
 def _try_to_write(folder: Path, path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import io
 import math
 import operator
 import statistics
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +20,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from gmsa.config import Config, to_dict
+from gmsa.errors import printable
+from gmsa.figures.canvas import label, plain_numbers, spared
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system.csv_text import csv_dicts
-from gmsa.system.files import make_subfolder, write_json, write_text
+from gmsa.system.files import make_subfolder, remove, write_bytes, write_json, write_text
+from gmsa.system.reading import exists
 from gmsa.tuning.objective import COST, COSTS, direction_of
 from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.trials import REASON, attempts_of, place_of
@@ -125,12 +130,14 @@ def write_best(found: StudyResult) -> None:
         place = place_of(trial)
         file = found.folder / (f"best-{place:05d}.yaml" if several else "best.yaml")
         scores = ", ".join(f"{n} {v!r}" for n, v in zip(found.objectives, trial.values, strict=True))
-        changed = "".join(f"#   {key}: {value}\n" for key, value in found.values(trial).items())
-        head = (
-            f"# {'SYNTHETIC data. ' if found.synthetic else ''}Trial {place} of the study {found.name}: "
-            f"valid {scores}, mean over run.seeds. It chose:\n{changed}"
-            f"# The same again: python -m gmsa.train --config {file}\n"
-        )
+        lines = [
+            f"{'SYNTHETIC data. ' if found.synthetic else ''}Trial {place} of the study {found.name}: "
+            f"valid {scores}, mean over run.seeds. It chose:",
+            *(f"  {key}: {value}" for key, value in found.values(trial).items()),
+            f"The same again: python -m gmsa.train --config {file}",
+        ]
+        # A name with a line break must not end the comment.
+        head = "".join(f"# {printable(' '.join(line.splitlines()))}\n" for line in lines)
         settings = to_dict(apply_values(found.config, found.values(trial)))
         write_text(file, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
@@ -197,7 +204,7 @@ def study_markdown(
         "Chosen on the validation split alone. No trial sees the test split.",
     ]
     if found.complete:
-        parts += [f"Best: {found.describe_best()}.", _best_trials(found)]
+        parts += [f"Best: {escape_markdown(found.describe_best())}.", _best_trials(found)]
     if comparison is not None:
         parts += [
             "## The config and the best trial, trained anew",
@@ -242,45 +249,80 @@ def _short(value: Any) -> str:
 
 
 def draw_study(found: StudyResult, folder: Path) -> list[str]:
-    """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show."""
-    import matplotlib.pyplot as plt
-    from optuna import visualization as html
-    from optuna.visualization import matplotlib as png
+    """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show.
 
+    Those of an earlier report that have nothing to show now, or cannot be drawn, are deleted.
+    """
     several = len(found.objectives) > 1
     name = found.objectives[0]
     target = {"target": lambda t: t.values[0], "target_name": name} if several else {"target_name": name}
-    drawers: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
-        "history": (png.plot_optimization_history, html.plot_optimization_history, target),
-        "importance": (png.plot_param_importances, html.plot_param_importances, target),
-        "slice": (png.plot_slice, html.plot_slice, target),
-        "parallel": (png.plot_parallel_coordinate, html.plot_parallel_coordinate, target),
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        "history": ("plot_optimization_history", target),
+        "importance": ("plot_param_importances", target),
+        "slice": ("plot_slice", target),
+        "parallel": ("plot_parallel_coordinate", target),
+        "pareto": ("plot_pareto_front", {"target_names": list(found.objectives)}),
+        "curves": ("plot_intermediate_values", {}),
     }
-    if several:
-        names = {"target_names": list(found.objectives)}
-        if len(found.objectives) <= 3:
-            drawers["pareto"] = (png.plot_pareto_front, html.plot_pareto_front, names)
-    elif any(t.intermediate_values for t in found.trials):
-        drawers["curves"] = (png.plot_intermediate_values, html.plot_intermediate_values, {})
-    if found.importance is None:
-        del drawers["importance"]
-    folder.mkdir(exist_ok=True)
-    title = f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"
+    shown = {"history", "slice", "parallel"}
+    shown |= {"importance"} if found.importance is not None else set()
+    shown |= {"pareto"} if 2 <= len(found.objectives) <= 3 else set()
+    shown |= {"curves"} if not several and any(t.intermediate_values for t in found.trials) else set()
+    make_subfolder(folder.parent, folder.name)
     drawn = []
-    for figure, (as_png, as_html, options) in drawers.items():
-        with warnings.catch_warnings(), plt.rc_context():
+    for figure, (kind, options) in wanted.items():
+        png, page = folder / f"{figure}.png", folder / f"{figure}.html"
+        if figure in shown:
+            with spared(png):
+                write_bytes(png, _png(found, kind, options))
+                write_text(page, _page(found, kind, options, figure))
+                drawn.append(figure)
+        if figure not in drawn:
+            remove(png)
+            remove(page)
+    if drawn and not exists(folder / "plotly.min.js"):
+        from plotly.offline import get_plotlyjs
+
+        write_text(folder / "plotly.min.js", get_plotlyjs())  # so that the pages open without a network
+    return drawn
+
+
+def _title(found: StudyResult) -> str:
+    return f"{'SYNTHETIC: ' if found.synthetic else ''}{label(found.name)}"
+
+
+def _png(found: StudyResult, kind: str, options: Mapping[str, Any]) -> bytes:
+    """A figure of Optuna as PNG."""
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as drawers
+
+    before = set(plt.get_fignums())
+    try:
+        with warnings.catch_warnings(), plt.rc_context({"text.parse_math": False}):
             warnings.simplefilter("ignore")
-            axes = as_png(found.study, **options)
+            axes = getattr(drawers, kind)(found.study, **options)
             first = axes.flat[0] if hasattr(axes, "flat") else axes
             drawing = first.figure
             legend = first.get_legend()
             if legend is not None and len(legend.get_texts()) > SHOWN:
                 legend.remove()  # a line per trial; the interactive figure tells them apart
-            drawing.suptitle(title, parse_math=False)
-            drawing.savefig(folder / f"{figure}.png", dpi=120, bbox_inches="tight")
-            plt.close(drawing)
-            page = as_html(found.study, **options)
-            page.update_layout(title=f"{title}: {figure}")
-            page.write_html(folder / f"{figure}.html", include_plotlyjs="directory")
-        drawn.append(figure)
-    return drawn
+            for axis in (a for axes in drawing.axes for a in (axes.xaxis, axes.yaxis)):
+                if axis.get_scale() == "log":
+                    low, high = sorted(axis.get_view_interval())
+                    plain_numbers(axis, "{x:g}" if high < 10 * low else "")
+            drawing.suptitle(_title(found))
+            buffer = io.BytesIO()
+            drawing.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+            return buffer.getvalue()
+    finally:
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
+
+
+def _page(found: StudyResult, kind: str, options: Mapping[str, Any], figure: str) -> str:
+    """A figure of Optuna as an interactive page, which reads ``plotly.min.js`` beside it."""
+    from optuna import visualization as drawers
+
+    page = getattr(drawers, kind)(found.study, **options)
+    page.update_layout(title=f"{html.escape(_title(found), quote=False)}: {figure}")  # Plotly reads tags in a title
+    return str(page.to_html(include_plotlyjs="directory"))

@@ -21,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from gmsa.config import Config
-from gmsa.errors import ConfigError, GmsaError, RunError
+from gmsa.errors import ConfigError, GmsaError, RunError, printable
 from gmsa.registry import load_plugins
 from gmsa.system.files import check_out_file, make_subfolder
 from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
@@ -213,7 +213,7 @@ def check_log(log: Path) -> None:
 def note(task: WorkerTask) -> None:
     """Writes the error of this moment into the worker's log, where the disk has room for it."""
     with contextlib.suppress(OSError, ValueError):
-        print(task.where.hide(traceback.format_exc()), flush=True)
+        print(printable(task.where.hide(traceback.format_exc())), flush=True)
 
 
 def last_line(log: Path) -> str:

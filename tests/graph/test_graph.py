@@ -17,6 +17,7 @@ from torch_geometric.data import Batch
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError, DataError
+from gmsa.figures.graph import draw_graph
 from gmsa.graph import (
     EDGE_TYPES,
     NODE_TYPES,
@@ -27,7 +28,7 @@ from gmsa.graph import (
     relations,
 )
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.view import draw_graph, find_relation, to_networkx
+from gmsa.graph.view import find_relation, to_networkx
 from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
@@ -197,7 +198,7 @@ def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path,
     monkeypatch.setattr(LineCollection, "__init__", lambda self, lines, **_: drawn.append(len(lines)) or 1 / 0)
     graph = build_graph(make_utterance("a$_$1", (3, 9, 2)), config_of().graph)
     for most in (10_000, 50):
-        monkeypatch.setattr("gmsa.graph.view.MOST_LINES", most)
+        monkeypatch.setattr("gmsa.figures.graph.MOST_LINES", most)
         with pytest.raises(ZeroDivisionError):
             draw_graph(graph, tmp_path / "graph.png")
     tokens = 3 * 2 + 9 * 8 + 2 * 1

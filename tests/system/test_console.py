@@ -47,7 +47,7 @@ def test_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == text + "\n"
 
 
-@pytest.mark.parametrize("label", ["cells", "a label that is much too long to stand beside a bar"])
+@pytest.mark.parametrize("label", ["cells", "[/b] is no markup", "a label that is much too long to stand beside a bar"])
 def test_the_bar_fits_80_columns(on_a_terminal: Callable[[], Terminal], label: str) -> None:
     terminal = on_a_terminal()
     with progress_bar(label, 100_000, completed=99_000) as bar:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from gmsa.errors import printable
 from gmsa.training.callbacks.base import Callback, RunInfo
 
 
@@ -23,7 +24,7 @@ class Progress(Callback):
         if sys.stdout.isatty() if console is None else console.is_terminal:
             times = (TimeElapsedColumn(), TimeRemainingColumn())
             # A bar without a width of its own takes what is left of the line.
-            columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), *times)
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), *times)
             self._bar = Bar(*columns, console=self.console, transient=True, expand=True)
 
     def on_start(self, run: RunInfo) -> None:
@@ -38,14 +39,14 @@ class Progress(Callback):
 
     def on_message(self, line: str) -> None:
         """Prints a line above the bar."""
-        self.console.print(line)
+        self.console.print(printable(line))
 
     def on_stage_start(self, stage: str, seed: int, utterances: int) -> None:
         """Begins the stage's bar."""
         if self._bar is not None:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(f"seed {seed} {stage}", total=utterances)
+            self._task = self._bar.add_task(printable(f"seed {seed} {stage}"), total=utterances)
 
     def on_step(self, ids: Sequence[str]) -> None:
         """Advances the bar."""
