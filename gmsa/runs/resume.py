@@ -12,8 +12,11 @@ from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder
-from gmsa.system.reading import MOST_TEXT, entries, exists, read_bytes
+from gmsa.system.reading import MOST_TEXT, entries, exists, is_folder, read_bytes
 from gmsa.training.checkpoint import list_states
+
+SUBFOLDERS = ("figures", "tensorboard", "mlflow", "wandb")
+"""Folders of a run, beside those of its seeds, that a training or an evaluation writes into."""
 
 
 def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
@@ -35,12 +38,33 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         folder = taken[-1] if resume or not exists(taken[-1]) else following
         check_out_folder(folder)
     if resume and exists(folder / "config.yaml"):
+        check_subfolders(folder)
         return folder, True
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):
             raise RunError(f"'{folder}' is not empty; add --resume to resume its run, or give another --out")
         raise RunError(f"'{folder}' is not empty and holds no run; give another --out")
     return folder, False
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """The folders of a run's seeds, links left out."""
+    return [path for path in entries(folder) if path.name.startswith("seed-") and not path.is_symlink()]
+
+
+def check_subfolders(folder: Path) -> None:
+    """Checks that nothing would be written through a link: the run may be a stranger's.
+
+    Raises:
+        RunError: what should be a folder of the run is a link.
+    """
+    found = [path for path in entries(folder) if path.name.startswith("seed-") or path.name in SUBFOLDERS]
+    for name in ("tensorboard", "mlflow"):  # others write there, and follow links
+        if is_folder(folder / name) and not (folder / name).is_symlink():
+            found += entries(folder / name)
+    for path in found:
+        if path.is_symlink():
+            raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
 
 
 def settings_file(folder: Path) -> bytes | None:
@@ -64,7 +88,7 @@ def look_again(folder: Path, seen: bytes | None) -> None:
     Raises:
         RunError: another did.
     """
-    if seen is None and (exists(folder / "config.yaml") or any(list_states(f) for f in folder.glob("seed-*"))):
+    if seen is None and (exists(folder / "config.yaml") or any(list_states(f) for f in seed_folders(folder))):
         raise RunError(
             f"another training has taken '{folder}' meanwhile; give another --out, or add --resume to go on with that"
         )

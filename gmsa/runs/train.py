@@ -19,10 +19,10 @@ from gmsa.runs.folder import save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, look_again, resumed, settings_file
+from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
-from gmsa.system.files import make_folder, remove_leftovers
+from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
@@ -67,7 +67,7 @@ def train(
             look_again(folder, seen)
             if before is not None:
                 called.on_message(f"Taking '{folder}' over from {before}, which exited without releasing it.")
-            for place in (folder, *folder.glob("seed-*")):
+            for place in (folder, *seed_folders(folder)):
                 remove_leftovers(place)
         summary: dict[str, Any] | None = None
         stack.callback(lambda: called.on_end(summary))
@@ -127,7 +127,7 @@ def make_trainer(
 
 def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
     """Trains one seed through all stages that its config asks for; returns the final model."""
-    trainer.folder.mkdir(parents=True, exist_ok=True)
+    make_subfolder(trainer.folder.parent, trainer.folder.name)
     protocol = build_protocol(trainer.config)
     if trainer.config.pretrain.epochs and protocol.predicts:
         trainer.pretrain()
