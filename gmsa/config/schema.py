@@ -17,8 +17,6 @@ from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOL
 MODALITIES = ("text", "audio", "vision")
 SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
 """Groups of settings for all of which one value may stand."""
-LARGE = 1e30
-"""Numbers of settings are at most this: they become 32-bit floats."""
 MANY = 1_000_000
 """Epochs, steps and utterances of a batch, at most."""
 MOST_CONVS, MOST_KERNEL, MOST_STEPS = 64, 10_000, 1_000_000
@@ -54,7 +52,7 @@ class DataConfig:
     """Modalities to use; those that the file lacks are missing."""
     normalize: tuple[Literal["text", "audio", "vision"], ...] = ("audio", "vision")
     """Modalities to z-normalize with the statistics of the training split's observed frames."""
-    clip: float = _number(5.0, gt=0, le=LARGE)
+    clip: float = _number(5.0, gt=0)
     """Limit of normalized features, in standard deviations."""
     label_ratio: float = _number(1.0, gt=0, le=1)
     """Share of the training labels to use; the other utterances join the unlabeled pool."""
@@ -140,9 +138,9 @@ class OptimConfig:
 
     name: Literal["adam", "adamw"] = "adamw"
     """Optimizer."""
-    lr: float = _number(1e-3, gt=0, le=LARGE)
+    lr: float = _number(1e-3, gt=0)
     """Peak learning rate (the paper: 1e-4)."""
-    weight_decay: float = _number(0.01, ge=0, le=LARGE)
+    weight_decay: float = _number(0.01, ge=0)
     """Weight decay of the optimizer."""
     epochs: int = _number(12, ge=1, le=MANY)
     """Epochs of each training stage."""
@@ -154,7 +152,7 @@ class OptimConfig:
     """Course of the learning rate after the warm-up."""
     warmup: float = _number(0.3, ge=0, lt=1)
     """Share of the steps over which the learning rate rises linearly from zero."""
-    clip_norm: float = _number(1.0, ge=0, le=LARGE)
+    clip_norm: float = _number(1.0, ge=0)
     """Maximum norm of the gradient; 0 disables clipping."""
     patience: int = _number(0, ge=0, le=MANY)
     """Epochs without a better validation score after which a stage stops; 0 disables early stopping."""
@@ -191,11 +189,11 @@ class ProtocolConfig:
 class SelfTrainingConfig:
     """Settings of the protocol ``self_training`` (Semi-IIN, Algorithm 1)."""
 
-    weight: float = _number(0.2, ge=0, le=LARGE)
+    weight: float = _number(0.2, ge=0)
     """Weight of the class loss on pseudo-labels, the paper's lambda_2."""
     rounds: int = _number(1, ge=1, le=1000)
     """Rounds of pseudo-labeling the pool and training on from the current weights."""
-    k: int | Literal["all"] = _number(40, ge=0, le=1_000_000_000)
+    k: int | Literal["all"] = _number(40, ge=0)
     """Number of most confident pseudo-labels to keep per class, or ``all``; 0 is the control without pseudo-labels."""
     threshold: float = _number(0.0, ge=0, lt=1)
     """Minimum confidence of a pseudo-label; 0 disables the threshold."""
@@ -213,7 +211,7 @@ class DistillationConfig:
 class ConsistencyConfig:
     """Settings of the protocol ``sslmm``: agreement with the moving average of the model's own weights."""
 
-    weight: float = _number(1.0, ge=0, le=LARGE)
+    weight: float = _number(1.0, ge=0)
     """Weight of the distance to the teacher after the ramp."""
     ramp: float = _number(0.4, ge=0, le=1)
     """Share of the steps over which ``weight`` rises linearly from 0."""
@@ -227,7 +225,7 @@ class ConsistencyConfig:
 class ReconstructionConfig:
     """Reconstruction of the features of missing modalities, with any model and protocol."""
 
-    weight: float = _number(0.0, ge=0, le=LARGE)
+    weight: float = _number(0.0, ge=0)
     """Weight of the reconstruction loss; 0 disables it."""
     target: Literal["observed_only", "oracle"] = "observed_only"
     """What to reconstruct: modalities that ``model.modality_dropout`` drops, or also the true features of those that
@@ -242,10 +240,10 @@ class PretrainConfig:
     """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = _number(0.5, gt=0, lt=1)
     """Share of each utterance's tokens to mask; in video graphs, of its modalities, of which one always stays."""
-    contrast_weight: float = _number(0.5, ge=0, le=LARGE)
+    contrast_weight: float = _number(0.5, ge=0)
     """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
     tokens."""
-    temperature: float = _number(0.07, gt=0, le=LARGE)
+    temperature: float = _number(0.07, gt=0)
     """Temperature of the contrastive loss."""
 
 
@@ -261,7 +259,7 @@ class RunConfig:
     """CPU threads; more are hardly faster for small models, and each number rounds differently."""
     workers: int = _number(0, ge=0, le=256)
     """Processes that prefetch training batches; 0 builds them in the training process (on CUDA, in a thread)."""
-    save_every: float = _number(300.0, gt=0, le=LARGE)
+    save_every: float = _number(300.0, gt=0)
     """Seconds between saves of the state within an epoch; it is also saved after each epoch."""
     deterministic: bool = False
     """Whether to use only deterministic operations on CUDA, which are slower; on a CPU all are deterministic."""

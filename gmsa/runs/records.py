@@ -9,7 +9,7 @@ from gmsa.config import Config
 from gmsa.errors import RunError, cut
 from gmsa.reports.summary import SUMMARY
 from gmsa.system.reading import MOST_RECORDS, parse_json, read_json, read_text
-from gmsa.system.records import FLAG, SHA256, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
+from gmsa.system.records import ANY, FLAG, SHA256, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
 from gmsa.training.state import EPOCH
 
 MOST_FEATURES = 1_000_000
@@ -31,7 +31,7 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
         },
         {
             "pool_sha256": Maybe(SHA256),
-            "plugins": Items(TEXT, 1000),
+            "plugins": Items(ANY, 1000),
             "versions": Map(Maybe(TEXT)),
             "saved": FLAG,
         },

@@ -101,7 +101,9 @@ def load_weights(
             _compare(found, like, path)
         size = sum(math.prod(shape) * dtype.itemsize for dtype, shape in found.values())
         if like is None and size > most:
-            raise RunError(f"'{path}' has tensors of {size:,} bytes, too many for such a file; {_AGAIN}")
+            raise RunError(
+                f"'{path}' is damaged (its header asks for {size:,} bytes, too many for such a file); {_AGAIN}"
+            )
         try:
             begin = file.tell()
             if os.fstat(file.fileno()).st_size != begin + size:
