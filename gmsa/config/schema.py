@@ -22,6 +22,8 @@ MANY = 1_000_000
 MOST_CONVS, MOST_KERNEL, MOST_STEPS = 64, 10_000, 1_000_000
 """Convolutions of an encoder, steps that one reads, and steps per token, at most."""
 MOST_SEEDS = 10_000
+MOST_OWN_LAYERS = 128
+"""Layers that share no weights, at most: each takes time to build, and memory."""
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
 
@@ -299,6 +301,10 @@ class Config:
         if model.channels % model.heads:
             raise ConfigError(
                 f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
+            )
+        if model.layers > MOST_OWN_LAYERS and not model.shared_layers:
+            raise ConfigError(
+                f"'model.layers' must be at most {MOST_OWN_LAYERS} without 'model.shared_layers' (got {model.layers})"
             )
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities

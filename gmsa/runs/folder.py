@@ -255,8 +255,12 @@ class Run:
         file = self.weights_file(seed)
         if not exists(file):
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
-        like = model_skeleton(self.dims, self.config).state_dict()
-        return load_weights(file, trained_settings(self.config), like=like, inside=self.folder)
+        return load_weights(file, trained_settings(self.config), like=self._form, inside=self.folder)
+
+    @cached_property
+    def _form(self) -> dict[str, Tensor]:
+        """The names, types and shapes of the model's weights."""
+        return model_skeleton(self.dims, self.config).state_dict()
 
     def chosen_seeds(self, seeds: int | Sequence[int] | None = None) -> tuple[int, ...]:
         """The seeds to use: those given, or all of the run.
@@ -285,7 +289,7 @@ class Run:
             RunError: what says so is missing or damaged.
         """
         if self.saved:
-            seconds = dict(zip(self.summary["seeds"], self.summary["train_seconds"]["values"], strict=True))
+            seconds = dict(zip(self.summary["seeds"], self.summary["train_seconds"]["values"], strict=False))
             if seed not in seconds:
                 raise RunError(f"'{self.folder / 'summary.json'}' is damaged (it has no seed {seed}); restore it")
             return float(seconds[seed])

@@ -38,7 +38,6 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         folder = taken[-1] if resume or not exists(taken[-1]) else following
         check_out_folder(folder)
     if resume and exists(folder / "config.yaml"):
-        check_subfolders(folder)
         return folder, True
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):

@@ -19,7 +19,7 @@ from gmsa.runs.folder import save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file
+from gmsa.runs.resume import check_files, check_subfolders, look_again, resumed, seed_folders, settings_file
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
@@ -51,6 +51,8 @@ def train(
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
     seen = settings_file(folder) if resume and group.is_main else None
+    if resume and group.is_main:
+        check_subfolders(folder)
     if resume:
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())

@@ -27,7 +27,7 @@ from gmsa.system.records import ANY, TEXT, Fields, Items, Map, check_form, one_o
 
 KEPT = 2
 """Training states kept on disk: the last, and the one before in case that is damaged."""
-_STATE = re.compile(r"state-(\d{6,})\.([0-9a-f]{64})\.pt")
+_STATE = re.compile(r"state-(\d{6,12})\.([0-9a-f]{64})\.pt")
 _AGAIN = "restore it, or train again"
 MOST_HEADER = 1 << 24
 """Bytes of the header of a safetensors file: names and shapes of 100,000 tensors."""

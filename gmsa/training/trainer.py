@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,7 @@ class Trainer:
         self._settings = trained_settings(self.config)
         state = None
         if self.group.is_main and list_states(self.folder):
-            # Adam's two moments, the average and the best weights, and as much again for what a model's layers add.
-            most = MOST_RECORDS + 32 * max(weight_bytes(self._skeleton(stage)) for stage in self._kinds)
-            state = load_state(self.folder, self._check_state, self.callbacks.on_message, most)
+            state = load_state(self.folder, self._check_state, self.callbacks.on_message, self._most)
         state = self.group.broadcast(state)
         if state is not None and state["start"] != start:
             raise RunError(
@@ -294,11 +293,13 @@ class Trainer:
         for stage in state["finished"]:
             module = self._known_skeleton(stage)
             like = None if module is None else module.state_dict()
-            load_weights(self.folder / f"{stage}.safetensors", like=like, inside=self.folder)
+            load_weights(self.folder / f"{stage}.safetensors", like=like, inside=self.folder, most=self._most)
 
-    @property
-    def _kinds(self) -> tuple[str, ...]:
-        return ("fine-tuning", "pretrain") if self.config.pretrain.epochs else ("fine-tuning",)
+    @cached_property
+    def _most(self) -> int:
+        """Bytes that a state can have: of the weights, their average, the best ones and two moments, and some more."""
+        kinds = ("fine-tuning", "pretrain") if self.config.pretrain.epochs else ("fine-tuning",)
+        return MOST_RECORDS + 32 * max(weight_bytes(self._skeleton(kind)) for kind in kinds)
 
     def _known_skeleton(self, stage: str) -> nn.Module | None:
         """The module of a stage without its weights; None for a protocol of one's own, which may train another."""

@@ -290,6 +290,7 @@ for _name, _file in FILES.items():
 
 _SETTINGS: dict[str, tuple[Any, str]] = {
     "model.layers": (10**9, "pemr"),
+    "model.shared_layers": ("maybe", "pemr"),
     "model.positions": (10**9, "pemr"),
     "model.channels": (65_536, "pemr"),
     "model.heads": (4096, "pemr"),
