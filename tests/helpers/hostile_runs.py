@@ -429,7 +429,9 @@ _OF_NORMALIZER: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "no deviation": lambda w: w.pop("audio.std"),
     "no mean": lambda w: w.pop("audio.mean"),
     "no clip": lambda w: w.pop("clip"),
-    "an unknown modality": lambda w: w.update({"odor.mean": w["audio.mean"], "odor.std": w["audio.std"]}),
+    "an unknown modality": lambda w: w.update(
+        {"odor.mean": w["audio.mean"].clone(), "odor.std": w["audio.std"].clone()}
+    ),
     "a matrix": lambda w: w.update({"audio.mean": w["audio.mean"][None]}),
 }
 for _name, _change in _OF_NORMALIZER.items():
