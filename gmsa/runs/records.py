@@ -57,6 +57,8 @@ def read_history(folder: Path, seed: int) -> list[dict[str, Any]]:
         lines = read_text(path, MOST_RECORDS, inside=folder).splitlines()
         rows = [parse_json(line, nan=True) for line in lines]  # a correlation may be NaN
         check_form(rows, Items(EPOCH), "row")
+        if not rows:
+            raise ValueError("it has no epoch")
     except ValueError as error:
         raise RunError(f"'{path}' is damaged ({cut(error)}); restore it, or train again") from None
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from gmsa.system.files import check_out_folder
 from gmsa.system.reading import MOST_TEXT, entries, exists, is_folder, read_bytes
 from gmsa.training.checkpoint import list_states
 
+_SEED = re.compile(r"seed--?\d+")
 SUBFOLDERS = ("figures", "tensorboard", "mlflow", "wandb")
 """Folders of a run, beside those of its seeds, that a training or an evaluation writes into."""
 
@@ -48,16 +50,19 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
 
 def seed_folders(folder: Path) -> list[Path]:
     """The folders of a run's seeds, links left out."""
-    return [path for path in entries(folder) if path.name.startswith("seed-") and not path.is_symlink()]
+    return [path for path in entries(folder) if _SEED.fullmatch(path.name) and not path.is_symlink()]
 
 
 def check_subfolders(folder: Path) -> None:
     """Checks that nothing would be written through a link: the run may be a stranger's.
 
     Raises:
-        RunError: what should be a folder of the run is a link.
+        RunError: what should be a folder of the run is a link, or none.
     """
-    found = [path for path in entries(folder) if path.name.startswith("seed-") or path.name in SUBFOLDERS]
+    found = [path for path in entries(folder) if _SEED.fullmatch(path.name) or path.name in SUBFOLDERS]
+    for path in found:
+        if not path.is_symlink() and not is_folder(path):
+            raise RunError(f"'{path}' is not a folder; move it elsewhere")
     for name in ("tensorboard", "mlflow"):  # others write there, and follow links
         if is_folder(folder / name) and not (folder / name).is_symlink():
             found += entries(folder / name)

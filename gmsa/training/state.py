@@ -180,7 +180,7 @@ class StateCheck:
         if begun == bool(progress["weights"]):
             raise ValueError("'weights' are not those of 'best_epoch'")
         if not begun:
-            _check_weights(progress["weights"], module, "progress.weights")
+            check_weights(progress["weights"], module, "progress.weights")
         for states in progress["random"] or ():
             if not states or any(x.dtype != torch.uint8 or x.ndim != 1 or x.numel() > 100_000 for x in states):
                 raise ValueError("'random' has other tensors than the states of random generators")
@@ -193,10 +193,10 @@ class StateCheck:
         names = {name for name, part in vars(self.fresh).items() if part is not None}
         if state.keys() != names:
             raise ValueError("'state' has not the parts that the settings ask for")
-        _check_weights(state["model"], module, "model")
+        check_weights(state["model"], module, "model")
         if self.fresh.average is not None:
             check_form(state["average"], Fields({"model": Map(ANY), "updates": whole(0, 10**15)}), "average")
-            _check_weights(state["average"]["model"], module, "average.model")
+            check_weights(state["average"]["model"], module, "average.model")
         self._check_optimizer(state["optimizer"], module)
         self._check_schedule(state["schedule"])
 
@@ -270,8 +270,12 @@ def _check_plain(value: Any, where: str, left: int = 10_000) -> int:
     return left
 
 
-def _check_weights(found: Any, module: nn.Module | None, where: str) -> None:
-    """Checks that tensors are those of a module, and its parameters finite."""
+def check_weights(found: Any, module: nn.Module | None, where: str) -> None:
+    """Checks that tensors are those of a module, and its parameters finite.
+
+    Raises:
+        ValueError: names the tensor that is not.
+    """
     check_form(found, Map(ANY), where)
     own = found if module is None else module.state_dict()
     if found.keys() != own.keys():

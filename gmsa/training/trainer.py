@@ -45,7 +45,7 @@ from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches
 from gmsa.training.scoring import Predictions, predict_utterances
-from gmsa.training.state import StageProgress, StateCheck, TrainState, random_state, set_random_state
+from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
 
@@ -285,7 +285,7 @@ class Trainer:
 
     def _check_state(self, state: dict[str, Any]) -> None:
         """Checks the parts of a state, and that the weights of its finished stages are intact."""
-        small = nn.Linear(1, 1)
+        small = nn.ParameterList([nn.Parameter(torch.zeros(1))])
         optimizer = build_optimizer(small, self.config.optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
         average = MovingAverage(small, self.config.optim.ema) if self.config.optim.ema else None
@@ -293,7 +293,8 @@ class Trainer:
         for stage in state["finished"]:
             module = self._known_skeleton(stage)
             like = None if module is None else module.state_dict()
-            load_weights(self.folder / f"{stage}.safetensors", like=like, inside=self.folder, most=self._most)
+            file = self.folder / f"{stage}.safetensors"
+            check_weights(load_weights(file, like=like, inside=self.folder, most=self._most), module, stage)
 
     @cached_property
     def _most(self) -> int:

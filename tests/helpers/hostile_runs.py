@@ -277,7 +277,6 @@ _READERS = {
 _OTHERWISE = {
     "record, a folder": "mr",
     "summary, a folder": "mr",
-    "history, a folder": "er",
     "weights, a folder": "pemr",
     "robustness, a folder": "m",
     "stage, a folder": "r",
@@ -417,7 +416,7 @@ _CHANGES: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 for _name, _change in _CHANGES.items():
     KINDS[f"weights, {_name}"] = (partial(tensors, WEIGHTS, _change), "pem")
     KINDS[f"stage, {_name}"] = (partial(tensors, STAGE, _change), "")
-    if _name != "float64":
+    if _name not in ("float64", "transposed"):  # which changes none of them
         KINDS[f"normalizer, {_name}"] = (partial(tensors, NORMALIZER, _change), "pemr")
 _OF_NORMALIZER: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "complex": partial(cast, torch.complex64),
@@ -487,7 +486,8 @@ _STATES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "pending of nothing": lambda s: s.update(pending={"stage": "self_training_1"}),
 }
 for _name, _change in _STATES.items():
-    KINDS[f"states, {_name}"] = (partial(states, _change), "r")
+    # The one before has finished nothing, so that twice that is nothing too.
+    KINDS[f"states, {_name}"] = (partial(states, _change), "" if _name == "finished twice" else "r")
 KINDS |= {
     "states, a bomb": (bomb, "r"),
     "state, a number of 200 digits": (

@@ -123,7 +123,7 @@ def result(place: Path, command: str) -> Any:
         return (place / "stdout").read_text()
     if command == "m":
         return [(run / name).read_text() for name in ("robustness.json", "robustness.csv")]
-    names = ("model.safetensors", "supervised.safetensors", "predictions.csv")
+    names = ("model.safetensors", "predictions.csv")
     return [(run / "seed-1" / name).read_bytes() for name in names] + [(run / "summary.tex").read_bytes()]
 
 
