@@ -581,7 +581,7 @@ RUNS = {
     ),
     "config not UTF-8": (file("config.yaml", b"\x80\x04"), "'run/config.yaml': is not UTF-8 text"),
     "config a list": (file("config.yaml", b"- optim"), "'run' is damaged: "),
-    "environment not JSON": (file("environment.json", b"{"), "'run' is damaged: "),
+    "environment not JSON": (file("environment.json", b"{"), "'run/environment.json': is damaged: "),
     "environment a list": (file("environment.json", b"[1]"), "'run' is damaged: "),
     "environment without dimensions": (edit_environment(without("dims")), "'run' is damaged: "),
     "environment with odd dimensions": (edit_environment(lambda e: e | {"dims": {"text": None}}), "'run' is damaged: "),

@@ -17,6 +17,13 @@ from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOL
 MODALITIES = ("text", "audio", "vision")
 SHARED = {**ONE_FOR_ALL, "missing": MissingConfig}
 """Groups of settings for all of which one value may stand."""
+MANY = 1_000_000
+"""Epochs, steps and utterances of a batch, at most."""
+MOST_CONVS, MOST_KERNEL, MOST_STEPS = 64, 10_000, 1_000_000
+"""Convolutions of an encoder, steps that one reads, and steps per token, at most."""
+MOST_SEEDS = 10_000
+MOST_OWN_LAYERS = 128
+"""Layers that share no weights, at most: each takes time to build, and memory."""
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
 
@@ -83,11 +90,11 @@ class ModelConfig:
     """Layer of message passing in the streams of ``semi_iin`` and ``sslmm``."""
     encoder: str = _component("conv", ENCODERS)
     """Encoder of each modality's steps."""
-    channels: int = _number(128, ge=1)
+    channels: int = _number(128, ge=1, le=65_536)
     """Width C of every token."""
-    heads: int = _number(8, ge=1)
+    heads: int = _number(8, ge=1, le=1024)
     """Attention heads; must divide ``channels``."""
-    layers: int = _number(2, ge=1)
+    layers: int = _number(2, ge=1, le=1000)
     """Interaction layers of each stream; for ``sslmm``, alternating blocks."""
     shared_layers: bool = True
     """Whether all layers of a stream, or all blocks, share their weights, as in Semi-IIN."""
@@ -112,7 +119,7 @@ class ModelConfig:
     """Convolutions of the audio encoder, as (kernel, stride)."""
     vision_convs: tuple[tuple[int, int], ...] = ((3, 1),)
     """Convolutions of the vision encoder, as (kernel, stride)."""
-    positions: int = _number(512, ge=1)
+    positions: int = _number(512, ge=1, le=1_000_000)
     """Position embeddings per modality: the maximum number of steps after striding."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """How messages are computed: by dense masked attention, edge by edge, or by the faster of the two."""
@@ -137,11 +144,11 @@ class OptimConfig:
     """Peak learning rate (the paper: 1e-4)."""
     weight_decay: float = _number(0.01, ge=0)
     """Weight decay of the optimizer."""
-    epochs: int = _number(12, ge=1)
+    epochs: int = _number(12, ge=1, le=MANY)
     """Epochs of each training stage."""
-    min_steps: int = _number(100, ge=0)
+    min_steps: int = _number(100, ge=0, le=MANY)
     """Minimum number of optimizer steps per stage; with few labels, further epochs are run."""
-    batch_size: int = _number(32, ge=1)
+    batch_size: int = _number(32, ge=1, le=MANY)
     """Utterances per batch."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Course of the learning rate after the warm-up."""
@@ -149,7 +156,7 @@ class OptimConfig:
     """Share of the steps over which the learning rate rises linearly from zero."""
     clip_norm: float = _number(1.0, ge=0)
     """Maximum norm of the gradient; 0 disables clipping."""
-    patience: int = _number(0, ge=0)
+    patience: int = _number(0, ge=0, le=MANY)
     """Epochs without a better validation score after which a stage stops; 0 disables early stopping."""
     ema: float = _number(0.99, ge=0, lt=1)
     """Decay of the moving average of the weights, which is validated and saved; 0 disables it.
@@ -186,7 +193,7 @@ class SelfTrainingConfig:
 
     weight: float = _number(0.2, ge=0)
     """Weight of the class loss on pseudo-labels, the paper's lambda_2."""
-    rounds: int = _number(1, ge=1)
+    rounds: int = _number(1, ge=1, le=1000)
     """Rounds of pseudo-labeling the pool and training on from the current weights."""
     k: int | Literal["all"] = _number(40, ge=0)
     """Number of most confident pseudo-labels to keep per class, or ``all``; 0 is the control without pseudo-labels."""
@@ -198,7 +205,7 @@ class SelfTrainingConfig:
 class DistillationConfig:
     """Settings of the protocol ``distillation``."""
 
-    teachers: int = _number(3, ge=1)
+    teachers: int = _number(3, ge=1, le=1000)
     """Number of teachers, whose mean prediction the student learns."""
 
 
@@ -212,7 +219,7 @@ class ConsistencyConfig:
     """Share of the steps over which ``weight`` rises linearly from 0."""
     confident_share: float = _number(0.7, gt=0, le=1)
     """Share of each batch that learns from the teacher: the utterances with the lowest teacher variance."""
-    passes: int = _number(4, ge=2)
+    passes: int = _number(4, ge=2, le=1000)
     """Forward passes of the teacher with dropout; their mean is the target, their variance its uncertainty."""
 
 
@@ -231,7 +238,7 @@ class ReconstructionConfig:
 class PretrainConfig:
     """Self-supervised pre-training before the stages of the protocol."""
 
-    epochs: int = _number(0, ge=0)
+    epochs: int = _number(0, ge=0, le=MANY)
     """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = _number(0.5, gt=0, lt=1)
     """Share of each utterance's tokens to mask; in video graphs, of its modalities, of which one always stays."""
@@ -250,9 +257,9 @@ class RunConfig:
     """Random seeds, one training each; results are the mean and standard deviation over seeds."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; ``auto`` is CUDA where it is available, else the CPU."""
-    threads: int = _number(1, ge=1)
+    threads: int = _number(1, ge=1, le=256)
     """CPU threads; more are hardly faster for small models, and each number rounds differently."""
-    workers: int = _number(0, ge=0)
+    workers: int = _number(0, ge=0, le=256)
     """Processes that prefetch training batches; 0 builds them in the training process (on CUDA, in a thread)."""
     save_every: float = _number(300.0, gt=0)
     """Seconds between saves of the state within an epoch; it is also saved after each epoch."""
@@ -295,6 +302,10 @@ class Config:
             raise ConfigError(
                 f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
             )
+        if model.layers > MOST_OWN_LAYERS and not model.shared_layers:
+            raise ConfigError(
+                f"'model.layers' must be at most {MOST_OWN_LAYERS} without 'model.shared_layers' (got {model.layers})"
+            )
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities
         )
@@ -316,7 +327,13 @@ class Config:
             key = f"model.{modality}_convs"
             if not model.convs(modality):
                 raise ConfigError(f"'{key}' must name at least one [kernel, stride] pair")
+            if len(model.convs(modality)) > MOST_CONVS:
+                raise ConfigError(f"'{key}' must name at most {MOST_CONVS} convolutions")
+            if model.strides[modality] > MOST_STEPS:
+                raise ConfigError(f"'{key}' must have strides whose product is at most {MOST_STEPS:,}")
             for kernel, stride in model.convs(modality):
+                if kernel > MOST_KERNEL:
+                    raise ConfigError(f"'{key}' must have kernels of at most {MOST_KERNEL:,} steps (got {kernel})")
                 if not 1 <= stride <= kernel:
                     raise ConfigError(f"'{key}' needs 1 <= stride <= kernel (got kernel {kernel}, stride {stride})")
         selectable = ("MAE", "Corr", *map(component_name, run.metrics))
@@ -328,5 +345,7 @@ class Config:
         for key, chosen in (("data.modalities", data.modalities), ("run.seeds", run.seeds)):
             if not chosen:
                 raise ConfigError(f"'{key}' must not be empty")
+            if len(chosen) > MOST_SEEDS:
+                raise ConfigError(f"'{key}' must have at most {MOST_SEEDS:,} values (got {len(chosen):,})")
             if len(set(chosen)) != len(chosen):
                 raise ConfigError(f"'{key}' lists a value twice (got {shown(list(chosen))})")

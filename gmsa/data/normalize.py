@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gmsa.data.features import change_features
 from gmsa.data.utterance import Utterance
+from gmsa.errors import cut
 
 
 class Normalizer:
@@ -74,10 +75,33 @@ class Normalizer:
         return tensors
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Normalizer:
-        """Restores a normalizer from :meth:`state`; its results are bitwise the same."""
-        means = {key.removesuffix(".mean"): value for key, value in state.items() if key.endswith(".mean")}
-        stds = {modality: state[f"{modality}.std"] for modality in means}
+    def from_state(cls, state: Mapping[str, Tensor], dims: Mapping[str, int]) -> Normalizer:
+        """Restores a normalizer from :meth:`state`; its results are bitwise the same.
+
+        Args:
+            state: what may be a stranger's.
+            dims: D of each modality that there is.
+
+        Raises:
+            ValueError: names the tensor that is missing, or not what it must be.
+        """
+        modalities = [m for m in dims if f"{m}.mean" in state or f"{m}.std" in state]
+        shapes: dict[str, tuple[int, ...]] = {"clip": ()}
+        shapes |= {f"{m}.{part}": (dims[m],) for m in modalities for part in ("mean", "std")}
+        for name in sorted(shapes.keys() | state.keys()):
+            if name not in shapes:
+                raise ValueError(f"'{cut(name)}' is of no modality that the run has")
+            if name not in state:
+                raise ValueError(f"it has no '{name}'")
+            found = state[name]
+            if found.dtype != torch.float64 or found.shape != shapes[name]:
+                got = f"{found.dtype} {list(found.shape)}"
+                raise ValueError(f"'{name}' must be torch.float64 {list(shapes[name])} (got {got})")
+            if not torch.isfinite(found).all() or (not name.endswith(".mean") and (found < 0).any()):
+                raise ValueError(f"'{name}' must be finite{'' if name.endswith('.mean') else ' and not negative'}")
+        if not state["clip"] > 0:
+            raise ValueError("'clip' must be above 0")
+        means, stds = ({m: state[f"{m}.{part}"] for m in modalities} for part in ("mean", "std"))
         return cls(means, stds, state["clip"].item())
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import nn
 
 from gmsa.config import MODALITIES, Config, ModelConfig
 from gmsa.config.components import component_name
+from gmsa.errors import ConfigError
 from gmsa.graph import GraphSpec
 from gmsa.models.base import Model
 from gmsa.models.parts import find_part
 from gmsa.nn import Reconstruction
 from gmsa.registry import ENCODERS, LAYERS, MODELS
+from gmsa.system.memory import memory_of_machine
 
 
 def model_class(config: Config) -> type[Model]:
@@ -32,6 +37,42 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
     return model
+
+
+def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
+    """The model that :func:`build_model` would build, without its weights: their names, types and shapes.
+
+    A config that may be a stranger's is asked so before memory is given to it.
+
+    Raises:
+        ConfigError: the machine has too little memory for the weights.
+    """
+    model: Model = skeleton(lambda: build_model(dims, config))
+    size, most = weight_bytes(model), memory_of_machine()
+    if size > most:
+        raise ConfigError(
+            f"the weights of the model need {size / 1e9:,.1f} GB, this machine has {most / 1e9:,.1f} GB; lower "
+            "'model.channels', 'model.layers', 'model.positions' or the convolutions' kernels"
+        )
+    return model
+
+
+def skeleton(build: Callable[[], nn.Module]) -> Any:
+    """The module that ``build`` makes, on the device ``meta``; as it is where a plug-in's part cannot be made there.
+
+    No random number is drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return build()
+        except Exception:  # such as a part that reads its initial values
+            return build()
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of a module's parameters and buffers."""
+    return sum(part.numel() * part.element_size() for part in (*module.parameters(), *module.buffers()))
 
 
 def graph_spec(config: Config) -> GraphSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from gmsa.config.missing import LETTERS, RATES, Missing
-from gmsa.errors import RunError
+from gmsa.errors import RunError, cut
 from gmsa.figures import figure_robustness
 from gmsa.figures.robustness import PANELS
 from gmsa.reports.run import markdown_report
-from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, spread
+from gmsa.reports.summary import SPREAD, SUMMARY, SYNTHETIC_NOTE, dataset_of, spread
 from gmsa.reports.tables import cell, escape_markdown, pipes, title
 from gmsa.system.csv_text import csv_text
-from gmsa.system.files import write_json, write_text
+from gmsa.system.files import make_subfolder, write_json, write_text
+from gmsa.system.reading import MOST_RECORDS, exists, read_json
+from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
 
 Report = dict[str, Any]
 """The content of ``robustness.json``, as :func:`robustness_report` returns it."""
@@ -33,6 +34,23 @@ MEANING = {
 }
 AREA = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
 HEADING = "## Robustness"
+_ROWS = Fields(
+    {"mask_seeds": Items(Maybe(whole(-(2**63)))), "realized": SPREAD, "with_text": SPREAD, "metrics": Map(SPREAD)},
+    {"asked": NUMBER, "left": TEXT},
+)
+REPORT = Fields(
+    {
+        "dataset": TEXT,
+        "synthetic": FLAG,
+        "data_sha256": TEXT,
+        "seeds": Items(whole(-(2**63))),
+        "mask_seeds": Items(whole(-(2**63))),
+        "hidden_in_training": TEXT,
+        "protocols": Map(Fields({"rows": Items(_ROWS)}, {"area": Map(SPREAD)}), one_of(*MEANING)),
+    },
+    {"note": TEXT},
+)
+"""The form of a report from disk, which may be a stranger's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +226,7 @@ def write_robustness_comparison(reports: Mapping[str, Report], out: Path) -> str
 def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
     """Writes ``robustness.csv`` and ``figures/robustness_<protocol>.png``."""
     write_text(folder / "robustness.csv", robustness_csv(reports))
-    (folder / "figures").mkdir(exist_ok=True)
+    make_subfolder(folder, "figures")
     synthetic = any(report["synthetic"] for report in reports.values())
     for protocol in RATES:
         path = folder / "figures" / f"robustness_{protocol}.png"
@@ -223,13 +241,15 @@ def keep_robustness(run: Path) -> None:
     a warning: what was trained matters more.
     """
     path = run / "robustness.json"
-    if not path.is_file():
-        return
     try:
-        tables = markdown_tables(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not exists(path):
+            return
+        content = read_json(path, MOST_RECORDS, inside=run)
+        check_form(content, REPORT)
+        tables = markdown_tables(content)
+    except (RunError, ValueError, KeyError, IndexError) as error:
         warnings.warn(
-            f"'{path}' is damaged ({error!r}), so summary.md says nothing of robustness; "
+            f"'{path}' is damaged ({cut(error)}), so summary.md says nothing of robustness; "
             f"run gmsa.evaluate --run {run} --missing again",
             stacklevel=2,
         )
@@ -244,9 +264,11 @@ def own_report(run: Path) -> str:
         RunError: the run is not finished, or its ``summary.json`` is damaged.
     """
     path = run / "summary.json"
-    if not path.is_file():
+    if not exists(path):
         raise RunError(f"'{run}' has no summary.json; finish it with gmsa.train --resume, or give --out")
+    content = read_json(path, MOST_RECORDS, inside=run)
     try:
-        return markdown_report(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"'{path}' is damaged ({error!r}); train again, or give --out") from None
+        check_form(content, SUMMARY)
+    except ValueError as error:
+        raise RunError(f"'{path}' is damaged ({error}); train again, or give --out") from None
+    return markdown_report(content)

@@ -7,12 +7,38 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Map, Maybe, whole
+
 Scores = Sequence[Mapping[str, float]]
 """Metrics of every seed, in the order of the seeds."""
 Summary = dict[str, Any]
 """The content of ``summary.json``, as :func:`summarize` returns it."""
 SCORED_SPLITS = ("valid", "test")
 """Splits that a summary has scores of."""
+SPREAD = Fields({"mean": NUMBER, "std": NUMBER, "values": Items(NUMBER, 1_000_000)})
+"""What :func:`spread` returns."""
+_SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
+_MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
+SUMMARY = Fields(
+    {
+        "name": TEXT,
+        "dataset": TEXT,
+        "synthetic": FLAG,
+        "data_sha256": TEXT,
+        "seeds": Items(whole(-(2**63)), 1_000_000),
+        "model": TEXT,
+        "protocol": TEXT,
+        "parameters": whole(),
+        "train_seconds": SPREAD,
+        "valid": Map(SPREAD),
+        "test": Map(SPREAD),
+        "stages": Map(_SCORED),
+        "missing": Map(_MASKED),
+        "label_ratio": NUMBER,
+    },
+    {"init_from": TEXT, "note": TEXT},
+)
+"""The form of a summary from disk, which may be a stranger's."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
 
 

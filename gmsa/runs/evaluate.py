@@ -17,7 +17,8 @@ from gmsa.reports.summary import summarize
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder, write_text
+from gmsa.system.files import check_out_folder, make_folder, write_text
+from gmsa.system.reading import exists
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 
 
@@ -85,7 +86,7 @@ def evaluate(
         init_from=run.config.protocol.init_from,
     )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_summary(out, summary)
         for seed, part in zip(chosen, parts, strict=True):
             write_text(out / f"predictions-{seed}.csv", predictions_csv(part.items()))
@@ -99,7 +100,7 @@ def check_no_run(out: Path) -> None:
         RunError: it cannot, or there is one.
     """
     check_out_folder(out)
-    if (out / "config.yaml").exists():
+    if exists(out / "config.yaml"):
         raise RunError(f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out")
 
 
@@ -113,7 +114,7 @@ def own_corpus(run: Run) -> Corpus:
     settings, trained_on = run.config.data, str(run.environment["data_sha256"])
     if run.synthetic:
         settings = replace(settings, path=SYNTHETIC)
-    elif not Path(settings.path).exists():
+    elif not exists(settings.path):
         raise RunError(
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
             "put it back, or score another labeled file with --data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from gmsa.config import Config, to_dict
 from gmsa.config.override import as_seeds
@@ -19,13 +18,16 @@ from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import build_model
+from gmsa.models.build import model_skeleton
 from gmsa.registry import load_plugins
 from gmsa.runs.inputs import Input, read_inputs
+from gmsa.runs.records import read_environment, read_history, read_own_summary
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
 from gmsa.system.files import check_name, write_json, write_text
+from gmsa.system.reading import exists, is_file
 from gmsa.system.script import torch_settings_kept
-from gmsa.training.checkpoint import load_into, load_weights, save_weights
+from gmsa.training.checkpoint import load_weights, save_weights
 from gmsa.training.protocols import build_protocol
 
 if TYPE_CHECKING:
@@ -53,24 +55,20 @@ class Run:
         self.folder = Path(os.path.expandvars(folder)).expanduser()
         check_name(self.folder)
         for name in FILES:
-            if not (self.folder / name).is_file():
-                raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
+            if not is_file(self.folder / name):
+                what = f"{name} is not a regular file" if exists(self.folder / name) else f"it has no {name}"
+                raise RunError(f"'{folder}' is not a run folder: {what}; name one that gmsa.train wrote")
         self.config = read_config(self.folder)
-        self.environment: dict[str, Any]
+        self.environment: dict[str, Any] = read_environment(self.folder, self.config)
         """Versions, machine and data of the training."""
-        self.dims: dict[str, int]
+        self.dims: dict[str, int] = dict(self.environment["dims"])
         """Feature dimension of each modality that the run was trained with."""
+        file = self.folder / "normalizer.safetensors"
+        statistics = load_weights(file, inside=self.folder)
         try:
-            self.environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
-            self.dims = {str(modality): int(dim) for modality, dim in self.environment["dims"].items()}
-            _ = bool(self.environment["synthetic"]), str(self.environment["data_sha256"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"'{folder}' is damaged: environment.json: {error}; train again") from None
-        statistics = load_weights(self.folder / "normalizer.safetensors")
-        try:
-            self.normalizer = Normalizer.from_state(statistics)
-        except KeyError as error:
-            raise RunError(f"'{folder}/normalizer.safetensors' is damaged (no {error}); train again") from None
+            self.normalizer = Normalizer.from_state(statistics, self.dims)
+        except ValueError as error:
+            raise RunError(f"'{file}' is damaged ({error}); train again") from None
 
     def __repr__(self) -> str:
         data = f"synthetic data (not {self.config.data.name})" if self.synthetic else self.config.data.name
@@ -114,17 +112,12 @@ class Run:
             RunError: the run is not finished, or the file is damaged.
         """
         path = self.folder / "summary.json"
+        if not exists(path):
+            raise RunError(f"'{self.folder}' is not finished: it has no summary.json; finish it with --resume")
         try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(summary["valid"], dict) or not isinstance(summary["test"], dict):
-                raise ValueError("it holds no scores")
-        except FileNotFoundError:
-            raise RunError(
-                f"'{self.folder}' is not finished: it has no summary.json; finish it with --resume"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return read_own_summary(self.folder)
+        except ValueError as error:
             raise RunError(f"'{path}' is damaged ({error}); finish the run again with --resume") from None
-        return dict(summary)
 
     @property
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -244,12 +237,31 @@ class Run:
         if not isinstance(device, torch.device):
             with torch_settings_kept():
                 device = set_up(self.config.run, device)
-        file = self.folder / f"seed-{seed}" / "model.safetensors"
-        if not file.exists():
+        weights = self.weights(seed)  # first: memory is given to no model that has none
+        model = build_model(self.dims, self.config)
+        model.load_state_dict(weights)
+        return model.to(device).eval()
+
+    def weights_file(self, seed: int) -> Path:
+        """Where the weights of a seed's final model are."""
+        return self.folder / f"seed-{seed}" / "model.safetensors"
+
+    def weights(self, seed: int) -> dict[str, Tensor]:
+        """The weights of a seed's final model, on the CPU.
+
+        Raises:
+            RunError: the seed was not trained, or its weights are damaged or of another model.
+            ConfigError: the machine has too little memory for them.
+        """
+        file = self.weights_file(seed)
+        if not exists(file):
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
-        model = build_model(self.dims, self.config).to(device)
-        load_into(model, file, trained_settings(self.config))
-        return model.eval()
+        return load_weights(file, trained_settings(self.config), like=self._form, inside=self.folder)
+
+    @cached_property
+    def _form(self) -> dict[str, Tensor]:
+        """The names, types and shapes of the model's weights."""
+        return model_skeleton(self.dims, self.config).state_dict()
 
     def chosen_seeds(self, seeds: int | Sequence[int] | None = None) -> tuple[int, ...]:
         """The seeds to use: those given, or all of the run.
@@ -278,17 +290,14 @@ class Run:
             RunError: what says so is missing or damaged.
         """
         if self.saved:
-            return float(self.summary["train_seconds"]["values"][self.summary["seeds"].index(seed)])
+            seconds = dict(zip(self.summary["seeds"], self.summary["train_seconds"]["values"], strict=False))
+            if seed not in seconds:
+                raise RunError(f"'{self.folder / 'summary.json'}' is damaged (it has no seed {seed}); restore it")
+            return float(seconds[seed])
         return float(sum(row["seconds"] for row in self._epochs(seed)))
 
     def _epochs(self, seed: int) -> list[dict[str, Any]]:
-        path = self.folder / f"seed-{seed}" / "history.jsonl"
-        try:
-            rows = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-            _ = [float(row["seconds"]) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"'{path}' is missing or damaged ({error}); restore it, or train again") from None
-        return rows
+        return read_history(self.folder, seed)
 
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gmsa.config import Config, to_dict
 from gmsa.errors import RunError
-from gmsa.models import build_model
+from gmsa.models.build import model_skeleton
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
@@ -82,7 +82,7 @@ def initial_weights(
             f"'protocol.init_from': '{folder}' has no seed {seed}; add it there with gmsa.train --resume --seeds {seed}"
         )
     found = to_start_from(before.load_model(seed, device))
-    own = to_start_from(build_model(dims, config))
+    own = to_start_from(model_skeleton(dims, config))
     for name in sorted(own.keys() | found.keys()):
         if name not in own or name not in found or own[name].shape != found[name].shape:
             raise RunError(

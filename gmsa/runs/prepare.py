@@ -14,6 +14,7 @@ from gmsa.errors import ConfigError
 from gmsa.graph import check_builders, check_positions
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
+from gmsa.models.build import model_skeleton
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
@@ -103,6 +104,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
         )
     read_metrics(config.run.metrics)
     check(config)
+    model_skeleton(corpus.dims, config)
     spec = graph_spec(config)
     check_builders(corpus.dims, spec)
     # Also checked batch by batch, but the longest utterance may come hours later.

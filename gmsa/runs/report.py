@@ -20,7 +20,7 @@ from gmsa.reports.run import write_summary
 from gmsa.reports.summary import summarize
 from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
-from gmsa.system.files import write_text
+from gmsa.system.files import make_subfolder, write_text
 from gmsa.training.checkpoint import load_into
 from gmsa.training.protocols import TrainingData
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
@@ -54,7 +54,7 @@ def report(
         parameters = sum(p.numel() for p in model.parameters())
         predicting = [stage for stage in trainer.finished if stage != "pretrain"]
         for stage in predicting:
-            load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config))
+            load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config), inside=folder)
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 predictions = predict_utterances(model, prepared.splits[split], config, trainer.device)
@@ -145,7 +145,7 @@ def draw_run(
         tests: the final model's predictions for the test split, one per seed.
         pools: the first stage's predictions for the pool's utterances with a withheld label, one per seed.
     """
-    folder.mkdir(exist_ok=True)
+    make_subfolder(folder.parent, folder.name)
     test, pool = _join(tests, label_scale), _join(pools, label_scale)
     figures.figure_curves(history, folder / "curves.png", synthetic)
     figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)

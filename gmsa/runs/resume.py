@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,12 @@ from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder
-from gmsa.system.reading import MOST_TEXT, entries, exists, read_bytes
+from gmsa.system.reading import MOST_TEXT, entries, exists, is_folder, read_bytes
 from gmsa.training.checkpoint import list_states
+
+_SEED = re.compile(r"seed--?\d+")
+SUBFOLDERS = ("figures", "tensorboard", "mlflow", "wandb")
+"""Folders of a run, beside those of its seeds, that a training or an evaluation writes into."""
 
 
 def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
@@ -43,6 +48,29 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
     return folder, False
 
 
+def seed_folders(folder: Path) -> list[Path]:
+    """The folders of a run's seeds, links left out."""
+    return [path for path in entries(folder) if _SEED.fullmatch(path.name) and not path.is_symlink()]
+
+
+def check_subfolders(folder: Path) -> None:
+    """Checks that nothing would be written through a link: the run may be a stranger's.
+
+    Raises:
+        RunError: what should be a folder of the run is a link, or none.
+    """
+    found = [path for path in entries(folder) if _SEED.fullmatch(path.name) or path.name in SUBFOLDERS]
+    for path in found:
+        if not path.is_symlink() and not is_folder(path):
+            raise RunError(f"'{path}' is not a folder; move it elsewhere")
+    for name in ("tensorboard", "mlflow"):  # others write there, and follow links
+        if is_folder(folder / name) and not (folder / name).is_symlink():
+            found += entries(folder / name)
+    for path in found:
+        if path.is_symlink():
+            raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
+
+
 def settings_file(folder: Path) -> bytes | None:
     """The bytes of the run's ``config.yaml``; None where there is none yet.
 
@@ -64,7 +92,7 @@ def look_again(folder: Path, seen: bytes | None) -> None:
     Raises:
         RunError: another did.
     """
-    if seen is None and (exists(folder / "config.yaml") or any(list_states(f) for f in folder.glob("seed-*"))):
+    if seen is None and (exists(folder / "config.yaml") or any(list_states(f) for f in seed_folders(folder))):
         raise RunError(
             f"another training has taken '{folder}' meanwhile; give another --out, or add --resume to go on with that"
         )

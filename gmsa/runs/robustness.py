@@ -26,6 +26,7 @@ from gmsa.reports.robustness import (
 )
 from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
 from gmsa.runs.folder import Run, as_run
+from gmsa.runs.resume import check_subfolders
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.lock import only_writer
@@ -72,6 +73,7 @@ def robustness(
     run = as_run(run)
     if write and out is None:
         own_report(run.folder)  # fails before hours of scoring where there is no report to add to
+        check_subfolders(run.folder)
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     split = _read(run, data)

@@ -20,10 +20,10 @@ from gmsa.runs.folder import save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, look_again, resumed, settings_file
+from gmsa.runs.resume import check_files, check_subfolders, look_again, resumed, seed_folders, settings_file
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
-from gmsa.system.files import make_folder, remove_leftovers
+from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
@@ -52,6 +52,8 @@ def train(
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
     seen = settings_file(folder) if resume and group.is_main else None
+    if resume and group.is_main:
+        check_subfolders(folder)
     if resume:
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
@@ -68,7 +70,7 @@ def train(
             look_again(folder, seen)
             if before is not None:
                 called.on_message(f"Taking '{folder}' over from {before}, which exited without releasing it.")
-            for place in (folder, *folder.glob("seed-*")):
+            for place in (folder, *seed_folders(folder)):
                 remove_leftovers(place)
         summary: dict[str, Any] | None = None
         stack.callback(lambda: called.on_end(summary))
@@ -128,7 +130,7 @@ def make_trainer(
 
 def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
     """Trains one seed through all stages that its config asks for; returns the final model."""
-    trainer.folder.mkdir(parents=True, exist_ok=True)
+    make_subfolder(trainer.folder.parent, trainer.folder.name)
     protocol = build_protocol(trainer.config)
     if trainer.config.pretrain.epochs and protocol.predicts:
         trainer.pretrain()

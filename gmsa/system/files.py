@@ -65,6 +65,18 @@ def remove(path: Path) -> None:
         raise WriteError(f"cannot delete '{path}': {reason_of(error)}; check the rights of its folder") from None
 
 
+def rename(path: Path, name: str) -> None:
+    """Gives a file another name in its folder.
+
+    Raises:
+        WriteError: it cannot be renamed.
+    """
+    try:
+        path.replace(path.with_name(name))
+    except OSError as error:
+        raise WriteError(f"cannot rename '{path}': {reason_of(error)}; check the rights of its folder") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes UTF-8 text atomically, as :func:`write_bytes` does; newlines stay as they are.
 

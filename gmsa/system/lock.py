@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gmsa.errors import RunError
-from gmsa.system.files import write_json
+from gmsa.errors import RunError, cut
+from gmsa.system.files import remove, write_json
+from gmsa.system.reading import read_json, reason_of
 
 RECORD = ".writer.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -39,6 +39,10 @@ def only_writer(folder: Path) -> Iterator[str | None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunError(f"'{folder}' is being written by {_name(_read(record))}; wait for it, or stop it") from None
+    except OSError as error:
+        raise RunError(
+            f"'{folder}' cannot be locked: {reason_of(error)} at '{Path(lock.lock_file).name}'; check its permissions"
+        ) from None
     try:
         before = _read(record)
         if before is not None and before.get("host") != me["host"]:
@@ -49,8 +53,11 @@ def only_writer(folder: Path) -> Iterator[str | None]:
         try:
             write_json(record, me)
             yield None if before is None else _name(before)
-        finally:
-            record.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # what went wrong first is the error
+                record.unlink(missing_ok=True)
+            raise
+        remove(record)
     finally:
         lock.release()
 
@@ -65,9 +72,10 @@ def _me() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """The record of a writer; None where there is none that can be read. It may be a stranger's."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path, inside=path.parent)
+    except RunError:
         return None
     return record if isinstance(record, dict) else None
 
@@ -75,4 +83,5 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _name(record: dict[str, Any] | None) -> str:
     if record is None:
         return "another process"
-    return f"process {record.get('pid')} on '{record.get('host')}' (since {record.get('since')})"
+    pid, host, since = (cut(record.get(key)) for key in ("pid", "host", "since"))
+    return f"process {pid} on '{host}' (since {since})"

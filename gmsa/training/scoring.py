@@ -13,13 +13,16 @@ from torch import nn
 
 from gmsa.config import Config
 from gmsa.data import NUM_CLASSES, Utterance
-from gmsa.errors import RunError
+from gmsa.errors import RunError, cut
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
 from gmsa.system.csv_text import csv_text
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import Shard, scoring_batches
 from gmsa.training.prefetch import prefetch
+
+HUGE = 1e6
+"""Features beyond this are no model's fault: in training they are a few, normalized or from a language model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +82,21 @@ def predict_utterances(
         value, probabilities, gate = _join(group, device, value, probabilities, gate)
     bad = np.flatnonzero(~np.isfinite(value) | ~np.isfinite(probabilities).all(1))
     if len(bad):
-        raise RunError(f"the prediction for '{utterances[bad[0]].id}' is not finite; lower 'optim.lr' and train again")
+        raise RunError(_why_not_finite(utterances[bad[0]]))
     labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
     return Predictions([u.id for u in utterances], labels, value, probabilities, gate)
+
+
+def _why_not_finite(utterance: Utterance) -> str:
+    largest = {m: float(x.abs().max()) for m, x in utterance.features.items() if x.numel()}
+    modality = max(largest, key=lambda m: largest[m], default="")
+    what = f"the prediction for '{cut(utterance.id)}' is not finite"
+    if largest.get(modality, 0.0) > HUGE:
+        return (
+            f"{what}: its '{modality}' features reach {largest[modality]:.3g}; extract them as those of the training "
+            "data, or leave the utterance out"
+        )
+    return f"{what}; lower 'optim.lr' and train again"
 
 
 def _join(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,36 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config, OptimConfig
+from gmsa.config.components import component_name
 from gmsa.config.trained import other_settings, trained_settings
-from gmsa.data import Utterance
-from gmsa.errors import RunError
+from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
 from gmsa.models import Model
+from gmsa.models.build import model_skeleton, skeleton, weight_bytes
+from gmsa.models.pretraining import PretrainingModel
+from gmsa.registry import PROTOCOLS
 from gmsa.rng import seed_for
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.system.files import write_text
+from gmsa.system.reading import MOST_RECORDS, exists
 from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
-from gmsa.training.checkpoint import digest, load_into, load_state, load_weights, save_state, save_weights
+from gmsa.training.checkpoint import (
+    digest,
+    few,
+    list_states,
+    load_into,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches
 from gmsa.training.scoring import Predictions, predict_utterances
-from gmsa.training.state import StageProgress, TrainState, random_state, set_random_state
+from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
 
@@ -65,13 +80,14 @@ class Trainer:
     """Stages whose best weights are in the folder."""
     _pending: dict[str, Any] = field(default_factory=dict)
     _stopping: bool = False
+    _skeletons: dict[str, nn.Module] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start = start = "" if self.initial is None else digest(self.initial)
         self._settings = trained_settings(self.config)
         state = None
-        if self.group.is_main:
-            state = load_state(self.folder, self._check_stages, self.callbacks.on_message)
+        if self.group.is_main and list_states(self.folder):
+            state = load_state(self.folder, self._check_state, self.callbacks.on_message, self._most)
         state = self.group.broadcast(state)
         if state is not None and state["start"] != start:
             raise RunError(
@@ -80,7 +96,7 @@ class Trainer:
             )
         if state is not None and (others := other_settings(state.get("settings", {}), self._settings)):
             raise RunError(
-                f"'{self.folder}' was trained with other settings than its config.yaml has ({'; '.join(others)}); "
+                f"'{self.folder}' was trained with other settings than its config.yaml has ({few(others)}); "
                 "give another --out"
             )
         if state is not None:
@@ -121,7 +137,7 @@ class Trainer:
             module.load_state_dict(self._train(stage, task, module, best_file))
             return module
         if self.group.is_main:
-            load_into(module, best_file, self._settings)
+            load_into(module, best_file, self._settings, inside=self.folder)
         if self.group.world > 1:
             module.load_state_dict(self.group.broadcast({k: v.cpu() for k, v in module.state_dict().items()}))
         return module
@@ -134,9 +150,10 @@ class Trainer:
         """Predictions for the pool, cached on disk so that a resumed run reuses them, also on another machine."""
         file = self.folder / f"{name}.safetensors"
         cached = None
-        if self.group.is_main and file.exists():
+        if self.group.is_main and exists(file):
+            like = {"value": torch.empty(len(pool)), "probabilities": torch.empty(len(pool), NUM_CLASSES)}
             try:
-                cached = load_weights(file)
+                cached = load_weights(file, like=like, inside=self.folder)
             except RunError as error:
                 self.callbacks.on_message(f"WARNING: {error}; predicting again.")
         cached = self.group.broadcast(cached)
@@ -161,8 +178,14 @@ class Trainer:
         state = TrainState(model, optimizer, schedule, average)
         stage_progress = StageProgress()
         if self._pending.get("stage") == stage:
-            stage_progress = StageProgress(**self._pending["progress"])
-            state.load_state_dict(self._pending["state"])
+            try:
+                stage_progress = StageProgress(**self._pending["progress"])
+                state.load_state_dict(self._pending["state"])
+            except Exception as error:  # torch raises many types for what does not fit
+                raise RunError(
+                    f"the state in '{self.folder}' is not of the stage '{stage}' ({cut(error)}); delete that folder "
+                    "to train the seed again"
+                ) from None
 
         self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
         while stage_progress.epoch <= epochs:
@@ -260,10 +283,38 @@ class Trainer:
         kept = {"history": self.history, "finished": self.finished, "pending": self._pending, "start": self._start}
         save_state(self.folder, kept | {"settings": self._settings})
 
-    def _check_stages(self, state: dict[str, Any]) -> None:
-        """Checks that the weights of the finished stages of a state are intact."""
+    def _check_state(self, state: dict[str, Any]) -> None:
+        """Checks the parts of a state, and that the weights of its finished stages are intact."""
+        small = nn.ParameterList([nn.Parameter(torch.zeros(1))])
+        optimizer = build_optimizer(small, self.config.optim)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        average = MovingAverage(small, self.config.optim.ema) if self.config.optim.ema else None
+        StateCheck(self._known_skeleton, TrainState(small, optimizer, schedule, average))(state)
         for stage in state["finished"]:
-            load_weights(self.folder / f"{stage}.safetensors")
+            module = self._known_skeleton(stage)
+            like = None if module is None else module.state_dict()
+            file = self.folder / f"{stage}.safetensors"
+            check_weights(load_weights(file, like=like, inside=self.folder, most=self._most), module, stage)
+
+    @cached_property
+    def _most(self) -> int:
+        """Bytes that a state can have: of the weights, their average, the best ones and two moments, and some more."""
+        kinds = ("fine-tuning", "pretrain") if self.config.pretrain.epochs else ("fine-tuning",)
+        return MOST_RECORDS + 32 * max(weight_bytes(self._skeleton(kind)) for kind in kinds)
+
+    def _known_skeleton(self, stage: str) -> nn.Module | None:
+        """The module of a stage without its weights; None for a protocol of one's own, which may train another."""
+        name = component_name(self.config.protocol.name)
+        built_in = PROTOCOLS.module_of(name).startswith("gmsa.")
+        return self._skeleton("pretrain" if stage == "pretrain" else "fine-tuning") if built_in else None
+
+    def _skeleton(self, kind: str) -> nn.Module:
+        if kind not in self._skeletons:
+            model = model_skeleton(self.dims, self.config)
+            if kind == "pretrain":
+                model = skeleton(lambda: PretrainingModel(model, self.dims, self.config))
+            self._skeletons[kind] = model
+        return self._skeletons[kind]
 
 
 def to_start_from(model: nn.Module) -> dict[str, Tensor]:

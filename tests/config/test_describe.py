@@ -70,7 +70,7 @@ def test_defaults_are_the_configs() -> None:
     ("key", "kind", "allowed"),
     [
         ("optim.lr", "a number", "> 0"),
-        ("optim.epochs", "a whole number", ">= 1"),
+        ("optim.epochs", "a whole number", ">= 1, <= 1000000"),
         ("data.label_ratio", "a number", "> 0, <= 1"),
         ("optim.name", "a name", "adam | adamw"),
         ("self_training.k", "a whole number or all", ">= 0 | all"),

@@ -106,7 +106,7 @@ def test_other_splits_do_not_matter_and_order_is_kept(mmsa_dict):
     mmsa_dict["test"]["audio"] *= 100
     after = Normalizer.fit(from_mmsa(mmsa_dict, "f")["train"], ["audio"], clip=5).state()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    one = Normalizer.from_state(before).apply(splits["test"][0])
+    one = Normalizer.from_state(before, {"text": 4, "audio": 3, "vision": 2}).apply(splits["test"][0])
     assert list(one.features) == ["text", "audio", "vision"]
 
 
@@ -115,7 +115,7 @@ def test_state_survives_safetensors_exactly(mmsa_dict, clip):
     splits = from_mmsa(mmsa_dict, "f")
     normalizer = Normalizer.fit(splits["train"], ["vision", "audio"], clip)
     state = load(save(normalizer.state()))
-    again = Normalizer.from_state(state)
+    again = Normalizer.from_state(state, {"text": 4, "audio": 3, "vision": 2})
     assert again.clip == clip
     for one in splits["test"]:
         ours, theirs = again.apply(one), normalizer.apply(one)
