@@ -7,7 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -16,7 +16,7 @@ from gmsa.errors import GmsaError, Terminated, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
-from gmsa.system.streams import close_quietly, forgiving_streams
+from gmsa.system.streams import ReaderGone, forgiving_streams
 
 
 class Command(NamedTuple):
@@ -191,29 +191,34 @@ def exit_codes(name: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with forgiving_streams() as stdout:
+            code, line = 0, ""
             try:
                 yield
-                stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
+            except SystemExit as ended:
+                if ended.code:
+                    raise
             except GmsaError as error:
-                _exit(2, f"{name}: error: {error}")
+                code, line = 2, f"error: {error}"
             except Terminated:
-                _exit(143, f"{name}: terminated")
+                code, line = 143, "terminated"
             except KeyboardInterrupt:
-                _exit(130, f"{name}: interrupted")
-            except BrokenPipeError:
-                close_quietly(stdout)
-                sys.exit(141)
+                code, line = 130, "interrupted"
+            except ReaderGone:
+                code = 141
             except Exception as error:
-                _exit(1, f"{name}: error: {describe_fault(error)}")
-            if stdout.lost is not None:
-                _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
+                code, line = 1, f"error: {describe_fault(error)}"
+            with suppress(ReaderGone):
+                stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
+            if not code and isinstance(stdout.lost, BrokenPipeError):
+                code = 141
+            elif not code and stdout.lost is not None:
+                code, line = 1, f"error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done"
+            if line:
+                print(one_line(f"{name}: {line}"), file=sys.stderr)
+            if code:  # not where the exception is handled: it keeps all that it passed from being cleaned up
+                sys.exit(code)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _exit(code: int, line: str) -> NoReturn:
-    print(one_line(line), file=sys.stderr)
-    sys.exit(code)
 
 
 def one_line(text: str) -> str:
