@@ -31,8 +31,12 @@ class _Console(Console):
     @property
     def file(self) -> Any:
         """The stream as it is now; it forgives, also in a program that is no command of gmsa's."""
-        stream = super().file
+        stream: Any = super().file
         return stream if isinstance(stream, Forgiving) else Forgiving(stream)
+
+    @file.setter
+    def file(self, stream: Any) -> None:
+        self._file = stream
 
     def print(self, *objects: Any, **settings: Any) -> None:
         """Prints; names from data or a stranger's folder cannot command the terminal."""

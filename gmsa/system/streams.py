@@ -88,7 +88,7 @@ def forgiving_streams() -> Iterator[Forgiving]:
     # What stands in for a closed one stays open: loggers may keep it.
     streams = [open(os.devnull, "w", encoding="utf-8") if s is None else s for s in before]  # noqa: SIM115
     made = Forgiving(streams[0]), Forgiving(streams[1], needs_reader=False)
-    sys.stdout, sys.stderr = made  # type: ignore[assignment]
+    sys.stdout, sys.stderr = made
     try:
         yield made[0]
     finally:
