@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
+import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -24,6 +29,8 @@ from gmsa.training.tasks import Task
 
 _LAST_SECONDS = 10
 """Seconds that a worker lives on after SIGTERM."""
+_SIMPLE = (torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+"""Types of numbers that numpy has too."""
 _PATIENCE = 7
 """Seconds that the next batch is waited for once training is asked to stop."""
 
@@ -69,9 +76,10 @@ def _received(loader: DataLoader[Any], workers: int, stopping: Callable[[], bool
         batches = _start(loader, started)
         threading.Thread(target=_kill_after_stop, args=(started, stopping, ended), daemon=True).start()
         for batch in batches:
-            if isinstance(batch, GmsaError):
-                raise batch
-            yield batch
+            received = pickle.loads(batch)
+            if isinstance(received, GmsaError):
+                raise received
+            yield received
     except GmsaError:
         raise
     except Exception as error:
@@ -89,6 +97,7 @@ def _received(loader: DataLoader[Any], workers: int, stopping: Callable[[], bool
 
 def _start(loader: DataLoader[Any], started: list[BaseProcess]) -> Any:
     """Starts the workers, and adds them to ``started``, also where not all can be."""
+    _try_to_open(4 + 5 * loader.num_workers)
     others = multiprocessing.active_children()
     handled = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGCHLD) if handled else None
@@ -99,6 +108,13 @@ def _start(loader: DataLoader[Any], started: list[BaseProcess]) -> Any:
         if handler is not None:
             # torch's would raise the error of a killed worker wherever training is, in the middle of a write too.
             signal.signal(signal.SIGCHLD, handler)
+
+
+def _try_to_open(count: int) -> None:
+    """Raises the system's error unless ``count`` more files can be open; torch's workers would half start."""
+    with ExitStack() as opened:
+        for _ in range(count):
+            opened.enter_context(open(os.devnull, "rb"))
 
 
 def _kill_after_stop(workers: list[BaseProcess], stopping: Callable[[], bool], ended: threading.Event) -> None:
@@ -112,7 +128,7 @@ def _kill_after_stop(workers: list[BaseProcess], stopping: Callable[[], bool], e
 def _explained(error: Exception, killed: list[int], workers: int) -> Exception:
     """What happened to the workers, and what to do; any other error as it is."""
     few = f"fewer than {workers} 'run.workers'" if workers > 1 else "'run.workers' 0"
-    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or _says(error, "open files", "ancdata"):
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or "open files" in str(error):
         return RunError(
             f"too many files are open for {workers} workers{_limit()}; raise the limit (ulimit -n), or set {few}, and "
             "go on with --resume"
@@ -124,15 +140,10 @@ def _explained(error: Exception, killed: list[int], workers: int) -> Exception:
         number = signal.SIGTERM
     how = f"was killed by {signal.Signals(number).name}" if number > 0 else f"ended with exit code {-number}"
     why = ", as where memory runs out" if number == getattr(signal, "SIGKILL", None) else ""
-    why = ", as where shared memory (/dev/shm) runs out" if number == getattr(signal, "SIGBUS", None) else why
     return RunError(
         f"a worker that builds batches {how}{why}; what was saved is kept: go on with --resume, with {few} or more "
         "memory"
     )
-
-
-def _says(error: Exception, *words: str) -> bool:
-    return any(word in str(error).lower() for word in words)
 
 
 def _limit() -> str:
@@ -172,7 +183,28 @@ class _Batches(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         assert info is not None
+        shard = replace(self.shard, every=info.num_workers, offset=info.id)
         try:
-            yield from self.task.batches(*self.key, shard=replace(self.shard, every=info.num_workers, offset=info.id))
+            for batch in self.task.batches(*self.key, shard=shard):
+                yield _packed(batch)
         except GmsaError as error:  # torch would put a traceback into its message
-            yield error
+            yield _packed(error)
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        """Packs plain tensors as arrays, which is fast."""
+        if type(value) is torch.Tensor and value.is_contiguous() and value.dtype in _SIMPLE:
+            return _tensor, (value.numpy(),)
+        return NotImplemented
+
+
+def _packed(value: Any) -> bytes:
+    """A batch as bytes. torch would send an open file per tensor, and a worker that runs out of them hangs."""
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).clone()  # aligned as torch's own are: sums may depend on it
