@@ -5,8 +5,30 @@ Importing the package alone is cheap: the rooms below it load torch when they ar
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+
+def _leave_working_directory() -> None:
+    """Keeps ``python -m gmsa.predict`` in a stranger's run folder from importing the ``yaml.py`` in it.
+
+    ``-m`` puts the working directory first on the path, and imports this package before anything else of gmsa.
+    """
+    name = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    if name.removeprefix("-m").partition(".")[0] != "gmsa" or getattr(sys.flags, "safe_path", False):
+        return
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted, and is not on the path
+        return
+    if sys.path[0] == here != os.path.dirname(os.path.dirname(__file__)):  # gmsa itself may be here: in a checkout
+        del sys.path[0]
+
+
+_leave_working_directory()
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports each name when it is first used
     from gmsa.api import compare, fit, load, search

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from gmsa.config import Config
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import load_plugins
-from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
 from gmsa.tuning.storage import StoragePlace, first_line
@@ -83,7 +83,8 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
     """
     context = multiprocessing.get_context("spawn")
     running: dict[Any, tuple[SpawnProcess, int]] = {}
-    resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
+    with safe_path():
+        resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
     to_start = dict.fromkeys(range(1, jobs + 1), 0.0)  # when each is to be started
     deaths = ended = 0
     try:
@@ -91,7 +92,7 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
                 del to_start[number]
                 process = context.Process(target=run_worker, args=(task, number), daemon=True)
-                with interrupts_held():
+                with interrupts_held(), safe_path():
                     process.start()
                     running[process.sentinel] = process, number
             if not running:
