@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ def closed() -> io.StringIO:
 
 
 @pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+def ends(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Runs a command on these streams; returns its exit code."""
 
     def end(act: Callable[[], object], out: object, err: object) -> int:
@@ -55,7 +55,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
                 assert (sys.stdout, sys.stderr) == (out, err)
         return 0
 
-    yield end
+    return end
 
 
 def speak() -> None:
