@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
@@ -89,7 +90,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and exits with 2."""
-        self.exit(2, one_line(f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)") + "\n")
+        line = one_line(f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)")
+        self.exit(2, None if _first_process_says_it() else f"{line}\n")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -213,12 +215,24 @@ def exit_codes(name: str) -> Iterator[None]:
                 code = 141
             elif not code and stdout.lost is not None:
                 code, line = 1, f"error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done"
-            if line:
+            if line and not (code != 1 and _first_process_says_it(ended=code > 2)):
                 print(one_line(f"{name}: {line}"), file=sys.stderr)
             if code:  # not where the exception is handled: it keeps all that it passed from being cleaned up
                 sys.exit(code)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _first_process_says_it(ended: bool = False) -> bool:
+    """Whether the first of the processes that ``torchrun`` started on this machine says the same.
+
+    Args:
+        ended: whether a signal ended them. Else it does until they have joined: they read the same files till then.
+    """
+    if "WORLD_SIZE" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
+        return False
+    distributed = sys.modules.get("torch.distributed")
+    return ended or distributed is None or not distributed.is_initialized()
 
 
 def one_line(text: str) -> str:
