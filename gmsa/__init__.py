@@ -9,13 +9,18 @@ import os
 import sys
 
 
+def _is_command() -> bool:
+    """Whether this is ``python -m gmsa.train`` or the like, which imports this package before anything else of gmsa."""
+    name = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    return name.removeprefix("-m").partition(".")[0] == "gmsa"
+
+
 def _leave_working_directory() -> None:
     """Keeps ``python -m gmsa.predict`` in a stranger's run folder from importing the ``yaml.py`` in it.
 
-    ``-m`` puts the working directory first on the path, and imports this package before anything else of gmsa.
+    ``-m`` puts the working directory first on the path.
     """
-    name = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
-    if name.removeprefix("-m").partition(".")[0] != "gmsa" or getattr(sys.flags, "safe_path", False):
+    if getattr(sys.flags, "safe_path", False):
         return
     try:
         here = os.getcwd()
@@ -25,7 +30,17 @@ def _leave_working_directory() -> None:
         del sys.path[0]
 
 
-_leave_working_directory()
+def _end_at_ctrl_c() -> None:
+    """Lets Ctrl-C end a command without a traceback until it handles it itself."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if _is_command():
+    _leave_working_directory()
+    _end_at_ctrl_c()
 
 import importlib  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402

@@ -190,6 +190,8 @@ def exit_codes(name: str) -> Iterator[None]:
     Args:
         name: prefix of the line.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it is while a command starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with forgiving_streams() as stdout:
