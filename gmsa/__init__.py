@@ -5,8 +5,45 @@ Importing the package alone is cheap: the rooms below it load torch when they ar
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+
+def _is_command() -> bool:
+    """Whether this is ``python -m gmsa.train`` or the like, which imports this package before anything else of gmsa."""
+    name = sys.orig_argv[-len(sys.argv)] if sys.argv[:1] == ["-m"] else ""
+    return name.removeprefix("-m").partition(".")[0] == "gmsa"
+
+
+def _leave_working_directory() -> None:
+    """Keeps ``python -m gmsa.predict`` in a stranger's run folder from importing the ``yaml.py`` in it.
+
+    ``-m`` puts the working directory first on the path.
+    """
+    if getattr(sys.flags, "safe_path", False):
+        return
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted, and is not on the path
+        return
+    if sys.path[0] == here != os.path.dirname(os.path.dirname(__file__)):  # gmsa itself may be here: in a checkout
+        del sys.path[0]
+
+
+def _end_at_ctrl_c() -> None:
+    """Lets Ctrl-C end a command without a traceback until it handles it itself."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if _is_command():
+    _leave_working_directory()
+    _end_at_ctrl_c()
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ imports each name when it is first used
     from gmsa.api import compare, fit, load, search

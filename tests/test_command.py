@@ -16,6 +16,7 @@ from gmsa.__main__ import main
 from gmsa.config import load_config
 from gmsa.errors import RunError, Terminated
 from gmsa.system import cli
+from gmsa.system.streams import ReaderGone
 
 HEAVY = ("torch", "numpy", "matplotlib", "optuna")
 
@@ -110,7 +111,7 @@ def test_a_mistake_is_one_line_and_exit_2(gmsa_says, arguments: list[str], said:
         (RunError("a\nb"), 2, "gmsa train: error: a b\n"),
         (KeyboardInterrupt(), 130, "gmsa train: interrupted\n"),
         (Terminated(), 143, "gmsa train: terminated\n"),
-        (BrokenPipeError(), 141, ""),
+        (ReaderGone(), 141, ""),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

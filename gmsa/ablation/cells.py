@@ -26,7 +26,7 @@ from gmsa.runs.resume import check_files, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
 from gmsa.system.files import write_json
-from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 
 Record = dict[str, Any]
 """What ``cell.json`` holds: ``state`` is ``done``, or ``failed`` with a ``reason``."""
@@ -94,14 +94,15 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
     context = multiprocessing.get_context("spawn")
     waiting = deque(cells)
     running: dict[Any, tuple[SpawnProcess, Cell]] = {}  # by what is ready when the process has ended
-    resource_tracker.ensure_running()  # else the first start does it, and unblocks Ctrl-C meanwhile
+    with safe_path():
+        resource_tracker.ensure_running()  # else the first start does it, and unblocks Ctrl-C meanwhile
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 (cell.folder / "cell.json").unlink(missing_ok=True)
                 process = context.Process(target=run_cell, args=(cell, loaded_plugins()), daemon=True)
-                with interrupts_held():
+                with interrupts_held(), safe_path():
                     process.start()
                     running[process.sentinel] = process, cell
             for sentinel in connection.wait(list(running)):

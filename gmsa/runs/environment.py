@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gmsa.config.components import component_name
 from gmsa.config.graph import InterEdges, IntraEdges
 from gmsa.data import Corpus
 from gmsa.data.loading import data_sha256
+from gmsa.errors import cut, printable
 from gmsa.registry import EDGE_BUILDERS, Registry, loaded_plugins
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
@@ -25,17 +26,12 @@ PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "sciki
 
 def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
     """Describes all that a run depends on besides its config: versions, machine, git commit, plug-ins, data."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
-        "versions": versions,
+        "versions": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
         **describe_files(config, corpus),
@@ -43,6 +39,21 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
     }
+
+
+def other_machine(before: Mapping[str, Any]) -> str | None:
+    """A warning that a run is resumed on another kind of CPU, or with another torch, than it was trained on.
+
+    Args:
+        before: content of its ``environment.json``; what an older one does not say is not compared.
+    """
+    versions = before.get("versions")
+    then = {"CPU": before.get("cpu_capability"), "torch": versions.get("torch") if isinstance(versions, dict) else None}
+    now = {"CPU": torch.backends.cpu.get_cpu_capability(), "torch": _version("torch")}
+    differing = [f"{k} {printable(cut(then[k]))}, now {now[k]}" for k in now if then[k] not in (None, now[k])]
+    if not differing:
+        return None
+    return f"WARNING: trained with {' and '.join(differing)}: equal bits are not promised across these."
 
 
 def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
@@ -71,6 +82,13 @@ def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:
                 yield EDGE_BUILDERS, spec
         elif dataclasses.is_dataclass(value):
             yield from _parts(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:

@@ -15,8 +15,8 @@ from gmsa.config.trained import trained_settings
 from gmsa.errors import cut
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
-from gmsa.runs.environment import describe_environment, describe_files
-from gmsa.runs.folder import save_inputs
+from gmsa.runs.environment import describe_environment, describe_files, other_machine
+from gmsa.runs.folder import Run, save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
@@ -51,6 +51,7 @@ def train(
     """
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
+    warning: str | None = None
     seen = settings_file(folder) if resume and group.is_main else None
     if resume and group.is_main:
         check_subfolders(folder)
@@ -61,6 +62,7 @@ def train(
     corpus = prepared.corpus
     if resume and group.is_main:
         check_files(folder, describe_files(config, corpus))
+        warning = other_machine(Run(folder).environment)
     data_of = {seed: prepared.training_data(config, seed) for seed in config.run.seeds}
     starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
     with ExitStack() as stack:
@@ -70,6 +72,8 @@ def train(
             look_again(folder, seen)
             if before is not None:
                 called.on_message(f"Taking '{folder}' over from {before}, which exited without releasing it.")
+            if warning is not None:
+                called.on_message(warning)
             for place in (folder, *seed_folders(folder)):
                 remove_leftovers(place)
         summary: dict[str, Any] | None = None

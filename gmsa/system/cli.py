@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -17,7 +18,7 @@ from gmsa.errors import GmsaError, Terminated, cut, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
-from gmsa.system.streams import close_quietly, forgiving_streams
+from gmsa.system.streams import ReaderGone, forgiving_streams
 
 
 class Command(NamedTuple):
@@ -91,7 +92,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and exits with 2."""
-        self.exit(2, one_line(f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)") + "\n")
+        line = one_line(f"{self.prog.removeprefix('python -m ')}: error: {message} (see --help)")
+        self.exit(2, None if _first_process_says_it() else f"{line}\n")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -190,34 +192,53 @@ def exit_codes(name: str) -> Iterator[None]:
     Args:
         name: prefix of the line.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it is while a command starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, _terminate)
     written, warnings.formatwarning = warnings.formatwarning, _written
     try:
         with forgiving_streams() as stdout:
+            code, line = 0, ""
             try:
                 yield
-                stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
+            except SystemExit as ended:
+                if ended.code:
+                    raise
             except GmsaError as error:
-                _exit(2, f"{name}: error: {error}")
+                code, line = 2, f"error: {error}"
             except Terminated:
-                _exit(143, f"{name}: terminated")
+                code, line = 143, "terminated"
             except KeyboardInterrupt:
-                _exit(130, f"{name}: interrupted")
-            except BrokenPipeError:
-                close_quietly(stdout)
-                sys.exit(141)
+                code, line = 130, "interrupted"
+            except ReaderGone:
+                code = 141
             except Exception as error:
-                _exit(1, f"{name}: error: {describe_fault(error)}")
-            if stdout.lost is not None:
-                _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
+                code, line = 1, f"error: {describe_fault(error)}"
+            with suppress(ReaderGone):
+                stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
+            if not code and isinstance(stdout.lost, BrokenPipeError):
+                code = 141
+            elif not code and stdout.lost is not None:
+                code, line = 1, f"error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done"
+            if line and not (code != 1 and _first_process_says_it(ended=code > 2)):
+                print(one_line(f"{name}: {line}"), file=sys.stderr)
+            if code:  # not where the exception is handled: it keeps all that it passed from being cleaned up
+                sys.exit(code)
     finally:
         warnings.formatwarning = written
         signal.signal(signal.SIGTERM, before)
 
 
-def _exit(code: int, line: str) -> NoReturn:
-    print(one_line(line), file=sys.stderr)
-    sys.exit(code)
+def _first_process_says_it(ended: bool = False) -> bool:
+    """Whether the first of the processes that ``torchrun`` started on this machine says the same.
+
+    Args:
+        ended: whether a signal ended them. Else it does until they have joined: they read the same files till then.
+    """
+    if "WORLD_SIZE" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
+        return False
+    distributed = sys.modules.get("torch.distributed")
+    return ended or distributed is None or not distributed.is_initialized()
 
 
 def one_line(text: str) -> str:

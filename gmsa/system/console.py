@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from gmsa.errors import printable
+from gmsa.system.streams import Forgiving, ReaderGone
 
 _LABEL, _BAR = 28, 20
 """Maximum width of the label, and width of the bar; with count and times they fit 80 columns."""
@@ -27,13 +28,23 @@ def console(stderr: bool = False) -> Console:
 
 
 class _Console(Console):
+    @property
+    def file(self) -> Any:
+        """The stream as it is now; it forgives, also in a program that is no command of gmsa's."""
+        stream: Any = super().file
+        return stream if isinstance(stream, Forgiving) else Forgiving(stream)
+
+    @file.setter
+    def file(self, stream: Any) -> None:
+        self._file = stream
+
     def print(self, *objects: Any, **settings: Any) -> None:
         """Prints; names from data or a stranger's folder cannot command the terminal."""
         super().print(*(printable(x) if isinstance(x, str) else x for x in objects), **settings)
 
     def on_broken_pipe(self) -> None:
         """Lets the command choose its exit code when the reader has closed the pipe; Rich would exit with 1."""
-        raise BrokenPipeError
+        raise ReaderGone
 
 
 @cache

@@ -133,7 +133,7 @@ def join(device: torch.device) -> tuple[Group, torch.device]:
         return SINGLE_PROCESS, device
     if device.type == "cuda":
         number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if number >= count:
+        if int(os.environ.get("LOCAL_WORLD_SIZE", number + 1)) > count:  # all say so, as only the first is heard
             raise RunError(f"torchrun started more processes than this machine has GPUs ({count}); start {count}")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
 
+_SAFE = "PYTHONSAFEPATH"
+
 
 def end_with_parent() -> None:
     """Ends this process as soon as its parent is gone, even if that was killed outright."""
@@ -40,6 +42,23 @@ def interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Lets a Python that is started meanwhile import nothing from the working directory, which may be a stranger's.
+
+    It has this process's ``sys.path`` only once multiprocessing is imported. Python 3.10 knows no such protection.
+    """
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE]
+        else:
+            os.environ[_SAFE] = before
 
 
 def _wait_for_parent() -> None:

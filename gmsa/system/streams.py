@@ -4,81 +4,104 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 
-class Forgiving:
-    """A stream that drops what it cannot write, and remembers why; a reader that has gone is still an error."""
+class ReaderGone(BrokenPipeError):
+    """Nobody reads stdout any more, as in ``gmsa data info x.pkl | head -1``."""
 
-    def __init__(self, stream: TextIO) -> None:
+
+class Forgiving:
+    """A stream that drops what it cannot write, and remembers why; what its encoding lacks is written as an escape.
+
+    Args:
+        stream: where to write.
+        needs_reader: whether a reader that has gone is an error, :class:`ReaderGone`, when it is first noticed.
+    """
+
+    def __init__(self, stream: TextIO, needs_reader: bool = True) -> None:
         self._stream = stream
-        self.lost: OSError | None = None
+        self._needs_reader = needs_reader
+        self.lost: OSError | ValueError | None = None
         """Why something was dropped; None where nothing was."""
 
     def write(self, text: str) -> int:
         """Writes, or drops, text."""
-        if self.lost is None:
-            try:
-                self._stream.write(text)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                self.lost = error
+        self._try(self._write, text)
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes, or drops, texts."""
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         """Flushes what was written."""
-        if self.lost is None:
-            try:
-                self._stream.flush()
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                self.lost = error
+        self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        """Whether a terminal shows it."""
+        try:
+            return self._stream.isatty()
+        except ValueError:  # it is closed
+            return False
+
+    def end_in_nothing(self) -> None:
+        """Leads a stream that lost something into nothing: Python flushes it at exit, and would fail once more."""
+        with suppress(OSError, ValueError, AttributeError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # not there yet in a copy that is being made
+            raise AttributeError(name)
         return getattr(self._stream, name)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:
+            self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+
+    def _try(self, act: Callable[..., object], *arguments: Any) -> None:
+        if self.lost is not None:
+            return
+        try:
+            act(*arguments)
+        except (OSError, ValueError) as error:  # a closed file is a ValueError
+            self.lost = error
+            if self._needs_reader and isinstance(error, BrokenPipeError):
+                raise ReaderGone(*error.args) from None
 
 
 @contextmanager
 def forgiving_streams() -> Iterator[Forgiving]:
     """Makes stdout and stderr forgiving until the block ends; yields stdout.
 
-    A closed one takes everything and keeps nothing. What its encoding lacks is written as an escape.
+    A closed one takes everything and keeps nothing. Nobody needs to read stderr.
     """
-    _fill_descriptors()
+    fill_descriptors()
     before = sys.stdout, sys.stderr
-    made = []
-    for stream in before:
-        if stream is None:
-            # Left open: it is the process's stdout from now on.
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            with suppress(ValueError, OSError):
-                stream.reconfigure(errors="backslashreplace")
-        made.append(Forgiving(stream))
+    # What stands in for a closed one stays open: loggers may keep it.
+    streams = [open(os.devnull, "w", encoding="utf-8") if s is None else s for s in before]  # noqa: SIM115
+    made = Forgiving(streams[0]), Forgiving(streams[1], needs_reader=False)
     sys.stdout, sys.stderr = made
     try:
         yield made[0]
     finally:
         for stream in made:
-            with suppress(BrokenPipeError):
+            with suppress(ReaderGone):
                 stream.flush()
         sys.stdout, sys.stderr = before
         for stream in made:
             if stream.lost is not None:
-                close_quietly(stream)
+                stream.end_in_nothing()
 
 
-def close_quietly(stream: Any) -> None:
-    """Lets a stream end in nothing: Python flushes it at exit, and would report the same failure once more."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _fill_descriptors() -> None:
+def fill_descriptors() -> None:
     """Opens closed standard descriptors on nothing: else the next file that opens would take what C code prints."""
     with suppress(OSError):
         while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:

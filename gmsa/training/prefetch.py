@@ -29,10 +29,11 @@ def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
         return [_each(batch, lambda part: part.pin_memory()) for batch in islice(iterator, 1)]
 
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(fetch)
-        while found := ahead.result():
+        found = fetch()  # not by the thread: only the main thread that starts workers hears of their signals
+        while found:
             ahead = thread.submit(fetch)
             yield _each(found[0], lambda part: part.to(device))
+            found = ahead.result()
 
 
 def _each(batch, change):  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -227,33 +227,51 @@ class Trainer:
         ids: list[tuple[str, ...]] = []
         before, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
         shard = Shard(stage_progress.step, rank=self.group.rank, world=self.group.world)
-        for batch in load_batches(task, key, shard, self.config.run.workers, self.device):
-            with autocast(self.config.optim, self.device):
-                step_loss = task.loss(model, batch, teacher, (before + stage_progress.step) / steps, self.group)
-            state.optimizer.zero_grad(set_to_none=True)
-            if step_loss.requires_grad:  # not where this process has no share of the batch
-                step_loss.backward()
-            self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.requested, self.stop.due)
-            if self.config.optim.clip_norm:
-                nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
-            state.optimizer.step()
-            state.schedule.step()
-            if state.average is not None:
-                state.average.update(model)
-            losses.append(step_loss.detach())
-            ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
-            stage_progress.step += 1
-            self.callbacks.on_step(ids[-1])
-            # After the last step the epoch is scored first, and saved with its score.
-            if (self._stopping or saving) and stage_progress.step < task.per_epoch:
-                stage_progress.losses += self._finite_losses(losses, ids, stage, stage_progress.epoch)
-                losses, ids = [], []
-                stage_progress.random = self.group.gather_objects(random_state(self.device))
-                self._save(stage, state, stage_progress)
-                if self._stopping:
-                    self.stop.interrupt()
+        workers = self.config.run.workers
+        batches = load_batches(task, key, shard, workers, self.device, lambda: self.stop.requested)
+        with closing(batches):
+            for batch in batches:
+                with autocast(self.config.optim, self.device):
+                    step_loss = task.loss(model, batch, teacher, (before + stage_progress.step) / steps, self.group)
+                state.optimizer.zero_grad(set_to_none=True)
+                if step_loss.requires_grad:  # not where this process has no share of the batch
+                    step_loss.backward()
+                self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.requested, self.stop.due)
+                if self.config.optim.clip_norm:
+                    nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
+                state.optimizer.step()
+                state.schedule.step()
+                if state.average is not None:
+                    state.average.update(model)
+                losses.append(step_loss.detach())
+                ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
+                stage_progress.step += 1
+                self.callbacks.on_step(ids[-1])
+                # After the last step the epoch is scored first, and saved with its score.
+                if (self._stopping or saving) and stage_progress.step < task.per_epoch:
+                    self._save_within(stage, state, stage_progress, losses, ids)
+                    losses, ids = [], []
+                    if self._stopping:
+                        self.stop.interrupt()
+        if stage_progress.step < task.per_epoch:  # asked to stop, and the next batch did not come
+            if self.group.world == 1:  # several processes save together; the others wait for this one's step
+                self._save_within(stage, state, stage_progress, losses, ids)
+            self.stop.interrupt()
         stage_progress.losses += self._finite_losses(losses, ids, stage, stage_progress.epoch)
         return torch.tensor(stage_progress.losses).mean().item()
+
+    def _save_within(
+        self,
+        stage: str,
+        state: TrainState,
+        stage_progress: StageProgress,
+        losses: list[Tensor],
+        ids: Sequence[Sequence[str]],
+    ) -> None:
+        """Saves between two steps of an epoch; ``losses`` and ``ids`` are of the steps since the last time."""
+        stage_progress.losses += self._finite_losses(losses, ids, stage, stage_progress.epoch)
+        stage_progress.random = self.group.gather_objects(random_state(self.device))
+        self._save(stage, state, stage_progress)
 
     def _finite_losses(self, losses: list[Tensor], ids: Sequence[Sequence[str]], stage: str, epoch: int) -> list[float]:
         """The losses of steps, summed over all processes. Read rarely: each time the host waits for the GPU."""

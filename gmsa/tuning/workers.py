@@ -24,7 +24,7 @@ from gmsa.config import Config
 from gmsa.errors import ConfigError, GmsaError, RunError, printable
 from gmsa.registry import load_plugins
 from gmsa.system.files import check_out_file, make_subfolder
-from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 from gmsa.system.reading import MOST_RECORDS, read_bytes
 from gmsa.tuning.objective import Objective
 from gmsa.tuning.sampling import SeededSampler, make_pruner
@@ -93,7 +93,8 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
     """
     context = multiprocessing.get_context("spawn")
     running: dict[Any, tuple[SpawnProcess, int]] = {}
-    resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
+    with safe_path():
+        resource_tracker.ensure_running()  # else the first start would do it, and let go of Ctrl-C on the way
     to_start = dict.fromkeys(range(1, jobs + 1), 0.0)  # when each is to be started
     deaths = faults = ended = 0
     logs = make_subfolder(task.where.folder, "logs")
@@ -104,7 +105,7 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
                 del to_start[number]
                 process = context.Process(target=run_worker, args=(task, number), daemon=True)
-                with interrupts_held():
+                with interrupts_held(), safe_path():
                     process.start()
                     running[process.sentinel] = process, number
             if not running:

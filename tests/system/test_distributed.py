@@ -22,6 +22,7 @@ from helpers.killed_runs import ended, forked, left, run_once
 from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict, to_dict
+from gmsa.errors import RunError, Terminated
 from gmsa.runs import report as results
 from gmsa.system import cli
 from gmsa.system.distributed import SINGLE_PROCESS, is_main_process
@@ -144,6 +145,31 @@ def test_a_rank_without_a_world_is_no_rank(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert is_main_process() is first
+
+
+@pytest.mark.parametrize(
+    ("local", "joined", "error", "lines"),
+    [
+        ("0", False, RunError("x"), 1),
+        ("1", False, RunError("x"), 0),
+        ("1", True, RunError("x"), 1),
+        ("1", False, KeyError("x"), 1),
+        ("1", True, Terminated(), 0),
+        ("0", True, Terminated(), 1),
+    ],
+)
+def test_what_all_processes_would_say_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys, local: str, joined: bool, error: BaseException, lines: int
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", local)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: joined)
+    with pytest.raises(SystemExit):
+        cli.run(fail, "train")
+    assert capsys.readouterr().err.count("\n") == lines
 
 
 def test_one_process_costs_no_message() -> None:

@@ -15,6 +15,7 @@ from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import CALLBACKS
 from gmsa.system.files import make_subfolder, write_text
 from gmsa.system.reading import exists, read_text
+from gmsa.system.streams import ReaderGone
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def kept_id(file: Path, make: Callable[[], str]) -> str:
 def _guarded(callback: Callback, event: str, *arguments: Any) -> None:
     try:
         getattr(callback, event)(*arguments)
-    except GmsaError:
+    except (GmsaError, ReaderGone):
         raise
     except Exception as error:
         from optuna import TrialPruned  # here, as importing it takes a second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from gmsa.errors import printable
+from gmsa.system.console import console as stdout_console
 from gmsa.training.callbacks.base import Callback, RunInfo
 
 
@@ -18,10 +18,10 @@ class Progress(Callback):
     """Prints a line per epoch; on a terminal, a bar below them counts the stage's utterances."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.console = console or stdout_console()
         self._bar: Bar | None = None
         self._task: Any = None
-        if sys.stdout.isatty() if console is None else console.is_terminal:
+        if self.console.file.isatty() if console is None else console.is_terminal:
             times = (TimeElapsedColumn(), TimeRemainingColumn())
             # A bar without a width of its own takes what is left of the line.
             columns = (TextColumn("{task.description}", markup=False), BarColumn(None), MofNCompleteColumn(), *times)
