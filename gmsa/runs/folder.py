@@ -17,13 +17,14 @@ from gmsa.config import Config, to_dict
 from gmsa.config.override import as_seeds
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
-from gmsa.errors import ConfigError, RunError
+from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.models import build_model
 from gmsa.registry import load_plugins
 from gmsa.runs.inputs import Input, read_inputs
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
-from gmsa.system.files import write_json, write_text
+from gmsa.system.files import check_out_folder, write_json, write_text
+from gmsa.system.reading import expanded
 from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_into, load_weights, save_weights
 from gmsa.training.protocols import build_protocol
@@ -49,8 +50,8 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike[str], plugins: Iterable[str] = ()) -> None:
-        load_plugins(plugins, Path.cwd())
-        self.folder = Path(os.path.expandvars(folder)).expanduser()
+        load_plugins(plugins, Path())
+        self.folder = expanded(folder)
         for name in FILES:
             if not (self.folder / name).is_file():
                 raise RunError(f"'{folder}' is not a run folder: it has no {name}; name one that gmsa.train wrote")
@@ -191,8 +192,10 @@ class Run:
         from gmsa.runs.evaluate import evaluate
         from gmsa.runs.robustness import MASK_SEEDS, robustness
 
-        folder = None if out is None else Path(out)
-        file = None if data is None else Path(os.path.expandvars(data)).expanduser()
+        folder = None if out is None else expanded(out)
+        if folder is not None:
+            check_out_folder(folder)
+        file = None if data is None else expanded(data, DataError)
         if missing is None:
             if mask_seeds is not None:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
@@ -216,7 +219,7 @@ class Run:
         """
         from gmsa.runs.save import save_model
 
-        return save_model(self, Path(os.path.expandvars(folder)).expanduser())
+        return save_model(self, expanded(folder))
 
     def prepare(self, x: Input) -> list[Utterance]:
         """Utterances as the models take them: the modalities of the run, normalized as in training, without labels.

@@ -28,6 +28,7 @@ from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
 from gmsa.runs.folder import Run, as_run
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
+from gmsa.system.files import check_out_parts
 from gmsa.system.lock import only_writer
 from gmsa.training.scoring import predict_utterances
 
@@ -72,6 +73,9 @@ def robustness(
     run = as_run(run)
     if write and out is None:
         own_report(run.folder)  # fails before hours of scoring where there is no report to add to
+        check_out_parts(run.folder, "figures")
+        with only_writer(run.folder):  # nor can it be added while another process writes
+            pass
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     split = _read(run, data)
@@ -133,7 +137,9 @@ def compare_robustness(
     runs = [as_run(folder) for folder in folders]
     names = [run.name for run in runs]
     for run, name in zip(runs, names, strict=True):  # before hours of scoring
-        run.chosen_seeds(seeds)
+        check_no_run(out / name)
+        for seed in run.chosen_seeds(seeds):
+            run.load_model(seed, device)
         if names.count(name) > 1:
             raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
         if what := _difference(runs[0], run, data is None):

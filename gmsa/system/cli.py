@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from gmsa.errors import GmsaError, Terminated, printable
+from gmsa.errors import GmsaError, RunError, Terminated, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
@@ -136,7 +137,7 @@ def load_plugins_of(options: argparse.Namespace) -> None:
         ConfigError: a module cannot be imported.
     """
     # The console script, unlike `python -m`, has no working directory on sys.path.
-    load_plugins(options.plugins, Path.cwd())
+    load_plugins(options.plugins, Path())
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
@@ -192,6 +193,7 @@ def exit_codes(name: str) -> Iterator[None]:
     try:
         with forgiving_streams() as stdout:
             try:
+                _check_working_folder()
                 yield
                 stdout.flush()  # a reader that has gone is noticed here, not at the interpreter's exit
             except GmsaError as error:
@@ -209,6 +211,14 @@ def exit_codes(name: str) -> Iterator[None]:
                 _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_working_folder() -> None:
+    """Refuses a working directory that was deleted, where Python and the libraries of torch end in errors of their own."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RunError(f"the working directory cannot be used: {reason_of(error)}; change to another") from None
 
 
 def _exit(code: int, line: str) -> NoReturn:
