@@ -162,6 +162,7 @@ INPUTS = {
     "summary without r": Situation(("missing",), {"run/summary.json": 0}),
     "second run without x": Situation(("runs",), {"run2": 0o600}),
     "second run's weights without r": Situation(("runs",), {"run2/seed-1/model.safetensors": 0}),
+    "lock without w": Situation(("resume", "missing"), {"run/.writer.lock": 0o400}, ".writer.lock"),
     "study without x": Situation(("tune again",), {"study": 0o600}),
     "study without r": Situation(("tune again",), {"study": 0o300}),
     "journal without r": Situation(("tune again",), {"study/journal.log": 0o200}),
@@ -207,15 +208,14 @@ UNWRITABLE = {
     "study without w": Situation(("tune again",), {"study": 0o500}),
     "journal without w": Situation(("tune again",), {"study/journal.log": 0o400}),
     "study's trials without w": Situation(("tune again",), {"study/trials": 0o500}),
-    "lock without w": Situation(("resume", "missing"), {"run/.writer.lock": 0o400}),
 }
 """Outputs of before that cannot be written."""
 PLACES = {
     "folder without w": Situation(FOLDERS + FILES, {"closed": 0o500}, out="closed/x"),
     "folder without x": Situation(FOLDERS + FILES, {"closed": 0o600}, out="closed/x"),
     "folder below one without w": Situation(FOLDERS, {"closed": 0o500}, out="closed/a/b/c"),
-    "itself without w": Situation(FOLDERS[:-1], {"empty": 0o500}, out="empty"),
-    "itself without x": Situation(FOLDERS[:-1], {"empty": 0o600}, out="empty"),
+    "itself without w": Situation(NAMED[:-1], {"empty": 0o500}, out="empty"),
+    "itself without x": Situation(NAMED[:-1], {"empty": 0o600}, out="empty"),
     "itself without r": Situation(("train", "ablate", "tune"), {"empty": 0o300}, out="empty"),
     "a file": Situation(NAMED, out="own.pkl"),
     "a folder": Situation(FILES, out="empty"),

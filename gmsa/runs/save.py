@@ -13,8 +13,7 @@ from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, missing_lines
 from gmsa.reports.tables import escape_markdown
 from gmsa.runs.folder import Run, save_inputs
-from gmsa.system.files import check_out_folder, make_folder, make_subfolder, write_bytes, write_json, write_text
-from gmsa.system.reading import entries
+from gmsa.system.files import check_out_folder, write_bytes, write_json, write_text
 from gmsa.training.checkpoint import load_weights
 
 KEPT = ("versions", "data_sha256", "pool_sha256", "plugins", "synthetic", "dims")
@@ -24,15 +23,15 @@ KEPT = ("versions", "data_sha256", "pool_sha256", "plugins", "synthetic", "dims"
 def save_model(run: Run, folder: Path) -> Path:
     """Writes a run's model into a new folder; see :meth:`Run.save`."""
     check_out_folder(folder)
-    if entries(folder):
+    if folder.exists() and any(folder.iterdir()):
         raise RunError(f"'{folder}' is not empty; name another folder")
     seeds, summary = run.chosen_seeds(), _without_places(run.summary)
     files = {seed: run.folder / f"seed-{seed}" / "model.safetensors" for seed in seeds}
     for file in files.values():
         load_weights(file)  # a damaged one is not handed on
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for seed, file in files.items():
-        make_subfolder(folder, f"seed-{seed}")
+        (folder / f"seed-{seed}").mkdir(exist_ok=True)
         write_bytes(folder / f"seed-{seed}" / "model.safetensors", file.read_bytes())
     write_json(folder / "summary.json", summary)
     write_text(folder / "README.md", model_card(run))
