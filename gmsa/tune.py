@@ -8,9 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from gmsa.config.packaged import find
-from gmsa.errors import ConfigError
 from gmsa.system import cli
-from gmsa.system.reading import exists
+from gmsa.system.reading import is_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     beside = find(options.config, "configs").parent / "spaces" / "default.yaml"
     study = search(
         options.config,
-        options.space or (beside if exists(beside, ConfigError) else "default"),
+        options.space or (beside if is_file(beside) else "default"),
         options.trials,
         objectives=options.objective,
         sampler=options.sampler,

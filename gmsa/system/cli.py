@@ -169,6 +169,14 @@ def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
         command(None)
 
 
+def _check_working_folder() -> None:
+    """Refuses a working directory that was deleted: Python and the libraries of torch fail there in their own ways."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RunError(f"the working directory cannot be used: {reason_of(error)}; change to another") from None
+
+
 @contextmanager
 def inside_gmsa() -> Iterator[None]:
     """Makes help and errors name the subcommand of ``gmsa`` instead of its module, until the block ends."""
@@ -211,14 +219,6 @@ def exit_codes(name: str) -> Iterator[None]:
                 _exit(1, f"{name}: error: stdout cannot be written ({reason_of(stdout.lost)}); the rest is done")
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _check_working_folder() -> None:
-    """Refuses a working directory that was deleted, where Python and the libraries of torch end in errors of their own."""
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise RunError(f"the working directory cannot be used: {reason_of(error)}; change to another") from None
 
 
 def _exit(code: int, line: str) -> NoReturn:
