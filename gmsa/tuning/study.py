@@ -27,7 +27,8 @@ from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder, write_json
+from gmsa.system.files import check_out_file, check_out_folder, check_out_parts, write_json
+from gmsa.system.reading import exists
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import build_protocol
 from gmsa.tuning.objective import COSTS, Training, direction_of, objectives_of
@@ -242,6 +243,9 @@ def check_folder(folder: Path) -> None:
     ours = ("study.json", "journal.log", "queue.lock")
     if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
         raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
+    check_out_parts(folder, "trials", "logs", "locks", "figures", "final")
+    if exists(folder / "journal.log"):
+        check_out_file(folder / "journal.log")
 
 
 def describe_study(
