@@ -11,6 +11,7 @@ import importlib
 import os
 import pickle
 import pkgutil
+import pwd
 import shutil
 import signal
 import stat
@@ -237,6 +238,25 @@ PLACES = {
     "no such user": Situation(("train",), named="~nosuchuser", out="~nosuchuser/x"),
 }
 """Places that no output can be written to."""
+HOMELESS = {
+    "no home": Situation(("train", "ablate", "tune"), named="~/x", out="~/x", prepare=lambda: _homeless()),
+    "config at no home": Situation(
+        ("train",), named="~/a.yaml", more=("--config", "~/a.yaml"), prepare=lambda: _homeless()
+    ),
+    "working directory without rights": Situation(
+        ("train", "evaluate", "predict", "ablate", "tune", "inspect", "config", "info"),
+        named="Permission denied",
+        prepare=lambda: (os.chmod("empty", 0o700), os.chdir("empty"), os.chmod(".", 0)),
+    ),
+    "sys.path without rights": Situation(
+        ("train", "ablate", "config"),
+        {"closed": 0},
+        named="not_a_module",
+        more=("--plugin", "not_a_module"),
+        prepare=lambda: sys.path.insert(0, os.path.abspath("closed")),
+    ),
+}
+"""An environment that a command cannot use."""
 GONE = {
     "the working directory is gone": Situation(
         tuple(COMMANDS),
@@ -246,12 +266,17 @@ GONE = {
 }
 
 
-def cases(table: dict[str, Situation], every: int = 1) -> list[Any]:
-    """Situation and command, each with a name; all but each ``every``-th one are slow."""
-    found = [(name, command) for name, situation in table.items() for command in situation.commands]
+def cases(table: dict[str, Situation]) -> list[Any]:
+    """Situation and command, each with a name; all but one command of a situation, in turn, are slow."""
     return [
-        pytest.param(table[name], command, id=f"{name}: {command}", marks=[pytest.mark.slow] * bool(number % every))
-        for number, (name, command) in enumerate(found)
+        pytest.param(
+            situation,
+            command,
+            id=f"{name}: {command}",
+            marks=[pytest.mark.slow] * (number % len(situation.commands) != place),
+        )
+        for number, (name, situation) in enumerate(table.items())
+        for place, command in enumerate(situation.commands)
     ]
 
 
@@ -360,6 +385,16 @@ class Site:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         return 0
+
+
+def _homeless() -> None:
+    """Takes the user's home from this process."""
+    os.environ.pop("HOME", None)
+    pwd.getpwuid = _nobody  # type: ignore[assignment]
+
+
+def _nobody(user: int) -> NoReturn:
+    raise KeyError(f"no user {user}")
 
 
 def _forbidden(*_: Any, **__: Any) -> NoReturn:
@@ -514,8 +549,8 @@ def test_places_that_cannot_be_written_to(site: Site, situation: Situation, comm
     check_refused(site, situation, command, (*WORK, *READING))
 
 
-@pytest.mark.parametrize(("situation", "command"), cases(GONE))
-def test_a_working_directory_that_is_gone(site: Site, situation: Situation, command: str) -> None:
+@pytest.mark.parametrize(("situation", "command"), cases(HOMELESS | GONE))
+def test_an_environment_that_cannot_be_used(site: Site, situation: Situation, command: str) -> None:
     check_refused(site, situation, command, (*WORK, *READING))
 
 

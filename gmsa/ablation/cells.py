@@ -106,20 +106,21 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether the cell was trained to its end, and its record and its predictions are whole.
+        """Whether the cell was trained to its end, and its record and its predictions are whole and agree.
 
         Raises:
             RunError: they cannot be read.
         """
-        if (self.record() or {}).get("state") != "done" or not exists(self.predictions):
+        record = self.record()
+        if record is None or record["state"] != "done" or not exists(self.predictions):
             return False
         try:
-            return all(len(self.predicted(split)) for split in SCORED_SPLITS)
+            return all(math.isclose(self.errors(s).mean(), record[s]["MAE"], rel_tol=1e-4) for s in SCORED_SPLITS)
         except ValueError:
             return False
 
-    def predicted(self, split: str) -> np.ndarray:
-        """Predictions and labels of the split's N utterances, from ``predictions.csv``: ``[N, 2]``.
+    def errors(self, split: str) -> np.ndarray:
+        """Absolute errors for the split's N utterances, as the label scale's MAE counts them, of ``predictions.csv``.
 
         Raises:
             RunError: the file cannot be read.
@@ -128,12 +129,16 @@ class Cell:
         table = io.StringIO(read_text(self.predictions, MOST_TABLE, inside=self.folder), newline="")
         try:
             pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(table) if row["split"] == split]
-            values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-        except (csv.Error, KeyError, TypeError) as error:
+        except (csv.Error, KeyError) as error:
             raise ValueError(f"not predictions: {error}") from None
+        if not pairs or any(None in pair for pair in pairs):
+            raise ValueError(f"values of the split '{split}' are missing")
+        values = np.array(pairs, dtype=np.float64)
+        if self.config.data.labels == "sims":
+            values = values.clip(-1, 1)
         if not np.isfinite(values).all():
-            raise ValueError("a prediction or label is not finite")
-        return values
+            raise ValueError("a value is not finite")
+        return np.abs(values[:, 0] - values[:, 1])
 
     def check_out(self) -> None:
         """Checks that the cell's folder and all that is in it already can be written.

@@ -95,12 +95,9 @@ def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
     found = []
     for cell in cells:
         try:
-            values = cell.predicted(split)
+            found.append(cell.errors(split))
         except ValueError as error:
-            raise RunError(f"'{cell.predictions}' is damaged ({error}); run the same command again") from None
-        if cell.config.data.labels == "sims":
-            values = values.clip(-1, 1)
-        found.append(np.abs(values[:, 0] - values[:, 1]))
+            raise RunError(f"'{cell.predictions}' is damaged ({cut(error)}); run the same command again") from None
     if len({len(errors) for errors in found}) > 1:
         raise RunError(f"the seeds of '{cells[0].folder.parent}' predict different utterances; delete that folder")
     return np.stack(found)
