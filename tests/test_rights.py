@@ -27,8 +27,10 @@ import pytest
 import yaml
 
 import gmsa
+from gmsa.ablation.folder import Table
 from gmsa.config import MODALITIES
 from gmsa.system import cli
+from gmsa.tuning.folder import Study
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork, and POSIX's rights")
 
@@ -334,11 +336,13 @@ class Site:
             found |= {path: os.lstat(path).st_size for name in files if (path := os.path.join(folder, name))}
         return found
 
-    def run(self, arguments: list[str], forbidden: tuple[str, ...], prepare: Callable[[], Any] | None = None) -> Ended:
-        """Runs a command as an ordinary user.
+    def run(
+        self, act: Callable[[], Any], forbidden: tuple[str, ...] = (), prepare: Callable[[], Any] | None = None
+    ) -> Ended:
+        """Acts as an ordinary user, in a process that ends with the exit code.
 
         Args:
-            forbidden: functions that it may not reach.
+            forbidden: functions that may not be reached.
             prepare: called first.
         """
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -350,7 +354,7 @@ class Site:
                     signal.alarm(PATIENCE)
                     os.dup2(out.fileno(), 1)
                     os.dup2(err.fileno(), 2)
-                    code = self._command(arguments, forbidden, prepare)
+                    code = self._act(act, forbidden, prepare)
                 finally:
                     os._exit(code)
             _, status = os.waitpid(child, 0)
@@ -358,7 +362,7 @@ class Site:
                 file.seek(0)
             return Ended(os.waitstatus_to_exitcode(status), out.read(), err.read())
 
-    def _command(self, arguments: list[str], forbidden: tuple[str, ...], prepare: Callable[[], Any] | None) -> int:
+    def _act(self, act: Callable[[], Any], forbidden: tuple[str, ...], prepare: Callable[[], Any] | None) -> int:
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         os.chdir(self.here)
         tempfile.tempdir = str(self.here)
@@ -368,23 +372,33 @@ class Site:
             os.setuid(USER)
         if prepare is not None:
             prepare()
-        from gmsa.training.trainer import Trainer
+        if forbidden:
+            from gmsa.training.trainer import Trainer
 
-        Trainer._epoch = _forbidden  # type: ignore[method-assign, assignment]
+            Trainer._epoch = _forbidden  # type: ignore[method-assign, assignment]
         for module in [module for name, module in sys.modules.items() if name.startswith("gmsa.")]:
             for name in forbidden:
                 if hasattr(module, name):
                     setattr(module, name, _forbidden)
-        command, *rest = arguments
-        sys.argv = [command, *rest]
         try:
-            cli.run(importlib.import_module(cli.COMMANDS[command].module).main, command)
+            act()
         except SystemExit as ended:
             return int(ended.code or 0)
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         return 0
+
+
+def command_of(arguments: list[str]) -> Callable[[], None]:
+    """What runs a command with its arguments."""
+    name, *_ = arguments
+
+    def act() -> None:
+        sys.argv = arguments
+        cli.run(importlib.import_module(cli.COMMANDS[name].module).main, name)
+
+    return act
 
 
 def _homeless() -> None:
@@ -518,7 +532,7 @@ def arguments_of(command: str, situation: Situation) -> list[str]:
 def check_refused(site: Site, situation: Situation, command: str, forbidden: tuple[str, ...]) -> None:
     site.open(situation)
     before = site.content()
-    ended = site.run(arguments_of(command, situation), forbidden, situation.prepare)
+    ended = site.run(command_of(arguments_of(command, situation)), forbidden, situation.prepare)
     line, named = ended.err, situation.named or situation.out or next(iter(situation.modes), "")
     try:
         assert ended.code == 2, ended
@@ -557,5 +571,32 @@ def test_an_environment_that_cannot_be_used(site: Site, situation: Situation, co
 @pytest.mark.parametrize("command", ["evaluate", "evaluate, out", "missing", "predict", "config", "info", "check, out"])
 def test_with_all_rights_the_commands_succeed(site: Site, command: str) -> None:
     site.open(Situation((command,)))
-    ended = site.run(COMMANDS[command].split(), ())
+    ended = site.run(command_of(COMMANDS[command].split()))
     assert ended.code == 0, ended
+
+
+PYTHON: dict[str, tuple[str, Callable[[], Any]]] = {
+    "save": ("closed/x", lambda: gmsa.load("run").save("closed/x")),
+    "save below a file": ("own.pkl", lambda: gmsa.load("run").save("own.pkl/x")),
+    "to_csv": ("closed/x.csv", lambda: gmsa.load("run").predict("other.pkl").to_csv("closed/x.csv")),
+    "load": ("closed/run", lambda: gmsa.load("closed/run")),
+    "evaluate": ("closed/x", lambda: gmsa.load("run").evaluate(out="closed/x")),
+    "fit": ("closed/x", lambda: gmsa.fit("tiny.yaml", out="closed/x")),
+    "compare": ("closed/x", lambda: gmsa.compare("tiny.yaml", {"model.fusion": ["add", "gate"]}, out="closed/x")),
+    "search": ("closed/x", lambda: gmsa.search("tiny.yaml", "space.yaml", 2, out="closed/x")),
+    "Table": ("closed/table", lambda: Table("closed/table")),
+    "Study": ("closed/study", lambda: Study("closed/study")),
+}
+
+
+@pytest.mark.parametrize(("named", "act"), PYTHON.values(), ids=PYTHON)
+def test_python_raises_the_same(site: Site, named: str, act: Callable[[], Any]) -> None:
+    def guarded() -> None:
+        with cli.exit_codes("python"):
+            act()
+
+    site.open(Situation((), {"closed": 0o600}))
+    ended = site.run(guarded)
+    assert ended.code == 2, ended
+    assert ended.err.count("\n") == 1, ended.err
+    assert named in ended.err
