@@ -89,7 +89,7 @@ def test_import_info_check(
     [
         (["import", "none.pkl", "--out", "x"], "'none.pkl' does not exist; check the path"),
         (["import", "tiny.pkl", "--out", "."], "'.' exists already, and a store is never overwritten"),
-        (["import", "tiny.pkl", "--out", "tiny.pkl/x"], "cannot write 'tiny.pkl/x'"),
+        (["import", "tiny.pkl", "--out", "tiny.pkl/x"], "cannot write into 'tiny.pkl/x'"),
         (["import", "tiny.pkl", "--out", "x", "--labels", "sims"], "out of [-1, 1]"),
         (["import", "tiny.pkl", "--out", "x", "--splits", "none.csv"], "none.csv: does not exist"),
         (["import", "tiny.pkl", "--out", "x", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
