@@ -176,16 +176,17 @@ INPUTS = {
     "cell's record without r": Situation(("ablate again",), {"table/cells/add/seed-1/cell.json": 0}),
     "cell's config without r": Situation(("ablate again",), {"table/cells/add/seed-1/config.yaml": 0}),
     "cell's predictions without r": Situation(("ablate again",), {"table/cells/add/seed-1/seed-1/predictions.csv": 0}),
-    "data.path of 10,000 characters": Situation(
-        ("train", "inspect"), named="a" * 60, more=("--set", f"data.path={'a' * 10_000}")
+    "data.path of 4,000 characters": Situation(
+        ("train", "ablate", "tune", "inspect"), named="a" * 60, more=("--set", f"data.path={'a' * 4_000}")
     ),
-    "data.path of many long folders": Situation(
-        ("train", "inspect"), named="aaa/aaa", more=("--set", f"data.path={'aaa/' * 2_500}")
+    "data.path of 10,000 characters": Situation(
+        ("train", "inspect"), named="data.path", more=("--set", f"data.path={'a' * 10_000}")
     ),
     "data.path with a null byte": Situation(
         ("train", "ablate", "tune", "inspect"), named="a\\x00b", more=("--set", 'data.path="a\\0b"')
     ),
-    "data of 10,000 characters": Situation(("train",), named="a" * 60, more=("--data", "a" * 10_000)),
+    "data of 4,000 characters": Situation(("train",), named="a" * 60, more=("--data", "a" * 4_000)),
+    "input of many folders": Situation(("predict",), named="aaa/aaa", more=("--input", "aaa/" * 2_500)),
     "input of 10,000 characters": Situation(("predict",), named="a" * 60, more=("--input", "a" * 10_000)),
     "run of 10,000 characters": Situation(("predict",), named="a" * 60, more=("--run", "a" * 10_000)),
     "config of 10,000 characters": Situation(("train",), named="a" * 60, more=("--config", "a" * 10_000)),
@@ -227,7 +228,7 @@ PLACES = {
     "no parent": Situation(FILES, out="nowhere/x"),
     "300 characters": Situation(FOLDERS + FILES, named="a" * 60, out="a" * 300),
     "below 300 characters": Situation(FOLDERS + FILES, named="a" * 60, out="a" * 300 + "/x"),
-    "10,000 characters": Situation(FOLDERS + FILES, named="aaa/aaa", out="aaa/" * 2500 + "x"),
+    "10,000 characters": Situation(NAMED + FILES, named="aaa/aaa", out="aaa/" * 2500 + "x"),
     "a dangling link": Situation(FOLDERS, out="dangling"),
     "below a dangling link": Situation(FOLDERS + FILES, named="dangling", out="dangling/x"),
     "a circle of links": Situation(FOLDERS + FILES, named="circle", out="circle/x"),
