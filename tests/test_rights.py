@@ -204,6 +204,7 @@ UNWRITABLE = {
     "run without w": Situation(("resume", "missing"), {"run": 0o500}),
     "run's seed without w": Situation(("resume",), {"run/seed-1": 0o500}),
     "run's figures without w": Situation(("resume", "missing"), {"run/figures": 0o500}),
+    "run's tracker without w": Situation(("resume",), {"run/tensorboard": 0o500}),
     "ablation without w": Situation(("ablate again",), {"table": 0o500}),
     "ablation's figures without w": Situation(("ablate again",), {"table/figures": 0o500}),
     "cells without w": Situation(("ablate again",), {"table/cells/gate": 0o500}),
@@ -498,6 +499,7 @@ def _fill(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(study, "run_workers", lambda *_: None)
     train.main(["--config", "tiny.yaml", "--out", "run"])
     train.main(["--config", "tiny.yaml", "--out", "pretrained", *PRETRAIN])
+    Path("run/tensorboard").mkdir()
     shutil.copytree("run", "run2")
     ablate.main(COMMANDS["ablate again"].split()[1:])
     os.unlink("table/cells/gate/seed-1/cell.json")

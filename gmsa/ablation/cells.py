@@ -29,7 +29,7 @@ from gmsa.metrics import COLUMNS
 from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.reports.summary import SCORED_SPLITS
 from gmsa.runs.folder import Run
-from gmsa.runs.resume import check_files, resumed
+from gmsa.runs.resume import SUBFOLDERS, check_files, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, check_out_parts, make_folder, remove, write_json
@@ -149,7 +149,7 @@ class Cell:
         cells, variant = self.folder.parents[1], self.folder.parent
         check_out_parts(cells, variant.name)
         check_out_parts(variant, self.folder.name)
-        check_out_parts(self.folder, "seed-*", "figures")
+        check_out_parts(self.folder, "seed-*", *SUBFOLDERS)
         if is_folder(self.folder):
             check_out_file(self.folder / LOG)
 

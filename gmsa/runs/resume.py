@@ -15,6 +15,9 @@ from gmsa.system.files import check_out_folder, check_out_parts
 from gmsa.system.reading import MOST_TEXT, entries, exists, expanded, read_bytes
 from gmsa.training.checkpoint import list_states
 
+SUBFOLDERS = ("figures", "tensorboard", "mlflow", "wandb")
+"""Folders of a run, beside those of its seeds, that a training or an evaluation writes into."""
+
 
 def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
     """The run folder, ``out`` or the default one (numbered where it is taken), and whether it holds a run to resume.
@@ -35,7 +38,7 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         folder = taken[-1] if resume or not exists(taken[-1]) else following
         check_out_folder(folder)
     if resume and exists(folder / "config.yaml"):
-        check_out_parts(folder, "seed-*", "figures")
+        check_out_parts(folder, "seed-*", *SUBFOLDERS)
         return folder, True
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):

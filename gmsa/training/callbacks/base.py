@@ -13,7 +13,8 @@ from gmsa.config import Config
 from gmsa.config.components import build_component
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.registry import CALLBACKS
-from gmsa.system.files import write_text
+from gmsa.system.files import make_subfolder, write_text
+from gmsa.system.reading import exists, read_text
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,10 @@ def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def kept_id(file: Path, make: Callable[[], str]) -> str:
     """The id that ``file`` keeps for resumed runs; a new one where there is none."""
-    if not file.exists():
-        file.parent.mkdir(exist_ok=True)
+    if not exists(file):
+        make_subfolder(file.parent.parent, file.parent.name)
         write_text(file, make())
-    return file.read_text(encoding="utf-8")
+    return read_text(file, inside=file.parent)
 
 
 def _guarded(callback: Callback, event: str, *arguments: Any) -> None:
