@@ -37,9 +37,13 @@ from gmsa.system.processes import end_with_parent, interrupts_held, speak_into
 from gmsa.system.reading import MOST_TEXT, exists, is_folder, parse_json, read_bytes, read_text
 
 COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
+"""Entries of a record that a comparison averages over the seeds."""
 NUMBERS = ("parameters", *COSTS, "epochs", "train_seconds")
 """Entries of a record that are numbers."""
+LARGEST = 1e300
+"""Above all numbers of a record; Python's whole numbers have no end."""
 LOG = "log.txt"
+"""Name of the file that a cell's process speaks into."""
 MOST_TABLE = 1 << 30
 """Bytes of a cell's predictions, at most: ten million utterances."""
 Record = dict[str, Any]
@@ -102,7 +106,7 @@ class Cell:
             if not isinstance(scores, dict) or scores.keys() != metrics:
                 return False
             numbers += scores.values()
-        return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < math.inf for n in numbers)
+        return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers)
 
     @property
     def done(self) -> bool:

@@ -124,6 +124,8 @@ RECORDS: dict[str, Callable[[str], str]] = {
     "NaN": score("NaN"),
     "infinity": score("1e999"),
     "null score": score("null"),
+    "a score of 400 digits": score("1" * 400),
+    "epochs of 400 digits": changed(epochs=10**400),
     "a better score": score("0.1"),
 }
 TABLES: dict[str, Callable[[str], str]] = {
