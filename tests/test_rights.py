@@ -7,6 +7,7 @@ as root, whom no mode of a file stops, the children are of a user of their own.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib
 import os
 import pickle
@@ -426,22 +427,25 @@ def site() -> Iterator[Site]:
     root.chmod(0o755)
     (whole := root / "whole").mkdir()
     site = Site(whole)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(whole)
-        patch.delenv("GMSA_DATA", raising=False)
-        _fill(patch)
-    codecs.lookup("utf-8-sig")
-    for module in pkgutil.walk_packages(gmsa.__path__, "gmsa."):  # the user may not reach where they are installed
-        if not module.name.endswith("__main__"):
-            try:
-                importlib.import_module(module.name)
-            except ImportError:  # of a tracker that is not installed
-                continue
     try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(whole)
+            patch.delenv("GMSA_DATA", raising=False)
+            _fill(patch)
+        _import_all()
         yield site
     finally:
         site.close()
         shutil.rmtree(root)
+
+
+def _import_all() -> None:
+    """Imports what commands import: the user may not reach where it is installed."""
+    codecs.lookup("utf-8-sig")
+    for module in pkgutil.walk_packages(gmsa.__path__, "gmsa."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # of a tracker that is not installed
+                importlib.import_module(module.name)
 
 
 def _open_to_all() -> str:
