@@ -25,6 +25,7 @@ from gmsa.config.override import Overrides, as_items, as_seeds, as_yaml, changed
 from gmsa.config.packaged import find
 from gmsa.errors import ConfigError
 from gmsa.registry import load_plugins
+from gmsa.system.reading import expanded
 from gmsa.system.script import script_not_rerun, torch_settings_kept
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def compare(
     variants = read_variants(base, items, list(vary), file)
     variants = [replace(variant, config=with_plugins(variant.config, modules)) for variant in variants]
     name = name if file is None else f"{name}-{file.stem}"
-    folder = Path(out or f"runs/ablate-{name}")
+    folder = expanded(out or f"runs/ablate-{name}")
     with script_not_rerun(), torch_settings_kept():
         ablate(variants, name, folder, jobs)
     return Table(folder)
@@ -223,7 +224,7 @@ def search(
     options = StudyOptions(
         name=name,
         trials=trials,
-        folder=Path(out or f"runs/study-{name}"),
+        folder=expanded(out or f"runs/study-{name}"),
         objectives=wanted,
         sampler=sampler,
         pruner=pruner or ("off" if len(wanted) > 1 else "median"),
@@ -251,10 +252,10 @@ def _layers(
 ) -> tuple[str, Path | Config, list[str], list[str]]:
     """What a config is called, its file or itself, the ``key=value`` that are asked of it, and the plug-ins."""
     modules = [plugins] if isinstance(plugins, str) else list(plugins)
-    load_plugins(modules, Path.cwd())
+    load_plugins(modules, Path())
     items = []
     if data is not None:
-        path = Path(os.path.expandvars(data)).expanduser()
+        path = expanded(data, ConfigError)
         items += [f"data.path={json.dumps(str(path))}", f"data.name={json.dumps(path.stem)}"]
     items += as_items(overrides)
     if seeds is not None:

@@ -22,6 +22,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -183,7 +184,9 @@ def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
         for module in [modules] if isinstance(modules, str) else modules:
             if module in _loaded:
                 continue
-            added = str(folder.resolve()) if folder is not None else ""
+            added = ""
+            with suppress(OSError):  # the working directory may be gone
+                added = str(folder.resolve()) if folder is not None else ""
             if added and added not in sys.path:
                 sys.path.append(added)  # last, so that it hides no module; it stays, for worker processes
             _import(module, module)

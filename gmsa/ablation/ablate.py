@@ -21,7 +21,8 @@ from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import check_fits, prepare, reading
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder
+from gmsa.system.files import check_out_parts
+from gmsa.system.reading import entries, is_folder
 
 MEASURED = 200
 """Utterances, at most, over which the size of a variant's graphs is averaged."""
@@ -33,15 +34,19 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
     Raises:
         GmsaError: a variant, the data or the folder is wrong; before any training.
     """
-    check_out_folder(out)
-    if out.exists() and any(out.iterdir()) and not (out / "cells").is_dir():
+    check_out_parts(out, "cells", "figures")
+    if entries(out) and not is_folder(out / "cells"):
         raise RunError(f"'{out}' is not empty and holds no ablation; give another --out")
     seeds = variants[0].config.run.seeds
     cells = [Cell(s, seed, out / "cells" / s.slug / f"seed-{seed}") for seed in seeds for s in variants]
     set_up(variants[0].config.run)
+    done = {cell.folder: cell.done for cell in cells}
+    for cell in cells:
+        if not done[cell.folder]:
+            cell.check_out()
     cells, facts = check_cells(cells)
-    records = {(c.variant.name, c.seed): c.record() or {} for c in cells if c.done}
-    waiting = [c for c in cells if not c.done]
+    records = {(c.variant.name, c.seed): c.record() or {} for c in cells if done[c.folder]}
+    waiting = [c for c in cells if not done[c.folder]]
 
     console().print(
         f"{name}: {len(variants)} variants, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
@@ -64,9 +69,9 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
         try:
             run_cells(waiting, jobs, ended)
         except KeyboardInterrupt:
-            done = sum(record["state"] == "done" for record in records.values())
+            ended_well = sum(record["state"] == "done" for record in records.values())
             console().print(
-                f"Interrupted; {done} of {len(cells)} cells are done. Run the same command again to resume."
+                f"Interrupted; {ended_well} of {len(cells)} cells are done. Run the same command again to resume."
             )
             raise
     comparison = ablation_summary(name, variants, cells, records, facts)

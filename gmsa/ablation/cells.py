@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
+import math
 import multiprocessing
 import signal
 import sys
@@ -16,18 +18,34 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config
+from gmsa.config.components import component_name
 from gmsa.errors import GmsaError
+from gmsa.metrics import COLUMNS
 from gmsa.registry import load_plugins, loaded_plugins
-from gmsa.runs.resume import check_files, resumed
+from gmsa.reports.summary import SCORED_SPLITS
+from gmsa.runs.folder import Run
+from gmsa.runs.resume import SUBFOLDERS, check_files, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
-from gmsa.system.files import write_json
+from gmsa.system.files import check_out_file, check_out_parts, make_folder, remove, write_json
 from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
+from gmsa.system.reading import MOST_TEXT, exists, is_folder, parse_json, read_bytes, read_text
 
+COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
+"""Entries of a record that a comparison averages over the seeds."""
+NUMBERS = ("parameters", *COSTS, "epochs", "train_seconds")
+"""Entries of a record that are numbers."""
+LARGEST = 1e300
+"""Above all numbers of a record; Python's whole numbers have no end."""
+LOG = "log.txt"
+"""Name of the file that a cell's process speaks into."""
+MOST_TABLE = 1 << 30
+"""Bytes of a cell's predictions, at most: ten million utterances."""
 Record = dict[str, Any]
 """What ``cell.json`` holds: ``state`` is ``done``, or ``failed`` with a ``reason``."""
 
@@ -55,20 +73,89 @@ class Cell:
     @property
     def started(self) -> bool:
         """Whether the folder holds a run to resume."""
-        return (self.folder / "config.yaml").exists()
+        return exists(self.folder / "config.yaml")
 
     def record(self) -> Record | None:
-        """The cell's record; None where it has not ended yet."""
-        try:
-            record = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # a damaged one is written again by training on
+        """The cell's record; None where it has not ended yet, or is damaged: resuming the cell writes it anew.
+
+        Raises:
+            RunError: there is one that cannot be read.
+        """
+        path = self.folder / "cell.json"
+        if not exists(path):
             return None
-        return record if isinstance(record, dict) and record.get("state") in ("done", "failed") else None
+        content = read_bytes(path, MOST_TEXT, inside=self.folder)
+        try:
+            record = parse_json(content.decode("utf-8"))
+        except ValueError:
+            return None
+        return record if isinstance(record, dict) and self._fits(record) else None
+
+    def _fits(self, record: Record) -> bool:
+        """Whether a record is of this cell, and holds all that a comparison reads."""
+        if (record.get("setting"), record.get("seed")) != (self.variant.name, self.seed):
+            return False
+        if record.get("state") == "failed":
+            return isinstance(record.get("reason"), str)
+        metrics = {*COLUMNS[self.config.data.labels], *map(component_name, self.config.run.metrics)}
+        if record.get("state") != "done" or not isinstance(record.get("device"), str):
+            return False
+        numbers = [record.get(key) for key in NUMBERS]
+        for split in SCORED_SPLITS:
+            scores = record.get(split)
+            if not isinstance(scores, dict) or scores.keys() != metrics:
+                return False
+            numbers += scores.values()
+        return all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers)
 
     @property
     def done(self) -> bool:
-        """Whether the cell was trained to its end."""
-        return (self.record() or {}).get("state") == "done" and self.predictions.exists()
+        """Whether the cell was trained to its end, and its record and its predictions are whole and agree.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        record = self.record()
+        if record is None or record["state"] != "done" or not exists(self.predictions):
+            return False
+        try:
+            return all(math.isclose(self.errors(s).mean(), record[s]["MAE"], rel_tol=1e-4) for s in SCORED_SPLITS)
+        except ValueError:
+            return False
+
+    def errors(self, split: str) -> np.ndarray:
+        """Absolute errors for the split's N utterances, as the label scale's MAE counts them, of ``predictions.csv``.
+
+        Raises:
+            RunError: the file cannot be read.
+            ValueError: it is damaged.
+        """
+        table = io.StringIO(read_text(self.predictions, MOST_TABLE, inside=self.folder), newline="")
+        try:
+            pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(table) if row["split"] == split]
+        except (csv.Error, KeyError) as error:
+            raise ValueError(f"not predictions: {error}") from None
+        if not pairs or any(None in pair for pair in pairs):
+            raise ValueError(f"values of the split '{split}' are missing")
+        values = np.array(pairs, dtype=np.float64)
+        if self.config.data.labels == "sims":
+            values = values.clip(-1, 1)
+        if not np.isfinite(values).all():
+            raise ValueError("a value is not finite")
+        return np.abs(values[:, 0] - values[:, 1])
+
+    def check_out(self) -> None:
+        """Checks that the cell's folder and all that is in it already can be written.
+
+        Raises:
+            RunError: names what cannot.
+        """
+        cells, variant = self.folder.parents[1], self.folder.parent
+        check_out_parts(cells, variant.name)
+        check_out_parts(variant, self.folder.name)
+        check_out_parts(self.folder, "seed-*", *SUBFOLDERS)
+        if is_folder(self.folder):
+            check_out_file(self.folder / LOG)
 
     def check(self, files: dict[str, str | None]) -> None:
         """Checks that the folder was made with these settings and this data.
@@ -100,7 +187,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
-                (cell.folder / "cell.json").unlink(missing_ok=True)
+                remove(cell.folder / "cell.json")
                 process = context.Process(target=run_cell, args=(cell, loaded_plugins()), daemon=True)
                 with interrupts_held(), safe_path():
                     process.start()
@@ -124,8 +211,8 @@ def run_cell(cell: Cell, plugins: Sequence[str] = ()) -> None:
             they register.
     """
     end_with_parent()
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    speak_into(cell.folder / "log.txt")
+    make_folder(cell.folder)
+    speak_into(cell.folder / LOG)
     train_cell(cell, plugins)
 
 
@@ -148,8 +235,7 @@ def _train(cell: Cell) -> Record:
         import_module(module)  # else its seconds would count as the first epoch's
     device = set_up(cell.config.run)
     summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
-    history = (cell.folder / f"seed-{cell.seed}" / "history.jsonl").read_text(encoding="utf-8")
-    seconds = [json.loads(line)["seconds"] for line in history.splitlines()]
+    seconds = [row["seconds"] for row in Run(cell.folder).history]
     return {
         "setting": cell.variant.name,
         "seed": cell.seed,
@@ -189,12 +275,11 @@ def _failed(cell: Cell, reason: str) -> Record:
 
 def _killed(cell: Cell, exit_code: int | None) -> Record:
     """Records a cell whose process exited without a record."""
-    reason = f"its process ended with exit code {exit_code}; see {cell.folder / 'log.txt'}"
+    reason = f"its process ended with exit code {exit_code}; see {cell.folder / LOG}"
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
         reason = f"its process was killed by {name}"
         reason += ", perhaps because memory ran out" if name == "SIGKILL" else ""
     record = _failed(cell, reason)
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    write_json(cell.folder / "cell.json", record)
+    write_json(make_folder(cell.folder) / "cell.json", record)
     return record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.ablation.cells import Cell, Record
+from gmsa.ablation.cells import COSTS, Cell, Record
 from gmsa.ablation.variants import Variant, varied_keys
 from gmsa.config.components import component_name
+from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
 from gmsa.reports.ablation import Comparison, latex_rows, markdown_rows
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
 from gmsa.reports.tables import escape_markdown
 from gmsa.system.csv_text import csv_text
-from gmsa.system.files import write_json, write_text
+from gmsa.system.files import make_folder, make_subfolder, write_json, write_text
 
 Records = Mapping[tuple[str, int], Record]
 """The record of every cell, by name of the variant and seed."""
-COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
 
 
 def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> list[str]:
@@ -75,6 +74,10 @@ def ablation_summary(
         for done in (ranks if reference.name in whole else ())
         for split in SCORED_SPLITS
     }
+    for (other, split), found in errors.items():
+        if found.shape != errors[reference.name, split].shape:
+            names = f"'{cut(other)}' and '{cut(reference.name)}'"
+            raise RunError(f"{names} predict different utterances; compare them apart")
     for row in rows:
         if not row["reference"] and (row["setting"], "valid") in errors:
             row["difference"] = {
@@ -91,12 +94,12 @@ def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
     """Absolute errors of a variant's cells, as the label scale's MAE counts them: ``[seeds, utterances]``."""
     found = []
     for cell in cells:
-        with open(cell.predictions, encoding="utf-8", newline="") as file:
-            pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(file) if row["split"] == split]
-        values = np.array(pairs, dtype=np.float64)
-        if cell.config.data.labels == "sims":
-            values = values.clip(-1, 1)
-        found.append(np.abs(values[:, 0] - values[:, 1]))
+        try:
+            found.append(cell.errors(split))
+        except ValueError as error:
+            raise RunError(f"'{cell.predictions}' is damaged ({cut(error)}); run the same command again") from None
+    if len({len(errors) for errors in found}) > 1:
+        raise RunError(f"the seeds of '{cells[0].folder.parent}' predict different utterances; delete that folder")
     return np.stack(found)
 
 
@@ -104,14 +107,14 @@ def write_comparison(
     out: Path, comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records
 ) -> None:
     """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / "summary.json", comparison)
     heading = f"# {escape_markdown(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
     facts = f"Data: {escape_markdown(dataset_of(comparison))}, SHA-256 {comparison['data_sha256']}"
     write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
-    (out / "figures").mkdir(exist_ok=True)
+    make_subfolder(out, "figures")
     axis = numeric_axis(variants)
     select = comparison["select"]
     rows = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
+from gmsa.errors import RunError, cut
 from gmsa.reports.ablation import markdown_rows
 from gmsa.system.files import read_summary
+from gmsa.system.reading import expanded
 
 
 class Table:
@@ -21,9 +22,14 @@ class Table:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = expanded(folder)
         self.summary: dict[str, Any] = read_summary(self.folder, ("rows", "chosen"), "a comparison")
         """The content of ``summary.json``."""
+        try:
+            _ = self.to_markdown(), self.complete, len(self)
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+            file = self.folder / "summary.json"
+            raise RunError(f"'{file}' is damaged ({type(error).__name__}: {cut(error)}); compare again") from None
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from gmsa.config.schema import SHARED
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, cut, shown
 from gmsa.registry import load_plugins
-from gmsa.system.reading import is_file
+from gmsa.system.reading import expanded, is_file
 
 MOST_LEVELS = 10
 """Maximum length of a chain of base files."""
@@ -106,7 +105,7 @@ def _spread(key: str, value: Any) -> Any:
 
 
 def _base(named: str, where: str, folder: Path | None) -> Path:
-    beside = (folder or Path()) / os.path.expanduser(os.path.expandvars(named))
+    beside = (folder or Path()) / expanded(named, ConfigError)
     if is_file(beside, ConfigError):
         return beside
     try:

@@ -70,7 +70,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         change(found.settings, key, value)
         found.files.pop(key.removesuffix("+"), None)
     if given & {"plugins", "plugins+"}:
-        import_plugins(found.settings["plugins"], str(path), Path.cwd())
+        import_plugins(found.settings["plugins"], str(path), Path())
     return _build(found, str(path))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from gmsa.errors import ConfigError, cut, nearest
-from gmsa.system.reading import exists, is_folder
+from gmsa.system.reading import exists, expanded, is_folder
 
 Kind = Literal["configs", "spaces", "ablations"]
 
@@ -32,9 +31,10 @@ def find(name_or_path: str | Path, kind: Kind) -> Path:
         ConfigError: there is neither; it names the nearest known one and lists all.
     """
     path = Path(name_or_path)
-    for file in (path, Path(os.path.expanduser(os.path.expandvars(path)))):
-        if exists(file, ConfigError) and not is_folder(file, ConfigError):
-            return file
+    if _is_there(path):
+        return path
+    if _is_there(whole := expanded(path, ConfigError)):
+        return whole
     known = packaged(kind)
     folder, name = path.parent.as_posix(), path.name.removesuffix(".yaml")
     if folder in (".", _FOLDERS[kind]) and name in known:
@@ -43,3 +43,7 @@ def find(name_or_path: str | Path, kind: Kind) -> Path:
         f"{_WORDS[kind]} '{cut(name_or_path)}' does not exist{nearest(name, known)}; "
         f"give a file, or one that comes with gmsa: {', '.join(known)}"
     )
+
+
+def _is_there(file: Path) -> bool:
+    return exists(file, ConfigError) and not is_folder(file, ConfigError)

@@ -77,7 +77,7 @@ def _check(options: argparse.Namespace) -> None:
     if out is not None:
         from gmsa.figures.data import figure_check  # Matplotlib takes its time
 
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out)
         files.write_json(out / "check.json", found)
         files.write_text(out / "check.md", report)
         drawn = figure_check(found, out / "check.png")
@@ -92,6 +92,7 @@ def _import(options: argparse.Namespace) -> None:
         IMPORTERS.check(options.format, "--format")
     out = Path(options.out)
     check_target(out)
+    files.check_out_folder(out)
     splits = Path(options.splits) if options.splits else None
     source = importers.open_source(Path(options.source), options.format, options.labels, splits)
     dtypes = dict.fromkeys(source.dtypes, options.dtype) if options.dtype else source.dtypes

@@ -57,7 +57,7 @@ def write_summary(folder: str | Path, summary: Summary) -> None:
         ValueError: a value is NaN or infinite, which JSON does not know; nothing is written then.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write_json(folder / "summary.json", summary)  # first: it is the one that can refuse
     files.write_text(folder / "summary.md", markdown_report(summary))
     files.write_text(folder / "summary.tex", latex_table([summary]))

@@ -17,7 +17,7 @@ from gmsa.reports.summary import summarize
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder, make_folder, write_text
+from gmsa.system.files import check_out_parts, make_folder, write_text
 from gmsa.system.reading import exists
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 
@@ -61,13 +61,14 @@ def evaluate(
     run = as_run(run)
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
+    # All that can fail comes before the scoring, which may take hours.
+    seconds = [run.train_seconds(seed) for seed in chosen]
+    models = [run.load_model(seed, where) for seed in chosen]
     splits, missing, synthetic, sha256 = _splits(run, data)
-    parts: list[dict[str, Predictions]] = []
-    parameters = 0
-    for seed in chosen:
-        model = run.load_model(seed, where)
-        parameters = sum(p.numel() for p in model.parameters())
-        parts.append({name: predict_utterances(model, given, run.config, where) for name, given in splits.items()})
+    parts: list[dict[str, Predictions]] = [
+        {name: predict_utterances(model, given, run.config, where) for name, given in splits.items()}
+        for model in models
+    ]
     scores = {name: [part[name].metrics(run.config) for part in parts] for name in splits}
     summary = summarize(
         name=run.name,
@@ -77,8 +78,8 @@ def evaluate(
         seeds=chosen,
         model=run.config.model.name,
         protocol=run.config.protocol.name,
-        parameters=parameters,
-        train_seconds=[run.train_seconds(seed) for seed in chosen],
+        parameters=sum(p.numel() for p in models[-1].parameters()),
+        train_seconds=seconds,
         valid=scores.get("valid", ()),
         test=scores["test"],
         missing=missing,
@@ -99,7 +100,7 @@ def check_no_run(out: Path) -> None:
     Raises:
         RunError: it cannot, or there is one.
     """
-    check_out_folder(out)
+    check_out_parts(out, "figures")
     if exists(out / "config.yaml"):
         raise RunError(f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out")
 

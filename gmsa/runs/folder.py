@@ -16,7 +16,7 @@ from gmsa.config import Config, to_dict
 from gmsa.config.override import as_seeds
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
-from gmsa.errors import ConfigError, RunError
+from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.models import build_model
 from gmsa.models.build import model_skeleton
 from gmsa.registry import load_plugins
@@ -24,8 +24,8 @@ from gmsa.runs.inputs import Input, read_inputs
 from gmsa.runs.records import read_environment, read_history, read_own_summary
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
-from gmsa.system.files import check_name, write_json, write_text
-from gmsa.system.reading import exists, is_file
+from gmsa.system.files import check_name, check_out_folder, write_json, write_text
+from gmsa.system.reading import exists, expanded, is_file
 from gmsa.system.script import torch_settings_kept
 from gmsa.training.checkpoint import load_weights, save_weights
 from gmsa.training.protocols import build_protocol
@@ -51,8 +51,8 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike[str], plugins: Iterable[str] = ()) -> None:
-        load_plugins(plugins, Path.cwd())
-        self.folder = Path(os.path.expandvars(folder)).expanduser()
+        load_plugins(plugins, Path())
+        self.folder = expanded(folder)
         check_name(self.folder)
         for name in FILES:
             if not is_file(self.folder / name):
@@ -185,8 +185,10 @@ class Run:
         from gmsa.runs.evaluate import evaluate
         from gmsa.runs.robustness import MASK_SEEDS, robustness
 
-        folder = None if out is None else Path(out)
-        file = None if data is None else Path(os.path.expandvars(data)).expanduser()
+        folder = None if out is None else expanded(out)
+        if folder is not None:
+            check_out_folder(folder)
+        file = None if data is None else expanded(data, DataError)
         if missing is None:
             if mask_seeds is not None:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
@@ -210,7 +212,7 @@ class Run:
         """
         from gmsa.runs.save import save_model
 
-        return save_model(self, Path(os.path.expandvars(folder)).expanduser())
+        return save_model(self, expanded(folder))
 
     def prepare(self, x: Input) -> list[Utterance]:
         """Utterances as the models take them: the modalities of the run, normalized as in training, without labels.

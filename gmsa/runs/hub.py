@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gmsa.errors import RunError
 from gmsa.runs.folder import Run
-from gmsa.system.reading import exists
+from gmsa.system.reading import exists, expanded
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.yaml", "*.safetensors", "README.md"]
@@ -18,7 +18,7 @@ _FILES = ["*.json", "*.yaml", "*.safetensors", "README.md"]
 
 def open_model(model: str | os.PathLike[str], revision: str | None, plugins: Iterable[str]) -> Run:
     """Opens a folder, or else downloads the model ``user/name``; see :func:`gmsa.load`."""
-    folder = Path(os.path.expandvars(model)).expanduser()
+    folder = expanded(model)
     if not exists(folder) and _ID.fullmatch(str(model)):
         folder = _download(str(model), revision)
     elif revision is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from gmsa.config import DataConfig
 from gmsa.data import Store, StoredUtterances, Utterance, from_mmsa, load_utterances
 from gmsa.data.features import LazyFeatures, select
 from gmsa.errors import DataError, nearest
+from gmsa.system.reading import expanded
 
 Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Mapping[str, Any]
 """A file, a feature store, utterances, or arrays by modality."""
@@ -42,7 +42,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], data: DataConfig) -> Sequence
     """
     wanted: dict[str, int] = {m: dims[m] for m in data.modalities if m in dims}
     if isinstance(x, (str, os.PathLike)):
-        path = Path(os.path.expandvars(x)).expanduser()
+        path = expanded(x, DataError)
         return load_utterances(path, dims, data.modalities, data.labels, require_labels=False)
     if isinstance(x, Store):
         x = x.utterances()

@@ -72,8 +72,9 @@ def predict_with(run: Run, x: Input, seeds: int | Sequence[int] | None = None, d
     """Predicts with the models of a run; see :meth:`Run.predict`."""
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
+    models = [run.load_model(seed, where) for seed in chosen]  # all that can fail comes before the work
     utterances = run.prepare(x)
-    found = [predict_utterances(run.load_model(seed, where), utterances, run.config, where) for seed in chosen]
+    found = [predict_utterances(model, utterances, run.config, where) for model in models]
     gates = [p.gate for p in found if p.gate is not None]
     return Answers(
         found[0].ids,

@@ -12,8 +12,8 @@ from gmsa.config import Config, to_dict
 from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
-from gmsa.system.files import check_out_folder
-from gmsa.system.reading import MOST_TEXT, entries, exists, is_folder, read_bytes
+from gmsa.system.files import check_out_folder, check_out_parts
+from gmsa.system.reading import MOST_TEXT, entries, exists, expanded, is_folder, read_bytes
 from gmsa.training.checkpoint import list_states
 
 _SEED = re.compile(r"seed--?\d+")
@@ -31,7 +31,7 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         RunError: the folder holds a run and ``resume`` is not asked for, or holds something else.
     """
     if out is not None:
-        folder = Path(os.path.expandvars(out)).expanduser()
+        folder = expanded(out)
         check_out_folder(folder)
     else:
         taken = [Path(default)]
@@ -40,6 +40,7 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         folder = taken[-1] if resume or not exists(taken[-1]) else following
         check_out_folder(folder)
     if resume and exists(folder / "config.yaml"):
+        check_out_parts(folder, "seed-*", *SUBFOLDERS)
         return folder, True
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):

@@ -29,6 +29,7 @@ from gmsa.runs.folder import Run, as_run
 from gmsa.runs.resume import check_subfolders
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
+from gmsa.system.files import check_out_parts
 from gmsa.system.lock import only_writer
 from gmsa.training.scoring import predict_utterances
 
@@ -74,6 +75,9 @@ def robustness(
     if write and out is None:
         own_report(run.folder)  # fails before hours of scoring where there is no report to add to
         check_subfolders(run.folder)
+        check_out_parts(run.folder, "figures")
+        with only_writer(run.folder):  # nor can it be added while another process writes
+            pass
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     split = _read(run, data)
@@ -135,7 +139,9 @@ def compare_robustness(
     runs = [as_run(folder) for folder in folders]
     names = [run.name for run in runs]
     for run, name in zip(runs, names, strict=True):  # before hours of scoring
-        run.chosen_seeds(seeds)
+        check_no_run(out / name)
+        for seed in run.chosen_seeds(seeds):
+            run.load_model(seed, device)
         if names.count(name) > 1:
             raise ConfigError(f"--run names two runs that are called '{name}'; name each once, or rename a folder")
         if what := _difference(runs[0], run, data is None):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from gmsa.errors import GmsaError, Terminated, cut, printable
+from gmsa.errors import GmsaError, RunError, Terminated, cut, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
@@ -140,7 +140,7 @@ def load_plugins_of(options: argparse.Namespace) -> None:
         ConfigError: a module cannot be imported.
     """
     # The console script, unlike `python -m`, has no working directory on sys.path.
-    load_plugins(options.plugins, Path.cwd())
+    load_plugins(options.plugins, Path())
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
@@ -172,6 +172,14 @@ def run(command: Callable[[Sequence[str] | None], None], name: str) -> None:
         command(None)
 
 
+def _check_working_folder() -> None:
+    """Refuses a working directory that was deleted: Python and the libraries of torch fail there in their own ways."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RunError(f"the working directory cannot be used: {reason_of(error)}; change to another") from None
+
+
 @contextmanager
 def inside_gmsa() -> Iterator[None]:
     """Makes help and errors name the subcommand of ``gmsa`` instead of its module, until the block ends."""
@@ -200,6 +208,7 @@ def exit_codes(name: str) -> Iterator[None]:
         with forgiving_streams() as stdout:
             code, line = 0, ""
             try:
+                _check_working_folder()
                 yield
             except SystemExit as ended:
                 if ended.code:

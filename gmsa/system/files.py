@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -123,11 +124,14 @@ def check_out_file(path: Path) -> None:
     """
     check_name(path)
     if not is_folder(path.parent):
-        raise RunError(f"cannot write '{path}': the folder '{path.parent}' does not exist; create it first")
+        raise RunError(f"cannot write '{cut(path)}': the folder '{cut(path.parent)}' does not exist; create it first")
     if is_folder(path):
         raise RunError(f"cannot write '{path}': it is a folder; name a file in it")
-    if exists(path) and not is_file(path):
-        raise RunError(f"cannot write '{path}': it is not a regular file; name another")
+    if exists(path):
+        if not is_file(path):
+            raise RunError(f"cannot write '{path}': it is not a regular file; name another")
+        if not os.access(path, os.W_OK) or _kept_by_sticky_folder(path):
+            raise RunError(f"cannot write '{path}': there is a file that you may not change; name another")
     _try_to_write(path.parent, path)
 
 
@@ -146,6 +150,19 @@ def check_out_folder(path: Path) -> None:
     _try_to_write(there, path)
 
 
+def check_out_parts(folder: Path, *patterns: str) -> None:
+    """Checks a folder that is written into once more, and those of its subfolders whose names match a pattern.
+
+    Raises:
+        RunError: one of them cannot be written, or is a file or a link.
+    """
+    check_out_folder(folder)
+    for part in entries(folder):
+        if any(part.match(pattern) for pattern in patterns):
+            _check_no_link(part)
+            check_out_folder(part)
+
+
 def check_name(path: Path) -> None:
     """Refuses a name that safetensors could not open: it takes UTF-8 alone.
 
@@ -156,6 +173,17 @@ def check_name(path: Path) -> None:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise RunError(f"'{cut(path)}' has a name that is not UTF-8; rename it, or name another") from None
+
+
+def _kept_by_sticky_folder(path: Path) -> bool:
+    """Whether a file is another user's, in a folder such as ``/tmp`` where only its owner may replace it."""
+    folder, me = os.stat(path.parent), getattr(os, "geteuid", int)()
+    return bool(folder.st_mode & stat.S_ISVTX) and me not in (0, folder.st_uid, os.lstat(path).st_uid)
+
+
+def _check_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
 
 
 def _try_to_write(folder: Path, path: Path) -> None:
@@ -191,10 +219,8 @@ def make_subfolder(folder: Path, name: str) -> Path:
     Raises:
         RunError: it is a link, or cannot be created.
     """
-    path = folder / name
-    if path.is_symlink():
-        raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
-    return make_folder(path)
+    _check_no_link(folder / name)
+    return make_folder(folder / name)
 
 
 def sha256_of(path: str | Path, kind: type[GmsaError] = RunError) -> str:

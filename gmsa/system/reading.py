@@ -20,6 +20,22 @@ MOST_RECORDS = 1 << 26
 """Bytes of a file that grows with a run: its history, its summary, its tables."""
 
 
+def expanded(path: str | os.PathLike[str], kind: type[GmsaError] = RunError) -> Path:
+    """A path that the user named, its ``~`` and ``$VARS`` expanded.
+
+    Raises:
+        GmsaError: it begins with the home of nobody that the system knows.
+    """
+    named = os.path.expandvars(path)
+    try:
+        whole = os.path.expanduser(named)
+    except ValueError:  # a null byte after the "~"
+        whole = named
+    if whole.startswith("~"):
+        raise kind(f"'{cut(path)}': there is no such home folder; write the path out (a file of that name: ./~...)")
+    return Path(whole)
+
+
 def open_regular(
     path: str | Path,
     where: str | None = None,

@@ -29,8 +29,8 @@ from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
 from gmsa.system.console import console
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_folder, make_folder, write_json
-from gmsa.system.reading import MOST_RECORDS, entries, read_json
+from gmsa.system.files import check_out_file, check_out_folder, check_out_parts, make_folder, write_json
+from gmsa.system.reading import MOST_RECORDS, entries, exists, read_json
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import build_protocol
 from gmsa.tuning.database_url import check_url
@@ -297,6 +297,9 @@ def check_folder(folder: Path) -> None:
     there = {path.name for path in entries(folder)}
     if there and not there & {"study.json", "journal.log", "queue.lock"}:
         raise RunError(f"'{folder}' is not empty and holds no study; give another --out")
+    check_out_parts(folder, "trials", "logs", "locks", "figures", "final")
+    if exists(folder / "journal.log"):
+        check_out_file(folder / "journal.log")
 
 
 def describe_study(
