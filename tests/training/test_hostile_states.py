@@ -26,7 +26,7 @@ from gmsa.training.callbacks import Callback
 from tests.helpers.small_runs import small
 
 COUNT = 300
-SAMPLE = 40
+SAMPLE = 30
 """In the plain suite."""
 
 
