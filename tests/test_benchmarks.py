@@ -16,6 +16,7 @@ TABLES = {
     "data": ["| knn within, complete across |"],
     "few_labels": ["| self-training |", "| control |"],
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
+    "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
     "peers": ["| **Semi-IIN** |"],
     "scale": ["| tokens |"],
@@ -24,7 +25,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"gpu", "tune", "data"}
+LONG = {"gpu", "tune", "data", "hostile"}
 """Those that take longer than twenty seconds even so."""
 TRAINING = {"few_labels", "peers", "tune"}
 """Those that train into a folder."""

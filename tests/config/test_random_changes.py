@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import random_changes
+from helpers.counts import Recorder, tell
 from helpers.random_changes import Change, changes, judge, prepare_folder
 
 LEAST = {"refused": 250, "accepted": 50}
@@ -23,7 +25,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("_in_a_folder_of_its_own")
-def test_random_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_changes(record_property: Recorder) -> None:
     counts: Counter[str] = Counter()
     for number, change in enumerate(itertools.islice(changes(1), 500)):
         try:
@@ -31,8 +33,7 @@ def test_random_changes(capsys: pytest.CaptureFixture[str]) -> None:
         except Exception as error:
             raise AssertionError(f"change {number}, {str(change)[:2000]}") from error
         counts[found] += 1
-    with capsys.disabled():
-        print(f" {dict(counts)}", end="")
+    tell(record_property, "random changes of settings", counts["refused"], counts["accepted"])
     assert all(counts[found] >= least for found, least in LEAST.items()), counts
 
 
@@ -51,7 +52,7 @@ def test_the_judge_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_20000_random_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_20000_random_changes(record_property: Recorder) -> None:
     """Each in 5 s of computing and 1 GB more of memory: the helper ends itself above that."""
     command = [sys.executable, "-m", "helpers.random_changes"]
     running = [
@@ -63,7 +64,8 @@ def test_20000_random_changes(capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         for process in running:
             process.kill()
-    with capsys.disabled():
-        print("", *said, sep="\n")
     assert [process.returncode for process in running] == [0, 0]
-    assert not any("other" in text for text in said)
+    assert not any("other" in text for text in said), said
+    counts = sum((Counter(ast.literal_eval(text)) for text in said), Counter[str]())
+    assert counts["refused"] + counts["accepted"] == 20_000
+    tell(record_property, "random changes of settings", counts["refused"], counts["accepted"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.counts import Recorder, tell
 
 from gmsa.config import DataConfig
 from gmsa.data import Row, Store, Utterance, load_corpus, write_store
@@ -249,7 +250,7 @@ def test_files_that_are_holes(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_any_change_is_read_or_refused(folder: Path, count: int) -> None:
+def test_any_change_is_read_or_refused(folder: Path, count: int, record_property: Recorder) -> None:
     """Random changes of the bytes of arrays, and of values of the manifest."""
     originals = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     told = []
@@ -270,6 +271,7 @@ def test_any_change_is_read_or_refused(folder: Path, count: int) -> None:
         finally:
             (folder / name).write_bytes(originals[name])
     assert count / 4 < len(told) < count
+    tell(record_property, "random changes of a feature store", len(told), count - len(told))
     assert not [message for message in told if len(message) > 400 or not message.isprintable()]
 
 

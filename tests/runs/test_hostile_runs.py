@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import pytest
 import sklearn.metrics  # noqa: F401  here, so that the forks need not
 import torch
+from helpers.counts import Recorder, tell
+from helpers.hostile_runs import KINDS, outside
 
 from gmsa import evaluate, predict, train
 from gmsa.reports import robustness
 from gmsa.runs import report
 from gmsa.system import cli
-from tests.helpers.hostile_runs import KINDS, outside
 
 SETTINGS = """\
 data: {path: own.pkl, name: tiny}
@@ -180,10 +181,6 @@ def check(kinds: list[str], whole: Path, place: Path, expected: dict[str, Any]) 
             if verdict not in ("refused", "right"):
                 wrong.append(f"{kind} / {command}: {verdict}")
                 print(wrong[-1], flush=True)
-    print(
-        f"{len(kinds)} folders x {len(COMMANDS)} commands: {counts['refused']} refused with one line, "
-        f"{counts['right']} right results, {counts['other']} other"
-    )
     assert not wrong, "\n".join(wrong)
     return counts
 
@@ -195,6 +192,10 @@ def test_some_hostile_runs(whole: Path, tmp_path: Path, expected: dict[str, Any]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_all_hostile_runs(whole: Path, tmp_path: Path, expected: dict[str, Any], part: int) -> None:
+def test_all_hostile_runs(
+    whole: Path, tmp_path: Path, expected: dict[str, Any], part: int, record_property: Recorder
+) -> None:
     assert len(KINDS) >= 150
-    check(list(KINDS)[part::PARTS], whole, tmp_path / "place", expected)
+    counts = check(list(KINDS)[part::PARTS], whole, tmp_path / "place", expected)
+    what = f"{len(KINDS)} hostile run folders x {len(COMMANDS)} commands"
+    tell(record_property, what, counts["refused"], counts["right"])

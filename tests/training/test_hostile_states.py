@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.counts import Recorder, tell
+from helpers.small_runs import small
 from torch import Tensor
 
 from gmsa.config import Config
@@ -23,7 +25,6 @@ from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.train import make_trainer, train_seed
 from gmsa.training import trainer as loop
 from gmsa.training.callbacks import Callback
-from tests.helpers.small_runs import small
 
 COUNT = 300
 SAMPLE = 30
@@ -192,6 +193,8 @@ def test_states_with_wrong_content(config: Config, states: tuple[Path, list[Path
 
 
 @pytest.mark.slow
-def test_300_states_with_wrong_content(config: Config, states: tuple[Path, list[Path]]) -> None:
+def test_300_states_with_wrong_content(
+    config: Config, states: tuple[Path, list[Path]], record_property: Recorder
+) -> None:
     damaged, taken = check_states(config, prepare(config), *states, COUNT, trained=COUNT)
-    print(f"{COUNT} states: {damaged} damaged or refused with a line, {taken} taken and trained to the end")
+    tell(record_property, "states with a true hash and wrong content", damaged, taken)

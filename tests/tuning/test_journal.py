@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from helpers.counts import Recorder, tell
 from helpers.journals import CHANGES, plain
 from helpers.objectives import Bowl
 from helpers.studies import make_task, trials_of
@@ -80,8 +81,9 @@ def test_a_changed_bit_is_named(whole: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_changed_bits_are_named(whole: bytes, tmp_path: Path) -> None:
+def test_a_thousand_changed_bits_are_named(whole: bytes, tmp_path: Path, record_property: Recorder) -> None:
     flip_bits(whole, tmp_path / "journal.log", 1000)
+    tell(record_property, "journals with one changed bit", refused=1000, right=0)
 
 
 @pytest.mark.parametrize("at", [0, 3, -1])
