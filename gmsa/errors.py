@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 LONGEST_VALUE = 80
 """Characters of a value that a message shows."""
 
 LONGEST_LIST = 160
-"""Characters of a list of known names that a message shows."""
+"""Characters of a list of names that a message shows."""
+
+LONGEST_PATH = 120
+"""Characters of a path that a message shows."""
 
 
 class GmsaError(Exception):
@@ -50,15 +55,23 @@ def shown(value: Any) -> str:
 
 
 def cut(text: object) -> str:
-    """Returns ``str(text)`` in one line for a message, cut to :data:`LONGEST_VALUE` characters."""
-    line = " ".join(str(text)[: 10 * LONGEST_VALUE].split())
+    """Returns ``str(text)`` in one printable line for a message, cut to :data:`LONGEST_VALUE` characters."""
+    line = printable(" ".join(str(text)[: 10 * LONGEST_VALUE].split()))
     return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
 
 
+def short(path: str | os.PathLike[str]) -> str:
+    """Returns a path in one printable line for a message; of a very long one, its end."""
+    text = printable(os.fspath(path)).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= LONGEST_PATH else f"…{text[1 - LONGEST_PATH :]}"
+
+
 def listed(names: Iterable[object]) -> str:
-    """Returns known names for a message, as ``a, b, c``; the end of a long list is left out."""
-    text = ", ".join(map(str, names))
-    return text if len(text) <= LONGEST_LIST else f"{text[: text.rfind(', ', 0, LONGEST_LIST)]}, ..."
+    """Returns names for a message, as ``a, b, c``, or ``none``; the end of a long list is left out."""
+    # Cut before they are joined: a file may have chosen names of any number and length.
+    text = ", ".join(str(name)[: LONGEST_LIST + 1] for name in islice(names, LONGEST_LIST))
+    line = printable(" ".join(text.split())) or "none"
+    return line if len(line) <= LONGEST_LIST else f"{line[: LONGEST_LIST - 1]}…"
 
 
 def printable(text: str) -> str:

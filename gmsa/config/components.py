@@ -52,9 +52,7 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
     for part in split_commas(inside):
         parameter, equals, text = (x.strip() for x in part.partition("="))
         if parameter not in known:
-            raise ConfigError(
-                f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {listed(known) or 'none'})"
-            )
+            raise ConfigError(f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {listed(known)})")
         if parameter in given:
             raise ConfigError(f"'{key}': '{parameter}' is given twice")
         if not equals:

@@ -117,7 +117,7 @@ class GraphConfig:
         for part in split_commas(inside) if inside else ():
             parameter, _, value = (x.strip() for x in part.partition("="))
             if parameter not in known:
-                names = listed(known) or "none"
+                names = listed(known)
                 raise ConfigError(f"'{key}': '{name}' has no parameter '{cut(parameter)}' (it has: {names})")
             if parameter in parameters:
                 raise ConfigError(f"'{key}': '{parameter}' is given twice")

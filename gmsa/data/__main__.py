@@ -92,7 +92,6 @@ def _import(options: argparse.Namespace) -> None:
         IMPORTERS.check(options.format, "--format")
     out = Path(options.out)
     check_target(out)
-    files.check_out_folder(out)
     splits = Path(options.splits) if options.splits else None
     source = importers.open_source(Path(options.source), options.format, options.labels, splits)
     dtypes = dict.fromkeys(source.dtypes, options.dtype) if options.dtype else source.dtypes

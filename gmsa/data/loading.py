@@ -16,10 +16,9 @@ from gmsa.data.opening import open_data
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
-from gmsa.data.texts import short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, short, shown
 from gmsa.system.files import sha256_of
 from gmsa.system.reading import exists
 

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from gmsa.data.texts import short
-from gmsa.errors import DataError
+from gmsa.errors import DataError, short
 from gmsa.system.reading import open_regular, reason_of
 
 _LARGE = 1 << 30

@@ -1,13 +1,12 @@
-"""Ids, transcripts and names of splits: what gmsa takes, and how errors show them."""
+"""Ids, transcripts and names of splits: what gmsa takes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
-from pathlib import Path
 from typing import NoReturn
 
-from gmsa.errors import LONGEST_VALUE, DataError, nearest, printable, shown
+from gmsa.errors import LONGEST_VALUE, DataError, listed, nearest, printable, shown
 
 LONGEST_ID = 1024
 """Bytes of an id, in UTF-8."""
@@ -16,7 +15,6 @@ LONGEST_TEXT = 1 << 20
 LONGEST_SPLIT = 200
 """Bytes of the name of a split, in UTF-8."""
 MOST_SPLITS = 100
-_LONGEST_PATH = 120
 _MOST_NAMES = 1000
 
 
@@ -49,33 +47,9 @@ def check_count(splits: Collection[str], where: str) -> None:
         raise DataError(f"{where}: has {len(splits):,} splits ({listed(splits)}); at most {MOST_SPLITS} are read")
 
 
-def check_name(path: str | Path) -> None:
-    """Checks the name of a file, which manifests and reports hold.
-
-    Raises:
-        DataError: it is not UTF-8.
-    """
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(f"{short(path)}: its name is not UTF-8; rename it") from None
-
-
-def short(path: str | Path) -> str:
-    """A path for an error: in one line, without control characters; only the end of a very long one."""
-    text = printable(str(path)).replace("\n", "\\n").replace("\t", "\\t")
-    return text if len(text) <= _LONGEST_PATH else f"…{text[1 - _LONGEST_PATH :]}"
-
-
-def listed(names: Collection[str]) -> str:
-    """The first of some names for an error."""
-    text = " ".join(printable(", ".join(islice(names, 20))).split()) or "none"
-    return text if len(text) <= 2 * LONGEST_VALUE else f"{text[: 2 * LONGEST_VALUE - 1]}…"
-
-
 def hint(name: str, known: Collection[str]) -> str:
     """As :func:`~gmsa.errors.nearest`, for known names that a file chose: of any number and content."""
-    return printable(nearest(name, (other for other in islice(known, _MOST_NAMES) if len(other) <= _LONGEST_PATH)))
+    return printable(nearest(name, (other for other in islice(known, _MOST_NAMES) if len(other) <= LONGEST_VALUE)))
 
 
 def _encode(text: str, most: int, what: str, remedy: str) -> bytes:

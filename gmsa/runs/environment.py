@@ -18,7 +18,7 @@ from gmsa.config.components import component_name
 from gmsa.config.graph import InterEdges, IntraEdges
 from gmsa.data import Corpus
 from gmsa.data.loading import data_sha256
-from gmsa.errors import cut, printable
+from gmsa.errors import cut
 from gmsa.registry import EDGE_BUILDERS, Registry, loaded_plugins
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
@@ -50,7 +50,7 @@ def other_machine(before: Mapping[str, Any]) -> str | None:
     versions = before.get("versions")
     then = {"CPU": before.get("cpu_capability"), "torch": versions.get("torch") if isinstance(versions, dict) else None}
     now = {"CPU": torch.backends.cpu.get_cpu_capability(), "torch": _version("torch")}
-    differing = [f"{k} {printable(cut(then[k]))}, now {now[k]}" for k in now if then[k] not in (None, now[k])]
+    differing = [f"{k} {cut(then[k])}, now {now[k]}" for k in now if then[k] not in (None, now[k])]
     if not differing:
         return None
     return f"WARNING: trained with {' and '.join(differing)}: equal bits are not promised across these."

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmsa.errors import GmsaError, RunError, WriteError, cut
+from gmsa.errors import GmsaError, RunError, WriteError, short
 from gmsa.system.reading import MOST_RECORDS, entries, exists, is_file, is_folder, open_regular, read_json, reason_of
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
@@ -124,7 +124,9 @@ def check_out_file(path: Path) -> None:
     """
     check_name(path)
     if not is_folder(path.parent):
-        raise RunError(f"cannot write '{cut(path)}': the folder '{cut(path.parent)}' does not exist; create it first")
+        raise RunError(
+            f"cannot write '{short(path)}': the folder '{short(path.parent)}' does not exist; create it first"
+        )
     if is_folder(path):
         raise RunError(f"cannot write '{path}': it is a folder; name a file in it")
     if exists(path):
@@ -163,16 +165,16 @@ def check_out_parts(folder: Path, *patterns: str) -> None:
             check_out_folder(part)
 
 
-def check_name(path: Path) -> None:
-    """Refuses a name that safetensors could not open: it takes UTF-8 alone.
+def check_name(path: Path, kind: type[GmsaError] = RunError) -> None:
+    """Refuses a name that manifests and reports could not hold, and safetensors not open: they take UTF-8 alone.
 
     Raises:
-        RunError: it is not UTF-8.
+        GmsaError: it is not UTF-8; of this class.
     """
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
-        raise RunError(f"'{cut(path)}' has a name that is not UTF-8; rename it, or name another") from None
+        raise kind(f"'{short(path)}' has a name that is not UTF-8; rename it, or name another") from None
 
 
 def _kept_by_sticky_folder(path: Path) -> bool:
@@ -194,7 +196,7 @@ def _try_to_write(folder: Path, path: Path) -> None:
         probe.unlink()
     except (OSError, ValueError) as error:
         raise RunError(
-            f"cannot write '{cut(path)}': {reason_of(error)} in '{cut(folder)}'; name another place, or repair that"
+            f"cannot write '{short(path)}': {reason_of(error)} in '{short(folder)}'; name another place, or repair that"
         ) from None
 
 
@@ -207,7 +209,7 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot create the folder '{cut(path)}': {reason_of(error)}; name another place") from None
+        raise RunError(f"cannot create the folder '{short(path)}': {reason_of(error)}; name another place") from None
     return path
 
 

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gmsa.errors import GmsaError, RunError, cut, printable
+from gmsa.errors import GmsaError, RunError, cut, printable, short
 
 MOST_TEXT = 1 << 20
 """Bytes of a small file that people or gmsa write: settings, an environment, the record of a lock."""
@@ -32,7 +32,7 @@ def expanded(path: str | os.PathLike[str], kind: type[GmsaError] = RunError) -> 
     except ValueError:  # a null byte after the "~"
         whole = named
     if whole.startswith("~"):
-        raise kind(f"'{cut(path)}': there is no such home folder; write the path out (a file of that name: ./~...)")
+        raise kind(f"'{short(path)}': there is no such home folder; write the path out (a file of that name: ./~...)")
     return Path(whole)
 
 
@@ -177,7 +177,7 @@ def _mode(path: str | Path, kind: type[GmsaError]) -> int | None:
         return None
     except (OSError, ValueError) as error:
         raise kind(
-            f"'{cut(path)}': cannot be looked at: {reason_of(error)}; check the path and its permissions"
+            f"'{short(path)}': cannot be looked at: {reason_of(error)}; check the path and its permissions"
         ) from None
 
 

@@ -48,7 +48,7 @@ def check_url(url: str, jobs: int) -> None:
         return
     file = parsed.database or ""
     in_memory = file in ("", ":memory:") or file.lower().startswith("file:")
-    if in_memory or parsed.host or parsed.username or parsed.query.keys() - {"timeout"}:
+    if in_memory or parsed.host or parsed.username or parsed.query.keys() - {"timeout", "check_same_thread"}:
         raise ConfigError(
             "--storage: SQLite takes the path of a file alone, as sqlite:///study.db: in memory, a worker would not "
             "see the study of another; write that, or leave --storage out (a journal in the study's folder)"

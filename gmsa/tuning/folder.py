@@ -6,14 +6,13 @@ import csv
 import io
 import os
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config
 from gmsa.errors import RunError, cut, shown
 from gmsa.runs.settings import read_config
 from gmsa.system.files import read_summary
-from gmsa.system.reading import MOST_RECORDS, exists, read_text
+from gmsa.system.reading import MOST_RECORDS, exists, expanded, read_text
 
 
 def _is_choice(best: Any) -> bool:
@@ -35,7 +34,7 @@ class Study:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = expanded(folder)
         self.summary: dict[str, Any] = read_summary(self.folder, ("study", "best", "synthetic"), "a study")
         """The content of ``summary.json``."""
         best = self.summary["best"]

@@ -21,7 +21,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from gmsa.errors import RunError, WriteError, cut
-from gmsa.system.files import make_subfolder, write_bytes
+from gmsa.system.files import make_subfolder, rename, write_bytes
 from gmsa.system.reading import MOST_TEXT, entries, exists, open_regular, read_json, reason_of
 from gmsa.tuning.journal import (
     CREATE_STUDY,
@@ -303,12 +303,7 @@ def _set_aside(folder: Path, known: set[int], number: int) -> None:
     """Renames the run folders of trials that begin anew: they may have been trained with other settings."""
     for path in entries(folder):
         if re.fullmatch(r"\d{5,9}", path.name) and int(path.name) not in known:
-            try:
-                path.rename(path.with_name(f"{path.name}.damaged-{number}"))
-            except OSError as error:
-                raise WriteError(
-                    f"cannot rename '{path}': {reason_of(error)}; check the rights of its folder"
-                ) from None
+            rename(path, f"{path.name}.damaged-{number}")
 
 
 def _copy(path: Path, backup: Path) -> None:

@@ -22,7 +22,7 @@ from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
 from gmsa.config.trained import differences
-from gmsa.errors import ConfigError, GmsaError, RunError, printable, shown
+from gmsa.errors import ConfigError, GmsaError, RunError, listed, printable, shown
 from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
@@ -252,7 +252,7 @@ def check_options(options: StudyOptions, config: Config) -> None:
         *(("--objective", name, objectives_of(config)) for name in options.objectives),
     ):
         if value not in known:
-            raise ConfigError(f"{option} must be one of {', '.join(known)} (got '{value}')")
+            raise ConfigError(f"{option} must be one of {listed(known)} (got {shown(value)})")
     if len(set(options.objectives)) < len(options.objectives):
         raise ConfigError("--objective names one twice; name each once")
     if len(options.objectives) > 1 and options.pruning:

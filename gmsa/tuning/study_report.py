@@ -145,7 +145,7 @@ def write_best(found: StudyResult) -> None:
 def write_study(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
     """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
     write_text(found.folder / "trials.csv", trials_csv(found))
-    figures = draw_study(found, make_subfolder(found.folder, "figures")) if found.complete else []
+    figures = draw_study(found, found.folder / "figures") if found.complete else []
     summary = study_summary(found, facts, comparison)
     write_json(found.folder / "summary.json", summary)
     write_text(found.folder / "summary.md", study_markdown(found, summary, figures, comparison))

@@ -21,11 +21,10 @@ from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import limit
-from gmsa.data.texts import check_name, short
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, shown
-from gmsa.system.files import sha256_of
+from gmsa.errors import DataError, short, shown
+from gmsa.system.files import check_name, sha256_of
 from gmsa.system.reading import is_folder, open_regular
 
 Track = Callable[[Iterable[Row], int], Iterable[Row]]
@@ -66,7 +65,7 @@ def examine(path: Path, labels: str | None = None, track: Track | None = None) -
     Raises:
         DataError: the path cannot be read at all: it is missing, unsafe, of another format, or a truncated store.
     """
-    check_name(path)
+    check_name(path, DataError)
     passed: Track = track or (lambda rows, _: rows)
     if is_store(path):
         return _examine_store(Store(path), labels, passed)
@@ -108,7 +107,7 @@ def overview(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the path cannot be read at all.
     """
-    check_name(path)
+    check_name(path, DataError)
     if not is_store(path):
         found = to_json(examine(path))
         return {key: value for key, value in found.items() if key not in ("scales", "findings")}

@@ -14,7 +14,7 @@ from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
 from gmsa.data.mmsa import SPLITS
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.targets import limit
-from gmsa.errors import cut, printable
+from gmsa.errors import cut
 
 RATIO = 3.0
 """The scale of a feature differs between two splits if the ratio of its standard deviations exceeds this factor."""
@@ -95,7 +95,7 @@ def recognise(sha256s: Sequence[str]) -> Finding:
 
 def finding(severity: str, what: str, where: str, ids: Sequence[str]) -> Finding:
     """Returns a finding about these utterances."""
-    return Finding(severity, what, where, len(ids), tuple(printable(cut(one)) for one in ids[:SHOWN]))
+    return Finding(severity, what, where, len(ids), tuple(cut(one) for one in ids[:SHOWN]))
 
 
 def scale_table(survey: Survey) -> dict[str, dict[str, dict[str, Any]]]:

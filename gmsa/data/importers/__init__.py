@@ -31,9 +31,9 @@ from pathlib import Path
 
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
-from gmsa.data.texts import check_name, short
-from gmsa.errors import DataError
+from gmsa.errors import DataError, short
 from gmsa.registry import IMPORTERS
+from gmsa.system.files import check_name
 from gmsa.system.reading import exists, is_folder
 
 __all__ = ["Source", "Splits", "open_source"]
@@ -59,7 +59,7 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
         raise DataError(f"'{short(path)}' does not exist; check the path")
     for named in (path, splits):
         if named is not None:
-            check_name(named)
+            check_name(named, DataError)
     folder = is_folder(path, DataError)
     if form == "auto":
         form = "semi_iin" if folder else "manifest" if path.suffix.lower() == ".csv" else "mmsa"

@@ -20,8 +20,7 @@ from numpy.lib import format as npy
 
 from gmsa.data.opening import open_data
 from gmsa.data.store.files import LARGEST, MOST_FEATURES
-from gmsa.data.texts import listed, short
-from gmsa.errors import DataError, cut, printable, shown
+from gmsa.errors import DataError, cut, listed, short, shown
 from gmsa.system.reading import reason_of
 
 DENSEST = 200
@@ -150,9 +149,7 @@ def _open_array(file: ArrayFile, where: str) -> Iterator[tuple[IO[bytes], int]]:
             RuntimeError,
             OSError,
         ) as error:
-            raise DataError(
-                f"{where}: is a damaged archive ({printable(cut(error))}); save it again with numpy.savez"
-            ) from None
+            raise DataError(f"{where}: is a damaged archive ({cut(error)}); save it again with numpy.savez") from None
         except DataError:
             raise
         except Exception as error:  # zlib, lzma and struct raise their own types for damaged content

@@ -10,8 +10,7 @@ from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.texts import short
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, short, shown
 
 SPLIT_COLUMNS = ("split", "mode")
 

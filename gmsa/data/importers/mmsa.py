@@ -13,9 +13,9 @@ from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
 from gmsa.data.mmsa.reader import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.texts import check_count, short
+from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
-from gmsa.errors import DataError
+from gmsa.errors import DataError, short
 
 
 def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source:

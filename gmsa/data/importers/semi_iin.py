@@ -12,8 +12,7 @@ from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
 from gmsa.data.opening import lies_at
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.texts import short
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, short, shown
 from gmsa.system.reading import entries, is_folder
 
 FOLDERS = {"text": ("text",), "audio": ("audio",), "vision": ("visual", "vision", "video")}

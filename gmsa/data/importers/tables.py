@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 from gmsa.data.opening import open_data
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.texts import check_name, hint, short
-from gmsa.errors import DataError, cut, shown
-from gmsa.system.files import sha256_of
+from gmsa.data.texts import hint
+from gmsa.errors import DataError, cut, short, shown
+from gmsa.system.files import check_name, sha256_of
 from gmsa.system.reading import reason_of
 
 SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}
@@ -42,7 +42,7 @@ def about_files(importer: str, paths: Sequence[Path], splits: Splits | None) -> 
     """
     files = [*paths, *([splits.path] if splits else [])]
     for path in files:
-        check_name(path)
+        check_name(path, DataError)
     about = [{"name": path.name, "sha256": sha256_of(path, DataError)} for path in files]
     return {"importer": importer, "files": about}
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from gmsa.config import MODALITIES
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
 from gmsa.data.targets import limit
-from gmsa.data.texts import check_count, check_id, check_split, check_text, hint, listed, short
+from gmsa.data.texts import check_count, check_id, check_split, check_text, hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, listed, short, shown
 
 SPLITS = ("train", "valid", "test")
 UNSPLIT = "all"

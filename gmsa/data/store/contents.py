@@ -12,8 +12,8 @@ import numpy as np
 from gmsa.data.store.files import AGAIN, NOT_ANNOTATED, Manifest
 from gmsa.data.store.mapped import Mapped
 from gmsa.data.targets import limit
-from gmsa.data.texts import LONGEST_ID, LONGEST_TEXT, short
-from gmsa.errors import DataError, shown
+from gmsa.data.texts import LONGEST_ID, LONGEST_TEXT
+from gmsa.errors import DataError, short, shown
 
 _ROWS, _BYTES = 1 << 16, 1 << 24
 """Most rows, and about most bytes, that are checked together."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import MODALITIES
-from gmsa.data.texts import check_count, check_split, short
-from gmsa.errors import DataError, cut, printable, shown
+from gmsa.data.texts import check_count, check_split
+from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
 
 FORMAT, VERSION = "gmsa feature store", 1

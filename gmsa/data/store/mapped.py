@@ -14,8 +14,7 @@ from torch import Tensor
 
 from gmsa.data.opening import open_data
 from gmsa.data.store.files import AGAIN, HEADER, check_header
-from gmsa.data.texts import short
-from gmsa.errors import DataError
+from gmsa.errors import DataError, short
 from gmsa.system.reading import reason_of
 
 _KEPT = 32 << 20

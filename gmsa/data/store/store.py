@@ -18,9 +18,9 @@ from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_transcripts
 from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
-from gmsa.data.texts import hint, listed, short
+from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import exists, is_folder
 
 _WINDOW = 64

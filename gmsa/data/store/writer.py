@@ -35,9 +35,9 @@ from gmsa.data.store.files import (
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
 from gmsa.data.store.store import Store
 from gmsa.data.targets import limit
-from gmsa.data.texts import check_count, check_id, check_split, check_text, short
+from gmsa.data.texts import check_count, check_id, check_split, check_text
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, WriteError, cut, shown
+from gmsa.errors import DataError, WriteError, cut, short, shown
 from gmsa.system.files import check_out_folder, make_folder, sync_folder
 from gmsa.system.reading import exists, reason_of
 

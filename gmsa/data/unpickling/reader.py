@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.data.opening import open_data
-from gmsa.data.texts import short
 from gmsa.data.unpickling.names import Cut, Damaged, Refused
 from gmsa.data.unpickling.opcodes import execute
 from gmsa.data.unpickling.plain import check_plain
-from gmsa.errors import DataError, cut
+from gmsa.errors import DataError, cut, short
 from gmsa.system.reading import is_folder, reason_of
 
 _RESAVE = "gmsa reads arrays, lists, dicts, strings and numbers only. Re-save the file with nothing else in it"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmsa.config import to_dict
+from gmsa.system.files import make_subfolder
 from gmsa.training.callbacks.base import Callback, RunInfo, epoch_values, final_scores, kept_id, needed_module
 
 _LONGEST = 500
@@ -34,8 +35,7 @@ class MLflow(Callback):
 
     def on_start(self, run: RunInfo) -> None:
         """Begins, or resumes, the run."""
-        folder = run.folder.resolve() / "mlflow"
-        folder.mkdir(exist_ok=True)
+        folder = make_subfolder(run.folder.resolve(), "mlflow")
         self._client = self._mlflow.MlflowClient(self.uri or f"sqlite:///{folder / 'mlflow.db'}")
 
         def begin() -> str:
