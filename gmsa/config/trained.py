@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmsa.config.load import to_dict
 from gmsa.config.schema import Config
-from gmsa.errors import shown
+from gmsa.errors import cut, shown
 
 PLACES = {"data.path", "data.pool", "data.name", "data.if_missing", "protocol.init_from"}
 """Settings that say where something is; what it holds has a SHA-256 of its own."""
@@ -40,7 +40,12 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
         for name in dict.fromkeys((*before, *now)):
             found += differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
         return found
-    return [] if before == now else [f"{key} was {shown(before)}, is {shown(now)}"]
+    return [] if before == now else [f"{cut(key)} was {shown(before)}, is {shown(now)}"]
+
+
+def few(differences: Sequence[str]) -> str:
+    """The first differences, for a message."""
+    return "; ".join([*differences[:2], *([f"{len(differences) - 2} more"] if len(differences) > 2 else [])])
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

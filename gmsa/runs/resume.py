@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmsa.config import Config, to_dict
+from gmsa.config.trained import few
 from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
@@ -144,6 +145,6 @@ def resumed(folder: Path, config: Config) -> Config:
         and old.get(group, {}).get(key) != value
     ]
     if differing:
-        raise RunError(f"cannot resume '{folder}' with other settings: {'; '.join(differing)}; give another --out")
+        raise RunError(f"cannot resume '{folder}' with other settings: {few(differing)}; give another --out")
     seeds = dict.fromkeys((*old["run"]["seeds"], *config.run.seeds))
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))

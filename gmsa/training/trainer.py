@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config, OptimConfig
 from gmsa.config.components import component_name
-from gmsa.config.trained import other_settings, trained_settings
+from gmsa.config.trained import few, other_settings, trained_settings
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
@@ -33,7 +33,6 @@ from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import (
     digest,
-    few,
     list_states,
     load_into,
     load_state,

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, to_dict
-from gmsa.config.trained import differences
+from gmsa.config.trained import differences, few
 from gmsa.errors import ConfigError, GmsaError, RunError, listed, printable, shown
 from gmsa.registry import loaded_plugins
 from gmsa.reports.summary import SYNTHETIC_NOTE
@@ -359,7 +359,7 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
     differing = differences(facts_of(study.user_attrs[FACTS], f"'{options.where.shown}'"), facts)
     if differing:
         raise RunError(
-            f"cannot resume the study '{options.name}' in '{options.where.shown}': {'; '.join(differing)}; "
+            f"cannot resume the study '{options.name}' in '{options.where.shown}': {few(differing)}; "
             "give another --study"
         )
     return study

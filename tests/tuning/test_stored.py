@@ -113,7 +113,7 @@ def test_what_gmsa_did_not_write_is_refused(
         with pytest.raises(RunError) as caught:
             pytest.fail(f"{name}: {tune(base, out, '--trials', '2')}")
         assert "journal.log" in str(caught.value), name
-        assert len(str(caught.value)) < 1000
+        assert len(str(caught.value)) < 400 + 2 * len(str(tmp_path))
         assert str(caught.value).isprintable()
     (out / "journal.log").write_bytes(whole)
     rewrite(out / "journal.log", attribute(FACT, "gmsa:final", [1]))
@@ -140,7 +140,7 @@ def test_a_summary_of_another_shape_is_refused(summary: str, tmp_path: Path) -> 
         Study(tmp_path)
 
 
-def test_a_studys_table_goes_through_the_door(tmp_path: Path) -> None:
+def test_a_studys_table_goes_through_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "summary.json").write_text(
         '{"study": "s", "best": [{"trial": 0, "chose": {}, "values": {"MAE": 1}}], "synthetic": false}'
     )
@@ -160,6 +160,8 @@ def test_a_studys_table_goes_through_the_door(tmp_path: Path) -> None:
     table.unlink()
     table.write_text("trial,state\n0,complete\n")
     assert study.trials == [{"trial": "0", "state": "complete"}]
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert Study(f"~/{tmp_path.name}").trials == study.trials
     with pytest.raises(RunError, match=r"best.yaml': does not exist"):
         assert study.best
 
