@@ -79,8 +79,8 @@ class Reads(Model):
         self.scale = float(self.weight.norm().item())
 
 
-def test_a_model_of_ones_own_may_read_its_initial_weights() -> None:
-    MODELS.register("reads")(Reads)
+def test_a_model_of_ones_own_may_read_its_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS._parts, "reads", Reads)
     config = from_dict({"model": {"name": "reads", "channels": 16}})
     torch.manual_seed(0)
     own = build_model(DIMS, config).scale

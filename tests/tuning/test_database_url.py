@@ -126,5 +126,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     check_url("sqlite:///text.db", 1)
     with pytest.raises(RunError, match=r"cannot open the storage .*not a database"):
         StoragePlace(tmp_path, "sqlite:///text.db").connect()
-    check_url("sqlite:///study.db?timeout=20", 1)
-    assert StoragePlace(tmp_path, "sqlite:///study.db?timeout=20").connect().get_all_studies() == []
+    for query in ("timeout=20", "check_same_thread=false"):
+        check_url(f"sqlite:///study.db?{query}", 1)
+        assert StoragePlace(tmp_path, f"sqlite:///study.db?{query}").connect().get_all_studies() == []
