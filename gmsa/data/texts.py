@@ -44,7 +44,8 @@ def check_count(splits: Collection[str], where: str) -> None:
         DataError: there are too many.
     """
     if len(splits) > MOST_SPLITS:
-        raise DataError(f"{where}: has {len(splits):,} splits ({listed(splits)}); at most {MOST_SPLITS} are read")
+        what = f"has {len(splits):,} splits ({listed(splits)})"
+        raise DataError(f"{where}: {what}; at most {MOST_SPLITS} are read, such as train, valid and test")
 
 
 def hint(name: str, known: Collection[str]) -> str:
