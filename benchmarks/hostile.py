@@ -2,8 +2,9 @@
 
     python benchmarks/hostile.py
 
-The tests assert what the table shows; a count under "other" is a failed test. "Refused" is exit code 2 and one line
-before any work (of a library call: one error of gmsa's own), "right" an answer as good as without the change.
+The tests assert what the table shows: the row of a failed test is missing, or counts it under "other", and the exit
+code is pytest's. "Refused" is exit code 2 and one line before any work (of a library call: one error of gmsa's own),
+"right" an answer as good as without the change.
 """
 
 from __future__ import annotations
