@@ -279,11 +279,13 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: says what may be in one.
     """
-    printed = name == printable(name) and not any(character in name for character in "/\\\n\t")
-    if not printed or not name.strip() or name in (".", "..") or len(name) > LONGEST_NAME:
+    printed = name == printable(name) and not any(character in name for character in "\\\n\t")
+    # A name such as team/mosi is a folder in a folder; one that leads elsewhere is none.
+    inside = all(part.strip() not in ("", ".", "..") for part in name.split("/"))
+    if not printed or not inside or len(name) > LONGEST_NAME:
         raise ConfigError(
             f"--study: {shown(name)} cannot be a study's name; use at most {LONGEST_NAME} letters, digits, spaces and "
-            "signs other than '/' and '\\'"
+            "signs other than '\\', and '/' only between names"
         )
 
 

@@ -211,8 +211,6 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     "a column that is nothing": (train(audio=None), "'audio' is a NoneType; expected an array or a list"),
     "fewer sequences": (train(audio=[np.ones((2, 3))]), "'audio' has 1 entries but 'id' has 6"),
     # transcripts
-    "half a character": (entry("raw_text", SURROGATE), "'train$_$2' has a transcript that cannot be encoded as UTF-8"),
-    "other bytes": (entry("raw_text", b"\xff"), "'train$_$2' has a transcript of bytes that are not UTF-8"),
     "a transcript of lists": (entry("raw_text", [["a"]]), "'train$_$2' has a list as transcript"),
     "a transcript that is a dict": (entry("raw_text", {}), "'train$_$2' has a dict as transcript"),
     "a transcript of 2 MB": (entry("raw_text", 2 * LONG), "'train$_$2' has a transcript of 2,000,000 bytes"),
@@ -280,6 +278,26 @@ def test_examples_of_a_check_are_short_and_printable(tmp_path: Path) -> None:
     (tmp_path / "f.pkl").write_bytes(pickle.dumps(content))
     (found,) = [finding for finding in examine.examine(tmp_path / "f.pkl").findings if finding.what == "duplicate id"]
     assert all(example.isprintable() and len(example) < 400 for example in found.examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        (b"I\x92m sad", "I\ufffdm sad"),
+        ("\ud800 a", "\ufffd a"),
+        (np.array([b"so", b"\xff"]), "so \ufffd"),
+        ("\ud83d\ude00", "😀"),
+    ],
+)
+def test_a_transcript_of_other_bytes_stops_no_training(tmp_path: Path, text: object, seen: str) -> None:
+    content = corpus()
+    content["train"]["raw_text"][2] = text
+    assert read_all(tmp_path / "f.pkl", content) == ["", "", ""]
+    assert load_corpus(DataConfig(path=str(tmp_path / "f.pkl"))).splits["train"][2].text == seen
+    found = [f for f in examine.to_json(examine.examine(tmp_path / "f.pkl"))["findings"] if "UTF-8" in f["what"]]
+    assert [(f["severity"], f["where"], f["examples"]) for f in found] == [("note", "train", ["train$_$2"])] * (
+        "\ufffd" in seen
+    )
 
 
 def test_a_list_that_contains_itself(tmp_path: Path) -> None:

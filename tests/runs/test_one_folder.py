@@ -120,7 +120,7 @@ def test_twenty_trainings_at_once_leave_the_folder_of_one(
 ) -> None:
     count = 20
     fork = multiprocessing.get_context("fork")  # they share the imports: twenty interpreters would need six GB
-    ready, said = fork.Barrier(count), fork.SimpleQueue()
+    ready, said = fork.Barrier(count), fork.Queue()
     # Made before: it writes the data file, which the others would read at the time.
     configs = {rate: with_rate(rate) for rate in (1e-3 * (1 + i) for i in range(count))}
     prepare = training.prepare
@@ -144,7 +144,7 @@ def test_twenty_trainings_at_once_leave_the_folder_of_one(
     processes = [fork.Process(target=start, args=(rate,)) for rate in configs]
     for process in processes:
         process.start()
-    answers = dict(said.get() for _ in processes)
+    answers = dict(said.get(timeout=300) for _ in processes)
     for process in processes:
         process.join(120)
     trained = [rate for rate, answer in answers.items() if answer == "trained"]

@@ -16,6 +16,7 @@ from gmsa.data.checks.findings import Finding, by_severity, finding, findings_of
 from gmsa.data.checks.survey import Survey
 from gmsa.data.importers.mmsa import annotations_of
 from gmsa.data.mmsa import Split, split_columns
+from gmsa.data.mmsa.reader import UNREADABLE
 from gmsa.data.mmsa.sequences import as_array
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
@@ -269,7 +270,9 @@ def _rows_of(name: str, reader: Split, labels: str, found: list[Finding]) -> lis
         except DataError as error:
             found.append(Finding("error", _reason(error, reader.where), name))
     try:
-        reader.texts()
+        texts = reader.texts()
+        if other := [i for i, text in zip(reader.ids, texts, strict=True) if UNREADABLE in text]:
+            found.append(finding("note", f"transcript has bytes that are not UTF-8, read as {UNREADABLE}", name, other))
     except DataError as error:
         found.append(Finding("error", _reason(error, reader.where), name))
     notes = annotations_of(reader.columns, len(reader.ids))

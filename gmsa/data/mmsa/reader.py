@@ -18,6 +18,8 @@ from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 
+UNREADABLE = "\ufffd"
+"""What stands in a transcript for bytes that are not UTF-8."""
 SPLITS = ("train", "valid", "test")
 UNSPLIT = "all"
 """Name of the only split of a file without splits."""
@@ -288,12 +290,16 @@ def _objects(array: np.ndarray) -> Iterable[Any]:
 
 
 def _transcript(value: Any, where: str) -> str:
-    """Returns a transcript; words of a list are joined by spaces."""
+    """Returns a transcript; words of a list are joined by spaces, and :data:`UNREADABLE` stands for other bytes.
+
+    No training reads it, so it stops none; ``gmsa data check`` tells.
+    """
     words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     words = words if isinstance(words, (list, tuple)) else [words]
     if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
         raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
-    text = " ".join(_string(word, f"{where} has a transcript", "save it as UTF-8") for word in words)
+    text = " ".join(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words)
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     check_text(text, where)
     return text
 
