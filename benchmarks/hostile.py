@@ -48,7 +48,7 @@ def counted(cases: Sequence[ElementTree.Element]) -> list[dict[str, Any]]:
     for case in cases:
         told = [json.loads(e.attrib["value"]) for e in case.iter("property") if e.attrib["name"] == "counts"]
         file = case.attrib["classname"].replace(".", "/") + ".py"
-        if file in CASES:
+        if file in CASES and "succeed" not in case.attrib["name"]:  # some show what works with all rights
             failed = any(case.iter("failure")) or any(case.iter("error"))
             told.append({"what": CASES[file], "tried": 1, "refused": int(not failed), "right": 0, "other": int(failed)})
         for counts in told:
