@@ -10,7 +10,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from gmsa.config.trained import other_settings
+from gmsa.config.trained import few, other_settings
 from gmsa.errors import RunError, cut
 from gmsa.system.files import remove, rename, write_bytes
 from gmsa.system.reading import MOST_RECORDS, entries, exists, open_regular, parse_json, read_bytes, reason_of
@@ -155,11 +155,6 @@ def _compare(found: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], like: Map
             )
 
 
-def few(differences: Sequence[str]) -> str:
-    """The first differences, for a message."""
-    return "; ".join([*differences[:2], *([f"{len(differences) - 2} more"] if len(differences) > 2 else [])])
-
-
 def digest(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and values, whatever the order."""
     found = hashlib.sha256()
@@ -233,7 +228,9 @@ def load_state(
             say(f"WARNING: {problem}; resuming from '{path.name[:12]}', the one before.")
         return state
     if problems:
-        raise RunError(f"{next(iter(problems.values()))}; no other is left: delete '{folder}' to train it again")
+        raise RunError(
+            f"{next(iter(problems.values()))}; no other is left: restore one, or delete '{folder}' to train it again"
+        )
     return None
 
 

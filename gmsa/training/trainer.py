@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config, OptimConfig
 from gmsa.config.components import component_name
-from gmsa.config.trained import other_settings, trained_settings
+from gmsa.config.trained import few, other_settings, trained_settings
 from gmsa.data import NUM_CLASSES, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
@@ -31,16 +31,7 @@ from gmsa.system.files import write_text
 from gmsa.system.reading import MOST_RECORDS, exists
 from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
-from gmsa.training.checkpoint import (
-    digest,
-    few,
-    list_states,
-    load_into,
-    load_state,
-    load_weights,
-    save_state,
-    save_weights,
-)
+from gmsa.training.checkpoint import digest, list_states, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches
