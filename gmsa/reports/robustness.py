@@ -18,7 +18,7 @@ from gmsa.reports.run import markdown_report
 from gmsa.reports.summary import SPREAD, SUMMARY, SYNTHETIC_NOTE, dataset_of, spread
 from gmsa.reports.tables import cell, escape_markdown, pipes, title
 from gmsa.system.csv_text import csv_text
-from gmsa.system.files import make_subfolder, write_json, write_text
+from gmsa.system.files import make_folder, make_subfolder, write_json, write_text
 from gmsa.system.reading import MOST_RECORDS, exists, read_json
 from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
 
@@ -208,7 +208,7 @@ def write_robustness(report: Report, run: Path, out: Path | None) -> None:
     else:
         mark = " (*synthetic* data)" if report["synthetic"] else ""
         name, text = "robustness.md", f"# Robustness of {escape_markdown(report['name'])}{mark}\n\n{tables}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "robustness.json", report)
     write_text(folder / name, text)
     _write_values({report["name"]: report}, folder)
