@@ -57,7 +57,7 @@ def cut(text: object) -> str:
 
 def listed(names: Iterable[object]) -> str:
     """Returns known names for a message, as ``a, b, c``; the end of a long list is left out."""
-    text = ", ".join(map(str, names))
+    text = ", ".join(map(cut, names))
     return text if len(text) <= LONGEST_LIST else f"{text[: text.rfind(', ', 0, LONGEST_LIST)]}, ..."
 
 
