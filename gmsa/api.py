@@ -207,7 +207,7 @@ def search(
         out: folder; by default ``runs/study-`` and the name of the study.
         storage: URL of a PostgreSQL server for many machines; by default a journal in the folder.
         heartbeat: seconds between a worker's signs of life on a server.
-        salvage: whether to go on with what is whole of a damaged journal; says what is left out.
+        salvage: whether to go on with the whole lines of a damaged journal; the study says what it leaves out.
         data, overrides, device, plugins: as for :func:`fit`.
 
     Raises:

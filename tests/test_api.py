@@ -168,7 +168,7 @@ def test_overrides_are_a_dict_or_a_list(own: Path) -> None:
         ("mosi_grph", {}, r"config file 'mosi_grph' does not exist \(did you mean 'mosi_graph'\?\)"),
         (3, {}, "expected the name of a config, a path, a Config or a dict"),
         ({"optim": {"lrr": 1}}, {}, r"unknown key 'optim.lrr' \(did you mean 'lr'\?\)"),
-        (SETTINGS, {"overrides": ["optim.lr"]}, "overrides are key=value"),
+        (SETTINGS, {"overrides": ["optim.lr"]}, "settings are changed by key=value"),
         (SETTINGS, {"overrides": {"optim.lr": -1}}, "'optim.lr' must be greater than 0"),
         (SETTINGS, {"plugins": ["no_such_module"]}, "plug-in 'no_such_module' is not there"),
         (SETTINGS, {"seeds": []}, r"seeds are whole numbers, at least one, .* \(got \[\]\)"),

@@ -29,10 +29,10 @@ from gmsa.metrics import COLUMNS
 from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.reports.summary import SCORED_SPLITS
 from gmsa.runs.folder import Run
-from gmsa.runs.resume import SUBFOLDERS, check_files, resumed
+from gmsa.runs.resume import check_files, check_parts, resumed
 from gmsa.runs.train import train
 from gmsa.system.device import set_up
-from gmsa.system.files import check_out_file, check_out_parts, make_folder, remove, write_json
+from gmsa.system.files import check_log, check_out_parts, make_folder, remove, write_json
 from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 from gmsa.system.reading import MOST_TEXT, exists, is_folder, parse_json, read_bytes, read_text
 
@@ -153,9 +153,9 @@ class Cell:
         cells, variant = self.folder.parents[1], self.folder.parent
         check_out_parts(cells, variant.name)
         check_out_parts(variant, self.folder.name)
-        check_out_parts(self.folder, "seed-*", *SUBFOLDERS)
+        check_parts(self.folder)
         if is_folder(self.folder):
-            check_out_file(self.folder / LOG)
+            check_log(self.folder / LOG)
 
     def check(self, files: dict[str, str | None]) -> None:
         """Checks that the folder was made with these settings and this data.
@@ -169,7 +169,7 @@ class Cell:
         if not self.started:
             return
         resumed(self.folder, self.config)
-        check_files(self.folder, files)
+        check_files(Run(self.folder), files)
 
 
 def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], None]) -> None:

@@ -7,7 +7,7 @@ import typing
 from typing import Any, TypeVar
 
 from gmsa.config.coerce import coerce
-from gmsa.config.strict_yaml import parse_yaml
+from gmsa.config.strict_yaml import parse_value
 from gmsa.errors import ConfigError, cut, listed, shown
 from gmsa.registry import Registry
 
@@ -93,7 +93,7 @@ def split_commas(text: str) -> list[str]:
 
 
 def _value(text: str, hint: Any, key: str) -> Any:
-    value = parse_yaml(text, f"'{key}': value {shown(text)}")
+    value = parse_value(key, text)
     return coerce(value, hint, key) if _has_known_type(hint) else value
 
 

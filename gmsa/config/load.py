@@ -12,7 +12,7 @@ from typing import Any
 from gmsa.config.coerce import build_dataclass, one_for_all
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
 from gmsa.config.schema import SHARED, Config
-from gmsa.config.strict_yaml import DEEPEST, parse_yaml
+from gmsa.config.strict_yaml import DEEPEST, parse_value
 from gmsa.errors import ConfigError, cut, shown
 
 
@@ -59,7 +59,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         ConfigError: a file is missing or not YAML, or a setting is wrong.
     """
     found = read_layers(path)
-    changes = [_split_override(item) for item in overrides]
+    changes = [split_override(item) for item in overrides]
     given = {key for key, _ in changes}
     if "data.path" not in given and environ.get("GMSA_DATA"):
         changes.append(("data.path", environ["GMSA_DATA"]))
@@ -78,20 +78,16 @@ def _build(found: Layered, where: str) -> Config:
     return build_dataclass(Config, found.settings, lambda key: found.files.get(key, where))
 
 
-def _split_override(item: str) -> tuple[str, Any]:
-    key, equals, value = item.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set takes key=value, for example --set optim.lr=1e-3 (got {shown(item)})")
-    return key.strip(), parse_value(key.strip(), value)
-
-
-def parse_value(key: str, text: str) -> Any:
-    """The value of ``key=value``, which is YAML.
+def split_override(item: str) -> tuple[str, Any]:
+    """The key and the value of ``key=value``.
 
     Raises:
-        ConfigError: it is not; names the key.
+        ConfigError: it is none, or the value is not YAML.
     """
-    return parse_yaml(text, f"'{cut(key)}': value {shown(text)}")
+    key, equals, value = item.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"settings are changed by key=value, for example optim.lr=1e-3 (got {shown(item)})")
+    return key.strip(), parse_value(key.strip(), value)
 
 
 def change(settings: dict[str, Any], key: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.load import change, from_dict, load_config, parse_value, to_dict
+from gmsa.config.load import change, from_dict, load_config, split_override, to_dict
 from gmsa.config.schema import Config
 from gmsa.config.strict_yaml import parse_yaml
 from gmsa.errors import ConfigError, shown
@@ -78,10 +78,7 @@ def override(settings: Config | Mapping[str, Any], overrides: Iterable[str] = ()
         if "data.path" in keys and "data.name" not in keys:  # it has the name of other data
             changes.append(f"data.name={json.dumps(Path(changes[keys.index('data.path')].partition('=')[2]).stem)}")
     for item in changes:
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"overrides are key=value, for example optim.lr=1e-3 (got {shown(item)})")
-        change(plain, key.strip(), parse_value(key.strip(), text))
+        change(plain, *split_override(item))
     return with_plugins(from_dict(plain), imported)
 
 

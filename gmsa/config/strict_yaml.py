@@ -104,7 +104,7 @@ def parse_yaml(text: str, where: str) -> Any:
         ConfigError: it is not YAML, is too large or too deep, or holds what no setting is.
     """
     if len(text) > LONGEST:
-        raise ConfigError(f"{where}: has more than {LONGEST:,} characters, too many for settings; name another")
+        raise ConfigError(f"{where}: has more than {LONGEST:,} characters, too many for settings; shorten it")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -119,6 +119,15 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
     except (ValueError, OverflowError) as error:  # of a "\UFFFFFFFF"
         raise ConfigError(f"{where}: not valid YAML: {cut(error)}; correct the escape") from None
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The value of ``key=value``, which is YAML.
+
+    Raises:
+        ConfigError: it is not; names the key.
+    """
+    return parse_yaml(text, f"'{cut(key)}': value {shown(text)}")
 
 
 def read_yaml(path: Path) -> Any:

@@ -15,10 +15,9 @@ PLACES = {"data.path", "data.pool", "data.name", "data.if_missing", "protocol.in
 
 def trained_settings(config: Config) -> dict[str, Any]:
     """The settings, by dotted key, that decide what a seed's weights become."""
-    flat = _flat(to_dict(config))
     return {
         key: value
-        for key, value in flat.items()
+        for key, value in flat(to_dict(config)).items()
         if key == "run.select" or not (key in PLACES or key == "plugins" or key.startswith("run."))
     }
 
@@ -48,8 +47,9 @@ def few(differences: Sequence[str]) -> str:
     return "; ".join([*differences[:2], *([f"{len(differences) - 2} more"] if len(differences) > 2 else [])])
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

@@ -7,19 +7,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gmsa.config import Config, to_dict
-from gmsa.config.trained import few
-from gmsa.errors import RunError, shown
+from gmsa.config.trained import differences, few
+from gmsa.errors import RunError
 from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
-from gmsa.system.files import check_out_folder, check_out_parts
-from gmsa.system.reading import MOST_TEXT, entries, exists, expanded, is_folder, read_bytes
+from gmsa.system.files import check_no_link, check_out_folder, check_out_parts
+from gmsa.system.reading import MOST_TEXT, entries, exists, expanded, read_bytes
 from gmsa.training.checkpoint import list_states
 
 _SEED = re.compile(r"seed--?\d+")
-SUBFOLDERS = ("figures", "tensorboard", "mlflow", "wandb")
-"""Folders of a run, beside those of its seeds, that a training or an evaluation writes into."""
+_SUBFOLDERS = ("seed-*", "figures", "tensorboard", "mlflow", "wandb")
+"""Folders of a run that a training writes into."""
+_FOLLOWING = ("tensorboard", "mlflow")
+"""Those in which others write, who follow links."""
+_DECISIVE = ("select", "threads", "compile", "deterministic")
+"""What of the group ``run`` decides a number."""
 
 
 def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool) -> tuple[Path, bool]:
@@ -41,7 +46,7 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
         folder = taken[-1] if resume or not exists(taken[-1]) else following
         check_out_folder(folder)
     if resume and exists(folder / "config.yaml"):
-        check_out_parts(folder, "seed-*", *SUBFOLDERS)
+        check_parts(folder)
         return folder, True
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):
@@ -55,22 +60,16 @@ def seed_folders(folder: Path) -> list[Path]:
     return [path for path in entries(folder) if _SEED.fullmatch(path.name) and not path.is_symlink()]
 
 
-def check_subfolders(folder: Path) -> None:
-    """Checks that nothing would be written through a link: the run may be a stranger's.
+def check_parts(folder: Path) -> None:
+    """Checks that a run, which may be a stranger's, can be written on, and that no link leads a training out of it.
 
     Raises:
-        RunError: what should be a folder of the run is a link, or none.
+        RunError: a folder cannot be written, or is a file or a link.
     """
-    found = [path for path in entries(folder) if _SEED.fullmatch(path.name) or path.name in SUBFOLDERS]
-    for path in found:
-        if not path.is_symlink() and not is_folder(path):
-            raise RunError(f"'{path}' is not a folder; move it elsewhere")
-    for name in ("tensorboard", "mlflow"):  # others write there, and follow links
-        if is_folder(folder / name) and not (folder / name).is_symlink():
-            found += entries(folder / name)
-    for path in found:
-        if path.is_symlink():
-            raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
+    check_out_parts(folder, *_SUBFOLDERS)
+    for name in _FOLLOWING:
+        for path in entries(folder / name):
+            check_no_link(path)
 
 
 def settings_file(folder: Path) -> bytes | None:
@@ -107,7 +106,7 @@ def _left_by_start(path: Path) -> bool:
     return path.name[0] == "." or path.name in ("environment.json", "normalizer.safetensors")
 
 
-def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
+def check_files(run: Run, files: Mapping[str, str | None]) -> None:
     """Checks that a run was made with these data files.
 
     Args:
@@ -116,15 +115,14 @@ def check_files(folder: Path, files: Mapping[str, str | None]) -> None:
     Raises:
         RunError: names the one that differs, and both hashes.
     """
-    before = Run(folder)
-    data = before.config.data
+    data = run.config.data
     for key, now in files.items():
-        then = before.environment.get(key)
+        then = run.environment.get(key)
         if then != now:
             path = data.path if key == "data_sha256" else data.pool
             differs = f"SHA-256 {str(now)[:12]}…, was {str(then)[:12]}…"
             raise RunError(
-                f"'{path}' is not the file that '{folder}' was trained on ({differs}); put that file back, or give "
+                f"'{path}' is not the file that '{run.folder}' was trained on ({differs}); put that file back, or give "
                 "another --out"
             )
 
@@ -135,16 +133,16 @@ def resumed(folder: Path, config: Config) -> Config:
     Raises:
         RunError: names the settings that differ; only seeds, device, folder and those that change no number may.
     """
-    old = to_dict(read_config(folder))
-    differing = [
-        f"{group}.{key} was {shown(old.get(group, {}).get(key))}, is {shown(value)}"
-        for group, values in to_dict(config).items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if (group != "run" or key in ("select", "threads", "compile", "deterministic"))
-        and old.get(group, {}).get(key) != value
-    ]
-    if differing:
+    old = read_config(folder)
+    if differing := differences(_decisive(old), _decisive(config)):
         raise RunError(f"cannot resume '{folder}' with other settings: {few(differing)}; give another --out")
-    seeds = dict.fromkeys((*old["run"]["seeds"], *config.run.seeds))
+    seeds = dict.fromkeys((*old.run.seeds, *config.run.seeds))
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))
+
+
+def _decisive(config: Config) -> dict[str, Any]:
+    """The settings that a resumed run must share."""
+    settings = to_dict(config)
+    del settings["plugins"]
+    settings["run"] = {key: settings["run"][key] for key in _DECISIVE}
+    return settings

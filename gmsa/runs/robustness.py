@@ -26,7 +26,6 @@ from gmsa.reports.robustness import (
 )
 from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
 from gmsa.runs.folder import Run, as_run
-from gmsa.runs.resume import check_subfolders
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts
@@ -74,7 +73,6 @@ def robustness(
     run = as_run(run)
     if write and out is None:
         own_report(run.folder)  # fails before hours of scoring where there is no report to add to
-        check_subfolders(run.folder)
         check_out_parts(run.folder, "figures")
         with only_writer(run.folder):  # nor can it be added while another process writes
             pass

@@ -20,7 +20,7 @@ from gmsa.runs.folder import Run, save_inputs
 from gmsa.runs.initial_weights import start_of
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, check_subfolders, look_again, resumed, seed_folders, settings_file
+from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
@@ -53,16 +53,15 @@ def train(
     resume = group.broadcast(resume)
     warning: str | None = None
     seen = settings_file(folder) if resume and group.is_main else None
-    if resume and group.is_main:
-        check_subfolders(folder)
     if resume:
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
     prepared = prepare(config)
     corpus = prepared.corpus
     if resume and group.is_main:
-        check_files(folder, describe_files(config, corpus))
-        warning = other_machine(Run(folder).environment)
+        run = Run(folder)
+        check_files(run, describe_files(config, corpus))
+        warning = other_machine(run.environment)
     data_of = {seed: prepared.training_data(config, seed) for seed in config.run.seeds}
     starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
     with ExitStack() as stack:

@@ -137,6 +137,16 @@ def check_out_file(path: Path) -> None:
     _try_to_write(path.parent, path)
 
 
+def check_log(path: Path) -> None:
+    """Checks that a file can be appended to, before the process that speaks into it is started.
+
+    Raises:
+        RunError: it cannot be written, or is a link: its folder may be a stranger's.
+    """
+    check_no_link(path)
+    check_out_file(path)
+
+
 def check_out_folder(path: Path) -> None:
     """Checks that a folder can be written or created, by writing a file, before work that takes time.
 
@@ -161,7 +171,7 @@ def check_out_parts(folder: Path, *patterns: str) -> None:
     check_out_folder(folder)
     for part in entries(folder):
         if any(part.match(pattern) for pattern in patterns):
-            _check_no_link(part)
+            check_no_link(part)
             check_out_folder(part)
 
 
@@ -183,9 +193,14 @@ def _kept_by_sticky_folder(path: Path) -> bool:
     return bool(folder.st_mode & stat.S_ISVTX) and me not in (0, folder.st_uid, os.lstat(path).st_uid)
 
 
-def _check_no_link(path: Path) -> None:
+def check_no_link(path: Path) -> None:
+    """Refuses a link in a folder that may be a stranger's.
+
+    Raises:
+        RunError: it is one.
+    """
     if path.is_symlink():
-        raise RunError(f"'{path}' is a link, through which nothing is written; replace it by a folder")
+        raise RunError(f"'{path}' is a link, through which nothing is written; remove the link")
 
 
 def _try_to_write(folder: Path, path: Path) -> None:
@@ -221,7 +236,7 @@ def make_subfolder(folder: Path, name: str) -> Path:
     Raises:
         RunError: it is a link, or cannot be created.
     """
-    _check_no_link(folder / name)
+    check_no_link(folder / name)
     return make_folder(folder / name)
 
 

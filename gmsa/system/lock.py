@@ -39,7 +39,7 @@ def only_writer(folder: Path) -> Iterator[str | None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunError(f"'{folder}' is being written by {_name(_read(record))}; wait for it, or stop it") from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
         raise RunError(
             f"'{folder}' cannot be locked: {reason_of(error)} at '{Path(lock.lock_file).name}'; check its permissions"
         ) from None

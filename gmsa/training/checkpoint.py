@@ -228,7 +228,9 @@ def load_state(
             say(f"WARNING: {problem}; resuming from '{path.name[:12]}', the one before.")
         return state
     if problems:
-        raise RunError(f"{next(iter(problems.values()))}; no other is left: delete '{folder}' to train it again")
+        raise RunError(
+            f"{next(iter(problems.values()))}; no other is left: restore one, or delete '{folder}' to train it again"
+        )
     return None
 
 
@@ -245,6 +247,8 @@ def _read_state(path: Path, most: int) -> dict[str, Any]:
     if hashlib.sha256(content).hexdigest() != match[2]:
         raise RunError(f"'{path}' is damaged (its SHA-256 is not the one in its name)")
     try:
+        if not content.startswith(b"PK\x03\x04"):  # torch would read it by its older formats
+            raise ValueError("it is no archive")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:  # a small one may unpack to a large one
             if sum(entry.file_size for entry in archive.infolist()) > len(content):
                 raise ValueError("it is compressed")

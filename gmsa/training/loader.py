@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from gmsa.errors import GmsaError, RunError
 from gmsa.registry import load_plugins, loaded_plugins
+from gmsa.system.processes import safe_path
 from gmsa.training.batches import Shard
 from gmsa.training.prefetch import prefetch
 from gmsa.training.tasks import Task
@@ -102,7 +103,8 @@ def _start(loader: DataLoader[Any], started: list[BaseProcess]) -> Any:
     handled = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGCHLD) if handled else None
     try:
-        return iter(loader)
+        with safe_path():  # where they are not forked
+            return iter(loader)
     finally:
         started += [worker for worker in multiprocessing.active_children() if worker not in others]
         if handler is not None:

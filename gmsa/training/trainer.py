@@ -31,15 +31,7 @@ from gmsa.system.files import write_text
 from gmsa.system.reading import MOST_RECORDS, exists
 from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
-from gmsa.training.checkpoint import (
-    digest,
-    list_states,
-    load_into,
-    load_state,
-    load_weights,
-    save_state,
-    save_weights,
-)
+from gmsa.training.checkpoint import digest, list_states, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches

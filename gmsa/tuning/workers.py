@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from gmsa.config import Config
 from gmsa.errors import ConfigError, GmsaError, RunError, printable
 from gmsa.registry import load_plugins
-from gmsa.system.files import check_out_file, make_subfolder
+from gmsa.system.files import check_log, make_subfolder
 from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 from gmsa.system.reading import MOST_RECORDS, read_bytes
 from gmsa.tuning.objective import Objective
@@ -198,17 +198,6 @@ def run_trial(queue: Queue, claim: Claim, task: WorkerTask) -> None:
 def log_of(task: WorkerTask, number: int) -> Path:
     """The file to which a worker speaks."""
     return task.where.folder / "logs" / f"worker-{number}.log"
-
-
-def check_log(log: Path) -> None:
-    """Refuses a log that a worker could not write, or that leads elsewhere, before the worker is started.
-
-    Raises:
-        RunError: names it.
-    """
-    if log.is_symlink():
-        raise RunError(f"'{log}' is a link, through which nothing is written; delete it")
-    check_out_file(log)
 
 
 def note(task: WorkerTask) -> None:

@@ -199,6 +199,7 @@ STRANGE = {
 }
 TO_WRITE = {
     "log that is a pipe": (pipe, "log.txt"),
+    "log that is a link": (link, "log.txt"),
     "seed that is a link": (moved, "seed-1"),
     "cell that is a link": (moved, "."),
     "variant that is a link": (moved, ".."),

@@ -104,7 +104,7 @@ def test_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optim.lr", "--set takes key=value"),
+        ("optim.lr", "settings are changed by key=value"),
         ("optim.lrr=1", "did you mean 'lr'?"),
         ("optim.lr.x=1", "'optim.lr' must be a number"),
         ("a: b=[", "not valid YAML"),

@@ -23,6 +23,7 @@ from gmsa.rng import seed_for
 from gmsa.runs import report, train
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.train import make_trainer, train_seed
+from gmsa.training import checkpoint
 from gmsa.training import trainer as loop
 from gmsa.training.callbacks import Callback
 
@@ -184,6 +185,16 @@ def check_states(
                 if not any(reason in str(error) for reason in ("is not of the stage", "is not finite")):
                     raise
     return damaged, taken
+
+
+def test_torch_reads_no_state_by_its_older_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    torch.save({}, stream)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
+    content = bytes(512) + stream.getvalue()  # an archive still, to zipfile, but a tar file to torch
+    (tmp_path / f"state-000001.{hashlib.sha256(content).hexdigest()}.pt").write_bytes(content)
+    with pytest.raises(RunError, match="it is no archive"):
+        checkpoint.load_state(tmp_path, lambda state: None, pytest.fail)
 
 
 def test_states_with_wrong_content(config: Config, states: tuple[Path, list[Path]]) -> None:

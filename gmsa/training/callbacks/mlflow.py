@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmsa.config import to_dict
+from gmsa.config.trained import flat
 from gmsa.system.files import make_subfolder
 from gmsa.training.callbacks.base import Callback, RunInfo, epoch_values, final_scores, kept_id, needed_module
 
@@ -46,7 +47,7 @@ class MLflow(Callback):
 
         self._run = kept_id(folder / "run-id", begin)
         self._client.set_terminated(self._run, "RUNNING")  # of a resumed run, the state of before
-        settings = [self._entities.Param(k, str(v)[:_LONGEST]) for k, v in _flat(to_dict(run.config)).items()]
+        settings = [self._entities.Param(k, str(v)[:_LONGEST]) for k, v in flat(to_dict(run.config)).items()]
         for start in range(0, len(settings), _PARAMETERS):
             self._client.log_batch(self._run, params=settings[start : start + _PARAMETERS])
 
@@ -69,12 +70,3 @@ class MLflow(Callback):
             for name, value in values.items()
         ]
         self._client.log_batch(self._run, metrics=metrics)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
