@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.load_plugins_of(options)
     config = load_config(options.config, cli.overrides_of(options))
     out = Path(options.out)
-    check_out_file(out)
+    check_out_file(out, (".png", ".svg"))
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
     from gmsa.figures.graph import draw_graph

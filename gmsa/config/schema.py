@@ -21,8 +21,6 @@ MANY = 1_000_000
 """Epochs, steps and utterances of a batch, at most."""
 MOST_CONVS, MOST_KERNEL, MOST_STEPS = 64, 1000, 1_000_000
 """Convolutions of an encoder, steps that one reads, and steps per token, at most."""
-MOST_OWN_LAYERS = 128
-"""Layers that share no weights, at most: each takes time to build, and memory."""
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
 
@@ -93,7 +91,7 @@ class ModelConfig:
     """Width C of every token."""
     heads: int = _number(8, ge=1, le=1024)
     """Attention heads; must divide ``channels``."""
-    layers: int = _number(2, ge=1, le=1000)
+    layers: int = _number(2, ge=1, le=128)
     """Interaction layers of each stream; for ``sslmm``, alternating blocks."""
     shared_layers: bool = True
     """Whether all layers of a stream, or all blocks, share their weights, as in Semi-IIN."""
@@ -300,10 +298,6 @@ class Config:
         if model.channels % model.heads:
             raise ConfigError(
                 f"'model.channels' must be divisible by 'model.heads' (got {model.channels} and {model.heads})"
-            )
-        if model.layers > MOST_OWN_LAYERS and not model.shared_layers:
-            raise ConfigError(
-                f"'model.layers' must be at most {MOST_OWN_LAYERS} without 'model.shared_layers' (got {model.layers})"
             )
         nothing_hidden = len(data.modalities) < 2 or not any(
             getattr(model.modality_dropout, m) for m in data.modalities

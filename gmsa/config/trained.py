@@ -13,13 +13,14 @@ PLACES = {"data.path", "data.pool", "data.name", "data.if_missing", "protocol.in
 """Settings that say where something is; what it holds has a SHA-256 of its own."""
 
 
-def trained_settings(config: Config) -> dict[str, Any]:
-    """The settings, by dotted key, that decide what a seed's weights become."""
-    return {
+def trained_settings(config: Config, seed: int) -> dict[str, Any]:
+    """The settings, by dotted key, that decide what the weights of a seed become; that one as ``run.seed``."""
+    found = {
         key: value
         for key, value in flat(to_dict(config)).items()
         if key == "run.select" or not (key in PLACES or key == "plugins" or key.startswith("run."))
     }
+    return found | {"run.seed": seed}
 
 
 def other_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -258,7 +258,7 @@ class Run:
         file = self.weights_file(seed)
         if not exists(file):
             raise RunError(f"'{self.folder}' has no finished seed {seed}; finish it with gmsa.train --resume")
-        return load_weights(file, trained_settings(self.config), like=self._form, inside=self.folder)
+        return load_weights(file, trained_settings(self.config, seed), like=self._form, inside=self.folder)
 
     @cached_property
     def _form(self) -> dict[str, Tensor]:

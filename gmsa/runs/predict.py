@@ -18,6 +18,7 @@ from gmsa.runs.folder import Run, as_run
 from gmsa.runs.inputs import Input
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_text
+from gmsa.system.reading import exists
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
 
 
@@ -47,7 +48,7 @@ class Answers:
         Raises:
             RunError: the file cannot be written.
         """
-        check_out_file(Path(path))
+        check_out_file(Path(path), (".csv",))
         unlabeled = np.full(len(self), np.nan, dtype=np.float32)
         table = Predictions(self.ids, unlabeled, self.values, self.probabilities, self.gate)
         write_text(Path(path), predictions_csv([("input", table)]))
@@ -97,7 +98,9 @@ def predict_file(
         RunError: the folder is not a run, or ``out`` cannot be written.
         DataError: the file is missing, unsafe, or does not fit the run.
     """
-    check_out_file(out)  # before work that takes time
+    check_out_file(out, (".csv",))  # before work that takes time
+    if exists(out) and exists(file) and out.samefile(file):
+        raise RunError(f"--out '{out}' is the input, which would be lost; name another file")
     answers = predict_with(as_run(run), file, seeds, device)
     answers.to_csv(out)
     return len(answers)

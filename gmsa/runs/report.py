@@ -54,7 +54,7 @@ def report(
         parameters = sum(p.numel() for p in model.parameters())
         predicting = [stage for stage in trainer.finished if stage != "pretrain"]
         for stage in predicting:
-            load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config), inside=folder)
+            load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config, seed), inside=folder)
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 predictions = predict_utterances(model, prepared.splits[split], config, trainer.device)

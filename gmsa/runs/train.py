@@ -92,9 +92,8 @@ def train(
                 for seed, data in data_of.items():
                     model = train_seed(trainers[seed], data)
                     if group.is_main:
-                        save_weights(
-                            folder / f"seed-{seed}" / "model.safetensors", model.state_dict(), trained_settings(config)
-                        )
+                        weights = folder / f"seed-{seed}" / "model.safetensors"
+                        save_weights(weights, model.state_dict(), trained_settings(config, seed))
                 if stop.requested:  # after the last step
                     stop.interrupt()
         except KeyboardInterrupt:

@@ -116,11 +116,16 @@ def read_summary(folder: Path, keys: Iterable[str], what: str) -> dict[str, Any]
     return content
 
 
-def check_out_file(path: Path) -> None:
+def check_out_file(path: Path, endings: Iterable[str] | None = None) -> None:
     """Checks that a file can be written, by writing one beside it, before work that takes time.
 
+    Args:
+        endings: what the name of a file that is there already must end in to be replaced, if it is to be replaced as
+            a whole (default: anything).
+
     Raises:
-        RunError: its folder does not exist or cannot be written, or it is a folder itself.
+        RunError: its folder does not exist or cannot be written, it is a folder or, to be replaced, a link, or
+            another kind of file is there, which would be lost.
     """
     check_name(path)
     if not is_folder(path.parent):
@@ -129,9 +134,14 @@ def check_out_file(path: Path) -> None:
         )
     if is_folder(path):
         raise RunError(f"cannot write '{path}': it is a folder; name a file in it")
+    if endings is not None and path.is_symlink():  # it would be replaced, not what it leads to
+        raise RunError(f"cannot write '{path}': it is a link; name the file itself")
     if exists(path):
         if not is_file(path):
             raise RunError(f"cannot write '{path}': it is not a regular file; name another")
+        if endings is not None and path.suffix.lower() not in endings:
+            kinds = " or ".join(endings)
+            raise RunError(f"cannot write '{path}': there is a file, and not a {kinds} to replace; name another")
         if not os.access(path, os.W_OK) or _kept_by_sticky_folder(path):
             raise RunError(f"cannot write '{path}': there is a file that you may not change; name another")
     _try_to_write(path.parent, path)

@@ -75,7 +75,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._start = start = "" if self.initial is None else digest(self.initial)
-        self._settings = trained_settings(self.config)
+        self._settings = trained_settings(self.config, self.seed)
         state = None
         if self.group.is_main and list_states(self.folder):
             state = load_state(self.folder, self._check_state, self.callbacks.on_message, self._most)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from gmsa.errors import ConfigError, shown
@@ -32,14 +32,12 @@ def check_url(url: str, jobs: int) -> None:
         ConfigError: says why, and what to use.
         RunError: the file of an SQLite database cannot be written.
     """
-    try:
-        parsed = make_url(url)
-        kind = parsed.get_backend_name()
-        url.encode()
-    except (ArgumentError, ValueError, ModuleNotFoundError, AttributeError):
+    parsed = _parsed(url)
+    if parsed is None:
         raise ConfigError(
             "--storage takes a URL such as postgresql://user@host/database; leave it out for a journal in the folder"
-        ) from None
+        )
+    kind = parsed.get_backend_name()
     if "@" in (parsed.host or ""):
         raise ConfigError("--storage: write an '@' in a password as %40, or leave the password to ~/.pgpass")
     if kind not in ("sqlite", "postgresql"):
@@ -63,7 +61,9 @@ def check_url(url: str, jobs: int) -> None:
 
 def shown_url(url: str) -> str:
     """A URL with only those parts that cannot hold a secret: no password, and of the query harmless keys alone."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
+    if parsed is None:
+        return "***"
     user = _plain(parsed.username) + ("" if parsed.password is None else ":***")
     place = _plain(parsed.host, _VALUE) + ("" if parsed.port is None else f":{parsed.port}")
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -74,11 +74,24 @@ def shown_url(url: str) -> str:
 
 def hide(url: str, line: str) -> str:
     """A text, perhaps of a driver, without the secrets of a URL."""
+    if _parsed(url) is None:
+        return line.replace(url, "***") if url else line
     rest = url.partition("://")[2]
     line = line.replace(rest, shown_url(url).partition("://")[2]) if rest else line
     for form in sorted({form for secret in _secrets(url) for form in _forms(secret)}, key=len, reverse=True):
         line = line.replace(form, "***")
     return line
+
+
+def _parsed(url: str) -> URL | None:
+    """The parts of a URL; None where it is none, or of a database that nobody knows."""
+    try:
+        parsed = make_url(url)
+        parsed.get_backend_name()
+        url.encode()
+    except (ArgumentError, ValueError, ModuleNotFoundError, AttributeError):
+        return None
+    return parsed
 
 
 def _plain(part: str | None, harmless: re.Pattern[str] = _NAME) -> str:

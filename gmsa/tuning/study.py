@@ -102,7 +102,8 @@ def tune(config: Config, space: Space, options: StudyOptions) -> bool:
     except Exception as error:
         where, known = options.where, (optuna.exceptions.StorageInternalError, SQLAlchemyError)
         if isinstance(error, GmsaError):
-            if where.hide(str(error)) == str(error):
+            # A ConfigError shows no part of the URL, whose password may be a word of it.
+            if isinstance(error, ConfigError) or where.hide(str(error)) == str(error):
                 raise
             raise RunError(where.hide(str(error))) from None
         trace = traceback.format_exc()  # it would be kept in a file
@@ -182,7 +183,9 @@ def _work(config: Config, space: Space, options: StudyOptions) -> bool:
         wanted = {"trials": [place_of(t) for t in found.best] if found.complete else [], "seeds": list(options.seeds)}
         before = study.user_attrs.get(FINAL, {})
         before = before if isinstance(before, dict) else {}
-        elsewhere = before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
+        # A journal is where its folder is, also where that was moved or copied.
+        shared = options.where.url is not None
+        elsewhere = shared and before.get("where", here) != here and {k: before.get(k) for k in wanted} == wanted
         running = any(t.state == TrialState.RUNNING for t in found.trials)
         if running:
             show.say("Other workers are still running: the last one to finish retrains the best trial.")

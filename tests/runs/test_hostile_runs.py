@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], None], list[str]]] = {
 SECONDS = 15
 MOST_GROWTH = 2 << 30
 LONGEST = 400
-SAMPLE = 14
+SAMPLE = 24
 """Of so many kinds one is tried in the plain suite."""
 PARTS = 4
 """Of the whole table, which run beside one another."""

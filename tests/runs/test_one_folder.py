@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -190,6 +191,23 @@ def test_weights_under_other_settings_are_refused(
     assert (Run(folder).predict(write_mmsa()).values == answers.values).all()
 
 
+def test_weights_and_states_of_another_seed_are_refused(
+    with_rate: Callable[..., Config], write_mmsa: Callable[[], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(with_rate(RATES[0], (1, 2)), "tiny", folder)
+    weights = (folder / "seed-1" / "model.safetensors").read_bytes()
+    (folder / "seed-1" / "model.safetensors").write_bytes((folder / "seed-2" / "model.safetensors").read_bytes())
+    for use in (lambda: Run(folder).predict(write_mmsa()), Run(folder).evaluate):
+        with pytest.raises(RunError, match=r"seed-1/model.safetensors' was trained with other .*run.seed was 2, is 1"):
+            use()
+    (folder / "seed-1" / "model.safetensors").write_bytes(weights)
+    shutil.rmtree(folder / "seed-2")
+    shutil.copytree(folder / "seed-1", folder / "seed-2")
+    with pytest.raises(RunError, match=r"run/seed-2' was trained with other settings .*run.seed was 1, is 2"):
+        train(with_rate(RATES[0], (1, 2)), "tiny", folder, resume=True)
+
+
 def test_runs_of_earlier_versions_are_read(
     with_rate: Callable[..., Config], write_mmsa: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,8 +215,8 @@ def test_runs_of_earlier_versions_are_read(
     folder = tmp_path / "run"
     for known in ({}, {"optim.lr": RATES[0], "optim.of_another_version": 3}):
         with monkeypatch.context() as patch:
-            patch.setattr("gmsa.training.trainer.trained_settings", lambda config, known=known: known)
-            patch.setattr(training, "trained_settings", lambda config, known=known: known or None)
+            patch.setattr("gmsa.training.trainer.trained_settings", lambda config, seed, known=known: known)
+            patch.setattr(training, "trained_settings", lambda config, seed, known=known: known or None)
             train(with_rate(RATES[0]), "tiny", folder / str(len(known)))
         assert len(Run(folder / str(len(known))).predict(write_mmsa())) == 48
         train(with_rate(RATES[0], (1, 2)), "tiny", folder / str(len(known)), resume=True)
@@ -212,5 +230,6 @@ def test_a_state_holds_the_settings(with_rate: Callable[..., Config], tmp_path: 
     settings = torch.load(path, weights_only=True)["settings"]
     assert settings["optim.lr"] == RATES[1]
     assert "data.path" not in settings
-    assert not [key for key in settings if key.startswith("run.") and key != "run.select"]
+    assert settings["run.seed"] == 1
+    assert {key for key in settings if key.startswith("run.")} == {"run.select", "run.seed"}
     json.dumps(settings, allow_nan=False)

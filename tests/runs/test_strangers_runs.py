@@ -20,6 +20,7 @@ from gmsa.models import Model, build_model
 from gmsa.models.build import model_skeleton
 from gmsa.registry import MODELS
 from gmsa.runs import report, train
+from gmsa.runs.predict import predict_file
 from gmsa.system import lock
 from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Map, Maybe, check_form, whole
 from gmsa.training import scoring
@@ -92,8 +93,7 @@ def test_a_model_of_ones_own_may_read_its_initial_weights(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("key", "value", "most"),
     [
-        ("model.layers", 1001, "1000"),
-        ("model.layers", 129, "128 without 'model.shared_layers'"),
+        ("model.layers", 129, "128"),
         ("model.channels", 65_544, "65536"),
         ("model.positions", 1_000_001, "1000000"),
         ("model.heads", 2048, "1024"),
@@ -221,3 +221,31 @@ def test_the_limits_are_far_from_every_default() -> None:
         for field in dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ():
             if "le" in field.metadata and field.metadata["le"] > 1:
                 assert getattr(settings, field.name) * 20 < field.metadata["le"], field.name
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("own.pkl", "there is a file, and not a .csv to replace"),
+        ("run/seed-1/model.safetensors", "there is a file, and not a .csv to replace"),
+        ("link.csv", "it is a link; name the file itself"),
+        ("nowhere.csv", "it is a link; name the file itself"),
+        ("/dev/stdout", "it is a link; name the file itself"),
+        ("input.csv", "is the input, which would be lost"),
+    ],
+)
+def test_predictions_replace_nothing_but_a_table(
+    out: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run/seed-1").mkdir(parents=True)
+    for name in ("own.pkl", "run/seed-1/model.safetensors", "input.csv"):
+        Path(name).write_bytes(b"precious")
+    Path("link.csv").symlink_to("own.pkl")
+    Path("nowhere.csv").symlink_to("nothing")
+    with pytest.raises(RunError, match=message):
+        predict_file("run", "input.csv", Path(out))
+    assert {Path(name).read_bytes() for name in ("own.pkl", "run/seed-1/model.safetensors", "input.csv")} == {
+        b"precious"
+    }
+    assert Path("link.csv").is_symlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gmsa.errors import ConfigError, RunError
-from gmsa.tuning.database_url import check_url
+from gmsa.tuning.database_url import check_url, hide, shown_url
 from gmsa.tuning.storage import StoragePlace
 from gmsa.tuning.study import StudyOptions
 
@@ -129,3 +129,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for query in ("timeout=20", "check_same_thread=false"):
         check_url(f"sqlite:///study.db?{query}", 1)
         assert StoragePlace(tmp_path, f"sqlite:///study.db?{query}").connect().get_all_studies() == []
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "u:S3CRET@host"])
+def test_what_is_no_url_is_not_shown_either(url: str) -> None:
+    assert shown_url(url) == "***"
+    assert "S3CRET" not in hide(url, f"could not parse '{url}'")
+    assert hide(url, "another line") == "another line"

@@ -45,6 +45,11 @@ def test_a_study_leaves_a_config_that_gives_its_score_again(
     assert "3/3 trials" in printed
     assert not list((out / "trials").glob("*/seed-*/*.safetensors"))
     assert len(list((out / "trials").glob("*/seed-*/history.jsonl"))) == 6
+    # A study that was moved is still whole.
+    out.rename(moved := tmp_path / "moved")
+    assert tune(base, moved, "--trials", "3", "--pruner", "off", "--trial-seeds", "1,2", "--seeds", "3") == 0
+    assert json.loads((moved / "summary.json").read_text())["final"] == summary["final"]
+    assert "Another command" not in capsys.readouterr().out
 
 
 def test_what_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
