@@ -184,6 +184,10 @@ def load_plugins(modules: Iterable[str], folder: Path | None = None) -> None:
         for module in [modules] if isinstance(modules, str) else modules:
             if module in _loaded:
                 continue
+            if not all(module.split(".")) or {"/", "\\"} & {*module}:
+                raise ConfigError(
+                    f"plug-in {shown(module)} is no name of a module, such as mine or mine.parts; correct it"
+                )
             added = ""
             with suppress(OSError):  # the working directory may be gone
                 added = str(folder.resolve()) if folder is not None else ""

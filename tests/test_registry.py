@@ -276,3 +276,9 @@ def test_another_process_finds_it(tmp_path: Path) -> None:
     code = "from gmsa.registry import EDGE_BUILDERS as e; import sys; exit('worker' not in e or 'torch' in sys.modules)"
     where = {"PYTHONPATH": f"{Path(registry.__file__).parents[1]}:{tmp_path / 'site'}"}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=where).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["", "..", ".mine", "a..b", "../mine", "mine.", "a\\b"])
+def test_what_is_no_name_of_a_module_is_not_imported(module: str) -> None:
+    with pytest.raises(ConfigError, match=r"plug-in '.*' is no name of a module, such as mine or mine.parts"):
+        load_plugins([module])

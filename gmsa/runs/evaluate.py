@@ -62,8 +62,8 @@ def evaluate(
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     # All that can fail comes before the scoring, which may take hours.
-    seconds = [run.train_seconds(seed) for seed in chosen]
     models = [run.load_model(seed, where) for seed in chosen]
+    seconds = [run.train_seconds(seed) for seed in chosen]
     splits, missing, synthetic, sha256 = _splits(run, data)
     parts: list[dict[str, Predictions]] = [
         {name: predict_utterances(model, given, run.config, where) for name, given in splits.items()}
