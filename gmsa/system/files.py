@@ -141,7 +141,7 @@ def check_out_file(path: Path, endings: Iterable[str] | None = None) -> None:
             raise RunError(f"cannot write '{path}': it is not a regular file; name another")
         if endings is not None and path.suffix.lower() not in endings:
             kinds = " or ".join(endings)
-            raise RunError(f"cannot write '{path}': a file that is no {kinds} is there, and would be lost; name another")
+            raise RunError(f"cannot write '{path}': a file that is no {kinds} is there and would be lost; name another")
         if not os.access(path, os.W_OK) or _kept_by_sticky_folder(path):
             raise RunError(f"cannot write '{path}': there is a file that you may not change; name another")
     _try_to_write(path.parent, path)

@@ -226,8 +226,8 @@ def test_the_limits_are_far_from_every_default() -> None:
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("own.pkl", "a file that is no .csv is there, and would be lost"),
-        ("run/seed-1/model.safetensors", "a file that is no .csv is there, and would be lost"),
+        ("own.pkl", "a file that is no .csv is there and would be lost"),
+        ("run/seed-1/model.safetensors", "a file that is no .csv is there and would be lost"),
         ("link.csv", "it is a link; name the file itself"),
         ("nowhere.csv", "it is a link; name the file itself"),
         ("/dev/stdout", "it is a link; name the file itself"),
