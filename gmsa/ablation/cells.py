@@ -188,7 +188,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, ended: Callable[[Cell, Record], 
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 remove(cell.folder / "cell.json")
-                process = context.Process(target=run_cell, args=(cell, loaded_plugins()), daemon=True)
+                process = context.Process(target=run_cell, args=(cell, loaded_plugins()))
                 with interrupts_held(), safe_path():
                     process.start()
                     running[process.sentinel] = process, cell

@@ -104,7 +104,7 @@ def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Calla
         while to_start or running:
             for number in [n for n, when in to_start.items() if when <= time.monotonic()]:
                 del to_start[number]
-                process = context.Process(target=run_worker, args=(task, number), daemon=True)
+                process = context.Process(target=run_worker, args=(task, number))
                 with interrupts_held(), safe_path():
                     process.start()
                     running[process.sentinel] = process, number

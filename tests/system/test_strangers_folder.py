@@ -78,7 +78,8 @@ def test_processes_that_are_started_import_nothing_from_it(hostile: Path, monkey
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 starts processes that look there first")
 def test_no_command_runs_them(hostile: Path, installed: str, write_mmsa) -> None:
     data = shutil.copy(write_mmsa(), hostile / "tiny.pkl")
-    settings = "model: {channels: 16, heads: 2}\noptim: {epochs: 1}\nrun: {device: cpu, seeds: [1], workers: 1}\n"
+    settings = "model: {channels: 16, heads: 2}\noptim: {epochs: 1, min_steps: 0}\n"
+    settings += "run: {device: cpu, seeds: [1], workers: 1}\n"
     (hostile / "tiny.yaml").write_text(f"data: {{path: {data}}}\n{settings}")
     (hostile / "space.yaml").write_text("optim.lr: {float: [1.0e-4, 1.0e-3]}\n")
     for arguments in (
