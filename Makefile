@@ -1,6 +1,7 @@
 # make train   install into .venv and train on MOSI, or on the synthetic corpus where MOSI is not in place
 # make test    install what the tests need, and run them
 # make slow    the tests that take longer than a minute
+# make docs    build the documentation into docs/_build; a warning is an error
 # make lint    check style and types
 # make pythons resolve the pins for each Python from 3.10 to 3.13 that is here; smoke tests on the oldest and the newest
 # make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per test process: small tensors gain nothing from more, and processes would wait for each other.
 test slow pythons: export OMP_NUM_THREADS = 1
 
-.PHONY: train test slow lint pythons scatter clean
+.PHONY: train test slow docs lint pythons scatter clean
 
 train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
@@ -22,6 +23,9 @@ test: .venv/.tests
 
 slow: .venv/.tests
 	$(BIN)/python -m pytest -m slow
+
+docs: .venv/.tests
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 lint: .venv/.tests
 	$(BIN)/ruff check .
@@ -36,7 +40,7 @@ scatter: .venv/.installed
 	$(PIP) --no-build-isolation torch-scatter
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit('gmsa needs Python 3.10 or newer, $(PYTHON) is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
