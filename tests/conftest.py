@@ -22,7 +22,7 @@ DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest test begins first: begun last, it would keep one process busy alone."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    items.sort(key=lambda item: item.path.name != "test_pages.py")
 
 
 @pytest.fixture(autouse=True)

@@ -107,6 +107,12 @@ class Trainer:
             RunError: the loss is not finite; names the batch's utterances.
         """
         task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
+        asked = self.config.optim
+        if task.epochs > asked.epochs and stage not in self.finished and self.seed == self.config.run.seeds[0]:
+            self.callbacks.on_message(
+                f"{stage}: {task.epochs} epochs instead of {asked.epochs} ('optim.epochs'): an epoch has "
+                f"{task.per_epoch} of the {asked.min_steps} steps that 'optim.min_steps' asks for."
+            )
         model: Model = self.train_task(stage, task, self.initial if start is None else start.state_dict())
         return model
 

@@ -340,6 +340,13 @@ def test_without_a_pool_it_ends_after_the_supervised_stage_and_says_so(write_mms
     assert "No unlabeled pool (all labels are used and 'data.pool' names no file)" in capsys.readouterr().out
 
 
+def test_more_epochs_than_asked_for_are_said_once(write_mmsa, tmp_path: Path, capsys) -> None:
+    train(small(write_mmsa, optim={"epochs": 2, "min_steps": 9}, run={"seeds": [1, 2]}), "tiny", tmp_path / "run")
+    said = " ".join(capsys.readouterr().out.split())  # the console may wrap
+    asked = "supervised: 3 epochs instead of 2 ('optim.epochs'): an epoch has 3 of the 9 steps that 'optim.min_steps'"
+    assert said.count(asked) == 1
+
+
 def test_a_pool_file_is_used_and_its_labels_are_not(write_mmsa, tmp_path: Path) -> None:
     for name, change in (("a", None), ("b", lambda content: _shift_labels(content))):
         pool = write_mmsa(f"pool-{name}.pkl", change=change, prefix="pool-")
