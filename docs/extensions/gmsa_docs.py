@@ -204,12 +204,8 @@ class _Generated(SphinxDirective):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        """Parses the Markdown at this place; an entry of a setting can be linked to by its key alone."""
-        found = self.parse_text_to_nodes(self.text(), allow_section_headings=True)
-        for signature in (s for node in found for s in node.findall(addnodes.desc_signature)):
-            if signature.parent["objtype"] == "confval":
-                signature["ids"].append(signature["fullname"])
-        return found
+        """Parses the Markdown at this place."""
+        return self.parse_text_to_nodes(self.text(), allow_section_headings=True)
 
 
 class Settings(_Generated):
@@ -252,6 +248,22 @@ class Metrics(_Generated):
         return metrics_page()
 
 
+def anchor_settings(app: Sphinx, doctree: nodes.document) -> None:
+    """Makes ``settings.md#optim.lr`` lead to the entry of the setting."""
+    slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for signature in doctree.findall(addnodes.desc_signature):
+        if signature.parent["objtype"] == "confval":
+            key = signature["fullname"]
+            signature["ids"].append(key)
+            slugs[key] = (0, key, key)
+
+
+def keep_colon(app: Sphinx, what: str, name: str, part: Any, options: Any, lines: list[str]) -> None:
+    """Keeps Napoleon from reading the docstring ``Rate: the share`` of an attribute as one of type ``Rate``."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the directives."""
     app.add_directive("gmsa-settings", Settings)
@@ -259,5 +271,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gmsa-packaged", Packaged)
     app.add_directive("gmsa-components", Components)
     app.add_directive("gmsa-metrics", Metrics)
+    app.connect("doctree-read", anchor_settings)
+    app.connect("autodoc-process-docstring", keep_colon, priority=100)  # before Napoleon
     app.add_object_type("component", "component", "single: %s", _component_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
