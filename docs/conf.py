@@ -32,6 +32,8 @@ copybutton_prompt_text = "$ "
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Input", "Convs", "Overrides", "Settings", "Folder")}
+autodoc_preserve_defaults = True  # `os.environ`, not what is in it
 python_maximum_signature_line_length = 88
 napoleon_custom_sections = ["Shapes"]
 

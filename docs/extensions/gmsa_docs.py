@@ -258,10 +258,16 @@ def anchor_settings(app: Sphinx, doctree: nodes.document) -> None:
             slugs[key] = (0, key, key)
 
 
+def plain_signature(app: Sphinx, what: str, name: str, part: Any, options: Any, signature: Any, returned: Any) -> Any:
+    """Shows ``...`` for a default that a dataclass makes anew each time."""
+    return (signature and signature.replace("<factory>", "..."), returned)
+
+
 def keep_colon(app: Sphinx, what: str, name: str, part: Any, options: Any, lines: list[str]) -> None:
-    """Keeps Napoleon from reading the docstring ``Rate: the share`` of an attribute as one of type ``Rate``."""
-    if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
+    """Mends what Napoleon makes of an attribute's docstring ``Rate: the share``: one of type ``Rate``."""
+    place = next((i for i, line in enumerate(lines) if line.startswith(":type: ")), None)
+    if what in ("attribute", "data", "property") and place is not None:
+        lines[0] = f"{lines.pop(place).removeprefix(':type: ')}: {lines[0]}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -272,6 +278,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gmsa-components", Components)
     app.add_directive("gmsa-metrics", Metrics)
     app.connect("doctree-read", anchor_settings)
-    app.connect("autodoc-process-docstring", keep_colon, priority=100)  # before Napoleon
+    app.connect("autodoc-process-signature", plain_signature)
+    app.connect("autodoc-process-docstring", keep_colon, priority=900)  # after Napoleon
     app.add_object_type("component", "component", "single: %s", _component_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -179,6 +179,12 @@ def test_the_public_names_are_in_the_python_reference(objects: dict[str, dict[st
         assert {f"gmsa.{name}", f"gmsa.registry.{name}"} & documented or name == "__version__", name
 
 
+def test_no_page_shows_the_environment_of_who_built_it(site: Path) -> None:
+    assert "environ: Mapping[str, str] = os.environ" in text_of(site, "python.html")
+    for page in site.rglob("*.html"):
+        assert "environ({" not in Page(page.read_text(encoding="utf-8")).text, page
+
+
 def test_every_packaged_file_is_listed(site: Path) -> None:
     text = text_of(site, "commands.html")
     for kind in ("configs", "spaces", "ablations"):
