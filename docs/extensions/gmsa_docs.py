@@ -10,6 +10,7 @@ import argparse
 import importlib
 import inspect
 import re
+import sys
 from itertools import takewhile
 from typing import Any
 
@@ -102,7 +103,9 @@ def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def command_page(command: str) -> str:
     """What a command does, its arguments with their defaults, and its example."""
     parser = parser_of(command)
-    usage = parser.format_usage().removeprefix("usage: ")
+    formatter = argparse.HelpFormatter(parser.prog, width=88)  # that of the parser is as wide as the terminal
+    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
+    usage = formatter.format_help()
     parts = [escape(parser.description or ""), f"```text\n{usage}```", f"```{{program}} {parser.prog}\n```"]
     parts += [f":::{{option}} {_spelled(action)}\n{_help(action)}\n:::" for action in arguments_of(parser)]
     parts += [f"Example:\n\n```bash\n{parser.example}\n```"]
@@ -151,8 +154,19 @@ def _component(registry_name: str, name: str, found: registry.Registry[Any]) -> 
     # No setting names an importer, so none can give it parameters.
     parameters = found.parameters(name).values() if found is not registry.IMPORTERS else ()
     shown = ", ".join(str(parameter).replace("'", '"') for parameter in parameters)
-    text = f"{first_paragraph(part)}\n\n`{part.__module__}.{part.__qualname__}`"
+    path = f"{part.__module__}.{part.__qualname__}"
+    text = f"{first_paragraph(part)}\n\n{{py:obj}}`{path} <{_public(part)}>`"
     return _entry(f"{registry_name} {name}{f'({shown})' if shown else ''}", text)
+
+
+def _public(part: Any) -> str:
+    """The name under which the Python reference has a part: that of the package that exports it."""
+    package = part.__module__
+    while "." in package:
+        package = package.rpartition(".")[0]
+        if part.__qualname__ in getattr(sys.modules[package], "__all__", ()):
+            return f"{package}.{part.__qualname__}"
+    return f"{part.__module__}.{part.__qualname__}"
 
 
 def _entry(signature: str, text: str) -> str:

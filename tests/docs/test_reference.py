@@ -138,6 +138,20 @@ def test_every_command_is_listed_with_every_option(
         assert plain(argument.help)[1:] in text, argument.dest
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_a_help_fits_80_columns_and_ends_with_an_example(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = directives["parser_of"](command)
+    lines = parser.format_help().splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    end = lines[lines.index("example:") :]
+    assert end[1] == f"  {parser.example}"
+    takes_settings = command == "" or any(a.dest == "overrides" for a in parser._actions)
+    assert end[2:4] == (["", "settings:"] if takes_settings else [])
+    for argument in directives["arguments_of"](parser):
+        assert argument.help, argument.dest
+
+
 def test_no_option_is_listed_that_is_none(objects: dict[str, dict[str, str]]) -> None:
     known = [
         f"gmsa-{command.replace(' ', '-')}.{spelling}"
