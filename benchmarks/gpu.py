@@ -3,7 +3,8 @@
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --quick
 
-It takes twelve minutes at most, with whatever torch is there: a part that would not end in time is left out, and said.
+It takes twelve minutes at most (``--minutes``), with whatever torch is there: a part that would not end in time is
+left out, and said.
 Features are made up in the sizes of CMU-MOSI, CMU-MOSEI and CH-SIMS (utterances, and most steps in MMSA's unaligned
 files) with the paper's dimensions. The tables go to the terminal and to ``benchmarks/results/gpu.md`` (``--out``).
 """
@@ -29,8 +30,6 @@ from common import PAPER, ROOT, UTTERANCES, begin, header, machine, made_up, opt
 import gmsa
 from gmsa.data import Row, Utterance, write_store
 
-SECONDS = 12 * 60
-"""Longest run."""
 QUICK = {"optim.epochs": 1, "optim.min_steps": 0, "model.channels": 16, "model.heads": 2, "self_training.k": 3}
 STAGES = {
     "semi_iin: supervised, then self-training": ("mosi_graph", {"data.label_ratio": 0.5}),
@@ -174,17 +173,19 @@ def determinism(store: Path, folder: Path, device: torch.device, quick: bool, cl
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--minutes", type=float, default=12, help="longest run")
     parser.add_argument("--out", type=Path, help="file for the tables (default: results/gpu.md; none with --quick)")
     arguments = parser.parse_args()
-    device, clock = begin(arguments), Clock(SECONDS)
+    device, clock = begin(arguments), Clock(60 * arguments.minutes)
     quick: bool = arguments.quick
     printed: list[str] = []
     began = time.monotonic()
 
     def part(act: Callable[..., None], *given: Any) -> None:
-        stream = io.StringIO()
+        stream, start = io.StringIO(), time.monotonic()
         with redirect_stdout(stream):
             act(*given)
+        print(f"{act.__name__}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         printed.append(stream.getvalue())
         print(stream.getvalue(), end="", flush=True)
 
