@@ -1,4 +1,4 @@
-"""One unattended run on a machine with a GPU: CUDA tests, layer, step, epoch, both stages, predict, determinism.
+"""One unattended run on a machine with a GPU: CUDA tests, epochs, predict, determinism, step, layer.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --quick
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -65,14 +66,14 @@ def tests(device: torch.device, clock: Clock) -> None:
         row("CUDA tests", "left out: they took too long")
 
 
-def other(name: str, device: torch.device, quick: bool, clock: Clock, *arguments: str) -> None:
-    """Prints what another benchmark prints."""
+def other(name: str, device: torch.device, quick: bool, clock: Clock, seconds: float, *arguments: str) -> None:
+    """Prints what another benchmark prints, if it takes that long at most."""
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--device", device.type, *arguments]
     command += ["--threads", str(torch.get_num_threads())]
     command += ["--quick"] if quick else []
     print(f"\n`python benchmarks/{name}.py {' '.join(command[2:])}`:")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(150, clock.left))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(seconds, clock.left))
     except subprocess.TimeoutExpired:
         print("\nleft out: it took too long")
         return
@@ -106,21 +107,30 @@ def train(config: str, data: Path, out: Path, device: torch.device, quick: bool,
 
 
 def epochs(stores: dict[str, Path], folder: Path, device: torch.device, quick: bool, clock: Clock) -> None:
-    """Times the last epoch of Semi-IIN on each corpus; the first one warms up."""
+    """Times the last epoch of Semi-IIN on each corpus; the first one warms up. And on the CPU, at the size of MOSI."""
     header(
         "An epoch of Semi-IIN, 32 utterances a step, 128 channels, the paper's dimensions (the last epoch)",
-        *("corpus", "utterances", "steps", "s per epoch", "ms per step", "utterances per s", "published epoch size"),
+        *("corpus", "on", "utterances", "steps", "s per epoch", "ms per step", "utterances per s"),
+        "published epoch size",
     )
     for name, store in stores.items():
-        if clock.left < 90:
-            row(name, *["left out: no time"] + [""] * 5)
-            continue
-        run = train("mosi_graph", store, folder / f"epoch-{name}", device, quick, **{"protocol.name": "supervised"})
-        count = len(gmsa.data.Store(store).split("train"))
-        steps = -(-count // run.config.optim.batch_size)
-        seconds = run.history[-1]["seconds"]
-        row(name, count, steps, f"{seconds:.2f}", f"{1e3 * seconds / steps:.2f}", f"{count / seconds:.0f}",
-            UTTERANCES[name][0])  # fmt: skip
+        ways: dict[str, tuple[torch.device, dict[str, Any]]] = {device.type: (device, {})}
+        if device.type == "cuda":
+            ways["cuda, batches built by 4 processes"] = device, {"run.workers": 4}
+            if name == "mosi":
+                for threads in sorted({1, min(8, os.cpu_count() or 1)}):
+                    ways[f"the same machine's CPU, {threads} threads"] = torch.device("cpu"), {"run.threads": threads}
+        for place, (way, (where, changes)) in enumerate(ways.items()):
+            if clock.left < 90:
+                row(name, way, *["left out: no time"] + [""] * 5)
+                continue
+            out = folder / f"epoch-{name}-{place}"
+            run = train("mosi_graph", store, out, where, quick, **{"protocol.name": "supervised"} | changes)
+            count = len(gmsa.data.Store(store).split("train"))
+            steps = -(-count // run.config.optim.batch_size)
+            seconds = run.history[-1]["seconds"]
+            row(name, way, count, steps, f"{seconds:.2f}", f"{1e3 * seconds / steps:.2f}", f"{count / seconds:.0f}",
+                UTTERANCES[name][0])  # fmt: skip
 
 
 def stages(store: Path, folder: Path, device: torch.device, quick: bool, clock: Clock) -> None:
@@ -141,7 +151,7 @@ def stages(store: Path, folder: Path, device: torch.device, quick: bool, clock: 
 
 def predict(store: Path, folder: Path, device: torch.device) -> None:
     """Times prediction, reading and batching included; the first pass warms up."""
-    run = gmsa.Run(folder / "epoch-mosi")
+    run = gmsa.Run(folder / "epoch-mosi-0")
     utterances: list[Utterance] = list(gmsa.data.Store(store).split("train"))
     run.predict(utterances[:64], device=device.type)
     began = time.perf_counter()
@@ -192,13 +202,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         part(tests, device, clock)
-        part(other, "layer", device, quick, clock)
-        part(other, "step", device, quick, clock)
         stores = {corpus_name: corpus(corpus_name, folder, quick) for corpus_name in UTTERANCES}
         part(epochs, stores, folder, device, quick, clock)
         part(stages, stores["mosi"], folder, device, quick, clock)
         part(predict, stores["mosi"], folder, device)
         part(determinism, stores["mosi"], folder, device, quick, clock)
+        part(other, "step", device, quick, clock, 150)
+        part(other, "layer", device, quick, clock, 240)
+        if device.type == "cuda" and not quick:
+            part(other, "step", device, quick, clock, 100, "--options", "--epochs", "2")
     versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}; {time.monotonic() - began:.0f} s"
     print(f"\n{versions}")
     out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
