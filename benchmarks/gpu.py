@@ -190,6 +190,9 @@ def main() -> None:
     quick: bool = arguments.quick
     printed: list[str] = []
     began = time.monotonic()
+    out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
+    flags = json.dumps(" ".join(sys.argv[1:]))
+    versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}"
 
     def part(act: Callable[..., None], *given: Any) -> None:
         stream, start = io.StringIO(), time.monotonic()
@@ -198,6 +201,10 @@ def main() -> None:
         print(f"{act.__name__}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         printed.append(stream.getvalue())
         print(stream.getvalue(), end="", flush=True)
+        if out is not None:  # after each part, so that a run that is stopped leaves what it measured
+            tables = "".join(printed)
+            last = f"{versions}; {time.monotonic() - began:.0f} s"
+            out.write_text(f"# On a GPU\n\n`python benchmarks/gpu.py`, arguments {flags}.\n{tables}\n{last}\n")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -211,14 +218,7 @@ def main() -> None:
         part(other, "layer", device, quick, clock, 240)
         if device.type == "cuda" and not quick:
             part(other, "step", device, quick, clock, 100, "--options", "--epochs", "2")
-    versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}; {time.monotonic() - began:.0f} s"
-    print(f"\n{versions}")
-    out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
     if out is not None:
-        flags = json.dumps(" ".join(sys.argv[1:]))
-        out.write_text(
-            f"# On a GPU\n\n`python benchmarks/gpu.py`, arguments {flags}.\n{''.join(printed)}\n{versions}\n"
-        )
         print(f"Wrote {out}")
 
 
