@@ -152,13 +152,13 @@ def epochs(folder: Path, output: str) -> str:
 
 def _curves(folder: Path, setting: str) -> list[list[float]]:
     """Validation MAE after each epoch of learning from labels, per seed."""
-    summary = _json(folder / "summary.json")
     curves = []
-    for seed in summary["seeds"]:
-        cell = next(c for c in (folder / "cells").iterdir() if c.name in (setting, setting.replace(" ", "-")))
-        lines = (cell / f"seed-{seed}" / f"seed-{seed}" / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [record for record in map(json.loads, lines) if record["stage"] != "pretrain"]
-        curves.append([record["valid"]["MAE"] for record in records])
+    for cell in sorted((folder / "cells").glob("*/seed-*/cell.json")):
+        record = _json(cell)
+        if record["setting"] == setting:
+            history = cell.parent / f"seed-{record['seed']}" / "history.jsonl"
+            lines = map(json.loads, history.read_text(encoding="utf-8").splitlines())
+            curves.append([line["valid"]["MAE"] for line in lines if line["stage"] != "pretrain"])
     return curves
 
 
