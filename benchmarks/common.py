@@ -34,8 +34,8 @@ MIB = 2**20
 
 
 def find_data(name: str = "mosi_dev.pkl") -> Path:
-    """Where a real data file is looked for: in ``$GMSA_REAL_DATA``, or in ``../shared/data``."""
-    return Path(os.environ.get("GMSA_REAL_DATA") or ROOT.parent / "shared" / "data") / name
+    """Where a real data file is looked for: in ``$GMSA_REAL_DATA``, or in the working directory."""
+    return Path(os.environ.get("GMSA_REAL_DATA") or ".") / name
 
 
 def real_data(name: str = "mosi_dev.pkl") -> Path:
@@ -147,20 +147,45 @@ def cell(values: dict[str, Any], scale: float = 1.0, digits: int = 3) -> str:
     return f"{values['mean'] * scale:.{digits}f} ± {values['std'] * scale:.{digits}f}"
 
 
-def machine(device: torch.device | None = None) -> str:
-    """Processor, threads and versions, for the line under a table."""
-    name = platform.processor() or platform.machine()
+def processor() -> str:
+    """Model of the processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
-        name = next(
-            (line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), name
-        )
+        for line in info.read_text().splitlines():
+            if "model name" in line:
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> str:
+    """Versions of Python and of what the numbers depend on most."""
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, torch_geometric {torch_geometric.__version__}"
+    )
+
+
+def commit() -> str:
+    """The commit of the code, and whether there are changes beside it; new results are none."""
+    git = ["git", "-C", str(ROOT)]
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        return "not recorded"
+    paths = [".", ":!benchmarks/results"]
+    changes = subprocess.run(
+        [*git, "status", "--porcelain", "--untracked-files=no", "--", *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
+
+
+def machine(device: torch.device | None = None) -> str:
+    """Processor, threads, versions and commit, for the line under a table."""
+    name = processor()
     if device is not None and device.type == "cuda":
         name = f"{torch.cuda.get_device_name(device)}; {name}"
-    return (
-        f"{name}, {torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torch_geometric {torch_geometric.__version__}"
-    )
+    return f"{name}, {torch.get_num_threads()} threads; {versions()}; commit {commit()}"
 
 
 Step = Callable[[], Any]

@@ -1,4 +1,4 @@
-"""The README's table on few labels: does the unlabeled pool help?
+"""Few labels: does the unlabeled pool help?
 
     python benchmarks/few_labels.py --out runs/few_labels
 
@@ -63,7 +63,7 @@ def main() -> None:
                 f"| {s['train_seconds']['mean']:.0f} | {' | '.join(differences)} |",
                 flush=True,
             )
-    print(machine())
+    print(f"\n{machine()}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""One unattended run on a machine with a GPU: CUDA tests, layer, step, epoch, both stages, predict, determinism.
+"""One unattended run on a machine with a GPU: CUDA tests, epochs, predict, determinism, step, layer.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --quick
 
-It takes twelve minutes at most, with whatever torch is there: a part that would not end in time is left out, and said.
+It takes twelve minutes at most (``--minutes``), with whatever torch is there: a part that would not end in time is
+left out, and said.
 Features are made up in the sizes of CMU-MOSI, CMU-MOSEI and CH-SIMS (utterances, and most steps in MMSA's unaligned
 files) with the paper's dimensions. The tables go to the terminal and to ``benchmarks/results/gpu.md`` (``--out``).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -29,8 +31,6 @@ from common import PAPER, ROOT, UTTERANCES, begin, header, machine, made_up, opt
 import gmsa
 from gmsa.data import Row, Utterance, write_store
 
-SECONDS = 12 * 60
-"""Longest run."""
 QUICK = {"optim.epochs": 1, "optim.min_steps": 0, "model.channels": 16, "model.heads": 2, "self_training.k": 3}
 STAGES = {
     "semi_iin: supervised, then self-training": ("mosi_graph", {"data.label_ratio": 0.5}),
@@ -66,14 +66,14 @@ def tests(device: torch.device, clock: Clock) -> None:
         row("CUDA tests", "left out: they took too long")
 
 
-def other(name: str, device: torch.device, quick: bool, clock: Clock, *arguments: str) -> None:
-    """Prints what another benchmark prints."""
+def other(name: str, device: torch.device, quick: bool, clock: Clock, seconds: float, *arguments: str) -> None:
+    """Prints what another benchmark prints, if it takes that long at most."""
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--device", device.type, *arguments]
     command += ["--threads", str(torch.get_num_threads())]
     command += ["--quick"] if quick else []
     print(f"\n`python benchmarks/{name}.py {' '.join(command[2:])}`:")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(150, clock.left))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(seconds, clock.left))
     except subprocess.TimeoutExpired:
         print("\nleft out: it took too long")
         return
@@ -107,21 +107,30 @@ def train(config: str, data: Path, out: Path, device: torch.device, quick: bool,
 
 
 def epochs(stores: dict[str, Path], folder: Path, device: torch.device, quick: bool, clock: Clock) -> None:
-    """Times the last epoch of Semi-IIN on each corpus; the first one warms up."""
+    """Times the last epoch of Semi-IIN on each corpus; the first one warms up. And on the CPU, at the size of MOSI."""
     header(
         "An epoch of Semi-IIN, 32 utterances a step, 128 channels, the paper's dimensions (the last epoch)",
-        *("corpus", "utterances", "steps", "s per epoch", "ms per step", "utterances per s", "published epoch size"),
+        *("corpus", "on", "utterances", "steps", "s per epoch", "ms per step", "utterances per s"),
+        "published epoch size",
     )
     for name, store in stores.items():
-        if clock.left < 90:
-            row(name, *["left out: no time"] + [""] * 5)
-            continue
-        run = train("mosi_graph", store, folder / f"epoch-{name}", device, quick, **{"protocol.name": "supervised"})
-        count = len(gmsa.data.Store(store).split("train"))
-        steps = -(-count // run.config.optim.batch_size)
-        seconds = run.history[-1]["seconds"]
-        row(name, count, steps, f"{seconds:.2f}", f"{1e3 * seconds / steps:.2f}", f"{count / seconds:.0f}",
-            UTTERANCES[name][0])  # fmt: skip
+        ways: dict[str, tuple[torch.device, dict[str, Any]]] = {device.type: (device, {})}
+        if device.type == "cuda":
+            ways["cuda, batches built by 4 processes"] = device, {"run.workers": 4}
+            if name == "mosi":
+                for threads in sorted({1, min(8, os.cpu_count() or 1)}):
+                    ways[f"the same machine's CPU, {threads} threads"] = torch.device("cpu"), {"run.threads": threads}
+        for place, (way, (where, changes)) in enumerate(ways.items()):
+            if clock.left < 90:
+                row(name, way, *["left out: no time"] + [""] * 5)
+                continue
+            out = folder / f"epoch-{name}-{place}"
+            run = train("mosi_graph", store, out, where, quick, **{"protocol.name": "supervised"} | changes)
+            count = len(gmsa.data.Store(store).split("train"))
+            steps = -(-count // run.config.optim.batch_size)
+            seconds = run.history[-1]["seconds"]
+            row(name, way, count, steps, f"{seconds:.2f}", f"{1e3 * seconds / steps:.2f}", f"{count / seconds:.0f}",
+                UTTERANCES[name][0])  # fmt: skip
 
 
 def stages(store: Path, folder: Path, device: torch.device, quick: bool, clock: Clock) -> None:
@@ -142,7 +151,7 @@ def stages(store: Path, folder: Path, device: torch.device, quick: bool, clock: 
 
 def predict(store: Path, folder: Path, device: torch.device) -> None:
     """Times prediction, reading and batching included; the first pass warms up."""
-    run = gmsa.Run(folder / "epoch-mosi")
+    run = gmsa.Run(folder / "epoch-mosi-0")
     utterances: list[Utterance] = list(gmsa.data.Store(store).split("train"))
     run.predict(utterances[:64], device=device.type)
     began = time.perf_counter()
@@ -174,38 +183,42 @@ def determinism(store: Path, folder: Path, device: torch.device, quick: bool, cl
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--minutes", type=float, default=12, help="longest run")
     parser.add_argument("--out", type=Path, help="file for the tables (default: results/gpu.md; none with --quick)")
     arguments = parser.parse_args()
-    device, clock = begin(arguments), Clock(SECONDS)
+    device, clock = begin(arguments), Clock(60 * arguments.minutes)
     quick: bool = arguments.quick
     printed: list[str] = []
     began = time.monotonic()
+    out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
+    flags = json.dumps(" ".join(sys.argv[1:]))
+    versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}"
 
     def part(act: Callable[..., None], *given: Any) -> None:
-        stream = io.StringIO()
+        stream, start = io.StringIO(), time.monotonic()
         with redirect_stdout(stream):
             act(*given)
+        print(f"{act.__name__}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         printed.append(stream.getvalue())
         print(stream.getvalue(), end="", flush=True)
+        if out is not None:  # after each part, so that a run that is stopped leaves what it measured
+            tables = "".join(printed)
+            last = f"{versions}; {time.monotonic() - began:.0f} s"
+            out.write_text(f"# On a GPU\n\n`python benchmarks/gpu.py`, arguments {flags}.\n{tables}\n{last}\n")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         part(tests, device, clock)
-        part(other, "layer", device, quick, clock)
-        part(other, "step", device, quick, clock)
         stores = {corpus_name: corpus(corpus_name, folder, quick) for corpus_name in UTTERANCES}
         part(epochs, stores, folder, device, quick, clock)
         part(stages, stores["mosi"], folder, device, quick, clock)
         part(predict, stores["mosi"], folder, device)
         part(determinism, stores["mosi"], folder, device, quick, clock)
-    versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}; {time.monotonic() - began:.0f} s"
-    print(f"\n{versions}")
-    out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
+        part(other, "step", device, quick, clock, 150)
+        part(other, "layer", device, quick, clock, 240)
+        if device.type == "cuda" and not quick:
+            part(other, "step", device, quick, clock, 100, "--options", "--epochs", "2")
     if out is not None:
-        flags = json.dumps(" ".join(sys.argv[1:]))
-        out.write_text(
-            f"# On a GPU\n\n`python benchmarks/gpu.py`, arguments {flags}.\n{''.join(printed)}\n{versions}\n"
-        )
         print(f"Wrote {out}")
 
 

@@ -69,7 +69,7 @@ def main() -> None:
         chosen = "not slow" if arguments.quick else "slow or not slow"
         command = [sys.executable, "-m", "pytest", *TESTS, *CASES, "-m", chosen, "-q", "-p", "no:cacheprovider"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        print(f"Running {len(TESTS) + len(CASES)} files of tests …", flush=True)
+        print(f"Running {len(TESTS) + len(CASES)} files of tests …", file=sys.stderr, flush=True)
         done = subprocess.run(
             [*command, f"--junit-xml={report}"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )

@@ -106,6 +106,7 @@ class Layers(nn.Module):
         self.ours = Interaction(channels, heads)
         self.conv = TransformerConv(channels, channels // heads, heads=heads, root_weight=False)
         self.conv.lin_skip = None
+        self.flex_size = (0, 0)
         self.hgt = HGTConv(channels, channels, ([NODE], [RELATION]), heads=heads)
         key, value = self.ours.key_value.weight.data.chunk(2)
         key_bias, value_bias = self.ours.key_value.bias.data.chunk(2)
@@ -142,12 +143,14 @@ class Layers(nn.Module):
         }[name]
 
     def flex(self, graphs: Graphs) -> Callable[[Tensor], Tensor]:
-        """FlexAttention, compiled for these graphs alone."""
+        """FlexAttention, compiled for graphs of this number and size alone."""
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        torch.compiler.reset()  # else a limit on recompilations turns the compiler off after some sizes
-        attend = torch.compile(flex_attention, dynamic=False)
         count, size, adjacency = len(graphs.adjacency), graphs.size, graphs.adjacency
+        if self.flex_size != (count, size):
+            torch.compiler.reset()  # else a limit on recompilations turns the compiler off after some sizes
+            self.flex_size = count, size
+        attend = torch.compile(flex_attention, dynamic=False)
         mask = create_block_mask(
             lambda b, h, i, j: adjacency[b, i, j], count, None, size, size, device=adjacency.device.type
         )

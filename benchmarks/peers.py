@@ -201,7 +201,7 @@ def main() -> None:
     print()
     for names, reason in {**{MODELS[m]: reason for m, reason in failed.items()}, **LEFT_OUT}.items():
         print(f"Not in the table: {names}: {reason}.")
-    print(f"{machine()}; peers: {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    print(f"\n{machine()}; peers: {', '.join(f'{name} {version}' for name, version in versions.items())}")
 
 
 if __name__ == "__main__":

@@ -100,8 +100,9 @@ def main() -> None:
         f"\n{options.trials} trainings each with seed {SEEDS[0]}, {options.jobs} at a time. Study: "
         f"{counts['complete']} complete, {counts['pruned']} stopped early, {counts['fail']} failed, "
         f"{found['seconds']:.0f} s of training (stopping saved about {found['seconds_saved_by_pruning']:.0f} s). "
-        f"Random: {spent:.0f} s of training, {seconds:.0f} s in all. {machine()}"
+        f"Random: {spent:.0f} s of training, {seconds:.0f} s in all."
     )
+    print(f"\n{machine()}")
 
 
 def command(name: str, *arguments: object) -> None:

@@ -21,9 +21,10 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
+    "gmsa_docs",
 ]
 exclude_patterns = ["_build", "examples/*.py"]
-nitpicky = False
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 4
@@ -31,6 +32,9 @@ copybutton_prompt_text = "$ "
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Input", "Convs", "Overrides", "Settings", "Folder")}
+autodoc_preserve_defaults = True  # `os.environ`, not what is in it
+python_maximum_signature_line_length = 88
 napoleon_custom_sections = ["Shapes"]
 
 html_theme = "furo"

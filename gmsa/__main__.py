@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             importlib.import_module(cli.COMMANDS[name].module).main(rest)
 
 
-def _refuse(name: str) -> None:
-    """Answers what is no subcommand: ``--help``, ``--version``, or a mistake."""
+def parser() -> cli.Parser:
+    """Builds the parser of ``gmsa`` itself: ``--help`` and ``--version``."""
     parser = cli.Parser(
         prog="gmsa",
         usage="gmsa COMMAND ...",
@@ -32,14 +32,20 @@ def _refuse(name: str) -> None:
         + "\n\n'gmsa COMMAND --help' shows the options of one.",
         example="train --config mosi_graph",
     )
-    parser.add_argument("--version", action="version", version=f"gmsa {gmsa.__version__}")
-    known = ", ".join(cli.COMMANDS)
+    parser.add_argument("--version", action="version", version=f"gmsa {gmsa.__version__}", help="print the version")
+    parser.explain_settings()
+    return parser
+
+
+def _refuse(name: str) -> None:
+    """Answers what is no subcommand: ``--help``, ``--version``, or a mistake."""
+    command, known = parser(), ", ".join(cli.COMMANDS)
     if not name:
-        parser.error(f"name a command: {known}")
+        command.error(f"name a command: {known}")
     if not name.startswith("-"):
-        parser.error(f"unknown command '{name}'{nearest(name, cli.COMMANDS)}; choose from {known}")
-    parser.parse_args([name])
-    parser.error(f"name a command first: {known}")
+        command.error(f"unknown command '{name}'{nearest(name, cli.COMMANDS)}; choose from {known}")
+    command.parse_args([name])
+    command.error(f"name a command first: {known}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from gmsa.system import cli
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(
         prog="python -m gmsa.ablate",
-        description="Train every setting with every seed and compare them. The same command again resumes.",
+        description="Train every setting with every seed and compare them. Run the same command again to resume.",
     )
     cli.add_config_options(parser)
     parser.add_argument(
@@ -26,14 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--settings",
         metavar="FILE",
-        help="YAML list of settings, or a name: fusion (with --vary: all combinations)",
+        help="YAML list of settings, or the name of a packaged one, such as fusion (with --vary: all combinations)",
     )
-    parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of every setting")
-    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="trainings at a time (default: 1)")
-    parser.add_argument("--out", metavar="DIR", help="folder (default: runs/ablate- and the names of the files)")
+    parser.add_argument(
+        "--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of every setting (default: the config's)"
+    )
+    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="number of trainings at a time (default: 1)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder to write (default: runs/ablate- and the names of the files)"
+    )
     cli.add_device_option(parser)
     cli.add_plugin_option(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = parser().parse_args(arguments)
 
     from gmsa.api import compare
 

@@ -60,7 +60,8 @@ def fit(
         overrides: further settings, ``{"optim.lr": 1e-3}`` or ``["optim.lr=1e-3"]``.
         device: ``auto``, ``cpu`` or ``cuda``; by default the config's.
         resume: resume the run that is in the run folder; start it where there is none yet.
-        callbacks: objects that follow the training, beside those of ``run.callbacks``.
+        callbacks: :class:`~gmsa.training.callbacks.Callback` objects that follow the training, beside those of
+            ``run.callbacks``.
         plugins: modules that register parts of your own.
 
     Returns:
@@ -100,6 +101,9 @@ def load(model: Folder, *, revision: str | None = None, plugins: Iterable[str] =
         revision: branch, tag or commit, on the Hub.
         plugins: modules that register the parts of your own that it uses; opening it imports no others.
 
+    Returns:
+        The run, ready to predict.
+
     Raises:
         RunError: there is no such folder, it is damaged, or the Hub does not give it.
     """
@@ -121,9 +125,9 @@ def compare(
     device: str | None = None,
     plugins: Iterable[str] = (),
 ) -> Table:
-    """Trains every setting with every seed and compares them; the same call again resumes.
+    """Trains every setting with every seed and compares them; call it again to resume.
 
-    Every training has a process of its own; they do not run the calling script again.
+    Each training runs in a process of its own, which does not run the calling script again.
 
     Args:
         config: as for :func:`fit`; what all settings share.
@@ -131,9 +135,12 @@ def compare(
             combinations.
         settings: name of a packaged list of settings, or path of one (with ``vary``: all combinations).
         seeds: seeds of every setting; by default the config's.
-        jobs: trainings at a time.
+        jobs: number of trainings at a time.
         out: folder of the comparison; by default ``runs/ablate-`` and the names of the files.
         data, overrides, device, plugins: as for :func:`fit`.
+
+    Returns:
+        The comparison. It says which trainings failed, if any; ``complete`` is then False.
 
     Raises:
         GmsaError: a setting, the data or the folder is wrong; before any training.
@@ -185,7 +192,7 @@ def search(
     device: str | None = None,
     plugins: Iterable[str] = (),
 ) -> Study:
-    """Searches a space of settings on the validation split with Optuna; the same call again resumes.
+    """Searches a space of settings on the validation split with Optuna; call it again to resume.
 
     The best trial is trained anew, and tested once. Trials run in processes of their own, which do not run the calling
     script again.
@@ -193,13 +200,13 @@ def search(
     Args:
         config: as for :func:`fit`; trial 0 is the config itself.
         space: name of a packaged search space, or path of one.
-        trials: trials of the study, in all.
+        trials: number of trials of the study, in all.
         objectives: ``MAE``, ``Corr``, ``seconds`` or ``parameters``, or several: the Pareto front; by default
             ``run.select``.
         sampler: ``tpe``, ``gp``, ``random`` or ``qmc``.
         pruner: ``median``, ``hyperband`` or ``off``; by default ``median``, with several objectives ``off``.
-        jobs: worker processes.
-        timeout: seconds after which no trial begins.
+        jobs: number of worker processes.
+        timeout: seconds after which no trial is started.
         trial_seeds: seeds that every trial trains; by default the config's first.
         seeds: seeds of the final training and test; by default the config's.
         seed: seed of the sampler.
@@ -207,8 +214,11 @@ def search(
         out: folder; by default ``runs/study-`` and the name of the study.
         storage: URL of a PostgreSQL server for many machines; by default a journal in the folder.
         heartbeat: seconds between a worker's signs of life on a server.
-        salvage: whether to go on with the whole lines of a damaged journal; the study says what it leaves out.
+        salvage: resume with the intact lines of a damaged journal; the study says what it leaves out.
         data, overrides, device, plugins: as for :func:`fit`.
+
+    Returns:
+        The study. ``complete`` is False where no trial has a value.
 
     Raises:
         GmsaError: the search, the data, the storage or the folder is wrong; before any training.

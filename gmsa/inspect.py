@@ -12,15 +12,20 @@ from gmsa.system.console import console
 from gmsa.system.files import check_out_file
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
     cli.add_config_options(parser)
     cli.add_plugin_option(parser)
     parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
     parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")
     parser.add_argument("--relation", metavar="NAME", help="draw only this relation, such as text-intra-text")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = parser().parse_args(arguments)
     cli.load_plugins_of(options)
     config = load_config(options.config, cli.overrides_of(options))
     out = Path(options.out)

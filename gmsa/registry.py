@@ -154,7 +154,12 @@ class Registry(Generic[T]):
 def _place_of(part: Any) -> str:
     if isinstance(part, str):
         return part
-    return f"{getattr(part, '__module__', '?')}:{getattr(part, '__qualname__', repr(part))}"
+    module = getattr(part, "__module__", "?")
+    if module == "__main__":  # a script that is its own plug-in is imported by its name too: these are the same parts
+        main = sys.modules[module]
+        spec = getattr(main, "__spec__", None)
+        module = spec.name if spec is not None else Path(getattr(main, "__file__", module)).stem
+    return f"{module}:{getattr(part, '__qualname__', repr(part))}"
 
 
 # --- plug-ins --------------------------------------------------------------------------------------------------------

@@ -7,22 +7,33 @@ from collections.abc import Sequence
 from gmsa.system import cli
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(prog="python -m gmsa.train", description="Train a model and leave a run folder.")
     cli.add_config_options(parser)
     parser.add_argument(
-        "--data", metavar="FILE", help="data file or feature store; its name is the data set's (default: the config's)"
+        "--data",
+        metavar="FILE",
+        help="data file or feature store; the data set is named after it (default: the config's)",
     )
-    parser.add_argument("--out", metavar="DIR", help="run folder (default: run.out of the config, numbered if taken)")
-    parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds, one training each")
+    parser.add_argument(
+        "--out", metavar="DIR", help="run folder to write (default: run.out of the config, numbered if taken)"
+    )
+    parser.add_argument(
+        "--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds, one training each (default: the config's)"
+    )
     cli.add_device_option(parser)
     parser.add_argument(
         "--resume", action="store_true", help="resume the run in the run folder; start it where there is none yet"
     )
-    parser.add_argument("--deterministic", action="store_true", help="equal bits on CUDA too, though slower")
+    parser.add_argument("--deterministic", action="store_true", help="train bit for bit the same on CUDA too; slower")
     cli.add_plugin_option(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = parser().parse_args(arguments)
 
     from gmsa.api import fit
 

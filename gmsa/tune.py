@@ -12,54 +12,81 @@ from gmsa.system import cli
 from gmsa.system.reading import is_file
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(
         prog="python -m gmsa.tune",
-        description="Search a space of settings on the validation split with Optuna; the best one is trained anew and "
-        "tested once. The same command again resumes, and so do more workers, here or on other machines.",
+        description="Search a space of settings on the validation split with Optuna; the best trial is trained anew "
+        "and tested once. Run the same command again to resume, or to add workers, here or on other machines.",
     )
     cli.add_config_options(parser)
     parser.add_argument(
         "--space",
         metavar="FILE",
-        help="search space: a file, or the name of one that comes with gmsa (default: spaces/default.yaml beside the "
+        help="search space: a YAML file, or the name of a packaged one (default: spaces/default.yaml beside the "
         "config, else default)",
     )
-    parser.add_argument("--trials", type=int, required=True, metavar="N", help="trials of the study, in all")
+    parser.add_argument("--trials", type=int, required=True, metavar="N", help="number of trials of the study, in all")
     parser.add_argument(
         "--objective",
         action="append",
         metavar="NAME",
-        help="MAE, Corr, one of run.metrics, seconds or parameters (default: the config's run.select; may repeat: the "
+        help="MAE, Corr, one of run.metrics, seconds or parameters (default: run.select of the config; may repeat: the "
         "Pareto front)",
     )
     parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, gp, random or qmc (default: tpe)")
-    parser.add_argument("--pruner", metavar="NAME", help="median, hyperband or off (default: median)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="worker processes (default: 1)")
-    parser.add_argument("--timeout", type=float, default=math.inf, metavar="S", help="begin no trial after S seconds")
-    parser.add_argument("--trial-seeds", type=cli.seed_list, metavar="N,N,...", help="seeds that every trial trains")
-    parser.add_argument("--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of the final training and test")
+    parser.add_argument(
+        "--pruner", metavar="NAME", help="median, hyperband or off (default: median; off for several objectives)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of worker processes (default: 1)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=math.inf,
+        metavar="S",
+        help="start no trial after S seconds (default: no limit)",
+    )
+    parser.add_argument(
+        "--trial-seeds",
+        type=cli.seed_list,
+        metavar="N,N,...",
+        help="seeds that every trial trains (default: the config's first)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=cli.seed_list,
+        metavar="N,N,...",
+        help="seeds of the final training and test (default: the config's)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sampler (default: 0)")
     parser.add_argument("--study", metavar="NAME", help="name of the study (default: that of the config and the space)")
-    parser.add_argument("--out", metavar="DIR", help="folder (default: runs/study- and the name of the study)")
+    parser.add_argument("--out", metavar="DIR", help="folder to write (default: runs/study- and the name of the study)")
     parser.add_argument(
         "--storage",
         metavar="URL",
         default=os.environ.get("GMSA_STORAGE") or None,
-        help="PostgreSQL server for many machines (default: $GMSA_STORAGE, else a journal in the folder)",
+        help="URL of a PostgreSQL server for many machines (default: $GMSA_STORAGE, else a journal in the folder)",
     )
     parser.add_argument(
-        "--heartbeat", type=int, default=60, metavar="S", help="seconds between a worker's signs of life on a server"
+        "--heartbeat",
+        type=int,
+        default=60,
+        metavar="S",
+        help="seconds between a worker's signs of life on a server (default: 60)",
     )
     parser.add_argument(
         "--salvage",
         action="store_true",
-        help="if the study's journal is damaged, go on with its whole lines, and say what is left out",
+        help="if the study's journal is damaged, resume with its intact lines, and say what is left out",
     )
     cli.add_device_option(parser)
     cli.add_plugin_option(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = parser().parse_args(arguments)
 
     from gmsa.api import search
 

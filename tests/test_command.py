@@ -66,7 +66,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(
     code, out, _ = gmsa_says(name, "--help")
     assert code == 0
     assert out.startswith(f"usage: gmsa {name} ")
-    assert "gmsa config --key optim.lr  explains one" in out
+    assert ("gmsa config --key optim.lr  explains one" in out) == ("--set KEY=VALUE" in out)
     example = out.split("\nexample:\n  gmsa ")[1].splitlines()[0]
 
     class Parsed(BaseException):  # a command answers every Exception

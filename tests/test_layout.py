@@ -55,7 +55,7 @@ def test_imports_point_up_only(path: Path) -> None:
         room = "train"  # a command, whatever room it stands in
     if room == "__init__":
         return
-    assert room in ROOMS, f"{room} has no floor: see the layout in the README"
+    assert room in ROOMS, f"{room} has no floor: see docs/explanation/architecture.md"
     for other in imports(path) - {room}:
         assert ROOMS[other] <= ROOMS[room], f"{room} (floor {ROOMS[room]}) imports {other} (floor {ROOMS[other]})"
         assert (room, other) not in NEVER, f"{room} must not know {other}"

@@ -18,7 +18,7 @@ class Table:
         folder: folder of a finished comparison.
 
     Raises:
-        RunError: it is none, or is damaged.
+        RunError: the folder holds no comparison, or is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

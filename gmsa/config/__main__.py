@@ -17,22 +17,32 @@ from gmsa.system import cli
 from gmsa.system.console import console
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(
         prog="python -m gmsa.config",
-        description="List all settings with their defaults and meanings, explain one, or resolve a config: its own "
-        "file, those it builds on, $GMSA_DATA and --set.",
+        description="List all settings with their defaults and meanings, explain one, or resolve a config: show what "
+        "its file, its base, $GMSA_DATA and --set come to.",
     )
-    parser.add_argument("config", nargs="?", metavar="FILE", help="YAML file of settings, or a name: mosi_graph")
+    parser.add_argument("config", nargs="?", metavar="FILE", help=cli.CONFIG_HELP)
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--all", action="store_true", help="also what is as by default, as YAML")
-    shown.add_argument("--key", metavar="KEY", help="a setting, such as optim.lr, or a group of them, such as optim")
+    shown.add_argument(
+        "--all", action="store_true", help="print every setting as YAML, also those left at their defaults"
+    )
+    shown.add_argument(
+        "--key", metavar="KEY", help="explain a setting, such as optim.lr, or a group of them, such as optim"
+    )
     cli.add_set_option(parser)
     cli.add_plugin_option(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    command = parser()
+    options = command.parse_args(arguments)
     if options.overrides and options.config is None:
-        parser.error("--set changes a config; name one, as gmsa config mosi_graph --set optim.lr=1e-3")
+        command.error("--set changes a config; name one, as gmsa config mosi_graph --set optim.lr=1e-3")
     cli.load_plugins_of(options)
 
     config = load_config(options.config, cli.overrides_of(options)) if options.config is not None else None

@@ -21,13 +21,13 @@ _EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+def parser() -> cli.Parser:
+    """Builds the parser of the command's arguments."""
     parser = cli.Parser(prog="python -m gmsa.data", description="Describe, check and import data to train on.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     info = commands.add_parser(
-        "info", help="describe data", description="Describe a pickle or a feature store.", example="clips.pkl"
+        "info", help="describe data", description="Describe a data file or a feature store.", example="clips.pkl"
     )
     info.add_argument("path", help="pickle in MMSA's format, or feature store")
     info.set_defaults(run=_info)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check = commands.add_parser(
         "check",
         help="find errors in data",
-        description="Find errors in a pickle or a feature store; exit with 1 if there are any.",
+        description="Find errors in a data file or a feature store; exit with 1 if there are any.",
         example="clips.pkl --out report",
     )
     check.add_argument("path", help="pickle in MMSA's format, or feature store")
@@ -44,22 +44,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check.set_defaults(run=_check)
 
     new = commands.add_parser(
-        "import", help="make a feature store", description="Make a feature store.", example="clips.csv --out clips"
+        "import",
+        help="write a feature store",
+        description="Read a source of features and write it as a feature store.",
+        example="clips.pkl --out clips",
     )
     new.add_argument("source", help="MMSA's pickle, Semi-IIN's folder, or a CSV that names .npy and .npz files")
-    new.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    new.add_argument("--out", required=True, metavar="DIR", help="feature store to write: a new folder")
     new.add_argument(
-        "--format", default="auto", metavar="NAME", help="importer: mmsa, semi_iin, manifest or a plug-in's"
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help="importer: mmsa, semi_iin, manifest or a plug-in's (default: auto, by the source)",
     )
-    new.add_argument("--labels", choices=LABEL_SCALES, default="mosi", help="label scale: [-3, 3] or [-1, 1]")
     new.add_argument(
-        "--dtype", choices=tuple(DTYPES), help="type of the features (default: float16 where they are that)"
+        "--labels",
+        choices=LABEL_SCALES,
+        default="mosi",
+        help="label scale: mosi is [-3, 3], sims is [-1, 1] (default: mosi)",
     )
-    new.add_argument("--splits", metavar="FILE", help="CSV with the columns id or video, and split, to use instead")
+    new.add_argument("--dtype", choices=tuple(DTYPES), help="type of the stored features (default: the source's)")
+    new.add_argument(
+        "--splits",
+        metavar="FILE",
+        help="CSV that assigns utterances to splits, in the columns id or video, and split (default: the source's)",
+    )
     cli.add_plugin_option(new)
     new.set_defaults(run=_import)
 
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = parser().parse_args(arguments)
     options.run(options)
 
 

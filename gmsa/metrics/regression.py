@@ -44,13 +44,22 @@ def metric(*, higher_is_better: bool) -> Callable[[M], M]:
 
 
 def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Scores intensities in [-3, 3] as MMSA does for CMU-MOSI and CMU-MOSEI.
+    r"""Scores intensities in [-3, 3] as MMSA does for CMU-MOSI and CMU-MOSEI: predictions p and labels t, N of each.
 
-    ``Has0``: all utterances, positive means >= 0. ``Non0``: those with truth != 0, positive means
-    > 0. ``Mult_acc_5``, ``Mult_acc_7``: clip to ±2, ±3, round half to even, compare. F1 is the mean
-    over classes weighted by their share of the truth. Accuracy and F1 are shares in [0, 1].
+    - ``Has0_acc_2``: share of all utterances on the right side of 0, where 0 counts as positive:
+      :math:`\frac{1}{N} \sum_n [\, (p_n \ge 0) = (t_n \ge 0) \,]`.
+    - ``Has0_F1_score``: F1 of the same two classes, the mean over the classes weighted by their share of the labels:
+      :math:`\sum_c \frac{N_c}{N} F_1(c)`.
+    - ``Non0_acc_2``: share of the utterances with :math:`t_n \ne 0` for which :math:`(p_n > 0) = (t_n > 0)`.
+    - ``Non0_F1_score``: weighted F1 of these utterances and classes.
+    - ``Mult_acc_5``: share of equal classes after both are clipped to [-2, 2] and rounded, halves to even.
+    - ``Mult_acc_7``: share of equal classes after both are clipped to [-3, 3] and rounded, halves to even.
+    - ``MAE``: mean absolute error, :math:`\frac{1}{N} \sum_n |p_n - t_n|`; less is better.
+    - ``Corr``: Pearson's correlation,
+      :math:`\frac{\sum_n (p_n - \bar p)(t_n - \bar t)}{\sqrt{\sum_n (p_n - \bar p)^2 \sum_n (t_n - \bar t)^2}}`.
 
-    Without any truth != 0 the ``Non0`` metrics are 0, as is ``Corr`` of a constant; both warn.
+    Accuracy and F1 are shares in [0, 1]. Without any :math:`t_n \ne 0` the ``Non0`` metrics are 0, as is ``Corr`` of a
+    constant; both warn.
 
     Args:
         prediction: intensities, ``[N]``.
@@ -77,14 +86,24 @@ def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
 
 
 def sims_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Scores intensities in [-1, 1] as MMSA does for CH-SIMS, after clipping both to that range.
+    r"""Scores intensities in [-1, 1] as MMSA does for CH-SIMS, after clipping both to that range.
 
-    Intervals are open below and closed above: ``Mult_acc_2`` and ``F1_score`` split at 0 (so neutral
-    counts as negative), ``Mult_acc_3`` at ±0.1, ``Mult_acc_5`` at ±0.1, ±0.7. MMSA lacks ``Non0``
-    (those with truth != 0, positive means > 0), which is therefore last. MAE and Corr see clipped
-    values too. Accuracy and F1 are shares in [0, 1].
+    Predictions p and labels t, N of each. Classes are intervals, open below and closed above. MMSA lacks the ``Non0``
+    metrics, which are therefore last.
 
-    Without any truth != 0 the ``Non0`` metrics are 0, as is ``Corr`` of a constant; both warn.
+    - ``Mult_acc_2``: share of equal classes when split at 0, where 0 counts as negative:
+      :math:`\frac{1}{N} \sum_n [\, (p_n > 0) = (t_n > 0) \,]`.
+    - ``Mult_acc_3``: share of equal classes when split at ±0.1.
+    - ``Mult_acc_5``: share of equal classes when split at ±0.1 and ±0.7.
+    - ``F1_score``: F1 of the classes of ``Mult_acc_2``, the mean over the classes weighted by their share of the
+      labels: :math:`\sum_c \frac{N_c}{N} F_1(c)`.
+    - ``MAE``: mean absolute error of the clipped values, :math:`\frac{1}{N} \sum_n |p_n - t_n|`; less is better.
+    - ``Corr``: Pearson's correlation of the clipped values.
+    - ``Non0_acc_2``: share of the utterances with :math:`t_n \ne 0` for which :math:`(p_n > 0) = (t_n > 0)`.
+    - ``Non0_F1_score``: weighted F1 of these utterances and classes.
+
+    Accuracy and F1 are shares in [0, 1]. Without any :math:`t_n \ne 0` the ``Non0`` metrics are 0, as is ``Corr`` of a
+    constant; both warn.
 
     Args:
         prediction: intensities, ``[N]``.

@@ -32,6 +32,7 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
 
     Args:
         dims: feature dimension of each modality.
+        config: the settings; the groups ``model``, ``graph`` and ``reconstruction`` count.
     """
     model = model_class(config).from_config(dims, config)
     if config.reconstruction.weight:
@@ -76,7 +77,7 @@ def weight_bytes(module: nn.Module) -> int:
 
 
 def graph_spec(config: Config) -> GraphSpec:
-    """The graphs that the model of a config needs."""
+    """Describes the graphs that the model of a config takes, for :func:`gmsa.collate`."""
     model, settings = model_class(config), config.model
     return GraphSpec(
         graph=config.graph,

@@ -60,11 +60,17 @@ class PretrainingBatch:
 class PretrainingModel(nn.Module):
     r"""A model with what it learns from features alone: :math:`L = L_{mask} + w L_{con}`.
 
+    .. math::
+        L_{mask} &= \frac{1}{K} \sum_{k=1}^{K} (1 - \cos(\hat x_k, x_k))^2 \\
+        L_{con} &= -\frac{1}{2N} \sum_{i=1}^{N} \Big(
+        \log \frac{e^{z_i^\top z'_i / \tau}}{\sum_j e^{z_i^\top z'_j / \tau}}
+        + \log \frac{e^{z_i^\top z'_i / \tau}}{\sum_j e^{z_j^\top z'_i / \tau}} \Big)
+
     :math:`L_{mask}`, after GraphMAE (Hou et al., KDD 2022): masked tokens start as a learned vector; the model's states
-    of them are set to zero before a decoder of one interaction layer over all edges; scaled cosine error
-    :math:`(1 - \cos)^2` to their standardized features. :math:`L_{con}`, after MUSE (Wu et al., ICLR 2024): InfoNCE
-    between an utterance's representations from two random subsets of its modalities, against the other utterances of
-    the batch.
+    of them are set to zero before a decoder of one interaction layer over all edges; :math:`\hat x` is a linear map of
+    what it gives, x the standardized features. :math:`L_{con}`, after MUSE (Wu et al., ICLR 2024): z and z' are an
+    utterance's projected representations, of length 1, from two random subsets of its modalities; the other utterances
+    of the batch are the negatives.
 
     Args:
         model (Model): Model to pre-train.

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class Gate(nn.Module):
-    r"""Blends the two views: :math:`G = \sigma(a W_1 + b W_2 + c)`, :math:`F = G \odot b + (1 - G) \odot a`.
+    r"""Blends the two views of a readout node.
+
+    .. math::
+        G = \sigma(a W_1 + b W_2 + c), \qquad F = G \odot b + (1 - G) \odot a
 
     Semi-IIN, Eq. 16, with a the intra view and b the inter view: G is the share of the inter view.
 
@@ -36,7 +39,7 @@ class Gate(nn.Module):
 
 
 class Add(nn.Module):
-    """Adds the two views (Semi-IIN, Table 3).
+    """Adds the two views: :math:`F = a + b` (Semi-IIN, Table 3).
 
     Shapes:
         - intra, inter :math:`(B, C)`; output :math:`(B, C)` and None
@@ -53,7 +56,7 @@ class Add(nn.Module):
 
 
 class Dot(nn.Module):
-    """Multiplies the two views element by element (Semi-IIN, Table 3).
+    r"""Multiplies the two views element by element: :math:`F = a \odot b` (Semi-IIN, Table 3).
 
     Shapes:
         - intra, inter :math:`(B, C)`; output :math:`(B, C)` and None
@@ -70,7 +73,7 @@ class Dot(nn.Module):
 
 
 class Concat(nn.Module):
-    """Maps the two views side by side back to C channels (Semi-IIN, Table 3).
+    """Maps the two views side by side back to C channels: :math:`F = [a; b] W + c` (Semi-IIN, Table 3).
 
     Args:
         channels (int): Width C.

@@ -9,10 +9,13 @@ from gmsa.nn.dropout import Dropout
 
 
 class Heads(nn.Module):
-    r"""Intensity and classes: :math:`v = \mathrm{FC}_v(\mathrm{MLP}(F_{val}))`,
-    :math:`e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls}))`, with one MLP for both.
+    r"""Intensity and classes, with one MLP for both.
 
-    Semi-IIN, section "Prediction".
+    .. math::
+        v = \mathrm{FC}_v(\mathrm{MLP}(F_{val})), \qquad e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls})), \qquad
+        \mathrm{MLP}(F) = \mathrm{ReLU}(F W + b)
+
+    Semi-IIN, section "Prediction"; the MLP of one linear map and a ReLU is our choice.
 
     Args:
         channels (int): Width C.

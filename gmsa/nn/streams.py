@@ -19,7 +19,8 @@ class StreamLayer(nn.Module):
         X = \mathrm{LN}(Z), \qquad Y = \mathrm{MaskedAttention}(X) + X, \qquad
         Z' = \mathrm{FFN}(\mathrm{LN}(Y)) + \mathrm{LN}(Y)
 
-    Semi-IIN, section "Masked attention"; the FFN is two linear maps over 4 C channels with a ReLU.
+    with :math:`\mathrm{FFN}(y) = \mathrm{ReLU}(y W_1 + b_1) W_2 + b_2` over 4 C channels. The residuals start after the
+    norms, not before them (Semi-IIN, section "Masked attention").
 
     Args:
         channels (int): Width C.
@@ -65,9 +66,10 @@ class StreamLayer(nn.Module):
 
 
 class Stream(nn.Module):
-    """``layers`` interaction layers over the same edges, with one set of weights if ``shared`` (Semi-IIN).
+    r"""``layers`` interaction layers over the same edges: :math:`Z^l = \mathrm{StreamLayer}(Z^{l-1})`, l = 1 ... n.
 
-    The last layer computes only the nodes that are read.
+    With ``shared``, one set of weights for all of them (Semi-IIN). The last layer computes only the nodes that are
+    read.
 
     Args:
         channels (int): Width C.

@@ -270,7 +270,7 @@ class Run:
 
         Raises:
             ConfigError: a seed is not a whole number.
-        RunError: a seed is not of the run, or the run is of pre-training alone.
+            RunError: a seed is not of the run, or the run is of pre-training alone.
         """
         if not build_protocol(self.config).predicts:
             raise RunError(

@@ -25,7 +25,7 @@ class Command(NamedTuple):
     """A subcommand of ``gmsa``, which is also a module: ``gmsa train`` is ``python -m gmsa.train``."""
 
     module: str
-    """Module with ``main(arguments)``."""
+    """Module with ``parser()`` and ``main(arguments)``."""
     summary: str
     """What it does, for ``gmsa --help``."""
     example: str
@@ -46,10 +46,13 @@ COMMANDS = {
 }
 """The subcommands by name."""
 
-_EPILOG = """\
+CONFIG_HELP = "YAML file of settings, or the name of a packaged config, such as mosi_graph"
+"""Help of the argument that names a config."""
+_EXAMPLE = """\
 example:
   {prog} {example}
-
+"""
+_SETTINGS = """
 settings:
   {config:<{width}}  lists them all, with defaults and meanings
   {config} --key optim.lr  explains one
@@ -84,11 +87,17 @@ class Parser(argparse.ArgumentParser):
         name = prog.removeprefix(_MODULE).removeprefix("gmsa ")
         if example is None and name in COMMANDS:
             example = COMMANDS[name].example
+        self.example = None if example is None else f"{prog} {example}"
+        """The command line of the example."""
         if example is not None:
-            config = "gmsa config" if _in_gmsa else f"{_MODULE}config"
-            width = len(f"{config} --key optim.lr")
-            settings.setdefault("epilog", _EPILOG.format(prog=prog, example=example, config=config, width=width))
+            settings.setdefault("epilog", _EXAMPLE.format(prog=prog, example=example))
         super().__init__(prog=prog, formatter_class=_Paragraphs, **settings)
+
+    def explain_settings(self) -> None:
+        """Ends the help with how to find settings."""
+        config = "gmsa config" if _in_gmsa else f"{_MODULE}config"
+        width = len(f"{config} --key optim.lr")
+        self.epilog = (self.epilog or "") + _SETTINGS.format(config=config, width=width)
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and exits with 2."""
@@ -96,14 +105,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, None if _first_process_says_it() else f"{line}\n")
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
+def add_config_options(parser: Parser) -> None:
     """Adds ``--config`` and ``--set``."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings, or a name: mosi_graph")
+    parser.add_argument("--config", required=True, metavar="FILE", help=CONFIG_HELP)
     add_set_option(parser)
 
 
-def add_set_option(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--set``."""
+def add_set_option(parser: Parser) -> None:
+    """Adds ``--set``, and to the help how to find settings."""
+    parser.explain_settings()
     parser.add_argument(
         "--set",
         action="append",
@@ -116,7 +126,9 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds ``--device``."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to run (default: the config's)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), help="device to run on (default: run.device of the config)"
+    )
 
 
 def add_plugin_option(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +139,7 @@ def add_plugin_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODULE",
         dest="plugins",
-        help="import a module that registers models, layers, metrics or other parts of your own (may repeat)",
+        help="module that registers models, layers, metrics or other parts of your own (may repeat)",
     )
 
 

@@ -10,6 +10,10 @@ import torch
 from gmsa.config import RunConfig
 from gmsa.errors import ConfigError, RunError, nearest
 
+# What deterministic products on CUDA need. torch reads it once, at the first product there, which may come long before
+# a run asks for them.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 DEVICES: tuple[str, ...] = typing.get_args(typing.get_type_hints(RunConfig)["device"])
 """Kinds of devices that a setting may name."""
 
@@ -26,8 +30,6 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
         RunError: CUDA or MPS is asked for and not available.
     """
     torch.set_num_threads(config.threads)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     name = device or config.device

@@ -25,7 +25,10 @@ def loss(
     pseudo_weight: float,
     group: Group = SINGLE_PROCESS,
 ) -> Tensor:
-    r"""Loss of a batch: :math:`\lambda_1 L_v + (1 - \lambda_1) L_e + \lambda_2 L_e^u`.
+    r"""Loss of a batch.
+
+    .. math::
+        L = \lambda_1 L_v + (1 - \lambda_1) L_e + \lambda_2 L_e^u
 
     :math:`L_v` is the mean squared error of the intensity and :math:`L_e` the cross-entropy of the
     classes over the examples that have both, :math:`L_e^u` the cross-entropy over those with classes
@@ -48,10 +51,15 @@ def loss(
 
 
 def consistency(value: Tensor, teacher_values: Tensor, confident_share: float, group: Group = SINGLE_PROCESS) -> Tensor:
-    r"""Distance to a teacher: :math:`\mathrm{mean}_{i \in S}\, e^{-\sigma^2_i}\, \mathrm{Huber}(v_i - \mu_i)`.
+    r"""Distance to a teacher.
 
-    :math:`\mu` and :math:`\sigma^2` are the mean and the variance of the teacher's intensities over P passes with
-    dropout, S the share ``confident_share`` of the batch with the least variance. Our design.
+    .. math::
+        L_u = \frac{1}{|S|} \sum_{i \in S} e^{-\sigma^2_i}\, \mathrm{Huber}(v_i - \mu_i), \qquad
+        \mathrm{Huber}(d) = \begin{cases} d^2 / 2 & |d| \le 1 \\ |d| - 1/2 & \text{else} \end{cases}
+
+    :math:`\mu` and :math:`\sigma^2` are the mean and the variance (with P - 1) of the teacher's intensities over P
+    passes with dropout, S the share ``confident_share`` of the batch with the least variance. A teacher that averages
+    weights is that of Tarvainen and Valpola (Mean teachers, NeurIPS 2017); distance, weights and S are our design.
 
     Shapes:
         - value :math:`(B)`, teacher_values :math:`(P, B)`; output: a scalar
@@ -69,7 +77,7 @@ def reconstruction(
     .. math::
         L_{rec} = \frac{1}{R} \sum_{(i, m)} \frac{1}{D_m} \lVert \hat x_{i,m} - x_{i,m} \rVert^2
 
-    x is the standardized mean over the steps. 0 where there is nothing to reconstruct.
+    x is the standardized mean over the steps. 0 where there is nothing to reconstruct. Our design.
 
     Args:
         hidden: as :class:`~gmsa.training.examples.Targets` has it.

@@ -92,7 +92,11 @@ class Protocol:
 
 
 class Supervised(Protocol):
-    """Trains on the labeled utterances alone."""
+    r"""Trains on the labeled utterances alone: Semi-IIN before its self-training.
+
+    .. math::
+        L = \lambda_1 L_v + (1 - \lambda_1) L_e
+    """
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains one stage."""
@@ -102,9 +106,14 @@ class Supervised(Protocol):
 class SelfTraining(Protocol):
     r"""Trains :math:`\phi` on labels, then :math:`\phi'` from its weights on labels and pseudo-labels.
 
+    .. math::
+        \hat c_u = \arg\max_c p_\phi(c \mid u), \qquad
+        \hat D = \bigcup_{c} \operatorname{top}_k \{u \in pool : \hat c_u = c\} \text{ by } p_\phi(c \mid u)
+
     Semi-IIN, Algorithm 1. In every round the model labels the pool, and the ``k`` most confident
-    utterances per class join the labeled ones. With k = 0 this is the control: the same further
-    epochs without pseudo-labels. Without a pool it ends after its supervised stage, and says so.
+    utterances per class join the labeled ones, with the class loss :math:`\lambda_2 L_e^u` alone. With k = 0 this is
+    the control: the same further epochs without pseudo-labels. Without a pool it ends after its supervised stage, and
+    says so.
     """
 
     def check_data(self, config: Config, data: TrainingData) -> None:
@@ -137,7 +146,10 @@ class SelfTraining(Protocol):
 
 
 class Distillation(Protocol):
-    """Trains several teachers on labels, then a new student on labels and on their predictions for the whole pool.
+    r"""Trains several teachers on labels, then a new student on labels and on their predictions for the whole pool.
+
+    .. math::
+        \bar v_u = \frac{1}{T} \sum_t v_t(u), \qquad \bar p_u = \frac{1}{T} \sum_t p_t(\cdot \mid u)
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
     with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
@@ -163,7 +175,10 @@ class Distillation(Protocol):
 
 
 class Consistency(Protocol):
-    """Trains on labels and on agreement with the moving average of the model's own weights, for all utterances.
+    r"""Trains on labels and on agreement with the moving average of the model's own weights, for all utterances.
+
+    .. math::
+        L = L_{sup} + \lambda_u(t)\, L_u + \lambda_r L_{rec}
 
     SSLMM, stage 2 (our design): :class:`~gmsa.training.tasks.FineTuning`. It needs no pool: the average teaches on the
     labeled utterances too.

@@ -30,7 +30,7 @@ class Study:
         folder: folder of a study.
 
     Raises:
-        RunError: it is none, or is damaged.
+        RunError: the folder holds no study, or is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

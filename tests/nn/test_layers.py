@@ -642,7 +642,7 @@ def test_a_training_step_never_waits_for_the_gpu(make_utterance, name: str) -> N
             torch.cuda.set_sync_debug_mode("error" if i > 1 else "default")  # the first steps set things up
             with autocast(config.optim, device):
                 output = model(batch)
-            step_loss = loss(output, targets, config.loss)
+            step_loss = loss(output, targets, config.loss.value_weight, config.self_training.weight)
             optimizer.zero_grad(set_to_none=True)
             step_loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)

@@ -116,7 +116,7 @@ def test_two_runs_on_cuda_are_byte_identical(write_mmsa, tmp_path: Path, kind: s
     settings = dict(KINDS[kind])
     settings["data"] = {"path": str(write_mmsa()), "name": "tiny", "label_ratio": 0.5} | KINDS[kind].get("data", {})
     settings["optim"] = {"epochs": 2, "min_steps": 0, "batch_size": 4}
-    settings["run"] = {"seeds": [1], "device": "cuda", "deterministic": True}
-    for name in ("a", "b"):
+    for name, workers in (("a", 0), ("b", 0), ("c", 2)):
+        settings["run"] = {"seeds": [1], "device": "cuda", "deterministic": True, "workers": workers}
         run_once(from_dict(settings), tmp_path / name)
-    assert left(tmp_path / "a") == left(tmp_path / "b")
+    assert left(tmp_path / "a") == left(tmp_path / "b") == left(tmp_path / "c")

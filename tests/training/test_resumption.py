@@ -86,8 +86,16 @@ def test_saving_in_the_middle_of_epochs_changes_nothing(config_of, tmp_path: Pat
     assert left(tmp_path / "often") == left(tmp_path / "seldom")
 
 
-def test_a_run_goes_on_in_the_middle_of_an_epoch(config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of()
+GPU = pytest.param(
+    "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(
+    config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    config = config_of(run={"device": device, "deterministic": device == "cuda"})
     run_once(config, tmp_path / "whole")
     steps: list[int] = []
 

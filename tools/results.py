@@ -1,0 +1,350 @@
+"""Measures a table of ``benchmarks/results`` anew.
+
+    python tools/results.py --list
+    python tools/results.py ablation_fusion --data mosi_dev.pkl
+    python tools/results.py step --quick --out /tmp/results
+
+The file keeps its title and the text before its head; the head (commands, commit, data, machine, date) and the tables
+are written anew. Trainings lie in ``runs/results`` meanwhile (``--runs``): run the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import result_tables as tables
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DEV = "mosi_dev.pkl"
+SEEDS = "1111,1112,1113,1114,1115"
+QUICK = {
+    "optim": {"epochs": 1, "min_steps": 0},
+    "model": {"channels": 16, "heads": 2},
+    "self_training": {"k": 3},
+    "distillation": {"teachers": 2},
+    "pretrain": {"epochs": 1},
+}
+"""Settings with which a training takes a few seconds: ``--quick``. Its scores mean nothing."""
+QUICK_SPACE = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}, "model.layers": {"int": [1, 2]}}
+MADE_QUICKLY = "**Made with `--quick`, to see that it runs: these numbers mean nothing.**"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file of ``benchmarks/results``."""
+
+    commands: Sequence[str]
+    """What measures it, in this order. ``DATA`` stands for the data file, ``OUT`` for the folder of its runs."""
+    minutes: int
+    """About how long that takes on two cores that do nothing else."""
+    table: Callable[[Path, str], str] = tables.printed
+    """The tables, from the folder of its runs and what the commands print."""
+    data: Sequence[str] = ()
+    """Data files that it is measured on; the first is DATA."""
+    needs: Sequence[str] = ()
+    """Results whose runs it reads."""
+    quick: Sequence[str] = ()
+    """Settings of an ablation that ``--quick`` trains; without any, the first two."""
+    settings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Lists of settings to write into OUT first, by file name."""
+
+
+def ablated(name: str, seeds: str, minutes: int, *changes: str, config: str = "mosi_graph", **options: Any) -> Result:
+    """A packaged list of settings, trained by ``gmsa ablate``."""
+    command = f"gmsa ablate --config {config} --settings {name} --set data.path=DATA"
+    command += "".join(f" --set {change}" for change in changes) + f" --seeds {seeds} --jobs 2 --out OUT"
+    return Result([command], minutes, **{"table": tables.ablation, "data": [DEV], **options})
+
+
+def parts_of_sslmm(ratio: str, mask: str) -> Result:
+    """SSLMM without each of its parts, in one of six conditions."""
+    changes = f"data.label_ratio={ratio}", f"data.missing={mask}"
+    quick = ["sslmm", "without pre-training", "semi_iin"]
+    return ablated("missing", SEEDS, 60, *changes, config="mosi_sslmm", quick=quick)
+
+
+SEMI_IIN = {"model.name": "semi_iin", "protocol.name": "supervised", "pretrain.epochs": 0, "reconstruction.weight": 0}
+SEMI_IIN["optim.ema"] = 0.99
+"""Semi-IIN, trained on labels alone, as changes of ``mosi_sslmm``."""
+SEMI_IIN_SET = " ".join(f"--set {key}={value}" for key, value in SEMI_IIN.items())
+LONGER: dict[str, Any] = {"pretrain.epochs": 20}
+ANEW: dict[str, Any] = {"pretrain.epochs": 0}
+VIDEO = {"graph.scope": "video", "graph.context": 2}
+TRIED: dict[str, list[dict[str, Any]]] = {
+    "1.yaml": [
+        {"name": "sslmm"},
+        {"name": "pre-training 20", **LONGER},
+        {"name": "pre-training 40", "pretrain.epochs": 40},
+        {"name": "consistency 1", **LONGER, "consistency.weight": 1},
+        {"name": "consistency 10", **LONGER, "consistency.weight": 10},
+        {"name": "reconstruction 0.1", **LONGER, "reconstruction.weight": 0.1},
+        {"name": "reconstruction 2", **LONGER, "reconstruction.weight": 2},
+        *({"name": f"video context {c}", "graph.scope": "video", "graph.context": c} for c in (0, 2, "all")),
+    ],
+    "2.yaml": [
+        {"name": "two passes", **ANEW},
+        {"name": "four passes", **ANEW, "consistency.passes": 4},
+        {"name": "text never hidden", **ANEW, "model.modality_dropout.text": 0},
+        {"name": "inter edges first", **ANEW, "model.order": "inter_first"},
+        {"name": "semi_iin", **SEMI_IIN},
+        {"name": "semi_iin, text never hidden", **SEMI_IIN, "model.modality_dropout.text": 0},
+    ],
+    "3.yaml": [{"name": "sslmm", **VIDEO}, {"name": "semi_iin", **VIDEO, **SEMI_IIN}],
+}
+RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
+
+RESULTS_BY_NAME: dict[str, Result] = {
+    "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
+    "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
+    "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
+    "missing_robustness": Result(
+        [
+            f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "
+            f"--seeds {SEEDS} --resume",
+            f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --set data.missing.train=none "
+            f"--out 'OUT/semi_iin trained on complete data' --seeds {SEEDS} --resume",
+            f"gmsa train --config mosi_sslmm --set data.path=DATA --out OUT/sslmm --seeds {SEEDS} --resume",
+            "gmsa evaluate --run OUT/semi_iin --run 'OUT/semi_iin trained on complete data' --run OUT/sslmm "
+            f"{RATES} --out OUT/compared",
+        ],
+        20,
+        tables.robustness,
+        data=[DEV],
+    ),
+    **{
+        f"missing_{labels}_{short}": parts_of_sslmm(ratio, mask)
+        for labels, ratio in (("all_labels", "1"), ("half_labels", "0.5"))
+        for short, mask in (("none", "none"), ("eta", "eta:0.5"), ("sample", "sample:0.5"))
+    },
+    "missing_summary": Result([], 0, tables.conditions, data=[DEV], needs=[*tables.CONDITIONS]),
+    "pretraining_epochs": Result([], 0, tables.epochs, data=[DEV], needs=[*tables.CONDITIONS]),
+    "sslmm_tried": Result(
+        [
+            f"gmsa ablate --config mosi_sslmm --settings OUT/{number}.yaml --set data.path=DATA --seeds {seeds} "
+            f"--jobs 2 --out OUT/{number}"
+            for number, seeds in ((1, "1111"), (2, "1111,1112"), (3, SEEDS))
+        ],
+        45,
+        tables.tried,
+        data=[DEV],
+        settings=TRIED,
+    ),
+    "study_mosi_dev": Result(
+        [
+            "gmsa tune --config mosi_graph --set data.path=DATA --space default --trials 30 --jobs 2 "
+            f"--seeds {SEEDS} --out OUT"
+        ],
+        35,
+        tables.study,
+        data=[DEV],
+    ),
+    "tune": Result(["python benchmarks/tune.py --trials 30 --jobs 2 --out OUT"], 90, data=[DEV]),
+    "killed_workers": Result(
+        [
+            "python -m pytest -m slow -k six_workers -p no:cacheprovider --junit-xml=OUT/report.xml "
+            "tests/tuning/test_workers.py tests/tuning/test_storage.py"
+        ],
+        6,
+        tables.workers,
+    ),
+    "ablation_fusion": ablated("fusion", SEEDS, 10, "protocol.name=supervised"),
+    "ablation_graph": ablated("graph", "1111,1112", 20, "protocol.name=supervised"),
+    "ablation_streams": ablated("streams", "1111,1112", 5),
+    "ablation_label_ratio": ablated("label_ratio", "1111,1112,1113", 40),
+    "layer": Result(["python benchmarks/layer.py"], 15),
+    "step": Result(["python benchmarks/step.py --epochs 4"], 3, data=[DEV]),
+    "data": Result(["python benchmarks/data.py --part graphs --epochs 3"], 4, data=[DEV]),
+    "scale": Result(["python benchmarks/scale.py"], 6, data=[DEV]),
+    "store": Result(["python benchmarks/data.py --part store --threads 1 --most 200000"], 3),
+    "unpickle": Result(["python benchmarks/unpickle.py"], 4, data=[DEV, "mmmo.pkl"]),
+    "hostile": Result(["python benchmarks/hostile.py"], 18),
+    "gpu": Result(["python benchmarks/gpu.py --out OUT/gpu.md"], 12),
+}
+
+
+class Maker:
+    """Makes results, and keeps their runs."""
+
+    def __init__(self, data: Path | None, runs: Path, quick: bool) -> None:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        import common  # torch takes seconds, which --list and a mistake need not wait for
+
+        self.data, self.runs, self.quick = data, runs, quick
+        self.versions, self.processor, self.commit = common.versions(), common.processor(), common.commit()
+        self.done: dict[str, str] = {}
+
+    def measure(self, name: str) -> str:
+        """Runs the commands of a result, unless this has been done; returns what they print."""
+        if name not in self.done:
+            result, folder = RESULTS_BY_NAME[name], self.runs / name
+            for needed in result.needs:
+                self.measure(needed)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, settings in result.settings.items():
+                (folder / file).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+            self.done[name] = "".join(self._run(command, result, folder) for command in result.commands)
+        return self.done[name]
+
+    def _run(self, command: str, result: Result, folder: Path) -> str:
+        data = "synthetic" if self.quick else str(self.data)
+        words = [word.replace("DATA", data).replace("OUT", str(folder)) for word in shlex.split(command)]
+        if self.quick:
+            words = _quick(words, result, folder)
+        start = {"gmsa": [sys.executable, "-m", "gmsa"], "python": [sys.executable]}
+        words = [*start[words[0]], *words[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if self.data is not None:
+            environment["GMSA_REAL_DATA"] = str(self.data.parent)
+        print("$", shlex.join(words[1:]), file=sys.stderr, flush=True)
+        done = subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(done.stdout, file=sys.stderr)
+            sys.exit(
+                f"results.py: '{shlex.join(words[1:])}' ended with exit code {done.returncode}; nothing is written"
+            )
+        return done.stdout
+
+    def text(self, name: str, note: str) -> str:
+        """The whole file of a result, measured anew."""
+        result, folder = RESULTS_BY_NAME[name], self.runs / name
+        output = self.measure(name)
+        table = result.table(folder, output)
+        last = output.strip().rpartition("\n")[2]
+        threads = f"{os.cpu_count()} threads"
+        if any(command.startswith("gmsa ") for command in result.commands) or result.needs:
+            threads += ", 1 of them per training"
+        machine = last if "torch_geometric" in last else f"{self.processor}, {threads}; {self.versions}"
+        head = [f"- Command: `{command}`" for command in shown_commands(name)]
+        head += [f"- Commit: {self.commit}", f"- Data: {self._data(result)}"]
+        head += [f"- Machine: {machine.replace(f'; commit {self.commit}', '')}"]
+        head += [f"- Date: {datetime.datetime.now(datetime.timezone.utc).date()}"]
+        head += [f"- Circumstances: {note}"] if note else []
+        before = kept_text(RESULTS / f"{name}.md")
+        parts = [before, "\n".join(head), *([MADE_QUICKLY] if self.quick else []), table.strip("\n")]
+        return "\n\n".join(parts) + "\n"
+
+    def _data(self, result: Result) -> str:
+        if self.quick or not result.data:
+            return "made up"
+        assert self.data is not None
+        files = [self.data, *(self.data.parent / name for name in result.data[1:])]
+        return "; ".join(f"`{f.name}`, SHA-256 {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files)
+
+
+def shown_commands(name: str) -> list[str]:
+    """The commands of a result as its head names them."""
+    result = RESULTS_BY_NAME[name]
+    data = result.data[0] if result.data else ""
+    shown = [c.replace("DATA", data).replace("OUT", f"runs/results/{name}") for c in result.commands]
+    return shown or [f"python tools/results.py {name}"]
+
+
+def kept_text(path: Path) -> str:
+    """Title and text of a result, which stay when it is measured anew."""
+    if not path.exists():
+        return f"# {path.stem}"
+    return path.read_text(encoding="utf-8").partition("\n- Command:")[0].strip()
+
+
+def _quick(words: list[str], result: Result, folder: Path) -> list[str]:
+    """A command with the settings of ``--quick``."""
+    if words[1].startswith("benchmarks"):
+        return [*words, "--quick", *(["--device", "cpu"] if words[1].endswith("gpu.py") else [])]
+    if "pytest" in words:  # fewer workers, trials and kills
+        return [{"six_workers": "workers_that_are_killed", "slow": "not slow"}.get(word, word) for word in words]
+    if "--config" in words:
+        place = words.index("--config") + 1
+        file = folder / f"quick-{words[place]}.yaml"
+        file.write_text(json.dumps({"base": words[place], **QUICK}), encoding="utf-8")  # JSON is YAML
+        words[place] = str(file)
+        words[words.index("--seeds") + 1] = "1111"
+    if "--settings" in words:
+        place = words.index("--settings") + 1
+        given = Path(words[place])
+        given = given if given.suffix else ROOT / "configs" / "ablations" / f"{given}.yaml"
+        settings = yaml.safe_load(given.read_text(encoding="utf-8"))
+        few = [s for s in settings if s["name"] in result.quick] or settings[:2]
+        words[place] = str(folder / f"quick-{given.name}")
+        Path(words[place]).write_text(json.dumps(few), encoding="utf-8")
+    if "--space" in words:
+        words[words.index("--space") + 1] = str(folder / "quick-space.yaml")
+        (folder / "quick-space.yaml").write_text(json.dumps(QUICK_SPACE), encoding="utf-8")
+        words[words.index("--trials") + 1] = "2"
+    return words
+
+
+def find_data(names: Sequence[str], given: Path | None) -> Path | None:
+    """The data file of the results, which must be there."""
+    needed = list(dict.fromkeys(file for name in names for file in RESULTS_BY_NAME[name].data))
+    if not needed:
+        return given
+    folder = os.environ.get("GMSA_REAL_DATA")
+    if given is None and not folder:
+        _refuse(f"{needed[0]} is needed; name it by --data, or its folder by $GMSA_REAL_DATA")
+    data = given if given is not None else Path(str(folder)) / DEV
+    for path in (data, *(data.parent / name for name in needed if name != DEV)):
+        if not path.is_file():
+            _refuse(f"'{path}' does not exist; name it by --data, or its folder by $GMSA_REAL_DATA")
+    benchmarks = [n for n in names if any("benchmarks/" in c for c in RESULTS_BY_NAME[n].commands)]
+    if data.name != DEV and any(RESULTS_BY_NAME[n].data for n in benchmarks):
+        _refuse(f"'{data}' has another name, and {benchmarks[0]} reads {DEV}; name the file so")
+    return data.resolve()
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"results.py: error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="file of benchmarks/results, without .md")
+    parser.add_argument("--list", action="store_true", help="names, minutes on two cores, and commands")
+    parser.add_argument("--data", type=Path, metavar="FILE", help=f"{DEV} (default: in $GMSA_REAL_DATA)")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where trainings lie (default: runs/results)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where files are written (default: benchmarks/results)")
+    parser.add_argument("--note", default="", metavar="TEXT", help="circumstances, such as: beside other work")
+    parser.add_argument("--quick", action="store_true", help="everything small, to see that it runs; needs --out")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, result in RESULTS_BY_NAME.items():
+            minutes = sum(RESULTS_BY_NAME[n].minutes for n in result.needs) + result.minutes
+            print(f"{name} (about {minutes} minutes)", *shown_commands(name), sep="\n    ")
+        return
+    if not options.names:
+        _refuse("no name is given; --list shows them")
+    for name in options.names:
+        if name not in RESULTS_BY_NAME:
+            _refuse(f"'{name}' is no result; --list shows them")
+    if options.quick and options.out is None:
+        _refuse("--quick would replace what was measured; name another folder by --out")
+    data = None if options.quick else find_data(options.names, options.data)
+    out = options.out or RESULTS
+    runs = options.runs or (out / "runs" if options.quick else ROOT / "runs" / "results")
+    maker = Maker(data, runs.resolve(), options.quick)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in options.names:
+        try:
+            text = maker.text(name, options.note)
+        except ValueError as error:
+            sys.exit(f"results.py: {name}: {error}; nothing is written")
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
+        print(out / f"{name}.md")
+
+
+if __name__ == "__main__":
+    main()
