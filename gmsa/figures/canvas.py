@@ -26,8 +26,8 @@ BLUE, ORANGE, GREEN, PURPLE, RED, BLACK, SKY, YELLOW = COLOURS = (
 """Any two differ in CIE lightness by 8 or more, so they stay apart in grey print and for the colour-blind."""
 LINES = COLOURS[:6]
 """Those dark enough for lines and marks on white: a contrast of 3 or more."""
-VECTOR = {"svg.hashsalt": "gmsa", "svg.fonttype": "path"}
-"""Matplotlib's settings of SVG: the same figure is the same file, and needs no font."""
+MOST_MARKS = 2_000
+"""Of more marks than this, an SVG holds a picture: as shapes they would take megabytes."""
 LONGEST_LABEL = 40
 """Characters of a name in a figure, unless there is room for more."""
 CHARACTER = 0.1
@@ -166,6 +166,6 @@ def image(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(VECTOR):
+    with matplotlib.rc_context({"svg.hashsalt": "gmsa", "svg.fonttype": "path"}):  # the same file; it needs no font
         figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
