@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from numpy.typing import NDArray
 
-from gmsa.errors import GmsaError, cut, printable
+from gmsa.errors import WriteError, cut, printable
 from gmsa.system import files
 from gmsa.system.console import console
 
@@ -67,22 +67,24 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
 
 
 @contextmanager
-def spared(path: Path) -> Iterator[None]:
+def spared(path: Path, what: str = "figure") -> Iterator[None]:
     """Spares the report a figure that cannot be drawn: it is one line on the console, and all else is written.
 
     Args:
         path: file of the figure.
+        what: a ``page`` likewise.
 
     Raises:
         WriteError: the file cannot be written.
     """
     try:
         yield
-    except GmsaError:
+    except WriteError:
         raise
     except Exception as error:  # whatever the drawing library did not expect
         reason = cut(f"{type(error).__name__}: {error}".removesuffix(": "))
-        console().print(f"WARNING: the figure '{path.name}' could not be drawn ({reason}); everything else is written")
+        made = "drawn" if what == "figure" else "made"
+        console().print(f"WARNING: the {what} '{path.name}' could not be {made} ({reason}); everything else is written")
 
 
 def label(text: object, most: int = LONGEST_LABEL) -> str:
