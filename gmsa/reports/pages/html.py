@@ -53,7 +53,8 @@ summary {{ cursor: pointer; padding: .4rem 0; font-weight: 600; color: var(--acc
 pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; font-size: .88rem; white-space: pre-wrap; }}
 @media (max-width: 600px) {{ dl {{ grid-template-columns: minmax(0, 1fr); gap: 0; }} dd {{ margin-bottom: .6rem; }}
   h1 {{ font-size: 1.4rem; }} table {{ font-size: .8rem; }} th, td {{ padding: .35rem .4rem; }}
-  .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }} .wide figcaption {{ text-align: left; }} }}
+  .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }}
+  .wide figcaption {{ text-align: left; }} }}
 @media print {{ :root {{ --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f4f6f8; --accent: #000; }}
   body {{ font-size: 11pt; max-width: none; padding: 0; }} .scroll {{ overflow: visible; }}
   figure, tr, .plot {{ break-inside: avoid; }} h2 {{ break-after: avoid; }} }}
