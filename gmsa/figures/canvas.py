@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from numpy.typing import NDArray
 
-from gmsa.errors import GmsaError, cut, printable
+from gmsa.errors import WriteError, cut, printable
 from gmsa.system import files
 from gmsa.system.console import console
 
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000",
+BLUE, ORANGE, GREEN, PURPLE, RED, BLACK, SKY, YELLOW = COLOURS = (
+    "#005893", "#DD7B01", "#01906A", "#531C7A", "#C6322B", "#1B2028", "#79C5ED", "#F6DD67",
 )  # fmt: skip
+"""Any two differ in CIE lightness by 8 or more, so they stay apart in grey print and for the colour-blind."""
+LINES = COLOURS[:6]
+"""Those dark enough for lines and marks on white: a contrast of 3 or more."""
+MOST_MARKS = 2_000
+"""Of more marks than this, an SVG holds a picture: as shapes they would take megabytes."""
 LONGEST_LABEL = 40
 """Characters of a name in a figure, unless there is room for more."""
 CHARACTER = 0.1
@@ -33,7 +38,7 @@ P = ParamSpec("P")
 def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
     """Draws with Matplotlib's defaults plus ours, and leaves the user's settings as they were.
 
-    A figure of an earlier report that has nothing to show now, or cannot be drawn, is deleted.
+    A figure of an earlier report that has nothing to show now, or cannot be drawn, is deleted, PNG and SVG.
 
     Args:
         draw: draws into its argument ``path``; returns whether it did.
@@ -54,29 +59,32 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
                 matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
                 done = draw(*args, **kwargs)
         if not done:
-            files.remove(path)
+            for file in (path, path.with_suffix(".svg")):
+                files.remove(file)
         return done
 
     return draw_styled
 
 
 @contextmanager
-def spared(path: Path) -> Iterator[None]:
+def spared(path: Path, what: str = "figure") -> Iterator[None]:
     """Spares the report a figure that cannot be drawn: it is one line on the console, and all else is written.
 
     Args:
         path: file of the figure.
+        what: a ``page`` likewise.
 
     Raises:
         WriteError: the file cannot be written.
     """
     try:
         yield
-    except GmsaError:
+    except WriteError:
         raise
     except Exception as error:  # whatever the drawing library did not expect
         reason = cut(f"{type(error).__name__}: {error}".removesuffix(": "))
-        console().print(f"WARNING: the figure '{path.name}' could not be drawn ({reason}); everything else is written")
+        made = "drawn" if what == "figure" else "made"
+        console().print(f"WARNING: the {what} '{path.name}' could not be {made} ({reason}); everything else is written")
 
 
 def label(text: object, most: int = LONGEST_LABEL) -> str:
@@ -139,7 +147,27 @@ def plain_numbers(axis: XAxis | YAxis, minor: str = "") -> None:
 def save(figure: Figure, path: str | Path, title: str, synthetic: bool) -> bool:
     """Writes the figure under its title; says so where the data are synthetic. Always true."""
     figure.suptitle(f"{title}\nSYNTHETIC data" if synthetic else title, fontsize=13)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    files.write_bytes(path, buffer.getvalue())
+    write_figure(figure, Path(path))
     return True
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, and beside it as SVG."""
+    files.write_bytes(path, image(figure, "png"))
+    figure.set_layout_engine("none")  # what the PNG's layout found holds for the SVG
+    files.write_bytes(path.with_suffix(".svg"), image(figure, "svg"))
+
+
+def image(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """A figure as the content of a file.
+
+    Args:
+        kind: ``png`` or ``svg``.
+        dpi: dots per inch, in SVG of what is rasterized.
+    """
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "gmsa", "svg.fonttype": "path"}):  # the same file; it needs no font
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmsa.figures.canvas import BLACK, BLUE, COLOURS, RED, SKY, label, new_figure, save, styled
+from gmsa.figures.canvas import BLACK, BLUE, LINES, MOST_MARKS, RED, SKY, label, new_figure, save, styled
 from gmsa.metrics import calibration
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ CLASS_NAMES = ("-3", "-2", "-1", "0", "+1", "+2", "+3")
 
 
 @styled
-def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
-    """Training loss (top) and validation MAE (bottom) over epochs: a column per stage, a colour per seed.
+def figure_curves(
+    history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE"
+) -> bool:
+    """Training loss (top) and a validation metric (bottom) over epochs: a column per stage, a colour per seed.
 
     Args:
-        history: rows of ``history.jsonl``: ``{"seed", "stage", "epoch", "loss", "valid": {"MAE": ...},
+        history: rows of ``history.jsonl``: ``{"seed", "stage", "epoch", "loss", "valid": {metric: ...},
             "best": bool, ...}``. The last epoch of a seed and stage that is ``best`` is the chosen
             one and gets a star.
     """
@@ -40,26 +42,26 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
         for index, seed in enumerate(seeds):
             rows = [row for row in history if row["stage"] == stage and row["seed"] == seed]
             epochs = [row["epoch"] for row in rows]
-            colour = COLOURS[index % len(COLOURS)]
+            colour = LINES[index % len(LINES)]
             style: dict[str, Any] = {"color": colour, "linewidth": 1.8, "marker": ".", "markersize": 5}
             top.plot(epochs, [row["loss"] for row in rows], label=f"seed {seed}", **style)
-            bottom.plot(epochs, [row["valid"]["MAE"] for row in rows], **style)
+            bottom.plot(epochs, [row["valid"][metric] for row in rows], **style)
             chosen = [row for row in rows if row["best"]][-1:]
             bottom.plot(
                 [row["epoch"] for row in chosen],
-                [row["valid"]["MAE"] for row in chosen],
+                [row["valid"][metric] for row in chosen],
                 linestyle="none", marker="*", markersize=15, color=colour, markeredgecolor="white", zorder=3,
             )  # fmt: skip
         top.set_title(label(stage.replace("_", " "), 24))
         bottom.set_xlabel("epoch")
         bottom.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("training loss")
-    axes[1][0].set_ylabel("validation MAE")
+    axes[1][0].set_ylabel(f"validation {metric}")
     # The star's legend entry is grey: it belongs to no seed.
     axes[1][0].plot([], [], linestyle="none", marker="*", markersize=13, color="0.4", label="chosen epoch")
     handles = [*axes[0][0].get_lines(), axes[1][0].get_lines()[-1]]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
-    return save(figure, path, "Training loss and validation MAE", synthetic)
+    return save(figure, path, f"Training loss and validation {metric}", synthetic)
 
 
 @styled
@@ -79,7 +81,8 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
     axis.axvline(0, color="0.85", zorder=0)
     axis.plot([-reach, reach], [-reach, reach], color=BLACK, linestyle="--", linewidth=1.2, label="prediction = truth")
     alpha = float(np.clip(300 / len(truth), 0.12, 0.6))
-    axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0)
+    many = len(truth) > MOST_MARKS
+    axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0, rasterized=many)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axis.set_xlabel("true sentiment intensity")
     axis.set_ylabel("predicted sentiment intensity")
@@ -157,7 +160,7 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
     width = 0.8 / len(rounds)
     for index, number in enumerate(rounds):
         x = np.arange(len(CLASS_NAMES)) + (index - (len(rounds) - 1) / 2) * width
-        colour = COLOURS[index % len(COLOURS)]
+        colour = LINES[index % len(LINES)]
         cells = [[r for r in rows if r["round"] == number and r["class"] == k] for k in range(len(CLASS_NAMES))]
         kept = [[r["kept"] for r in cell] or [0] for cell in cells]
         means = np.array([np.mean(values) for values in kept])
