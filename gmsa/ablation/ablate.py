@@ -75,8 +75,10 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
             )
             raise
     comparison = ablation_summary(name, variants, cells, records, facts)
-    write_comparison(out, comparison, variants, cells, records)
+    written = write_comparison(out, comparison, variants, cells, records)
     console().print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
+    if written:
+        console().print(f"Report: {out / 'report.html'}")
     return all(record["state"] == "done" for record in records.values())
 
 

@@ -8,6 +8,7 @@ import html
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from gmsa.errors import printable
 from gmsa.figures.canvas import BLUE, LINES, SKY, YELLOW
@@ -42,9 +43,12 @@ figure {{ margin: 1.25rem 0; }}
 figure img {{ display: block; max-width: 100%; height: auto; margin: 0 auto; }}
 figure img, .plot {{ background: #fff; border-radius: 6px; }}
 .plot {{ min-height: 420px; margin: 1.25rem 0; overflow: hidden; color: #1b2028; }}
+.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 1rem; }}
+.grid .plot {{ min-height: 320px; margin: 0; min-width: 0; }}
 figcaption {{ color: var(--soft); font-size: .93rem; margin-top: .5rem; }}
 details {{ margin: 1rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem; }}
 summary {{ cursor: pointer; padding: .4rem 0; font-weight: 600; color: var(--accent); }}
+a {{ color: var(--accent); }}
 pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; font-size: .88rem;
   overflow-wrap: normal; }}
 @media (max-width: 600px) {{ dl {{ grid-template-columns: minmax(0, 1fr); gap: 0; }} dd {{ margin-bottom: .6rem; }}
@@ -53,6 +57,14 @@ pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; overflo
   body {{ font-size: 11pt; max-width: none; padding: 0; }} .scroll {{ overflow: visible; }}
   figure, tr, .plot {{ break-inside: avoid; }} h2 {{ break-after: avoid; }} }}
 """
+
+
+class Markup(str):
+    """Text that is HTML already, which these functions made."""
+
+    __slots__ = ()
+
+
 DRAW_PLOTS = """
 for (const place of document.querySelectorAll(".plot")) {
   const {data, layout} = JSON.parse(place.querySelector("script").textContent);
@@ -100,6 +112,17 @@ def paragraph(text: str) -> str:
 def code(text: str) -> str:
     """Lines to copy, such as a command."""
     return f"<pre><code>{_text(text)}</code></pre>\n"
+
+
+def links(targets: Mapping[str, str]) -> Markup:
+    """Links to files beside the page, for a cell of a table, a fact or a paragraph.
+
+    Args:
+        targets: relative paths, by the text to click on.
+    """
+    return Markup(
+        ", ".join(f'<a href="{_text(quote(path))}">{_text(text)}</a>' for text, path in targets.items())
+    )
 
 
 def facts(pairs: Mapping[str, object]) -> str:
@@ -167,13 +190,18 @@ def plotly_script() -> str:
     return f"{get_plotlyjs()}\n{DRAW_PLOTS}"
 
 
+def grid(*parts: str) -> str:
+    """Figures beside each other, as many in a row as there is room for."""
+    return f'<div class="grid">\n{"".join(parts)}</div>\n' if parts else ""
+
+
 def fold(title: str, *parts: str) -> str:
     """Parts that show when their title is clicked."""
     return f"<details>\n<summary>{_text(title)}</summary>\n{''.join(parts)}</details>\n"
 
 
 def _text(value: object) -> str:
-    return html.escape(printable(str(value)))
+    return value if isinstance(value, Markup) else html.escape(printable(str(value)))
 
 
 def _hash(script: str) -> str:
