@@ -1,13 +1,16 @@
-"""Draws the README's picture of Semi-IIN as gmsa builds it: ``python tools/draw_architecture.py OUT.png``."""
+"""Draws Semi-IIN as gmsa builds it, as PNG and beside it as SVG: ``python tools/draw_architecture.py OUT.png``."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-BLUE, AMBER, GREEN, RED, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#555555"
+from gmsa.figures.canvas import BLUE, GREEN, ORANGE, PURPLE, RED, write_figure
+
+GREY = "#555555"
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
     def arrow(x0: float, y0: float, x1: float, y1: float) -> None:
         axis.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.1})
 
-    rows = {"text": (38, BLUE), "audio": (24, AMBER), "vision": (10, GREEN)}
+    rows = {"text": (38, BLUE), "audio": (24, ORANGE), "vision": (10, GREEN)}
     for name, (y, colour) in rows.items():
         box(0.5, y, 16, 8, f"{name}\nsteps $[L, D]$\nor missing", colour)
         box(22, y, 17, 8, "Conv1D\n+ type + position", colour)
@@ -32,7 +35,7 @@ def main() -> None:
         arrow(39.7, y + 4, 45.2, 27.5 + (y - 24) * 0.35)
     box(46, 14, 17, 26, "graph of one\nutterance\n\nnodes: tokens,\n$val$, $cls$\n\nintra and inter\nedges", GREY)
     box(70, 33, 22, 11, "intra stream\nattention within a modality\n$n$ layers, shared weights", RED)
-    box(70, 10, 22, 11, "inter stream\nattention across modalities\n$n$ layers, shared weights", PINK)
+    box(70, 10, 22, 11, "inter stream\nattention across modalities\n$n$ layers, shared weights", PURPLE)
     arrow(63.7, 31, 69.4, 37)
     arrow(63.7, 23, 69.4, 17)
     box(98, 29, 12, 10, "gate\nat $val$", GREY)
@@ -54,7 +57,7 @@ def main() -> None:
         fontsize=9.5,
         color=GREY,
     )
-    figure.savefig(sys.argv[1], dpi=130)
+    write_figure(figure, Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

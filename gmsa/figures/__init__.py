@@ -1,8 +1,8 @@
-"""Figures, as PNG files.
+"""Figures, as PNG files, and beside each as SVG.
 
-Each function takes plain lists and dicts, writes one file atomically and returns whether it did:
-where there is nothing to show, no file is written. Colours are Okabe and Ito's, which the colour-blind
-can tell apart. Matplotlib is imported when the first figure is drawn; its global state stays untouched.
+Each function takes plain lists and dicts, writes its two files atomically and returns whether it did:
+where there is nothing to show, none is written. All have the colours of one palette, which differ in
+lightness. Matplotlib is imported when the first figure is drawn; its global state stays untouched.
 """
 
 from gmsa.figures.ablation import figure_ablation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import BLUE, COLOURS, RED, label, legend_shape, log_scale, new_figure, save, styled
+from gmsa.figures.canvas import BLUE, LINES, RED, label, legend_shape, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def _ablation_lines(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: str, 
             axis.errorbar(
                 [row["x"] for row in points], means, yerr=spreads, linestyle=style,
                 label=f"{label(name)} {word}" if name else word,
-                color=COLOURS[index % len(COLOURS)], **SPLIT_STYLES[split],
+                color=LINES[index % len(LINES)], **SPLIT_STYLES[split],
             )  # fmt: skip
     values = sorted({row["x"] for row in rows})
     if values[0] > 0 and values[-1] >= 50 * values[0]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from numpy.typing import NDArray
 
-from gmsa.errors import GmsaError, cut, printable
+from gmsa.errors import WriteError, cut, printable
 from gmsa.system import files
 from gmsa.system.console import console
 
@@ -26,8 +26,8 @@ BLUE, ORANGE, GREEN, PURPLE, RED, BLACK, SKY, YELLOW = COLOURS = (
 """Any two differ in CIE lightness by 8 or more, so they stay apart in grey print and for the colour-blind."""
 LINES = COLOURS[:6]
 """Those dark enough for lines and marks on white: a contrast of 3 or more."""
-VECTOR = {"svg.hashsalt": "gmsa", "svg.fonttype": "path"}
-"""Matplotlib's settings of SVG: the same figure is the same file, and needs no font."""
+MOST_MARKS = 2_000
+"""Of more marks than this, an SVG holds a picture: as shapes they would take megabytes."""
 LONGEST_LABEL = 40
 """Characters of a name in a figure, unless there is room for more."""
 CHARACTER = 0.1
@@ -67,22 +67,24 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
 
 
 @contextmanager
-def spared(path: Path) -> Iterator[None]:
+def spared(path: Path, what: str = "figure") -> Iterator[None]:
     """Spares the report a figure that cannot be drawn: it is one line on the console, and all else is written.
 
     Args:
         path: file of the figure.
+        what: a ``page`` likewise.
 
     Raises:
         WriteError: the file cannot be written.
     """
     try:
         yield
-    except GmsaError:
+    except WriteError:
         raise
     except Exception as error:  # whatever the drawing library did not expect
         reason = cut(f"{type(error).__name__}: {error}".removesuffix(": "))
-        console().print(f"WARNING: the figure '{path.name}' could not be drawn ({reason}); everything else is written")
+        made = "drawn" if what == "figure" else "made"
+        console().print(f"WARNING: the {what} '{path.name}' could not be {made} ({reason}); everything else is written")
 
 
 def label(text: object, most: int = LONGEST_LABEL) -> str:
@@ -166,6 +168,6 @@ def image(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(VECTOR):
+    with matplotlib.rc_context({"svg.hashsalt": "gmsa", "svg.fonttype": "path"}):  # the same file; it needs no font
         figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, label, log_scale, new_figure, save, styled
+from gmsa.figures.canvas import COLOURS, LINES, MOST_MARKS, label, log_scale, new_figure, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def _lengths(axis: Axes, splits: Mapping[str, Any], modalities: list[str]) -> No
                     np.array(steps["edges"])[1:],
                     100 * np.cumsum(steps["counts"]) / steps["present"],
                     drawstyle="steps-post",
-                    color=COLOURS[colour % len(COLOURS)],
+                    color=LINES[colour % len(LINES)],
                     linestyle=STYLES[index % len(STYLES)],
                     marker="o" if steps["max"] == 1 else "",
                     label=f"{modality}, {label(name, SHORT)}",
@@ -92,12 +92,13 @@ def _lengths(axis: Axes, splits: Mapping[str, Any], modalities: list[str]) -> No
 def _scales(axis: Axes, scales: Mapping[str, Any], modalities: list[str]) -> None:
     floor = 1e-3
     for modality, splits in scales.items():
-        colour = COLOURS[modalities.index(modality) % len(COLOURS)]
+        colour = LINES[modalities.index(modality) % len(LINES)]
         for index, (name, table) in enumerate(splits.items()):
             shift = np.maximum(table["shift"], floor)
             axis.scatter(
                 table["ratio"], shift, s=12, alpha=0.6, color=colour,
                 marker="ox^s"[index % 4], label=f"{modality}, {label(name, SHORT)}", linewidth=0.8,
+                rasterized=len(shift) > MOST_MARKS,
             )  # fmt: skip
     log_scale(axis.xaxis, "{x:g}" if all(0.1 < r < 10 for r in _ratios(scales)) else "", subs=(2, 5))
     log_scale(axis.yaxis)
@@ -117,4 +118,4 @@ def _ratios(scales: Mapping[str, Any]) -> list[float]:
 
 
 def _look(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)]}
+    return {"color": LINES[index % len(LINES)], "linestyle": STYLES[index % len(STYLES)]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import numpy.typing as npt
 from torch_geometric.data import HeteroData
 
 from gmsa.config import MODALITIES
-from gmsa.figures.canvas import label
+from gmsa.figures.canvas import BLUE, GREEN, MOST_MARKS, ORANGE, PURPLE, RED, image, label
 from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS, Relation, relations
 from gmsa.system.files import write_bytes
 
 Places = npt.NDArray[np.float64]
-COLORS = {"text": "#0072B2", "audio": "#E69F00", "vision": "#009E73", "val": "#D55E00", "cls": "#CC79A7"}
-"""Colour of each node type, from Okabe and Ito's palette for every type of colour vision."""
+COLORS = {"text": BLUE, "audio": ORANGE, "vision": GREEN, "val": RED, "cls": PURPLE}
+"""Colour of each node type."""
 
 MOST_WORDS = 40
 """More words than this would overlap in a picture."""
@@ -37,8 +36,7 @@ def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Re
             (a BERT-like encoder's first and last token).
         relation: the only relation to draw; by default all.
     """
-    import matplotlib  # here: only pictures need Matplotlib
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
     counts = {t: data[t].num_nodes for t in NODE_TYPES}
     widest = max([counts[m] for m in MODALITIES] + [1])
@@ -74,11 +72,7 @@ def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Re
         axis.set_xlim(-1.0, place[READOUTS[0]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
         axis.set_ylim(-2.6, 0.8)
     figure.suptitle(label(data.id, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
-    buffer = io.BytesIO()
-    vector = Path(path).suffix.lower() == ".svg"
-    with matplotlib.rc_context({"svg.hashsalt": "gmsa"}):  # the same picture is the same file
-        figure.savefig(buffer, format="svg" if vector else "png", dpi=140, metadata={"Date": None} if vector else None)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
 
 
 def _draw_edges(
@@ -108,7 +102,7 @@ def _draw_edges(
     lines = start[:, None] + way[:, None] * CURVE[:, None]
     lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
     axis.add_collection(
-        LineCollection(list(lines), colors=color, linewidths=0.5, zorder=1, rasterized=len(kept) > 2000)
+        LineCollection(list(lines), colors=color, linewidths=0.5, zorder=1, rasterized=len(kept) > MOST_MARKS)
     )
     return count, loops, len(kept)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.figures.canvas import COLOURS, label, legend_shape, new_figure, save, styled
+from gmsa.figures.canvas import LINES, label, legend_shape, new_figure, save, styled
 
 RATE_LABELS = {
     "eta": "missing (utterance, modality) pairs [%]",
@@ -54,7 +54,7 @@ def figure_robustness(
     rates = [100 * row["asked"] for row in first]
     for axis, (metric, meaning, factor) in zip(axes[0], panels, strict=True):
         for place, (name, rows) in enumerate(runs.items()):
-            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            colour, marker = LINES[place % len(LINES)], MARKERS[place % len(MARKERS)]
             mean, std = (factor * np.array([row["metrics"][metric][part] for row in rows]) for part in ("mean", "std"))
             axis.fill_between(rates, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
             axis.plot(rates, mean, color=colour, marker=marker, linewidth=1.8, label=label(name))

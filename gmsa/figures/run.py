@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmsa.figures.canvas import BLACK, BLUE, COLOURS, RED, SKY, label, new_figure, save, styled
+from gmsa.figures.canvas import BLACK, BLUE, LINES, MOST_MARKS, RED, SKY, label, new_figure, save, styled
 from gmsa.metrics import calibration
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
         for index, seed in enumerate(seeds):
             rows = [row for row in history if row["stage"] == stage and row["seed"] == seed]
             epochs = [row["epoch"] for row in rows]
-            colour = COLOURS[index % len(COLOURS)]
+            colour = LINES[index % len(LINES)]
             style: dict[str, Any] = {"color": colour, "linewidth": 1.8, "marker": ".", "markersize": 5}
             top.plot(epochs, [row["loss"] for row in rows], label=f"seed {seed}", **style)
             bottom.plot(epochs, [row["valid"]["MAE"] for row in rows], **style)
@@ -79,7 +79,8 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
     axis.axvline(0, color="0.85", zorder=0)
     axis.plot([-reach, reach], [-reach, reach], color=BLACK, linestyle="--", linewidth=1.2, label="prediction = truth")
     alpha = float(np.clip(300 / len(truth), 0.12, 0.6))
-    axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0)
+    many = len(truth) > MOST_MARKS
+    axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0, rasterized=many)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axis.set_xlabel("true sentiment intensity")
     axis.set_ylabel("predicted sentiment intensity")
@@ -157,7 +158,7 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
     width = 0.8 / len(rounds)
     for index, number in enumerate(rounds):
         x = np.arange(len(CLASS_NAMES)) + (index - (len(rounds) - 1) / 2) * width
-        colour = COLOURS[index % len(COLOURS)]
+        colour = LINES[index % len(LINES)]
         cells = [[r for r in rows if r["round"] == number and r["class"] == k] for k in range(len(CLASS_NAMES))]
         kept = [[r["kept"] for r in cell] or [0] for cell in cells]
         means = np.array([np.mean(values) for values in kept])

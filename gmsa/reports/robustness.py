@@ -127,11 +127,15 @@ def markdown_tables(report: Report) -> str:
 
 
 def _table(protocol: str, found: Mapping[str, Any]) -> str:
-    metrics = [*found["rows"][0]["metrics"]]
+    return pipes(*score_table(protocol, found, [*found["rows"][0]["metrics"]]), ("Left",))
+
+
+def score_table(protocol: str, found: Mapping[str, Any], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of some metrics by the rate or subset; last the area, where there is one."""
     rows = [_asked(row) + [cell(metric, row["metrics"][metric]) for metric in metrics] for row in found["rows"]]
     if "area" in found:
         rows.append(["area", "", "", *(cell(metric, found["area"][metric]) for metric in metrics)])
-    return pipes([*_asked_titles(protocol), *map(title, metrics)], rows, ("Left",))
+    return [*_asked_titles(protocol), *map(title, metrics)], rows
 
 
 def comparison_tables(reports: Mapping[str, Report]) -> str:
@@ -193,24 +197,21 @@ def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def write_robustness(report: Report, run: Path, out: Path | None) -> None:
-    """Writes ``robustness.json``, ``robustness.csv``, ``figures/robustness_<protocol>.png``, and the tables.
+    """Writes ``robustness.json``, ``robustness.csv``, the figures, and in another folder ``robustness.md``.
 
-    In the run folder the tables become the last section of ``summary.md``, in the place of those of before; in
-    another one, ``robustness.md``.
+    In the run's own folder :func:`write_report` makes the tables a section of ``summary.md``.
 
     Raises:
         RunError: as :func:`own_report`; nothing is written then.
     """
-    folder = out or run
-    tables = markdown_tables(report)
     if out is None:
-        name, text = "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}"
-    else:
-        mark = " (*synthetic* data)" if report["synthetic"] else ""
-        name, text = "robustness.md", f"# Robustness of {escape_markdown(report['name'])}{mark}\n\n{tables}"
-    make_folder(folder)
+        own_report(run)
+    folder = make_folder(out or run)
     write_json(folder / "robustness.json", report)
-    write_text(folder / name, text)
+    if out is not None:
+        mark = " (*synthetic* data)" if report["synthetic"] else ""
+        heading = f"# Robustness of {escape_markdown(report['name'])}{mark}"
+        write_text(folder / "robustness.md", f"{heading}\n\n{markdown_tables(report)}")
     _write_values({report["name"]: report}, folder)
 
 
@@ -224,7 +225,7 @@ def write_robustness_comparison(reports: Mapping[str, Report], out: Path) -> str
 
 
 def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
-    """Writes ``robustness.csv`` and ``figures/robustness_<protocol>.png``."""
+    """Writes ``robustness.csv`` and the figures ``robustness_<protocol>``."""
     write_text(folder / "robustness.csv", robustness_csv(reports))
     make_subfolder(folder, "figures")
     synthetic = any(report["synthetic"] for report in reports.values())
@@ -234,27 +235,41 @@ def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
         figure_robustness(runs, path, synthetic, protocol)
 
 
-def keep_robustness(run: Path) -> None:
-    """Puts the section of ``robustness.json`` back into a ``summary.md`` that was just rewritten, if there is one.
+def write_report(run: Path) -> None:
+    """Writes a run's ``summary.md`` anew from its ``summary.json``, with the section of ``robustness.json``, if any.
 
     The section names the seeds that it is of, which may be fewer than the run has now. A damaged one is left out, with
     a warning: what was trained matters more.
+
+    Raises:
+        RunError: as :func:`own_report`.
     """
-    path = run / "robustness.json"
     try:
-        if not exists(path):
-            return
-        content = read_json(path, MOST_RECORDS, inside=run)
-        check_form(content, REPORT)
-        tables = markdown_tables(content)
+        found = read_robustness(run)
+        section = "" if found is None else f"\n{HEADING}\n\n{markdown_tables(found)}"
     except (RunError, ValueError, KeyError, IndexError) as error:
+        section = ""
         warnings.warn(
-            f"'{path}' is damaged ({cut(error)}), so summary.md says nothing of robustness; "
+            f"'{run / 'robustness.json'}' is damaged ({cut(error)}), so summary.md says nothing of robustness; "
             f"run gmsa.evaluate --run {run} --missing again",
             stacklevel=2,
         )
-        return
-    write_text(run / "summary.md", f"{own_report(run)}\n{HEADING}\n\n{tables}")
+    write_text(run / "summary.md", own_report(run) + section)
+
+
+def read_robustness(run: Path) -> Report | None:
+    """The content of a run's ``robustness.json``; none where it has none.
+
+    Raises:
+        RunError: it cannot be read.
+        ValueError: it is not what gmsa writes.
+    """
+    path = run / "robustness.json"
+    if not exists(path):
+        return None
+    content = read_json(path, MOST_RECORDS, inside=run)
+    check_form(content, REPORT)
+    return dict(content)
 
 
 def own_report(run: Path) -> str:
@@ -271,4 +286,4 @@ def own_report(run: Path) -> str:
         check_form(content, SUMMARY)
     except ValueError as error:
         raise RunError(f"'{path}' is damaged ({error}); train again, or give --out") from None
-    return markdown_report(content)
+    return markdown_report(content, run)

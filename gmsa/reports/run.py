@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmsa.config.missing import RATES
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
-from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
+from gmsa.reports.tables import (
+    SHORT,
+    best_rows,
+    cell,
+    escape_markdown,
+    headline,
+    pipes,
+    plural,
+    tabular,
+    title,
+)
 from gmsa.system import files
+from gmsa.system.reading import is_file
 
 LEFT = ("Run", "Data", "Stage", "Split")
 """Columns that are flush left."""
+SPLITS = {"test": "Test", "valid": "Validation"}
+FIGURES = {
+    "curves": "Training loss and validation MAE by epoch; a star marks the epoch that was chosen.",
+    "scatter": "Predicted against true sentiment intensity of the test split, all seeds.",
+    "confusion": "Predicted against true class of the test split, all seeds.",
+    "calibration": "How often the predicted class is right, by the model's confidence; test split, all seeds.",
+    "gate": "How much the readout nodes take from the inter-modal view rather than from the intra-modal one.",
+    "pseudo_labels": "Pseudo-labels kept per class, and how many of them are right where the true label is known.",
+    "pool_calibration": "The same calibration for the unlabeled pool, where true labels were withheld.",
+    **{f"robustness_{protocol}": f"Test scores by the share that {protocol} masks." for protocol in RATES},
+}
+"""The figures that a run folder may have, and what each shows."""
 
 
 def markdown_table(summaries: Sequence[Summary]) -> str:
@@ -22,17 +46,78 @@ def markdown_table(summaries: Sequence[Summary]) -> str:
     return pipes(*_table(summaries), LEFT)
 
 
-def latex_table(summaries: Sequence[Summary]) -> str:
-    r"""The table of :func:`markdown_table` as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
+def latex_table(summaries: Sequence[Summary], metrics: Sequence[str] | None = None) -> str:
+    r"""A LaTeX ``table`` that fits a column of a two-column paper; needs ``\usepackage{booktabs}``.
+
+    A row per run and stage, of the test split (of the validation split where no test split was scored); the best of
+    each column is bold.
+
+    Args:
+        metrics: columns; by default the main ones.
+    """
+    split = "test" if any(summary["test"] for summary in summaries) else "valid"
+    found = [(s["name"], stage, part) for s in summaries for stage, of, part in _rows(s) if of == split]
+    if metrics is None:
+        metrics = headline(dict.fromkeys(metric for _, _, scores in found for metric in scores))
+    names = {"Run": [name for name, _, _ in found], "Stage": [stage for _, stage, _ in found]}
+    # What is the same in all rows goes without saying; a single row has a name.
+    columns = [key for key, values in names.items() if len(set(values)) > 1] or ["Run"]
+    rows = [
+        [*(names[key][place] for key in columns)]
+        + [cell(metric, scores[metric], fewer=True) if metric in scores else "" for metric in metrics]
+        for place, (_, _, scores) in enumerate(found)
+    ]
+    strong = set()
+    for column, metric in enumerate(metrics, len(columns)):
+        there = [place for place, (_, _, scores) in enumerate(found) if metric in scores]
+        best = best_rows(metric, [found[place][2][metric]["mean"] for place in there])
+        strong |= {(there[place], column) for place in best}
     facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {plural(len(s['seeds']), 'seed')}" for s in summaries))
     note = f" {SYNTHETIC_NOTE}" if any(s["synthetic"] for s in summaries) else ""
-    return tabular(*_table(summaries), LEFT, f"Mean and standard deviation over seeds ({facts}).{note}")
+    caption = (
+        f"{SPLITS[split]} split: mean ± standard deviation over seeds ({facts}); accuracies and F1 in percent.{note}"
+    )
+    return tabular([*columns, *(SHORT.get(m, m) for m in metrics)], rows, LEFT, caption, strong=strong)
 
 
-def markdown_report(summary: Summary) -> str:
-    """The content of ``summary.md``: heading, the facts of the run, its table."""
-    seconds = summary["train_seconds"]
-    facts = {
+def markdown_report(summary: Summary, folder: Path | None = None) -> str:
+    """The content of ``summary.md``: heading, main scores, the facts of the run, all scores.
+
+    Args:
+        folder: of the run; the report links to the figures and the page that it holds.
+    """
+    heading = f"# {escape_markdown(summary['name'])}"
+    if summary["synthetic"]:
+        heading += f" (*synthetic* data)\n\n> **{SYNTHETIC_NOTE}**"
+    links = "" if folder is None else _links(folder)
+    lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in run_facts(summary).items())
+    return (
+        f"{heading}\n\n{pipes(*main_scores(summary), ('Metric',))}\n{spread_note(summary)}\n\n{links}{lines}\n"
+        f"## All metrics\n\n{markdown_table([summary])}"
+    )
+
+
+def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the main metrics of the final model: a row per metric, the test split first."""
+    return _transposed(summary, {split: summary[split] for split in ("test", "valid") if summary[split]}, headline)
+
+
+def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of all metrics: a row per metric, a column per stage and split."""
+    found = {(f"{stage}, {split}" if summary["stages"] else split): scores for stage, split, scores in _rows(summary)}
+    return _transposed(summary, found, list)
+
+
+def spread_note(summary: Summary) -> str:
+    """What the numbers of the main scores are."""
+    seeds = ", ".join(map(str, summary["seeds"]))
+    over = "One seed" if len(summary["seeds"]) == 1 else "Mean ± standard deviation over the seeds"
+    return f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
+
+
+def run_facts(summary: Summary) -> dict[str, str]:
+    """What was trained on what."""
+    return {
         "Data": dataset_of(summary),
         "SHA-256 of the data": summary["data_sha256"],
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
@@ -41,13 +126,8 @@ def markdown_report(summary: Summary) -> str:
         "Label ratio": f"{summary['label_ratio']:g}",
         **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
         **missing_lines(summary["missing"]),
-        "Training time per seed": cell("seconds", seconds) + " s",
+        "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
-    heading = f"# {escape_markdown(summary['name'])}"
-    if summary["synthetic"]:
-        heading += f" (*synthetic* data)\n\n> **{SYNTHETIC_NOTE}**"
-    lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in facts.items())
-    return f"{heading}\n\n{lines}\nMean ± standard deviation over seeds.\n\n{markdown_table([summary])}"
 
 
 def write_summary(folder: str | Path, summary: Summary) -> None:
@@ -59,7 +139,7 @@ def write_summary(folder: str | Path, summary: Summary) -> None:
     folder = Path(folder)
     files.make_folder(folder)
     files.write_json(folder / "summary.json", summary)  # first: it is the one that can refuse
-    files.write_text(folder / "summary.md", markdown_report(summary))
+    files.write_text(folder / "summary.md", markdown_report(summary, folder))
     files.write_text(folder / "summary.tex", latex_table([summary]))
 
 
@@ -77,6 +157,23 @@ def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
         for stage, splits in [*stages.items(), (label, final)]
         for split, scores in splits.items()
     ]
+
+
+def _transposed(
+    summary: Summary, found: Mapping[str, Mapping[str, Any]], choose: Callable[[Any], list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row per chosen metric, a column per entry of ``found``."""
+    metrics = choose(dict.fromkeys(metric for scores in found.values() for metric in scores))
+    rows = [[title(m), *(cell(m, s[m]) if m in s else "" for s in found.values())] for m in metrics]
+    return ["Metric", *(SPLITS.get(name, name) for name in found)], rows
+
+
+def _links(folder: Path) -> str:
+    """A line of links to the page and to the figures that a run folder has; nothing where it has none."""
+    shown = [name for name in FIGURES if is_file(folder / "figures" / f"{name}.png")]
+    links = ["Page: [report.html](report.html)."] if is_file(folder / "report.html") else []
+    links += ["Figures: " + ", ".join(f"[{n}](figures/{n}.png)" for n in shown) + "."] if shown else []
+    return f"{' '.join(links)}\n\n" if links else ""
 
 
 def _table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:

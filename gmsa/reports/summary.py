@@ -17,6 +17,13 @@ SCORED_SPLITS = ("valid", "test")
 """Splits that a summary has scores of."""
 SPREAD = Fields({"mean": NUMBER, "std": NUMBER, "values": Items(NUMBER, 1_000_000)})
 """What :func:`spread` returns."""
+MOST_WORST = 100
+"""Utterances of the worst predictions, at most."""
+LONGEST_TEXT = 300
+"""Characters of a transcript that a summary holds."""
+_WORST = Fields(
+    {"id": TEXT, "text": TEXT, "truth": NUMBER, "prediction": NUMBER, "lacking": Items(TEXT, 1000)},
+)
 _SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
 _MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
 SUMMARY = Fields(
@@ -36,7 +43,7 @@ SUMMARY = Fields(
         "missing": Map(_MASKED),
         "label_ratio": NUMBER,
     },
-    {"init_from": TEXT, "note": TEXT},
+    {"init_from": TEXT, "note": TEXT, "worst": Items(_WORST, MOST_WORST)},
 )
 """The form of a summary from disk, which may be a stranger's."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
@@ -59,6 +66,7 @@ def summarize(
     missing: Mapping[str, Any] | None = None,
     label_ratio: float = 1.0,
     init_from: str | None = None,
+    worst: Sequence[Mapping[str, Any]] = (),
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -72,6 +80,7 @@ def summarize(
         parameters: trainable parameters.
         missing: protocol, asked and realized rate of missing modalities, and the like; may nest.
         init_from: folder of the pre-trained run that the weights began as; named only where there is one.
+        worst: utterances of the test split that are farthest off, with their text.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -103,6 +112,7 @@ def summarize(
         "missing": dict(missing or {}),
         "label_ratio": float(label_ratio),
         **({"init_from": init_from} if init_from else {}),
+        **({"worst": [dict(row) for row in worst]} if worst else {}),
     }
 
 

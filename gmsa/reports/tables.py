@@ -1,12 +1,41 @@
-"""Tables in Markdown and LaTeX, and their cells."""
+"""Tables in Markdown and LaTeX, their metrics and their cells."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from gmsa.errors import printable
+from gmsa.errors import ConfigError, printable
+from gmsa.metrics import COLUMNS, higher_is_better
+
+HEADLINE = {
+    "mosi": ("MAE", "Corr", "Non0_acc_2", "Non0_F1_score", "Mult_acc_7"),
+    "sims": ("MAE", "Corr", "Mult_acc_2", "F1_score", "Mult_acc_5"),
+}
+"""The metrics that a paper's table has, per label scale."""
+SHORT = {
+    "Has0_acc_2": "Acc-2 (has 0)", "Has0_F1_score": "F1 (has 0)", "Non0_acc_2": "Acc-2", "Non0_F1_score": "F1",
+    "Mult_acc_2": "Acc-2", "F1_score": "F1", "Mult_acc_3": "Acc-3", "Mult_acc_5": "Acc-5", "Mult_acc_7": "Acc-7",
+}  # fmt: skip
+"""What papers call MMSA's metrics, where there is little room."""
+
+
+def headline(metrics: Iterable[str]) -> list[str]:
+    """The main ones of some metrics: a paper's, and those that are of no label scale, such as a user's own."""
+    there = list(metrics)
+    scale = "sims" if "Mult_acc_3" in there else "mosi"
+    usual = {metric for columns in COLUMNS.values() for metric in columns}
+    return [m for m in HEADLINE[scale] if m in there] + [m for m in there if m not in usual]
+
+
+def best_rows(metric: str, means: Sequence[float]) -> list[int]:
+    """Places of the best of two means or more; none where nobody knows which values are better."""
+    try:
+        best = (max if higher_is_better(metric) else min)(means)
+    except (ConfigError, ValueError):  # of a plug-in that is not imported; no means
+        return []
+    return [place for place, mean in enumerate(means) if mean == best] if len(means) > 1 else []
 
 
 def pipes(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
@@ -21,13 +50,25 @@ def tabular(
     left: Sequence[str] = (),
     caption: str = "",
     wide: bool = False,
+    strong: Collection[tuple[int, int]] = (),
 ) -> str:
     r"""A LaTeX ``table``, aligned as :func:`pipes` does; needs ``\usepackage{booktabs}``.
 
+    What follows a ± is in tiny print.
+
     Args:
-        wide: over both columns of a page, in small print.
+        wide: over both columns of a page, in smaller print.
+        strong: cells in bold, by row and column.
     """
-    first, *body = (" & ".join(map(escape_latex, line)) + r" \\" for line in [header, *rows])
+    first = " & ".join(map(escape_latex, header)) + r" \\"
+    body = [
+        " & ".join(
+            escape_latex(part) if header[column] in left else _latex_number(part, (place, column) in strong)
+            for column, part in enumerate(row)
+        )
+        + r" \\"
+        for place, row in enumerate(rows)
+    ]
     body = [f"{{}}{line}" if line[0] in "[*" else line for line in body]  # else an argument of the line break before
     columns = "".join("l" if column in left else "r" for column in header)
     kind = "table*" if wide else "table"
@@ -35,8 +76,9 @@ def tabular(
         [
             rf"\begin{{{kind}}}[t]",
             r"\centering",
-            *([r"\scriptsize"] if wide else []),
             rf"\caption{{{escape_latex(caption)}}}",
+            r"\scriptsize" if wide else r"\footnotesize",
+            r"\setlength{\tabcolsep}{3pt}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             first,
@@ -48,6 +90,13 @@ def tabular(
             "",
         ]
     )
+
+
+def _latex_number(text: str, strong: bool) -> str:
+    """A cell's number and its deviation, which is small."""
+    mean, mark, deviation = text.partition(" ± ")
+    number = rf"\textbf{{{escape_latex(mean)}}}" if strong else escape_latex(mean)
+    return number + (rf"\,{{\tiny$\pm$\,{escape_latex(deviation)}}}" if mark else "")
 
 
 def escape_latex(text: str) -> str:
@@ -97,13 +146,16 @@ def title(metric: str) -> str:
     return f"{metric} (%)" if _is_share(metric) else metric
 
 
-def cell(metric: str, found: Mapping[str, Any]) -> str:
+def cell(metric: str, found: Mapping[str, Any], fewer: bool = False) -> str:
     """``mean ± std`` of what :func:`~gmsa.reports.summary.spread` returns; a single value has no ±.
 
     The digits are the same in all tables: two of a percentage, one of seconds, four of all else.
+
+    Args:
+        fewer: a digit less, for the column of a paper.
     """
     scale = 100 if _is_share(metric) else 1
-    digits = 1 if metric == "seconds" else 2 if _is_share(metric) else 4
+    digits = 1 if metric == "seconds" else (2 if _is_share(metric) else 4) - fewer
     mean = f"{scale * found['mean']:.{digits}f}"
     return mean if len(found["values"]) == 1 else f"{mean} ± {scale * found['std']:.{digits}f}"
 

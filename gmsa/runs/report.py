@@ -15,9 +15,10 @@ from gmsa.config import Config
 from gmsa.config.trained import trained_settings
 from gmsa.data import NUM_CLASSES, to_class
 from gmsa.models import build_model
-from gmsa.reports.robustness import keep_robustness
+from gmsa.reports.pages.run import write_run_page
+from gmsa.reports.robustness import write_report
 from gmsa.reports.run import write_summary
-from gmsa.reports.summary import summarize
+from gmsa.reports.summary import LONGEST_TEXT, summarize
 from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, write_text
@@ -27,6 +28,8 @@ from gmsa.training.scoring import Predictions, predict_utterances, predictions_c
 from gmsa.training.trainer import Trainer
 
 SPLITS = ("train", "valid", "test")
+WORST = 10
+"""Utterances of the test split that the summary shows because their predictions are farthest off."""
 
 
 def report(
@@ -77,9 +80,9 @@ def report(
         valid=[final["valid"].metrics(config) for final in finals],
         test=[final["test"].metrics(config) for final in finals],
         stages=stages,
+        worst=worst_predictions(prepared, [final["test"].value for final in finals]),
     )
     write_summary(folder, summary)
-    keep_robustness(folder)
     history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
     draw_run(
         folder / "figures",
@@ -90,7 +93,45 @@ def report(
         label_scale,
         summary["synthetic"],
     )
+    finish_report(folder)
     return summary
+
+
+def finish_report(folder: Path) -> None:
+    """Makes a run's page, then ``summary.md``, which links to it and to the figures.
+
+    Raises:
+        RunError: the run is not finished, or its ``summary.json`` is damaged.
+    """
+    write_run_page(folder)
+    write_report(folder)
+
+
+def worst_predictions(prepared: Prepared, values: list[np.ndarray]) -> list[dict[str, Any]]:
+    """The utterances of the test split whose mean prediction is farthest from their label, the farthest first.
+
+    Args:
+        values: predictions of each seed.
+    """
+    mean = np.stack(values).mean(axis=0, dtype=np.float64)
+    utterances = prepared.splits["test"]
+    errors = {i: abs(mean[i] - u.label) for i, u in enumerate(utterances) if u.label is not None}
+    return [
+        {
+            "id": u.id,
+            "text": _shortened(u.text),
+            "truth": u.label,
+            "prediction": float(mean[i]),
+            "lacking": [modality for modality, there in u.present.items() if not there],
+        }
+        for i in sorted(errors, key=lambda i: -errors[i])[:WORST]
+        for u in (utterances[i],)
+    ]
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
 
 
 def report_pretraining(
@@ -110,6 +151,7 @@ def report_pretraining(
         valid=best,
     )
     write_summary(folder, summary)
+    finish_report(folder)
     return summary
 
 

@@ -26,6 +26,7 @@ from gmsa.reports.robustness import (
 )
 from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
 from gmsa.runs.folder import Run, as_run
+from gmsa.runs.report import finish_report
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts
@@ -108,6 +109,8 @@ def robustness(
     if write:
         with nullcontext() if out is not None else only_writer(run.folder):
             write_robustness(report, run.folder, out)
+            if out is None:
+                finish_report(run.folder)
     return Scores(report, markdown_tables(report))
 
 

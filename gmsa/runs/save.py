@@ -51,6 +51,8 @@ def without_places(config: Config) -> Config:
 
 
 def _without_places(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary without places, and without what people said."""
+    summary = {key: value for key, value in summary.items() if key != "worst"}
     return summary | ({"init_from": PurePath(summary["init_from"]).name} if "init_from" in summary else {})
 
 

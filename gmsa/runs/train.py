@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gmsa.config import SYNTHETIC, Config, MissingConfig
 from gmsa.config.trained import trained_settings
 from gmsa.errors import cut
+from gmsa.reports.pages.run import PAGE
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
 from gmsa.runs.environment import describe_environment, describe_files, other_machine
@@ -25,6 +26,7 @@ from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
 from gmsa.system.lock import only_writer
+from gmsa.system.reading import exists
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import save_weights
@@ -106,7 +108,8 @@ def train(
             trainer.group = SINGLE_PROCESS
         write = report if build_protocol(config).predicts else report_pretraining
         summary = write(config, name, folder, prepared, data_of, trainers)
-        called.on_message(f"\n{markdown_table([summary])}\nRun folder: {folder}")
+        page = f"\nReport: {folder / PAGE}" if exists(folder / PAGE) else ""
+        called.on_message(f"\n{markdown_table([summary])}\nRun folder: {folder}{page}")
     return summary
 
 

@@ -28,7 +28,8 @@ h2 {{ font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border
 p {{ margin: .6rem 0; max-width: 75ch; }}
 .banner {{ background: {YELLOW}; color: #1b2028; padding: .6rem 1rem; border-radius: 6px; font-weight: 600;
   max-width: none; }}
-dl {{ display: grid; grid-template-columns: minmax(9rem, max-content) minmax(0, 1fr); gap: .3rem 1.5rem; margin: 1rem 0; }}
+dl {{ display: grid; grid-template-columns: minmax(9rem, max-content) minmax(0, 1fr); gap: .3rem 1.5rem;
+  margin: 1rem 0; }}
 dt {{ color: var(--soft); }}
 dd {{ margin: 0; }}
 .scroll {{ overflow-x: auto; margin: 1rem 0; }}

@@ -1,0 +1,183 @@
+"""The page of a run, made from what its folder holds, which may be a stranger's."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmsa.config.missing import RATES
+from gmsa.config.strict_yaml import parse_yaml
+from gmsa.figures.canvas import spared
+from gmsa.reports.pages import html
+from gmsa.reports.robustness import MEANING, Report, read_robustness, score_table
+from gmsa.reports.run import FIGURES, all_scores, main_scores, run_facts, spread_note
+from gmsa.reports.summary import SUMMARY, Summary, dataset_of
+from gmsa.reports.tables import headline
+from gmsa.system.files import remove, write_text
+from gmsa.system.reading import MOST_RECORDS, is_file, read_bytes, read_json, read_text
+from gmsa.system.records import SHA256, TEXT, Fields, Items, Map, Maybe, check_form, whole
+
+PAGE = "report.html"
+MOST_FIGURE = 1 << 24
+"""Bytes of a figure, at most."""
+ENVIRONMENT = Fields(
+    {},
+    {
+        **dict.fromkeys(("python", "platform", "device", "cpu_capability"), TEXT),
+        "threads": whole(),
+        "git": Maybe(TEXT),
+        "pool_sha256": Maybe(SHA256),
+        "versions": Map(Maybe(TEXT)),
+        "plugins": Items(TEXT, 1000),
+        "dims": Map(whole()),
+    },
+)
+"""What the page shows of ``environment.json``."""
+SECTIONS = {
+    "Training": ("curves",),
+    "Predictions for the test split": ("scatter", "confusion", "calibration"),
+    "Gate": ("gate",),
+    "Pseudo-labels": ("pseudo_labels", "pool_calibration"),
+}
+"""Sections that are figures alone."""
+
+
+def write_run_page(folder: Path) -> None:
+    """Makes ``report.html`` of a finished run; one that cannot be made is a warning, and that of before is deleted.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    path, text = folder / PAGE, ""
+    with spared(path, "page"):
+        text = run_page(folder)
+    if text:
+        write_text(path, text)
+    else:
+        remove(path)
+
+
+def run_page(folder: Path) -> str:
+    """The page of a finished run.
+
+    Raises:
+        RunError: a file of the run cannot be read.
+        ValueError: a file of the run is not what gmsa writes.
+    """
+    summary: Summary = read_json(folder / "summary.json", MOST_RECORDS, inside=folder)
+    check_form(summary, SUMMARY)
+    environment = read_json(folder / "environment.json", inside=folder)
+    check_form(environment, ENVIRONMENT)
+    settings = read_text(folder / "config.yaml", inside=folder)
+    try:
+        robustness = read_robustness(folder)
+    except ValueError:  # summary.md says so
+        robustness = None
+    seeds = len(summary["seeds"])
+    lead = (
+        f"{summary['model']}, trained by {summary['protocol']} on {dataset_of(summary)}, "
+        f"{seeds} seed{'s' * (seeds > 1)}."
+    )
+    parts = [
+        html.paragraph(lead),
+        html.section("Scores", *_scores(summary)),
+        html.section("What was trained", *_trained(summary, settings)),
+    ]
+    parts += [html.section(name, *_figures(folder, names)) for name, names in SECTIONS.items()]
+    if robustness is not None:
+        parts.append(html.section("Missing modalities", *_missing(folder, robustness)))
+    parts += [
+        html.section("Worst predictions", *_worst(summary.get("worst", ()))),
+        html.section("Environment", html.facts(_environment(environment))),
+        html.section("The same again", *_again(folder, summary)),
+    ]
+    return html.page(summary["name"] or folder.name, parts, synthetic=summary["synthetic"])
+
+
+def _scores(summary: Summary) -> list[str]:
+    header, rows = all_scores(summary)
+    more = html.fold("All metrics, all stages", html.table(header, rows, ("Metric",)))
+    return [html.table(*main_scores(summary), ("Metric",)), html.paragraph(spread_note(summary)), more]
+
+
+def _trained(summary: Summary, settings: str) -> list[str]:
+    facts = {**run_facts(summary), "Checkpoint": _checkpoint(parse_yaml(settings, "config.yaml"))}
+    return [html.facts(facts), html.fold("All settings", html.code(settings))]
+
+
+def _checkpoint(settings: Any) -> str:
+    """How the epoch was chosen, where the settings say so."""
+    groups = settings if isinstance(settings, Mapping) else {}
+    run, optim = ({**group} if isinstance(group := groups.get(name), Mapping) else {} for name in ("run", "optim"))
+    chosen = f"the epoch of each stage with the best validation {run.get('select', 'MAE')}"
+    if optim.get("patience"):
+        chosen += f"; a stage stops after {optim['patience']} epochs without a better one"
+    return f"{chosen}; the test split is scored once, at the end"
+
+
+def _figures(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of some figures that the folder has as SVG."""
+    found = []
+    for name in names:
+        path = folder / "figures" / f"{name}.svg"
+        if is_file(path):
+            svg = read_bytes(path, MOST_FIGURE, inside=folder)
+            found.append(html.figure(svg, name.replace("_", " "), FIGURES[name]))
+    return found
+
+
+def _missing(folder: Path, report: Report) -> list[str]:
+    parts = [
+        html.paragraph(
+            f"Test split of {dataset_of(report)}; mean ± standard deviation over seeds and over mask seeds. "
+            f"Hidden in training: {report['hidden_in_training']}."
+        )
+    ]
+    for protocol, found in report["protocols"].items():
+        if protocol in RATES:
+            parts += _figures(folder, [f"robustness_{protocol}"])
+        metrics = headline(found["rows"][0]["metrics"] if found["rows"] else ())
+        table = html.table(*score_table(protocol, found, metrics), ("Left",))
+        heading = f"{protocol}: table" if protocol in RATES else f"{protocol}: by the modalities that are left"
+        parts.append(html.fold(heading, html.paragraph(MEANING[protocol]), table))
+    return parts
+
+
+def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    header = ["Truth", "Prediction", "Text", "Missing", "Utterance"]
+    cells = [
+        [f"{r['truth']:+.2f}", f"{r['prediction']:+.2f}", r["text"] or "–", ", ".join(r["lacking"]) or "–", r["id"]]
+        for r in rows
+    ]
+    note = "The test utterances whose prediction, mean over seeds, is farthest from the truth."
+    return [html.paragraph(note), html.table(header, cells, ("Text", "Missing", "Utterance"))]
+
+
+def _environment(found: Mapping[str, Any]) -> dict[str, str]:
+    versions = {name: value for name, value in found.get("versions", {}).items() if value is not None}
+    facts = {
+        "Versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+        "Python": found.get("python"),
+        "Platform": found.get("platform"),
+        "Device": found.get("device"),
+        "CPU capability": found.get("cpu_capability"),
+        "Threads": found.get("threads"),
+        "Commit of gmsa": found.get("git"),
+        "SHA-256 of the pool": found.get("pool_sha256"),
+        "Features per step": ", ".join(f"{modality} {dim}" for modality, dim in found.get("dims", {}).items()),
+        "Plug-ins": ", ".join(found.get("plugins", [])),
+    }
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+def _again(folder: Path, summary: Summary) -> list[str]:
+    config = shlex.quote(str(folder / "config.yaml"))
+    note = (
+        "With the same data (their SHA-256 is above), the same versions and the same kind of machine, "
+        "this gives the same numbers, bit for bit:"
+    )
+    return [html.paragraph(note), html.code(f"gmsa train --config {config} --out again")]
