@@ -21,6 +21,7 @@ from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
 from gmsa.reports.ablation import Comparison, latex_rows, line_of, markdown_report, numeric_axis, plain
 from gmsa.reports.pages.ablation import ablation_page
+from gmsa.reports.pages.run import PAGE
 from gmsa.reports.pages.write import write_page
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
 from gmsa.system.csv_text import csv_text
@@ -123,9 +124,8 @@ def write_comparison(
     make_subfolder(out, "figures")
     drawn = draw_comparison(out / "figures" / "ablation.png", comparison)
     again = write_settings(out, variants)
-    page = out / "report.html"
-    written = write_page(page, lambda: ablation_page(comparison, reports_of(out, cells), again))
-    links = {"report.html": "report.html"} if written else {}
+    written = write_page(out / PAGE, lambda: ablation_page(comparison, reports_of(out, cells), again))
+    links = {PAGE: PAGE} if written else {}
     links |= {"the figure": "figures/ablation.png"} if drawn else {}
     write_text(out / "summary.md", markdown_report(comparison, links | {"every cell": "ablation.csv"}))
     return written
@@ -168,7 +168,7 @@ def reports_of(out: Path, cells: Sequence[Cell]) -> dict[tuple[str, int], str]:
     """The path from ``out`` to the report of every cell, or to its log where it has none, by variant and seed."""
     found = {}
     for cell in cells:
-        file = next((p for p in (cell.folder / "report.html", cell.folder / LOG) if exists(p)), cell.folder)
+        file = next((p for p in (cell.folder / PAGE, cell.folder / LOG) if exists(p)), cell.folder)
         found[cell.variant.name, cell.seed] = file.relative_to(out).as_posix()
     return found
 

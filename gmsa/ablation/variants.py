@@ -82,7 +82,7 @@ def varied_keys(variants: Sequence[Variant]) -> list[str]:
 
 
 def entries_of(variants: Sequence[Variant]) -> list[dict[str, Any]] | None:
-    """The variants as a settings file lists them, over the config of the first; None where their keys do not say all."""
+    """The variants as a settings file lists them, over the first one's config; None where their keys do not say all."""
     keys = varied_keys(variants)
     entries = []
     for variant in variants:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gmsa.figures.canvas import label
 from gmsa.metrics import COLUMNS
-from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of
-from gmsa.reports.tables import cell, escape_markdown, pipes, plural, tabular, title
+from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
+from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, pipes, plural, tabular, title
+from gmsa.reports.tables import headline as main_metrics
 
 Comparison = dict[str, Any]
 """The content of ``summary.json``, as :func:`~gmsa.ablation.comparison.ablation_summary` returns it."""
@@ -16,10 +18,12 @@ Comparison = dict[str, Any]
 SHOWN = {"mosi": ("Non0_acc_2", "Mult_acc_7"), "sims": ("Mult_acc_2", "Mult_acc_5")}
 """Accuracies in the table, per label scale."""
 MEANING = (
-    "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. Differences "
-    "are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not corrected for the "
-    "number of settings."
+    "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. "
+    "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not "
+    "corrected for the number of settings."
 )
+PAPER = 24
+"""Characters of a setting's name in a paper's table."""
 REASON = 120
 """Characters of the beginning and of the end of a reason that are shown."""
 DIFFERENCE = "difference, valid"
@@ -66,12 +70,36 @@ def markdown_report(comparison: Comparison, links: Mapping[str, str]) -> str:
 
 def markdown_rows(comparison: Comparison) -> str:
     """The table, what it means, and the reasons of failed cells, as Markdown."""
-    header, rows, _ = _table(comparison)
+    header, rows = _table(comparison)
     reasons = "".join(f"- {escape_markdown(f'{s}, seed {n}: {brief(why)}')}\n" for s, n, why in failures(comparison))
     note = f"**{SYNTHETIC_NOTE}**\n\n" if comparison["synthetic"] else ""
     return f"{note}{pipes(header, rows, LEFT)}\n{meaning(comparison)}\n" + (
         f"\nFailed:\n\n{reasons}" if reasons else ""
     )
+
+
+def latex_rows(comparison: Comparison) -> str:
+    r"""A LaTeX ``table`` that fits a column of a two-column paper; needs ``\usepackage{booktabs}``.
+
+    The score that chose, then the main ones of the test split; the best of each column is bold.
+    """
+    select, ranked = comparison["select"], [row for row in comparison["rows"] if row["rank"] is not None]
+    tested = [m for m in main_metrics(ranked[0]["test"]) if m not in ("F1_score", "Non0_F1_score")] if ranked else []
+    columns = [("valid", select), *(("test", metric) for metric in tested)]
+    rows, strong = [], set()
+    for row in comparison["rows"]:
+        scores = [cell(metric, row[split][metric], fewer=True) for split, metric in columns] if row["rank"] else []
+        rows.append([_paper_name(row), *(scores or ["failed", *[""] * len(tested)])])
+    for column, (split, metric) in enumerate(columns, 1):
+        best = best_rows(metric, [row[split][metric]["mean"] for row in ranked])
+        strong |= {(place, column) for place in best}
+    header = ["Setting", f"Valid {SHORT.get(select, select)}", *(SHORT.get(metric, metric) for metric in tested)]
+    varied = ", ".join(comparison["rows"][0]["values"]) if comparison["rows"] else ""
+    caption = (
+        f"{dataset_of(comparison)}{f', {varied}' if varied else ''}: ranked by validation {select}; the other scores "
+        f"are of the test split. {_over(comparison).capitalize()}; accuracies in percent."
+    ) + (f" {SYNTHETIC_NOTE}" if comparison["synthetic"] else "")
+    return tabular(header, rows, ("Setting",), caption, strong=strong)
 
 
 def meaning(comparison: Comparison) -> str:
@@ -146,8 +174,15 @@ def _over(comparison: Comparison) -> str:
     return f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
 
 
-def _table(comparison: Comparison) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows, and the places of the rows with the best value."""
+def _paper_name(row: Mapping[str, Any]) -> str:
+    """A setting's name in a paper's table: short, and without the keys, which the caption names."""
+    name = row["setting"]
+    for key in row["values"]:
+        name = name.replace(f"{key}=", "")
+    return label(name, PAPER) + (" (ref.)" if row["reference"] else "")
+
+
+def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     further = further_metrics(comparison)
     columns = [("valid", metric) for metric in ("MAE", "Corr", *further)]
     columns += [("test", metric) for metric in ("MAE", "Corr", *SHOWN[comparison["labels"]], *further)]
@@ -161,13 +196,7 @@ def _table(comparison: Comparison) -> tuple[list[str], list[list[str]], list[int
             continue
         cells = [cell(metric, row[split][metric]) for split, metric in columns]
         found = row.get("difference", {}).get("valid")
-        cells.insert(2 + len(further), f"{found['difference']:+.4f} {interval(found)} {p_value(found)}" if found else "")
+        apart = f"{found['difference']:+.4f} {interval(found)} {p_value(found)}" if found else ""
+        cells.insert(2 + len(further), apart)
         rows.append([str(row["rank"]), name, *cells])
-    return header, rows, [0]
-
-
-def latex_rows(comparison: Comparison) -> str:
-    r"""The table as a LaTeX ``table*``; needs ``\usepackage{booktabs}``."""
-    note = f" {SYNTHETIC_NOTE}" if comparison["synthetic"] else ""
-    header, rows, _ = _table(comparison)
-    return tabular(header, rows, LEFT, f"{dataset_of(comparison)}. {meaning(comparison)}{note}", wide=True)
+    return header, rows

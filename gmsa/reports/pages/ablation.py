@@ -19,7 +19,6 @@ from gmsa.reports.ablation import (
     meaning,
     numeric_axis,
     p_value,
-    plain,
 )
 from gmsa.reports.pages import charts, html
 from gmsa.reports.summary import SCORED_SPLITS, dataset_of
@@ -41,9 +40,7 @@ DIFFERENCES = (
     "Difference of a setting's MAE from the reference's, with its 95 % interval: left of 0 the setting is better. An "
     "interval that includes 0 may be chance. Rest the pointer on a mark for its numbers."
 )
-TEST = (
-    "Scored once, after every training had ended. Nothing here took part in the ranking: the order is that of validation."
-)
+TEST = "Scored once, after each training had ended. Nothing here took part in the ranking: the order is validation's."
 
 
 def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> str:
@@ -63,8 +60,8 @@ def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> s
         "Ranked by": f"validation {comparison['select']}",
         "Data": dataset_of(comparison),
         "SHA-256 of the data": comparison["data_sha256"],
-        "Files": html.links({"summary.json": "summary.json", "ablation.csv": "ablation.csv", "summary.tex": "summary.tex"}),
-    }  # fmt: skip
+        "Files": html.links({name: name for name in ("summary.json", "ablation.csv", "summary.tex")}),
+    }
     parts = [
         html.paragraph(headline(comparison)),
         html.facts(facts),

@@ -121,9 +121,7 @@ def links(targets: Mapping[str, str]) -> Markup:
     Args:
         targets: relative paths, by the text to click on.
     """
-    return Markup(
-        ", ".join(f'<a href="{_text(quote(path))}">{_text(text)}</a>' for text, path in targets.items())
-    )
+    return Markup(", ".join(f'<a href="{_text(quote(path))}">{_text(text)}</a>' for text, path in targets.items()))
 
 
 def facts(pairs: Mapping[str, object]) -> str:

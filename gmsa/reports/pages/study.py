@@ -192,15 +192,14 @@ def curves_plot(content: StudyContent, trials: Sequence[TrialRow]) -> str:
     }
     traces = []
     for name, (colour, members) in kinds.items():
-        x, y, notes = [], [], []
-        for trial in members:
-            for epoch, value in sorted(trial.curve.items()):
-                x.append(epoch)
-                y.append(value)
-                notes.append(f"{content.note(trial)}<br>epoch {epoch}: {value:.4f}")
-            x, y, notes = [*x, None], [*y, None], [*notes, ""]  # the line ends
-        if x:
-            traces.append(charts.points(x, y, name, colour, notes, mode="lines+markers", size=5))
+        lines = [
+            [
+                (epoch, score, f"{content.note(t)}<br>epoch {epoch}: {score:.4f}")
+                for epoch, score in sorted(t.curve.items())
+            ]
+            for t in members
+        ]
+        traces += charts.lines(lines, name, colour, size=5)
     seen = [value for trial in drawn for value in trial.curve.values() if math.isfinite(value)]
     drawing = charts.chart(traces, "epoch", charts.numbers(f"validation {content.objectives[0]}", seen))
     return html.plot(drawing, "Learning curves of the trials")
@@ -244,12 +243,14 @@ def slice_plot(content: StudyContent, trials: Sequence[TrialRow], parameter: Ran
                 size=11 if best else 8, symbol="diamond" if best else "circle", opacity=1 if best else 0.7,
             )
         )  # fmt: skip
-    title = charts.text(parameter.key)
     if parameter.choices:
         count = len(parameter.choices)
-        x = charts.names(range(count), parameter.choices, range=[-0.5, count - 0.5], showgrid=False) | {"title": title}
+        x = charts.names(range(count), parameter.choices, range=[-0.5, count - 0.5], showgrid=False) | {
+            "title": parameter.key
+        }
     else:
-        x = {"title": title, "type": "log" if parameter.log else "linear"} | (charts.POWERS if parameter.log else {})
+        chosen = [t.chose[parameter.key] for t in shown]
+        x = {"title": parameter.key} | (charts.powers(chosen) if parameter.log else {"type": "linear"})
     values = charts.numbers(content.objectives[0], [t.values[0] for t in shown])
     return html.plot(
         charts.chart(traces, x, values, height=320, showlegend=False), f"{content.objectives[0]} over {parameter.key}"
@@ -267,19 +268,12 @@ def parallel_plot(content: StudyContent, trials: Sequence[TrialRow]) -> str:
     rows = _rows(content, trials)
     traces = []
     for name, colour, members in kinds:
-        x, y, notes = [], [], []
-        for trial in members:
-            for place, row in enumerate(rows):
-                where = row.where(trial)
-                if where is not None:
-                    x.append(where)
-                    y.append(place)
-                    notes.append(content.note(trial))
-            x, y, notes = [*x, None], [*y, None], [*notes, ""]  # the line ends
-        if x:
-            traces.append(charts.points(x, y, name, colour, notes, mode="lines+markers", size=7, opacity=0.8))
-    notes = [mark for place, row in enumerate(rows) for mark in row.annotations(place)]
-    lines = [
+        crossings = [
+            [(x, place, content.note(t)) for place, row in enumerate(rows) if (x := row.where(t)) is not None]
+            for t in members
+        ]
+        traces += charts.lines(crossings, name, colour, size=7, opacity=0.8)
+    rails = [
         {"type": "line", "x0": 0, "x1": 1, "y0": place, "y1": place, "layer": "below", "line": {"color": charts.GRID}}
         for place in range(len(rows))
     ]
@@ -289,8 +283,8 @@ def parallel_plot(content: StudyContent, trials: Sequence[TrialRow]) -> str:
         hidden | {"range": [-0.06, 1.06]},
         hidden | {"range": [len(rows) - 0.4, -0.6]},
         height=max(420, 110 + 86 * len(rows)),
-        annotations=notes,
-        shapes=lines,
+        annotations=[mark for place, row in enumerate(rows) for mark in row.annotations(place)],
+        shapes=rails,
     )
     return html.plot(drawing, "Parallel coordinates of the trials")
 
@@ -316,9 +310,10 @@ class _Row:
 
     def annotations(self, place: int) -> list[dict[str, Any]]:
         """The name of the row, and the values at its ends or of its choices."""
-        base = {"y": place, "showarrow": False, "yanchor": "top", "yshift": -6, "font": {"size": 11, "color": "#5a6472"}}
-        name = {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 6, "text": f"<b>{charts.text(self.parameter.key, 40)}</b>"}  # noqa: E501
-        found = [base | name | {"font": {"size": 12}}]
+        base: dict[str, Any] = {"y": place, "showarrow": False, "yanchor": "top", "yshift": -6}
+        base |= {"font": {"size": 11, "color": "#5a6472"}}
+        name = {"text": f"<b>{charts.text(self.parameter.key, 40)}</b>", "font": {"size": 12}}
+        found = [base | name | {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 6}]
         choices = self.parameter.choices
         if not choices:
             for x, value, side in ((0, self.low, "left"), (1, self.high, "right")):
@@ -374,4 +369,4 @@ def _known(parameter: Range, value: Any) -> bool:
 
 
 def _along(parameter: Range, value: Any) -> float:
-    return parameter.choices.index(value) if parameter.choices else value
+    return float(parameter.choices.index(value)) if parameter.choices else float(value)

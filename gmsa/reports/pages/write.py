@@ -19,7 +19,7 @@ def write_page(path: Path, make: Callable[[], str]) -> bool:
         WriteError: the file cannot be written.
     """
     content = None
-    with spared(path):
+    with spared(path, "page"):
         content = make()
     if content is None:
         remove(path)
