@@ -70,7 +70,14 @@ def counts(summary: StudySummary) -> str:
 
 def scores(values: Mapping[str, float]) -> str:
     """The values of a trial."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return ", ".join(f"{name} {value_text(name, value)}" for name, value in values.items())
+
+
+def value_text(objective: str, value: float) -> str:
+    """The value of an objective."""
+    return (
+        f"{value:,.0f}" if objective == "parameters" else f"{value:.1f}" if objective == "seconds" else f"{value:.4f}"
+    )
 
 
 def short(value: Any) -> str:

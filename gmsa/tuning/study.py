@@ -234,20 +234,20 @@ def finish(
 def commands(found: StudyResult, options: StudyOptions) -> list[str]:
     """Writes the config and the space of a study, and returns the commands that give it, and its best trial, again."""
     files = write_settings(options.folder, found.config, found.space)
-    given: dict[str, Sequence[Any]] = {
-        **{f"--{name}": [path] for name, path in files.items()},
-        "--trials": [len(found.trials)],
-        "--objective": options.objectives,
-        "--sampler": [options.sampler],
-        "--pruner": [options.pruner],
-        "--out": [f"{options.folder}-again"],
-    }
-    words = [str(word) for option, values in given.items() for value in values for word in (option, value)]
-    # A value that may begin with a dash, such as a negative seed, is one word with its option.
-    words.append(f"--seed={options.seed}")
-    for option, seeds in (("--trial-seeds", options.trial_seeds), ("--seeds", options.seeds)):
-        words.append(f"{option}={','.join(map(str, seeds))}")
-    study = shlex.join(["gmsa", "tune", *words, f"--study={options.name}"])
+    seeds = {"--seed": (options.seed,), "--trial-seeds": options.trial_seeds, "--seeds": options.seeds}
+    parts = [
+        ("--config", files["config"]),
+        ("--space", files["space"]),
+        ("--trials", len(found.trials)),
+        *(("--objective", name) for name in options.objectives),
+        ("--sampler", options.sampler),
+        ("--pruner", options.pruner),
+        # One word: a value may begin with a dash, as a negative seed does.
+        *((f"{option}={','.join(map(str, numbers))}",) for option, numbers in seeds.items()),
+        (f"--study={options.name}",),
+        ("--out", f"{options.folder}-again"),
+    ]
+    study = " \\\n  ".join(["gmsa tune", *(shlex.join(map(str, words)) for words in parts)])
     best = [found.folder / found.best_file(trial) for trial in (found.best if found.complete else ())]
     return [study, *(shlex.join(["gmsa", "train", "--config", str(path)]) for path in best)]
 

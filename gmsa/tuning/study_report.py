@@ -24,7 +24,7 @@ from gmsa.reports.ablation import brief, markdown_rows
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.pages.study import Range, StudyContent, TrialRow, study_page
 from gmsa.reports.pages.write import write_page
-from gmsa.reports.study import CHOICE, FINAL, counts, headline, short
+from gmsa.reports.study import CHOICE, FINAL, counts, headline, scores, short, value_text
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
 from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system.csv_text import csv_dicts
@@ -96,8 +96,8 @@ class StudyResult:
         """The best trials in a line."""
         lines = []
         for trial in self.best:
-            scores = ", ".join(f"{n} {v:.4f}" for n, v in zip(self.objectives, trial.values, strict=True))
-            lines.append(f"trial {place_of(trial)} (valid {scores})")
+            found = scores(dict(zip(self.objectives, trial.values, strict=True)))
+            lines.append(f"trial {place_of(trial)} (valid {found})")
         return "; ".join(lines)
 
     @cached_property
@@ -247,7 +247,8 @@ def study_markdown(found: StudyResult, summary: Mapping[str, Any], links: Mappin
         parts += [f"**{SYNTHETIC_NOTE}**"]
     parts += [escape_markdown(headline(summary))]
     if found.complete:
-        parts += [pipes(*best_trials(found)), CHOICE]
+        words = [p.key for p in found.space.parameters if getattr(p.distribution, "choices", ())]
+        parts += [pipes(*best_trials(found), words), CHOICE]
     if summary["final"] is not None:
         parts += ["## The best trial, trained anew", FINAL, markdown_rows(summary["final"])]
     failed = [[str(place_of(t)), brief(_why(t) or KILLED)] for t in found.trials if t.state == TrialState.FAIL]
@@ -271,7 +272,7 @@ def best_trials(found: StudyResult) -> tuple[list[str], list[list[str]]]:
     for trial in best:
         number = f"{place_of(trial)}{' (the config)' if place_of(trial) == 0 else ''}"
         chosen = [short(trial.params.get(key, "")) for key in keys]
-        rows.append([number, *(f"{value:.4f}" for value in trial.values), *chosen])
+        rows.append([number, *map(value_text, found.objectives, trial.values), *chosen])
     return header, rows
 
 

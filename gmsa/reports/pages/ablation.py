@@ -75,20 +75,34 @@ def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> s
 
 def comparison_sections(comparison: Comparison) -> list[str]:
     """Ranking, test, cost and failures."""
-    ranked = [row for row in comparison["rows"] if row["rank"] is not None]
+    ranked = ranked_rows(comparison)
     axis = numeric_axis([row["values"] for row in comparison["rows"]])
-    compared = any("difference" in row for row in ranked)
     figures = [line_plot(comparison, ranked, axis)] if axis and ranked else []
-    if compared:
-        figures += [difference_plot(comparison, ranked), html.paragraph(DIFFERENCES)]
+    if any("difference" in row for row in ranked):
+        figures += [difference_plot(ranked), html.paragraph(DIFFERENCES)]
+    costs = [cost_plot(comparison, ranked), _costs(ranked)] if ranked else []
     return [
-        html.section("Ranking, on validation", _ranking(comparison), html.paragraph(meaning(comparison)), *figures)
-        if ranked
-        else "",
-        html.section("Test", html.paragraph(TEST), _test(comparison, ranked)) if ranked else "",
-        html.section("Quality against cost", cost_plot(comparison, ranked), _costs(ranked)) if ranked else "",
+        html.section("Ranking, on validation", *ranking_parts(comparison), *figures),
+        html.section("Test", *test_parts(comparison)),
+        html.section("Quality against cost", *costs),
         failed_section(comparison),
     ]
+
+
+def ranked_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The settings that were trained to their end, best first."""
+    return [row for row in comparison["rows"] if row["rank"] is not None]
+
+
+def ranking_parts(comparison: Comparison) -> list[str]:
+    """The ranking on validation as a table; nothing where no setting was trained to its end."""
+    return [_ranking(comparison), html.paragraph(meaning(comparison))] if ranked_rows(comparison) else []
+
+
+def test_parts(comparison: Comparison) -> list[str]:
+    """The scores on test as a table; nothing where no setting was trained to its end."""
+    ranked = ranked_rows(comparison)
+    return [html.paragraph(TEST), _test(comparison, ranked)] if ranked else []
 
 
 def failed_section(comparison: Comparison) -> str:
@@ -108,7 +122,7 @@ def runs_section(comparison: Comparison, runs: Runs) -> str:
     return html.section("Runs", html.table(header, rows, ("setting",))) if runs else ""
 
 
-def difference_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
+def difference_plot(ranked: Sequence[Mapping[str, Any]]) -> str:
     """Differences to the reference in MAE with their intervals, best setting on top."""
     traces = []
     for split, shift in (("valid", -0.13), ("test", 0.13)):

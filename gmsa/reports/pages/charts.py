@@ -64,6 +64,11 @@ def numbers(title: str, values: Sequence[float], **settings: Any) -> dict[str, A
     return {"title": title} | (powers(values) if wide else {"type": "linear"}) | settings
 
 
+def whole(title: str, values: Sequence[int]) -> dict[str, Any]:
+    """An axis of whole numbers."""
+    return {"title": title, "tickformat": "d"} | ({"dtick": 1} if max(values) - min(values) <= 10 else {})
+
+
 def powers(values: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis. Between full powers of ten Plotly would write a lone digit, which reads as another number."""
     far = max(values) >= WIDE * min(values)

@@ -11,8 +11,8 @@ from typing import Any
 from gmsa.figures.canvas import BLUE, ORANGE, SKY
 from gmsa.reports.ablation import brief
 from gmsa.reports.pages import charts, html
-from gmsa.reports.pages.ablation import comparison_sections
-from gmsa.reports.study import CHOICE, FINAL, StudySummary, counts, headline, short
+from gmsa.reports.pages.ablation import ranking_parts, test_parts
+from gmsa.reports.study import CHOICE, FINAL, StudySummary, counts, headline, short, value_text
 from gmsa.reports.summary import dataset_of
 
 GREY = "#B4BDC8"
@@ -90,7 +90,7 @@ class StudyContent:
 
     def note(self, trial: TrialRow) -> str:
         """What shows where the pointer rests on a trial."""
-        scores = {n: f"{v:.4f}" for n, v in zip(self.objectives, trial.values, strict=False)}
+        scores = {n: value_text(n, v) for n, v in zip(self.objectives, trial.values, strict=False)}
         return charts.hover(scores | {k: short(v) for k, v in trial.chose.items()}, f"trial {trial.place}")
 
 
@@ -115,13 +115,14 @@ def study_page(content: StudyContent) -> str:
     }  # fmt: skip
     header, rows = content.best
     winners = [place for place, row in enumerate(rows) if int(row[0].split()[0]) in content.winners]
+    words = [r.key for r in content.ranges if r.choices]
     several = len(content.objectives) > 1
     curves = [trial for trial in content.trials if trial.curve]
     slices = [slice_plot(content, found, r) for r in content.ranges[:MOST_SLICES]]
     parts = [
         html.paragraph(headline(summary)),
         html.facts(facts),
-        html.section("Best trials", html.table(header, rows, (), winners), html.paragraph(CHOICE)) if rows else "",
+        html.section("Best trials", html.table(header, rows, words, winners), html.paragraph(CHOICE)) if rows else "",
         *_final(content),
         html.section("Pareto front", *pareto_plots(content, found)) if several and found else "",
         html.section("History", *(history_plot(content, found, i) for i in range(len(content.objectives))))
@@ -154,9 +155,9 @@ def _final(content: StudyContent) -> list[str]:
     comparison = content.summary["final"]
     if comparison is None:
         return []
-    more = html.links({"its own report": content.final_report}) if content.final_report else ""
-    first = html.section("The best trial, trained anew", html.paragraph(FINAL), html.paragraph(more) if more else "")
-    return [first, *comparison_sections(comparison)]
+    more = html.links({"The whole comparison": content.final_report}) if content.final_report else ""
+    parts = [html.paragraph(FINAL), *ranking_parts(comparison), *test_parts(comparison)]
+    return [html.section("The best trial, trained anew", *parts, html.paragraph(more) if more else "")]
 
 
 def _failed(content: StudyContent) -> str:
@@ -174,7 +175,7 @@ def history_plot(content: StudyContent, trials: Sequence[TrialRow], objective: i
     line["line"]["shape"] = "hv"
     drawing = charts.chart(
         [charts.points(places, values, "trial", BLUE, [content.note(t) for t in trials]), line],
-        "trial",
+        charts.whole("trial", places),
         charts.numbers(name, values),
     )
     return html.plot(drawing, f"{name} of every trial")
@@ -200,8 +201,11 @@ def curves_plot(content: StudyContent, trials: Sequence[TrialRow]) -> str:
             for t in members
         ]
         traces += charts.lines(lines, name, colour, size=5)
+    epochs = [epoch for trial in drawn for epoch in trial.curve]
     seen = [value for trial in drawn for value in trial.curve.values() if math.isfinite(value)]
-    drawing = charts.chart(traces, "epoch", charts.numbers(f"validation {content.objectives[0]}", seen))
+    drawing = charts.chart(
+        traces, charts.whole("epoch", epochs), charts.numbers(f"validation {content.objectives[0]}", seen)
+    )
     return html.plot(drawing, "Learning curves of the trials")
 
 
@@ -277,7 +281,7 @@ def parallel_plot(content: StudyContent, trials: Sequence[TrialRow]) -> str:
         {"type": "line", "x0": 0, "x1": 1, "y0": place, "y1": place, "layer": "below", "line": {"color": charts.GRID}}
         for place in range(len(rows))
     ]
-    hidden = {"showgrid": False, "showticklabels": False, "fixedrange": True}
+    hidden = {"showgrid": False, "showticklabels": False, "showline": False, "linecolor": "#fff", "fixedrange": True}
     drawing = charts.chart(
         traces,
         hidden | {"range": [-0.06, 1.06]},
@@ -311,12 +315,12 @@ class _Row:
     def annotations(self, place: int) -> list[dict[str, Any]]:
         """The name of the row, and the values at its ends or of its choices."""
         base: dict[str, Any] = {"y": place, "showarrow": False, "yanchor": "top", "yshift": -6}
-        base |= {"font": {"size": 11, "color": "#5a6472"}}
+        base |= {"font": {"size": 11, "color": "#5a6472"}, "bgcolor": "rgba(255, 255, 255, 0.75)", "borderpad": 0}
         name = {"text": f"<b>{charts.text(self.parameter.key, 40)}</b>", "font": {"size": 12}}
         found = [base | name | {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 6}]
         choices = self.parameter.choices
         if not choices:
-            for x, value, side in ((0, self.low, "left"), (1, self.high, "right")):
+            for x, value, side in ((0.0, self.low, "left"), (1.0, self.high, "right")):
                 text = short(10**value if self.parameter.log else value)
                 found.append(base | {"x": x, "xanchor": side, "text": text})
         for index, choice in enumerate(choices if len(choices) <= 8 else ()):
