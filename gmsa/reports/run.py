@@ -25,6 +25,8 @@ from gmsa.system.reading import is_file
 LEFT = ("Run", "Data", "Stage", "Split")
 """Columns that are flush left."""
 SPLITS = {"test": "Test", "valid": "Validation"}
+FINAL = " (final)"
+"""Follows the name of the stage that is the final model."""
 FIGURES = {
     "curves": "Training loss and validation MAE by epoch; a star marks the epoch that was chosen.",
     "scatter": "Predicted against true sentiment intensity of the test split, all seeds.",
@@ -59,9 +61,9 @@ def latex_table(summaries: Sequence[Summary], metrics: Sequence[str] | None = No
     found = [(s["name"], stage, part) for s in summaries for stage, of, part in _rows(s) if of == split]
     if metrics is None:
         metrics = headline(dict.fromkeys(metric for _, _, scores in found for metric in scores))
-    names = {"Run": [name for name, _, _ in found], "Stage": [stage for _, stage, _ in found]}
-    # What is the same in all rows goes without saying; a single row has a name.
-    columns = [key for key, values in names.items() if len(set(values)) > 1] or ["Run"]
+    stages = [stage.removesuffix(FINAL).replace("_", "-") for _, stage, _ in found]
+    names = {"Run": [name for name, _, _ in found], "Stage": stages}
+    columns = [key for key, values in names.items() if len(set(values)) > 1] or ["Run"]  # what tells rows apart
     rows = [
         [*(names[key][place] for key in columns)]
         + [cell(metric, scores[metric], fewer=True) if metric in scores else "" for metric in metrics]
@@ -93,7 +95,7 @@ def markdown_report(summary: Summary, folder: Path | None = None) -> str:
     lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in run_facts(summary).items())
     return (
         f"{heading}\n\n{pipes(*main_scores(summary), ('Metric',))}\n{spread_note(summary)}\n\n{links}{lines}\n"
-        f"## All metrics\n\n{markdown_table([summary])}"
+        f"## All metrics\n\n{pipes(*all_scores(summary), ('Metric',))}"
     )
 
 
@@ -150,7 +152,7 @@ def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     label = "final"
     # The last stage usually is the final model: one row says both.
     if stages and all(final.get(split) == scores for split, scores in list(stages.values())[-1].items()):
-        label = f"{list(stages)[-1]} (final)"
+        label = f"{list(stages)[-1]}{FINAL}"
         stages.popitem()
     return [
         (stage, split, scores)

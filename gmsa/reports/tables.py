@@ -78,8 +78,8 @@ def tabular(
             r"\centering",
             rf"\caption{{{escape_latex(caption)}}}",
             r"\scriptsize" if wide else r"\footnotesize",
-            r"\setlength{\tabcolsep}{3pt}",
-            rf"\begin{{tabular}}{{{columns}}}",
+            r"\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             first,
             r"\midrule",
@@ -96,7 +96,8 @@ def _latex_number(text: str, strong: bool) -> str:
     """A cell's number and its deviation, which is small."""
     mean, mark, deviation = text.partition(" ± ")
     number = rf"\textbf{{{escape_latex(mean)}}}" if strong else escape_latex(mean)
-    return number + (rf"\,{{\tiny$\pm$\,{escape_latex(deviation)}}}" if mark else "")
+    small = escape_latex(deviation[1:] if deviation.startswith("0.") else deviation)  # .05: papers have little room
+    return number + (rf"\,{{\tiny$\pm${small}}}" if mark else "")
 
 
 def escape_latex(text: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -38,26 +39,32 @@ th, td {{ padding: .4rem .8rem; text-align: right; vertical-align: top; border-b
 th {{ border-bottom: 2px solid var(--soft); font-weight: 600; }}
 td {{ white-space: nowrap; }}
 th.left, td.left {{ text-align: left; }}
-td.left {{ white-space: normal; min-width: 6rem; max-width: 34rem; }}
+td.left {{ white-space: normal; max-width: 34rem; }}
+td.long {{ min-width: 13rem; }}
 tr.strong td {{ font-weight: 650; background: var(--band); }}
 figure {{ margin: 1.25rem 0; }}
 figure img {{ display: block; max-width: 100%; height: auto; margin: 0 auto; }}
-figure img, .plot {{ background: #fff; border-radius: 6px; }}
+figure img, .plot {{ background: #fff; border-radius: 6px; padding: .5rem; }}
 .plot {{ min-height: 420px; margin: 1.25rem 0; overflow: hidden; color: #1b2028; }}
-.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 1rem; }}
-.grid .plot {{ min-height: 320px; margin: 0; min-width: 0; }}
-figcaption {{ color: var(--soft); font-size: .93rem; margin-top: .5rem; }}
+.beside {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 0 1.5rem;
+  align-items: start; }}
+figcaption {{ text-align: center; color: var(--soft); font-size: .93rem; margin-top: .5rem; }}
 details {{ margin: 1rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem; }}
 summary {{ cursor: pointer; padding: .4rem 0; font-weight: 600; color: var(--accent); }}
+pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; font-size: .88rem; white-space: pre-wrap; }}
 a {{ color: var(--accent); }}
-pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; font-size: .88rem;
-  overflow-wrap: normal; }}
+.beside .plot {{ min-height: 320px; min-width: 0; }}
 @media (max-width: 600px) {{ dl {{ grid-template-columns: minmax(0, 1fr); gap: 0; }} dd {{ margin-bottom: .6rem; }}
-  h1 {{ font-size: 1.4rem; }} th, td {{ padding: .35rem .5rem; }} td.left {{ min-width: 4rem; }} }}
+  h1 {{ font-size: 1.4rem; }} table {{ font-size: .8rem; }} th, td {{ padding: .35rem .4rem; }}
+  .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }} .wide figcaption {{ text-align: left; }} }}
 @media print {{ :root {{ --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f4f6f8; --accent: #000; }}
   body {{ font-size: 11pt; max-width: none; padding: 0; }} .scroll {{ overflow: visible; }}
   figure, tr, .plot {{ break-inside: avoid; }} h2 {{ break-after: avoid; }} }}
 """
+WIDE = 620
+"""Points that a picture for a wide window has at least."""
+LONG = 40
+"""Characters of a cell that is a sentence rather than a name."""
 
 
 class Markup(str):
@@ -141,6 +148,9 @@ def table(
     """
     sides = [' class="left"' if column in left else "" for column in header]
     head = "".join(f'<th scope="col"{side}>{_text(name)}</th>' for name, side in zip(header, sides, strict=True))
+    for place, side in enumerate(sides):
+        if side and any(len(row[place]) > LONG for row in rows):
+            sides[place] = ' class="left long"'  # keeps its width in a narrow window
     body = ""
     for place, row in enumerate(rows):
         cells = "".join(f"<td{side}>{_text(cell)}</td>" for cell, side in zip(row, sides, strict=True))
@@ -158,9 +168,18 @@ def figure(svg: bytes | str, alt: str, caption: str = "") -> str:
     Args:
         alt: what it shows, for those who do not see it.
     """
-    content = base64.b64encode(svg.encode() if isinstance(svg, str) else svg).decode()
+    svg = svg.encode() if isinstance(svg, str) else svg
+    content = base64.b64encode(svg).decode()
     below = f"<figcaption>{_text(caption)}</figcaption>\n" if caption else ""
-    return f'<figure>\n<img src="data:image/svg+xml;base64,{content}" alt="{_text(alt)}">\n{below}</figure>\n'
+    width = re.search(rb'<svg[^>]* width="([0-9.]{1,9})pt"', svg[:2000])
+    # A wide one keeps its width in a narrow window, in which it scrolls: its letters would be too small.
+    kind = ' class="wide" tabindex="0"' if width and float(width[1]) > WIDE else ""
+    return f'<figure{kind}>\n<img src="data:image/svg+xml;base64,{content}" alt="{_text(alt)}">\n{below}</figure>\n'
+
+
+def beside(*parts: str) -> str:
+    """Figures side by side where there is room."""
+    return f'<div class="beside">\n{"".join(parts)}</div>\n' if parts else ""
 
 
 def plot(drawing: Any, alt: str) -> str:
@@ -187,11 +206,6 @@ def plotly_script() -> str:
     from plotly.offline import get_plotlyjs
 
     return f"{get_plotlyjs()}\n{DRAW_PLOTS}"
-
-
-def grid(*parts: str) -> str:
-    """Figures beside each other, as many in a row as there is room for."""
-    return f'<div class="grid">\n{"".join(parts)}</div>\n' if parts else ""
 
 
 def fold(title: str, *parts: str) -> str:

@@ -36,12 +36,12 @@ ENVIRONMENT = Fields(
 )
 """What the page shows of ``environment.json``."""
 SECTIONS = {
-    "Training": ("curves",),
-    "Predictions for the test split": ("scatter", "confusion", "calibration"),
-    "Gate": ("gate",),
-    "Pseudo-labels": ("pseudo_labels", "pool_calibration"),
+    "Training": (("curves",),),
+    "Predictions for the test split": (("scatter", "confusion"), ("calibration",)),
+    "Gate": (("gate",),),
+    "Pseudo-labels": (("pseudo_labels",), ("pool_calibration",)),
 }
-"""Sections that are figures alone."""
+"""Sections that are figures alone: rows of those that stand side by side."""
 
 
 def write_run_page(folder: Path) -> None:
@@ -85,7 +85,8 @@ def run_page(folder: Path) -> str:
         html.section("Scores", *_scores(summary)),
         html.section("What was trained", *_trained(summary, settings)),
     ]
-    parts += [html.section(name, *_figures(folder, names)) for name, names in SECTIONS.items()]
+    for name, figures in SECTIONS.items():
+        parts.append(html.section(name, *(html.beside(*_figures(folder, names)) for names in figures)))
     if robustness is not None:
         parts.append(html.section("Missing modalities", *_missing(folder, robustness)))
     parts += [
@@ -140,21 +141,28 @@ def _missing(folder: Path, report: Report) -> list[str]:
             parts += _figures(folder, [f"robustness_{protocol}"])
         metrics = headline(found["rows"][0]["metrics"] if found["rows"] else ())
         table = html.table(*score_table(protocol, found, metrics), ("Left",))
-        heading = f"{protocol}: table" if protocol in RATES else f"{protocol}: by the modalities that are left"
-        parts.append(html.fold(heading, html.paragraph(MEANING[protocol]), table))
+        if protocol in RATES:
+            parts.append(html.fold(f"Table of {protocol}", html.paragraph(MEANING[protocol]), table))
+        else:
+            parts += [html.paragraph(MEANING[protocol]), table]
     return parts
 
 
 def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
-    header = ["Truth", "Prediction", "Text", "Missing", "Utterance"]
-    cells = [
-        [f"{r['truth']:+.2f}", f"{r['prediction']:+.2f}", r["text"] or "–", ", ".join(r["lacking"]) or "–", r["id"]]
-        for r in rows
-    ]
+    columns = {
+        "Truth": [f"{row['truth']:+.2f}" for row in rows],
+        "Predicted": [f"{row['prediction']:+.2f}" for row in rows],
+        "Text": [row["text"] or "–" for row in rows],
+        "Missing": [", ".join(row["lacking"]) or "–" for row in rows],
+        "Utterance": [row["id"] for row in rows],
+    }
+    if not any(row["lacking"] for row in rows):
+        del columns["Missing"]
     note = "The test utterances whose prediction, mean over seeds, is farthest from the truth."
-    return [html.paragraph(note), html.table(header, cells, ("Text", "Missing", "Utterance"))]
+    cells = [list(row) for row in zip(*columns.values(), strict=True)]
+    return [html.paragraph(note), html.table(list(columns), cells, ("Text", "Missing", "Utterance"))]
 
 
 def _environment(found: Mapping[str, Any]) -> dict[str, str]:

@@ -135,7 +135,7 @@ def study_page(content: StudyContent) -> str:
         html.section("Parallel coordinates", parallel_plot(content, found), html.paragraph(PARALLEL))
         if found and content.ranges
         else "",
-        html.section("Slices", html.grid(*filter(None, slices)), html.paragraph(SLICES)) if found and slices else "",
+        html.section("Slices", html.beside(*filter(None, slices)), html.paragraph(SLICES)) if found and slices else "",
         _failed(content),
         html.section("How to get it again", html.code("\n".join(content.again))),
     ]
