@@ -16,6 +16,7 @@ from gmsa.errors import RunError
 from gmsa.graph import build_graph, build_video_graph
 from gmsa.models import build_model
 from gmsa.reports.ablation import markdown_rows
+from gmsa.reports.pages.run import PAGE
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import check_fits, prepare, reading
@@ -75,8 +76,10 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
             )
             raise
     comparison = ablation_summary(name, variants, cells, records, facts)
-    write_comparison(out, comparison, variants, cells, records)
+    written = write_comparison(out, comparison, variants, cells, records)
     console().print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
+    if written:
+        console().print(f"Report: {out / PAGE}")
     return all(record["state"] == "done" for record in records.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from gmsa.ablation.cells import COSTS, Cell, Record
-from gmsa.ablation.variants import Variant, varied_keys
+from gmsa.ablation.cells import COSTS, LOG, Cell, Record
+from gmsa.ablation.variants import Variant, entries_of, varied_keys
+from gmsa.config import to_dict
 from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
-from gmsa.reports.ablation import Comparison, latex_rows, markdown_rows
+from gmsa.reports.ablation import Comparison, latex_rows, line_of, markdown_report, numeric_axis, plain
+from gmsa.reports.pages.ablation import ablation_page
+from gmsa.reports.pages.run import PAGE
+from gmsa.reports.pages.write import write_page
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
-from gmsa.reports.tables import escape_markdown
 from gmsa.system.csv_text import csv_text
-from gmsa.system.files import make_folder, make_subfolder, write_json, write_text
+from gmsa.system.files import make_folder, make_subfolder, remove, write_json, write_text
+from gmsa.system.reading import exists
 
 Records = Mapping[tuple[str, int], Record]
 """The record of every cell, by name of the variant and seed."""
@@ -66,6 +71,7 @@ def ablation_summary(
             "setting": row_name,
             "reference": variant is reference,
             "values": {key: variant.value(key) for key in keys},
+            "folder": f"cells/{variant.slug}",
             "failed": failed.get(row_name, {}),
         }
         rows.append(row | _scores(variant, whole[row_name], facts) if row_name in whole else row)
@@ -105,44 +111,66 @@ def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
 
 def write_comparison(
     out: Path, comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records
-) -> None:
-    """Writes ``summary.json``, ``summary.md``, ``summary.tex``, ``ablation.csv`` and ``figures/ablation.png``."""
+) -> bool:
+    """Writes ``summary.json``, ``.md`` and ``.tex``, ``ablation.csv``, the figure, and ``report.html``.
+
+    ``base.yaml`` and ``settings.yaml``, the reference's config and the variants, give the comparison again.
+    Returns whether there is a page.
+    """
     make_folder(out)
     write_json(out / "summary.json", comparison)
-    heading = f"# {escape_markdown(comparison['name'])}{' (*synthetic* data)' if comparison['synthetic'] else ''}"
-    facts = f"Data: {escape_markdown(dataset_of(comparison))}, SHA-256 {comparison['data_sha256']}"
-    write_text(out / "summary.md", f"{heading}\n\n{facts}\n\n{markdown_rows(comparison)}")
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
     make_subfolder(out, "figures")
-    axis = numeric_axis(variants)
+    drawn = draw_comparison(out / "figures" / "ablation.png", comparison)
+    again = write_settings(out, variants)
+    written = write_page(out / PAGE, lambda: ablation_page(comparison, reports_of(out, cells), again))
+    links = {PAGE: PAGE} if written else {}
+    links |= {"the figure": "figures/ablation.png"} if drawn else {}
+    write_text(out / "summary.md", markdown_report(comparison, links | {"every cell": "ablation.csv"}))
+    return written
+
+
+def draw_comparison(path: Path, comparison: Comparison) -> bool:
+    """Draws the scores of the variants: over the varied number, where there is one."""
+    axis = numeric_axis([row["values"] for row in comparison["rows"]])
     select = comparison["select"]
     rows = [
-        {"name": _line(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
+        {"name": line_of(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
         | {"x": row["values"][axis] if axis else None}
         | {split: row[split][select] for split in SCORED_SPLITS}
         for row in comparison["rows"]
         if row["rank"] is not None
     ]
-    figure_ablation(rows, out / "figures" / "ablation.png", comparison["synthetic"], select, axis or "")
+    return figure_ablation(rows, path, comparison["synthetic"], select, axis or "")
 
 
-def numeric_axis(variants: Sequence[Variant]) -> str | None:
-    """The key that variants may be drawn over: the only numeric one with three values or more.
+def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
+    """Writes ``base.yaml`` and ``settings.yaml``; returns the commands that give the comparison again.
 
-    None also where some combination of the other keys has one value only, a point that makes no line.
+    Variants that name no keys, such as those of a study, have no such files: each one's config is in its cell.
     """
-    keys = varied_keys(variants)
-    columns = {key: [s.value(key) for s in variants] for key in keys}
-    numeric = [
-        key
-        for key, values in columns.items()
-        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and len(set(values)) >= 3
-    ]
-    if len(numeric) != 1:
-        return None
-    lines = [_line({key: s.value(key) for key in keys}, numeric[0]) for s in variants]
-    return numeric[0] if all(lines.count(line) > 1 for line in lines) else None
+    base, file = out / "base.yaml", out / "settings.yaml"
+    entries = entries_of(variants)
+    if entries is None:
+        for path in (base, file):
+            remove(path)
+        seeds = ",".join(map(str, variants[0].config.run.seeds))
+        first = variants[0].config.run.seeds[0]
+        configs = [out / "cells" / variant.slug / f"seed-{first}" / "config.yaml" for variant in variants]
+        return [shlex.join(["gmsa", "train", "--config", str(config), "--seeds", seeds]) for config in configs]
+    for path, content in ((base, to_dict(variants[0].config)), (file, entries)):
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return [shlex.join(["gmsa", "ablate", "--config", str(base), "--settings", str(file), "--out", f"{out}-again"])]
+
+
+def reports_of(out: Path, cells: Sequence[Cell]) -> dict[tuple[str, int], str]:
+    """The path from ``out`` to the report of every cell, or to its log where it has none, by variant and seed."""
+    found = {}
+    for cell in cells:
+        file = next((p for p in (cell.folder / PAGE, cell.folder / LOG) if exists(p)), cell.folder)
+        found[cell.variant.name, cell.seed] = file.relative_to(out).as_posix()
+    return found
 
 
 def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records) -> str:
@@ -157,7 +185,7 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
         for cell in (c for c in cells if c.variant is variant):
             record = records[variant.name, cell.seed]
             scores = [record.get(split, {}).get(m, "") for split in SCORED_SPLITS for m in metrics]
-            values = [_plain(variant.value(key)) for key in keys]
+            values = [plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
             rows.append([data, variant.name, *values, cell.seed, *ended, *scores])
     return csv_text(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits], rows)
@@ -181,12 +209,3 @@ def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any
     )
     kept = {key: summary[key] for key in ("parameters", "train_seconds", *SCORED_SPLITS)}
     return kept | {cost: statistics.fmean(record[cost] for record in records) for cost in COSTS}
-
-
-def _line(values: Mapping[str, Any], axis: str) -> str:
-    """The name of a row's line: its values of all keys but the axis."""
-    return ", ".join(_plain(value) for key, value in values.items() if key != axis)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -81,6 +81,22 @@ def varied_keys(variants: Sequence[Variant]) -> list[str]:
     return [key for key in keys if any(s.value(key) != variants[0].value(key) for s in variants)]
 
 
+def entries_of(variants: Sequence[Variant]) -> list[dict[str, Any]] | None:
+    """The variants as a settings file lists them, over the first one's config; None where their keys do not say all."""
+    keys = varied_keys(variants)
+    entries = []
+    for variant in variants:
+        own = {key: variant.value(key) for key in keys if variant.value(key) != variants[0].value(key)}
+        try:
+            again = changed(variants[0].config, [f"{key}={_as_item(value)}" for key, value in own.items()])
+        except ConfigError:
+            return None
+        if again != variant.config:
+            return None
+        entries.append({"name": variant.name} | own)
+    return entries
+
+
 def read_variants(
     base: str | Path | Config, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
 ) -> list[Variant]:
@@ -186,12 +202,12 @@ def _read_entries(path: str | Path) -> list[tuple[str, dict[str, str]]]:
         name = entry.get("name") if isinstance(entry, dict) else None
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
             raise ConfigError(f"{path}: entry {number} needs a name, such as '- {{name: add, model.fusion: add}}'")
-        # JSON is YAML: so values take the way that --set goes, and are checked by it.
         check_text(str(name), f"{path}: entry {number}: name")
-        changes = {
-            str(key): json.dumps(value, ensure_ascii=False, default=str)
-            for key, value in entry.items()
-            if key != "name"
-        }
+        changes = {str(key): _as_item(value) for key, value in entry.items() if key != "name"}
         found.append((" ".join(str(name).split()), changes))
     return found
+
+
+def _as_item(value: Any) -> str:
+    """A value as ``--set`` takes it, which checks it: JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False, default=str)

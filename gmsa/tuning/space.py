@@ -61,6 +61,16 @@ class Parameter:
         except (TypeError, ValueError, OverflowError):
             return False
 
+    def entry(self) -> dict[str, Any]:
+        """The parameter as a file lists it, without its conditions."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return {"choice": list(map(self.value, d.choices))}
+        assert isinstance(d, (FloatDistribution, IntDistribution))
+        kind = "int" if isinstance(d, IntDistribution) else "float"
+        step = {} if d.log or d.step is None else {"step": d.step}
+        return {kind: [d.low, d.high]} | ({"log": True} if d.log else {}) | step
+
     def edges(self) -> list[Any]:
         """Every choice, every whole number of a small range, or the two ends."""
         if isinstance(self.distribution, CategoricalDistribution):
@@ -89,6 +99,15 @@ class Space:
     def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """The config's values for what the storage keeps of a trial."""
         return {p.key: p.value(stored[p.key]) for p in self.parameters if p.key in stored}
+
+    def entries(self) -> dict[str, Any]:
+        """The space as a file lists it."""
+        by_key = {p.key: p for p in self.parameters}
+        found = {p.key: p.entry() for p in self.parameters}
+        for p in self.parameters:
+            if p.when:
+                found[p.key]["when"] = {key: [by_key[key].value(v) for v in stored] for key, stored in p.when.items()}
+        return found
 
     def own(self, config: Config) -> dict[str, Any]:
         """The config's own values in their stored form, for the parameters that are active with them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from gmsa.config import Config, to_dict
 from gmsa.config.trained import differences, few
 from gmsa.errors import ConfigError, GmsaError, RunError, listed, printable, shown
 from gmsa.registry import loaded_plugins
+from gmsa.reports.pages.run import PAGE
 from gmsa.reports.summary import SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import prepare
@@ -41,7 +43,7 @@ from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.storage import StoragePlace, first_line
 from gmsa.tuning.stored import check_trials, facts_of
 from gmsa.tuning.study_console import StudyConsole
-from gmsa.tuning.study_report import StudyResult, write_best, write_study
+from gmsa.tuning.study_report import StudyResult, write_best, write_settings, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import WorkerTask, run_workers
 
@@ -202,13 +204,14 @@ def finish(
     found: StudyResult, options: StudyOptions, facts: Mapping[str, Any], say: Callable[[str], None], test: bool
 ) -> bool:
     """Writes the files of a study; with ``test``, retrains its best trial and scores it on the test split."""
+    again = commands(found, options)
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
-        write_study(found, facts, None)
-        say(f"No trial has a value. {'; '.join(filter(None, reasons))}\nStudy folder: {options.folder}")
+        written = write_study(found, facts, None, again)
+        say(f"No trial has a value. {'; '.join(filter(None, reasons))}\n{_places(options.folder, written)}")
         return False
     write_best(found)
-    write_study(found, facts, None)
+    write_study(found, facts, None, again)
     comparison = None
     if test and len(options.objectives) == 1:
         best = found.best[0]
@@ -223,9 +226,34 @@ def finish(
         if not ablate(settings, options.name, options.folder / "final", options.jobs):
             raise RunError(f"the best trial could not be retrained; see '{options.folder / 'final'}'")
         comparison = read_json(options.folder / "final" / "summary.json", MOST_RECORDS, inside=options.folder)
-    write_study(found, facts, comparison)
-    say(f"Best: {found.describe_best()}\nStudy folder: {options.folder}")
+    written = write_study(found, facts, comparison, again)
+    say(f"Best: {found.describe_best()}\n{_places(options.folder, written)}")
     return True
+
+
+def commands(found: StudyResult, options: StudyOptions) -> list[str]:
+    """Writes the config and the space of a study, and returns the commands that give it, and its best trial, again."""
+    files = write_settings(options.folder, found.config, found.space)
+    seeds = {"--seed": (options.seed,), "--trial-seeds": options.trial_seeds, "--seeds": options.seeds}
+    parts = [
+        ("--config", files["config"]),
+        ("--space", files["space"]),
+        ("--trials", len(found.trials)),
+        *(("--objective", name) for name in options.objectives),
+        ("--sampler", options.sampler),
+        ("--pruner", options.pruner),
+        # One word: a value may begin with a dash, as a negative seed does.
+        *((f"{option}={','.join(map(str, numbers))}",) for option, numbers in seeds.items()),
+        (f"--study={options.name}",),
+        ("--out", f"{options.folder}-again"),
+    ]
+    study = " \\\n  ".join(["gmsa tune", *(shlex.join(map(str, words)) for words in parts)])
+    best = [found.folder / found.best_file(trial) for trial in (found.best if found.complete else ())]
+    return [study, *(shlex.join(["gmsa", "train", "--config", str(path)]) for path in best)]
+
+
+def _places(folder: Path, page: bool) -> str:
+    return f"Study folder: {folder}" + (f"\nReport: {folder / PAGE}" if page else "")
 
 
 def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
 import math
 import operator
 import statistics
@@ -21,9 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gmsa.config import Config, to_dict
 from gmsa.errors import printable
-from gmsa.figures.canvas import label, plain_numbers, spared
-from gmsa.reports.ablation import markdown_rows
-from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.figures.canvas import image, label, plain_numbers, spared
+from gmsa.reports.ablation import brief, markdown_rows
+from gmsa.reports.pages.run import PAGE
+from gmsa.reports.pages.study import Range, StudyContent, TrialRow, study_page
+from gmsa.reports.pages.write import write_page
+from gmsa.reports.study import CHOICE, FINAL, counts, headline, scores, short, value_text
+from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
 from gmsa.reports.tables import escape_markdown, pipes
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, remove, write_bytes, write_json, write_text
@@ -86,12 +88,16 @@ class StudyResult:
         """The config's values that a trial chose."""
         return self.space.values(trial.params)
 
+    def best_file(self, trial: FrozenTrial) -> str:
+        """Name of the file with the config of one of the best trials."""
+        return f"best-{place_of(trial):05d}.yaml" if len(self.objectives) > 1 else "best.yaml"
+
     def describe_best(self) -> str:
         """The best trials in a line."""
         lines = []
         for trial in self.best:
-            scores = ", ".join(f"{n} {v:.4f}" for n, v in zip(self.objectives, trial.values, strict=True))
-            lines.append(f"trial {place_of(trial)} (valid {scores})")
+            found = scores(dict(zip(self.objectives, trial.values, strict=True)))
+            lines.append(f"trial {place_of(trial)} (valid {found})")
         return "; ".join(lines)
 
     @cached_property
@@ -125,10 +131,8 @@ class StudyResult:
 
 def write_best(found: StudyResult) -> None:
     """Writes ``best.yaml``: a config that gives the trial's score again. For several objectives, one per best trial."""
-    several = len(found.objectives) > 1
     for trial in found.best:
-        place = place_of(trial)
-        file = found.folder / (f"best-{place:05d}.yaml" if several else "best.yaml")
+        place, file = place_of(trial), found.folder / found.best_file(trial)
         scores = ", ".join(f"{n} {v!r}" for n, v in zip(found.objectives, trial.values, strict=True))
         lines = [
             f"{'SYNTHETIC data. ' if found.synthetic else ''}Trial {place} of the study {found.name}: "
@@ -142,13 +146,56 @@ def write_best(found: StudyResult) -> None:
         write_text(file, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def write_study(found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> None:
-    """Writes ``trials.csv``, ``summary.json``, ``summary.md`` and the figures."""
+def write_study(
+    found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None, again: Sequence[str]
+) -> bool:
+    """Writes ``trials.csv``, ``summary.json``, the figures, ``report.html`` and ``summary.md``.
+
+    Returns whether there is a page.
+
+    Args:
+        again: commands that give the study again.
+    """
     write_text(found.folder / "trials.csv", trials_csv(found))
     figures = draw_study(found, found.folder / "figures") if found.complete else []
     summary = study_summary(found, facts, comparison)
     write_json(found.folder / "summary.json", summary)
-    write_text(found.folder / "summary.md", study_markdown(found, summary, figures, comparison))
+    written = write_page(found.folder / PAGE, lambda: study_page(study_content(found, summary, again)))
+    links = ({PAGE: PAGE} if written else {}) | {name: f"figures/{name}.png" for name in figures}
+    write_text(found.folder / "summary.md", study_markdown(found, summary, links | {"every trial": "trials.csv"}))
+    return written
+
+
+def write_settings(folder: Path, config: Config, space: Space) -> dict[str, Path]:
+    """Writes ``base.yaml`` and ``space.yaml``, the config and the space of a study; returns their paths."""
+    files = {"config": folder / "base.yaml", "space": folder / "space.yaml"}
+    for path, content in zip(files.values(), (to_dict(config), space.entries()), strict=True):
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return files
+
+
+def study_content(found: StudyResult, summary: Mapping[str, Any], again: Sequence[str]) -> StudyContent:
+    """What the page shows of a study, in plain values."""
+    finite = {place_of(t) for t in found.complete}
+    trials = [
+        TrialRow(
+            place_of(t),
+            t.state.name.lower(),
+            tuple(t.values) if place_of(t) in finite else (),
+            t.params,
+            t.intermediate_values,
+            _why(t) or KILLED,
+        )
+        for t in found.trials
+    ]
+    ranges = [
+        Range(p.key, bool(getattr(p.distribution, "log", False)), tuple(getattr(p.distribution, "choices", ())))
+        for p in found.space.parameters
+    ]
+    maximized = [direction_of(name) == "maximize" for name in found.objectives]
+    best = best_trials(found) if found.complete else ((), ())
+    report = f"final/{PAGE}" if exists(found.folder / "final" / PAGE) and summary["final"] else ""
+    return StudyContent(summary, trials, ranges, maximized, best, again, report)
 
 
 def trials_csv(found: StudyResult) -> str:
@@ -173,6 +220,7 @@ def study_summary(found: StudyResult, facts: Mapping[str, Any], comparison: Mapp
         {"trial": place_of(t), "values": dict(zip(found.objectives, t.values, strict=True)), "chose": found.values(t)}
         for t in (found.best if found.complete else ())
     ]
+    own = next((dict(zip(found.objectives, t.values, strict=True)) for t in found.complete if place_of(t) == 0), None)
     return {
         "study": found.name,
         "dataset": found.config.data.name,
@@ -182,61 +230,50 @@ def study_summary(found: StudyResult, facts: Mapping[str, Any], comparison: Mapp
         "seconds": seconds,
         "seconds_saved_by_pruning": saved,
         "best": best,
+        "own": own,
         "importance": found.importance,
         "final": None if comparison is None else dict(comparison),
     }
 
 
-def study_markdown(
-    found: StudyResult, summary: Mapping[str, Any], figures: Sequence[str], comparison: Mapping[str, Any] | None
-) -> str:
-    """The content of ``summary.md``."""
-    counts = summary["trials"]
+def study_markdown(found: StudyResult, summary: Mapping[str, Any], links: Mapping[str, str]) -> str:
+    """The content of ``summary.md``.
+
+    Args:
+        links: files beside it, by what they are.
+    """
     parts = [f"# Study {escape_markdown(found.name)}"]
     if found.synthetic:
         parts += [f"**{SYNTHETIC_NOTE}**"]
-    parts += [
-        f"{counts['complete']} trials complete, {counts['pruned']} stopped early, {counts['fail']} failed, "
-        f"{counts['waiting'] + counts['running']} not done; {summary['sampler']} sampler, pruner {summary['pruner']}, "
-        f"seed {summary['seed']}; every trial trains seeds {', '.join(map(str, summary['trial_seeds']))}. "
-        f"Training took {summary['seconds']:.0f} s in all; stopping early saved about "
-        f"{summary['seconds_saved_by_pruning']:.0f} s.",
-        "Chosen on the validation split alone. No trial sees the test split.",
-    ]
+    parts += [escape_markdown(headline(summary))]
     if found.complete:
-        parts += [f"Best: {escape_markdown(found.describe_best())}.", _best_trials(found)]
-    if comparison is not None:
-        parts += [
-            "## The config and the best trial, trained anew",
-            "The test split is scored here, once for each. The choice was made before. `p`: paired bootstrap against "
-            "`default`. The trial's own validation score is a best of many and too good; so, less, is the one here.",
-            markdown_rows(dict(comparison)),
-        ]
-    if summary["importance"]:
-        rows = [[f"`{key}`", f"{share:.2f}"] for key, share in summary["importance"].items()]
-        parts += ["## Importance", "Share of the spread of the values that a parameter explains (Optuna)."]
-        parts += [pipes(["parameter", "share"], rows, ("parameter",))]
-    failed = [t for t in found.trials if t.state == TrialState.FAIL]
+        words = [p.key for p in found.space.parameters if getattr(p.distribution, "choices", ())]
+        parts += [pipes(*best_trials(found), words), CHOICE]
+    if summary["final"] is not None:
+        parts += ["## The best trial, trained anew", FINAL, markdown_rows(summary["final"])]
+    failed = [[str(place_of(t)), brief(_why(t) or KILLED)] for t in found.trials if t.state == TrialState.FAIL]
     if failed:
-        rows = [[str(place_of(t)), _why(t) or KILLED] for t in failed]
-        parts += ["## Failed trials", pipes(["trial", "why"], rows, ("why",))]
-    parts += [f"![{name}](figures/{name}.png) [interactive](figures/{name}.html)" for name in figures]
+        parts += ["## Failed trials", pipes(["trial", "why"], failed, ("why",))]
+    parts += [
+        f"Trials: {counts(summary)}. Data: {escape_markdown(dataset_of(summary))}, SHA-256 {summary['data_sha256']}",
+        f"See {', '.join(f'[{name}]({path})' for name, path in links.items())}.",
+    ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _best_trials(found: StudyResult) -> str:
-    """The best trials as a Markdown table."""
+def best_trials(found: StudyResult) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the best trials."""
     keys = [p.key for p in found.space.parameters]
     best = sorted(found.complete, key=lambda t: (found.costs(t), place_of(t)))[:SHOWN]
     if len(found.objectives) == 1 and found.complete[0] not in best and place_of(found.complete[0]) == 0:
         best.append(found.complete[0])  # the config's own
-    header = ["trial", *(o if o in COSTS else f"valid {o}" for o in found.objectives), *(f"`{k}`" for k in keys)]
+    header = ["trial", *(o if o in COSTS else f"valid {o}" for o in found.objectives), *keys]
     rows = []
     for trial in best:
         number = f"{place_of(trial)}{' (the config)' if place_of(trial) == 0 else ''}"
-        chosen = [_short(trial.params.get(key, "")) for key in keys]
-        rows.append([number, *(f"{value:.4f}" for value in trial.values), *chosen])
-    return pipes(header, rows)
+        chosen = [short(trial.params.get(key, "")) for key in keys]
+        rows.append([number, *map(value_text, found.objectives, trial.values), *chosen])
+    return header, rows
 
 
 def _why(trial: FrozenTrial) -> str:
@@ -244,12 +281,8 @@ def _why(trial: FrozenTrial) -> str:
     return " ".join(str(trial.user_attrs.get(REASON, "")).split())
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def draw_study(found: StudyResult, folder: Path) -> list[str]:
-    """Draws Optuna's figures as PNG and as interactive HTML; returns the names of those that have something to show.
+    """Draws Optuna's figures as PNG and SVG; returns the names of those that have something to show.
 
     Those of an earlier report that have nothing to show now, or cannot be drawn, are deleted.
     """
@@ -271,19 +304,15 @@ def draw_study(found: StudyResult, folder: Path) -> list[str]:
     make_subfolder(folder.parent, folder.name)
     drawn = []
     for figure, (kind, options) in wanted.items():
-        png, page = folder / f"{figure}.png", folder / f"{figure}.html"
+        path = folder / f"{figure}.png"
         if figure in shown:
-            with spared(png):
-                write_bytes(png, _png(found, kind, options))
-                write_text(page, _page(found, kind, options, figure))
+            with spared(path):
+                _draw(found, kind, options, path)
                 drawn.append(figure)
-        if figure not in drawn:
-            remove(png)
-            remove(page)
-    if drawn and not exists(folder / "plotly.min.js"):
-        from plotly.offline import get_plotlyjs
-
-        write_text(folder / "plotly.min.js", get_plotlyjs())  # so that the pages open without a network
+        # An earlier gmsa wrote a page for every figure.
+        for stale in (folder / f"{figure}.html", *((path, path.with_suffix(".svg")) if figure not in drawn else ())):
+            remove(stale)
+    remove(folder / "plotly.min.js")
     return drawn
 
 
@@ -291,38 +320,28 @@ def _title(found: StudyResult) -> str:
     return f"{'SYNTHETIC: ' if found.synthetic else ''}{label(found.name)}"
 
 
-def _png(found: StudyResult, kind: str, options: Mapping[str, Any]) -> bytes:
-    """A figure of Optuna as PNG."""
+def _draw(found: StudyResult, kind: str, options: Mapping[str, Any], path: Path) -> None:
+    """Writes a figure of Optuna."""
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as drawers
 
     before = set(plt.get_fignums())
     try:
-        with warnings.catch_warnings(), plt.rc_context({"text.parse_math": False}):
+        with warnings.catch_warnings(), plt.rc_context({"text.parse_math": False, "savefig.bbox": "tight"}):
             warnings.simplefilter("ignore")
             axes = getattr(drawers, kind)(found.study, **options)
             first = axes.flat[0] if hasattr(axes, "flat") else axes
             drawing = first.figure
             legend = first.get_legend()
             if legend is not None and len(legend.get_texts()) > SHOWN:
-                legend.remove()  # a line per trial; the interactive figure tells them apart
+                legend.remove()  # a line per trial; the page tells them apart
             for axis in (a for axes in drawing.axes for a in (axes.xaxis, axes.yaxis)):
                 if axis.get_scale() == "log":
                     low, high = sorted(axis.get_view_interval())
                     plain_numbers(axis, "{x:g}" if high < 10 * low else "")
             drawing.suptitle(_title(found))
-            buffer = io.BytesIO()
-            drawing.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
-            return buffer.getvalue()
+            for file in (path, path.with_suffix(".svg")):
+                write_bytes(file, image(drawing, file.suffix.removeprefix("."), 120))
     finally:
         for number in set(plt.get_fignums()) - before:
             plt.close(number)
-
-
-def _page(found: StudyResult, kind: str, options: Mapping[str, Any], figure: str) -> str:
-    """A figure of Optuna as an interactive page, which reads ``plotly.min.js`` beside it."""
-    from optuna import visualization as drawers
-
-    page = getattr(drawers, kind)(found.study, **options)
-    page.update_layout(title=f"{html.escape(_title(found), quote=False)}: {figure}")  # Plotly reads tags in a title
-    return str(page.to_html(include_plotlyjs="directory"))

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from gmsa.errors import printable
 from gmsa.figures.canvas import BLUE, LINES, SKY, YELLOW
@@ -51,6 +52,8 @@ figcaption {{ text-align: center; color: var(--soft); font-size: .93rem; margin-
 details {{ margin: 1rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem; }}
 summary {{ cursor: pointer; padding: .4rem 0; font-weight: 600; color: var(--accent); }}
 pre {{ background: var(--band); padding: .8rem 1rem; border-radius: 6px; font-size: .88rem; white-space: pre-wrap; }}
+a {{ color: var(--accent); }}
+.beside .plot {{ min-height: 320px; min-width: 0; }}
 @media (max-width: 600px) {{ dl {{ grid-template-columns: minmax(0, 1fr); gap: 0; }} dd {{ margin-bottom: .6rem; }}
   h1 {{ font-size: 1.4rem; }} table {{ font-size: .8rem; }} th, td {{ padding: .35rem .4rem; }}
   .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }}
@@ -63,6 +66,14 @@ WIDE = 620
 """Points that a picture for a wide window has at least."""
 LONG = 40
 """Characters of a cell that is a sentence rather than a name."""
+
+
+class Markup(str):
+    """Text that is HTML already, which these functions made."""
+
+    __slots__ = ()
+
+
 DRAW_PLOTS = """
 for (const place of document.querySelectorAll(".plot")) {
   const {data, layout} = JSON.parse(place.querySelector("script").textContent);
@@ -110,6 +121,15 @@ def paragraph(text: str) -> str:
 def code(text: str) -> str:
     """Lines to copy, such as a command."""
     return f"<pre><code>{_text(text)}</code></pre>\n"
+
+
+def links(targets: Mapping[str, str]) -> Markup:
+    """Links to files beside the page, for a cell of a table, a fact or a paragraph.
+
+    Args:
+        targets: relative paths, by the text to click on.
+    """
+    return Markup(", ".join(f'<a href="{_text(quote(path))}">{_text(text)}</a>' for text, path in targets.items()))
 
 
 def facts(pairs: Mapping[str, object]) -> str:
@@ -195,7 +215,7 @@ def fold(title: str, *parts: str) -> str:
 
 
 def _text(value: object) -> str:
-    return html.escape(printable(str(value)))
+    return value if isinstance(value, Markup) else html.escape(printable(str(value)))
 
 
 def _hash(script: str) -> str:

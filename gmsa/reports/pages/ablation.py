@@ -1,0 +1,282 @@
+"""The page of an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from gmsa.figures.canvas import BLUE, LINES, ORANGE
+from gmsa.metrics import COLUMNS, higher_is_better
+from gmsa.reports.ablation import (
+    Comparison,
+    brief,
+    failures,
+    further_metrics,
+    headline,
+    interval,
+    line_of,
+    meaning,
+    numeric_axis,
+    p_value,
+)
+from gmsa.reports.pages import charts, html
+from gmsa.reports.summary import SCORED_SPLITS, dataset_of
+from gmsa.reports.tables import cell, plural, title
+
+Runs = Mapping[tuple[str, int], str]
+"""The relative path of every cell's report, or else of its folder, by setting and seed."""
+WORDS = {"valid": "validation", "test": "test"}
+COLOUR = {"valid": BLUE, "test": ORANGE}
+COSTS = {
+    "seconds_per_epoch": ("s per epoch", ".2f"),
+    "parameters": ("parameters", ",.0f"),
+    "peak_memory_mb": ("MB of memory", ".0f"),
+}
+"""Costs that quality is drawn over: their titles and formats."""
+DIFFERENCE = ("difference in MAE", "95 % interval", "p")
+"""Columns of a difference to the reference."""
+DIFFERENCES = (
+    "Difference of a setting's MAE from the reference's, with its 95 % interval: left of 0 the setting is better. An "
+    "interval that includes 0 may be chance. Rest the pointer on a mark for its numbers."
+)
+TEST = "Scored once, after each training had ended. Nothing here took part in the ranking: the order is validation's."
+
+
+def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> str:
+    """The content of ``report.html``.
+
+    Args:
+        comparison: content of ``summary.json``.
+        again: commands that give the comparison again.
+    """
+    rows = comparison["rows"]
+    seeds, failed = comparison["seeds"], len(failures(comparison))
+    trained = f"{plural(len(rows), 'setting')} with {plural(len(seeds), 'seed')} each ({', '.join(map(str, seeds))})"
+    facts = {
+        "Compared": f"{trained}: {plural(len(rows) * len(seeds), 'training')}{f', {failed} failed' if failed else ''}",
+        **({"Varied": ", ".join(rows[0]["values"])} if rows and rows[0]["values"] else {}),
+        "Reference": comparison["reference"],
+        "Ranked by": f"validation {comparison['select']}",
+        "Data": dataset_of(comparison),
+        "SHA-256 of the data": comparison["data_sha256"],
+        "Files": html.links({name: name for name in ("summary.json", "ablation.csv", "summary.tex")}),
+    }
+    parts = [
+        html.paragraph(headline(comparison)),
+        html.facts(facts),
+        *comparison_sections(comparison),
+        runs_section(comparison, runs),
+        html.section("How to get it again", html.code("\n".join(again))),
+    ]
+    heading = f"Ablation {comparison['name']}"
+    return html.page(heading, parts, synthetic=comparison["synthetic"], scripts=[html.plotly_script()])
+
+
+def comparison_sections(comparison: Comparison) -> list[str]:
+    """Ranking, test, cost and failures."""
+    ranked = ranked_rows(comparison)
+    axis = numeric_axis([row["values"] for row in comparison["rows"]])
+    figures = [line_plot(comparison, ranked, axis)] if axis and ranked else []
+    if any("difference" in row for row in ranked):
+        figures += [difference_plot(ranked), html.paragraph(DIFFERENCES)]
+    costs = [cost_plot(comparison, ranked), _costs(ranked)] if ranked else []
+    return [
+        html.section("Ranking, on validation", *ranking_parts(comparison), *figures),
+        html.section("Test", *test_parts(comparison)),
+        html.section("Quality against cost", *costs),
+        failed_section(comparison),
+    ]
+
+
+def ranked_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The settings that were trained to their end, best first."""
+    return [row for row in comparison["rows"] if row["rank"] is not None]
+
+
+def ranking_parts(comparison: Comparison) -> list[str]:
+    """The ranking on validation as a table; nothing where no setting was trained to its end."""
+    return [_ranking(comparison), html.paragraph(meaning(comparison))] if ranked_rows(comparison) else []
+
+
+def test_parts(comparison: Comparison) -> list[str]:
+    """The scores on test as a table; nothing where no setting was trained to its end."""
+    ranked = ranked_rows(comparison)
+    return [html.paragraph(TEST), _test(comparison, ranked)] if ranked else []
+
+
+def failed_section(comparison: Comparison) -> str:
+    """The cells that failed, and why."""
+    found = [(setting, seed, brief(why)) for setting, seed, why in failures(comparison)]
+    return html.section("Failed", html.table(("setting", "seed", "why"), found, ("setting", "why"))) if found else ""
+
+
+def runs_section(comparison: Comparison, runs: Runs) -> str:
+    """Links to the run of every cell."""
+    seeds = comparison["seeds"]
+    rows = []
+    for row in comparison["rows"]:
+        paths = [runs.get((row["setting"], seed)) for seed in seeds]
+        rows.append([row["setting"], *(html.links({PurePosixPath(p).stem: p}) if p else "" for p in paths)])
+    header = ["setting", *(f"seed {seed}" for seed in seeds)]
+    return html.section("Runs", html.table(header, rows, ("setting",))) if runs else ""
+
+
+def difference_plot(ranked: Sequence[Mapping[str, Any]]) -> str:
+    """Differences to the reference in MAE with their intervals, best setting on top."""
+    traces = []
+    for split, shift in (("valid", -0.13), ("test", 0.13)):
+        rows = [(place, row, row["difference"][split]) for place, row in enumerate(ranked) if "difference" in row]
+        notes = [
+            charts.hover(
+                {"difference in MAE": f"{d['difference']:+.4f}", "95 % interval": interval(d), "": p_value(d)},
+                f"{row['setting']}, {WORDS[split]}",
+            )
+            for _, row, d in rows
+        ]
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": [d["high"] - d["difference"] for _, _, d in rows],
+            "arrayminus": [d["difference"] - d["low"] for _, _, d in rows],
+            "color": COLOUR[split],
+        }
+        name = "validation" if split == "valid" else "test (no part in the ranking)"
+        traces.append(
+            charts.points(
+                [d["difference"] for _, _, d in rows],
+                [place + shift for place, _, _ in rows],
+                name, COLOUR[split], notes, hollow=split == "test", error_x=spread,
+            )
+        )  # fmt: skip
+    own = [place for place, row in enumerate(ranked) if row["reference"]]
+    traces.append(
+        charts.points([0] * len(own), own, "reference", charts.BLACK, ["the reference"] * len(own), symbol="diamond")
+    )
+    labels = charts.names(
+        range(len(ranked)), [row["setting"] for row in ranked], range=[len(ranked) - 0.5, -0.5], showgrid=False
+    )
+    zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    drawing = charts.chart(
+        traces,
+        {"title": "difference in MAE", "tickformat": "+"},
+        labels,
+        height=max(420, 130 + 44 * len(ranked)),
+        shapes=[zero | {"line": {"color": charts.BLACK, "dash": "dash", "width": 1}}],
+    )
+    return html.plot(drawing, "Differences to the reference in MAE, with 95 % intervals")
+
+
+def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis: str) -> str:
+    """The score over the one varied number: a line per combination of the other settings."""
+    select = comparison["select"]
+    lines = dict.fromkeys(line_of(row["values"], axis) for row in ranked)
+    traces = []
+    for index, line in enumerate(lines):
+        rows = sorted((r for r in ranked if line_of(r["values"], axis) == line), key=lambda r: r["values"][axis])
+        for split in SCORED_SPLITS:
+            colour = LINES[index % len(LINES)]
+            trace = charts.points(
+                [row["values"][axis] for row in rows],
+                [row[split][select]["mean"] for row in rows],
+                f"{line}, {WORDS[split]}" if line else WORDS[split],
+                colour,
+                [_note(row, split, select) for row in rows],
+                mode="lines+markers",
+                hollow=split == "test",
+                error_y={"type": "data", "array": [row[split][select]["std"] for row in rows], "color": colour},
+            )
+            trace["line"]["dash"] = "solid" if split == "valid" else "dash"
+            traces.append(trace)
+    values = [row["values"][axis] for row in ranked]
+    height = 420 + 10 * len(traces)
+    drawing = charts.chart(traces, charts.numbers(axis, values), title(select), height=height)
+    return html.plot(drawing, f"{select} over {axis}")
+
+
+def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
+    """The validation score over each cost in turn; marks bear the rank."""
+    select = comparison["select"]
+    spreads = [row["valid"][select] for row in ranked]
+    notes = [
+        charts.hover(
+            {f"validation {title(select)}": cell(select, row["valid"][select])}
+            | {name: format(row[cost], form) for cost, (name, form) in COSTS.items()},
+            f"{row['rank']}. {row['setting']}",
+        )
+        for row in ranked
+    ]
+    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (name, _) in COSTS.items()}
+    buttons = [
+        {
+            "label": COSTS[cost][0],
+            "method": "update",
+            "args": [{"x": [[row[cost] for row in ranked]]}, {"xaxis": charts.axis(axis)}],
+        }
+        for cost, axis in axes.items()
+    ]
+    first = next(iter(COSTS))
+    trace = charts.points(
+        [row[first] for row in ranked], [found["mean"] for found in spreads], "validation", BLUE, notes,
+        mode="markers+text", size=11, text=[str(row["rank"]) for row in ranked], textposition="top right",
+        error_y={"type": "data", "array": [found["std"] for found in spreads], "color": BLUE, "thickness": 1},
+        showlegend=False,
+    )  # fmt: skip
+    menu = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+            "buttons": buttons, "showactive": True}  # fmt: skip
+    drawing = charts.chart([trace], axes[first], f"validation {title(select)}", updatemenus=[menu])
+    better = "higher" if higher_is_better(select) else "lower"
+    text = f"Marks bear the rank of a setting; bars are standard deviations over the seeds; {better} is better."
+    return html.plot(drawing, f"Validation {select} against cost") + html.paragraph(text)
+
+
+def _note(row: Mapping[str, Any], split: str, select: str) -> str:
+    return charts.hover({f"{WORDS[split]} {title(select)}": cell(select, row[split][select])}, row["setting"])
+
+
+def _ranking(comparison: Comparison) -> str:
+    select = comparison["select"]
+    metrics = list(dict.fromkeys([select, "MAE", "Corr", *further_metrics(comparison)]))
+    header = ["rank", "setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
+    rows = []
+    for row in comparison["rows"]:
+        name = _name(row)
+        if row["rank"] is None:
+            rows.append(["", name, "failed", *[""] * (len(header) - 3)])
+        else:
+            scores = [cell(metric, row["valid"][metric]) for metric in metrics]
+            rows.append([str(row["rank"]), name, scores[0], *_difference(row, "valid"), *scores[1:]])
+    return html.table(header, rows, ("setting",), [0])
+
+
+def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
+    first = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *ranked[0]["test"]])
+    metrics = list(first)
+    header = ["setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
+    rows = []
+    for row in ranked:
+        scores = [cell(metric, row["test"][metric]) for metric in metrics]
+        rows.append([_name(row), scores[0], *_difference(row, "test"), *scores[1:]])
+    return html.table(header, rows, ("setting",))
+
+
+def _costs(ranked: Sequence[Mapping[str, Any]]) -> str:
+    header = ("setting", "parameters", "nodes", "edges", "seconds per epoch", "seconds of training", "memory (MB)")
+    rows = [
+        [_name(row), f"{row['parameters']:,}", f"{row['nodes']:.1f}", f"{row['edges']:.1f}",
+         f"{row['seconds_per_epoch']:.2f}", cell("seconds", row["train_seconds"]), f"{row['peak_memory_mb']:.0f}"]
+        for row in ranked
+    ]  # fmt: skip
+    note = "Edges and nodes: per training utterance. Memory: the peak of a training's process."
+    return html.table(header, rows, ("setting",)) + html.paragraph(note)
+
+
+def _difference(row: Mapping[str, Any], split: str) -> list[str]:
+    found = row.get("difference", {}).get(split)
+    if found is None:
+        return ["", "", ""]
+    return [f"{found['difference']:+.4f}", interval(found), p_value(found).removeprefix("p ").removeprefix("= ")]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return row["setting"] + (" (reference)" if row["reference"] else "")
