@@ -29,11 +29,11 @@ Runs = Mapping[tuple[str, int], str]
 WORDS = {"valid": "validation", "test": "test"}
 COLOUR = {"valid": BLUE, "test": ORANGE}
 COSTS = {
-    "seconds_per_epoch": ("s per epoch", ".2f"),
-    "parameters": ("parameters", ",.0f"),
-    "peak_memory_mb": ("MB of memory", ".0f"),
+    "seconds_per_epoch": ("time", "seconds per epoch", ".2f"),
+    "parameters": ("size", "parameters", ",.0f"),
+    "peak_memory_mb": ("memory", "memory (MB)", ".0f"),
 }
-"""Costs that quality is drawn over: their titles and formats."""
+"""Costs that quality is drawn over: what a button says, their titles and formats."""
 DIFFERENCE = ("difference in MAE", "95 % interval", "p")
 """Columns of a difference to the reference."""
 DIFFERENCES = (
@@ -201,12 +201,12 @@ def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> st
     notes = [
         charts.hover(
             {f"validation {title(select)}": cell(select, row["valid"][select])}
-            | {name: format(row[cost], form) for cost, (name, form) in COSTS.items()},
+            | {name: format(row[cost], form) for cost, (_, name, form) in COSTS.items()},
             f"{row['rank']}. {row['setting']}",
         )
         for row in ranked
     ]
-    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (name, _) in COSTS.items()}
+    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (_, name, _) in COSTS.items()}
     buttons = [
         {
             "label": COSTS[cost][0],
