@@ -22,11 +22,13 @@ CLASS_NAMES = ("-3", "-2", "-1", "0", "+1", "+2", "+3")
 
 
 @styled
-def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
-    """Training loss (top) and validation MAE (bottom) over epochs: a column per stage, a colour per seed.
+def figure_curves(
+    history: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE"
+) -> bool:
+    """Training loss (top) and a validation metric (bottom) over epochs: a column per stage, a colour per seed.
 
     Args:
-        history: rows of ``history.jsonl``: ``{"seed", "stage", "epoch", "loss", "valid": {"MAE": ...},
+        history: rows of ``history.jsonl``: ``{"seed", "stage", "epoch", "loss", "valid": {metric: ...},
             "best": bool, ...}``. The last epoch of a seed and stage that is ``best`` is the chosen
             one and gets a star.
     """
@@ -43,23 +45,23 @@ def figure_curves(history: Sequence[Mapping[str, Any]], path: str | Path, synthe
             colour = LINES[index % len(LINES)]
             style: dict[str, Any] = {"color": colour, "linewidth": 1.8, "marker": ".", "markersize": 5}
             top.plot(epochs, [row["loss"] for row in rows], label=f"seed {seed}", **style)
-            bottom.plot(epochs, [row["valid"]["MAE"] for row in rows], **style)
+            bottom.plot(epochs, [row["valid"][metric] for row in rows], **style)
             chosen = [row for row in rows if row["best"]][-1:]
             bottom.plot(
                 [row["epoch"] for row in chosen],
-                [row["valid"]["MAE"] for row in chosen],
+                [row["valid"][metric] for row in chosen],
                 linestyle="none", marker="*", markersize=15, color=colour, markeredgecolor="white", zorder=3,
             )  # fmt: skip
         top.set_title(label(stage.replace("_", " "), 24))
         bottom.set_xlabel("epoch")
         bottom.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("training loss")
-    axes[1][0].set_ylabel("validation MAE")
+    axes[1][0].set_ylabel(f"validation {metric}")
     # The star's legend entry is grey: it belongs to no seed.
     axes[1][0].plot([], [], linestyle="none", marker="*", markersize=13, color="0.4", label="chosen epoch")
     handles = [*axes[0][0].get_lines(), axes[1][0].get_lines()[-1]]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
-    return save(figure, path, "Training loss and validation MAE", synthetic)
+    return save(figure, path, f"Training loss and validation {metric}", synthetic)
 
 
 @styled

@@ -14,6 +14,7 @@ from gmsa.reports.tables import (
     cell,
     escape_markdown,
     headline,
+    is_share,
     pipes,
     plural,
     tabular,
@@ -25,10 +26,11 @@ from gmsa.system.reading import is_file
 LEFT = ("Run", "Data", "Stage", "Split")
 """Columns that are flush left."""
 SPLITS = {"test": "Test", "valid": "Validation"}
+"""Splits with scores in the order of the short tables, and what these call them."""
 FINAL = " (final)"
 """Follows the name of the stage that is the final model."""
 FIGURES = {
-    "curves": "Training loss and validation MAE by epoch; a star marks the epoch that was chosen.",
+    "curves": "Training loss and validation score by epoch; a star marks the epoch that was chosen.",
     "scatter": "Predicted against true sentiment intensity of the test split, all seeds.",
     "confusion": "Predicted against true class of the test split, all seeds.",
     "calibration": "How often the predicted class is right, by the model's confidence; test split, all seeds.",
@@ -76,9 +78,8 @@ def latex_table(summaries: Sequence[Summary], metrics: Sequence[str] | None = No
         strong |= {(there[place], column) for place in best}
     facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {plural(len(s['seeds']), 'seed')}" for s in summaries))
     note = f" {SYNTHETIC_NOTE}" if any(s["synthetic"] for s in summaries) else ""
-    caption = (
-        f"{SPLITS[split]} split: mean ± standard deviation over seeds ({facts}); accuracies and F1 in percent.{note}"
-    )
+    percent = "; accuracies and F1 in percent" if any(map(is_share, metrics)) else ""
+    caption = f"{SPLITS[split]} split: mean ± standard deviation over seeds ({facts}){percent}.{note}"
     return tabular([*columns, *(SHORT.get(m, m) for m in metrics)], rows, LEFT, caption, strong=strong)
 
 
@@ -93,10 +94,9 @@ def markdown_report(summary: Summary, folder: Path | None = None) -> str:
         heading += f" (*synthetic* data)\n\n> **{SYNTHETIC_NOTE}**"
     links = "" if folder is None else _links(folder)
     lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in run_facts(summary).items())
-    return (
-        f"{heading}\n\n{pipes(*main_scores(summary), ('Metric',))}\n{spread_note(summary)}\n\n{links}{lines}\n"
-        f"## All metrics\n\n{pipes(*all_scores(summary), ('Metric',))}"
-    )
+    main, whole = main_scores(summary), all_scores(summary)
+    more = f"\n## All metrics\n\n{pipes(*whole, ('Metric',))}" if whole != main else ""
+    return f"{heading}\n\n{pipes(*main, ('Metric',))}\n{spread_note(summary)}\n\n{links}{lines}{more}"
 
 
 def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -106,7 +106,13 @@ def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows of all metrics: a row per metric, a column per stage and split."""
-    found = {(f"{stage}, {split}" if summary["stages"] else split): scores for stage, split, scores in _rows(summary)}
+    rows = {(stage, split): scores for stage, split, scores in _rows(summary)}
+    found = {
+        (f"{stage}, {split}" if summary["stages"] else split): rows[stage, split]
+        for stage in dict.fromkeys(stage for stage, _ in rows)
+        for split in SPLITS
+        if (stage, split) in rows
+    }
     return _transposed(summary, found, list)
 
 

@@ -144,7 +144,7 @@ def _in_one_line(text: str) -> str:
 
 def title(metric: str) -> str:
     """The heading of a metric's column: with the unit where it is percent."""
-    return f"{metric} (%)" if _is_share(metric) else metric
+    return f"{metric} (%)" if is_share(metric) else metric
 
 
 def cell(metric: str, found: Mapping[str, Any], fewer: bool = False) -> str:
@@ -155,8 +155,8 @@ def cell(metric: str, found: Mapping[str, Any], fewer: bool = False) -> str:
     Args:
         fewer: a digit less, for the column of a paper.
     """
-    scale = 100 if _is_share(metric) else 1
-    digits = 1 if metric == "seconds" else (2 if _is_share(metric) else 4) - fewer
+    scale = 100 if is_share(metric) else 1
+    digits = 1 if metric == "seconds" else (2 if is_share(metric) else 4) - fewer
     mean = f"{scale * found['mean']:.{digits}f}"
     return mean if len(found["values"]) == 1 else f"{mean} ± {scale * found['std']:.{digits}f}"
 
@@ -166,5 +166,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _is_share(metric: str) -> bool:
+def is_share(metric: str) -> bool:
+    """Whether tables show a metric in percent."""
     return "_acc_" in metric or "F1" in metric

@@ -151,6 +151,8 @@ def report_pretraining(
         valid=best,
     )
     write_summary(folder, summary)
+    history = [row for trainer in trainers.values() for row in trainer.history]
+    draw_run(folder / "figures", history, [], [], [], config.data.labels, summary["synthetic"])
     finish_report(folder)
     return summary
 
@@ -184,10 +186,13 @@ def draw_run(
     """Draws the figures of a run; a figure without data is left out.
 
     Args:
-        tests: the final model's predictions for the test split, one per seed.
+        tests: the final model's predictions for the test split, one per seed; none of a run that predicts nothing.
         pools: the first stage's predictions for the pool's utterances with a withheld label, one per seed.
     """
     make_subfolder(folder.parent, folder.name)
+    if not tests:
+        figures.figure_curves(history, folder / "curves.png", synthetic, "loss")
+        return
     test, pool = _join(tests, label_scale), _join(pools, label_scale)
     figures.figure_curves(history, folder / "curves.png", synthetic)
     figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)

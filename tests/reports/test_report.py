@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -10,13 +12,15 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from gmsa import figures
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
 from gmsa.reports.summary import summarize
-from gmsa.reports.tables import cell, escape_latex, pipes, tabular, title
+from gmsa.reports.tables import cell, escape_latex, headline, pipes, tabular, title
 
 
 def scores(mae):
@@ -110,7 +114,7 @@ def test_markdown_table_values():
 def test_table_of_a_single_seed_has_no_deviation():
     one = summary(seeds=[7], train_seconds=[1.5], valid=[scores(0.8)], test=[scores(0.7)])
     assert cells(markdown_table([one]))[1]["MAE"] == "0.7000"
-    assert "pm" not in latex_table([one])
+    assert r"\pm$." not in latex_table([one])
 
 
 def test_stages_have_a_row_per_split_and_the_final_model_is_named_once():
@@ -154,13 +158,49 @@ def test_table_keeps_mmsa_order_and_leaves_blank_what_a_run_lacks():
 
 def test_latex_table():
     table = latex_table([summary()])
-    assert r"mosi\_graph & mosi & valid & 59.00 $\pm$ 1.00 & 25.00 $\pm$ 0.00 & 0.9000 $\pm$ 0.1000" in table
-    assert r"Has0\_acc\_2 (\%)" in table
-    for word in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllrrrr}"):
+    assert r"mosi\_graph & 0.900\,{\tiny$\pm$.200} & 0.500\,{\tiny$\pm$.000} \\" in table
+    assert r"Run & MAE & Corr \\" in table
+    for word in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{@{}lrr@{}}"):
         assert table.count(word) == 1
     assert "synthetic" not in table.lower()
-    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in rows} == {6}
+    assert "Test split" in table
+    assert "Validation split" in latex_table([summary(test=[])])
+    table = latex_table([summary()], ["Has0_acc_2", "Corr"])
+    assert r"Run & Acc-2 (has 0) & Corr \\" in table
+    assert r"mosi\_graph & 59.0\,{\tiny$\pm$2.0} & 0.500\,{\tiny$\pm$.000} \\" in table
+
+
+def test_latex_table_marks_the_best_of_each_column():
+    better, worse = summary(name="a"), summary(name="b", test=[scores(0.9), scores(1.0), scores(1.1)])
+    a, b = (line for line in latex_table([better, worse]).splitlines() if line[:2] in ("a ", "b "))
+    assert a == r"a & \textbf{0.900}\,{\tiny$\pm$.200} & \textbf{0.500}\,{\tiny$\pm$.000} \\"
+    assert b == r"b & 1.000\,{\tiny$\pm$.100} & \textbf{0.500}\,{\tiny$\pm$.000} \\"  # as good in Corr
+    own = [{"mine": 0.5}] * 3  # nobody knows which values are better
+    assert "textbf" not in latex_table([summary(name="a", test=own), summary(name="b", test=own)])
+
+
+def test_latex_table_fits_a_column():
+    pair = np.random.default_rng(0).normal(size=(2, 500))
+    final = [{k: v + s for k, v in metrics("mosi", *pair).items()} for s in (-0.05, 0, 0.05)]
+    earlier = [{k: v + s for k, v in metrics("mosi", *pair).items()} for s in (-0.12, 0, 0.12)]
+    stages = {"supervised": {"test": earlier}, "self_training_1": {"test": final}}
+    lines = latex_table([summary(test=final, stages=stages, valid=[])]).splitlines()
+    rows = [line.removesuffix(r" \\").split(" & ") for line in lines if " & " in line]
+    assert rows[0] == ["Stage", "MAE", "Corr", "Acc-2", "F1", "Acc-7"]
+    assert [row[0] for row in rows[1:]] == ["supervised", "self-training-1"]
+    assert r"\setlength{\tabcolsep}{2pt}" in lines
+    columns = [max(map(points, column)) for column in zip(*rows, strict=True)]
+    assert 0.7 * LINE < sum(columns) + 4 * (len(columns) - 1) < LINE
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_table_compiles_without_an_overfull_box(tmp_path):
+    table = latex_table([summary(), summary(name="other & more")])
+    head = r"\documentclass[twocolumn]{article}\usepackage{booktabs}\setlength{\columnwidth}{8.5cm}"
+    (tmp_path / "a.tex").write_text(f"{head}\\begin{{document}}\n{table}\\end{{document}}\n")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "Overfull" not in said
 
 
 def test_markdown_and_latex_hold_the_same_table():
@@ -168,8 +208,10 @@ def test_markdown_and_latex_hold_the_same_table():
     assert pipes(header, rows, ("name",)) == ("| name | MAE |\n| :-- | --: |\n| a\\|b | 1.0 ± 0.5 |\n| c & d |  |\n")
     tex = tabular(header, rows, ("name",), "50 %", wide=True).splitlines()
     assert (tex[0], tex[-1]) == (r"\begin{table*}[t]", r"\end{table*}")
-    assert tex[1:5] == [r"\centering", r"\scriptsize", r"\caption{50 \%}", r"\begin{tabular}{lr}"]
-    assert tex[6:10] == [r"name & MAE \\", r"\midrule", r"a|b & 1.0 $\pm$ 0.5 \\", r"c \& d &  \\"]
+    assert tex[1:4] == [r"\centering", r"\caption{50 \%}", r"\scriptsize"]
+    assert tex[5:7] == [r"\begin{tabular}{@{}lr@{}}", r"\toprule"]
+    assert tex[7:11] == [r"name & MAE \\", r"\midrule", r"a|b & 1.0\,{\tiny$\pm$.5} \\", r"c \& d &  \\"]
+    assert r"a|b & \textbf{1.0}\,{\tiny$\pm$.5} \\" in tabular(header, rows, ("name",), strong={(0, 1)})
     assert tabular(header, rows).startswith(r"\begin{table}[t]")
 
 
@@ -193,6 +235,31 @@ def test_latex_escapes():
 def test_markdown_escapes():
     (row, _) = markdown_table([summary(name="a|b\nc")]).splitlines()[2:]
     assert row.startswith(r"| a\|b c | mosi |")
+
+
+def test_report_begins_with_the_main_scores(tmp_path):
+    pair = np.random.default_rng(0).normal(size=(2, 50))
+    found = [metrics("mosi", *pair)] * 3
+    got = summary(valid=found, test=found)
+    (tmp_path / "figures").mkdir()
+    for name in ("gate.png", "report.html"):
+        (tmp_path / ("figures" if name == "gate.png" else ".") / name).touch()
+    head, main, note, links, facts, *_ = markdown_report(got, tmp_path).split("\n\n")
+    assert head == "# mosi_graph"
+    assert [line.split(" | ")[0] for line in main.splitlines()[2:]] == [
+        "| MAE", "| Corr", "| Non0_acc_2 (%)", "| Non0_F1_score (%)", "| Mult_acc_7 (%)",
+    ]  # fmt: skip
+    assert main.splitlines()[0] == "| Metric | Test | Validation |"
+    assert "1111, 1112, 1113" in note
+    assert links == "Page: [report.html](report.html). Figures: [gate](figures/gate.png)."
+    assert facts.startswith("- Data: mosi\n")
+    assert "](" not in markdown_report(got)  # no folder, no links
+
+
+def test_main_metrics_are_a_papers_and_ones_own():
+    sims = ("Mult_acc_2", "Mult_acc_3", "Mult_acc_5", "F1_score", "MAE", "Corr", "Non0_acc_2", "Non0_F1_score", "CCC")
+    assert headline(sims) == ["MAE", "Corr", "Mult_acc_2", "F1_score", "Mult_acc_5", "CCC"]
+    assert headline(["loss", "mask"]) == ["loss", "mask"]
 
 
 def test_report_names_the_facts():
@@ -240,7 +307,7 @@ def test_synthetic_is_said_everywhere(tmp_path, dataset):
     assert all(row["Data"].startswith("synthetic") for row in cells(markdown_table([got])))
     tex = (tmp_path / "summary.tex").read_text()
     assert "SYNTHETIC" in next(line for line in tex.splitlines() if "caption" in line)
-    assert tex.count("& synthetic") == 2
+    assert "(synthetic" in tex
     assert ("not mosi" in text) == (dataset == "mosi")
 
 
@@ -294,10 +361,27 @@ FIGURES = {
 }  # fmt: skip
 
 
+LINE = 8.5 / 2.54 * 72.27
+"""Points of a column of a two-column paper."""
+
+
+def points(tex: str) -> float:
+    """Points, about, that a cell of a LaTeX table takes in ``\\footnotesize``."""
+    total = 0.0
+    for part in re.split(r"(\{\\tiny.*?\})", tex.replace("\\,", "")):
+        # Computer Modern of 8 and of 5 points is wider than that of 10 points made smaller.
+        size, wider = (5, 1.36) if part.startswith("{") else (8, 1.0625)
+        plain = re.sub(r"\\(tiny|textbf)|[{}$]", "", part).replace(r"\pm", "+").replace("\\_", "-").strip()
+        if plain:
+            font = FontProperties(family="cmb10" if "textbf" in part else "cmr10")
+            total += wider * TextPath((0, 0), plain, size=size, prop=font).get_extents().width + 0.5
+    return total
+
+
 def drawn(monkeypatch, draw, data, **options):
     """The Matplotlib figure that ``draw`` would have saved."""
     caught = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: caught.append(figure))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: caught.append(figure))  # PNG, then SVG
     draw(data, **options)
     return caught[-1]
 
@@ -315,7 +399,7 @@ def test_figure_is_a_png_of_sane_size(tmp_path, name):
     assert 800 <= width <= 2000
     assert 600 <= height <= 1500
     assert 10_000 < len(content) < 500_000
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.with_suffix(".svg").name]
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
@@ -440,10 +524,3 @@ from gmsa.figures import figure_gate
 assert figure_gate({"val": [0.5], "cls": []}, sys.argv[1])
 assert matplotlib.rcParams["font.size"] == 31 and "matplotlib.pyplot" not in sys.modules"""
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True)
-
-
-def test_same_data_gives_the_same_bytes(tmp_path):
-    draw, data, _ = FIGURES["gate"]
-    draw(data, tmp_path / "a.png")
-    draw(data, tmp_path / "b.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -203,7 +203,9 @@ def test_other_models_take_whatever_is_left(trained, name: str, changes: dict) -
 
 def test_files_of_a_report(report: Path) -> None:
     figures = {path.name for path in (report / "figures").iterdir()}
-    assert figures == {"robustness_eta.png", "robustness_frame.png"}  # a single rate of sample makes no line
+    assert figures == {
+        f"robustness_{p}.{ending}" for p in ("eta", "frame") for ending in ("png", "svg")
+    }  # a single rate of sample makes no line
     rows = list(csv.DictReader((report / "robustness.csv").open()))
     assert len(rows) == 2 * ((1 + 3 + 3) + 7 + (1 + 3) + 3)
     last = next(r for r in rows if (r["protocol"], r["asked"], r["seed"], r["mask_seed"]) == ("eta", "0.6", "2", "1"))
@@ -220,7 +222,7 @@ def test_tables_say_what_the_values_are(report: Path) -> None:
     found = read(report)
     text = (report / "summary.md").read_text()
     own, section = text.split("\n## Robustness\n\n")
-    assert own == markdown_report(json.loads((report / "summary.json").read_text()))
+    assert own == markdown_report(json.loads((report / "summary.json").read_text()), report)
     assert section in (report / "printed.txt").read_text()
     assert section == markdown_tables(found)
     printed = (report / "printed.txt").read_text().splitlines()
@@ -253,7 +255,8 @@ def test_a_second_report_takes_the_place_of_the_first(trained) -> None:
     assert "### frame" in text
     assert "### eta" not in text
     assert (folder / "summary.json").read_bytes() == before
-    assert [path.name for path in (folder / "figures").iterdir()] == ["robustness_frame.png"]
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    assert figures == ["robustness_frame.png", "robustness_frame.svg"]
     found = read(folder)
     assert (found["seeds"], found["mask_seeds"], list(found["protocols"])) == ([2], [7], ["frame"])
     assert "±" not in text.split("### frame")[1].split("\n\n")[2]  # one seed, one mask: nothing to deviate
@@ -266,7 +269,7 @@ def test_out_leaves_the_run_as_it_is(trained, tmp_path: Path, shelf: Path) -> No
     command.main(["--run", str(folder), "--missing", "eta:0,0.6", "--mask-seeds", "3", "--out", str(tmp_path / "new")])
     assert sorted(path.name for path in folder.rglob("*")) == before
     names = sorted(path.name for path in (tmp_path / "new").rglob("*.*"))
-    assert names == ["robustness.csv", "robustness.json", "robustness.md", "robustness_eta.png"]
+    assert names == ["robustness.csv", "robustness.json", "robustness.md", "robustness_eta.png", "robustness_eta.svg"]
     assert (tmp_path / "new" / "robustness.md").read_text() == (
         f"# Robustness of run\n\n{markdown_tables(read(tmp_path / 'new'))}"
     )
@@ -320,7 +323,8 @@ def test_several_runs_are_compared_under_the_same_masks(
     assert {metric: float(last[metric]) for metric in list(last)[9:]} == scored(
         tmp_path / "out" / "two-seeds", "eta", 2, 4, asked=0.3
     )
-    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["robustness_eta.png"]
+    figures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    assert figures == ["robustness_eta.png", "robustness_eta.svg"]
 
 
 def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatch: pytest.MonkeyPatch) -> None:

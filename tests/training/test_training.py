@@ -189,6 +189,7 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
         "summary.json",
         "summary.md",
         "summary.tex",
+        "report.html",
     ):
         assert (run / name).stat().st_size > 0
     for seed in (1, 2):
@@ -205,6 +206,8 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
             assert sum(float(row[f"p{c}"]) for c in range(NUM_CLASSES)) == pytest.approx(1, abs=1e-5)
             assert 0 < float(row["gate_val"]) < 1
     assert {"curves.png", "scatter.png", "confusion.png", "gate.png"} <= {p.name for p in (run / "figures").iterdir()}
+    pictures = {ending: {p.stem for p in (run / "figures").glob(f"*.{ending}")} for ending in ("png", "svg")}
+    assert pictures["png"] == pictures["svg"]
     assert (run / "figures" / "pseudo_labels.png").exists() == (protocol == "self_training")
     written = json.loads((run / "summary.json").read_text())
     assert written["seeds"] == [1, 2]

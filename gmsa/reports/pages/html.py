@@ -56,7 +56,8 @@ a {{ color: var(--accent); }}
 .beside .plot {{ min-height: 320px; min-width: 0; }}
 @media (max-width: 600px) {{ dl {{ grid-template-columns: minmax(0, 1fr); gap: 0; }} dd {{ margin-bottom: .6rem; }}
   h1 {{ font-size: 1.4rem; }} table {{ font-size: .8rem; }} th, td {{ padding: .35rem .4rem; }}
-  .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }} .wide figcaption {{ text-align: left; }} }}
+  .wide {{ overflow-x: auto; }} .wide img {{ max-width: none; width: 720px; }}
+  .wide figcaption {{ text-align: left; }} }}
 @media print {{ :root {{ --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f4f6f8; --accent: #000; }}
   body {{ font-size: 11pt; max-width: none; padding: 0; }} .scroll {{ overflow: visible; }}
   figure, tr, .plot {{ break-inside: avoid; }} h2 {{ break-after: avoid; }} }}

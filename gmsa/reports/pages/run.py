@@ -98,13 +98,18 @@ def run_page(folder: Path) -> str:
 
 
 def _scores(summary: Summary) -> list[str]:
-    header, rows = all_scores(summary)
-    more = html.fold("All metrics, all stages", html.table(header, rows, ("Metric",)))
-    return [html.table(*main_scores(summary), ("Metric",)), html.paragraph(spread_note(summary)), more]
+    main, whole = main_scores(summary), all_scores(summary)
+    parts = [html.table(*main, ("Metric",)), html.paragraph(spread_note(summary))]
+    if whole != main:
+        what = "All metrics, all stages" if summary["stages"] else "All metrics"
+        parts.append(html.fold(what, html.table(*whole, ("Metric",))))
+    return parts
 
 
 def _trained(summary: Summary, settings: str) -> list[str]:
-    facts = {**run_facts(summary), "Checkpoint": _checkpoint(parse_yaml(settings, "config.yaml"))}
+    chosen = _checkpoint(parse_yaml(settings, "config.yaml"))
+    once = "; the test split is scored once, at the end" if summary["test"] else ""
+    facts = {**run_facts(summary), "Checkpoint": chosen + once}
     return [html.facts(facts), html.fold("All settings", html.code(settings))]
 
 
@@ -112,10 +117,12 @@ def _checkpoint(settings: Any) -> str:
     """How the epoch was chosen, where the settings say so."""
     groups = settings if isinstance(settings, Mapping) else {}
     run, optim = ({**group} if isinstance(group := groups.get(name), Mapping) else {} for name in ("run", "optim"))
-    chosen = f"the epoch of each stage with the best validation {run.get('select', 'MAE')}"
+    pretraining = isinstance(groups.get("protocol"), Mapping) and groups["protocol"].get("name") == "pretrain"
+    metric = "loss" if pretraining else run.get("select", "MAE")
+    chosen = f"the epoch of each stage with the best validation {metric}"
     if optim.get("patience"):
         chosen += f"; a stage stops after {optim['patience']} epochs without a better one"
-    return f"{chosen}; the test split is scored once, at the end"
+    return chosen
 
 
 def _figures(folder: Path, names: Sequence[str]) -> list[str]:
