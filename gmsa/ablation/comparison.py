@@ -148,7 +148,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> bool:
 def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
     """Writes ``base.yaml`` and ``settings.yaml``; returns the commands that give the comparison again.
 
-    Variants that name no keys, such as those of a study, have no such files: each one's config is in its cell.
+    Variants whose keys do not say all have no such files: each one's config is in its cell.
     """
     base, file = out / "base.yaml", out / "settings.yaml"
     entries = entries_of(variants)

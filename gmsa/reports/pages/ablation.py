@@ -250,8 +250,9 @@ def _ranking(comparison: Comparison) -> str:
 
 
 def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
-    first = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *ranked[0]["test"]])
-    metrics = list(first)
+    scored = ranked[0]["test"]
+    order = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *scored])
+    metrics = [metric for metric in order if metric in scored]
     header = ["setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
     rows = []
     for row in ranked:
