@@ -148,7 +148,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> bool:
 def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
     """Writes ``base.yaml`` and ``settings.yaml``; returns the commands that give the comparison again.
 
-    Variants that name no keys, such as those of a study, have no such files: each one's config is in its cell.
+    Variants whose keys do not say all have no such files: each one's config is in its cell.
     """
     base, file = out / "base.yaml", out / "settings.yaml"
     entries = entries_of(variants)
@@ -161,7 +161,8 @@ def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
         return [shlex.join(["gmsa", "train", "--config", str(config), "--seeds", seeds]) for config in configs]
     for path, content in ((base, to_dict(variants[0].config)), (file, entries)):
         write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    return [shlex.join(["gmsa", "ablate", "--config", str(base), "--settings", str(file), "--out", f"{out}-again"])]
+    parts = (("--config", str(base)), ("--settings", str(file)), ("--out", f"{out}-again"))
+    return [" \\\n  ".join(["gmsa ablate", *map(shlex.join, parts)])]
 
 
 def reports_of(out: Path, cells: Sequence[Cell]) -> dict[tuple[str, int], str]:

@@ -22,8 +22,8 @@ MEANING = (
     "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not "
     "corrected for the number of settings."
 )
-PAPER = 24
-"""Characters of a setting's name in a paper's table."""
+PAPER, TESTED = 20, 3
+"""Characters of a setting's name, and scores of the test split, in a paper's table."""
 REASON = 120
 """Characters of the beginning and of the end of a reason that are shown."""
 DIFFERENCE = "difference, valid"
@@ -84,7 +84,9 @@ def latex_rows(comparison: Comparison) -> str:
     The score that chose, then the main ones of the test split; the best of each column is bold.
     """
     select, ranked = comparison["select"], [row for row in comparison["rows"] if row["rank"] is not None]
-    tested = [m for m in main_metrics(ranked[0]["test"]) if m not in ("F1_score", "Non0_F1_score")] if ranked else []
+    usual = COLUMNS[comparison["labels"]]
+    scored = main_metrics(ranked[0]["test"]) if ranked else []
+    tested = [m for m in scored if m in usual][:TESTED] + [m for m in scored if m not in usual]
     columns = [("valid", select), *(("test", metric) for metric in tested)]
     rows, strong = [], set()
     for row in comparison["rows"]:

@@ -10,10 +10,8 @@ from gmsa.reports.tables import plural
 
 StudySummary = Mapping[str, Any]
 """The content of ``summary.json``, as :func:`~gmsa.tuning.study_report.study_summary` returns it."""
-CHOICE = (
-    "Chosen on the validation split alone: no trial sees the test split. The best of many trials looks better than it "
-    "is; its training anew says how good it is."
-)
+CHOICE = "Chosen on the validation split alone: no trial sees the test split."
+CAUTION = "The best of many trials looks better than it is; its training anew says how good it is."
 FINAL = (
     "The config and the best trial, trained anew and scored on the test split, once each, after the choice was made."
 )

@@ -43,7 +43,7 @@ from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.storage import StoragePlace, first_line
 from gmsa.tuning.stored import check_trials, facts_of
 from gmsa.tuning.study_console import StudyConsole
-from gmsa.tuning.study_report import StudyResult, write_best, write_settings, write_study
+from gmsa.tuning.study_report import StudyResult, draw_study, write_best, write_settings, write_study
 from gmsa.tuning.trials import REASON, ended, fill, latest, place_of
 from gmsa.tuning.workers import WorkerTask, run_workers
 
@@ -207,11 +207,12 @@ def finish(
     again = commands(found, options)
     if not found.complete:
         reasons = dict.fromkeys(t.user_attrs.get(REASON, "") for t in found.trials if t.state == TrialState.FAIL)
-        written = write_study(found, facts, None, again)
+        written = write_study(found, facts, None, [], again)
         say(f"No trial has a value. {'; '.join(filter(None, reasons))}\n{_places(options.folder, written)}")
         return False
     write_best(found)
-    write_study(found, facts, None, again)
+    figures = draw_study(found, options.folder / "figures")
+    write_study(found, facts, None, figures, again)
     comparison = None
     if test and len(options.objectives) == 1:
         best = found.best[0]
@@ -219,14 +220,15 @@ def finish(
         say(f"Training the config and the best trial ({place_of(best)}) with seeds {seeds}.")
         settings = [final_variant("default", found.config, options.seeds)]
         if found.values(best):
+            chosen = found.values(best)
             tuned = final_variant(
-                f"trial {place_of(best)}", apply_values(found.config, found.values(best)), options.seeds
+                f"trial {place_of(best)}", apply_values(found.config, chosen), options.seeds, tuple(chosen)
             )
             settings += [tuned] if tuned.config != settings[0].config else []
         if not ablate(settings, options.name, options.folder / "final", options.jobs):
             raise RunError(f"the best trial could not be retrained; see '{options.folder / 'final'}'")
         comparison = read_json(options.folder / "final" / "summary.json", MOST_RECORDS, inside=options.folder)
-    written = write_study(found, facts, comparison, again)
+    written = write_study(found, facts, comparison, figures, again)
     say(f"Best: {found.describe_best()}\n{_places(options.folder, written)}")
     return True
 
@@ -256,9 +258,13 @@ def _places(folder: Path, page: bool) -> str:
     return f"Study folder: {folder}" + (f"\nReport: {folder / PAGE}" if page else "")
 
 
-def final_variant(name: str, config: Config, seeds: Sequence[int]) -> Variant:
-    """A config under its name, with the seeds of the final training."""
-    return Variant(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), ())
+def final_variant(name: str, config: Config, seeds: Sequence[int], keys: tuple[str, ...] = ()) -> Variant:
+    """A config under its name, with the seeds of the final training.
+
+    Args:
+        keys: what it changes.
+    """
+    return Variant(name, replace(config, run=replace(config.run, seeds=tuple(seeds))), keys)
 
 
 def check_options(options: StudyOptions, config: Config) -> None:

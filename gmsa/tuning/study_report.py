@@ -147,17 +147,19 @@ def write_best(found: StudyResult) -> None:
 
 
 def write_study(
-    found: StudyResult, facts: Mapping[str, Any], comparison: Mapping[str, Any] | None, again: Sequence[str]
+    found: StudyResult,
+    facts: Mapping[str, Any],
+    comparison: Mapping[str, Any] | None,
+    figures: Sequence[str],
+    again: Sequence[str],
 ) -> bool:
-    """Writes ``trials.csv``, ``summary.json``, the figures, ``report.html`` and ``summary.md``.
-
-    Returns whether there is a page.
+    """Writes ``trials.csv``, ``summary.json``, ``report.html`` and ``summary.md``; returns whether there is a page.
 
     Args:
+        figures: names of those that were drawn.
         again: commands that give the study again.
     """
     write_text(found.folder / "trials.csv", trials_csv(found))
-    figures = draw_study(found, found.folder / "figures") if found.complete else []
     summary = study_summary(found, facts, comparison)
     write_json(found.folder / "summary.json", summary)
     written = write_page(found.folder / PAGE, lambda: study_page(study_content(found, summary, again)))

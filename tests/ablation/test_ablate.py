@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -26,10 +27,13 @@ from gmsa.ablate import main
 from gmsa.ablation import ablate as ablation
 from gmsa.ablation import cells, comparison
 from gmsa.ablation.cells import Cell, train_cell
-from gmsa.ablation.comparison import numeric_axis, ranking
-from gmsa.ablation.variants import FIXED, Variant, read_variants, varied_keys
+from gmsa.ablation.comparison import ranking
+from gmsa.ablation.variants import FIXED, Variant, entries_of, read_variants, varied_keys
+from gmsa.config import to_dict
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.metrics import paired_bootstrap
+from gmsa.reports.ablation import numeric_axis
+from gmsa.reports.pages import html
 from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
 from gmsa.system import cli
@@ -73,6 +77,7 @@ def trained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
+    monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     return found
@@ -238,14 +243,26 @@ def test_slugs_are_safe_and_apart(base: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_the_ablations_that_come_with_gmsa(path: Path) -> None:
+def test_the_ablations_that_come_with_gmsa(path: Path, tmp_path: Path) -> None:
     config = "mosi_sslmm.yaml" if path.stem in ("sslmm", "missing") else "mosi_graph.yaml"
     settings = read_variants(ROOT / "configs" / config, [], [], path)
     assert len(settings) >= 4
-    assert numeric_axis(settings) == ("data.label_ratio" if path.stem == "label_ratio" else None)
+    values = [{key: setting.value(key) for key in varied_keys(settings)} for setting in settings]
+    assert numeric_axis(values) == ("data.label_ratio" if path.stem == "label_ratio" else None)
     for setting in settings:
         for key in setting.keys:
             assert setting.value(key) is not None, (setting.name, key)
+    # What a report writes of them is the same ablation.
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(to_dict(settings[0].config)))
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(entries_of(settings)))
+    again = read_variants(tmp_path / "base.yaml", [], [], tmp_path / "settings.yaml")
+    assert [(s.name, s.config) for s in again] == [(s.name, s.config) for s in settings]
+
+
+def test_variants_whose_keys_do_not_say_all_are_no_list_of_settings(base: Path) -> None:
+    gate, add = read_variants(base, [], ["model.fusion=gate,add"], None)
+    assert entries_of([gate, add]) == [{"name": gate.name}, {"name": add.name, "model.fusion": "add"}]
+    assert entries_of([Variant("a", gate.config, ()), Variant("b", add.config, ())]) is None
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -312,11 +329,14 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
             assert row[split]["MAE"]["mean"] == pytest.approx(mae.mean(), abs=1e-6)
             assert row[split]["MAE"]["std"] == pytest.approx(mae.std(ddof=1), abs=1e-6)
             assert f"{mae.mean():.4f} ± {mae.std(ddof=1):.4f}" in table
-            assert rf"{mae.mean():.4f} $\pm$ {mae.std(ddof=1):.4f}" in tex
+            if split == "test":
+                deviation = f"{mae.std(ddof=1):.3f}".removeprefix("0")
+                assert re.search(rf"{mae.mean():.3f}}}?\\,{{\\tiny\$\\pm\${deviation}}}", tex)
             if not reference:
                 expected = paired_bootstrap(errors_of(out, "model.fusion=gate", split), errors)
                 assert row["difference"][split] == pytest.approx(vars(expected), abs=1e-6)
-                assert f"{expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}] p = " in table
+                shown = f"{expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}] p = "
+                assert (shown in table) == (split == "valid")
             for seed in (1, 2):
                 assert float(cells_[fusion, str(seed)][f"{split}_MAE"]) == pytest.approx(mae[seed - 1], abs=1e-6)
         assert ("difference" in row) != reference
@@ -325,8 +345,15 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
         assert row["peak_memory_mb"] > 100
         assert row["seconds_per_epoch"] > 0
     rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
-    assert {re.sub(r"\\&", "", line).count("&") for line in rows} == {13}
+    assert {re.sub(r"\\&", "", line).count("&") for line in rows} == {4}
     assert (out / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "report.html").read_text()
+    for row in summary["rows"]:
+        assert f"{row['valid']['MAE']['mean']:.4f} ± {row['valid']['MAE']['std']:.4f}" in page
+        for seed in (1, 2):
+            report = f"{row['folder']}/seed-{seed}/report.html"
+            assert f'href="{quote(report)}"' in page
+            assert (out / report).exists()
     assert "synthetic" not in (table + tex).lower()
 
     # A cell's folder is a run folder.
@@ -414,7 +441,7 @@ def test_a_failed_cell_is_recorded_and_tried_again(
     text = (out / "summary.md").read_text()
     assert "|  | optim.lr=1e30 | failed |" in text
     assert re.search(r"Failed:\n\n- optim\.lr=1e30, seed 1: .*is not finite", text)
-    assert "is not finite" in (out / "summary.tex").read_text()
+    assert "1e30 & failed" in (out / "summary.tex").read_text()
     assert [r["state"] for r in csv.DictReader((out / "ablation.csv").open())] == ["done", "failed"]
     assert "±" not in text.split("Ranked")[0]  # a single seed
 

@@ -13,9 +13,9 @@ from helpers.studies import SPACE
 from gmsa.ablation import ablate as ablation
 from gmsa.ablation import comparison
 from gmsa.ablation.cells import train_cell
+from gmsa.reports.pages import html
 from gmsa.runs import report as results
 from gmsa.tuning import study as studies
-from gmsa.tuning import study_report
 from gmsa.tuning.workers import WorkerTask, run_trials
 
 
@@ -48,8 +48,9 @@ def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """Works, and trains the best one anew, in this process and without figures: each process takes seconds to start."""
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
+    monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(study_report, "draw_study", lambda *a: [])
+        monkeypatch.setattr(studies, "draw_study", lambda *a: [])
 
     def run_workers(task: WorkerTask, jobs: int, look: Callable[[], int], say: Any) -> None:
         run_trials(task)

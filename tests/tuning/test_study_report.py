@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
-from helpers.studies import rows_of, tune
+from helpers.reports import tables_of
+from helpers.studies import rows_of, tune, without_seconds
 
 from gmsa import train
-from gmsa.config import Config
-from gmsa.tuning.study_report import StudyResult
+from gmsa.config import Config, load_config
+from gmsa.tune import main
+from gmsa.tuning.space_file import read_space
+from gmsa.tuning.study_report import StudyResult, write_settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_study_leaves_a_config_that_gives_its_score_again(
@@ -38,11 +46,14 @@ def test_a_study_leaves_a_config_that_gives_its_score_again(
     assert summary["final"]["seeds"] == [3]
     for name in ("history", "slice", "parallel", "curves"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
-        assert "plotly" in (out / "figures" / f"{name}.html").read_text()
+        assert (out / "figures" / f"{name}.svg").stat().st_size > 5000
         assert f"figures/{name}.png" in (out / "summary.md").read_text()
-    assert (out / "figures" / "plotly.min.js").exists()  # figures open without a network
     printed = capsys.readouterr().out
+    assert f"Report: {out / 'report.html'}\n" in printed
     assert "3/3 trials" in printed
+    page = (out / "report.html").read_text()
+    assert f"{float(best['MAE']):.4f}" in tables_of(page)[0][1]
+    assert 'href="final/report.html"' in page
     assert not list((out / "trials").glob("*/seed-*/*.safetensors"))
     assert len(list((out / "trials").glob("*/seed-*/history.jsonl"))) == 6
     # A study that was moved is still whole.
@@ -50,6 +61,43 @@ def test_a_study_leaves_a_config_that_gives_its_score_again(
     assert tune(base, moved, "--trials", "3", "--pruner", "off", "--trial-seeds", "1,2", "--seeds", "3") == 0
     assert json.loads((moved / "summary.json").read_text())["final"] == summary["final"]
     assert "Another command" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["default", "graph", "semi_supervised"])
+def test_the_files_of_a_study_give_the_same_study(name: str, tmp_path: Path) -> None:
+    config = load_config(ROOT / "configs" / "mosi_graph.yaml")
+    space = read_space(ROOT / "configs" / "spaces" / f"{name}.yaml", config)
+    files = write_settings(tmp_path, config, space)
+    again = load_config(files["config"])
+    assert (again, read_space(files["space"], again)) == (config, space)
+
+
+def test_the_command_of_a_study_gives_it_again(base: Path, here: None, tmp_path: Path) -> None:
+    asked = (
+        "--trials",
+        "2",
+        "--sampler",
+        "random",
+        "--seed",
+        "-7",
+        "--study",
+        "a 'b' --c $HOME",
+        "--trial-seeds",
+        "2,1",
+    )
+    out = tmp_path / "study"
+    assert tune(base, out, *asked) == 0
+    (text,) = re.findall(r"<pre><code>(.*?)</code></pre>", (out / "report.html").read_text(), re.DOTALL)
+    command, best = html.unescape(text).replace("\\\n", "").splitlines()
+    assert best == f"gmsa train --config {out / 'best.yaml'}"
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("gmsa", "tune")
+    main(words)
+    assert without_seconds(tmp_path / "study-again") == without_seconds(out)
+    facts = [json.loads((folder / "study.json").read_text()) for folder in (out, tmp_path / "study-again")]
+    assert {k: v for k, v in facts[0].items() if k != "storage"} == {
+        k: v for k, v in facts[1].items() if k != "storage"
+    }
 
 
 def test_what_is_not_finite_is_never_the_best(tmp_path: Path) -> None:

@@ -29,11 +29,11 @@ Runs = Mapping[tuple[str, int], str]
 WORDS = {"valid": "validation", "test": "test"}
 COLOUR = {"valid": BLUE, "test": ORANGE}
 COSTS = {
-    "seconds_per_epoch": ("s per epoch", ".2f"),
-    "parameters": ("parameters", ",.0f"),
-    "peak_memory_mb": ("MB of memory", ".0f"),
+    "seconds_per_epoch": ("time", "seconds per epoch", ".2f"),
+    "parameters": ("size", "parameters", ",.0f"),
+    "peak_memory_mb": ("memory", "memory (MB)", ".0f"),
 }
-"""Costs that quality is drawn over: their titles and formats."""
+"""Costs that quality is drawn over: what a button says, their titles and formats."""
 DIFFERENCE = ("difference in MAE", "95 % interval", "p")
 """Columns of a difference to the reference."""
 DIFFERENCES = (
@@ -201,12 +201,12 @@ def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> st
     notes = [
         charts.hover(
             {f"validation {title(select)}": cell(select, row["valid"][select])}
-            | {name: format(row[cost], form) for cost, (name, form) in COSTS.items()},
+            | {name: format(row[cost], form) for cost, (_, name, form) in COSTS.items()},
             f"{row['rank']}. {row['setting']}",
         )
         for row in ranked
     ]
-    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (name, _) in COSTS.items()}
+    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (_, name, _) in COSTS.items()}
     buttons = [
         {
             "label": COSTS[cost][0],
@@ -250,8 +250,9 @@ def _ranking(comparison: Comparison) -> str:
 
 
 def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
-    first = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *ranked[0]["test"]])
-    metrics = list(first)
+    scored = ranked[0]["test"]
+    order = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *scored])
+    metrics = [metric for metric in order if metric in scored]
     header = ["setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
     rows = []
     for row in ranked:

@@ -12,7 +12,7 @@ from gmsa.figures.canvas import BLUE, ORANGE, SKY
 from gmsa.reports.ablation import brief
 from gmsa.reports.pages import charts, html
 from gmsa.reports.pages.ablation import ranking_parts, test_parts
-from gmsa.reports.study import CHOICE, FINAL, StudySummary, counts, headline, short, value_text
+from gmsa.reports.study import CAUTION, CHOICE, FINAL, StudySummary, counts, headline, short, value_text
 from gmsa.reports.summary import dataset_of
 
 GREY = "#B4BDC8"
@@ -100,7 +100,7 @@ def study_page(content: StudyContent) -> str:
     found = content.complete
     facts = {
         "Trials": counts(summary),
-        "Objective": ", ".join(
+        "Objective": "; ".join(
             f"{name} on validation, {'more' if up else 'less'} is better" if name not in ("seconds", "parameters")
             else f"{name}, less is better"
             for name, up in zip(content.objectives, content.maximized, strict=True)
@@ -122,7 +122,9 @@ def study_page(content: StudyContent) -> str:
     parts = [
         html.paragraph(headline(summary)),
         html.facts(facts),
-        html.section("Best trials", html.table(header, rows, words, winners), html.paragraph(CHOICE)) if rows else "",
+        html.section("Best trials", html.table(header, rows, words, winners), html.paragraph(CHOICE), _caution(summary))
+        if rows
+        else "",
         *_final(content),
         html.section("Pareto front", *pareto_plots(content, found)) if several and found else "",
         html.section("History", *(history_plot(content, found, i) for i in range(len(content.objectives))))
@@ -158,6 +160,10 @@ def _final(content: StudyContent) -> list[str]:
     more = html.links({"The whole comparison": content.final_report}) if content.final_report else ""
     parts = [html.paragraph(FINAL), *ranking_parts(comparison), *test_parts(comparison)]
     return [html.section("The best trial, trained anew", *parts, html.paragraph(more) if more else "")]
+
+
+def _caution(summary: StudySummary) -> str:
+    return html.paragraph(CAUTION) if summary["final"] is not None else ""
 
 
 def _failed(content: StudyContent) -> str:
@@ -321,7 +327,8 @@ class _Row:
         choices = self.parameter.choices
         if not choices:
             for x, value, side in ((0.0, self.low, "left"), (1.0, self.high, "right")):
-                text = short(10**value if self.parameter.log else value)
+                number = 10**value if self.parameter.log else value
+                text = short(number) if self.objective is None else value_text(self.parameter.key, number)
                 found.append(base | {"x": x, "xanchor": side, "text": text})
         for index, choice in enumerate(choices if len(choices) <= 8 else ()):
             x = index / (len(choices) - 1) if len(choices) > 1 else 0.5
