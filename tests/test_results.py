@@ -24,7 +24,7 @@ import results as tool  # noqa: E402
 NAMES = sorted(path.stem for path in RESULTS.glob("*.md"))
 HEAD = ("Command", "Commit", "Data", "Machine", "Date")
 COMMIT = r"[0-9a-f]{7,}( with changes)?"
-CHEAP = {"step"}
+CHEAP = {"data"}
 """Results that ``--quick`` measures in seconds."""
 MEASURED = re.compile(r"\d ± \d|\d \[[-+]?\d[\d.,]*(–|, )[-+]?\d|[-+]\d\.\d+ \[|^\d[\d.]* (ms|s|MiB|MB|GB)$")
 
@@ -70,8 +70,8 @@ def measured_tables(text: str) -> list[str]:
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         rows = [[part.strip(" *") for part in line.strip("| \n").split(" | ")] for line in table.splitlines()[2:]]
         cells = [part for row in rows for part in row[1:] if part]
-        numbers = sum(bool(re.fullmatch(r"[-+]?[\d.,]+ ?%?", part)) for part in cells)
-        if any(map(MEASURED.search, cells)) or (len(cells) > 3 and numbers > len(cells) / 2):
+        numbers = sum(bool(re.fullmatch(r"[-+]?[\d.,]+( / [\d.]+| ?%)?", part)) for part in cells)
+        if any(map(MEASURED.search, cells)) or (len(rows) > 1 and numbers > len(cells) / 2):
             found.append(table.splitlines()[0])
     return found
 
@@ -141,7 +141,8 @@ def summary(*rows: tuple[str, float, float]) -> dict[str, Any]:
         row |= {"valid": {"MAE": spread(valid, 0.02), **metrics}, "test": {"MAE": spread(test), **metrics}}
         row["train_seconds"] = spread(12.4)
         difference = {"difference": valid - rows[0][1], "low": -0.01, "high": 0.03, "p": 0.04}
-        row["difference"] = {"valid": difference, "test": difference}
+        if not row["reference"]:
+            row["difference"] = {"valid": difference, "test": difference}
         found.append(row)
     return {"seeds": [1, 2], "rows": found}
 

@@ -265,9 +265,11 @@ def _quick(words: list[str], result: Result, folder: Path) -> list[str]:
         return [*words, "--quick", *(["--device", "cpu"] if words[1].endswith("gpu.py") else [])]
     if "pytest" in words:  # fewer workers, trials and kills
         return [{"six_workers": "workers_that_are_killed", "slow": "not slow"}.get(word, word) for word in words]
+    files = folder.parent / f"{folder.name}-quick"  # a folder that an ablation or a study begins in must be empty
+    files.mkdir(exist_ok=True)
     if "--config" in words:
         place = words.index("--config") + 1
-        file = folder / f"quick-{words[place]}.yaml"
+        file = files / f"{words[place]}.yaml"
         file.write_text(json.dumps({"base": words[place], **QUICK}), encoding="utf-8")  # JSON is YAML
         words[place] = str(file)
         words[words.index("--seeds") + 1] = "1111"
@@ -277,11 +279,11 @@ def _quick(words: list[str], result: Result, folder: Path) -> list[str]:
         given = given if given.suffix else ROOT / "configs" / "ablations" / f"{given}.yaml"
         settings = yaml.safe_load(given.read_text(encoding="utf-8"))
         few = [s for s in settings if s["name"] in result.quick] or settings[:2]
-        words[place] = str(folder / f"quick-{given.name}")
+        words[place] = str(files / f"settings-{given.name}")
         Path(words[place]).write_text(json.dumps(few), encoding="utf-8")
     if "--space" in words:
-        words[words.index("--space") + 1] = str(folder / "quick-space.yaml")
-        (folder / "quick-space.yaml").write_text(json.dumps(QUICK_SPACE), encoding="utf-8")
+        words[words.index("--space") + 1] = str(files / "space.yaml")
+        (files / "space.yaml").write_text(json.dumps(QUICK_SPACE), encoding="utf-8")
         words[words.index("--trials") + 1] = "2"
     return words
 
