@@ -24,8 +24,6 @@ import results as tool  # noqa: E402
 NAMES = sorted(path.stem for path in RESULTS.glob("*.md"))
 HEAD = ("Command", "Commit", "Data", "Machine", "Date")
 COMMIT = r"[0-9a-f]{7,}( with changes)?"
-CHEAP = {"data"}
-"""Results that ``--quick`` measures in seconds."""
 MEASURED = re.compile(r"\d ± \d|\d \[[-+]?\d[\d.,]*(–|, )[-+]?\d|[-+]\d\.\d+ \[|^\d[\d.]* (ms|s|MiB|MB|GB)$")
 
 
@@ -178,14 +176,22 @@ def test_a_table_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "over 2 seeds" in measured
 
 
-def test_what_fails_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, stdout="why\n")
+def test_what_is_printed_becomes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the last line, which is the machine; what fails is not written."""
+    output = "| a |\\n| --: |\\n| 1 |\\n\\nA processor; torch_geometric 1; commit 0123abc"
     monkeypatch.setattr(common, "commit", lambda: "0123abc")
-    monkeypatch.setattr(tool.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(SystemExit) as error:
-        tool.main(["store", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
-    assert "exit code 1; nothing is written" in str(error.value)
-    assert not (tmp_path / "store.md").exists()
+    arguments = ["store", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    for code in (1, 0):
+        command = f"""python -c 'print("{output}"); raise SystemExit({code})'"""
+        monkeypatch.setitem(tool.RESULTS_BY_NAME, "store", tool.Result([command], 0))
+        if code:
+            with pytest.raises(SystemExit, match="exit code 1; nothing is written"):
+                tool.main(arguments)
+            assert not (tmp_path / "store.md").exists()
+    tool.main(arguments)
+    text = (tmp_path / "store.md").read_text(encoding="utf-8")
+    assert "\n- Commit: 0123abc\n- Data: made up\n- Machine: A processor; torch_geometric 1\n- Date: " in text
+    assert text.endswith("\n\n| a |\n| --: |\n| 1 |\n")
 
 
 def test_the_commit_says_whether_there_are_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +249,8 @@ def test_areas_and_epochs(tmp_path: Path) -> None:
     assert "| all labels, nothing missing | 1.200 / 1.200 | 2 / 2 | 2 / 3 | 3 / 3 |  |  |  |" in text
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in CHEAP else pytest.mark.slow) for n in sorted(tool.RESULTS_BY_NAME)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(tool.RESULTS_BY_NAME))
 def test_a_quick_run_writes_its_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GMSA_REAL_DATA", raising=False)
     tool.main([name, "--quick", "--out", str(tmp_path)])
