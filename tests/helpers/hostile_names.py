@@ -9,6 +9,7 @@ NAMES = {
     "pipe": r"a|b \| c",
     "star": "*",
     "html": "<script>alert(1)</script>",
+    "script end": "</script><script>alert(1)</script>",
     "entity": "&amp; &#60;",
     "comment": "50 % --> <!-- x",
     "backslashes": "\\\\ a\\",

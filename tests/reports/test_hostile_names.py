@@ -538,6 +538,7 @@ def test_an_ablation_of_hostile_names(tmp_path: Path, monkeypatch: pytest.Monkey
     compared(tmp_path / "out", list(SPOKEN.values()))
     assert "WARNING" not in capsys.readouterr().out
     assert (tmp_path / "out" / "figures" / "ablation.png").stat().st_size > 10_000
+    assert "alert(1)</script>" not in (tmp_path / "out" / "report.html").read_text()
     for line in (tmp_path / "out" / "summary.md").read_text().splitlines():
         assert printable(line) == line
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())["rows"]
@@ -593,6 +594,7 @@ def test_from_training_to_study(
         assert {"history.png", "slice.png"} <= {p.name for p in (found / "figures").iterdir()}
         assert yaml.safe_load((found / "best.yaml").read_text())["data"]["name"] == (name or "tiny")
         assert printable(text := (found / "summary.md").read_text()) == text
+        assert "alert(1)</script>" not in (found / "report.html").read_text()
     code, said = command(capsys, "evaluate", *runs, "--missing", "eta:0,0.3", "--out", "compared")
     assert (code, "WARNING" in said) == (0, False)
     assert Path("compared/figures/robustness_eta.png").stat().st_size > 10_000
