@@ -52,8 +52,7 @@ def test_a_table_says_how_it_was_measured(name: str) -> None:
 
 
 def test_each_table_is_made_by_a_command() -> None:
-    assert set(NAMES) <= tool.RESULTS_BY_NAME.keys()
-    assert tool.RESULTS_BY_NAME.keys() - NAMES <= {"gpu"}
+    assert tool.RESULTS_BY_NAME.keys() == set(NAMES)
 
 
 def test_each_table_stands_on_one_page() -> None:
@@ -81,12 +80,12 @@ def test_tables_of_measured_numbers_are_recognized(name: str) -> None:
 
 def test_pages_copy_no_table() -> None:
     """They include it, so that no number stands twice. The README has one table, which is compared with the files."""
-    pages = [path for path in PAGES.rglob("*.md") if "_build" not in path.parts]
+    limits = PAGES / "guides" / "strangers_files.md"  # its table has limits, which nobody measured
+    pages = [path for path in PAGES.rglob("*.md") if "_build" not in path.parts and path != limits]
     found = {path.name: measured_tables(path.read_text(encoding="utf-8")) for path in pages}
     assert {name: copied for name, copied in found.items() if copied} == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the README of today copies its results")
 def test_the_readme_has_one_table() -> None:
     assert len(measured_tables((ROOT / "README.md").read_text(encoding="utf-8"))) <= 1
 

@@ -102,7 +102,7 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     for name in re.findall(
         r"`((?:configs|benchmarks|tests|gmsa|tools|docs)/[\w/.]+?\.(?:yaml|py|md|png|svg|sh))`", page.read_text()
     ):
-        assert (ROOT / name).exists() or name == "gmsa/models/mine.py", f"{page.name}: {name}"
+        assert (ROOT / name).exists() or "NAME" in name, f"{page.name}: {name}"
 
 
 @pages
@@ -129,7 +129,8 @@ def test_every_relative_link_resolves(page: Path) -> None:
                 titles = re.findall(r"(?m)^#+ (.*)$", prose(target))
                 anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
                 anchors |= set(re.findall(r"\(([\w.-]+)\)=", target.read_text()))
-                assert anchor in anchors or "{gmsa-" in target.read_text(), f"{page.name}: {link}"
+                # What is generated or included has anchors that `make docs` checks.
+                assert anchor in anchors or re.search(r"\{(gmsa-|include)", target.read_text()), f"{page.name}: {link}"
 
 
 def test_the_documentation_names_every_subcommand() -> None:
