@@ -22,7 +22,7 @@ MEANING = (
     "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not "
     "corrected for the number of settings."
 )
-PAPER, TESTED = 20, 3
+PAPER, TESTED = 16, 3
 """Characters of a setting's name, and scores of the test split, in a paper's table."""
 REASON = 120
 """Characters of the beginning and of the end of a reason that are shown."""

@@ -140,6 +140,9 @@ def test_the_latex_table_has_the_best_in_bold() -> None:
     assert rows[1].startswith(r"add & \textbf{")
     assert rows[2].startswith("gate (ref.) & 0.")
     assert r"model.fusion: ranked" in tex
+    # A long name is cut, so that the table stays within its column.
+    long = latex_rows(comparison_of(["no masks in either of the two streams", "gate"])).splitlines()
+    assert [line.partition(" & ")[0] for line in long if line.endswith(r"\\")][2] == "no masks i…reams (ref.)"
 
 
 def test_a_page_that_cannot_be_made_costs_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
