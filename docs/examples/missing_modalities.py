@@ -1,9 +1,9 @@
-"""How much does a model lose where modalities are missing, and what does it help to hide some in training?
+"""How much does a model lose where modalities are masked, and does it help to drop or mask some in training?
 
-The data is made up: each modality knows the label, text best and vision worst. Three models learn from it: one from all
-modalities in every step, one that has some dropped at random in each step, and one from a training split of which half
-is masked for good. You see their errors on the same test clips under the same masks, at growing missing rates;
-`runs/missing/figures` has the curves. Half a minute on a CPU.
+The data is made up: each modality is the label with noise, least in text and most in vision. Three models learn from
+it: one from all modalities in every step, one that has some dropped at random in each step, and one from a training
+split of which half is masked for good. You see their errors on the same test clips under the same masks, at growing
+missing rates; `runs/missing/figures` has the curves. Half a minute on a CPU.
 """
 
 import pickle
