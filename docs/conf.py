@@ -41,3 +41,5 @@ html_theme = "furo"
 html_title = f"gmsa {release}"
 html_show_sphinx = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["gmsa.css"]

@@ -16,6 +16,7 @@ def parser() -> cli.Parser:
         description="Train every setting with every seed and compare them. Run the same command again to resume.",
     )
     cli.add_config_options(parser)
+    cli.add_data_option(parser)
     parser.add_argument(
         "--vary",
         action="append",
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds=options.seeds,
         jobs=options.jobs,
         out=options.out,
+        data=options.data,
         overrides=options.overrides,
         device=options.device,
         plugins=options.plugins,

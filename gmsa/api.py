@@ -265,6 +265,11 @@ def _layers(
     load_plugins(modules, Path())
     items = []
     if data is not None:
+        if not isinstance(data, (str, os.PathLike)):
+            raise ConfigError(
+                f"'data' is the path of a file or a feature store (got a {type(data).__name__}); write arrays into a "
+                "pickle as docs/start/own_data.md shows, or with gmsa.data.write_store"
+            )
         path = expanded(data, ConfigError)
         items += [f"data.path={json.dumps(str(path))}", f"data.name={json.dumps(path.stem)}"]
     items += as_items(overrides)

@@ -16,6 +16,7 @@ def parser() -> cli.Parser:
     """Builds the parser of the command's arguments."""
     parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
     cli.add_config_options(parser)
+    cli.add_data_option(parser)
     cli.add_plugin_option(parser)
     parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
     parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")

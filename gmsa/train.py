@@ -11,11 +11,7 @@ def parser() -> cli.Parser:
     """Builds the parser of the command's arguments."""
     parser = cli.Parser(prog="python -m gmsa.train", description="Train a model and leave a run folder.")
     cli.add_config_options(parser)
-    parser.add_argument(
-        "--data",
-        metavar="FILE",
-        help="data file or feature store; the data set is named after it (default: the config's)",
-    )
+    cli.add_data_option(parser)
     parser.add_argument(
         "--out", metavar="DIR", help="run folder to write (default: run.out of the config, numbered if taken)"
     )

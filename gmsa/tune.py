@@ -20,6 +20,7 @@ def parser() -> cli.Parser:
         "and tested once. Run the same command again to resume, or to add workers, here or on other machines.",
     )
     cli.add_config_options(parser)
+    cli.add_data_option(parser)
     parser.add_argument(
         "--space",
         metavar="FILE",
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name=options.study,
         out=options.out,
         storage=options.storage,
+        data=options.data,
         heartbeat=options.heartbeat,
         salvage=options.salvage,
         overrides=options.overrides,

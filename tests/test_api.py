@@ -521,7 +521,9 @@ def test_a_damaged_or_unfinished_run_is_not_saved(run: gmsa.Run) -> None:
 
 def test_a_model_of_the_hub(run: gmsa.Run, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(RunError, match=r"needs huggingface_hub; install it \(pip install 'gmsa\[hub\]'\), or name a"):
+    with pytest.raises(
+        RunError, match=r"needs huggingface_hub; install it \(in the clone: pip install '\.\[hub\]'\), or name a"
+    ):
         gmsa.load("someone/mosi")
     run.save("snapshot")
     asked: list[dict[str, Any]] = []
@@ -842,3 +844,9 @@ def test_the_front_door() -> None:
     assert np.array_equal(gmsa.load("my-model").predict(clips).values, answers.values)
     assert gmsa.load("my-model").evaluate()["test"] == run.metrics["test"]
     assert issubclass(GmsaError, Exception)
+
+
+def test_arrays_in_the_place_of_a_data_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(gmsa.GmsaError, match=r"'data' is the path of a file or a feature store \(got a dict\); write"):
+        gmsa.fit("synthetic", data={"train": {}}, out=tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

@@ -409,7 +409,7 @@ def test_cuda_where_there_is_none(run: Path, refused, monkeypatch: pytest.Monkey
 
 
 def test_an_out_that_holds_a_run(run: Path, refused) -> None:
-    refused(TRAIN, "'run' is not empty; add --resume to resume its run, or give another --out")
+    refused(TRAIN, "'run' is not empty; add --resume (in Python: resume=True) to resume its run, or give another --out")
 
 
 @pytest.mark.parametrize("command", [TRAIN, RESUME], ids=["train", "resume"])

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     if options.overrides and options.config is None:
-        command.error("--set changes a config; name one, as gmsa config mosi_graph --set optim.lr=1e-3")
+        command.error("--set changes a config; name one, as gmsa config mosi_graph --set optim.lr=5e-4")
     cli.load_plugins_of(options)
 
     config = load_config(options.config, cli.overrides_of(options)) if options.config is not None else None

@@ -117,7 +117,9 @@ def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtteran
     for name, utterances in splits.items():
         if not any(store.lengths(m, utterances.rows).any() for m in dims):
             where = f"{short(path)}: split {shown(name)}"
-            raise DataError(f"{where}: no utterance has {', '.join(dims)}; choose other data.modalities")
+            raise DataError(
+                f"{where}: no utterance has {', '.join(dims) or 'any modality'}; choose other data.modalities"
+            )
         if name == "train" and store.manifest.splits[name].labeled:
             continue  # its unlabeled utterances join the pool
         _check_labeled(utterances)

@@ -32,7 +32,7 @@ def _download(model: str, revision: str | None) -> Path:
     except ModuleNotFoundError:
         raise RunError(
             f"there is no folder '{model}', and loading it from the Hugging Face Hub needs huggingface_hub; install "
-            "it (pip install 'gmsa[hub]'), or name a folder"
+            "it (in the clone: pip install '.[hub]'), or name a folder"
         ) from None
     try:
         return Path(hub.snapshot_download(repo_id=model, revision=revision, allow_patterns=_FILES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("gmsa.train", "train a model", "--config mosi_graph --set optim.lr=1e-3 --seeds 1,2,3"),
+    "train": Command("gmsa.train", "train a model", "--config mosi_graph --set optim.lr=5e-4 --seeds 1,2,3"),
     "evaluate": Command("gmsa.evaluate", "score a run", "--run runs/mosi_graph --missing eta:0,0.3,0.6"),
     "predict": Command("gmsa.predict", "predict utterances", "--run runs/mosi_graph --input clips.pkl --out out.csv"),
     "ablate": Command("gmsa.ablate", "compare settings", "--config mosi_graph --vary model.fusion=gate,add"),
@@ -111,6 +112,15 @@ def add_config_options(parser: Parser) -> None:
     add_set_option(parser)
 
 
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--data``."""
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="data file or feature store; its name is the data set's (default: data.path of the config)",
+    )
+
+
 def add_set_option(parser: Parser) -> None:
     """Adds ``--set``, and to the help how to find settings."""
     parser.explain_settings()
@@ -120,7 +130,7 @@ def add_set_option(parser: Parser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change a setting by its dotted key, for example optim.lr=1e-3; += adds to a list (may repeat)",
+        help="change a setting by its dotted key, for example optim.lr=5e-4; += adds to a list (may repeat)",
     )
 
 
@@ -156,11 +166,13 @@ def load_plugins_of(options: argparse.Namespace) -> None:
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Collects the overrides of ``--set``, ``--seeds``, ``--device`` and ``--plugin``, as ``key=value``.
+    """Collects the overrides of ``--data``, ``--set``, ``--seeds``, ``--device`` and ``--plugin``, as ``key=value``.
 
     Plug-ins are added to those of the config, so that worker processes import them and the run folder records them.
     """
     overrides = list(options.overrides)
+    if data := getattr(options, "data", None):
+        overrides.insert(0, f"data.path={json.dumps(data)}")
     if seeds := getattr(options, "seeds", None):
         overrides.append(f"run.seeds={list(seeds)}")
     if device := getattr(options, "device", None):

@@ -79,7 +79,9 @@ class StoragePlace:
                 ),
             )
         except ImportError:
-            raise RunError("PostgreSQL needs its driver; install it with: pip install 'gmsa[postgresql]'") from None
+            raise RunError(
+                "PostgreSQL needs its driver; install it, in the clone: pip install '.[postgresql]'"
+            ) from None
         except Exception as error:  # whatever the driver raises; its message may hold the URL
             raise RunError(f"cannot open the storage '{self.shown}': {self.hide(first_line(error))}") from None
 

@@ -184,7 +184,9 @@ def test_a_missing_package_is_said_before_training(
 ) -> None:
     for module in (name, "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=rf"'run.callbacks': '{name}' needs .*; pip install 'gmsa\[{name}\]'"):
+    with pytest.raises(
+        ConfigError, match=rf"'run.callbacks': '{name}' needs .*; in the clone: pip install '\.\[{name}\]'"
+    ):
         train(one_seed(write_mmsa, name), "tiny", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

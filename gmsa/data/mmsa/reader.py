@@ -103,7 +103,9 @@ def from_mmsa(
         unimodal = reader.unimodal(dims, labels) if require_labels else [{} for _ in unlabeled]
         texts, features = reader.texts(), reader.features(dims)
         if not any(len(sequence) for one in features for sequence in one.values()):
-            raise DataError(f"{reader.where}: no utterance has {', '.join(dims)}; choose other data.modalities")
+            raise DataError(
+                f"{reader.where}: no utterance has {', '.join(dims) or 'any modality'}; choose other data.modalities"
+            )
         found[name] = [
             Utterance(*columns) for columns in zip(reader.ids, features, targets, unimodal, texts, strict=True)
         ]
