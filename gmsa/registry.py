@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 import sys
 import threading
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from gmsa.errors import ConfigError, cut, listed, nearest, shown
@@ -158,8 +160,16 @@ def _place_of(part: Any) -> str:
     if module == "__main__":  # a script that is its own plug-in is imported by its name too: these are the same parts
         main = sys.modules[module]
         spec = getattr(main, "__spec__", None)
-        module = spec.name if spec is not None else Path(getattr(main, "__file__", module)).stem
+        module = spec.name if spec is not None else _name_of_script(main)
     return f"{module}:{getattr(part, '__qualname__', repr(part))}"
+
+
+def _name_of_script(main: ModuleType) -> str:
+    """The name by which a script is imported; ``__main__`` where another module has that name."""
+    file = getattr(main, "__file__", None) or ""
+    name = Path(file).stem
+    other = getattr(sys.modules.get(name, main), "__file__", None) or ""
+    return name if name.isidentifier() and os.path.realpath(file) == os.path.realpath(other) else "__main__"
 
 
 # --- plug-ins --------------------------------------------------------------------------------------------------------

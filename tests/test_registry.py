@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -282,3 +283,24 @@ def test_another_process_finds_it(tmp_path: Path) -> None:
 def test_what_is_no_name_of_a_module_is_not_imported(module: str) -> None:
     with pytest.raises(ConfigError, match=r"plug-in '.*' is no name of a module, such as mine or mine.parts"):
         load_plugins([module])
+
+
+def test_a_script_is_its_own_plug_in_but_hides_no_part_of_another_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the same name elsewhere is another module, and so is one with dots in its name."""
+
+    def register_from(script: str, name: str, qualname: str) -> None:
+        main = ModuleType("__main__")
+        main.__file__, main.__spec__ = str(Path(script).resolve()), None
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        part = type(qualname, (), {"__module__": "__main__"})
+        EDGE_BUILDERS.register(name, part)
+
+    write("plug_twin.py", builder("twin"))
+    sys.path.insert(0, str(Path.cwd()))
+    load_plugins(["plug_twin"])
+    register_from("plug_twin.py", "twin", "build")
+    importlib.reload(sys.modules["plug_twin"])
+    with pytest.raises(ConfigError, match=r"the edge builder 'twin' is plug_twin:build already"):
+        register_from("elsewhere/plug_twin.py", "twin", "build")
+    with pytest.raises(ConfigError, match=r"the edge builder 'window' is gmsa.graph.edges:window already"):
+        register_from("gmsa.graph.edges.py", "window", "window")

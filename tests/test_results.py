@@ -115,6 +115,32 @@ def test_mistakes_are_refused(
     assert "'nonsense' is no result" in refused(["nonsense"], capsys)
     assert "--out" in refused(["step", "--quick"], capsys)
     assert "--list" in refused([], capsys)
+    for where in ("--out", "--runs"):
+        assert "cannot be written" in refused(["store", "--out", str(tmp_path), where, str(other)], capsys)
+    (tmp_path / "store.md").mkdir()
+    assert "is a folder" in refused(["store", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")], capsys)
+
+
+def test_runs_of_another_commit_or_of_other_data_are_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The head of a result names today's commit and data: runs of others must not stand under it."""
+    data, runs = tmp_path / "mosi_dev.pkl", tmp_path / "runs"
+    data.write_bytes(b"abc")
+    command = f'{sys.executable} -c \'open("OUT/run", "a"); print("| a |")\''.replace(sys.executable, "python")
+    monkeypatch.setitem(tool.RESULTS_BY_NAME, "ablation_fusion", tool.Result([command], 0, data=["mosi_dev.pkl"]))
+    arguments = ["ablation_fusion", "--data", str(data), "--out", str(tmp_path), "--runs", str(runs)]
+    monkeypatch.setattr(common, "commit", lambda: "0123abc")
+    tool.main(arguments)
+    tool.main(arguments)
+    capsys.readouterr()
+    monkeypatch.setattr(common, "commit", lambda: "4567def")
+    assert "was begun with commit 0123abc and `mosi_dev.pkl`, SHA-256 ba7816bf" in refused(arguments, capsys)
+    monkeypatch.setattr(common, "commit", lambda: "0123abc")
+    data.write_bytes(b"other")
+    assert "was begun with" in refused(arguments, capsys)
+    (runs / "ablation_fusion.json").unlink()
+    assert "nobody knows which code" in refused(arguments, capsys)
 
 
 def test_the_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,11 +193,22 @@ class Maker:
             result, folder = RESULTS_BY_NAME[name], self.runs / name
             for needed in result.needs:
                 self.measure(needed)
-            folder.mkdir(parents=True, exist_ok=True)
+            self._begin(name)
             for file, settings in result.settings.items():
                 (folder / file).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
             self.done[name] = "".join(self._run(command, result, folder) for command in result.commands)
         return self.done[name]
+
+    def _begin(self, name: str) -> None:
+        """Makes the folder of the runs of a result; it resumes no runs of other code or data, which its head denies."""
+        folder, record = self.runs / name, self.runs / f"{name}.json"
+        now = {"commit": self.commit, "data": self._data(RESULTS_BY_NAME[name])}
+        then = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+        if then != now and folder.exists() and any(folder.iterdir()):
+            began = "nobody knows which code" if then is None else f"commit {then['commit']} and {then['data']}"
+            _refuse(f"'{folder}' was begun with {began}; delete it, or name another folder by --runs")
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(now), encoding="utf-8")
 
     def _run(self, command: str, result: Result, folder: Path) -> str:
         data = "synthetic" if self.quick else str(self.data)
@@ -306,6 +318,16 @@ def find_data(names: Sequence[str], given: Path | None) -> Path | None:
     return data.resolve()
 
 
+def _try_to_write(folder: Path) -> None:
+    """Makes a folder and writes into it, before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _refuse(f"'{folder}' cannot be written ({error.strerror}); name another folder by --out or --runs")
+
+
 def _refuse(reason: str) -> NoReturn:
     print(f"results.py: error: {reason}", file=sys.stderr)
     sys.exit(2)
@@ -337,8 +359,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = None if options.quick else find_data(options.names, options.data)
     out = options.out or RESULTS
     runs = options.runs or (out / "runs" if options.quick else ROOT / "runs" / "results")
+    for folder in (out, runs):
+        _try_to_write(folder)
+    for name in options.names:
+        if (out / f"{name}.md").is_dir():
+            _refuse(f"'{out / name}.md' is a folder; name another place by --out")
     maker = Maker(data, runs.resolve(), options.quick)
-    out.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         try:
             text = maker.text(name, options.note)

@@ -51,7 +51,8 @@ def choose_folder(out: str | os.PathLike[str] | None, default: str, resume: bool
     if any(not _left_by_start(path) for path in entries(folder)):
         if exists(folder / "config.yaml"):
             raise RunError(
-                f"'{folder}' is not empty; add --resume (in Python: resume=True) to resume its run, or give another --out"
+                f"'{folder}' is not empty; add --resume (in Python: resume=True) to resume its run, "
+                "or give another --out"
             )
         raise RunError(f"'{folder}' is not empty and holds no run; give another --out")
     return folder, False

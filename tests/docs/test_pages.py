@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from helpers.pages import (
 
 from gmsa.ablation.cells import train_cell
 from gmsa.config.describe import describe_settings
+from gmsa.system import cli
 from gmsa.tuning.workers import run_trials
 
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -118,9 +121,27 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     assert named <= known | groups, named - known - groups
 
 
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """The long options of a command and of its subcommands."""
+    found = {text for action in parser._actions for text in action.option_strings}
+    below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return found.union(*(options_of(one) for action in below for one in action.choices.values()))
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    """It is one of gmsa's commands, of a program of the repository, or of torchrun."""
+    parser_of = runpy.run_path(str(ROOT / "docs" / "extensions" / "gmsa_docs.py"))["parser_of"]
+    known = {"--max-restarts"}.union(*(options_of(parser_of(name)) for name in cli.COMMANDS))  # torchrun has that one
+    for folder in ("tools", "benchmarks"):
+        known.update(*(re.findall(r'"(--[a-z-]+)"', file.read_text()) for file in (ROOT / folder).glob("*.py")))
+    named = {(o, page.name) for page in PAGES for o in re.findall(r"`(--[a-z][a-z-]*)", prose(page))}
+    assert len(named) > 20
+    assert {(o, page) for o, page in named if o not in known} == set()
+
+
 @pages
 def test_every_relative_link_resolves(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+    for link in re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", prose(page)):
         if not link.startswith(("https://", "http://", "mailto:")):
             name, _, anchor = link.partition("#")
             target = (page.parent / name).resolve() if name else page
@@ -134,7 +155,5 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 
 def test_the_documentation_names_every_subcommand() -> None:
-    from gmsa.system import cli
-
     text = "".join(page.read_text() for page in PAGES)
     assert not {name for name in cli.COMMANDS if f"gmsa {name}" not in text}

@@ -147,7 +147,8 @@ def needed_module(name: str, callback: str, package: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"'run.callbacks': '{callback}' needs the package {package} ({error}); in the clone: pip install '.[{callback}]'"
+            f"'run.callbacks': '{callback}' needs the package {package} ({error}); "
+            f"in the clone: pip install '.[{callback}]'"
         ) from None
 
 
