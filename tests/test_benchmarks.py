@@ -25,8 +25,8 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"gpu", "tune", "data", "hostile"}
-"""Those that take longer than twenty seconds even so."""
+LONG = {"gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle"}
+"""Those that take longer than ten seconds even so."""
 TRAINING = {"few_labels", "peers", "tune"}
 """Those that train into a folder."""
 

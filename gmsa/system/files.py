@@ -172,14 +172,20 @@ def check_out_folder(path: Path) -> None:
     _try_to_write(there, path)
 
 
+REPORTS = {"report.html", "summary.json", "summary.md", "summary.tex"}
+"""Files that end a run, an ablation or a study."""
+
+
 def check_out_parts(folder: Path, *patterns: str) -> None:
     """Checks a folder that is written into once more, and those of its subfolders whose names match a pattern.
 
     Raises:
-        RunError: one of them cannot be written, or is a file or a link.
+        RunError: one of them cannot be written, or is a file or a link; a folder lies where a report is written.
     """
     check_out_folder(folder)
     for part in entries(folder):
+        if part.name in REPORTS and is_folder(part):
+            raise RunError(f"'{short(part)}' is a folder where a file is to be written; move it away")
         if any(part.match(pattern) for pattern in patterns):
             check_no_link(part)
             check_out_folder(part)

@@ -23,6 +23,7 @@ from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.evaluate import evaluate
 from gmsa.runs.predict import predict_file
+from gmsa.runs.resume import check_parts
 from gmsa.runs.train import train
 from gmsa.system import cli
 from gmsa.training import tasks
@@ -588,3 +589,13 @@ def test_examples_of_labels() -> None:
     assert [e.value for e in examples] == [0.5, -3.0]
     assert [int(e.classes.argmax()) for e in examples] == [4, 0]
     assert isinstance(examples[0], Example)
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.json"])
+def test_a_folder_in_the_place_of_a_report_is_refused_before_any_work(write_mmsa, tmp_path: Path, name: str) -> None:
+    config, out = small(write_mmsa, run={"seeds": [1]}), tmp_path / "run"
+    train(config, "tiny", out)
+    (out / name).unlink()
+    (out / name / "within").mkdir(parents=True)
+    with pytest.raises(RunError, match=rf"{name}' is a folder where a file is to be written; move it away"):
+        check_parts(out)
