@@ -847,6 +847,6 @@ def test_the_front_door() -> None:
 
 
 def test_arrays_in_the_place_of_a_data_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(gmsa.GmsaError, match=r"'data' is the path of a file or a feature store \(got a dict\); write"):
+    with pytest.raises(ConfigError, match=r"'data' is the path of a file or a feature store \(got a dict\); write"):
         gmsa.fit("synthetic", data={"train": {}}, out=tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()

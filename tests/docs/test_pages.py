@@ -129,9 +129,9 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def test_every_option_that_a_page_names_exists() -> None:
-    """It is one of gmsa's commands, of a program of the repository, or of torchrun."""
+    """It is one of gmsa's commands, of a program of the repository, or of torchrun or docker."""
     parser_of = runpy.run_path(str(ROOT / "docs" / "extensions" / "gmsa_docs.py"))["parser_of"]
-    known = {"--max-restarts"}.union(*(options_of(parser_of(name)) for name in cli.COMMANDS))  # torchrun has that one
+    known = {"--max-restarts", "--gpus"}.union(*(options_of(parser_of(name)) for name in cli.COMMANDS))
     for folder in ("tools", "benchmarks"):
         known.update(*(re.findall(r'"(--[a-z-]+)"', file.read_text()) for file in (ROOT / folder).glob("*.py")))
     named = {(o, page.name) for page in PAGES for o in re.findall(r"`(--[a-z][a-z-]*)", prose(page))}
