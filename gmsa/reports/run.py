@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config.missing import RATES
-from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread
 from gmsa.reports.tables import (
     SHORT,
     best_rows,
@@ -100,12 +100,15 @@ def markdown_report(summary: Summary, folder: Path | None = None) -> str:
 
 
 def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the main metrics of the final model: a row per metric, the test split first."""
+    """Header and rows of the main metrics of the final model: a row per metric, the test split first.
+
+    Columns of a constant prediction follow.
+    """
     return _transposed(summary, {split: summary[split] for split in ("test", "valid") if summary[split]}, headline)
 
 
 def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of all metrics: a row per metric, a column per stage and split."""
+    """Header and rows of all metrics: a row per metric, a column per stage and split, and of a constant prediction."""
     rows = {(stage, split): scores for stage, split, scores in _rows(summary)}
     found = {
         (f"{stage}, {split}" if summary["stages"] else split): rows[stage, split]
@@ -120,7 +123,11 @@ def spread_note(summary: Summary) -> str:
     """What the numbers of the main scores are."""
     seeds = ", ".join(map(str, summary["seeds"]))
     over = "One seed" if len(summary["seeds"]) == 1 else "Mean ± standard deviation over the seeds"
-    return f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
+    note = f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
+    if "constant" in summary:
+        value = f"{summary['constant']['value']:.2f}"
+        note += f" To compare, always {value}: the median of the training labels, predicted for every utterance."
+    return note
 
 
 def run_facts(summary: Summary) -> dict[str, str]:
@@ -173,7 +180,14 @@ def _transposed(
     """Header and rows: a row per chosen metric, a column per entry of ``found``."""
     metrics = choose(dict.fromkeys(metric for scores in found.values() for metric in scores))
     rows = [[title(m), *(cell(m, s[m]) if m in s else "" for s in found.values())] for m in metrics]
-    return ["Metric", *(SPLITS.get(name, name) for name in found)], rows
+    header = ["Metric", *(SPLITS.get(name, name) for name in found)]
+    if constant := summary.get("constant"):
+        splits = [split for split in SPLITS if summary[split]]
+        header += [f"{SPLITS[split]}, always {constant['value']:.2f}" for split in splits]
+        for metric, row in zip(metrics, rows, strict=True):
+            scores = (constant[split].get(metric) for split in splits)
+            row += ["" if score is None else cell(metric, spread([score])) for score in scores]
+    return header, rows
 
 
 def _links(folder: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
 from gmsa.data import NUM_CLASSES, to_class
+from gmsa.metrics import metrics
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
 from gmsa.reports.robustness import write_report
@@ -80,6 +83,7 @@ def report(
         valid=[final["valid"].metrics(config) for final in finals],
         test=[final["test"].metrics(config) for final in finals],
         stages=stages,
+        constant=constant_scores(config, [e.value for data in data_of.values() for e in data.labeled], finals[0]),
         worst=worst_predictions(prepared, [final["test"].value for final in finals]),
     )
     write_summary(folder, summary)
@@ -105,6 +109,30 @@ def finish_report(folder: Path) -> None:
     """
     write_run_page(folder)
     write_report(folder)
+
+
+def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str, Predictions]) -> dict[str, Any]:
+    """The median of training labels, and the scores of predicting it for every utterance.
+
+    A registered metric that cannot score a constant is left out.
+
+    Args:
+        labels: those that some seed trained on.
+        splits: any predictions, for the labels of ``valid`` and ``test``.
+    """
+    value = float(np.median(labels))
+    found: dict[str, Any] = {"value": value}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant has no correlation
+        for split in ("valid", "test"):
+            truth = splits[split].labels
+            truth = truth[~np.isnan(truth)]
+            constant = np.full(len(truth), value)
+            found[split] = metrics(config.data.labels, constant, truth)
+            for more in config.run.metrics:
+                with suppress(Exception):  # it is a user's
+                    found[split] |= metrics(config.data.labels, constant, truth, [more])
+    return found
 
 
 def worst_predictions(prepared: Prepared, values: list[np.ndarray]) -> list[dict[str, Any]]:

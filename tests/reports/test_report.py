@@ -19,8 +19,9 @@ from gmsa import figures
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
-from gmsa.reports.summary import summarize
+from gmsa.reports.summary import SUMMARY, summarize
 from gmsa.reports.tables import cell, escape_latex, headline, pipes, tabular, title
+from gmsa.system.records import check_form
 
 
 def scores(mae):
@@ -254,6 +255,18 @@ def test_report_begins_with_the_main_scores(tmp_path):
     assert links == "Page: [report.html](report.html). Figures: [gate](figures/gate.png)."
     assert facts.startswith("- Data: mosi\n")
     assert "](" not in markdown_report(got)  # no folder, no links
+
+
+def test_report_compares_with_a_constant_prediction():
+    constant = {"value": 0.4, "valid": scores(0.95), "test": {"MAE": 1.25}}
+    got = summary(constant=constant)
+    check_form(got, SUMMARY)
+    text = markdown_report(got)
+    rows = cells(text.split("\n\n")[1])
+    assert [row["Test, always 0.40"] for row in rows] == ["1.2500", ""]
+    assert [row["Validation, always 0.40"] for row in rows] == ["0.9500", "0.5000"]
+    assert "always 0.40: the median of the training labels" in text
+    assert "always" not in markdown_table([got]) + latex_table([got]) + markdown_report(summary())
 
 
 def test_main_metrics_are_a_papers_and_ones_own():

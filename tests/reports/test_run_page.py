@@ -19,17 +19,20 @@ import torch
 from helpers.hostile_names import NAMES
 from helpers.small_runs import small
 
-from gmsa import Run
+from gmsa import Run, metrics
+from gmsa.config import from_dict
 from gmsa.data import Utterance
 from gmsa.errors import printable
+from gmsa.registry import METRICS
 from gmsa.reports.pages import html
 from gmsa.reports.pages.run import run_page, write_run_page
 from gmsa.reports.summary import LONGEST_TEXT, SUMMARY
 from gmsa.runs import report as results
-from gmsa.runs.report import finish_report, worst_predictions
+from gmsa.runs.report import constant_scores, finish_report, worst_predictions
 from gmsa.runs.robustness import robustness
 from gmsa.runs.train import train
 from gmsa.system.records import check_form
+from gmsa.training.scoring import Predictions
 
 
 class Reader(HTMLParser):
@@ -166,6 +169,37 @@ def test_the_worst_predictions_are_those_farthest_off(run: Path) -> None:
     assert any(row["text"].endswith("…") for row in rows) or "test2$_$11" not in expected
 
 
+def test_the_page_says_what_guessing_would_score(run: Path) -> None:
+    constant = json.loads((run / "summary.json").read_text())["constant"]
+    truth: dict[str, list[float]] = {"train": [], "valid": [], "test": []}
+    for row in csv.DictReader((run / "seed-1" / "predictions.csv").open()):
+        truth[row["split"]].append(float(row["label"]))
+    assert constant["value"] == pytest.approx(np.median(truth["train"]))
+    page = (run / "report.html").read_text()
+    for split in ("valid", "test"):
+        assert constant[split]["MAE"] == pytest.approx(np.abs(np.array(truth[split]) - constant["value"]).mean())
+        assert constant[split]["Corr"] == 0
+        assert f"{constant[split]['MAE']:.4f}" in page
+    assert f"Test, always {constant['value']:.2f}" in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_constant_is_of_used_labels_and_spares_metrics_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    @metrics.metric(higher_is_better=True)
+    def fussy(prediction: np.ndarray, truth: np.ndarray) -> float:
+        return float("nan")
+
+    monkeypatch.setitem(METRICS._parts, "fussy", fussy)
+    config = from_dict({"data": {"path": "a.pkl"}, "run": {"metrics": ["fussy", "RMSE"]}})
+    labels = np.float32([1, 2, np.nan])
+    made = Predictions(["a", "b", "c"], labels, labels, np.zeros((3, 7)), None)
+    found = constant_scores(config, [0.0, 1.0, 1.0, 3.0], {"valid": made, "test": made})
+    assert found["value"] == 1
+    assert found["valid"] == found["test"]
+    assert found["test"].items() >= {"MAE": 0.5, "Corr": 0, "RMSE": 0.5**0.5}.items()
+    assert "fussy" not in found["test"]
+
+
 def test_who_gets_a_model_gets_no_words_of_others(run: Path, tmp_path: Path) -> None:
     Run(run).save(tmp_path / "model")
     assert "worst" not in json.loads((tmp_path / "model" / "summary.json").read_text())
@@ -173,12 +207,13 @@ def test_who_gets_a_model_gets_no_words_of_others(run: Path, tmp_path: Path) -> 
 
 def test_an_older_run_has_a_page_too(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    del summary["worst"]
+    del summary["worst"], summary["constant"]
     check_form(summary, SUMMARY)
     (run / "summary.json").write_text(json.dumps(summary))
     (run / "environment.json").write_text("{}")
     text = Reader(run_page(run)).text
     assert "Worst predictions" not in text
+    assert "always" not in text
     assert summary["data_sha256"] in text
 
 
