@@ -27,6 +27,8 @@ LEFT = ("Run", "Data", "Stage", "Split")
 """Columns that are flush left."""
 SPLITS = {"test": "Test", "valid": "Validation"}
 """Splits with scores in the order of the short tables, and what these call them."""
+NEEDING_POOL = ("self_training", "distillation")
+"""Protocols that end after their supervised stage where there is no pool."""
 FINAL = " (final)"
 """Follows the name of the stage that is the final model."""
 FIGURES = {
@@ -136,13 +138,21 @@ def run_facts(summary: Summary) -> dict[str, str]:
         "Data": dataset_of(summary),
         "SHA-256 of the data": summary["data_sha256"],
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
-        "Protocol": summary["protocol"],
+        "Protocol": protocol_line(summary),
         "Seeds": ", ".join(map(str, summary["seeds"])),
         "Label ratio": f"{summary['label_ratio']:g}",
         **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
         **missing_lines(summary["missing"]),
         "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
+
+
+def protocol_line(summary: Summary) -> str:
+    """The protocol with the stages that ran."""
+    protocol, stages = summary["protocol"], list(summary["stages"])
+    if protocol in NEEDING_POOL and stages == ["supervised"]:
+        return f"supervised only (there was no pool for {protocol})"
+    return f"{protocol} ({', '.join(stages)})" if len(stages) > 1 else protocol
 
 
 def write_summary(folder: str | Path, summary: Summary) -> None:

@@ -257,6 +257,22 @@ def test_report_begins_with_the_main_scores(tmp_path):
     assert "](" not in markdown_report(got)  # no folder, no links
 
 
+@pytest.mark.parametrize(
+    ("protocol", "stages", "said"),
+    [
+        ("self_training", ["supervised"], "supervised only (there was no pool for self_training)"),
+        ("distillation", ["supervised"], "supervised only (there was no pool for distillation)"),
+        ("self_training", ["supervised", "self_training_1"], "self_training (supervised, self_training_1)"),
+        ("supervised", ["supervised"], "supervised"),
+        ("mine", ["supervised"], "mine"),
+        ("pretrain", [], "pretrain"),
+    ],
+)
+def test_report_names_the_stages_that_ran(protocol, stages, said):
+    got = summary(protocol=protocol, stages={stage: {"test": [scores(1.0)] * 3} for stage in stages})
+    assert f"- Protocol: {said}" in markdown_report(got).replace("\\_", "_").splitlines()
+
+
 def test_report_compares_with_a_constant_prediction():
     constant = {"value": 0.4, "valid": scores(0.95), "test": {"MAE": 1.25}}
     got = summary(constant=constant)

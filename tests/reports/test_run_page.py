@@ -141,6 +141,7 @@ def test_a_run_leaves_a_page_that_says_what_it_is(run: Path) -> None:
     assert page.all("script") == page.all("b") == page.all("i") == []
     for said in (
         "<i>run</i>", summary["data_sha256"], "semi_iin", "self_training", f"{summary['parameters']:,}",
+        "supervised only (there was no pool for self_training)",
         "Non0_acc_2 (%)", f"{summary['test']['MAE']['mean']:.4f}", "best validation MAE", "gmsa train",
     ):  # fmt: skip
         assert said in page.text, said

@@ -12,9 +12,9 @@ from gmsa.config.strict_yaml import parse_yaml
 from gmsa.figures.canvas import spared
 from gmsa.reports.pages import html
 from gmsa.reports.robustness import MEANING, Report, read_robustness, score_table
-from gmsa.reports.run import FIGURES, all_scores, main_scores, run_facts, spread_note
+from gmsa.reports.run import FIGURES, all_scores, main_scores, protocol_line, run_facts, spread_note
 from gmsa.reports.summary import SUMMARY, Summary, dataset_of
-from gmsa.reports.tables import headline
+from gmsa.reports.tables import headline, plural
 from gmsa.system.files import remove, write_text
 from gmsa.system.reading import MOST_RECORDS, is_file, read_bytes, read_json, read_text
 from gmsa.system.records import SHA256, TEXT, Fields, Items, Map, Maybe, check_form, whole
@@ -76,10 +76,7 @@ def run_page(folder: Path) -> str:
     except ValueError:  # summary.md says so
         robustness = None
     seeds = len(summary["seeds"])
-    lead = (
-        f"{summary['model']}, trained by {summary['protocol']} on {dataset_of(summary)}, "
-        f"{seeds} seed{'s' * (seeds > 1)}."
-    )
+    lead = f"{summary['model']} on {dataset_of(summary)}, {plural(seeds, 'seed')}. Training: {protocol_line(summary)}."
     parts = [
         html.paragraph(lead),
         html.section("Scores", *_scores(summary)),
