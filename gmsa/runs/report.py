@@ -221,15 +221,19 @@ def draw_run(
     if not tests:
         figures.figure_curves(history, folder / "curves.png", synthetic, "loss")
         return
+    seeds = len(tests)
     test, pool = _join(tests, label_scale), _join(pools, label_scale)
     figures.figure_curves(history, folder / "curves.png", synthetic)
-    figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)
+    scatter = {"prediction": test["value"], "truth": test["labels"]}
+    figures.figure_scatter(scatter, folder / "scatter.png", synthetic, seeds)
     confusion = {"prediction": test["probabilities"].argmax(1), "truth": test["classes"]}
-    figures.figure_confusion(confusion, folder / "confusion.png", synthetic)
-    figures.figure_gate({"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}, folder / "gate.png", synthetic)
+    figures.figure_confusion(confusion, folder / "confusion.png", synthetic, seeds)
+    gate = {"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}
+    figures.figure_gate(gate, folder / "gate.png", synthetic, seeds)
     figures.figure_pseudo_labels(pseudo_rows, folder / "pseudo_labels.png", synthetic)
-    figures.figure_calibration(test, folder / "calibration.png", synthetic)
-    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of="labels given to the pool")
+    figures.figure_calibration(test, folder / "calibration.png", synthetic, seeds=seeds)
+    of = "labels given to the pool"
+    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of, len(pools))
 
 
 def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:

@@ -16,12 +16,15 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from gmsa import figures
+from gmsa.figures import canvas
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
 from gmsa.reports.summary import SUMMARY, summarize
 from gmsa.reports.tables import cell, escape_latex, headline, pipes, tabular, title
+from gmsa.runs.report import draw_run
 from gmsa.system.records import check_form
+from gmsa.training.scoring import Predictions
 
 
 def scores(mae):
@@ -436,6 +439,29 @@ def test_figure_title_says_synthetic(tmp_path, monkeypatch, synthetic):
     draw, data, _ = FIGURES["gate"]
     figure = drawn(monkeypatch, draw, data, path=tmp_path / "a.png", synthetic=synthetic)
     assert ("SYNTHETIC data" in figure.get_suptitle()) == synthetic
+
+
+@pytest.mark.parametrize("name", ["scatter", "confusion", "gate", "calibration"])
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(1, "60 utterances"), (3, "20 utterances × 3 seeds"), (60, "1 utterance × 60"), (7, "60 predictions of 7 seeds")],
+)
+def test_figure_title_counts_each_utterance_once(tmp_path, monkeypatch, name, seeds, said):
+    draw, data, _ = FIGURES[name]
+    figure = drawn(monkeypatch, draw, data, path=tmp_path / "a.png", seeds=seeds)
+    assert f"({said}" in figure.get_suptitle()
+
+
+def test_a_runs_figures_count_each_utterance_once(tmp_path, monkeypatch):
+    titles = {}
+    monkeypatch.setattr(canvas, "write_figure", lambda figure, path: titles.update({path.stem: figure.get_suptitle()}))
+    rows = np.zeros(5, np.float32)
+    made = Predictions(list("abcde"), rows, rows, np.full((5, 7), 1 / 7), np.zeros((5, 2)))
+    history = [{"seed": 1, "stage": "x", "epoch": 1, "loss": 1.0, "valid": {"MAE": 1.0}, "best": True}]
+    draw_run(tmp_path / "figures", history, [made, made], [made, made, made], [], "mosi", False)
+    for name in ("scatter", "confusion", "gate", "calibration"):
+        assert "5 utterances × 2 seeds" in titles[name]
+    assert "5 utterances × 3 seeds" in titles["pool_calibration"]
 
 
 def test_curves_star_the_last_best_epoch(tmp_path, monkeypatch):
