@@ -42,6 +42,8 @@ FIGURES = {
     **{f"robustness_{protocol}": f"Test scores by the share that {protocol} masks." for protocol in RATES},
 }
 """The figures that a run folder may have, and what each shows."""
+PSEUDO_LABELS_ALONE = "Pseudo-labels kept per class."
+"""What that figure shows where no true label of the pool is known: ``pool_calibration`` is not there then."""
 
 
 def markdown_table(summaries: Sequence[Summary]) -> str:

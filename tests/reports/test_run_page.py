@@ -256,6 +256,14 @@ def test_a_figure_of_a_stranger_is_a_picture(run: Path) -> None:
     assert str(image["src"]).startswith("data:image/svg+xml;base64,")
 
 
+def test_a_caption_promises_no_right_labels_where_none_are_known(run: Path) -> None:
+    (run / "figures").mkdir()
+    (run / "figures" / "pseudo_labels.svg").write_text("<svg/>")
+    assert "kept per class." in Reader(run_page(run)).text
+    (run / "figures" / "pool_calibration.svg").write_text("<svg/>")
+    assert "kept per class, and how many of them are right" in Reader(run_page(run)).text
+
+
 def test_damaged_robustness_costs_its_section_alone(run: Path) -> None:
     (run / "robustness.json").write_text("{}")
     with pytest.warns(UserWarning, match="is damaged"):

@@ -12,7 +12,15 @@ from gmsa.config.strict_yaml import parse_yaml
 from gmsa.figures.canvas import spared
 from gmsa.reports.pages import html
 from gmsa.reports.robustness import MEANING, Report, read_robustness, score_table
-from gmsa.reports.run import FIGURES, all_scores, main_scores, protocol_line, run_facts, spread_note
+from gmsa.reports.run import (
+    FIGURES,
+    PSEUDO_LABELS_ALONE,
+    all_scores,
+    main_scores,
+    protocol_line,
+    run_facts,
+    spread_note,
+)
 from gmsa.reports.summary import SUMMARY, Summary, dataset_of
 from gmsa.reports.tables import headline, plural
 from gmsa.system.files import remove, write_text
@@ -129,7 +137,10 @@ def _figures(folder: Path, names: Sequence[str]) -> list[str]:
         path = folder / "figures" / f"{name}.svg"
         if is_file(path):
             svg = read_bytes(path, MOST_FIGURE, inside=folder)
-            found.append(html.figure(svg, name.replace("_", " "), FIGURES[name]))
+            caption = FIGURES[name]
+            if name == "pseudo_labels" and not is_file(folder / "figures" / "pool_calibration.svg"):
+                caption = PSEUDO_LABELS_ALONE
+            found.append(html.figure(svg, name.replace("_", " "), caption))
     return found
 
 
