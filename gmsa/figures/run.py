@@ -216,7 +216,7 @@ def figure_calibration(
     left.set_xlabel("confidence [%] (numbers: predictions)")
     left.set_ylabel("accuracy [%]")
     left.set_title(f"Reliability (expected calibration error {100 * result.error:.1f} %)")
-    left.legend(frameon=False, loc="upper left")
+    figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside lower left", ncols=2, frameon=False)
 
     columns = ["up to 40", "40-60", "60-80", "80-100"]
     column = np.searchsorted([40, 60, 80], 100 * confidence)

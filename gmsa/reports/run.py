@@ -139,6 +139,7 @@ def run_facts(summary: Summary) -> dict[str, str]:
     return {
         "Data": dataset_of(summary),
         "SHA-256 of the data": summary["data_sha256"],
+        **({"Utterances": _counts_line(summary["utterances"])} if "utterances" in summary else {}),
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
         "Protocol": protocol_line(summary),
         "Seeds": ", ".join(map(str, summary["seeds"])),
@@ -147,6 +148,11 @@ def run_facts(summary: Summary) -> dict[str, str]:
         **missing_lines(summary["missing"]),
         "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
+
+
+def _counts_line(counts: Mapping[str, int]) -> str:
+    train, valid, test, labeled = (counts[key] for key in ("train", "valid", "test", "labeled"))
+    return f"{train:,} for training ({labeled:,} with labels), {valid:,} for validation, {test:,} for the test"
 
 
 def protocol_line(summary: Summary) -> str:

@@ -78,7 +78,7 @@ def report(
             pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
 
     summary = summarize(
-        **_facts(config, name, prepared, trainers),
+        **_facts(config, name, prepared, data_of, trainers),
         parameters=parameters,
         valid=[final["valid"].metrics(config) for final in finals],
         test=[final["test"].metrics(config) for final in finals],
@@ -174,7 +174,7 @@ def report_pretraining(
     best = [[row for row in t.history if row["best"]][-1]["valid"] for t in trainers.values()]
     model = build_model(next(iter(trainers.values())).dims, config)
     summary = summarize(
-        **_facts(config, name, prepared, trainers),
+        **_facts(config, name, prepared, data_of, trainers),
         parameters=sum(p.numel() for p in model.parameters()),
         valid=best,
     )
@@ -185,7 +185,13 @@ def report_pretraining(
     return summary
 
 
-def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int, Trainer]) -> dict[str, Any]:
+def _facts(
+    config: Config,
+    name: str,
+    prepared: Prepared,
+    data_of: Mapping[int, TrainingData],
+    trainers: Mapping[int, Trainer],
+) -> dict[str, Any]:
     """The entries that every summary has."""
     return {
         "name": name,
@@ -196,6 +202,8 @@ def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int,
         "model": config.model.name,
         "protocol": config.protocol.name,
         "train_seconds": [sum(row["seconds"] for row in t.history) for t in trainers.values()],
+        "utterances": {split: len(prepared.splits[split]) for split in SPLITS}
+        | {"labeled": len(next(iter(data_of.values())).labeled)},  # as many for every seed
         "missing": prepared.missing,
         "label_ratio": config.data.label_ratio,
         "init_from": config.protocol.init_from,

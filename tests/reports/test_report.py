@@ -276,6 +276,14 @@ def test_report_names_the_stages_that_ran(protocol, stages, said):
     assert f"- Protocol: {said}" in markdown_report(got).replace("\\_", "_").splitlines()
 
 
+def test_report_counts_the_utterances():
+    got = summary(utterances={"train": 1284, "valid": 229, "test": 686, "labeled": 642})
+    check_form(got, SUMMARY)
+    said = "- Utterances: 1,284 for training (642 with labels), 229 for validation, 686 for the test"
+    assert said in markdown_report(got).splitlines()
+    assert "- Utterances" not in markdown_report(summary())
+
+
 def test_report_compares_with_a_constant_prediction():
     constant = {"value": 0.4, "valid": scores(0.95), "test": {"MAE": 1.25}}
     got = summary(constant=constant)
@@ -496,6 +504,16 @@ def test_calibration_bars_are_the_reliability_table(tmp_path, monkeypatch):
     left, right = figure.axes[:2]
     assert sum(int(text.get_text()) for text in left.texts) == 60
     assert sum(int(text.get_text().split("\n")[1]) for text in right.texts if text.get_text()) == 60
+
+
+def test_the_legend_of_calibration_lies_below_the_axes(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_calibration, PROBABILITIES, path=tmp_path / "a.png")
+    figure.set_layout_engine("constrained")  # it was turned off for the SVG, before any pixel
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["accuracy = confidence", "accuracy"]
+    assert all(axis.get_legend() is None for axis in figure.axes)
+    assert legend.get_window_extent().y1 <= min(axis.get_tightbbox().y0 for axis in figure.axes[:2])
 
 
 def test_ablation_marks_every_row_and_the_reference(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -208,7 +209,7 @@ def test_who_gets_a_model_gets_no_words_of_others(run: Path, tmp_path: Path) -> 
 
 def test_an_older_run_has_a_page_too(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    del summary["worst"], summary["constant"]
+    del summary["worst"], summary["constant"], summary["utterances"]
     check_form(summary, SUMMARY)
     (run / "summary.json").write_text(json.dumps(summary))
     (run / "environment.json").write_text("{}")
@@ -245,6 +246,21 @@ def test_a_page_that_cannot_be_made_costs_itself_alone(
 def change_summary(run: Path, **changes: Any) -> None:
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | changes))
+
+
+def test_the_worst_predictions_have_columns_with_something_in_them(run: Path) -> None:
+    row = {"id": "a", "text": "words", "truth": 0.0, "prediction": 1.0, "lacking": ["vision"]}
+    for text, lacking in itertools.product(("", "words"), ([], ["vision"])):
+        change_summary(run, worst=[row | {"text": text, "lacking": lacking}])
+        section = run_page(run).split("<h2>Worst predictions</h2>")[1].split("</section>")[0]
+        named = re.findall("<th [^>]*>(.*?)</th>", section)
+        assert named == ["Truth", "Predicted", *["Text"] * bool(text), *["Missing"] * bool(lacking), "Utterance"]
+
+
+def test_the_run_counts_its_utterances(run: Path) -> None:
+    counts = json.loads((run / "summary.json").read_text())["utterances"]
+    assert counts == {"train": 24, "valid": 12, "test": 12, "labeled": 24}
+    assert "24 for training (24 with labels)" in (run / "report.html").read_text()
 
 
 def test_a_figure_of_a_stranger_is_a_picture(run: Path) -> None:

@@ -173,8 +173,9 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Missing": [", ".join(row["lacking"]) or "–" for row in rows],
         "Utterance": [row["id"] for row in rows],
     }
-    if not any(row["lacking"] for row in rows):
-        del columns["Missing"]
+    for name, key in (("Text", "text"), ("Missing", "lacking")):
+        if not any(row[key] for row in rows):
+            del columns[name]
     note = "The test utterances whose prediction, mean over seeds, is farthest from the truth."
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
     return [html.paragraph(note), html.table(list(columns), cells, ("Text", "Missing", "Utterance"))]
