@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +65,11 @@ def figure_curves(
 
 
 @styled
-def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, seeds: int = 1) -> bool:
     """Predicted against true sentiment intensity of the test split, with the identity line.
 
     Args:
-        data: ``{"prediction": [N], "truth": [N]}``; several seeds may be joined end to end.
+        data: ``{"prediction": [N], "truth": [N]}``; ``seeds`` of them may be joined end to end.
     """
     prediction, truth = (np.asarray(data[key], dtype=np.float64) for key in ("prediction", "truth"))
     if not len(truth):
@@ -88,15 +88,15 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
     axis.set_ylabel("predicted sentiment intensity")
     axis.legend(loc="upper left", frameon=False)
     mae = np.abs(prediction - truth).mean()
-    return save(figure, path, f"Test: prediction against truth (N = {len(truth)}, MAE {mae:.3f})", synthetic)
+    return save(figure, path, f"Test: prediction against truth ({_size(truth, seeds)}, MAE {mae:.3f})", synthetic)
 
 
 @styled
-def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, seeds: int = 1) -> bool:
     """Confusion of the seven classes: each row's shares in colour, percent and counts in the cells.
 
     Args:
-        data: ``{"prediction": [N], "truth": [N]}``, classes 0 ... 6.
+        data: ``{"prediction": [N], "truth": [N]}``, classes 0 ... 6, of ``seeds`` seeds end to end.
     """
     prediction, truth = (np.asarray(data[key], dtype=np.int64) for key in ("prediction", "truth"))
     if not len(truth):
@@ -110,15 +110,16 @@ def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic:
     _heatmap(figure, axes[0][0], shares, texts, "share of the true class [%]")
     _class_ticks(axes[0][0].xaxis, "predicted class (sentiment)")
     _class_ticks(axes[0][0].yaxis, "true class (sentiment)")
-    return save(figure, path, f"Test: confusion of the classes (N = {len(truth)}; cells: share, count)", synthetic)
+    return save(figure, path, f"Test: confusion of the classes ({_size(truth, seeds)}; cells: share, count)", synthetic)
 
 
 @styled
-def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False) -> bool:
+def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, seeds: int = 1) -> bool:
     """Histogram of the gate's mean per utterance, for each readout node: 0 is all intra, 1 all inter.
 
     Args:
-        data: ``{"val": [N], "cls": [N]}``, values in [0, 1]; empty for a model without a gate.
+        data: ``{"val": [N], "cls": [N]}``, values in [0, 1], of ``seeds`` seeds end to end; empty for a model without
+            a gate.
     """
     gates = {name: np.asarray(values, dtype=np.float64) for name, values in data.items()}
     gates = {name: values for name, values in gates.items() if len(values)}
@@ -138,8 +139,8 @@ def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool
     axis.set_xlabel("gate, mean over channels (0 = all intra, 1 = all inter)")
     axis.set_ylabel("share of utterances [%]")
     axis.legend(title="readout node", frameon=False)
-    N = len(next(iter(gates.values())))
-    return save(figure, path, f"Gate between intra- and inter-modal view (N = {N})", synthetic)
+    size = _size(next(iter(gates.values())), seeds)
+    return save(figure, path, f"Gate between intra- and inter-modal view ({size})", synthetic)
 
 
 @styled
@@ -185,13 +186,18 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
 
 @styled
 def figure_calibration(
-    data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, of: str = "class probabilities"
+    data: Mapping[str, ArrayLike],
+    path: str | Path,
+    synthetic: bool = False,
+    of: str = "class probabilities",
+    seeds: int = 1,
 ) -> bool:
     """Reliability of the class probabilities; beside it, accuracy by confidence for each predicted class.
 
     Args:
         data: ``{"probabilities": [N, 7], "classes": [N]}`` of utterances whose true class is known.
         of: what is calibrated, for the title.
+        seeds: how many seeds' predictions are joined end to end.
     """
     truth = np.asarray(data["classes"], dtype=np.int64)
     if not len(truth):
@@ -207,10 +213,10 @@ def figure_calibration(
     for x, row in zip(centers, result.bins, strict=True):
         left.annotate(f"{row.count}", (x, 1.5), ha="center", fontsize=10)
     left.set(xlim=(0, 100), ylim=(0, 100))
-    left.set_xlabel("confidence [%] (numbers: utterances)")
+    left.set_xlabel("confidence [%] (numbers: predictions)")
     left.set_ylabel("accuracy [%]")
     left.set_title(f"Reliability (expected calibration error {100 * result.error:.1f} %)")
-    left.legend(frameon=False, loc="upper left")
+    figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside lower left", ncols=2, frameon=False)
 
     columns = ["up to 40", "40-60", "60-80", "80-100"]
     column = np.searchsorted([40, 60, 80], 100 * confidence)
@@ -225,7 +231,15 @@ def figure_calibration(
     right.set_xlabel("confidence [%]")
     _class_ticks(right.yaxis, "predicted class (sentiment)")
     right.set_title("Accuracy by confidence (cells: accuracy, count)")
-    return save(figure, path, f"Calibration of the {of} (N = {len(truth)})", synthetic)
+    return save(figure, path, f"Calibration of the {of} ({_size(truth, seeds)})", synthetic)
+
+
+def _size(joined: Sized, seeds: int) -> str:
+    """How many utterances the predictions of some seeds are of, joined end to end."""
+    if seeds > 1 and len(joined) % seeds:  # each seed has a pool of its own
+        return f"{len(joined)} predictions of {seeds} seeds"
+    count = len(joined) // seeds
+    return f"{count} utterance{'s' * (count != 1)}" + (f" × {seeds} seeds" if seeds > 1 else "")
 
 
 def _heatmap(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config.missing import RATES
-from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread
 from gmsa.reports.tables import (
     SHORT,
     best_rows,
@@ -27,6 +27,8 @@ LEFT = ("Run", "Data", "Stage", "Split")
 """Columns that are flush left."""
 SPLITS = {"test": "Test", "valid": "Validation"}
 """Splits with scores in the order of the short tables, and what these call them."""
+NEEDING_POOL = ("self_training", "distillation")
+"""Protocols that end after their supervised stage where there is no pool."""
 FINAL = " (final)"
 """Follows the name of the stage that is the final model."""
 FIGURES = {
@@ -40,6 +42,8 @@ FIGURES = {
     **{f"robustness_{protocol}": f"Test scores by the share that {protocol} masks." for protocol in RATES},
 }
 """The figures that a run folder may have, and what each shows."""
+PSEUDO_LABELS_ALONE = "Pseudo-labels kept per class."
+"""What that figure shows where no true label of the pool is known: ``pool_calibration`` is not there then."""
 
 
 def markdown_table(summaries: Sequence[Summary]) -> str:
@@ -100,12 +104,15 @@ def markdown_report(summary: Summary, folder: Path | None = None) -> str:
 
 
 def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the main metrics of the final model: a row per metric, the test split first."""
+    """Header and rows of the main metrics of the final model: a row per metric, the test split first.
+
+    Columns of a constant prediction follow.
+    """
     return _transposed(summary, {split: summary[split] for split in ("test", "valid") if summary[split]}, headline)
 
 
 def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of all metrics: a row per metric, a column per stage and split."""
+    """Header and rows of all metrics: a row per metric, a column per stage and split, and of a constant prediction."""
     rows = {(stage, split): scores for stage, split, scores in _rows(summary)}
     found = {
         (f"{stage}, {split}" if summary["stages"] else split): rows[stage, split]
@@ -120,7 +127,11 @@ def spread_note(summary: Summary) -> str:
     """What the numbers of the main scores are."""
     seeds = ", ".join(map(str, summary["seeds"]))
     over = "One seed" if len(summary["seeds"]) == 1 else "Mean ± standard deviation over the seeds"
-    return f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
+    note = f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
+    if "constant" in summary:
+        value = f"{summary['constant']['value']:.2f}"
+        note += f" To compare, always {value}: the median of the training labels, predicted for every utterance."
+    return note
 
 
 def run_facts(summary: Summary) -> dict[str, str]:
@@ -128,14 +139,28 @@ def run_facts(summary: Summary) -> dict[str, str]:
     return {
         "Data": dataset_of(summary),
         "SHA-256 of the data": summary["data_sha256"],
+        **({"Utterances": _counts_line(summary["utterances"])} if "utterances" in summary else {}),
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
-        "Protocol": summary["protocol"],
+        "Protocol": protocol_line(summary),
         "Seeds": ", ".join(map(str, summary["seeds"])),
         "Label ratio": f"{summary['label_ratio']:g}",
         **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
         **missing_lines(summary["missing"]),
         "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
+
+
+def _counts_line(counts: Mapping[str, int]) -> str:
+    train, valid, test, labeled = (counts[key] for key in ("train", "valid", "test", "labeled"))
+    return f"{train:,} for training ({labeled:,} with labels), {valid:,} for validation, {test:,} for the test"
+
+
+def protocol_line(summary: Summary) -> str:
+    """The protocol with the stages that ran."""
+    protocol, stages = summary["protocol"], list(summary["stages"])
+    if protocol in NEEDING_POOL and stages == ["supervised"]:
+        return f"supervised only (there was no pool for {protocol})"
+    return f"{protocol} ({', '.join(stages)})" if len(stages) > 1 else protocol
 
 
 def write_summary(folder: str | Path, summary: Summary) -> None:
@@ -173,7 +198,14 @@ def _transposed(
     """Header and rows: a row per chosen metric, a column per entry of ``found``."""
     metrics = choose(dict.fromkeys(metric for scores in found.values() for metric in scores))
     rows = [[title(m), *(cell(m, s[m]) if m in s else "" for s in found.values())] for m in metrics]
-    return ["Metric", *(SPLITS.get(name, name) for name in found)], rows
+    header = ["Metric", *(SPLITS.get(name, name) for name in found)]
+    if constant := summary.get("constant"):
+        splits = [split for split in SPLITS if summary[split]]
+        header += [f"{SPLITS[split]}, always {constant['value']:.2f}" for split in splits]
+        for metric, row in zip(metrics, rows, strict=True):
+            scores = (constant[split].get(metric) for split in splits)
+            row += ["" if score is None else cell(metric, spread([score])) for score in scores]
+    return header, rows
 
 
 def _links(folder: Path) -> str:

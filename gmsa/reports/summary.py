@@ -26,6 +26,8 @@ _WORST = Fields(
 )
 _SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
 _MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
+_COUNTS = Fields(dict.fromkeys(("train", "valid", "test", "labeled"), whole()))
+_CONSTANT = Fields({"value": NUMBER, **dict.fromkeys(SCORED_SPLITS, Map(NUMBER))})
 SUMMARY = Fields(
     {
         "name": TEXT,
@@ -43,7 +45,7 @@ SUMMARY = Fields(
         "missing": Map(_MASKED),
         "label_ratio": NUMBER,
     },
-    {"init_from": TEXT, "note": TEXT, "worst": Items(_WORST, MOST_WORST)},
+    {"init_from": TEXT, "note": TEXT, "utterances": _COUNTS, "constant": _CONSTANT, "worst": Items(_WORST, MOST_WORST)},
 )
 """The form of a summary from disk, which may be a stranger's."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
@@ -66,6 +68,8 @@ def summarize(
     missing: Mapping[str, Any] | None = None,
     label_ratio: float = 1.0,
     init_from: str | None = None,
+    utterances: Mapping[str, int] | None = None,
+    constant: Mapping[str, Any] | None = None,
     worst: Sequence[Mapping[str, Any]] = (),
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
@@ -80,6 +84,8 @@ def summarize(
         parameters: trainable parameters.
         missing: protocol, asked and realized rate of missing modalities, and the like; may nest.
         init_from: folder of the pre-trained run that the weights began as; named only where there is one.
+        utterances: how many each split has, and how many of the training split are ``labeled``: kept their labels.
+        constant: a prediction that is the same for all utterances, and its metrics of each split.
         worst: utterances of the test split that are farthest off, with their text.
 
     Raises:
@@ -112,6 +118,8 @@ def summarize(
         "missing": dict(missing or {}),
         "label_ratio": float(label_ratio),
         **({"init_from": init_from} if init_from else {}),
+        **({"utterances": dict(utterances)} if utterances else {}),
+        **({"constant": dict(constant)} if constant else {}),
         **({"worst": [dict(row) for row in worst]} if worst else {}),
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
 from gmsa.data import NUM_CLASSES, to_class
+from gmsa.metrics import metrics
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
 from gmsa.reports.robustness import write_report
@@ -75,11 +78,12 @@ def report(
             pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
 
     summary = summarize(
-        **_facts(config, name, prepared, trainers),
+        **_facts(config, name, prepared, data_of, trainers),
         parameters=parameters,
         valid=[final["valid"].metrics(config) for final in finals],
         test=[final["test"].metrics(config) for final in finals],
         stages=stages,
+        constant=constant_scores(config, [e.value for data in data_of.values() for e in data.labeled], finals[0]),
         worst=worst_predictions(prepared, [final["test"].value for final in finals]),
     )
     write_summary(folder, summary)
@@ -105,6 +109,30 @@ def finish_report(folder: Path) -> None:
     """
     write_run_page(folder)
     write_report(folder)
+
+
+def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str, Predictions]) -> dict[str, Any]:
+    """The median of training labels, and the scores of predicting it for every utterance.
+
+    A registered metric that cannot score a constant is left out.
+
+    Args:
+        labels: those that some seed trained on.
+        splits: any predictions, for the labels of ``valid`` and ``test``.
+    """
+    value = float(np.median(labels))
+    found: dict[str, Any] = {"value": value}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant has no correlation
+        for split in ("valid", "test"):
+            truth = splits[split].labels
+            truth = truth[~np.isnan(truth)]
+            constant = np.full(len(truth), value)
+            found[split] = metrics(config.data.labels, constant, truth)
+            for more in config.run.metrics:
+                with suppress(Exception):  # it is a user's
+                    found[split] |= metrics(config.data.labels, constant, truth, [more])
+    return found
 
 
 def worst_predictions(prepared: Prepared, values: list[np.ndarray]) -> list[dict[str, Any]]:
@@ -146,7 +174,7 @@ def report_pretraining(
     best = [[row for row in t.history if row["best"]][-1]["valid"] for t in trainers.values()]
     model = build_model(next(iter(trainers.values())).dims, config)
     summary = summarize(
-        **_facts(config, name, prepared, trainers),
+        **_facts(config, name, prepared, data_of, trainers),
         parameters=sum(p.numel() for p in model.parameters()),
         valid=best,
     )
@@ -157,7 +185,13 @@ def report_pretraining(
     return summary
 
 
-def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int, Trainer]) -> dict[str, Any]:
+def _facts(
+    config: Config,
+    name: str,
+    prepared: Prepared,
+    data_of: Mapping[int, TrainingData],
+    trainers: Mapping[int, Trainer],
+) -> dict[str, Any]:
     """The entries that every summary has."""
     return {
         "name": name,
@@ -168,6 +202,8 @@ def _facts(config: Config, name: str, prepared: Prepared, trainers: Mapping[int,
         "model": config.model.name,
         "protocol": config.protocol.name,
         "train_seconds": [sum(row["seconds"] for row in t.history) for t in trainers.values()],
+        "utterances": {split: len(prepared.splits[split]) for split in SPLITS}
+        | {"labeled": len(next(iter(data_of.values())).labeled)},  # as many for every seed
         "missing": prepared.missing,
         "label_ratio": config.data.label_ratio,
         "init_from": config.protocol.init_from,
@@ -193,15 +229,19 @@ def draw_run(
     if not tests:
         figures.figure_curves(history, folder / "curves.png", synthetic, "loss")
         return
+    seeds = len(tests)
     test, pool = _join(tests, label_scale), _join(pools, label_scale)
     figures.figure_curves(history, folder / "curves.png", synthetic)
-    figures.figure_scatter({"prediction": test["value"], "truth": test["labels"]}, folder / "scatter.png", synthetic)
+    scatter = {"prediction": test["value"], "truth": test["labels"]}
+    figures.figure_scatter(scatter, folder / "scatter.png", synthetic, seeds)
     confusion = {"prediction": test["probabilities"].argmax(1), "truth": test["classes"]}
-    figures.figure_confusion(confusion, folder / "confusion.png", synthetic)
-    figures.figure_gate({"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}, folder / "gate.png", synthetic)
+    figures.figure_confusion(confusion, folder / "confusion.png", synthetic, seeds)
+    gate = {"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}
+    figures.figure_gate(gate, folder / "gate.png", synthetic, seeds)
     figures.figure_pseudo_labels(pseudo_rows, folder / "pseudo_labels.png", synthetic)
-    figures.figure_calibration(test, folder / "calibration.png", synthetic)
-    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of="labels given to the pool")
+    figures.figure_calibration(test, folder / "calibration.png", synthetic, seeds=seeds)
+    of = "labels given to the pool"
+    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of, len(pools))
 
 
 def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:

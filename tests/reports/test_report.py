@@ -16,11 +16,15 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from gmsa import figures
+from gmsa.figures import canvas
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
 from gmsa.reports.run import latex_table, markdown_report, markdown_table, write_summary
-from gmsa.reports.summary import summarize
+from gmsa.reports.summary import SUMMARY, summarize
 from gmsa.reports.tables import cell, escape_latex, headline, pipes, tabular, title
+from gmsa.runs.report import draw_run
+from gmsa.system.records import check_form
+from gmsa.training.scoring import Predictions
 
 
 def scores(mae):
@@ -256,6 +260,42 @@ def test_report_begins_with_the_main_scores(tmp_path):
     assert "](" not in markdown_report(got)  # no folder, no links
 
 
+@pytest.mark.parametrize(
+    ("protocol", "stages", "said"),
+    [
+        ("self_training", ["supervised"], "supervised only (there was no pool for self_training)"),
+        ("distillation", ["supervised"], "supervised only (there was no pool for distillation)"),
+        ("self_training", ["supervised", "self_training_1"], "self_training (supervised, self_training_1)"),
+        ("supervised", ["supervised"], "supervised"),
+        ("mine", ["supervised"], "mine"),
+        ("pretrain", [], "pretrain"),
+    ],
+)
+def test_report_names_the_stages_that_ran(protocol, stages, said):
+    got = summary(protocol=protocol, stages={stage: {"test": [scores(1.0)] * 3} for stage in stages})
+    assert f"- Protocol: {said}" in markdown_report(got).replace("\\_", "_").splitlines()
+
+
+def test_report_counts_the_utterances():
+    got = summary(utterances={"train": 1284, "valid": 229, "test": 686, "labeled": 642})
+    check_form(got, SUMMARY)
+    said = "- Utterances: 1,284 for training (642 with labels), 229 for validation, 686 for the test"
+    assert said in markdown_report(got).splitlines()
+    assert "- Utterances" not in markdown_report(summary())
+
+
+def test_report_compares_with_a_constant_prediction():
+    constant = {"value": 0.4, "valid": scores(0.95), "test": {"MAE": 1.25}}
+    got = summary(constant=constant)
+    check_form(got, SUMMARY)
+    text = markdown_report(got)
+    rows = cells(text.split("\n\n")[1])
+    assert [row["Test, always 0.40"] for row in rows] == ["1.2500", ""]
+    assert [row["Validation, always 0.40"] for row in rows] == ["0.9500", "0.5000"]
+    assert "always 0.40: the median of the training labels" in text
+    assert "always" not in markdown_table([got]) + latex_table([got]) + markdown_report(summary())
+
+
 def test_main_metrics_are_a_papers_and_ones_own():
     sims = ("Mult_acc_2", "Mult_acc_3", "Mult_acc_5", "F1_score", "MAE", "Corr", "Non0_acc_2", "Non0_F1_score", "CCC")
     assert headline(sims) == ["MAE", "Corr", "Mult_acc_2", "F1_score", "Mult_acc_5", "CCC"]
@@ -409,6 +449,29 @@ def test_figure_title_says_synthetic(tmp_path, monkeypatch, synthetic):
     assert ("SYNTHETIC data" in figure.get_suptitle()) == synthetic
 
 
+@pytest.mark.parametrize("name", ["scatter", "confusion", "gate", "calibration"])
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(1, "60 utterances"), (3, "20 utterances × 3 seeds"), (60, "1 utterance × 60"), (7, "60 predictions of 7 seeds")],
+)
+def test_figure_title_counts_each_utterance_once(tmp_path, monkeypatch, name, seeds, said):
+    draw, data, _ = FIGURES[name]
+    figure = drawn(monkeypatch, draw, data, path=tmp_path / "a.png", seeds=seeds)
+    assert f"({said}" in figure.get_suptitle()
+
+
+def test_a_runs_figures_count_each_utterance_once(tmp_path, monkeypatch):
+    titles = {}
+    monkeypatch.setattr(canvas, "write_figure", lambda figure, path: titles.update({path.stem: figure.get_suptitle()}))
+    rows = np.zeros(5, np.float32)
+    made = Predictions(list("abcde"), rows, rows, np.full((5, 7), 1 / 7), np.zeros((5, 2)))
+    history = [{"seed": 1, "stage": "x", "epoch": 1, "loss": 1.0, "valid": {"MAE": 1.0}, "best": True}]
+    draw_run(tmp_path / "figures", history, [made, made], [made, made, made], [], "mosi", False)
+    for name in ("scatter", "confusion", "gate", "calibration"):
+        assert "5 utterances × 2 seeds" in titles[name]
+    assert "5 utterances × 3 seeds" in titles["pool_calibration"]
+
+
 def test_curves_star_the_last_best_epoch(tmp_path, monkeypatch):
     figure = drawn(monkeypatch, figures.figure_curves, HISTORY, path=tmp_path / "a.png")
     stars = [list(line.get_xdata()) for line in figure.axes[3].get_lines() if line.get_marker() == "*"]
@@ -441,6 +504,16 @@ def test_calibration_bars_are_the_reliability_table(tmp_path, monkeypatch):
     left, right = figure.axes[:2]
     assert sum(int(text.get_text()) for text in left.texts) == 60
     assert sum(int(text.get_text().split("\n")[1]) for text in right.texts if text.get_text()) == 60
+
+
+def test_the_legend_of_calibration_lies_below_the_axes(tmp_path, monkeypatch):
+    figure = drawn(monkeypatch, figures.figure_calibration, PROBABILITIES, path=tmp_path / "a.png")
+    figure.set_layout_engine("constrained")  # it was turned off for the SVG, before any pixel
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["accuracy = confidence", "accuracy"]
+    assert all(axis.get_legend() is None for axis in figure.axes)
+    assert legend.get_window_extent().y1 <= min(axis.get_tightbbox().y0 for axis in figure.axes[:2])
 
 
 def test_ablation_marks_every_row_and_the_reference(tmp_path, monkeypatch):

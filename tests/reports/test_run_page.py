@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -19,17 +20,20 @@ import torch
 from helpers.hostile_names import NAMES
 from helpers.small_runs import small
 
-from gmsa import Run
+from gmsa import Run, metrics
+from gmsa.config import from_dict
 from gmsa.data import Utterance
 from gmsa.errors import printable
+from gmsa.registry import METRICS
 from gmsa.reports.pages import html
 from gmsa.reports.pages.run import run_page, write_run_page
 from gmsa.reports.summary import LONGEST_TEXT, SUMMARY
 from gmsa.runs import report as results
-from gmsa.runs.report import finish_report, worst_predictions
+from gmsa.runs.report import constant_scores, finish_report, worst_predictions
 from gmsa.runs.robustness import robustness
 from gmsa.runs.train import train
 from gmsa.system.records import check_form
+from gmsa.training.scoring import Predictions
 
 
 class Reader(HTMLParser):
@@ -138,6 +142,7 @@ def test_a_run_leaves_a_page_that_says_what_it_is(run: Path) -> None:
     assert page.all("script") == page.all("b") == page.all("i") == []
     for said in (
         "<i>run</i>", summary["data_sha256"], "semi_iin", "self_training", f"{summary['parameters']:,}",
+        "supervised only (there was no pool for self_training)",
         "Non0_acc_2 (%)", f"{summary['test']['MAE']['mean']:.4f}", "best validation MAE", "gmsa train",
     ):  # fmt: skip
         assert said in page.text, said
@@ -166,6 +171,37 @@ def test_the_worst_predictions_are_those_farthest_off(run: Path) -> None:
     assert any(row["text"].endswith("…") for row in rows) or "test2$_$11" not in expected
 
 
+def test_the_page_says_what_guessing_would_score(run: Path) -> None:
+    constant = json.loads((run / "summary.json").read_text())["constant"]
+    truth: dict[str, list[float]] = {"train": [], "valid": [], "test": []}
+    for row in csv.DictReader((run / "seed-1" / "predictions.csv").open()):
+        truth[row["split"]].append(float(row["label"]))
+    assert constant["value"] == pytest.approx(np.median(truth["train"]))
+    page = (run / "report.html").read_text()
+    for split in ("valid", "test"):
+        assert constant[split]["MAE"] == pytest.approx(np.abs(np.array(truth[split]) - constant["value"]).mean())
+        assert constant[split]["Corr"] == 0
+        assert f"{constant[split]['MAE']:.4f}" in page
+    assert f"Test, always {constant['value']:.2f}" in page
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_constant_is_of_used_labels_and_spares_metrics_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    @metrics.metric(higher_is_better=True)
+    def fussy(prediction: np.ndarray, truth: np.ndarray) -> float:
+        return float("nan")
+
+    monkeypatch.setitem(METRICS._parts, "fussy", fussy)
+    config = from_dict({"data": {"path": "a.pkl"}, "run": {"metrics": ["fussy", "RMSE"]}})
+    labels = np.float32([1, 2, np.nan])
+    made = Predictions(["a", "b", "c"], labels, labels, np.zeros((3, 7)), None)
+    found = constant_scores(config, [0.0, 1.0, 1.0, 3.0], {"valid": made, "test": made})
+    assert found["value"] == 1
+    assert found["valid"] == found["test"]
+    assert found["test"].items() >= {"MAE": 0.5, "Corr": 0, "RMSE": 0.5**0.5}.items()
+    assert "fussy" not in found["test"]
+
+
 def test_who_gets_a_model_gets_no_words_of_others(run: Path, tmp_path: Path) -> None:
     Run(run).save(tmp_path / "model")
     assert "worst" not in json.loads((tmp_path / "model" / "summary.json").read_text())
@@ -173,12 +209,13 @@ def test_who_gets_a_model_gets_no_words_of_others(run: Path, tmp_path: Path) -> 
 
 def test_an_older_run_has_a_page_too(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    del summary["worst"]
+    del summary["worst"], summary["constant"], summary["utterances"]
     check_form(summary, SUMMARY)
     (run / "summary.json").write_text(json.dumps(summary))
     (run / "environment.json").write_text("{}")
     text = Reader(run_page(run)).text
     assert "Worst predictions" not in text
+    assert "always" not in text
     assert summary["data_sha256"] in text
 
 
@@ -211,6 +248,21 @@ def change_summary(run: Path, **changes: Any) -> None:
     (run / "summary.json").write_text(json.dumps(summary | changes))
 
 
+def test_the_worst_predictions_have_columns_with_something_in_them(run: Path) -> None:
+    row = {"id": "a", "text": "words", "truth": 0.0, "prediction": 1.0, "lacking": ["vision"]}
+    for text, lacking in itertools.product(("", "words"), ([], ["vision"])):
+        change_summary(run, worst=[row | {"text": text, "lacking": lacking}])
+        section = run_page(run).split("<h2>Worst predictions</h2>")[1].split("</section>")[0]
+        named = re.findall("<th [^>]*>(.*?)</th>", section)
+        assert named == ["Truth", "Predicted", *["Text"] * bool(text), *["Missing"] * bool(lacking), "Utterance"]
+
+
+def test_the_run_counts_its_utterances(run: Path) -> None:
+    counts = json.loads((run / "summary.json").read_text())["utterances"]
+    assert counts == {"train": 24, "valid": 12, "test": 12, "labeled": 24}
+    assert "24 for training (24 with labels)" in (run / "report.html").read_text()
+
+
 def test_a_figure_of_a_stranger_is_a_picture(run: Path) -> None:
     (run / "figures").mkdir()
     (run / "figures" / "gate.svg").write_text("<svg onload='alert(1)'><script>alert(2)</script></svg>")
@@ -218,6 +270,14 @@ def test_a_figure_of_a_stranger_is_a_picture(run: Path) -> None:
     assert page.all("script") == page.all("svg") == []
     (image,) = page.all("img")
     assert str(image["src"]).startswith("data:image/svg+xml;base64,")
+
+
+def test_a_caption_promises_no_right_labels_where_none_are_known(run: Path) -> None:
+    (run / "figures").mkdir()
+    (run / "figures" / "pseudo_labels.svg").write_text("<svg/>")
+    assert "kept per class." in Reader(run_page(run)).text
+    (run / "figures" / "pool_calibration.svg").write_text("<svg/>")
+    assert "kept per class, and how many of them are right" in Reader(run_page(run)).text
 
 
 def test_damaged_robustness_costs_its_section_alone(run: Path) -> None:

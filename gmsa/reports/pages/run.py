@@ -12,9 +12,17 @@ from gmsa.config.strict_yaml import parse_yaml
 from gmsa.figures.canvas import spared
 from gmsa.reports.pages import html
 from gmsa.reports.robustness import MEANING, Report, read_robustness, score_table
-from gmsa.reports.run import FIGURES, all_scores, main_scores, run_facts, spread_note
+from gmsa.reports.run import (
+    FIGURES,
+    PSEUDO_LABELS_ALONE,
+    all_scores,
+    main_scores,
+    protocol_line,
+    run_facts,
+    spread_note,
+)
 from gmsa.reports.summary import SUMMARY, Summary, dataset_of
-from gmsa.reports.tables import headline
+from gmsa.reports.tables import headline, plural
 from gmsa.system.files import remove, write_text
 from gmsa.system.reading import MOST_RECORDS, is_file, read_bytes, read_json, read_text
 from gmsa.system.records import SHA256, TEXT, Fields, Items, Map, Maybe, check_form, whole
@@ -76,10 +84,7 @@ def run_page(folder: Path) -> str:
     except ValueError:  # summary.md says so
         robustness = None
     seeds = len(summary["seeds"])
-    lead = (
-        f"{summary['model']}, trained by {summary['protocol']} on {dataset_of(summary)}, "
-        f"{seeds} seed{'s' * (seeds > 1)}."
-    )
+    lead = f"{summary['model']} on {dataset_of(summary)}, {plural(seeds, 'seed')}. Training: {protocol_line(summary)}."
     parts = [
         html.paragraph(lead),
         html.section("Scores", *_scores(summary)),
@@ -132,7 +137,10 @@ def _figures(folder: Path, names: Sequence[str]) -> list[str]:
         path = folder / "figures" / f"{name}.svg"
         if is_file(path):
             svg = read_bytes(path, MOST_FIGURE, inside=folder)
-            found.append(html.figure(svg, name.replace("_", " "), FIGURES[name]))
+            caption = FIGURES[name]
+            if name == "pseudo_labels" and not is_file(folder / "figures" / "pool_calibration.svg"):
+                caption = PSEUDO_LABELS_ALONE
+            found.append(html.figure(svg, name.replace("_", " "), caption))
     return found
 
 
@@ -165,8 +173,9 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Missing": [", ".join(row["lacking"]) or "–" for row in rows],
         "Utterance": [row["id"] for row in rows],
     }
-    if not any(row["lacking"] for row in rows):
-        del columns["Missing"]
+    for name, key in (("Text", "text"), ("Missing", "lacking")):
+        if not any(row[key] for row in rows):
+            del columns[name]
     note = "The test utterances whose prediction, mean over seeds, is farthest from the truth."
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
     return [html.paragraph(note), html.table(list(columns), cells, ("Text", "Missing", "Utterance"))]
