@@ -1,7 +1,7 @@
-"""Metrics of sentiment regression, a paired comparison of two systems, and calibration.
+"""Metrics of intensities and of classes, tests of two systems and of many, conformal prediction, and calibration.
 
-A label scale has metrics of its own, with MMSA's names and definitions. ``run.metrics`` adds registered ones, such as
-:func:`rmse`, :func:`ccc` and a user's:
+A target has metrics of its own (:data:`COLUMNS`); those of ``mosi`` and ``sims`` have MMSA's names and definitions.
+``run.metrics`` adds registered ones, such as :func:`rmse`, :func:`ccc` and a user's:
 
 .. code-block:: python
 
@@ -17,7 +17,9 @@ and a config then names it: ``run.metrics: [CCC, within(distance=1)]``.
 """
 
 from gmsa.metrics.bootstrap import Bootstrap, paired_bootstrap
-from gmsa.metrics.regression import COLUMNS, ccc, metric, mosi_metrics, rmse, sims_metrics
+from gmsa.metrics.classes import class_metrics, confusion, per_class
+from gmsa.metrics.multiple import holm
+from gmsa.metrics.regression import COLUMNS, ccc, intensity_metrics, metric, mosi_metrics, rmse, sims_metrics
 from gmsa.metrics.reliability import Bin, Calibration, calibration
 from gmsa.metrics.scores import higher_is_better, is_better, metrics, read_metrics
 
@@ -28,12 +30,17 @@ __all__ = [
     "Calibration",
     "calibration",
     "ccc",
+    "class_metrics",
+    "confusion",
     "higher_is_better",
+    "holm",
+    "intensity_metrics",
     "is_better",
     "metric",
     "metrics",
     "mosi_metrics",
     "paired_bootstrap",
+    "per_class",
     "read_metrics",
     "rmse",
     "sims_metrics",
