@@ -16,8 +16,9 @@ A target has metrics of its own (:data:`COLUMNS`); those of ``mosi`` and ``sims`
 and a config then names it: ``run.metrics: [CCC, within(distance=1)]``.
 """
 
-from gmsa.metrics.bootstrap import Bootstrap, paired_bootstrap
+from gmsa.metrics.bootstrap import Bootstrap, PairedTest, paired_bootstrap, paired_test
 from gmsa.metrics.classes import class_metrics, confusion, per_class
+from gmsa.metrics.conformal import Conformal, binomial_interval, conformal_sets, coverage, coverage_interval
 from gmsa.metrics.multiple import holm
 from gmsa.metrics.regression import COLUMNS, ccc, intensity_metrics, metric, mosi_metrics, rmse, sims_metrics
 from gmsa.metrics.reliability import Bin, Calibration, calibration
@@ -28,10 +29,16 @@ __all__ = [
     "Bin",
     "Bootstrap",
     "Calibration",
+    "Conformal",
+    "PairedTest",
+    "binomial_interval",
     "calibration",
     "ccc",
     "class_metrics",
+    "conformal_sets",
     "confusion",
+    "coverage",
+    "coverage_interval",
     "higher_is_better",
     "holm",
     "intensity_metrics",
@@ -40,6 +47,7 @@ __all__ = [
     "metrics",
     "mosi_metrics",
     "paired_bootstrap",
+    "paired_test",
     "per_class",
     "read_metrics",
     "rmse",

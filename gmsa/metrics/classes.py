@@ -46,15 +46,12 @@ def class_metrics(prediction: ArrayLike, truth: ArrayLike, num_classes: int) -> 
             f"the truth of all {len(t)} utterances is class {there[0]}: no metric says how well classes are told apart",
             stacklevel=2,
         )
-    # Here, because importing scikit-learn takes longer than all of gmsa.
-    from sklearn.metrics import f1_score, recall_score  # type: ignore[import-untyped, unused-ignore]
-
-    classes = np.arange(num_classes)
+    _, recall, f1, support = _shares(p, t, num_classes)
     return {
         "accuracy": float((p == t).mean()),
-        "weighted_F1": float(f1_score(t, p, labels=classes, average="weighted", zero_division=0)),
-        "macro_F1": float(f1_score(t, p, labels=classes, average="macro", zero_division=0)),
-        "unweighted_accuracy": float(recall_score(t, p, labels=there, average="macro", zero_division=0)),
+        "weighted_F1": float(np.average(f1, weights=support)),
+        "macro_F1": float(f1.mean()),
+        "unweighted_accuracy": float(recall[there].mean()),
     }
 
 
@@ -81,13 +78,21 @@ def per_class(prediction: ArrayLike, truth: ArrayLike, classes: Sequence[str]) -
         {'class': 'anger', 'precision': 0.5, 'recall': 1.0, 'F1': 0.6666666666666666, 'support': 1}
     """
     p, t = as_classes(prediction, truth, len(classes))
-    from sklearn.metrics import precision_recall_fscore_support
-
-    columns = precision_recall_fscore_support(t, p, labels=np.arange(len(classes)), zero_division=0)
     return [
         {"class": name, "precision": float(P), "recall": float(R), "F1": float(F1), "support": int(support)}
-        for name, P, R, F1, support in zip(classes, *columns, strict=True)
+        for name, P, R, F1, support in zip(classes, *_shares(p, t, len(classes)), strict=True)
     ]
+
+
+def _shares(p: Classes, t: Classes, num_classes: int) -> tuple[NDArray[Any], ...]:
+    """Precision, recall, F1 and support of each class, ``[K]`` each."""
+    # Here, because importing scikit-learn takes longer than all of gmsa.
+    from sklearn.metrics import precision_recall_fscore_support  # type: ignore[import-untyped, unused-ignore]
+
+    found: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
+        t, p, labels=np.arange(num_classes), zero_division=0
+    )
+    return found
 
 
 def confusion(prediction: ArrayLike, truth: ArrayLike, num_classes: int) -> Classes:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score
 
 from gmsa.metrics import COLUMNS, class_metrics, confusion, per_class
 
@@ -37,6 +38,9 @@ def test_against_loops(data):
         scores = class_metrics(p, t, count)
     assert tuple(scores) == COLUMNS["classes"]
     assert all(type(value) is float for value in scores.values())
+    for name, average in (("weighted_F1", "weighted"), ("macro_F1", "macro")):
+        theirs = f1_score(t, p, labels=range(count), average=average, zero_division=0)
+        assert scores[name] == pytest.approx(theirs)
     rows = rows_by_loop(p, t, count)
     assert scores == pytest.approx(
         {
