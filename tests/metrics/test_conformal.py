@@ -27,20 +27,22 @@ def test_margins_follow_their_definition(level):
         r = rng.exponential(size=n).round(1)  # rounded: some are equal
         found = Conformal.fit(r, level=level)
         assert found.pooled == margin_by_definition(r.tolist(), level)
-        assert bool(found.margins) == math.isfinite(found.pooled) == (n >= math.ceil(level / (1 - level) - 1e-9))
+        assert math.isfinite(found.pooled) == (n >= math.ceil(level / (1 - level) - 1e-9))
+        assert found.margins == ({"all": found.pooled} if n >= 30 else {})
 
 
 def test_groups_have_margins_of_their_own_where_they_are_large_enough():
     rng = np.random.default_rng(1)
-    groups = rng.permutation(["tav"] * 60 + ["av"] * 9 + ["v"] * 8).tolist()
-    r = rng.exponential(size=77)
+    groups = rng.permutation(["tav"] * 60 + ["av"] * 30 + ["v"] * 29).tolist()
+    r = rng.exponential(size=119)
     found = Conformal.fit(r, groups)
-    assert found.counts == {"av": 9, "tav": 60, "v": 8}
+    assert found.counts == {"av": 30, "tav": 60, "v": 29}
     assert found.pooled_groups == ("v",)
     for name in ("tav", "av"):
         own = [x for x, group in zip(r.tolist(), groups, strict=True) if group == name]
         assert found.margins[name] == margin_by_definition(own, 0.9)
     assert found.margin(["v", "t", "av"]).tolist() == [found.pooled, found.pooled, found.margins["av"]]
+    assert Conformal.fit(r, groups, level=0.98).margins.keys() == {"tav"}  # of 30 it would be infinite
     assert json.loads(json.dumps(found.record(), allow_nan=False))["margins"]["av"] == found.margins["av"]
     assert Conformal.fit([0.1], ["t"]).record() == {"level": 0.9, "pooled": None, "counts": {"t": 1}, "margins": {}}
 
