@@ -35,9 +35,8 @@ class Conformal:
     average over all groups only: from so few utterances the coverage that a margin of their own has would vary widely
     (at 0.9 and 10 utterances with a standard deviation of 0.08), or the margin would be infinite (at 0.9 below 9).
 
-    Where groups are patterns of missing modalities and these are missing at random, a calibration utterance that has
-    more modalities can be masked to each pattern, and so serve in many groups; its several residuals are then counted
-    as several utterances.
+    Where groups are patterns of missing modalities, :func:`gmsa.data.mask_in_turns` makes each calibration utterance
+    one of many groups. In the pooled margin its residuals then count as those of several utterances.
 
     Example:
         >>> found = Conformal.fit([0.1 * i for i in range(1, 61)], ["tav"] * 40 + ["t"] * 20, level=0.8)
