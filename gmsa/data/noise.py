@@ -21,7 +21,7 @@ LIMIT = 100.0
 
 
 def parse_noise(spec: str, modalities: Sequence[str], key: str = "--noise") -> dict[str, float]:
-    """Reads ``audio:10dB,vision:0dB`` or ``all:10dB``: signal-to-noise ratios in decibels by modality.
+    """Reads ``text:10dB,eeg:0dB`` or ``all:10dB``: signal-to-noise ratios in decibels by modality.
 
     Args:
         modalities: those of the data, which ``all`` stands for.
@@ -30,8 +30,8 @@ def parse_noise(spec: str, modalities: Sequence[str], key: str = "--noise") -> d
     Raises:
         ConfigError: a part is not of this form, names no modality of the data or one twice, or is out of range.
 
-    >>> parse_noise("audio:10dB, vision:-5dB", ["text", "audio", "vision"])
-    {'audio': 10.0, 'vision': -5.0}
+    >>> parse_noise("eeg:10dB, pose:-5dB", ["text", "eeg", "pose"])
+    {'eeg': 10.0, 'pose': -5.0}
     >>> parse_noise("all:0dB", ["text", "eeg"])
     {'text': 0.0, 'eeg': 0.0}
     """
@@ -39,7 +39,7 @@ def parse_noise(spec: str, modalities: Sequence[str], key: str = "--noise") -> d
     for part in spec.split(","):
         name, colon, value = (piece.strip() for piece in part.rpartition(":"))
         if not colon or not name:
-            raise ConfigError(f"'{key}' takes a modality and decibels, as audio:10dB or all:10dB (got {shown(spec)})")
+            raise ConfigError(f"'{key}' takes a modality and decibels, as text:10dB or all:10dB (got {shown(spec)})")
         names = list(modalities) if name == "all" else [name]
         for modality in names:
             if modality not in modalities:
@@ -61,7 +61,7 @@ def _decibels(value: str, key: str, part: str) -> float:
         decibels = math.nan
     if not abs(decibels) <= LIMIT:
         raise ConfigError(
-            f"'{key}' takes decibels from {-LIMIT:g} to {LIMIT:g}, as audio:10dB; fewer are more noise "
+            f"'{key}' takes decibels from {-LIMIT:g} to {LIMIT:g}, as text:10dB; fewer are more noise "
             f"(got {shown(part)})"
         )
     return decibels

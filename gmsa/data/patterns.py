@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from gmsa.config.missing import joined
+from gmsa.config.presets import MODALITIES
 from gmsa.data.utterance import Utterance
 from gmsa.rng import hashed_uniform, seeds_for
 
@@ -26,13 +28,15 @@ class Turn(NamedTuple):
 
 
 def pattern_of(utterance: Utterance) -> str:
-    """The modalities that an utterance has, such as ``audio+text``, in the order of the alphabet; ``none`` without any.
+    """The modalities that an utterance has, as ``fixed`` names them: ``ta``, or ``text+eeg``; ``none`` without any.
 
     >>> import torch
-    >>> pattern_of(Utterance("a", {"text": torch.ones(2, 3), "audio": torch.ones(4, 5), "vision": torch.ones(0, 7)}))
-    'audio+text'
+    >>> utterance = Utterance("a", {"eeg": torch.ones(2, 3), "text": torch.ones(4, 5), "pose": torch.ones(0, 7)})
+    >>> pattern_of(utterance), pattern_of(utterance.drop(frozenset({"eeg"})))
+    ('text+eeg', 't')
     """
-    return "+".join(sorted(_present(utterance))) or "none"
+    order = {name: place for place, name in enumerate(MODALITIES)}
+    return joined(sorted(_present(utterance), key=lambda name: (order.get(name, len(order)), name))) or "none"
 
 
 def mask_in_turns(utterances: Sequence[Utterance], like: Iterable[Utterance], *seed: int | str) -> list[Turn]:
@@ -52,10 +56,10 @@ def mask_in_turns(utterances: Sequence[Utterance], like: Iterable[Utterance], *s
         seed: parts of the seed.
 
     >>> import torch
-    >>> both = Utterance("a", {"text": torch.ones(2, 3), "audio": torch.ones(4, 5)})
+    >>> both = Utterance("a", {"text": torch.ones(2, 3), "eeg": torch.ones(4, 5)})
     >>> turns = mask_in_turns([both], [both, both.drop(frozenset({"text"}))], 0)
     >>> sorted(pattern_of(turn.utterances[0]) for turn in turns)
-    ['audio', 'audio+text']
+    ['eeg', 'text+eeg']
     """
     found = Counter(_present(utterance) for utterance in like)
     patterns = sorted(found, key=lambda p: (-found[p], sorted(p)))[:MOST_PATTERNS]

@@ -145,7 +145,7 @@ def test_parsing() -> None:
     ("spec", "message"),
     [
         ("", "takes a modality and decibels"),
-        ("10dB", "takes a modality and decibels, as audio:10dB or all:10dB .got '10dB'"),
+        ("10dB", "takes a modality and decibels, as text:10dB or all:10dB .got '10dB'"),
         ("text:10dB,", "takes a modality and decibels"),
         ("text:", "takes decibels from -100 to 100"),
         ("text:loud", "got 'text:loud'"),

@@ -21,8 +21,8 @@ def utterances(count: int) -> list[Utterance]:
 
 
 def test_every_utterance_has_every_pattern_that_its_modalities_allow_once() -> None:
-    own, like = utterances(80), [u for u in utterances(8) if pattern_of(u) in ("eeg", "eeg+text", "pose")]
-    wanted = [{"eeg"}, {"eeg", "text"}, {"pose"}]
+    own, like = utterances(80), [u for u in utterances(8) if pattern_of(u) in ("eeg", "text+eeg", "pose")]
+    wanted = {"eeg": {"eeg"}, "text+eeg": {"eeg", "text"}, "pose": {"pose"}}
     turns = mask_in_turns(own, like, 0)
     assert len(turns) == 3
     seen: dict[str, Counter[str]] = {u.id: Counter() for u in own}
@@ -32,7 +32,7 @@ def test_every_utterance_has_every_pattern_that_its_modalities_allow_once() -> N
             seen[u.id][pattern_of(u)] += int(counted)
     for u in own:
         there = {m for m, is_there in u.present.items() if is_there}
-        expected = {"+".join(sorted(p)) for p in wanted if p <= there} or {pattern_of(u)}
+        expected = {name for name, p in wanted.items() if p <= there} or {pattern_of(u)}
         assert {p for p, count in seen[u.id].items() if count} == expected
         assert set(seen[u.id].values()) == {1}
     whole = [pattern_of(t) for t, u in zip(turns[0].utterances, own, strict=True) if all(u.present.values())]
