@@ -45,12 +45,16 @@ class Item:
     """Where the source names it, for errors."""
     split: str
     id: str
-    label: float | None
+    label: float | str | None
+    """A number, the name of a class, or None if unlabeled."""
     files: Mapping[str, Sequence[ArrayFile]]
     """Files of each modality, which are concatenated in time; a missing modality has no entry."""
     text: str = ""
     annotation: int = NOT_ANNOTATED
     unimodal: Mapping[str, float] = field(default_factory=dict)
+    speaker: str = ""
+    video: str = ""
+    fold: str = ""
 
 
 def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: str) -> Source:

@@ -226,7 +226,7 @@ def _flat(content: Columns, where: str) -> Any:
 def _is_batch(content: Columns, features: Iterable[Any]) -> bool:
     """Whether features [N, D] are of N utterances: they have N labels."""
     counts = {len(value) for value in features}
-    labels = next((content[key] for key in ("regression_labels", "labels", "label") if key in content), None)
+    labels: Any = next((content[key] for key in ("regression_labels", "labels", "label") if key in content), None)
     return len(counts) == 1 and _is_array(labels) and np.ndim(labels) > 0 and len(labels) in counts - {1}
 
 
@@ -372,7 +372,7 @@ def _unknown(content: Columns, groups: Columns, where: str) -> Any:
     """Refuses entries that are neither splits nor utterances, if they are many; the reader refuses others by name."""
     if len(groups) <= _FEW or not _SPLITS.isdisjoint(groups):
         return content
-    first, entry = next(iter(groups.items()))
+    entry = next(iter(groups.values()))
     few = ", ".join(shown(key) for key in islice(groups, 2))
     raise DataError(
         f"{where}: holds {len(groups):,} entries ({few}, ...) without features (keys of the first: {listed(entry)}); "
@@ -396,7 +396,7 @@ def _is_reserved(key: str) -> bool:
 
 
 def _is_features(key: Any, value: Any) -> bool:
-    """Whether an entry of a dict looks like features: numbers with at least one axis, under no name of anything else."""
+    """Whether an entry of a dict looks like features: numbers with at least one axis, under no reserved name."""
     if not isinstance(key, str) or _is_reserved(key):
         return False
     if isinstance(value, np.ndarray):
