@@ -13,7 +13,6 @@ from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError, listed, short, shown
-from gmsa.system.reading import expanded
 
 ID_COLUMNS = ("id", "utterance_id", "utt_id", "segment_id", "segment", "name")
 VIDEO_COLUMNS = ("video", "video_id", "dialogue", "dialogue_id")
@@ -117,7 +116,7 @@ class _Columns:
         file, _, member = name.partition("#")
         if not _ARRAY.search(file) or (member and not file.lower().endswith(".npz")):
             raise DataError(f"{where}: {shown(name)} is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
-        path = resolve_inside(self.folder, _relative(file, self.folder), where)
+        path = resolve_inside(self.folder, _relative(file, self.folder, where), where)
         return ArrayFile(path, name, member if file.lower().endswith(".npz") else None)
 
 
@@ -148,10 +147,12 @@ def _columns_of_paths(table: Table) -> list[str]:
     return [column for column in table.columns if found.get(column)]
 
 
-def _relative(name: str, folder: Path) -> str:
-    """A path as it is written under the table's folder: with slashes, ``~`` and ``$VARS`` expanded."""
-    if name.startswith("~") or "$" in name:
-        whole, root = os.path.abspath(expanded(name, DataError)), os.path.abspath(folder)
-        if os.path.isabs(os.path.expandvars(os.path.expanduser(name))) and whole.startswith(root + os.sep):
-            return os.path.relpath(whole, root)
-    return name.replace("\\", "/")
+def _relative(name: str, folder: Path, where: str) -> str:
+    """A path as it is written under the table's folder: with slashes, and ``~`` and ``$VARS`` expanded."""
+    whole = os.path.expandvars(os.path.expanduser(name))
+    if whole == name:
+        return name.replace("\\", "/")
+    root = os.path.abspath(folder)
+    if not os.path.abspath(whole).startswith(root + os.sep):
+        raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
+    return os.path.relpath(whole, root) if os.path.isabs(whole) else whole

@@ -275,7 +275,10 @@ def _read_json(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, list[str]]
             "'label' and the paths of arrays, as in a CSV"
         )
     columns = tuple(dict.fromkeys(key for row in content for key in row))
-    rows = [(i, [_json_text(row.get(c), f"{where}: row {i}: {shown(c)}") for c in columns]) for i, row in enumerate(content, 1)]
+    rows = [
+        (i, [_json_text(row.get(c), f"{where}: row {i}: {shown(c)}") for c in columns])
+        for i, row in enumerate(content, 1)
+    ]
     return columns, tuple(rows)
 
 
