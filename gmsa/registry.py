@@ -322,6 +322,8 @@ IMPORTERS: Registry[Callable[..., Any]] = Registry(
         "mmsa": "gmsa.data.importers.mmsa:import_mmsa",
         "semi_iin": "gmsa.data.importers.semi_iin:import_semi_iin",
         "manifest": "gmsa.data.importers.manifest:import_manifest",
+        "csd": "gmsa.data.importers.csd:import_csd",
+        "datasets": "gmsa.data.importers.datasets:import_datasets",
     },
     passed=("path", "labels", "splits"),
 )
