@@ -583,7 +583,7 @@ def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance
         with pytest.raises(DataError) as caught:
             check([fits, long], config)
         assert "audio of 'b$_$7' has 5 tokens, 'model.positions' allows 4; raise it" in str(caught.value)
-        assert "'model.audio_convs'" in str(caught.value)
+        assert "'model.encoders.audio'" in str(caught.value)
         with pytest.raises(DataError, match=r"text of 'c\$_\$1' has 5 tokens"):
             check([make_utterance("c$_$1", (5, 1, 1))], config)
 
