@@ -299,11 +299,11 @@ def figure_calibration(
     column = np.searchsorted([40, 60, 80], 100 * confidence)
     accuracy = np.full((len(shown), len(columns)), np.nan)
     texts = [["" for _ in columns] for _ in shown]
-    for row, k in enumerate(shown):
+    for i, k in enumerate(shown):
         for b in range(len(columns)):
             if (cell := (predicted == k) & (column == b)).any():
-                accuracy[row, b] = 100 * (truth[cell] == k).mean()
-                texts[row][b] = f"{accuracy[row, b]:.0f} %\n{cell.sum()}"
+                accuracy[i, b] = 100 * (truth[cell] == k).mean()
+                texts[i][b] = f"{accuracy[i, b]:.0f} %\n{cell.sum()}"
     _heatmap(figure, right, accuracy, texts, "accuracy [%]")
     right.set_xticks(range(len(columns)), columns)
     right.set_xlabel("confidence [%]")

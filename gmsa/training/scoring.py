@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Predictions:
     """Of the K classes ``[N, K]``."""
     gate: np.ndarray | None
     """Mean share of the inter view at each readout node ``[N, R]``; None where the model has no gate."""
-    target: Target = Target()
+    target: Target = field(default_factory=Target)
     """What is predicted."""
 
     @property

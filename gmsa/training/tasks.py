@@ -124,7 +124,7 @@ class FineTuning:
 
     @torch.no_grad()
     def _teachings(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
-        """What the teacher predicts in P passes with dropout: intensities ``[P, B]``, or probabilities ``[P, B, K]``."""
+        """What the teacher predicts in P passes with dropout: intensities ``[P, B]`` or probabilities ``[P, B, K]``."""
         teacher.train()
         passes = range(self.config.consistency.passes)
         return torch.stack([_taught(self._empty()[0] if batch is None else teacher(batch)) for _ in passes])

@@ -195,7 +195,7 @@ class Trainer:
             scores = task.score(scored, self.group)
             score = scores[task.select]
             # A score that is NaN is never better, and any other is better than it.
-            first = stage_progress.best_epoch == 0 or math.isnan(stage_progress.best) and not math.isnan(score)
+            first = stage_progress.best_epoch == 0 or (math.isnan(stage_progress.best) and not math.isnan(score))
             improved = first or is_better(task.select, score, stage_progress.best)
             if improved:
                 stage_progress.best, stage_progress.best_epoch = score, stage_progress.epoch
