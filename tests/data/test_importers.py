@@ -255,7 +255,7 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label", "a,train,1", "no column holds paths of .npy or .npz files (its columns: id, split, label)"),
         ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
-        ("id,split,label,text", "a,train,good,a/t0.npy", "row 2: the label is 'good', not a number"),
+        ("id,split,label,text", "a,train,good,a/t0.npy", "the labels are words (good), not numbers"),
         ("id,split,label,text", "a,train,7,a/t0.npy", "the label of 'a' is 7, out of [-3, 3]"),
         ("id,split,label,text", "a,,1,a/t0.npy", "row 2: has no split"),
         ("id,split,label,text", ",train,1,a/t0.npy", "row 1 has an empty id"),

@@ -27,7 +27,7 @@ from gmsa.data.importers.manifest import (
     TEXT_COLUMNS,
     VIDEO_COLUMNS,
 )
-from gmsa.data.importers.rows import Item, Source, ordered
+from gmsa.data.importers.rows import Item, Label, Source, ordered, utterance_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
@@ -66,11 +66,13 @@ def import_datasets(path: Path, labels: str, splits: Splits | None = None, field
     """
     files = _files(path)
     tables = [_Table(file, split, field) for split, file in files]
-    dims, half, count, names = {}, {}, 0, {}
+    dims: dict[str, int] = {}
+    half: dict[str, bool] = {}
+    given: dict[str, list[Label]] = {}
     for table in tables:
         for item in table.items(splits):
-            count, names[item.split] = count + 1, True
-            check_count(names, short(path))
+            given.setdefault(item.split, []).append(item.label)
+            check_count(given, short(path))
             for modality, values in item.arrays.items():
                 if values.size and dims.setdefault(modality, values.shape[1]) != values.shape[1]:
                     raise DataError(
@@ -87,7 +89,9 @@ def import_datasets(path: Path, labels: str, splits: Splits | None = None, field
         )
     about = about_files("datasets", [file for _, file in files], splits)
     dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
-    return Source(_rows(tables, splits, list(names), {m: dims[m] for m in dtypes}), count, dtypes, about)
+    found = [label for of_split in given.values() for label in of_split]
+    rows = _rows(tables, splits, list(given), {m: dims[m] for m in dtypes})
+    return Source(rows, len(found), dtypes, about, found)
 
 
 def is_saved(folder: Path) -> bool:
@@ -109,13 +113,13 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     if not is_folder(path, DataError):
         return [(UNSPLIT, path)]
     if lies_at(path / PARTS):
-        names = read_json(path / PARTS, inside=path, kind=DataError)
-        names = names.get("splits") if isinstance(names, dict) else None
+        parts = read_json(path / PARTS, inside=path, kind=DataError)
+        names: Any = parts.get("splits") if isinstance(parts, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise DataError(f"{short(path / PARTS)}: names no splits; save the data set again with save_to_disk")
         check_count(names, short(path))
-        parts = [(name, resolve_inside(path, name, short(path))) for name in names]
-        return [(split_name(name), file) for name, folder in parts for file in _arrow_files(folder)]
+        folders = [(name, resolve_inside(path, name, short(path))) for name in names]
+        return [(split_name(name), file) for name, folder in folders for file in _arrow_files(folder)]
     if lies_at(path / STATE):
         return [(UNSPLIT, file) for file in _arrow_files(path)]
     found = sorted(_parquet_folder(path))
@@ -253,7 +257,7 @@ class _Table:
             arrays=arrays,
         )
 
-    def _label(self, value: Any, where: str) -> float | str | None:
+    def _label(self, value: Any, where: str) -> Label:
         names = self.classes.get(self.label or "")
         if names is not None and isinstance(value, int):
             if value >= len(names):
@@ -317,7 +321,7 @@ def _steps(column: Any, row: int, where: str) -> np.ndarray:
     values = column[row].values
     if values is None:
         return np.zeros((0, 0), np.float32)
-    shape = []
+    shape: list[int] = []
     while hasattr(values.type, "value_type"):
         if not hasattr(values.type, "list_size") and len(lengths := set(values.value_lengths().to_pylist())) > 1:
             raise DataError(f"{where} has steps of {listed(sorted(map(str, lengths)))} features; expected [L, D]")
@@ -365,4 +369,4 @@ def _utterance(item: _Item, dims: Mapping[str, int]) -> Utterance:
         with np.errstate(over="ignore"):
             kept = np.array(values if values.size and values.any() else np.zeros((0, dim)), np.float32)
         features[modality] = torch.from_numpy(kept)
-    return Utterance(item.id, features, item.label, {}, item.text)  # type: ignore[arg-type]
+    return utterance_of(item, features)

@@ -152,7 +152,9 @@ def _relative(name: str, folder: Path, where: str) -> str:
     whole = os.path.expandvars(os.path.expanduser(name))
     if whole == name:
         return name.replace("\\", "/")
+    if not os.path.isabs(whole):
+        return whole.replace("\\", "/")
     root = os.path.abspath(folder)
     if not os.path.abspath(whole).startswith(root + os.sep):
         raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
-    return os.path.relpath(whole, root) if os.path.isabs(whole) else whole
+    return os.path.relpath(whole, root)
