@@ -134,10 +134,9 @@ def _files(path: Path) -> list[tuple[str, Path]]:
 def _arrow_files(folder: Path) -> list[Path]:
     state = read_json(folder / STATE, inside=folder, kind=DataError)
     data = state.get("_data_files") if isinstance(state, dict) else None
-    names = (
-        [file.get("filename") if isinstance(file, dict) else None for file in data] if isinstance(data, list) else []
-    )
-    if not names or not all(isinstance(name, str) for name in names):
+    files = data if isinstance(data, list) else []
+    names = [str(file["filename"]) for file in files if isinstance(file, dict) and "filename" in file]
+    if not names:
         raise DataError(f"{short(folder / STATE)}: names no data files; save the data set again with save_to_disk")
     if state.get("_indices_data_files"):
         raise DataError(f"{short(folder)}: is a selection; call flatten_indices() before save_to_disk")
