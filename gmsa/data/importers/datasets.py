@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from gmsa.config import TargetConfig
+from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, resolve_inside
 from gmsa.data.importers.manifest import (
     CLIP_COLUMNS,
     ID_COLUMNS,
-    LABEL_COLUMNS,
     SPEAKER_COLUMNS,
     SPLIT_COLUMNS,
     TEXT_COLUMNS,
     VIDEO_COLUMNS,
+    target_column,
 )
 from gmsa.data.importers.rows import Item, Label, Source, ordered, utterance_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
@@ -47,7 +49,7 @@ _OF_SPLIT = re.compile(r"([A-Za-z]+)(?:-\d+-of-\d+.*)?\.parquet")
 _SLACK = 1 << 28
 
 
-def import_datasets(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports a ``Dataset`` or ``DatasetDict`` that was saved to disk, a Parquet file, or a folder of them.
 
     Columns have the names that tables have (see :func:`~gmsa.data.importers.manifest.import_manifest`), and every
@@ -57,15 +59,14 @@ def import_datasets(path: Path, labels: str, splits: Splits | None = None, field
 
     Args:
         path: the folder or the Parquet file.
-        labels: label scale; not needed, since the store's writer checks the labels.
+        target: the group ``target`` of a config, whose ``field`` is the column of the labels.
         splits: the user's assignment of utterances to splits; replaces those of the source.
-        field: the column of the target (default: ``auto``, by its usual names).
 
     Raises:
         DataError: pyarrow is not installed, or a file is missing, unsafe or invalid.
     """
     files = _files(path)
-    tables = [_Table(file, split, field) for split, file in files]
+    tables = [_Table(file, split, target) for split, file in files]
     dims: dict[str, int] = {}
     half: dict[str, bool] = {}
     given: dict[str, list[Label]] = {}
@@ -154,7 +155,7 @@ class _Item(Item):
 class _Table:
     """One Arrow or Parquet file."""
 
-    def __init__(self, path: Path, split: str, field: str) -> None:
+    def __init__(self, path: Path, split: str, target: TargetConfig) -> None:
         self.path, self.where, self.name = path, short(path), split
         self.arrow = _pyarrow(self.where)
         with self._guarded():
@@ -169,9 +170,8 @@ class _Table:
         self.video, self.clip = self._find(VIDEO_COLUMNS), self._find(CLIP_COLUMNS)
         self.split, self.text = self._find(SPLIT_COLUMNS), self._find((*TEXT_COLUMNS, "text"))
         self.speaker, self.fold = self._find(SPEAKER_COLUMNS), self._find(("fold",))
-        if field != "auto" and field not in self.columns:
-            raise DataError(f"{self.where}: has no column {shown(field)} (its columns: {listed(self.columns)})")
-        self.label = field if field != "auto" else self._find(LABEL_COLUMNS)
+        columns = self.columns if target.field != AUTO else [c for c in self.columns if c not in self.modalities]
+        self.label = target_column(columns, target, self.where)
         self.used = [c for c in (self.id, self.video, self.clip, self.split, self.text, self.speaker, self.fold) if c]
         self.used += [self.label] if self.label and self.label not in self.used else []
         if self.label in self.modalities:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gmsa.config import TargetConfig
 from gmsa.data.importers import form_of
 from gmsa.data.importers.datasets import import_datasets
 from gmsa.data.importers.tables import Splits
@@ -57,7 +58,7 @@ def save(folder: str, content: Any, pieces: int = 1, **state: Any) -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Any]:
-    found = import_datasets(path, "mosi", **options)
+    found = import_datasets(path, TargetConfig(field=options.pop("field", "auto")), **options)
     rows = list(found.rows)
     assert len(rows) == found.count == len(found.labels or ())
     return rows
@@ -118,7 +119,7 @@ def test_types_of_columns() -> None:
     content["half"] = [[np.float16([1.0, 2.0]), np.float16([0, 1])], [], None]
     path = save("ds", table(content, {"emotion": ["anger", "joy"]}, **types))
     with collected() as notes:
-        found = import_datasets(path, "mosi")
+        found = import_datasets(path, TargetConfig())
         rows = [(row.split, row.utterance) for row in found.rows]
     assert found.dtypes == {"half": "float16", "fixed": "float32", "one_step": "float32"}
     assert [(split, u.id, u.text, u.video) for split, u in rows] == [
@@ -183,7 +184,11 @@ def test_columns_that_are_refused(change: dict[str, Any], said: str) -> None:
 def test_folders_that_are_refused() -> None:
     path = save("ds", table(columns()), _indices_data_files=[{"filename": "indices.arrow"}])
     refused(path, "ds: is a selection; call flatten_indices() before save_to_disk")
-    refused(save("none", table(columns())), "has no column 'joy' (its columns: id, text, audio, label)", field="joy")
+    refused(
+        save("none", table(columns())),
+        "has no column 'joy', which target.field names (its columns: id, text, audio, label)",
+        field="joy",
+    )
     for state, said in (
         ('{"_data_files": [{"filename": "../ds/data-00000-of-00001.arrow"}]}', "may leave the folder"),
         ('{"_data_files": [{"filename": "/etc/passwd"}]}', "may leave the folder"),
@@ -243,5 +248,5 @@ def test_what_the_library_itself_writes() -> None:
     datasets.DatasetDict({"train": one, "test": one.select([0])}).save_to_disk("ds")
     rows = read(Path("ds"))
     assert [row.split for row in rows] == ["train", "train", "train", "test"]
-    assert import_datasets(Path("ds"), "mosi").labels == ["anger", "joy", "anger", "anger"]
+    assert import_datasets(Path("ds"), TargetConfig()).labels == ["anger", "joy", "anger", "anger"]
     assert rows[0].utterance.lengths == {"text": 2, "audio": 4}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gmsa.config import TargetConfig
 from gmsa.data.importers import form_of
 from gmsa.data.importers.manifest import import_manifest
 from gmsa.data.importers.tables import Splits, Table
@@ -27,7 +28,7 @@ def rows_of(text: str | bytes, name: str = "t/data.csv", **options: Any) -> list
     """Split, utterance and raw label of each row of a table."""
     Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
     assert form_of(Path(name)) == "manifest"
-    found = import_manifest(Path(name), "mosi", **options)
+    found = import_manifest(Path(name), TargetConfig(**options))
     rows = list(found.rows)
     assert len(rows) == found.count
     return [(row.split, row.utterance, label) for row, label in zip(rows, found.labels or (), strict=True)]
@@ -100,7 +101,7 @@ def test_json(form: str) -> None:
 def test_json_that_is_refused(text: str, said: str) -> None:
     Path("t/data.json").write_text(text)
     with pytest.raises(DataError) as caught:
-        import_manifest(Path("t/data.json"), "mosi")
+        import_manifest(Path("t/data.json"), TargetConfig())
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) <= 400
@@ -108,10 +109,12 @@ def test_json_that_is_refused(text: str, said: str) -> None:
 
 def test_a_target_of_words_and_one_chosen_by_name() -> None:
     text = "id,split,emotion,valence,text\na,train,joy,4,arrays/a.npy\nb,train,,2.5,arrays/b.npy\n"
-    assert [(label, u.label) for _, u, label in rows_of(text)] == [("joy", None), (None, None)]
-    assert [label for _, _, label in rows_of(text, field="valence")] == [4, 2.5]
+    assert [(label, u.label) for _, u, label in rows_of(text, kind="classes")] == [("joy", None), (None, None)]
+    assert [label for _, _, label in rows_of(text)] == [4, 2.5]
+    assert [label for _, _, label in rows_of(text, field="Emotion")] == ["joy", None]
+    assert [label for _, _, label in rows_of(text, preset="meld")] == ["joy", None]
     with pytest.raises(
-        DataError, match=r"t/data\.csv: has no column 'valance' \(did you mean 'valence'\?\) for the target"
+        DataError, match=r"t/data\.csv: has no column 'valance' \(did you mean 'valence'\?\), which target\.field"
     ):
         rows_of(text, field="valance")
 
