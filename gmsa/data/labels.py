@@ -236,7 +236,7 @@ def find_field(splits: Mapping[str, Mapping[str, Any]], settings: TargetConfig, 
     if settings.is_classes:
         found = next(iter(present), None)
     else:
-        found = next((key for key in present if not _holds_words(splits, key)), None)
+        found = next((key for key in present if not holds_words(_first(splits, key))), None)
     if found is not None:
         return found
     classes = [key for key in (*present, *_CLASS_ONLY) if key in keys]
@@ -275,18 +275,19 @@ def holds_labels(values: Any) -> bool:
     )
 
 
-def _holds_words(splits: Mapping[str, Mapping[str, Any]], key: str) -> bool:
-    """Whether the first entries are words that are no numbers."""
-    values = _first(splits, key)
+def holds_words(values: Any) -> bool:
+    """Whether the first entries of a column are words that are no numbers."""
     if not _is_column(values):
         return False
-    few = [value for value in map(_unwrapped, islice(values, 50)) if isinstance(value, (str, bytes))]
-    words = [text for text in (str(_cell(value, key)) for value in few) if text.lower() not in _UNLABELED_NUMBERS]
+    few = [value for value in map(_unwrapped, islice(values, 50)) if value is not None]
+    if not all(isinstance(value, (str, bytes)) for value in few):
+        return False
+    words = [text for text in (str(_cell(value, "")) for value in few) if text.lower() not in _UNLABELED_NUMBERS]
     return bool(words) and all(_number(word) is None for word in words)
 
 
 def _values(splits: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
-    values = _first(splits, key)
+    values: Any = _first(splits, key)
     if not holds_labels(values):
         return ["..."]
     cells = {

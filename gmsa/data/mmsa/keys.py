@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
-from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels
+from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
 from gmsa.data.texts import check_count, check_split
-from gmsa.errors import DataError, listed, shown
+from gmsa.errors import DataError, cut, listed, shown
 
 SPLITS = ("train", "valid", "test")
 POOL = "pool"
@@ -159,7 +159,8 @@ def is_features(key: Any, values: Any) -> bool:
     if not isinstance(values, (list, tuple)) and not (isinstance(values, np.ndarray) and values.ndim == 1):
         return False
     first = next((value for value in values if value is not None), None)
-    return _axes(first) in (1, 2, 3) and (_axes(first) > 1 or len(first) > 1)
+    axes = _axes(first)
+    return axes in (2, 3) or (axes == 1 and first is not None and len(first) > 1)
 
 
 def _is_reserved(key: str) -> bool:
@@ -264,8 +265,9 @@ def key_notes(
     silent = KNOWN | {*used, field, *modalities, *features}
     silent |= {f"{m}{_LENGTHS}" for m in (*modalities, *features)}
     if unread := [key for key in keys if key not in silent]:
-        labels = [key for key in unread if holds_labels(keys[key])]
-        remedy = "; target.field reads labels from another key" if labels and field else ""
+        label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
+        kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
+        remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
         yield f"{where}: {_quoted(unread)} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
 
 

@@ -108,8 +108,11 @@ def from_mmsa(
     settings = _settings_of(Target() if target is None else target)
     chosen = content if splits is None else _requested(content, where, splits)
     labels: Labels = "needed" if require_labels else "unread"
-    found = read_file(chosen, where, data, settings, labels=labels, unlabeled=()).splits
-    return found if splits is None else {name: found[SPLIT_NAMES.get(name.lower(), name)] for name in splits}
+    ours = None if splits is None else [SPLIT_NAMES.get(name.lower(), name) for name in splits]
+    found = read_file(chosen, where, data, settings, ours, labels, unlabeled=()).splits
+    return (
+        found if splits is None or ours is None else {name: found[our] for name, our in zip(splits, ours, strict=True)}
+    )
 
 
 def _settings_of(target: Target) -> TargetConfig:
@@ -245,8 +248,9 @@ class MmsaFile:
         chosen = {}
         for name in order:
             columns = self._groups[self._names[name]]
-            wanted = splits is None or name in splits or name == UNSPLIT
-            if not wanted or (splits is None and _is_empty(columns)):
+            if splits is None and _is_empty(columns):
+                continue
+            if splits is not None and name not in splits and name != UNSPLIT:
                 continue
             check_split(self._names[name], self.where)
             check_keys(columns, self.where, self._names[name])
@@ -411,7 +415,8 @@ def _splits_of(content: Any, where: str, modalities: Sequence[str]) -> dict[str,
 
 def _with_names(groups: Mapping[str, Any], modalities: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The splits with their columns under the names of the modalities, and the names that changed."""
-    found, changed = {}, {}
+    found: dict[str, Any] = {}
+    changed: dict[str, str] = {}
     for name, columns in groups.items():
         found[name] = columns
         if isinstance(columns, Mapping) and all(isinstance(key, str) for key in columns):
@@ -423,7 +428,7 @@ def _with_names(groups: Mapping[str, Any], modalities: Sequence[str]) -> tuple[d
 def _name_notes(changed: Mapping[str, str], where: str) -> Iterator[str]:
     if changed:
         said = listed(f"'{key}' is read as {modality}" for key, modality in changed.items())
-        yield f"{where}: {said}; data.modalities: [{listed(changed)}] keeps the name"
+        yield f"{where}: {said}; data.modalities may list the file's own names instead"
 
 
 def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str) -> str:
@@ -451,7 +456,10 @@ def _length(columns: Any) -> int:
 
 
 def _is_empty(columns: Any) -> bool:
-    return isinstance(columns, Mapping) and "id" in columns and np.shape(columns["id"])[:1] == (0,)
+    column = columns.get("id") if isinstance(columns, Mapping) else None
+    return (isinstance(column, (list, tuple)) and not column) or (
+        isinstance(column, np.ndarray) and column.shape[:1] == (0,)
+    )
 
 
 def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:

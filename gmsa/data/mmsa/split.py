@@ -65,18 +65,24 @@ class Split:
             message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
             raise DataError(message) from None
 
+    def labels(self, target: Target, key: str = "regression_labels") -> list[float]:
+        """Reads and checks intensities [N]; NaN if unlabeled."""
+        if key not in self.columns:
+            raise DataError(
+                f"{self.where}: has no key '{key}'{hint(key, self.columns)}; training and scoring need labels"
+            )
+        column = read_column(self.columns[key], self.ids, self.where, key)
+        return read_labels({"": column}, target.settings(TargetConfig()), self.where)[1][""].tolist()
+
     def unimodal(self, modalities: Iterable[str], target: Target) -> list[dict[str, float]]:
         """Reads the labels of single modalities, if the file has them (CH-SIMS); none of classes."""
         found: list[dict[str, float]] = [{} for _ in self.ids]
         if target.is_classes:
             return found
-        settings = target.settings(TargetConfig())
         for modality in modalities:
             key = UNIMODAL.get(modality, f"regression_labels_{modality}")
             if key in self.columns:
-                column = read_column(self.columns[key], self.ids, self.where, key)
-                values = read_labels({"": column}, settings, self.where)[1][""].tolist()
-                for labels, value in zip(found, values, strict=True):
+                for labels, value in zip(found, self.labels(target, key), strict=True):
                     if value == value:
                         labels[modality] = value
         return found
