@@ -287,26 +287,24 @@ def holds_words(values: Any) -> bool:
 
 
 def _values(splits: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
-    values: Any = _first(splits, key)
-    if not holds_labels(values):
-        return ["..."]
-    cells = {
-        cell: None for value in islice(values, 1000) if not _is_empty(cell := _cell(_unwrapped(value), key), _UNLABELED)
-    }
-    return sorted({cell if isinstance(cell, str) else _name(cell) for cell in cells})
+    """The classes that a key holds, as the first split tells."""
+    return sorted(_classes_in(_first(splits, key), key) or {"..."})
+
+
+def _classes_in(values: Any, key: str) -> set[str]:
+    """Names of the classes in a column; none if it holds no labels."""
+    if not _is_column(values):
+        return set()
+    try:
+        return set(_words(read_column(values, [""] * len(values), "", key, classes=True))) - {""}
+    except DataError:
+        return set()
 
 
 def _all_named(splits: Mapping[str, Mapping[str, Any]], key: str, names: Sequence[str]) -> bool:
     """Whether all labels of a key are among these classes, by name, or else are the numbers of all of them."""
-    found: set[str] = set()
-    for columns in splits.values():
-        if not holds_labels(values := columns.get(key)):
-            return False
-        cells = [
-            _cell(_unwrapped(value), key) for value in values if not isinstance(_unwrapped(value), (list, tuple, dict))
-        ]
-        found |= {c.lower() if isinstance(c, str) else _name(c) for c in cells if not _is_empty(c, _UNLABELED)}
-    return bool(found) and (found <= {n.lower() for n in names} or found == {str(i) for i in range(len(names))})
+    found = {word.lower() for columns in splits.values() for word in _classes_in(columns.get(key), key)}
+    return bool(found) and (found <= {name.lower() for name in names} or found == set(map(str, range(len(names)))))
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ KNOWN = frozenset(
 """Keys of which nothing is said where they are not read: MMSA's own, and those that place an utterance."""
 _LENGTHS = "_lengths"
 EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
-_FEW = 8
+_MANY = 16
+"""Keys beyond which a message says how many there are."""
 
 Columns = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ Columns = Mapping[str, Any]
 
 def keys_of(content: Collection[str]) -> str:
     """The keys of a file for a message: all, or the first ones and their number."""
-    return f"its keys: {listed(content)}" if len(content) <= _FEW else f"its {len(content):,} keys: {listed(content)}"
+    return f"its keys: {listed(content)}" if len(content) <= _MANY else f"its {len(content):,} keys: {listed(content)}"
 
 
 def split_columns(content: Any, where: str, modalities: Sequence[str] = MODALITIES) -> dict[str, Columns]:

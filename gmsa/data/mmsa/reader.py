@@ -110,9 +110,7 @@ def from_mmsa(
     labels: Labels = "needed" if require_labels else "unread"
     ours = None if splits is None else [SPLIT_NAMES.get(name.lower(), name) for name in splits]
     found = read_file(chosen, where, data, settings, ours, labels, unlabeled=()).splits
-    return (
-        found if splits is None or ours is None else {name: found[our] for name, our in zip(splits, ours, strict=True)}
-    )
+    return found if splits is None else {name: found[SPLIT_NAMES.get(name.lower(), name)] for name in splits}
 
 
 def _settings_of(target: Target) -> TargetConfig:
@@ -248,7 +246,7 @@ class MmsaFile:
         chosen = {}
         for name in order:
             columns = self._groups[self._names[name]]
-            if splits is None and _is_empty(columns):
+            if splits is None and _length(columns) == 0:
                 continue
             if splits is not None and name not in splits and name != UNSPLIT:
                 continue
@@ -265,7 +263,9 @@ class MmsaFile:
         known = (*SPLITS, POOL, UNSPLIT)
         unused = [n for n, name in self._names.items() if n not in self.splits and n not in known]
         if unused:
-            said = listed(f"{shown(name)} ({counted(_length(self._groups[name]), 'utterance')})" for name in unused)
+            said = listed(
+                f"{shown(name)} ({counted(_length(self._groups[name]) or 0, 'utterance')})" for name in unused
+            )
             what = "split" if len(unused) == 1 else "splits"
             yield f"{self.where}: {what} {said} not used; gmsa reads train, valid, test and unlabeled (the pool)"
         if POOL in self.splits:
@@ -448,18 +448,11 @@ def _has_labels(splits: Mapping[str, Columns]) -> bool:
     return any(key in columns for columns in splits.values() for key in (*INTENSITY_FIELDS, *CLASS_FIELDS))
 
 
-def _length(columns: Any) -> int:
+def _length(columns: Any) -> int | None:
+    """Number of utterances of a split; None if it has no column of ids."""
     column = columns.get("id") if isinstance(columns, Mapping) else None
-    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
-        return len(column)
-    return 0
-
-
-def _is_empty(columns: Any) -> bool:
-    column = columns.get("id") if isinstance(columns, Mapping) else None
-    return (isinstance(column, (list, tuple)) and not column) or (
-        isinstance(column, np.ndarray) and column.shape[:1] == (0,)
-    )
+    is_column = isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim)
+    return len(column) if is_column else None
 
 
 def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:
