@@ -15,6 +15,8 @@ from torch import Tensor
 from gmsa.data.notes import note
 from gmsa.errors import DataError, shown
 
+LONGEST = 400
+"""Characters of a message."""
 _FEWEST = 10
 """Utterances of a modality, at least, that tell its scale."""
 _FAR, _FAR_FROM_MIDDLE = 1e4, 1e8
@@ -110,11 +112,12 @@ class Values:
             first = next(iter(self.faults.values())).first
             counts = "; ".join(f"'{m}' has {fault.count}" for m, fault in list(self.faults.items())[:3])
             remedy = "repair them ('gmsa data check' lists them), or set data.nan: zero or drop"
-            raise DataError(f"{first}; in all, {counts}: {remedy}")
+            said = f"{first}; in all, {counts}: {remedy}"
+            raise DataError(said if len(said) <= LONGEST else f"{self.where}: {counts}: {remedy}")
 
     def tell(self) -> None:
         """Notes what became of the values, and those that set the scale."""
-        for modality, fault in self.faults.items():
+        for modality, fault in self.faults.items() if self.nan != "error" else ():
             done = "set to 0" if self.nan == "zero" else "dropped with their steps"
             why = " (not in float32)" if fault.large else ""
             note(f"{self.where}: '{modality}': {fault.count}, {fault.kinds}{why}, were {done} (data.nan: {self.nan})")
@@ -124,8 +127,8 @@ class Values:
         for modality, found in self.largest.items():
             if text := _outlier(found):
                 note(
-                    f"{self.where}: '{modality}' of {text}: it sets the scale when features are normalized, and the "
-                    "rest becomes 0; repair it, or leave the utterance out"
+                    f"{self.where}: '{modality}' of {text}: one such value sets the scale, and the rest is next to "
+                    "nothing; repair it, or leave the utterance out"
                 )
 
 
@@ -167,4 +170,4 @@ def _outlier(found: Iterable[tuple[float, str]]) -> str:
     most, middle = ordered[(len(ordered) - 2) * 99 // 100][0], ordered[len(ordered) // 2][0]
     if not (largest > _FAR * most > 0 or largest > _FAR_FROM_MIDDLE * middle > 0):
         return ""
-    return f"{shown(identity)} reaches {largest:.3g}, that of half of the utterances {middle:.3g}"
+    return f"{shown(identity)} reaches {largest:.3g}, half of the utterances stay below {middle:.3g}"

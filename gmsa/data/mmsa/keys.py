@@ -35,7 +35,8 @@ UNIMODAL = {modality: f"regression_labels_{letter.upper()}" for letter, modality
 KNOWN = frozenset(
     {
         *("id", "raw_text", "text_bert", "annotations", "annotation", "classification_labels", "regression_labels"),
-        *(*UNIMODAL.values(), *SPEAKERS, *STARTS, *SPLIT_KEYS, "fold", "video", "end", "end_time", "config"),
+        *(f"{kind}_labels_{letter}" for kind in ("regression", "classification") for letter in "TAVM"),
+        *(*SPEAKERS, *STARTS, *SPLIT_KEYS, "fold", "video", "end", "end_time", "config"),
     }
 )
 """Keys of which nothing is said where they are not read: MMSA's own, and those that place an utterance."""

@@ -224,7 +224,7 @@ class MmsaFile:
         self.dims = _common_dims(self.splits, where, modalities)
         """D of each modality."""
         self._values = Values(where, self.data.nan)
-        if not strict:
+        if not strict and self.data.nan == "error":
             self._values.bad = self.left_out
         self._strict = strict
         self.field = ""
@@ -263,11 +263,10 @@ class MmsaFile:
         known = (*SPLITS, POOL, UNSPLIT)
         unused = [n for n, name in self._names.items() if n not in self.splits and n not in known]
         if unused:
-            said = listed(
-                f"{shown(name)} ({counted(_length(self._groups[name]) or 0, 'utterance')})" for name in unused
-            )
-            what = "split" if len(unused) == 1 else "splits"
-            yield f"{self.where}: {what} {said} not used; gmsa reads train, valid, test and unlabeled (the pool)"
+            counts = {name: counted(_length(self._groups[name]) or 0, "utterance") for name in unused}
+            said = listed(f"{shown(name)} ({count})" for name, count in counts.items())
+            what = f"split {said} is" if len(unused) == 1 else f"splits {said} are"
+            yield f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)"
         if POOL in self.splits:
             pool = self.splits[POOL]
             also = "; its labels are not used" if self.field and self.field in pool.columns else ""
@@ -310,9 +309,11 @@ class MmsaFile:
                 raise DataError(f"{split.where}: has no key '{key}'{near}; training and scoring need labels")
         read = {name: self._column(split, key) for name, split in labeled.items() if key in split.columns}
         self.target, values = read_labels(read, self._settings, self.where)
-        if self._kind == "needed":
-            for name, column in read.items():
-                self._check_labeled(name, column)
+        for name, column in read.items():
+            self._check_labeled(name, column)
+        for split in labeled.values():
+            if key not in split.columns:
+                note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
         self.field = key
         for name, found in values.items():
             self._labels[name] = [None if value != value else value for value in found.tolist()]
@@ -341,18 +342,21 @@ class MmsaFile:
         if not count:
             return
         said = f"{count:,} of {counted(total, 'utterance')}"
-        if name not in self._unlabeled:
+        if self._kind == "needed" and name not in self._unlabeled:
             others = f" (no label, like {said})" if count > 1 else ""
             remedy = "label them, or move them to a split 'unlabeled', or to the file of data.pool"
             raise DataError(f"{column.first(unlabeled)} is NaN or empty{others}; {remedy}")
-        if count == total and name == "train":
+        if count == total and self._kind == "needed":
             raise DataError(f"{column.where}: no utterance has a label in '{column.field}'; training needs some")
-        note(f"{column.where}: {said} have no label in '{column.field}' and join the pool of unlabeled utterances")
+        pool = " and join the pool of unlabeled utterances" if name in ("train", UNSPLIT) else ""
+        note(f"{column.where}: {said} have no label in '{column.field}'{pool}")
 
     # --- modalities and features ---
 
     def _key_notes(self, modalities: Sequence[str]) -> Iterator[str]:
-        used = () if self.data.video_from == AUTO else (self.data.video_from,)
+        used = [self.data.video_from]
+        if not self.field:  # the labels are not asked for, or what is wrong with them has been said
+            used += [self._settings.chosen_field, *INTENSITY_FIELDS, *CLASS_FIELDS]
         columns = {self._names[name]: split.columns for name, split in self.splits.items()}
         return key_notes(columns, modalities, self.field, used, self.where)
 
@@ -395,8 +399,6 @@ class MmsaFile:
         """
         if self._strict:
             self._values.refuse()
-        elif self.data.nan != "error":
-            self.left_out = {i: why for i, why in self.left_out.items() if i not in self._values.bad}
         self._values.tell()
 
 
@@ -451,8 +453,9 @@ def _has_labels(splits: Mapping[str, Columns]) -> bool:
 def _length(columns: Any) -> int | None:
     """Number of utterances of a split; None if it has no column of ids."""
     column = columns.get("id") if isinstance(columns, Mapping) else None
-    is_column = isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim)
-    return len(column) if is_column else None
+    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
+        return len(column)
+    return None
 
 
 def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:

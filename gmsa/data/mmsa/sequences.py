@@ -87,10 +87,11 @@ def read_sequences(
             f"{where}: '{modality}' holds ids of word pieces (tokens), not features; save them as 'text_bert', and as "
             f"'{modality}' the features that a language model gives for them [steps, features]"
         )
-    items, dim, zeroed = [], 0, 0
+    items, widths, dim, zeroed = [], set(), 0, 0
     for identity, value in zip(ids, column, strict=True):
         try:
             item = _steps(value, f"{where}: '{modality}' of {shown(identity)}")
+            widths.add(len(item))
             if item.size:
                 dim = dim or item.shape[1]
                 if item.shape[1] != dim:
@@ -104,7 +105,6 @@ def read_sequences(
             item = np.where(infinite, 0, item)
             zeroed += int(infinite.sum())
         items.append(item)
-    widths = {len(item) for item in items}
     return Sequences(items, dim, widths.pop() if len(widths) == 1 else 0, zeroed=zeroed)
 
 
