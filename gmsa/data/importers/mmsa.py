@@ -11,8 +11,8 @@ import numpy as np
 from gmsa.config import MODALITIES, TargetConfig
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
+from gmsa.data.mmsa import from_mmsa, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
-from gmsa.data.mmsa.reader import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count
