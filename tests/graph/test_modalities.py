@@ -61,6 +61,8 @@ def test_node_types_follow_the_modalities(modalities: list[str], node_types: tup
     assert firsts == list(range(0, types.edge_types, 3))
     assert types.first_edge_type["cls", "intra", node_types[2]] == types.edge_types
     assert schema(modalities) is schema(tuple(modalities))  # kept
+    with pytest.raises(ConfigError, match=r"at most 8 modalities \(got 9\)"):
+        schema([f"m{i}" for i in range(9)])
 
 
 @pytest.mark.parametrize("target", [None, CLASSES], ids=["intensity", "classes"])
