@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,7 @@ def test_settings_by_modality_cannot_be_changed_and_go_round_trip() -> None:
     with pytest.raises(TypeError):
         config.graph.intra["eeg"] = "knn"
     assert to_dict(Config())["graph"]["intra"] == "complete"
+    assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config
     assert ByModality({"a": 1, "others": 1}) == ByModality.for_all(1)
 
 
