@@ -36,6 +36,7 @@ from gmsa.data.importers import csd
 from gmsa.data.importers.datasets import is_saved
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
+from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
 from gmsa.errors import DataError, short
@@ -43,7 +44,7 @@ from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
 from gmsa.system.reading import entries, exists, is_folder
 
-__all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "with_features"]
+__all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "read_content", "with_features"]
 
 _READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True}
 _FORMS = {"table": "manifest", "json": "manifest", "parquet": "datasets"}

@@ -10,6 +10,7 @@ import numpy as np
 
 from gmsa.config import DataConfig, TargetConfig
 from gmsa.config.target import AUTO
+from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
 from gmsa.data.mmsa.layouts import as_mmsa
@@ -17,7 +18,8 @@ from gmsa.data.mmsa.reader import MmsaFile
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
-from gmsa.errors import short
+from gmsa.errors import DataError, short
+from gmsa.system.reading import is_folder
 
 
 def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
@@ -35,7 +37,7 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
         DataError: the file is missing, unsafe or invalid.
     """
     where = short(path)
-    content = as_mmsa(load_pickle(path), where)
+    content = read_content(path)
     file = MmsaFile(content, where, DataConfig(modalities=AUTO), target, labels="found")
     columns = [split.columns for split in file.splits.values()]
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
@@ -44,6 +46,17 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
         rows = _assigned(list(rows), splits, where)
     count = sum(len(split.ids) for split in file.splits.values())
     return Source(rows, count, dtypes, about_files("mmsa", [path], splits))
+
+
+def read_content(path: Path) -> Any:
+    """Reads a pickle of any known layout, as MMSA's: ``{split: {"id": [...], "<modality>": [...], ...}}``.
+
+    Raises:
+        DataError: the file is no pickle, which the error says how to use, or is unsafe or damaged.
+    """
+    if not is_folder(path, DataError):
+        refuse_foreign(path, short(path))
+    return as_mmsa(load_pickle(path), short(path))
 
 
 def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
