@@ -11,7 +11,7 @@ import numpy as np
 from gmsa.config import MODALITIES
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
-from gmsa.data.mmsa.reader import from_mmsa, split_columns
+from gmsa.data.mmsa import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import target_of_scale
 from gmsa.data.texts import check_count
