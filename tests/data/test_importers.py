@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from gmsa.config import TargetConfig
 from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
 from gmsa.data.__main__ import main
 from gmsa.data.importers import Source, Splits, open_source
@@ -32,7 +33,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def imported(source: Path, out: str = "store", labels: str = "mosi", **options: Any) -> Store:
-    found = open_source(source, labels=labels, **options)
+    found = open_source(source, target=labels, **options)
     return write_store(Path(out), found.rows, found.dtypes, labels, found.about, str(source))
 
 
@@ -233,41 +234,44 @@ def test_the_same_table_gives_the_same_store(table: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../secret.npy", "a/../../secret.npy", "/etc/passwd", "C:\\x.npy", "a\\..\\x.npy", "..", "link.npy", "out/t0.npy"],
+    [
+        *("../secret.npy", "a/../../secret.npy", "/etc/x.npy", "C:\\x.npy", "a\\..\\x.npy", "../.npy", "link.npy"),
+        *("out/t0.npy", "\\\\server\\x.npy", "~/x.npy", "$HOME/x.npy", "a\\..\\..\\secret.npy", "out\\t0.npy"),
+    ],
 )
 def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
     np.save("secret.npy", np.ones((1, 4)))
     os.symlink("../secret.npy", "m/link.npy")
     os.symlink("a", "m/out")
     write_csv("m/data.csv", "id,split,label,text", "a,train,1,a/t0.npy", f'b,train,1,"{path}"')
-    refused(
-        table,
-        "m/data.csv: row 3: text",
-        "may leave the folder" if path not in ("link.npy", "out/t0.npy") else "through a symbolic link",
-    )
+    said = "may leave the folder" if "link" not in path and "out" not in path else "through a symbolic link"
+    refused(table, "m/data.csv: row 3: text", said)
 
 
 @pytest.mark.parametrize(
     ("header", "row", "said"),
     [
-        ("id,split,text", "a,train,a/t0.npy", "has no column 'label' for the label"),
-        ("id,label,text", "a,1,a/t0.npy", "has no column 'split'"),
-        ("name,split,label,text", "a,train,1,a/t0.npy", "has no column 'id'"),
-        ("id,split,label", "a,train,1", "has none of the columns text, audio, vision"),
+        ("who,split,label,text", "a,train,1,a/t0.npy", "has no column 'id' for the id of the utterance"),
+        ("video,split,label,text", "a,train,1,a/t0.npy", "has no column 'id'"),
+        ("id,split,label", "a,train,1", "no column holds paths of .npy or .npz files (its columns: id, split, label)"),
         ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
-        ("id,split,label,text", "a,train,good,a/t0.npy", "row 2: the label is 'good', not a number"),
-        ("id,split,label,text", "a,train,nan,a/t0.npy", "row 2: the label is 'nan', not a number"),
+        ("id,split,label,text", "a,train,good,a/t0.npy", "the labels are words (good), not numbers"),
         ("id,split,label,text", "a,train,7,a/t0.npy", "the label of 'a' is 7, out of [-3, 3]"),
         ("id,split,label,text", "a,,1,a/t0.npy", "row 2: has no split"),
         ("id,split,label,text", ",train,1,a/t0.npy", "row 1 has an empty id"),
         ("id,split,label,text", "a,train,1,a/none.npy", "row 2: text: 'a/none.npy' does not exist under 'm'"),
-        ("id,split,label,text", "a,train,1,a", "row 2: text: 'a' is neither FILE.npy nor FILE.npz#MEMBER"),
+        (
+            "id,split,label,text",
+            "a,train,1,a/t0.npy\nb,train,1,a",
+            "row 3: text: 'a' is neither FILE.npy nor FILE.npz#",
+        ),
+        ("id,split,label,text", "a,train,1,so bad", "no column holds paths of .npy or .npz files"),
         ("id,split,label,text", "a,train,1,a/t0.npy#x", "is neither FILE.npy nor FILE.npz#MEMBER"),
         ("id,split,label,text", "a,train,1,two.npz", "2 members match, expected one (members: x, y); choose one as"),
         ("id,split,label,text", "a,train,1,two.npz#z", "0 members match, expected one (members: x, y)"),
-        ("id,split,label,text", "a,train,1,", "no utterance has text, audio, vision"),
-        ("id,split,label,text", "", "holds no utterances"),
+        ("id,split,label,text", "a,train,1,", "no column holds paths of .npy or .npz files"),
+        ("id,split,label,text", "", "no column holds paths of .npy or .npz files"),
         ("id,split,label,text,audio", "a,train,1,a/t0.npy,a/t0.npy\nb,train,1,one.npz,", "has 3 features per step"),
         ("id,split,label,text", 'a,train,1,"a/t0.npy\n', "check its quotes and commas"),
         ("", "", "is empty; the first row must hold the column names"),
@@ -529,8 +533,8 @@ def test_reads_what_csv_writes(folder: Path) -> None:
 def lines() -> Iterator[str]:
     """The name of a registered importer that reads lines ``ID SPLIT LABEL``, with 2 steps of text each."""
 
-    def import_lines(path: Path, labels: str, splits: Splits | None) -> Source:
-        scale = {"mosi": 3.0, "sims": 1.0}[labels]
+    def import_lines(path: Path, target: TargetConfig, splits: Splits | None) -> Source:
+        scale = target.chosen_range[1]
         rows = []
         for number, line in enumerate(path.read_text().splitlines(), 1):
             name, split, label = line.split()
@@ -576,7 +580,7 @@ def test_formats_are_the_registered_importers(lines: str) -> None:
 
 def test_an_importer_must_return_a_source() -> None:
     Path("own.txt").touch()
-    IMPORTERS.register("wrong", lambda path, labels, splits: [])
+    IMPORTERS.register("wrong", lambda path, target, splits: [])
     try:
         with pytest.raises(DataError, match="the importer 'wrong' returned a list; it must return a Source"):
             open_source(Path("own.txt"), "wrong")
