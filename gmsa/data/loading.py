@@ -14,9 +14,11 @@ import torch
 
 from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
-from gmsa.data.importers import open_source
+from gmsa.data.importers import form_of, open_source
 from gmsa.data.mmsa import SPLITS
+from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.mmsa.reader import read_file
+from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import POOL, WHOLE, make_splits, named
@@ -29,7 +31,7 @@ from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
-from gmsa.system.reading import exists, expanded, is_folder
+from gmsa.system.reading import exists, expanded
 
 Labels = Literal["needed", "tried", "found", "unread"]
 """Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
@@ -214,11 +216,11 @@ def _read(
     """Reads a file of any format; splits have gmsa's names."""
     if is_store(path):
         found = _read_store(path, data, target, labels, other)
-    elif _is_pickle(path):
-        found = _read_pickle(path, data, target, labels, strict)
-    else:
+    elif exists(path, DataError) and form_of(path) != "mmsa":
         found = _read_source(path, data, target, labels, other)
-    return replace(found, splits=named(found.splits))
+    else:
+        return _read_pickle(path, data, target, labels, strict)
+    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path)))
 
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
@@ -239,13 +241,14 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
     unlabeled = (*SPLITS, WHOLE) if data.split.folds else ("train", WHOLE)
-    found = read_file(load_pickle(path), short(path), data, target, chosen, labels, unlabeled, strict)
+    content = as_mmsa(load_pickle(path), short(path))
+    found = read_file(content, short(path), data, target, chosen, labels, unlabeled, strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     """Reads what an importer reads into memory."""
-    source, where = open_source(path), short(path)
+    source, where = open_source(path, "auto", target), short(path)
     rows: Iterable[Any] = source.rows
     if labels == "unread":
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
@@ -266,9 +269,21 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     return replace(found, splits={WHOLE: whole})
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a path is that of a pickle, as far as its kind and its name say."""
-    return not is_folder(path, DataError) and path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:
+    """The utterances with their video and place as ``data.video_from`` says, by a column or their ids."""
+    if how == AUTO:
+        return splits
+    found = {}
+    for name, utterances in splits.items():
+        known = list(utterances)
+        columns = {
+            "id": [u.id for u in known],
+            "video": [u.of_video for u in known],
+            "speaker": [u.speaker for u in known],
+        }
+        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how)
+        found[name] = [replace(u, of_video=v, place=p) for u, v, p in zip(known, videos, places, strict=True)]
+    return found
 
 
 def _sha256_of_source(about: Mapping[str, Any]) -> str:
