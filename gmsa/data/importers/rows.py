@@ -38,9 +38,6 @@ class Source:
     about: dict[str, Any]
     """Provenance, stored in the manifest as JSON: ``importer`` (its name) and ``files`` (objects with ``name`` and
     ``sha256``). It may be completed while the rows are read."""
-    labels: Sequence[Label] | None = None
-    """Per row, in the order of the rows, the label as the source writes it: a number, the name of a class, or None if
-    unlabeled. None where the utterances' own labels are all there is."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,9 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     splits: dict[str, int] = {}
     dims: dict[str, int] = {}
     half: dict[str, bool] = {}
-    labels: dict[str, list[Label]] = {}
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
         check_count(splits, name)
-        labels.setdefault(item.split, []).append(item.label)
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
@@ -98,8 +93,7 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     if not half:
         raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
-    found = [label for of_split in labels.values() for label in of_split]
-    return Source(_rows(items, list(splits), dims, about), len(found), dtypes, about, found)
+    return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
 
 
 def ordered(modalities: Iterable[str]) -> list[str]:
@@ -126,16 +120,18 @@ def _rows(
                     count += 1
                 steps = np.concatenate([part for part in found if part.size] or [np.zeros((0, dims[modality]))])
                 features[modality] = torch.from_numpy(np.array(steps if steps.any() else steps[:0], np.float32))
-            yield Row(split, utterance_of(item, features), item.annotation)
+            yield row_of(item, features)
     about["arrays"] = {"count": count, "sha256": digest.hexdigest()}
 
 
-def utterance_of(item: Item, features: Mapping[str, Tensor]) -> Utterance:
-    """The utterance of an item; the name of a class is no label yet, as :attr:`Source.labels` has it."""
+def row_of(item: Item, features: Mapping[str, Tensor]) -> Row:
+    """The row of an item; the name of a class becomes a number when all names are known."""
+    word = item.label if isinstance(item.label, str) else ""
     label = None if isinstance(item.label, str) else item.label
-    return Utterance(
+    utterance = Utterance(
         item.id, features, label, item.unimodal, item.text, speaker=item.speaker, of_video=item.video, fold=item.fold
     )
+    return Row(item.split, utterance, item.annotation, word)
 
 
 def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:

@@ -31,7 +31,7 @@ def rows_of(text: str | bytes, name: str = "t/data.csv", **options: Any) -> list
     found = import_manifest(Path(name), TargetConfig(**options))
     rows = list(found.rows)
     assert len(rows) == found.count
-    return [(row.split, row.utterance, label) for row, label in zip(rows, found.labels or (), strict=True)]
+    return [(row.split, row.utterance, row.named or row.utterance.label) for row in rows]
 
 
 PLAIN = "id,split,label,text\nv$_$0,train,-1.5,arrays/a.npy\nv$_$1,test,,arrays/b.npy\n"
