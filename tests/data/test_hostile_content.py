@@ -170,7 +170,6 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     "labels that are words": (train(regression_labels=["good"] * 6), "holds no intensities, but classes in"),
     "labels that are dicts": (train(regression_labels=[{}] * 6), "'train$_$0' is {}; expected a number or a word"),
     "labels that are ragged": (train(regression_labels=[[1], [1, 2], [], [1], [1], [1]]), "another number of labels"),
-    "labels that are complex": (train(regression_labels=np.ones(6, complex)), "expected a number or a word"),
     "labels of many axes": (train(regression_labels=np.ones((6, 2, 3))), "has shape [6, 2, 3]"),
     "labels of no axes": (train(regression_labels=np.ones((6, 0))), "has shape [6, 0]"),
     "labels in lists of lists": (

@@ -324,7 +324,7 @@ ERRORS = {
     ),
     "NaN label": (
         put("train", "regression_labels", 2, np.nan),
-        "split 'train': 'regression_labels' of 'train$_$2' is NaN or empty; label them, or move them to a split 'unlabeled'",
+        "split 'train': 'regression_labels' of 'train$_$2' is NaN or empty; label it, or move it to",
     ),
     "label out of range": (
         put("test", "regression_labels", 1, 3.5),
@@ -337,7 +337,7 @@ ERRORS = {
     ),
     "labels that are no numbers": (
         change(regression_labels=["Positive"] * 6),
-        "holds no intensities, but classes in 'regression_labels' (Positive); set target.kind: classes and target.field",
+        "holds no intensities, but classes in 'regression_labels' (Positive); set target.kind: classes",
     ),
     "several labels each": (
         change(regression_labels=np.zeros((6, 2))),
@@ -401,7 +401,7 @@ ERRORS = {
     ),
     "NaN feature": (
         put("valid", "text", (1, 0, 2), np.nan),
-        "split 'valid': 'text' of 'valid$_$1' holds NaN; in all, 'text' has 1 value in 1 utterance: repair them ('gmsa data check' lists them), or",
+        "split 'valid': 'text' of 'valid$_$1' holds NaN; in all, 'text' has 1 value in 1 utterance: repair them",
     ),
     "infinite feature": (put("valid", "vision", (2, 0, 0), np.inf), "'vision' of 'valid$_$2' holds infinity; in all, "),
     "beyond float32": (
@@ -433,7 +433,7 @@ def test_no_known_modality(mmsa_dict):
     for columns in mmsa_dict.values():
         columns["gaze"] = columns.pop("vision")
         del columns["text"], columns["audio"]
-    words = r"f.pkl: has none of the modalities text, audio, vision \(its keys: id, raw_text, .*gaze\); set data.modalities: \[gaze\]"
+    words = r"has none of the modalities text, audio, vision \(its keys: id, .*gaze\); set data.modalities: \[gaze\]"
     with pytest.raises(DataError, match=words):
         from_mmsa(mmsa_dict, "f.pkl")
 

@@ -345,7 +345,8 @@ class MmsaFile:
         said = f"{count:,} of {counted(total, 'utterance')}"
         if self._kind == "needed" and name not in self._unlabeled:
             others = f" (no label, like {said})" if count > 1 else ""
-            remedy = "label them, or move them to a split 'unlabeled', or to the file of data.pool"
+            them = "them" if count > 1 else "it"
+            remedy = f"label {them}, or move {them} to a split 'unlabeled', or to the file of data.pool"
             raise DataError(f"{column.first(unlabeled)} is NaN or empty{others}; {remedy}")
         if count == total and self._kind == "needed":
             raise DataError(f"{column.where}: no utterance has a label in '{column.field}'; training needs some")
