@@ -5,6 +5,7 @@ from gmsa.data.label_ratio import withhold_labels
 from gmsa.data.loading import data_sha256, load_corpus, load_utterances
 from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.noise import add_noise, parse_noise, signal_power
 from gmsa.data.normalize import Normalizer
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.store.writer import Row, write_store
@@ -23,6 +24,7 @@ __all__ = [
     "StoredUtterances",
     "Target",
     "Utterance",
+    "add_noise",
     "apply_missing",
     "data_sha256",
     "describe_missing",
@@ -32,7 +34,9 @@ __all__ = [
     "is_store",
     "load_corpus",
     "load_utterances",
+    "parse_noise",
     "read_mmsa",
+    "signal_power",
     "synthetic_corpus",
     "synthetic_mmsa",
     "withhold_labels",
