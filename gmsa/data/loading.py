@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, short, shown
 from gmsa.system.files import sha256_of
-from gmsa.system.reading import exists
+from gmsa.system.reading import exists, expanded
 
 
 def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpus:
@@ -66,6 +67,62 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
         pool = load_utterances(config.pool, dims, _named(config), wanted, require_labels=False)
         _check_apart(pool, splits, config.pool)
     return Corpus(splits, dims, pool, sha256, wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class OtherFile:
+    """The utterances of another file than a run was trained on, in the splits that the file has."""
+
+    splits: Mapping[str, Sequence[Utterance]]
+    """Utterances by split, ``all`` of a file without splits; with their labels where they have one."""
+    target: Target
+    """What the labels are: the run's target."""
+    sha256: str
+    """SHA-256 of the file, as :attr:`Corpus.sha256`."""
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        """All utterances, split by split."""
+        return [utterance for utterances in self.splits.values() for utterance in utterances]
+
+    @property
+    def labeled(self) -> dict[str, list[Utterance]]:
+        """The utterances with a label, of each split that has any."""
+        found = {name: [u for u in utterances if u.label is not None] for name, utterances in self.splits.items()}
+        return {name: utterances for name, utterances in found.items() if utterances}
+
+
+def load_other(
+    path: str | Path,
+    dims: Mapping[str, int | None],
+    data: DataConfig,
+    target: TargetConfig,
+    require_labels: bool = True,
+) -> OtherFile:
+    """Loads another file, table, folder or feature store for a trained run.
+
+    Notes tell of modalities that the run has and the file lacks, which are missing, and of those that the run does
+    not know.
+
+    Args:
+        path: the file; ``~`` and ``$VARS`` are expanded.
+        dims: features per step of each modality of the run; None accepts any number.
+        data: the run's group ``data``, resolved: its modalities, ``nan`` and ``video_from`` hold.
+        target: the run's group ``target``, resolved.
+        require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
+            False, labels are read where they fit the target, and a note tells where they do not.
+
+    Raises:
+        DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
+    """
+    del data
+    resolved = Target.of(target)
+    path = expanded(path, DataError)
+    if is_store(path):
+        found = _other_store(path, dims, list(dims), resolved, require_labels)
+        return OtherFile({"all": found}, resolved, data_sha256(path))
+    found = load_utterances(path, dims, list(dims), resolved, require_labels)
+    return OtherFile({"all": found}, resolved, data_sha256(path))
 
 
 def load_utterances(
