@@ -33,6 +33,7 @@ from gmsa.training.protocols import build_protocol
 if TYPE_CHECKING:
     from gmsa.runs.evaluate import Scores
     from gmsa.runs.predict import Answers
+    from gmsa.runs.states import Attention, Embeddings
 
 FILES = ("config.yaml", "environment.json", "normalizer.safetensors")
 """What every run folder holds from the start."""
@@ -139,23 +140,62 @@ class Run:
         """
         return [] if self.saved else [{"seed": seed, **row} for seed in self.seeds for row in self._epochs(seed)]
 
-    def predict(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Answers:
+    def predict(
+        self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None, strict: bool = False
+    ) -> Answers:
         """Predicts utterances, labeled or not, as the mean over the seeds; features are normalized as in training.
+
+        An utterance that is longer than the model allows is cut into windows, whose predictions are averaged. One that
+        cannot be predicted does not stop the others: a note says why, and its row holds NaN.
 
         Args:
             x: path of a file or of a feature store; a store; utterances; or a dict of arrays by modality
                 (:func:`gmsa.runs.inputs.read_inputs` has the details). Features are raw, as those of the training file.
             seeds: seeds to average; all by default.
             device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+            strict: whether an utterance that cannot be predicted is an error.
 
         Raises:
             RunError: a seed is not of the run, is not finished, or its weights are damaged.
-            DataError: the input is missing, unsafe or wrong, or does not fit the run.
+            DataError: the input is missing, unsafe or wrong, or none of its utterances can be predicted.
         """
         from gmsa.runs.predict import predict_with
 
         with torch_settings_kept():
-            return predict_with(self, x, seeds, device)
+            return predict_with(self, x, seeds, device, strict)
+
+    def features(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Embeddings:
+        """Representations of utterances from which the models predict, such as for t-SNE: ``[N, C]`` per seed.
+
+        Args:
+            x: as for :meth:`predict`.
+            seeds: seeds whose models to ask; all by default.
+            device: as for :meth:`predict`.
+
+        Raises:
+            RunError, DataError: as for :meth:`predict`.
+        """
+        from gmsa.runs.states import embeddings
+
+        with torch_settings_kept():
+            return embeddings(self, x, seeds, device)
+
+    def attention(self, x: Input, seed: int | None = None, device: str | None = None) -> Attention:
+        """Attention weights of the last layer of each stream, such as for a heat map over the words.
+
+        Args:
+            x: as for :meth:`predict`.
+            seed: seed whose model to ask; the run's first by default.
+            device: as for :meth:`predict`.
+
+        Raises:
+            RunError: the model has no attention; or as for :meth:`predict`.
+            DataError: as for :meth:`predict`.
+        """
+        from gmsa.runs.states import attention
+
+        with torch_settings_kept():
+            return attention(self, x, seed, device)
 
     def evaluate(
         self,
@@ -223,7 +263,7 @@ class Run:
         Raises:
             DataError: the input is missing, unsafe or wrong, or does not fit the run.
         """
-        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config)]
+        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config).without_labels()]
 
     def load_model(self, seed: int, device: str | torch.device | None = None) -> nn.Module:
         """The final model of a seed, in evaluation mode, for work that :meth:`predict` does not do.
