@@ -45,7 +45,15 @@ SUMMARY = Fields(
         "missing": Map(_MASKED),
         "label_ratio": NUMBER,
     },
-    {"init_from": TEXT, "note": TEXT, "utterances": _COUNTS, "constant": _CONSTANT, "worst": Items(_WORST, MOST_WORST)},
+    {
+        "init_from": TEXT,
+        "note": TEXT,
+        "utterances": _COUNTS,
+        "constant": _CONSTANT,
+        "worst": Items(_WORST, MOST_WORST),
+        "others": Map(Map(SPREAD)),
+        "scored": Map(whole()),
+    },
 )
 """The form of a summary from disk, which may be a stranger's."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
@@ -71,6 +79,8 @@ def summarize(
     utterances: Mapping[str, int] | None = None,
     constant: Mapping[str, Any] | None = None,
     worst: Sequence[Mapping[str, Any]] = (),
+    others: Mapping[str, Scores] | None = None,
+    scored: Mapping[str, int] | None = None,
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -87,6 +97,8 @@ def summarize(
         utterances: how many each split has, and how many of the training split are ``labeled``: kept their labels.
         constant: a prediction that is the same for all utterances, and its metrics of each split.
         worst: utterances of the test split that are farthest off, with their text.
+        others: scores of splits of another file than the run's that are neither ``valid`` nor ``test``.
+        scored: how many utterances of each split of such a file were scored.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -121,6 +133,8 @@ def summarize(
         **({"utterances": dict(utterances)} if utterances else {}),
         **({"constant": dict(constant)} if constant else {}),
         **({"worst": [dict(row) for row in worst]} if worst else {}),
+        **({"others": {name: _spreads(of, count, name) for name, of in others.items()}} if others else {}),
+        **({"scored": dict(scored)} if scored else {}),
     }
 
 
