@@ -136,11 +136,11 @@ def _scores(options: argparse.Namespace) -> Any:
         run = options.run[0] if options.run else None
         return evaluate_answers(options.predictions, data, run, override({}, options.overrides), out=out, **scored)
     masks = options.mask_seeds or MASK_SEEDS
-    if options.missing or options.noise:
+    missing, noise = options.missing or None, options.noise or None
+    if missing or noise:
         if len(options.run) > 1 and out:
-            return compare_robustness(
-                options.run, options.missing, out, masks, data=data, noise=options.noise, **scored
-            )
+            scored |= {"data": data, "noise": options.noise}
+            return compare_robustness(options.run, options.missing, out, masks, **scored)
     elif len(options.run) > 1 or len(options.data) > 1:
         from gmsa.runs.scoring.matrix import evaluate_matrix
 

@@ -32,8 +32,8 @@ class GraphBatch:
     """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build_graph` (or of
-    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order val, cls, audio, text, vision; for a
-    model that has no readout nodes the first two are left out.
+    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order val, cls, audio, text, vision, without
+    the readout nodes that the spec leaves out.
     """
 
     ids: tuple[str, ...]
@@ -56,11 +56,12 @@ class GraphBatch:
     padded_index: Tensor
     """Index of each node when all graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
     readout_index: Tensor
-    """The readout nodes of all graphs, ``[2 N]``; they are the first nodes of their graph."""
+    """The readout nodes of all graphs, ``[Q N]`` for Q of them per utterance; they are the first nodes of their
+    graph."""
     readout_padded_index: Tensor
-    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
+    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[Q N]``."""
     readout_rows: Tensor
-    """Rows of ``readout_index`` that are val and cls of each utterance ``[N, 2]``."""
+    """Rows of ``readout_index`` that are the readout nodes of each utterance, val (if any) and cls ``[N, Q]``."""
     utterance_order: Tensor
     """Index of each utterance among those of all graphs in their order, which is that of ``features`` and ``lengths``
     ``[N]``."""
@@ -74,10 +75,13 @@ class GraphBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def readout(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``."""
-        val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
-        return val, cls
+    def readout(self, z: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``.
+
+        val is None where the target is one of K classes.
+        """
+        *val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
+        return (val[0] if val else None), cls
 
     def node_index(self, node_type: str) -> Tensor:
         """The nodes of one type, in PyG's batching order ``[N_type]``."""
@@ -165,13 +169,12 @@ def collate(
     if (members if video else tokens).max() > spec.positions:
         check_positions(utterances, spec)
     counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
-    readers = members * spec.readout_nodes  # utterances that have readout nodes
     for i, node_type in enumerate(NODE_TYPES):
         if node_type in READOUTS:
-            counts[:, i] = readers
+            counts[:, i] = members * (node_type in spec.readouts)
         elif node_type in modalities:
             counts[:, i] = members if video else tokens[modalities.index(node_type)]
-    layout = _lay_out(counts, readers)
+    layout = _lay_out(counts, members, len(spec.readouts))
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
     embedding_row = _embedding_rows(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
     seeds = None
@@ -195,13 +198,11 @@ def collate(
         padded_index=torch.from_numpy(layout.padded_index),
         readout_index=torch.from_numpy(layout.readout_index),
         readout_padded_index=torch.from_numpy(layout.readout_padded_index),
-        readout_rows=torch.from_numpy(
-            layout.readout_rows[utterance_order] if len(layout.readout_rows) else layout.readout_rows
-        ),
+        readout_rows=torch.from_numpy(layout.readout_rows[utterance_order]),
         utterance_order=torch.from_numpy(utterance_order),
         edges={stream: found.edges for stream, found in connected.items()},
         readout_edges={stream: found.to_readouts for stream, found in connected.items()},
-        shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
+        shape=(len(groups), layout.size, int(members.max()) * len(spec.readouts)),
     )
 
 
@@ -232,7 +233,7 @@ def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
             if tokens > allowed:
                 raise DataError(
                     f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows {allowed}; "
-                    f"raise it, or stride more in 'model.{modality}_convs'"
+                    f"raise it, or stride more in 'model.encoders.{modality}'"
                 )
 
 
@@ -268,28 +269,29 @@ class _Layout(NamedTuple):
     size: int
 
 
-def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
-    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]``; ``members`` utterances ``[G]`` have
-    readout nodes."""
+def _lay_out(counts: Numbers, members: Numbers, readouts: int) -> _Layout:
+    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]``; each of the ``members`` utterances
+    ``[G]`` has as many readout nodes."""
     types = counts.shape[1]
     runs = counts.reshape(-1)
     run = np.repeat(np.arange(len(runs)), runs)
     number = np.arange(len(run))
     node_type, graph = run % types, run // types
     per_graph = counts.sum(1)
-    size, most = max(1, int(per_graph.max())), int(members.max()) * len(READOUTS)
+    size, most = max(1, int(per_graph.max())), int(members.max()) * readouts
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
     readout_index = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.
     before = np.repeat(np.cumsum(members) - members, members)
-    val = before + np.arange(len(before))
+    first = before * (readouts - 1) + np.arange(len(before))
+    rows = first[:, None] + np.repeat(members, members)[:, None] * np.arange(readouts)
     return _Layout(
         node_type=node_type,
         padded_index=graph * size + within,
         position=number - np.repeat(np.cumsum(runs) - runs, runs),
         readout_index=readout_index,
         readout_padded_index=graph[readout_index] * most + within[readout_index],
-        readout_rows=np.stack([val, val + np.repeat(members, members)], axis=1),
+        readout_rows=rows,
         size=size,
     )
 

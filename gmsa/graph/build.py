@@ -43,7 +43,12 @@ def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: G
     return build_edges(name, source, target, parameters)
 
 
-def build_graph(utterance: Utterance, config: GraphConfig, strides: Mapping[str, int] | None = None) -> HeteroData:
+def build_graph(
+    utterance: Utterance,
+    config: GraphConfig,
+    strides: Mapping[str, int] | None = None,
+    readouts: Sequence[str] = READOUTS,
+) -> HeteroData:
     """Builds the graph of one utterance, with every node and edge type, empty if need be.
 
     A node of a modality is one step of its sequence, or, where the encoder strides, ``stride``
@@ -51,13 +56,14 @@ def build_graph(utterance: Utterance, config: GraphConfig, strides: Mapping[str,
 
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(N_m, s_m D_m)`, ``pos`` :math:`(N_m)`
-          with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: one node each
+          with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: one node each, none unless in
+          ``readouts``
         - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target;
           ``temporal_type`` :math:`(E)`, whether the source is past, present or future
         - graph: ``id``, ``label`` :math:`(1)` (NaN where unlabeled), ``steps`` :math:`(1, 3)` the lengths
           :math:`L_m` in the order text, audio, vision
     """
-    nodes = dict.fromkeys(READOUTS, torch.zeros(1, 0))
+    nodes = {readout: torch.zeros(int(readout in readouts), 0) for readout in READOUTS}
     for modality in MODALITIES:
         sequence = utterance.features.get(modality, torch.zeros(0, 1))
         nodes[modality] = node_features(sequence, (strides or {}).get(modality, 1))
@@ -68,7 +74,9 @@ def build_graph(utterance: Utterance, config: GraphConfig, strides: Mapping[str,
     return data
 
 
-def build_video_graph(utterances: Sequence[Utterance], config: GraphConfig) -> HeteroData:
+def build_video_graph(
+    utterances: Sequence[Utterance], config: GraphConfig, readouts: Sequence[str] = READOUTS
+) -> HeteroData:
     """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
 
     A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
@@ -77,12 +85,12 @@ def build_video_graph(utterances: Sequence[Utterance], config: GraphConfig) -> H
 
     Shapes:
         - node stores ``text``, ``audio``, ``vision``: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
-          ``val``, ``cls``: U nodes each; every node's ``pos`` is its utterance's index
+          ``val``, ``cls``: U nodes each, none unless in ``readouts``; every node's ``pos`` is its utterance's index
         - edge stores as :func:`build_graph` has them
         - graph: ``id`` of the video, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
     """
     count = len(utterances)
-    nodes = dict.fromkeys(READOUTS, torch.zeros(count, 0))
+    nodes = {readout: torch.zeros(count * (readout in readouts), 0) for readout in READOUTS}
     for modality in MODALITIES:
         sequences = [u.features[modality] for u in utterances if modality in u.features]
         means = [s.sum(0) / max(1, len(s)) for s in sequences]

@@ -46,7 +46,7 @@ class Graphs:
     padded_index: Numbers
     """Index of each node in the padded graphs ``[V]``."""
     readout_padded_index: Numbers
-    """Index of each readout node when the readout nodes of each graph are padded ``[2 N]``."""
+    """Index of each readout node when the readout nodes of each graph are padded ``[Q N]``."""
     size: int
     """T."""
     members: Sequence[Sequence[Utterance]]

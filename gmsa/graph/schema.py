@@ -8,7 +8,7 @@ from typing import Any
 from gmsa.config import MODALITIES, GraphConfig
 
 READOUTS = ("val", "cls")
-"""Readout nodes: ``val`` reads the sentiment intensity, ``cls`` the 7 classes."""
+"""Readout nodes: ``val`` reads the intensity, ``cls`` the K classes."""
 NODE_TYPES = ("val", "cls", "audio", "text", "vision")
 """Node types in the order of Semi-IIN's sequence; a type's number is its index here."""
 STREAMS = ("intra", "inter")

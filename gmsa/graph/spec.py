@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from gmsa.config import GraphConfig
+from gmsa.graph.schema import READOUTS
 
 Convs = tuple[tuple[int, int], ...]
 """Convolutions of an encoder, as (kernel, stride)."""
@@ -30,8 +31,8 @@ class GraphSpec:
     """Most nodes of a modality in a graph: as many as have a position embedding."""
     streams: tuple[str, ...] = ("intra", "inter")
     """Streams whose edges are built: ``intra``, ``inter``, or ``global`` for both in one."""
-    readout_nodes: bool = True
-    """Whether graphs have the nodes ``val`` and ``cls``."""
+    readouts: tuple[str, ...] = READOUTS
+    """Readout nodes of an utterance: ``val`` and ``cls``; for one of K classes ``cls`` alone; or none."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """Form of the edges: an adjacency (``dense``), a list (``edge``), or the one that is faster."""
 

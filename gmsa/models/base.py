@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from gmsa.config import Config, ModelConfig
+from gmsa.data.targets import Target
 from gmsa.graph import NODE_TYPES, GraphBatch, token_count
 from gmsa.models.parts import DEFAULT_CONVS, find_encoder, find_part
 from gmsa.nn import Reconstruction
@@ -28,14 +29,14 @@ Convs = Mapping[str, Sequence[tuple[int, int]]]
 class Output(NamedTuple):
     """Predictions of a model for N utterances."""
 
-    value: Tensor
-    """Sentiment intensity ``[N]``."""
+    value: Tensor | None
+    """Intensity ``[N]``; None where the target is one of K classes."""
     logits: Tensor
     """Class scores before the softmax ``[N, K]``."""
     gate: Tensor | None
-    """Share of the inter view at val and cls ``[N, 2, C]``; None where the model has no gate."""
+    """Share of the inter view at val (if any) and cls ``[N, Q, C]``; None where the model has no gate."""
     features: Tensor
-    """Representation from which the intensity is predicted ``[N, C]``."""
+    """Representation from which the intensity, or the class, is predicted ``[N, C]``."""
     states: Mapping[str, Tensor] | None = None
     """State of each modality's node ``[N, C]``, that of a missing one too, where the model has them."""
 
@@ -45,8 +46,9 @@ class Model(nn.Module):
 
     A model of your own derives from it, registers with ``MODELS.register("name")`` and defines ``nodes`` and
     ``forward``. Its constructor takes ``dims`` (the feature dimension of each modality) and, by keyword, whichever
-    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, and parameters of its own, which a
-    config sets by ``model.name: name(parameter=value)``.
+    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, ``num_classes`` (K), ``intensity``
+    (False where the target is one of K classes: graphs have no node ``val``, and :attr:`Output.value` is None), and
+    parameters of its own, which a config sets by ``model.name: name(parameter=value)``.
 
     Shapes:
         - batch of N utterances with V nodes; output: :class:`Output`
@@ -91,8 +93,10 @@ class Model(nn.Module):
         chosen = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model)}
         chosen["convs"] = {m: config.model.convs(m) for m in dims}
         chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
+        target = Target.of(config.target)
+        chosen["num_classes"], chosen["intensity"] = target.num_classes, not target.is_classes
         given = find_part(config.model.name, MODELS, "model.name")[1]
-        arguments: dict[str, Any] = {name: chosen[name] for name in _arguments_of(cls) if name in chosen} | given
+        arguments: dict[str, Any] = {name: chosen[name] for name in arguments_of(cls) if name in chosen} | given
         return cls(dims, **arguments)  # type: ignore[call-arg]  # each model has its own
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
@@ -106,7 +110,7 @@ class Model(nn.Module):
         return typing.cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
 
 
-def _arguments_of(cls: type[Model]) -> list[str]:
+def arguments_of(cls: type[Model]) -> list[str]:
     """What a constructor takes by keyword, with what it passes on by ``**`` to that of the class above."""
     found: list[str] = []
     for base in cls.__mro__:

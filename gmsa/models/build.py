@@ -11,8 +11,8 @@ from torch import nn
 from gmsa.config import MODALITIES, Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.errors import ConfigError
-from gmsa.graph import GraphSpec
-from gmsa.models.base import Model
+from gmsa.graph import READOUTS, GraphSpec
+from gmsa.models.base import Model, arguments_of
 from gmsa.models.parts import find_part
 from gmsa.nn import Reconstruction
 from gmsa.registry import ENCODERS, LAYERS, MODELS
@@ -84,7 +84,7 @@ def graph_spec(config: Config) -> GraphSpec:
         convs={m: settings.convs(m) for m in MODALITIES},
         positions=settings.positions,
         streams=model.seen_streams(settings),
-        readout_nodes=model.readout_nodes,
+        readouts=READOUTS[config.target.is_classes :] if model.readout_nodes else (),
         route=model.route or _route_of_layer(settings) or settings.route,
     )
 
@@ -102,6 +102,11 @@ def check(config: Config) -> None:
         (settings.encoder, ENCODERS, "model.encoder"),
     ):
         find_part(spec, registry, key)
+    if config.target.is_classes and not {"num_classes", "intensity"} <= {*arguments_of(model)}:
+        raise ConfigError(
+            f"'model.name: {component_name(settings.name)}' predicts an intensity alone: its constructor takes no "
+            "'num_classes' and 'intensity'; choose another model, or 'target.kind: intensity'"
+        )
     model.check(config)
 
 

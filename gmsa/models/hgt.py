@@ -38,6 +38,8 @@ class HGT(Model):
         convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -69,6 +71,8 @@ class HGT(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -84,7 +88,7 @@ class HGT(Model):
         self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -103,4 +107,4 @@ class HGT(Model):
     def forward(self, batch: GraphBatch) -> Output:
         val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
         value, logits = self.heads(val, cls)
-        return Output(value, logits, None, val)
+        return Output(value, logits, None, cls if val is None else val)

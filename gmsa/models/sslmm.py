@@ -59,6 +59,8 @@ class SSLMM(Model):
         convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
 
     Shapes:
@@ -71,7 +73,7 @@ class SSLMM(Model):
         >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
         >>> model = SSLMM({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
         >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
-        >>> output = model(collate([clip], GraphSpec(convs=convs, readout_nodes=False)))
+        >>> output = model(collate([clip], GraphSpec(convs=convs, readouts=())))
         >>> output.value.shape, output.logits.shape
         (torch.Size([1]), torch.Size([1, 7]))
     """
@@ -101,6 +103,8 @@ class SSLMM(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
         typed_edges: bool = False,
     ) -> None:
         super().__init__()
@@ -123,8 +127,8 @@ class SSLMM(Model):
         self.sends = None
         if scope == "video" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
-        self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in ("val", "cls"))
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in range(1 + intensity))
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
@@ -157,9 +161,9 @@ class SSLMM(Model):
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
-        val, cls = (read(stacked, present) for read in self.readouts)
-        value, logits = self.heads(val, cls)
-        return Output(value, logits, None, val, states if video and self.missing_node != "dropped" else None)
+        found = [read(stacked, present) for read in self.readouts]
+        value, logits = self.heads(found[0], found[-1])
+        return Output(value, logits, None, found[0], states if video and self.missing_node != "dropped" else None)
 
     def _missing(self, batch: GraphBatch) -> Tensor | None:
         """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""

@@ -222,7 +222,7 @@ def test_keywords_build_what_the_config_builds(name: str) -> None:
 
 def test_what_gmsa_passes_to_models_are_its_settings() -> None:
     settings = {f.name for f in fields(ModelConfig)} - {"name"}
-    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges"}
+    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges", "num_classes", "intensity"}
     for registry in (MODELS, LAYERS, ENCODERS):
         assert all(registry.parameters(name) == {} for name in registry if registry.module_of(name).startswith("gmsa."))
 

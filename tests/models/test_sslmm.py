@@ -16,7 +16,7 @@ from gmsa.config import MODALITIES, ReconstructionConfig, from_dict
 from gmsa.errors import ConfigError
 from gmsa.graph import NODE_TYPES, build_graph, build_video_graph
 from gmsa.graph.view import to_networkx
-from gmsa.models import Output, check
+from gmsa.models import Output, check, graph_spec
 from gmsa.training.examples import Targets
 from gmsa.training.protocols import check_protocol
 
@@ -54,7 +54,7 @@ def test_its_graph_has_no_readout_nodes(utterances) -> None:
     config = config_of()
     batch = collate(utterances, config)
     assert not (batch.node_type < 2).any()
-    tokens = sum(-(-u.lengths[m] // config.model.strides[m]) for u in utterances for m in MODALITIES)
+    tokens = sum(-(-u.lengths[m] // graph_spec(config).strides[m]) for u in utterances for m in MODALITIES)
     assert len(batch.node_type) == tokens == len(batch.embedding_row)
 
 
@@ -63,12 +63,12 @@ def test_its_graph_has_no_readout_nodes(utterances) -> None:
 def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> None:
     """Half a block crosses edges of one kind alone, a whole one exactly one inter edge: against NetworkX."""
     graph = {"intra": "window(radius=1)", "inter": "aligned"}
-    config = config_of(graph=graph, model={"order": order, "route": route, "audio_convs": [[3, 1]]})
+    config = config_of(graph=graph, model={"order": order, "route": route, "encoders": {"audio": [[3, 1]]}})
     model, utterance = model_of(config), make_utterance("v$_$0", (6, 4, 5))
     batch = collate([utterance], config)
     (block,) = model.blocks
     intra, inter = (batch.edges[stream] for stream in ("intra", "inter"))
-    view = to_networkx(build_graph(utterance, config.graph, config.model.strides))
+    view = to_networkx(build_graph(utterance, config.graph, graph_spec(config).strides))
     names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
 
     def neighbours(start: set, stream: str) -> set:
