@@ -34,7 +34,7 @@ class GlobalTransformer(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout of the encoder.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
         num_classes (int, default 7): Number of classes K.

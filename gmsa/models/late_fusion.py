@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
@@ -30,7 +31,7 @@ class LateFusion(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after the MLP.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
         num_classes (int, default 7): Number of classes K.
@@ -75,8 +76,8 @@ class LateFusion(Model):
             positions=positions,
             scope=scope,
         )
-        modalities = list(self.embedding.encoders)
-        self.missing = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
+        modalities = self.embedding.modalities
+        self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
         self.join = nn.Sequential(nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(dropout))
         self.heads = Heads(channels, num_classes, dropout, intensity)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.data.targets import INTENSITY_CLASSES
-from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.models.parts import find_layer
 from gmsa.nn import Heads, Stream, build_fusion
@@ -46,7 +46,7 @@ class SemiIIN(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default the paper's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default the paper's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
         num_classes (int, default 7): Number of classes K.
@@ -100,7 +100,7 @@ class SemiIIN(Model):
             scope=scope,
         )
         names = ("intra", "inter") if streams == "both" else (streams,)
-        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
+        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
         self.streams = nn.ModuleDict(
             {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
         )

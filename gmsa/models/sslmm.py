@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.models.parts import find_layer
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
@@ -56,7 +56,7 @@ class SSLMM(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
         num_classes (int, default 7): Number of classes K.
@@ -118,7 +118,7 @@ class SSLMM(Model):
             scope=scope,
         )
         self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
-        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
+        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
         halves = ("intra", "inter") if streams == "both" else (streams,)
         self.blocks = nn.ModuleList(
             AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
@@ -150,9 +150,9 @@ class SSLMM(Model):
         h = self.nodes(self.embedding(batch), batch)
         table = h.new_zeros(len(h) + 1, h.shape[1]).index_copy(0, batch.embedding_row, h)[1:]
         video = self.embedding.missing is not None
-        parts = table.split([_rows(batch, m, video) for m in self.embedding.encoders])
+        parts = table.split([_rows(batch, m, video) for m in self.embedding.modalities])
         states = {}
-        for modality, part in zip(self.embedding.encoders, parts, strict=True):
+        for modality, part in zip(self.embedding.modalities, parts, strict=True):
             mean = part if video else self.embedding.mean(part, batch, modality, h.new_zeros(h.shape[1]))
             states[modality] = mean.index_select(0, batch.utterance_order)
         order = batch.utterance_order
@@ -169,7 +169,7 @@ class SSLMM(Model):
         """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
         if self.embedding.missing is None:
             return None
-        gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.encoders])
+        gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.modalities])
         return gone.index_select(0, batch.embedding_row - 1)
 
 

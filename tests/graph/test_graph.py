@@ -18,15 +18,7 @@ from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.figures.graph import draw_graph
-from gmsa.graph import (
-    EDGE_TYPES,
-    NODE_TYPES,
-    READOUTS,
-    GraphBatch,
-    build_graph,
-    connect,
-    relations,
-)
+from gmsa.graph import READOUTS, GraphBatch, build_graph, connect, schema
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.view import find_relation, to_networkx
 from gmsa.models import graph_spec
@@ -37,7 +29,8 @@ LENGTHS = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 0, 0), (0, 1, 0), (3
 PLAIN = {"encoders": [[3, 1]]}
 """Encoders that leave every step a token."""
 STREAMS = ("intra", "inter", "global")
-TOKEN_RELATIONS = [r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES]
+TYPES = schema(MODALITIES)
+NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relations, TYPES.edge_types
 
 EVERY_STEP = {
     "complete": {},
@@ -140,7 +133,7 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
 def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
     data = build_graph(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
     assert set(data.node_types) == set(NODE_TYPES)
-    assert data.edge_types == relations()
+    assert data.edge_types == list(TYPES.relations)
     assert data["text"].num_nodes == 0
     assert data["text", "inter", "audio"].edge_index.shape == (2, 0)
     assert data["text", "inter", "audio"].temporal_type.shape == (0,)

@@ -17,7 +17,7 @@ from torch_geometric.data import Batch
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target, Utterance
 from gmsa.errors import DataError
-from gmsa.graph import EDGE_TYPES, NODE_TYPES, READOUTS, GraphBatch, build_video_graph, relations
+from gmsa.graph import READOUTS, GraphBatch, build_video_graph, schema
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
@@ -29,7 +29,8 @@ DIMS = {"text": 6, "audio": 4, "vision": 5}
 CLIPS = {"a": 5, "b": 1, "c": 12, "d": 3}
 """Utterances of each video; 12 of them tell the order of numbers from that of names."""
 STREAMS = ("intra", "inter")
-TOKEN_RELATIONS = [r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES]
+TYPES = schema(MODALITIES)
+NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relations, TYPES.edge_types
 
 
 def config_of(graph: dict[str, Any] | None = None, **groups: dict[str, Any]) -> Config:
@@ -89,7 +90,7 @@ def edges_of(graph: nx.MultiDiGraph) -> Counter:
 def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | str, count: int) -> None:
     clips = [make_utterance(f"a$_${i}", (3, 2, 0)) for i in range(count)]
     data = build_video_graph(clips, config_of({"context": context}).graph)
-    assert data.edge_types == relations()
+    assert data.edge_types == list(TYPES.relations)
     assert data.validate()
     found = Counter()
     for source, stream, target in data.edge_types:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES, ReconstructionConfig, from_dict
 from gmsa.errors import ConfigError
-from gmsa.graph import NODE_TYPES, build_graph, build_video_graph
+from gmsa.graph import build_graph, build_video_graph
 from gmsa.graph.view import to_networkx
 from gmsa.models import Output, check, graph_spec
 from gmsa.training.examples import Targets
@@ -69,7 +69,7 @@ def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> 
     (block,) = model.blocks
     intra, inter = (batch.edges[stream] for stream in ("intra", "inter"))
     view = to_networkx(build_graph(utterance, config.graph, graph_spec(config).strides))
-    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+    names = [(batch.schema.node_types[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
 
     def neighbours(start: set, stream: str) -> set:
         """Where messages of ``start`` arrive over one edge, and where they were."""
@@ -112,7 +112,7 @@ def test_a_missing_node_sends_from_the_second_block_on(
     with torch.no_grad():
         model.embedding.missing["audio"].add_(torch.arange(16))
     after = model.nodes(model.embedding(batch), batch)
-    is_it = (batch.node_type == NODE_TYPES.index("audio")) & (batch.position == 1)
+    is_it = (batch.node_type == batch.schema.numbers["audio"]) & (batch.position == 1)
     moved = (before - after).abs().amax(1) > 1e-12
     assert moved[is_it].all()
     assert moved[~is_it].any() == sends
@@ -198,7 +198,7 @@ def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
     batch = collate(utterances[:3], config)
     view = to_networkx(build_video_graph(utterances[:3], config.graph))
     view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])
-    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+    names = [(batch.schema.node_types[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
     for stream in ("intra", "inter"):
         mine = sorted((names[a], names[b]) for a, b in batch.edge_index(stream).T.tolist())
         theirs = sorted((a, b) for a, b, data in view.edges(data=True) if data["stream"] == stream)
