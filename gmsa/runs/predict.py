@@ -18,7 +18,6 @@ from gmsa.config import Config
 from gmsa.data import Target, Utterance
 from gmsa.data.notes import note
 from gmsa.errors import RunError, shown
-from gmsa.graph import READOUTS
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
 from gmsa.runs.windows import predict_whole
@@ -26,7 +25,7 @@ from gmsa.system.csv_text import csv_text
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_text
 from gmsa.system.reading import exists
-from gmsa.training.scoring import Predictions
+from gmsa.training.scoring import Predictions, readouts
 
 MOST_REASONS = 10
 """Utterances that cannot be predicted of which a line tells; the others are counted."""
@@ -45,7 +44,8 @@ class Answers:
     probabilities: np.ndarray
     """Of the K classes, float32 ``[N, K]``."""
     gate: np.ndarray | None
-    """Mean share of the inter view at ``val`` and ``cls``, float32 ``[N, 2]``; None where the model has no gate."""
+    """Mean share of the inter view at ``val`` and ``cls``, float32 ``[N, 2]`` (of classes at ``cls`` alone); None where
+    the model has no gate."""
     target: Target = field(default_factory=Target)
     """What is predicted."""
     splits: Sequence[str] = ()
@@ -86,7 +86,7 @@ class Answers:
         names = [f"p_{name}" for name in self.classes] if self.target.is_classes else [f"p{c}" for c in self.classes]
         found |= dict(zip(names, self.probabilities.T, strict=True))
         if self.gate is not None:
-            found |= {f"gate_{readout}": g for readout, g in zip(READOUTS, self.gate.T, strict=True)}
+            found |= {f"gate_{readout}": g for readout, g in zip(readouts(self.target), self.gate.T, strict=True)}
         table = {name: [None if np.isnan(x) else x for x in values] for name, values in found.items()}
         if self.values is None:
             return {"prediction": [name or None for name in self.predicted], **table}
@@ -103,7 +103,7 @@ class Answers:
         check_out_file(Path(path), (".csv",))
         columns = self.columns()
         if self.gate is None:
-            columns |= {f"gate_{readout}": [None] * len(self) for readout in READOUTS}
+            columns |= {f"gate_{readout}": [None] * len(self) for readout in readouts(self.target)}
         splits, labels = self.splits or ["input"] * len(self), self.labels if len(self.labels) else [np.nan] * len(self)
         label = ["" if np.isnan(x) else self.target.name_of(float(x)) for x in labels]
         rows = [

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.errors import RunError, cut, shown
-from gmsa.graph import NODE_TYPES, GraphBatch, check_positions
+from gmsa.graph import GraphBatch, check_positions
 from gmsa.models import graph_spec
 from gmsa.nn import Interaction, SparseEdges
 from gmsa.runs.folder import Run
@@ -186,8 +186,9 @@ def attention(run: Run, x: Input, seed: int | None = None, device: str | None = 
                     f"'{cut(run.config.model.layer)}' has no attention weights that gmsa can read"
                 )
             found.append(_Part(batch, places, streams))
-    strides = {t: spec.strides.get(t, 0) if spec.graph.scope == "utterance" else 0 for t in NODE_TYPES}
-    return _joined([u.id for u in utterances], chosen, found, np.array([*strides.values()]))
+    types = spec.schema.node_types
+    strides = [spec.strides.get(t, 0) if spec.graph.scope == "utterance" else 0 for t in types]
+    return _joined([u.id for u in utterances], chosen, found, types, np.array(strides))
 
 
 def _read(run: Run, x: Input) -> Inputs:
@@ -328,7 +329,7 @@ def _number(index: Tensor, values: Tensor) -> Tensor:
     return torch.searchsorted(index, values)
 
 
-def _joined(ids: list[str], seed: int, parts: Sequence[_Part], steps: np.ndarray) -> Attention:
+def _joined(ids: list[str], seed: int, parts: Sequence[_Part], types: tuple[str, ...], steps: np.ndarray) -> Attention:
     """Numbers the nodes of all batches throughout, utterance by utterance in the order of ``ids``."""
     utterance = np.concatenate([np.array(part.places)[_rows(part.batch)] for part in parts])
     order = np.argsort(utterance, kind="stable")
@@ -353,7 +354,7 @@ def _joined(ids: list[str], seed: int, parts: Sequence[_Part], steps: np.ndarray
         np.concatenate([getattr(part.batch, name).cpu().numpy() for part in parts])[order]
         for name in ("node_type", "position")
     )
-    return Attention(ids, seed, NODE_TYPES, steps, node_type, position, utterance[order], streams)
+    return Attention(ids, seed, types, steps, node_type, position, utterance[order], streams)
 
 
 def _rows(batch: GraphBatch) -> np.ndarray:
