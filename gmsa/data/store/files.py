@@ -205,7 +205,7 @@ def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
     rest = dict(content)
     if (labels := rest.pop("labels", None)) not in LABEL_SCALES:
         raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
-    return {**rest, "target": dataclasses.asdict(target_of_scale(labels)), "columns": []}
+    return {**rest, "target": dataclasses.asdict(target_of_scale(labels)) | {"classes": []}, "columns": []}
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
