@@ -99,9 +99,11 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
             utterance of it can be predicted.
     """
     wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
+    unread: Mapping[str, str] = {}
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
-        pairs = _by_split(load_other(path, wanted, config.data, config.target, require_labels=False).splits)
+        other = load_other(path, wanted, config.data, config.target, require_labels=False, strict=False)
+        pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
         pairs = _from_store(x.utterances() if isinstance(x, Store) else x, wanted, Target.of(config.target))
     elif isinstance(x, Mapping):
@@ -115,6 +117,8 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
     found = _checked(pairs, wanted, config)
+    for identity, reason in unread.items():
+        found.refused.append(Refused(len(found), identity, UNSPLIT, None, reason))
     if not len(found):
         raise DataError("no utterance to predict; give at least one")
     if not found.utterances:

@@ -93,8 +93,10 @@ def splits_to_score(
         RunError: utterances are chosen that the run was trained on, or its own file is not as it was.
         DataError: the file is missing, unsafe or wrong, or has no such split.
     """
-    trained_on = run.environment["data_sha256"]
-    if data is None or _sha256(data) == trained_on:
+    other = None
+    if data is not None and _sha256(data) != run.environment["data_sha256"]:
+        other = load_other(data, run.dims if dims is None else dims, run.config.data, run.config.target)
+    if other is None or other.sha256 == run.environment["data_sha256"]:
         if data is None:
             corpus = own_corpus(run)
         else:  # its splits are those of the training, also where these were drawn
@@ -103,8 +105,7 @@ def splits_to_score(
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
         labeled = {name: [u for u in utterances if u.label is not None] for name, utterances in corpus.splits.items()}
     else:
-        other = load_other(data, run.dims if dims is None else dims, run.config.data, run.config.target)
-        where, own, sha256, synthetic, labeled = short(data), False, other.sha256, False, other.labeled
+        where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
     names = choose_splits(labeled, split, where)
     chosen = {name: labeled[name] for name in names}
