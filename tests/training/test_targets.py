@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.killed_runs import left, run_once
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from gmsa.runs.train import train
 from gmsa.system.distributed import Group
 from gmsa.training import trainer as loop
 from gmsa.training.batches import training_batches
+from gmsa.training.callbacks.progress import Progress
 from gmsa.training.examples import Example, Targets, class_weights, collate_targets, labeled_examples
 from gmsa.training.losses import consistency, loss, unimodal_loss
 from gmsa.training.pseudo_labels import hard_examples, most_confident, soft_examples
@@ -357,6 +359,38 @@ def test_every_protocol_learns(write_mmsa: Callable[..., Path], tmp_path: Path, 
     if protocol == "self_training":
         kept = list(csv.DictReader((tmp_path / "run" / "seed-1" / "pseudo_labels.csv").open()))
         assert {row["class"] for row in kept} <= (set(MOODS.classes) if target == "classes" else set("0123456"))
+
+
+def test_a_resumed_run_of_classes_ends_bitwise_the_same(
+    write_mmsa: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(
+        write_mmsa(change=to_moods),
+        target=MOOD_SETTINGS,
+        loss={"class_weights": "balanced"},
+        optim={"epochs": 2},
+        run={"save_every": 1e-6},
+    )
+    run_once(config, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    for number in (2, 5):  # within an epoch; once the pool is labeled
+        with monkeypatch.context() as patch:
+            steps: list[int] = []
+
+            def step(self: Any, ids: Any, steps: list[int] = steps, number: int = number) -> None:
+                steps.append(1)
+                if len(steps) == number:
+                    raise Killed
+
+            patch.setattr(Progress, "on_step", step)
+            with pytest.raises(Killed):
+                run_once(config, tmp_path / "killed")
+    run_once(config, tmp_path / "killed")
+    assert left(tmp_path / "killed") == left(tmp_path / "whole")
+    assert (tmp_path / "killed" / "seed-1" / "pool_1.safetensors").exists()
 
 
 def test_a_class_that_no_training_utterance_has_is_noted(write_mmsa: Callable[..., Path], tmp_path: Path) -> None:
