@@ -512,6 +512,22 @@ def test_unlabeled_utterances_of_training(value: Any) -> None:
     assert "no utterance has a label" in refused(content_of(put("train", regression_labels=lambda n: [None] * n)))
 
 
+def test_labels_of_single_modalities() -> None:
+    content = content_of(
+        put(regression_labels_T=lambda n: ["0.5", None] * (n // 2), regression_labels_A=lambda n: np.ones((n, 1)))
+    )
+    found, notes = read(content)
+    assert [u.unimodal for u in found.splits["train"][:2]] == [{"text": 0.5, "audio": 1.0}, {"audio": 1.0}]
+    assert notes[0] == (
+        "f.pkl: split 'train': 6 of 12 utterances have no label in 'regression_labels_T': missing for text"
+    )
+    content = content_of(put("test", regression_labels_V=lambda n: [7.0] * n))
+    assert "split 'test': 'regression_labels_V' of 'test0$_$0' is 7, out of [-3, 3]" in refused(content)
+    assert read(content, labels="unread")[1] == []
+    content = content_of(put(emotion=lambda n: [0, 1] * (n // 2), regression_labels_V=lambda n: [7.0] * n))
+    assert first(read(content, target={"kind": "classes"})[0]).unimodal == {}
+
+
 def test_classes_come_from_all_splits() -> None:
     content = content_of(put(regression_labels=None, emotion=lambda n: ["joy", "sad"] * (n // 2)))
     content["test"]["emotion"][1] = "awe"
