@@ -103,7 +103,7 @@ def _is_column(values: Any) -> bool:
 
 def _one_each(numbers: np.ndarray, shape: tuple[int, ...], what: str, column: int | None) -> np.ndarray:
     """[N] of [N, 1, ...], or a column of [N, ..., K]."""
-    flat = numbers.reshape(len(numbers), -1)
+    flat = numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))
     count = flat.shape[1]
     if count != 1 and column is None:
         remedy = f"set target.column to that of the label, 0 to {count - 1}" if count else "check how it was saved"
@@ -377,12 +377,12 @@ def _range_remedy(columns: Mapping[str, Column], settings: TargetConfig) -> str:
     known = _known(columns)
     if not len(known):
         return "set target.range to the file's range"
-    low, high = known.min(), known.max()
+    (least, most), low, high = settings.chosen_range, known.min(), known.max()
+    beyond = int(((known < least - 1e-6) | (known > most + 1e-6)).sum())
+    said = f"{beyond:,} of {len(known):,} labels are, in all from {low:g} to {high:g}"
+    if beyond <= max(1, len(known) // 100) and len(known) >= FEWEST:
+        return f"{said}; repair them, or set target.range to the file's range"
     fitting = usual_range(low, high)
-    said = f"the file's labels lie in [{low:g}, {high:g}]"
-    beyond = (known < settings.chosen_range[0] - 1e-6) | (known > settings.chosen_range[1] + 1e-6)
-    if beyond.sum() <= 3 and beyond.mean() < 0.01:
-        return f"{beyond.sum()} of {len(known):,} labels; repair them, or set target.range to the file's range"
     return f"{said}; set target.range to the file's range{f', maybe {fitting}' if fitting else ''}"
 
 
