@@ -10,7 +10,7 @@ import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
-from gmsa.data.texts import check_count, check_split
+from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import DataError, cut, listed, shown
 
 SPLITS = ("train", "valid", "test")
@@ -168,7 +168,7 @@ def is_features(key: Any, values: Any) -> bool:
 def _is_reserved(key: str) -> bool:
     name = key.lower()
     return (
-        name in KNOWN
+        (name in KNOWN and name != "video")
         or name in INTENSITY_FIELDS
         or name in CLASS_FIELDS
         or name.endswith(_LENGTHS)
@@ -270,7 +270,8 @@ def key_notes(
         label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
         kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
-        yield f"{where}: {_quoted(unread)} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
+        names = few(f"'{key}'" for key in unread)
+        yield f"{where}: {names} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
 
 
 def _quoted(names: Sequence[str]) -> str:
