@@ -456,6 +456,15 @@ def test_a_folder(folder: Path) -> None:
     assert len(store.manifest.source["files"]) == 3
 
 
+def test_other_folders_of_arrays_are_modalities(folder: Path) -> None:
+    save("s/EEG/vid_1.npy", (5, 6))
+    Path("s/notes").mkdir()
+    Path("s/notes/read.me").touch()
+    store = imported(folder)
+    assert store.dims == {**DIMS, "eeg": 6}
+    assert [u.lengths["eeg"] for u in store.utterances()] == [0, 5, 0, 0]
+
+
 def test_the_order_of_the_folder_does_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = imported(folder, "first")
     listed = os.listdir

@@ -29,7 +29,7 @@ from gmsa.data.importers.manifest import (
     VIDEO_COLUMNS,
     target_column,
 )
-from gmsa.data.importers.rows import Item, Label, Source, ordered, row_of
+from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
@@ -174,6 +174,7 @@ class _Table:
         self.used += [self.label] if self.label and self.label not in self.used else []
         if self.label in self.modalities:
             raise DataError(f"{self.where}: column {shown(self.label)} holds lists; expected one label per row")
+        self.modality = modality_names(self.modalities, self.where)
         unused = [name for name in self.columns if name not in (*self.used, *self.modalities)]
         if unused:
             note(f"{self.where}: the columns {listed(unused)} are not used")
@@ -240,7 +241,7 @@ class _Table:
                 f"{text(self.video)}$_${text(self.clip)}" if self.video and self.clip else f"{self.name}{number - 1}"
             )
         split = splits.of(identity, where) if splits else split_name(text(self.split)) if self.split else self.name
-        arrays = {m: _steps(column, row, f"{where}: {shown(m)}") for m, column in lists.items()}
+        arrays = {self.modality[c]: _steps(column, row, f"{where}: {shown(c)}") for c, column in lists.items()}
         return _Item(
             where,
             split or UNSPLIT,

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gmsa.config import MODALITIES
+from gmsa.config.presets import ALIASES
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
+from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
@@ -94,6 +96,27 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
         raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
     return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
+
+
+def modality_names(names: Iterable[str], where: str) -> dict[str, str]:
+    """Returns the modality of each column or folder: its name in lower case, or what it is another name of.
+
+    ``visual`` is vision and ``acoustic`` audio, as :data:`~gmsa.config.presets.ALIASES` says, which a note tells.
+
+    Raises:
+        DataError: two are the same modality.
+    """
+    given = {name: name.lower() for name in names}
+    found: dict[str, str] = {}
+    for name, plain in given.items():
+        ours = ALIASES.get(plain, plain)
+        modality = plain if ours in given.values() else ours
+        if modality in found.values():
+            raise DataError(f"{where}: {shown(name)} is {modality}, which another one is, too; rename one")
+        found[name] = modality
+    if changed := [f"{shown(name)} is read as {found[name]}" for name in given if given[name] != found[name]]:
+        note(f"{where}: {listed(changed)}")
+    return found
 
 
 def ordered(modalities: Iterable[str]) -> list[str]:
