@@ -227,7 +227,7 @@ def search(
     settings = with_plugins(changed(base, items), modules)
     file = find(os.fspath(space), "spaces")
     name = name or f"{stem}-{file.stem}"
-    wanted = (objectives,) if isinstance(objectives, str) else tuple(objectives or (settings.run.select,))
+    wanted = (objectives,) if isinstance(objectives, str) else tuple(objectives or (settings.select,))
     from gmsa.tuning import StudyOptions, read_space, tune
     from gmsa.tuning.folder import Study
 

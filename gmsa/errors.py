@@ -31,6 +31,10 @@ class DataError(GmsaError, ValueError):
     """A data file is missing, unsafe, or invalid for its format."""
 
 
+class DataWarning(UserWarning):
+    """Data holds what gmsa does not use, or looks wrong; a command prints the message as one line and goes on."""
+
+
 class RunError(GmsaError, RuntimeError):
     """A run folder cannot be used, or training cannot continue."""
 

@@ -36,10 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from gmsa.figures.graph import draw_graph
     from gmsa.graph import build_graph
     from gmsa.graph.view import find_relation
+    from gmsa.models import graph_spec
 
     relation = None if options.relation is None else find_relation(options.relation)
 
-    corpus = load_corpus(config.data)
+    corpus = load_corpus(config.data, config.target)
     found = {u.id: (split, u) for split, utterances in corpus.splits.items() for u in utterances}
     if options.id not in found:
         example = next(iter(found))
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{config.data.path}: no utterance '{options.id}'{nearest(options.id, found) or f', for example {example}'}"
         )
     split, utterance = found[options.id]
-    data = build_graph(utterance, config.graph, config.model.strides)
+    data = build_graph(utterance, config.graph, graph_spec(config).strides)
     console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
     for modality, sequence in utterance.features.items():
         steps, width = sequence.shape

@@ -14,7 +14,7 @@ from gmsa.config import Config, DataConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.graph import build_graph, build_video_graph
-from gmsa.models import build_model
+from gmsa.models import build_model, graph_spec
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.summary import SYNTHETIC_NOTE
@@ -128,7 +128,7 @@ def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, flo
         chosen = list(videos.values())[::step]
         graphs, count = [build_video_graph(video, config.graph) for video in chosen], sum(map(len, chosen))
     else:
-        graphs = [build_graph(u, config.graph, config.model.strides) for u in utterances[::step]]
+        graphs = [build_graph(u, config.graph, graph_spec(config).strides) for u in utterances[::step]]
         count = len(graphs)
     return {
         "nodes": sum(g.num_nodes for g in graphs) / count,

@@ -97,7 +97,7 @@ class Cell:
             return False
         if record.get("state") == "failed":
             return isinstance(record.get("reason"), str)
-        metrics = {*COLUMNS[self.config.data.labels], *map(component_name, self.config.run.metrics)}
+        metrics = {*COLUMNS[self.config.target.chosen_metrics], *map(component_name, self.config.run.metrics)}
         if record.get("state") != "done" or not isinstance(record.get("device"), str):
             return False
         numbers = [record.get(key) for key in NUMBERS]
@@ -138,7 +138,7 @@ class Cell:
         if not pairs or any(None in pair for pair in pairs):
             raise ValueError(f"values of the split '{split}' are missing")
         values = np.array(pairs, dtype=np.float64)
-        if self.config.data.labels == "sims":
+        if self.config.target.chosen_metrics == "sims":
             values = values.clip(-1, 1)
         if not np.isfinite(values).all():
             raise ValueError("a value is not finite")

@@ -60,7 +60,7 @@ def ablation_summary(
         if record["state"] == "failed":
             failed.setdefault(failing, {})[str(seed)] = record["reason"]
     whole = {s.name: [records[s.name, seed] for seed in seeds] for s in variants if s.name not in failed}
-    ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.run.select)
+    ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.select)
     keys = varied_keys(variants)
     by_name = {s.name: s for s in variants}
     rows: list[dict[str, Any]] = []
@@ -91,8 +91,8 @@ def ablation_summary(
                 for split in SCORED_SPLITS
             }
     facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
-    head = {"name": name, "dataset": config.data.name, "labels": config.data.labels, **facts}
-    head |= {"seeds": list(seeds), "select": config.run.select, "reference": reference.name}
+    head = {"name": name, "dataset": config.data.name, "labels": config.target.chosen_metrics, **facts}
+    head |= {"seeds": list(seeds), "select": config.select, "reference": reference.name}
     return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
 
 

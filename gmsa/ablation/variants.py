@@ -29,7 +29,7 @@ FIXED = {
     "run.select": "it is what ranks the rows",
     "run.metrics": "the rows would not be scored alike; set it for all by --set",
     "data.path": "the rows would not be scored on the same utterances",
-    "data.labels": "the rows would not be scored on the same scale",
+    "target": "the rows would not be scored on the same scale",
     **dict.fromkeys(
         ("data.missing", "data.missing.valid", "data.missing.test", "data.missing.seed"),
         "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by --set",

@@ -1,18 +1,16 @@
 """Settings: frozen dataclasses, read from strict YAML, changed by dotted overrides."""
 
+from gmsa.config.data import SYNTHETIC, DataConfig, SplitConfig
+from gmsa.config.fields import ByModality
 from gmsa.config.graph import GraphConfig
 from gmsa.config.load import change, from_dict, load_config, to_dict
 from gmsa.config.missing import MissingConfig
+from gmsa.config.presets import MODALITIES
 from gmsa.config.schema import (
-    MODALITIES,
-    SHARED,
-    SYNTHETIC,
     Config,
     ConsistencyConfig,
-    DataConfig,
     DistillationConfig,
     LossConfig,
-    ModalityDropout,
     ModelConfig,
     OptimConfig,
     PretrainConfig,
@@ -21,11 +19,13 @@ from gmsa.config.schema import (
     RunConfig,
     SelfTrainingConfig,
 )
+from gmsa.config.target import AUTO, TargetConfig
 
 __all__ = [
+    "AUTO",
     "MODALITIES",
-    "SHARED",
     "SYNTHETIC",
+    "ByModality",
     "Config",
     "ConsistencyConfig",
     "DataConfig",
@@ -33,7 +33,6 @@ __all__ = [
     "GraphConfig",
     "LossConfig",
     "MissingConfig",
-    "ModalityDropout",
     "ModelConfig",
     "OptimConfig",
     "PretrainConfig",
@@ -41,6 +40,8 @@ __all__ = [
     "ReconstructionConfig",
     "RunConfig",
     "SelfTrainingConfig",
+    "SplitConfig",
+    "TargetConfig",
     "change",
     "from_dict",
     "load_config",

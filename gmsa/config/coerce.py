@@ -9,6 +9,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+from gmsa.config.fields import ByModality
+from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, cut, nearest, shown
 
 T = TypeVar("T")
@@ -32,14 +34,22 @@ RENAMED = {
     "protocol.threshold": "self_training.threshold",
     "protocol.teachers": "distillation.teachers",
 }
-"""Former names of settings, and their present names."""
+"""Former names of settings that are refused, and their present names."""
+FORMER = {
+    "data.labels": "target.preset",
+    "model.text_convs": "model.encoders.text",
+    "model.audio_convs": "model.encoders.audio",
+    "model.vision_convs": "model.encoders.vision",
+}
+"""Former names of settings that are still read, and their present names."""
 
 
 def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; omitted fields have their defaults.
 
     The metadata of a field holds its limits (``ge``, ``gt``, ``le``, ``lt``) or the registry whose parts it names.
-    Where ``cls`` has ``one_for_all``, one value stands for all of its fields, or for those that it lists.
+    Where ``cls`` has ``one_for_all``, one value stands for all of its fields, or for those that it lists. Of a field by
+    modality, one value stands for all, and names without ``others`` are merged over the default.
 
     Args:
         where: source of the settings, for errors; or a function from a dotted key to its source.
@@ -68,11 +78,30 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
             values[name] = build_dataclass(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
             try:
-                values[name] = coerce(value, hints[name], key)
-                _check(values[name], fields[name].metadata, key)
+                if typing.get_origin(hints[name]) is ByModality:
+                    values[name] = _by_modality(value, hints[name], fields[name], key)
+                else:
+                    values[name] = coerce(value, hints[name], key)
+                    _check(values[name], fields[name].metadata, key)
             except ConfigError as error:
                 raise ConfigError(f"{origin(key)}: {error}") from None
     return cls(**values)
+
+
+def _by_modality(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> ByModality[Any]:
+    """A value for all modalities, or by name."""
+    inner, default = typing.get_args(hint)[0], typing.cast("ByModality[Any]", field.default)
+    if value is None:
+        return default
+    given = value if isinstance(value, Mapping) else {OTHERS: value}
+    found = {}
+    for name, one in given.items():
+        own = key if name == OTHERS and len(given) == 1 else f"{key}.{name}"
+        if not isinstance(name, str):
+            raise ConfigError(f"'{key}' needs names of modalities as keys (got {shown(name)})")
+        found[name] = coerce(one, inner, own)
+        check_limits(found[name], field.metadata, own)
+    return ByModality(found if OTHERS in found else {**default, **found})
 
 
 def _check(value: Any, metadata: Mapping[str, Any], key: str) -> None:

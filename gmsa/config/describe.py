@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Literal
 
 from gmsa.config.coerce import one_for_all
+from gmsa.config.fields import ByModality
 from gmsa.config.schema import Config
 from gmsa.registry import Registry
 
@@ -81,10 +82,14 @@ def _walk(cls: type, defaults: Any, prefix: str) -> Iterator[tuple[str, Any, Any
 def _setting(key: str, hint: Any, default: Any, field: dataclasses.Field[Any], cls: type) -> Setting:
     # An edge builder's parameters have defaults and limits in GraphConfig, which checks them, so its fields have no
     # registry of their own that would.
-    registry = field.metadata.get("registry") or getattr(hint, "registry", None) or getattr(cls, "registry", None)
+    registry = field.metadata.get("registry") or field.metadata.get("parts")
     meaning = docstrings(cls).get(field.name) or inspect.cleandoc(cls.__doc__ or "")
     if dataclasses.is_dataclass(hint):
         kind, allowed = f"{'text' if registry is None else 'a name'}, or a group", ""
+    elif typing.get_origin(hint) is ByModality:
+        inner = typing.get_args(hint)[0]
+        kind = f"{'a name' if registry is not None else _type(inner)}, or one by modality"
+        allowed = _allowed(inner, field.metadata)
     else:
         kind = ("a list of names" if isinstance(default, tuple) else "a name") if registry is not None else _type(hint)
         allowed = _allowed(hint, field.metadata)
@@ -144,6 +149,10 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:
     """Converts a default to a plain YAML value."""
+    if isinstance(value, ByModality):
+        return _plain(value.plain)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

@@ -4,51 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from gmsa.config.components import component_name, parse_component, split_commas, split_component
+from gmsa.config.fields import ByModality, by_modality, number
+from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, cut, listed, shown
-from gmsa.registry import EDGE_BUILDERS, Registry
+from gmsa.registry import EDGE_BUILDERS
 
 SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
 """Parameters of edge builders that are also fields of :class:`GraphConfig`, which have their defaults and limits."""
 MOST = 100_000
 """Largest parameter of a builder: more steps than a sequence has."""
-
-
-@dataclass(frozen=True)
-class IntraEdges:
-    """Edge builder within each modality; one name stands for all three."""
-
-    one_for_all: ClassVar[bool] = True
-    registry: ClassVar[Registry[Any]] = EDGE_BUILDERS
-    text: str = "complete"
-    audio: str = "complete"
-    vision: str = "complete"
-
-
-@dataclass(frozen=True)
-class InterEdges:
-    """Edge builder from each modality to each other one; one name stands for all six."""
-
-    one_for_all: ClassVar[bool] = True
-    registry: ClassVar[Registry[Any]] = EDGE_BUILDERS
-    text_to_audio: str = "complete"
-    text_to_vision: str = "complete"
-    audio_to_text: str = "complete"
-    audio_to_vision: str = "complete"
-    vision_to_text: str = "complete"
-    vision_to_audio: str = "complete"
-
-
-ONE_FOR_ALL = {"intra": IntraEdges, "inter": InterEdges}
-"""Groups of settings in which one value may stand for all."""
-
-
-def _number(default: Any, **limits: float) -> Any:
-    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True)
@@ -62,35 +31,34 @@ class GraphConfig:
 
     scope: Literal["utterance", "video"] = "utterance"
     """A graph per utterance, a node per token; or per video, a node per (utterance, modality)."""
-    intra: IntraEdges = field(default_factory=IntraEdges)
-    """Edge builder within a modality: one for all, or ``{text: ..., audio: ..., vision: ...}``."""
-    inter: InterEdges = field(default_factory=InterEdges)
-    """Edge builder between two modalities: one for all, or ``{text_to_audio: ..., ...}``."""
-    radius: int = _number(2, ge=0, le=MOST)
+    intra: ByModality[str] = by_modality({OTHERS: "complete"}, EDGE_BUILDERS)
+    """Edge builder within a modality: one for all, or by modality, as ``{text: window, others: complete}``."""
+    inter: ByModality[str] = by_modality({OTHERS: "complete"}, EDGE_BUILDERS)
+    """Edge builder from one modality to another: one for all, or by pair, as ``{text_to_audio: aligned}``."""
+    radius: int = number(2, ge=0, le=MOST)
     """Largest step distance that ``window`` and ``temporal`` connect."""
-    stride: int = _number(2, ge=1, le=MOST)
+    stride: int = number(2, ge=1, le=MOST)
     """Distance of the steps that ``dilated`` connects."""
-    hops: int = _number(2, ge=0, le=MOST)
+    hops: int = number(2, ge=0, le=MOST)
     """Most strides between two steps that ``dilated`` connects."""
-    neighbors: int = _number(4, ge=0, le=MOST)
+    neighbors: int = number(4, ge=0, le=MOST)
     """Number of the most similar steps that ``knn`` connects with each."""
-    context: int | Literal["all"] = _number(2, ge=0, le=MOST)
+    context: int | Literal["all"] = number(2, ge=0, le=MOST)
     """For ``scope: video``: most utterances between two that an edge connects."""
-    edge_dropout: float = _number(0.0, ge=0, lt=1)
+    edge_dropout: float = number(0.0, ge=0, lt=1)
     """Probability that an edge between two tokens is dropped in a training step."""
 
     def __post_init__(self) -> None:
-        for name, cls in ONE_FOR_ALL.items():
+        for name in ("intra", "inter"):
             value = getattr(self, name)
             if isinstance(value, str):
-                value = cls(**dict.fromkeys((f.name for f in dataclasses.fields(cls)), value))
-                object.__setattr__(self, name, value)
-            specs = dataclasses.asdict(value)
-            if len(set(specs.values())) == 1:  # named as the user did
-                self._check(next(iter(specs.values())), f"graph.{name}")
-            for relation, spec in specs.items():
-                self._check(spec, f"graph.{name}.{relation}")
-            if self.scope == "video" and value != cls():
+                value = ByModality.for_all(value)
+            elif not isinstance(value, ByModality):
+                value = ByModality({OTHERS: "complete", **value})
+            object.__setattr__(self, name, value)
+            for relation, spec in value.items():  # one for all is named as the user did
+                self._check(spec, f"graph.{name}" if len(value) == 1 else f"graph.{name}.{relation}")
+            if self.scope == "video" and value != ByModality.for_all("complete"):
                 raise ConfigError(
                     f"'graph.{name}' joins tokens, which 'graph.scope: video' does not have; leave it out, "
                     "or set 'graph.scope: utterance'"
@@ -122,7 +90,7 @@ class GraphConfig:
             if parameter in parameters:
                 raise ConfigError(f"'{key}': '{parameter}' is given twice")
             if parameter in SHARED_PARAMETERS:
-                parameters[parameter] = _whole_number(value, parameter, key)
+                parameters[parameter] = _wholenumber(value, parameter, key)
             else:
                 parameters |= parse_component(f"{name}({part})", EDGE_BUILDERS, key)[1]
         shared = {p: getattr(self, p) for p in SHARED_PARAMETERS if p in known}
@@ -134,8 +102,7 @@ class GraphConfig:
     @cached_property
     def builders(self) -> frozenset[str]:
         """Names of the builders that some relation uses."""
-        specs = [*dataclasses.astuple(self.intra), *dataclasses.astuple(self.inter)]
-        return frozenset(component_name(spec) for spec in specs)
+        return frozenset(map(component_name, (*self.intra.values(), *self.inter.values())))
 
     @property
     def typed(self) -> bool:
@@ -143,7 +110,7 @@ class GraphConfig:
         return self.scope == "video" or any(getattr(EDGE_BUILDERS[name], "temporal", False) for name in self.builders)
 
 
-def _whole_number(text: str, parameter: str, key: str) -> int:
+def _wholenumber(text: str, parameter: str, key: str) -> int:
     least = next(f.metadata["ge"] for f in dataclasses.fields(GraphConfig) if f.name == parameter)
     if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= MOST:
         raise ConfigError(f"'{key}': '{parameter}' must be a whole number from {least} to {MOST} (got {shown(text)})")

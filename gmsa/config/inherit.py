@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gmsa.config.coerce import one_for_all
+from gmsa.config.coerce import FORMER, one_for_all
+from gmsa.config.missing import MissingConfig
 from gmsa.config.packaged import find
-from gmsa.config.schema import SHARED
+from gmsa.config.presets import OTHERS
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, cut, shown
 from gmsa.registry import load_plugins
@@ -16,6 +17,8 @@ from gmsa.system.reading import expanded, is_file
 
 MOST_LEVELS = 10
 """Maximum length of a chain of base files."""
+BY_MODALITY = ("intra", "inter", "encoders", "modality_dropout")
+"""Settings by modality, for all of which one value may stand."""
 
 
 class Layered(NamedTuple):
@@ -50,7 +53,7 @@ def layers(
         folder: folder to search first for ``base``, and last for plug-ins.
         chain: files that lead to these settings, outermost first.
     """
-    settings = dict(settings)
+    settings = _present_names(settings)
     named = settings.pop("base", None)
     below = Layered({}, {})
     if named is not None:
@@ -91,8 +94,10 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(value, Mapping) != isinstance(under, Mapping) and key in SHARED:
-            value, under = (_spread(key, one) for one in (value, under))
+        if isinstance(value, Mapping) and key in BY_MODALITY:
+            under = None if OTHERS in value else spread(key, under)  # it says all, or is merged
+        elif isinstance(value, Mapping) != isinstance(under, Mapping) and key == "missing":
+            value, under = (spread(key, one) for one in (value, under))
         if isinstance(value, Mapping) and isinstance(under, Mapping):
             merged[key] = merge(under, value)
         elif value is not None or not isinstance(under, Mapping):  # an empty group changes nothing
@@ -100,8 +105,33 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _spread(key: str, value: Any) -> Any:
-    return dict.fromkeys(one_for_all(SHARED[key]), value) if isinstance(value, str) else value
+def spread(key: str, value: Any) -> Any:
+    """A setting of several values, for all of which one stands, as a dict of them; any other as it is."""
+    if key in BY_MODALITY and value is not None and not isinstance(value, Mapping):
+        return {OTHERS: value}
+    return dict.fromkeys(one_for_all(MissingConfig), value) if key == "missing" and isinstance(value, str) else value
+
+
+def _present_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with former names as present ones; of both, the present one counts."""
+    found = dict(settings)
+    for former, present in FORMER.items():
+        group, name = former.split(".")
+        if not isinstance(found.get(group), Mapping) or name not in found[group]:
+            continue
+        found[group] = dict(found[group])
+        value = found[group].pop(name)
+        *parents, last = present.split(".")
+        place: dict[str, Any] = found
+        for parent in parents:
+            below = spread(parent, place.get(parent)) or {}
+            if not isinstance(below, Mapping):
+                break  # the schema refuses it
+            place[parent] = dict(below)
+            place = place[parent]
+        else:
+            place.setdefault(last, value)
+    return found
 
 
 def _base(named: str, where: str, folder: Path | None) -> Path:

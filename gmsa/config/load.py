@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.coerce import build_dataclass, one_for_all
-from gmsa.config.inherit import Layered, import_plugins, layers, read_layers
-from gmsa.config.schema import SHARED, Config
+from gmsa.config.coerce import FORMER, build_dataclass
+from gmsa.config.fields import ByModality
+from gmsa.config.inherit import Layered, import_plugins, layers, read_layers, spread
+from gmsa.config.schema import Config
 from gmsa.config.strict_yaml import DEEPEST, parse_value
 from gmsa.errors import ConfigError, cut, shown
 
@@ -20,6 +21,8 @@ def to_dict(config: Any) -> dict[str, Any]:
     """Converts settings to plain dicts, lists and scalars for YAML or JSON."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, ByModality):
+            return plain(value.plain)
         if isinstance(value, tuple):
             return [plain(v) for v in value]
         return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
@@ -93,8 +96,9 @@ def split_override(item: str) -> tuple[str, Any]:
 def change(settings: dict[str, Any], key: str, value: Any) -> None:
     """Sets a dotted key of nested settings in place; one value for a whole group is first expanded to its fields.
 
-    A key that ends with ``+`` adds to a list.
+    A key that ends with ``+`` adds to a list. A former name sets the present one.
     """
+    key = FORMER.get(key, key)
     *parents, last = key.split(".")
     if len(parents) > DEEPEST:
         raise ConfigError(f"unknown key '{cut(key)}': it has more than {DEEPEST} dots")
@@ -102,8 +106,7 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
         below = settings.setdefault(parent, {})
         if below is None:
             below = settings[parent] = {}
-        if parent in SHARED and isinstance(below, str):
-            below = settings[parent] = dict.fromkeys(one_for_all(SHARED[parent]), below)
+        below = settings[parent] = spread(parent, below)
         if not isinstance(below, dict):
             raise ConfigError(f"unknown key '{cut(key)}': '{cut(parent)}' is a value, not a group")
         settings = below

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar, NamedTuple
 
+from gmsa.config.presets import LETTERS, MODALITIES, MOST_MODALITIES
 from gmsa.errors import ConfigError, nearest, shown
 
-LETTERS = {"t": "text", "a": "audio", "v": "vision"}
-MODALITIES = tuple(LETTERS.values())
-SUBSETS = tuple("".join(letters) for size in (1, 2) for letters in combinations(LETTERS, size))
-"""Proper subsets of the modalities, which ``fixed`` can keep: t, a, v, ta, tv, av."""
 RATES: dict[str, tuple[float, float]] = {
-    "eta": (0.0, 2 / 3),
+    "eta": (0.0, 1 - 1 / MOST_MODALITIES),
     "sample": (0.0, 1.0),
     "frame": (0.0, 1.0),
 }
@@ -28,17 +26,35 @@ class Missing(NamedTuple):
     """``none``, ``eta``, ``sample``, ``fixed``, ``frame`` or ``frame_uniform``."""
     rate: float = 0.0
     """Requested rate, for protocols with a rate."""
-    left: str = ""
-    """Letters of the modalities that ``fixed`` keeps."""
+    left: tuple[str, ...] = ()
+    """Modalities that ``fixed`` keeps."""
 
     def __str__(self) -> str:
         if self.protocol in RATES:
             return f"{self.protocol}:{self.rate:g}"
-        return f"fixed:{self.left}" if self.protocol == "fixed" else self.protocol
+        return f"fixed:{joined(self.left)}" if self.protocol == "fixed" else self.protocol
+
+
+def joined(modalities: Sequence[str]) -> str:
+    """A subset as ``fixed`` takes it: ``ta``, or ``text+eeg`` where one has no letter."""
+    short = {name: letter for letter, name in LETTERS.items()}
+    if all(name in short for name in modalities):
+        return "".join(short[name] for name in modalities)
+    return "+".join(modalities)
+
+
+def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+    """The proper subsets of some modalities that ``fixed`` can keep, the smallest first.
+
+    For three: t, a, v, ta, tv, av. Of more than four modalities, each alone and each left out.
+    """
+    count = len(modalities)
+    sizes = range(1, count) if count <= 4 else dict.fromkeys((1, count - 1))
+    return [chosen for size in sizes for chosen in combinations(modalities, size)]
 
 
 def parse_missing(spec: str, key: str) -> Missing:
-    """Reads ``none``, ``eta:0.5``, ``sample:0.5``, ``fixed:ta``, ``frame:0.3`` or ``frame_uniform``.
+    """Reads ``none``, ``eta:0.5``, ``sample:0.5``, ``fixed:ta``, ``fixed:text+eeg``, ``frame:0.3``, ``frame_uniform``.
 
     Raises:
         ConfigError: an unknown protocol (with the nearest known one), or a wrong rate or subset.
@@ -48,10 +64,7 @@ def parse_missing(spec: str, key: str) -> Missing:
         known = MISSING_PROTOCOLS
         raise ConfigError(f"'{key}' must be one of {', '.join(known)} (got {shown(spec)}){nearest(name, known)}")
     if name == "fixed":
-        left = "".join(letter for letter in LETTERS if letter in rest)
-        if left not in SUBSETS or len(left) != len(rest):
-            raise ConfigError(f"'{key}': fixed takes what is left, one of {', '.join(SUBSETS)} (got {shown(spec)})")
-        return Missing(name, left=left)
+        return Missing(name, left=_left(rest, spec, key))
     if name not in RATES:
         if colon:
             raise ConfigError(f"'{key}': {name} takes no rate (got {shown(spec)})")
@@ -61,9 +74,23 @@ def parse_missing(spec: str, key: str) -> Missing:
         rate = float(rest)
     except ValueError:
         rate = float("nan")
-    if not low <= rate <= high + (0.005 if name == "eta" else 0):  # 0.67 is meant as two thirds
+    if not low <= rate <= high:
         raise ConfigError(f"'{key}': {name} takes a rate from {low:g} to {high:.4g}, as {name}:0.3 (got {shown(spec)})")
-    return Missing(name, min(rate, high))
+    return Missing(name, rate)
+
+
+def _left(text: str, spec: str, key: str) -> tuple[str, ...]:
+    """The modalities of ``ta`` or ``text+eeg``."""
+    if "+" in text or (text and not set(text) <= set(LETTERS)):
+        names = tuple(part.strip() for part in text.split("+"))
+    else:
+        names = tuple(LETTERS[letter] for letter in text)
+    if not all(names) or not names or len(set(names)) < len(names):
+        raise ConfigError(
+            f"'{key}': fixed takes what is left, letters of {', '.join(MODALITIES)} such as ta, or names joined by + "
+            f"(got {shown(spec)})"
+        )
+    return tuple(sorted(names, key=lambda name: MODALITIES.index(name) if name in MODALITIES else len(MODALITIES)))
 
 
 @dataclass(frozen=True)

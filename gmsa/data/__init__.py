@@ -9,18 +9,19 @@ from gmsa.data.normalize import Normalizer
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.store.writer import Row, write_store
 from gmsa.data.synthetic import synthetic_corpus, synthetic_mmsa
-from gmsa.data.targets import IGNORED, NUM_CLASSES, limit, to_class
+from gmsa.data.targets import IGNORED, INTENSITY_CLASSES, Target
 from gmsa.data.utterance import Utterance
 
 __all__ = [
     "IGNORED",
-    "NUM_CLASSES",
+    "INTENSITY_CLASSES",
     "SPLITS",
     "Corpus",
     "Normalizer",
     "Row",
     "Store",
     "StoredUtterances",
+    "Target",
     "Utterance",
     "apply_missing",
     "data_sha256",
@@ -29,13 +30,11 @@ __all__ = [
     "feature_dims",
     "from_mmsa",
     "is_store",
-    "limit",
     "load_corpus",
     "load_utterances",
     "read_mmsa",
     "synthetic_corpus",
     "synthetic_mmsa",
-    "to_class",
     "withhold_labels",
     "write_store",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 
 
@@ -28,5 +29,7 @@ class Corpus:
     """Unlabeled utterances (default: none)."""
     sha256: str = ""
     """SHA-256 of the data file, or of the generated values of the synthetic corpus."""
+    target: Target = field(default_factory=Target)
+    """What its labels are."""
     synthetic: bool = False
     """Whether this is the embedded synthetic corpus."""

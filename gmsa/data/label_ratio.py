@@ -8,25 +8,25 @@ from collections.abc import Sequence
 
 import torch
 
-from gmsa.data.targets import to_class
+from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 from gmsa.rng import seed_for
 
 
 def withhold_labels(
-    utterances: Sequence[Utterance], ratio: float, seed: int, label_scale: str = "mosi"
+    utterances: Sequence[Utterance], ratio: float, seed: int, target: Target | None = None
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Splits utterances into a labeled set and an unlabeled pool.
 
-    The labeled set is stratified over the seven classes as far as nested sets allow: with the same seed, a larger
-    ratio keeps every label that a smaller one keeps. The choice depends on seed, ids and labels only, not on the order
-    of the utterances.
+    The labeled set is stratified over the classes, an intensity's or the target's, as far as nested sets allow: with
+    the same seed, a larger ratio keeps every label that a smaller one keeps. The choice depends on seed, ids and labels
+    only, not on the order of the utterances.
 
     Args:
         utterances: the training split; utterances without a label go to the pool.
         ratio: share of the labeled utterances that keep their labels, in (0, 1] (rounded, at least one utterance).
         seed: seed of the choice.
-        label_scale: ``mosi`` (default) or ``sims``.
+        target: what the labels are (default: intensities in [-3, 3]).
 
     Returns:
         The labeled utterances, and the pool, in which the labels of single modalities are removed too; both in the
@@ -38,7 +38,8 @@ def withhold_labels(
     (100, 300, None)
     """
     labeled = [utterance for utterance in utterances if utterance.label is not None]
-    classes = to_class(torch.tensor([utterance.label for utterance in labeled], dtype=torch.float64), label_scale)
+    values = torch.tensor([utterance.label for utterance in labeled], dtype=torch.float64)
+    classes = (target or Target()).to_class(values)
     members: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for utterance, class_ in zip(labeled, classes.tolist(), strict=True):
         members[class_].append((seed_for(seed, "label ratio", utterance.id), utterance.id))

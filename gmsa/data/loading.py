@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmsa.config import SYNTHETIC, DataConfig
+from gmsa.config import MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.opening import open_data
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
+from gmsa.data.targets import Target
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, short, shown
@@ -23,7 +24,7 @@ from gmsa.system.files import sha256_of
 from gmsa.system.reading import exists
 
 
-def load_corpus(config: DataConfig) -> Corpus:
+def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpus:
     """Loads the corpus that a config names, before normalization, masking and label ratio.
 
     The features of a feature store are read on access; its training split may be partly labeled. If the synthetic
@@ -31,6 +32,7 @@ def load_corpus(config: DataConfig) -> Corpus:
 
     Args:
         config: the group ``data`` of a config.
+        target: the group ``target`` (default: its defaults).
 
     Raises:
         DataError: a file is missing or invalid, or the pool does not match the corpus.
@@ -40,33 +42,34 @@ def load_corpus(config: DataConfig) -> Corpus:
     >>> corpus.synthetic, list(corpus.splits), len(corpus.splits["test"])
     (True, ['train', 'valid', 'test'], 160)
     """
+    wanted = Target.of(TargetConfig() if target is None else target)
     if config.path == SYNTHETIC:
         if config.pool is not None:
             raise DataError(f"data.pool '{config.pool}': the synthetic corpus brings its own pool; leave data.pool out")
-        return synthetic_corpus(modalities=config.modalities, labels=config.labels)
+        return synthetic_corpus(modalities=_named(config), target=wanted)
     path = Path(config.path)
     if not exists(path, DataError):
         if config.if_missing == "synthetic":
-            return synthetic_corpus(modalities=config.modalities, labels=config.labels)
+            return synthetic_corpus(modalities=_named(config), target=wanted)
         raise DataError(
             f"data file '{short(path)}' does not exist; the README says where to get it. "
             "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
     splits: Mapping[str, Sequence[Utterance]]
     if is_store(path):
-        splits, dims, sha256 = _read_store(path, config)
+        splits, dims, sha256 = _read_store(path, config, wanted)
     else:
-        found = read_mmsa(path, config.modalities, config.labels)
+        found = read_mmsa(path, _named(config), wanted)
         splits, dims, sha256 = found, feature_dims(found), sha256_of(path, DataError)
     pool: Sequence[Utterance] = []
     if config.pool is not None:
-        pool = load_utterances(config.pool, dims, config.modalities, config.labels, require_labels=False)
+        pool = load_utterances(config.pool, dims, _named(config), wanted, require_labels=False)
         _check_apart(pool, splits, config.pool)
-    return Corpus(splits, dims, pool, sha256)
+    return Corpus(splits, dims, pool, sha256, wanted)
 
 
 def load_utterances(
-    path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], labels: str, require_labels: bool
+    path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], target: Target, require_labels: bool
 ) -> Sequence[Utterance]:
     """Loads the utterances of another file or feature store for a trained model.
 
@@ -75,7 +78,7 @@ def load_utterances(
         dims: features per step of each modality of the model; None accepts any number. Modalities that the file does
             not have are missing.
         modalities: modalities to read, in order.
-        labels: label scale, ``mosi`` or ``sims``.
+        target: what the labels are.
         require_labels: if True, loads the labeled split ``test``, or the whole file if it has no such split; if
             False, loads the whole file without labels.
 
@@ -83,11 +86,11 @@ def load_utterances(
         DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
     """
     if is_store(path):
-        return _other_store(Path(path), dims, modalities, labels, require_labels)
+        return _other_store(Path(path), dims, modalities, target, require_labels)
     content = load_pickle(path)
     splits = ("test",) if require_labels and isinstance(content, Mapping) and "test" in content else None
     wanted = [modality for modality in modalities if modality in dims]
-    found = from_mmsa(content, short(path), wanted, labels, splits, require_labels)
+    found = from_mmsa(content, short(path), wanted, target, splits, require_labels)
     _check_dims(feature_dims(found), dims, path)
     missing = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
     return [
@@ -104,13 +107,19 @@ def data_sha256(path: str | Path) -> str:
     return sha256_of(path, DataError)
 
 
-def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtterances], dict[str, int], str]:
+def _named(config: DataConfig) -> tuple[str, ...]:
+    return config.modalities if isinstance(config.modalities, tuple) else MODALITIES
+
+
+def _read_store(
+    path: Path, config: DataConfig, target: Target
+) -> tuple[dict[str, StoredUtterances], dict[str, int], str]:
     store = Store(path)
-    _check_scale(store, config.labels)
-    dims: dict[str, int] = {m: store.dims[m] for m in config.modalities if m in store.dims}
+    _check_scale(store, target)
+    dims: dict[str, int] = {m: store.dims[m] for m in _named(config) if m in store.dims}
     if not dims:
         raise DataError(
-            f"{short(path)}: has none of the modalities {', '.join(config.modalities)}, only {', '.join(store.dims)}; "
+            f"{short(path)}: has none of the modalities {', '.join(_named(config))}, only {', '.join(store.dims)}; "
             "check data.modalities"
         )
     splits = {name: store.split(name, dims) for name in SPLITS}
@@ -127,7 +136,7 @@ def _read_store(path: Path, config: DataConfig) -> tuple[dict[str, StoredUtteran
 
 
 def _other_store(
-    path: Path, dims: Mapping[str, int | None], modalities: Sequence[str], labels: str, require_labels: bool
+    path: Path, dims: Mapping[str, int | None], modalities: Sequence[str], target: Target, require_labels: bool
 ) -> StoredUtterances:
     store = Store(path)
     _check_dims(store.dims, dims, path)
@@ -139,17 +148,18 @@ def _other_store(
         )
     if not require_labels:
         return store.utterances(dims=wanted, labels=False)
-    _check_scale(store, labels)
+    _check_scale(store, target)
     found = store.split("test", wanted) if "test" in store.manifest.splits else store.utterances(dims=wanted)
     _check_labeled(found)
     return found
 
 
-def _check_scale(store: Store, labels: str) -> None:
+def _check_scale(store: Store, target: Target) -> None:
+    labels = {"mosi": "mosi", "sims": "sims"}.get(target.metrics, target.metrics)
     if store.manifest.labels != labels:
         raise DataError(
-            f"{short(store.path)}: was imported with --labels {store.manifest.labels}, but data.labels is '{labels}'; "
-            "set it to the store's, or import the data again"
+            f"{short(store.path)}: was imported with --labels {store.manifest.labels}, but the target's is '{labels}'; "
+            "set target.preset to the store's, or import the data again"
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmsa.config.missing import LETTERS, MODALITIES, Missing
+from gmsa.config.missing import Missing, joined
+from gmsa.config.presets import placed
 from gmsa.data.features import keep_steps, remove_modalities, select
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError
@@ -32,8 +33,8 @@ def drop_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float],
     for row in np.flatnonzero(dropped.any(1) & (dropped.sum(1) == present.sum(1))):
         candidates = np.flatnonzero(present[row])
         dropped[row, candidates[int(draws[row, -1] * len(candidates))]] = False
-    subsets = [frozenset(name for i, name in enumerate(rates) if code >> i & 1) for code in range(2 ** len(rates))]
     codes = (dropped @ 2 ** np.arange(len(rates))).tolist()
+    subsets = {code: frozenset(name for i, name in enumerate(rates) if code >> i & 1) for code in set(codes)}
     return [u.drop(subsets[code]) if code else u for u, code in zip(utterances, codes, strict=True)]
 
 
@@ -59,7 +60,7 @@ def apply_missing(
     >>> from gmsa.config.missing import Missing
     >>> from gmsa.data import synthetic_corpus
     >>> test = synthetic_corpus().splits["test"]
-    >>> masked = apply_missing(test, Missing("fixed", left="ta"), ["text", "audio", "vision"], 0)
+    >>> masked = apply_missing(test, Missing("fixed", left=("text", "audio")), ["text", "audio", "vision"], 0)
     >>> any(utterance.present["vision"] for utterance in masked)
     False
     >>> masked[0].features["text"] is test[0].features["text"]
@@ -67,7 +68,7 @@ def apply_missing(
     """
     if missing.protocol == "none" or not utterances:
         return list(utterances)
-    modalities = [m for m in MODALITIES if m in modalities]  # in a fixed order, since draws go by position
+    modalities = [m for m in placed(modalities) if m in modalities]  # in a fixed order, since draws go by position
     seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=(u.id for u in utterances)))
     if missing.protocol in ("frame", "frame_uniform"):
         return [_mask_steps(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
@@ -84,12 +85,12 @@ def apply_missing(
 def _keep_eta(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
     """Keeps one modality, and each other with probability (M (1 - eta) - 1) / (M - 1) (GCNet)."""
     count = len(modalities)
-    if missing.rate > 1 - 1 / count + 1e-9:
+    if missing.rate > 1 - 1 / count + 0.005:  # 0.67 is meant as two thirds
         raise ConfigError(
             f"eta:{missing.rate:g} cannot be reached with {count} modalities, of which one always stays; "
             f"the most is eta:{1 - 1 / count:.4g}"
         )
-    others = (count * (1 - missing.rate) - 1) / max(1, count - 1)
+    others = max(0.0, count * (1 - missing.rate) - 1) / max(1, count - 1)
     return (draws[:, :-1] < others) | _drawn(present, draws[:, -1])
 
 
@@ -106,8 +107,7 @@ def _keep_sample(present: np.ndarray, missing: Missing, modalities: Sequence[str
 
 def _keep_fixed(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
     """Keeps the same modalities in all utterances."""
-    left = {LETTERS[letter] for letter in missing.left}
-    return np.broadcast_to([m in left for m in modalities], present.shape)
+    return np.broadcast_to([m in missing.left for m in modalities], present.shape)
 
 
 _KEPT = {"eta": _keep_eta, "sample": _keep_sample, "fixed": _keep_fixed}
@@ -125,7 +125,7 @@ def _mask_steps(utterance: Utterance, missing: Missing, modalities: Sequence[str
         length = utterance.lengths.get(modality, 0)
         if not length:
             continue
-        number, rate = MODALITIES.index(modality), missing.rate
+        number, rate = placed(modalities).index(modality), missing.rate
         if missing.protocol == "frame_uniform":
             rate = float(hashed_uniform(seed, torch.tensor(number), torch.tensor(-2)))
         kept[modality] = hashed_uniform(seed, torch.tensor(number), torch.arange(length)) >= rate
@@ -167,7 +167,7 @@ def describe_missing(
     lacking = (steps[1].reshape(-1, len(modalities)) == 0).mean(0) if len(after) else np.zeros(len(modalities))
     found: dict[str, Any] = {"protocol": missing.protocol}
     if missing.protocol == "fixed":
-        found["left"] = missing.left
+        found["left"] = joined(missing.left)
     if missing.protocol in ("eta", "sample", "frame"):
         found["asked"] = missing.rate
     by_step = missing.protocol in ("frame", "frame_uniform")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from gmsa.config import MODALITIES
 from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa
-from gmsa.data.targets import limit
+from gmsa.data.targets import Target
 from gmsa.rng import generator
 
 POOL = "pool"
@@ -35,19 +36,23 @@ _CLIPS_PER_VIDEO = 10
 
 
 def synthetic_corpus(
-    seed: int = 0, modalities: Sequence[str] = MODALITIES, labels: str = "mosi", name: str = "synthetic"
+    seed: int = 0, modalities: Sequence[str] = MODALITIES, target: Target | None = None, name: str = "synthetic"
 ) -> Corpus:
     """Generates the corpus of :func:`synthetic_mmsa`, read by the same code as real files.
 
     Args:
         seed: seed of the generator (default: 0).
         modalities: modalities to read (default: all three).
-        labels: label scale; ``sims`` scales the intensities to [-1, 1] (default: ``mosi``).
+        target: scales the intensities to its range, or makes classes of equal bins of them, three where it names none
+            (default: intensities in [-3, 3]).
         name: name of the corpus in errors.
 
     Returns:
         A corpus with an unlabeled pool; its ``sha256`` is that of the generated values.
     """
+    target = Target() if target is None else target
+    if target.is_classes and not target.classes:
+        target = replace(target, classes=("negative", "neutral", "positive"))
     content = synthetic_mmsa(seed)
     digest = hashlib.sha256()
     for columns in content.values():
@@ -55,10 +60,17 @@ def synthetic_corpus(
             if key in columns:
                 digest.update(columns[key].tobytes())
         if "regression_labels" in columns:
-            columns["regression_labels"] = columns["regression_labels"] * (limit(labels) / limit("mosi"))
-    splits = from_mmsa(content, name, modalities, labels, SPLITS)
-    pool = from_mmsa(content, name, modalities, labels, (POOL,), require_labels=False)[POOL]
-    return Corpus(splits, feature_dims(splits), pool, digest.hexdigest(), synthetic=True)
+            columns["regression_labels"] = _labels(columns["regression_labels"], target)
+    splits = from_mmsa(content, name, modalities, target, SPLITS)
+    pool = from_mmsa(content, name, modalities, target, (POOL,), require_labels=False)[POOL]
+    return Corpus(splits, feature_dims(splits), pool, digest.hexdigest(), target, synthetic=True)
+
+
+def _labels(intensities: np.ndarray, target: Target) -> np.ndarray:
+    """The labels of a target for intensities in [-3, 3]."""
+    if target.is_classes:
+        return np.clip((intensities + 3) / 6 * target.num_classes, 0, target.num_classes - 1).astype(np.int64)
+    return intensities * ((target.high - target.low) / 6) + (target.high + target.low) / 2
 
 
 def synthetic_mmsa(seed: int = 0) -> dict[str, dict[str, Any]]:

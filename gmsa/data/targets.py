@@ -1,41 +1,121 @@
-"""Label scales, and the seven classes of sentiment that the class head predicts."""
+"""The target: what is predicted, an intensity on a range or one of K classes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-NUM_CLASSES = 7
+from gmsa.config import TargetConfig
+from gmsa.errors import listed
+
+INTENSITY_CLASSES = 7
+"""Classes of an intensity: Semi-IIN's bins."""
 IGNORED = -100
 """Class of an unlabeled utterance: the ``ignore_index`` of PyTorch's cross-entropy."""
 
-_LIMITS = {"mosi": 3.0, "sims": 1.0}
 _EDGES = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)
 # Labels are stored as float32 (1/6 * 3 is then 0.50000001): a smaller distance to an edge counts as 0.
 _DECIMALS = 6
 
 
-def limit(label_scale: str) -> float:
-    """Returns the largest intensity of a label scale: 3 for ``mosi``, 1 for ``sims``; labels lie in [-limit, limit]."""
-    return _LIMITS[label_scale]
+def scale_limit(labels: str) -> float:
+    """The largest intensity of a label scale: 3 for ``mosi``, 1 for ``sims``."""
+    return {"mosi": 3.0, "sims": 1.0}[labels]
 
 
-def to_class(labels: Tensor, label_scale: str = "mosi") -> Tensor:
-    """Maps sentiment intensities to classes 0 ... 6, as Semi-IIN does: half-open bins of width one.
+def target_of_scale(labels: str) -> Target:
+    """The target of a label scale, ``mosi`` or ``sims``."""
+    bound = scale_limit(labels)
+    return Target("intensity", -bound, bound, (), labels)
 
-    The bins are [-3, -2.5), [-2.5, -1.5), ... [1.5, 2.5), [2.5, 3]; unlike Acc-7's rounding, 0.5 belongs to the upper
-    bin. ``sims`` labels are scaled to [-3, 3] first. Labels are rounded to six decimals in float64, so that float32
-    storage does not move a label off an edge. Labels beyond the scale fall into the outer bins, and NaN gives
-    :data:`IGNORED`.
 
-    Args:
-        labels: intensities of any shape and float type; NaN if unlabeled.
-        label_scale: ``mosi`` (default) or ``sims``.
+@dataclass(frozen=True)
+class Target:
+    """What is predicted.
 
-    Returns:
-        int64 classes of the same shape.
+    >>> Target.of(TargetConfig())
+    Target(kind='intensity', low=-3.0, high=3.0, classes=(), metrics='mosi')
+    >>> emotion = Target("classes", classes=("anger", "joy", "neutral"), metrics="classes")
+    >>> emotion.num_classes, emotion.name_of(1)
+    (3, 'joy')
     """
-    values = (labels.detach().double() * (3.0 / limit(label_scale))).round(decimals=_DECIMALS)
-    edges = torch.tensor(_EDGES, dtype=torch.float64, device=labels.device)
-    classes = torch.bucketize(values, edges, right=True)
-    return classes.masked_fill(values.isnan(), IGNORED)
+
+    kind: str = "intensity"
+    """``intensity``, or ``classes``."""
+    low: float = -3.0
+    """Least intensity."""
+    high: float = 3.0
+    """Largest intensity."""
+    classes: tuple[str, ...] = ()
+    """Names of the K classes, in the order of their numbers; none for an intensity."""
+    metrics: str = "mosi"
+    """Metrics to report: ``mosi``, ``sims``, ``intensity`` or ``classes``."""
+
+    @classmethod
+    def of(cls, settings: TargetConfig) -> Target:
+        """The target of settings; where only the file says the classes, it has none yet."""
+        low, high = settings.chosen_range
+        return cls(settings.chosen_kind, low, high, settings.chosen_classes, settings.chosen_metrics)
+
+    def settings(self, before: TargetConfig) -> TargetConfig:
+        """The settings that say the target without the file: those ``before``, with nothing left to find."""
+        found: dict[str, Any] = {"kind": self.kind, "metrics": self.metrics}
+        found |= {"classes": self.classes} if self.is_classes else {"range": (self.low, self.high)}
+        return replace(before, field=before.chosen_field, **found)
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the target is one of K classes."""
+        return self.kind == "classes"
+
+    @property
+    def num_classes(self) -> int:
+        """K; of an intensity, the 7 bins that the class head predicts."""
+        return len(self.classes) if self.is_classes else INTENSITY_CLASSES
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the K classes; of an intensity, the numbers of its bins."""
+        return self.classes if self.is_classes else tuple(map(str, range(INTENSITY_CLASSES)))
+
+    def name_of(self, label: float) -> str:
+        """A label in words: the name of its class, or the intensity."""
+        return self.classes[int(label)] if self.is_classes else f"{label:.9g}"
+
+    def holds(self, label: float) -> bool:
+        """Whether a label is one: a number of a class, or an intensity in the range but for rounding."""
+        if self.is_classes:
+            return label in range(len(self.classes))
+        return self.low - 1e-6 <= label <= self.high + 1e-6
+
+    def to_class(self, labels: Tensor) -> Tensor:
+        """Maps labels to classes: the numbers of classes as they are, intensities to 0 ... 6 by half-open bins.
+
+        As Semi-IIN does: intensities, scaled linearly to [-3, 3], fall into the bins [-3, -2.5), [-2.5, -1.5), ...
+        [1.5, 2.5), [2.5, 3]; unlike Acc-7's rounding, 0.5 belongs to the upper bin. They are rounded to six decimals in
+        float64 first, so that float32 storage does not move a label off an edge. Intensities beyond the range fall into
+        the outer bins. NaN gives :data:`IGNORED`.
+
+        Args:
+            labels: of any shape and float type; NaN if unlabeled.
+
+        Returns:
+            int64 classes of the same shape.
+        """
+        values = labels.detach().double()
+        if self.is_classes:
+            return values.nan_to_num(IGNORED).long()
+        middle, scale = (self.low + self.high) / 2, 6.0 / (self.high - self.low)
+        scaled = ((values - middle) * scale).round(decimals=_DECIMALS)
+        classes = torch.bucketize(scaled, torch.tensor(_EDGES, dtype=torch.float64, device=labels.device), right=True)
+        return classes.masked_fill(scaled.isnan(), IGNORED)
+
+
+def describe_target(target: Target) -> str:
+    """The target in words, for tables: ``intensity in [-3, 3]``, or ``3 classes: negative, neutral, positive``."""
+    if not target.is_classes:
+        return f"intensity in [{target.low:g}, {target.high:g}]"
+    return f"{target.num_classes} classes: {listed(target.classes)}"

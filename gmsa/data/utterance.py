@@ -34,7 +34,7 @@ class Utterance:
     features: Mapping[str, Tensor]
     """Per modality, float32 ``[L_m, D_m]``; ``L_m`` is 0 if the modality is missing."""
     label: float | None = None
-    """Sentiment intensity; None if unlabeled."""
+    """Intensity, or number of the class; None if unlabeled."""
     unimodal: Mapping[str, float] = field(default_factory=dict)
     """Labels of single modalities (CH-SIMS has them)."""
     text: str = ""
@@ -42,14 +42,25 @@ class Utterance:
     withheld: Mapping[str, Tensor] = field(default_factory=dict)
     """Features of the modalities that ``data.missing`` masked; only ``reconstruction.target: oracle`` may use them."""
 
+    speaker: str = ""
+    """Who speaks, where the data says it."""
+    of_video: str = ""
+    """Video or dialogue of the clip, where ``data.video_from`` says how to tell it."""
+    place: int | None = None
+    """Place of the clip in its video, where it is not in the id."""
+    fold: str = ""
+    """Fold of cross-validation, where the data says it."""
+
     @property
     def video(self) -> str:
-        """The video of the clip: the id up to ``$_$``."""
-        return self.id.partition("$_$")[0]
+        """The video of the clip: the id up to ``$_$``, unless the data says another."""
+        return self.of_video or self.id.partition("$_$")[0]
 
     @property
     def clip(self) -> tuple[int, str]:
         """Sort key of the clips of a video: by number, then those without a number by name."""
+        if self.place is not None:
+            return (self.place, self.id)
         name = self.id.partition("$_$")[2]
         return (int(name), name) if name.isdecimal() else (sys.maxsize, name)
 

@@ -69,4 +69,4 @@ def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, 
     if relation not in TOKEN_RELATIONS:
         return "complete", {}
     key = source if stream == "intra" else f"{source}_to_{target}"
-    return config.builder(getattr(getattr(config, stream), key), f"graph.{stream}.{key}")
+    return config.builder(getattr(config, stream).of(key), f"graph.{stream}.{key}")

@@ -6,7 +6,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,9 +61,7 @@ def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Floats, Floats], f
     return found
 
 
-def metrics(
-    label_scale: Literal["mosi", "sims"], prediction: ArrayLike, truth: ArrayLike, more: Sequence[str] = ()
-) -> dict[str, float]:
+def metrics(label_scale: str, prediction: ArrayLike, truth: ArrayLike, more: Sequence[str] = ()) -> dict[str, float]:
     """Scores predictions by their label scale, :func:`mosi_metrics` or :func:`sims_metrics`, then by further metrics.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import ModelConfig
-from gmsa.data.targets import NUM_CLASSES
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Heads
@@ -79,7 +79,7 @@ class GlobalTransformer(Model):
         )
         layer = nn.TransformerEncoderLayer(channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
-        self.heads = Heads(channels, NUM_CLASSES, dropout)
+        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 
 from gmsa.config import ModelConfig
-from gmsa.data.targets import NUM_CLASSES
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import NODE_TYPES, GraphBatch, relations
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Dropout, Heads
@@ -84,7 +84,7 @@ class HGT(Model):
         self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
-        self.heads = Heads(channels, NUM_CLASSES, dropout)
+        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

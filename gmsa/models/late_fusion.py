@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import ModelConfig
-from gmsa.data.targets import NUM_CLASSES
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Dropout, Heads
@@ -74,7 +74,7 @@ class LateFusion(Model):
         modalities = list(self.embedding.encoders)
         self.missing = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
         self.join = nn.Sequential(nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(dropout))
-        self.heads = Heads(channels, NUM_CLASSES, dropout)
+        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

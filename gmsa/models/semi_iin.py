@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gmsa.data.targets import NUM_CLASSES
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import EDGE_TYPES, READOUTS, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.models.parts import find_layer
@@ -101,7 +101,7 @@ class SemiIIN(Model):
             {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
         )
         self.fusions = nn.ModuleList(build_fusion(fusion, channels) for _ in (READOUTS if len(names) == 2 else ()))
-        self.heads = Heads(channels, NUM_CLASSES, dropout)
+        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data.targets import NUM_CLASSES
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
 from gmsa.graph import EDGE_TYPES, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
@@ -124,7 +124,7 @@ class SSLMM(Model):
         if scope == "video" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
         self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in ("val", "cls"))
-        self.heads = Heads(channels, NUM_CLASSES, dropout)
+        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""

@@ -15,11 +15,10 @@ import torch
 import gmsa
 from gmsa.config import Config
 from gmsa.config.components import component_name
-from gmsa.config.graph import InterEdges, IntraEdges
 from gmsa.data import Corpus
 from gmsa.data.loading import data_sha256
 from gmsa.errors import cut
-from gmsa.registry import EDGE_BUILDERS, Registry, loaded_plugins
+from gmsa.registry import Registry, loaded_plugins
 
 PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
 
@@ -77,9 +76,9 @@ def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:
         if "registry" in setting.metadata:
             for spec in (value,) if isinstance(value, str) else value:
                 yield setting.metadata["registry"], spec
-        elif isinstance(value, (IntraEdges, InterEdges)):
-            for spec in dataclasses.asdict(value).values():
-                yield EDGE_BUILDERS, spec
+        elif "parts" in setting.metadata:
+            for spec in value.values():
+                yield setting.metadata["parts"], spec
         elif dataclasses.is_dataclass(value):
             yield from _parts(value)
 

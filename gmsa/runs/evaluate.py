@@ -9,7 +9,7 @@ from typing import Any
 
 from gmsa.config import SYNTHETIC
 from gmsa.config.missing import Missing
-from gmsa.data import Corpus, describe_missing, load_corpus, load_utterances
+from gmsa.data import Corpus, Target, describe_missing, load_corpus, load_utterances
 from gmsa.data.loading import data_sha256
 from gmsa.errors import RunError
 from gmsa.reports.run import markdown_table, write_summary
@@ -120,7 +120,7 @@ def own_corpus(run: Run) -> Corpus:
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
             "put it back, or score another labeled file with --data"
         )
-    corpus = load_corpus(settings)
+    corpus = load_corpus(settings, run.config.target)
     if corpus.sha256 != trained_on:
         raise RunError(
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
@@ -133,7 +133,7 @@ def _splits(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[str
     """Splits to score, what they miss, whether they are synthetic, and the file's SHA-256."""
     if data is not None:
         settings = run.config.data
-        found = load_utterances(data, run.dims, settings.modalities, settings.labels, require_labels=True)
+        found = load_utterances(data, run.dims, settings.modalities, Target.of(run.config.target), require_labels=True)
         utterances = [run.normalizer.apply(u) for u in found]
         record = describe_missing(utterances, utterances, Missing("none"), [*run.dims])
         return {"test": utterances}, {"test": record}, False, data_sha256(data)

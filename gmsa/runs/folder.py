@@ -223,7 +223,7 @@ class Run:
         Raises:
             DataError: the input is missing, unsafe or wrong, or does not fit the run.
         """
-        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config.data)]
+        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config)]
 
     def load_model(self, seed: int, device: str | torch.device | None = None) -> nn.Module:
         """The final model of a seed, in evaluation mode, for work that :meth:`predict` does not do.

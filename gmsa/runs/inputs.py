@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import DataConfig
-from gmsa.data import Store, StoredUtterances, Utterance, from_mmsa, load_utterances
+from gmsa.config import Config
+from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa, load_utterances
 from gmsa.data.features import LazyFeatures, select
 from gmsa.errors import DataError, nearest
 from gmsa.system.reading import expanded
@@ -25,7 +25,7 @@ _BESIDE = ("id", "raw_text", "text_bert")
 """Keys of a dict of arrays beside those of modalities."""
 
 
-def read_inputs(x: Input, dims: Mapping[str, int], data: DataConfig) -> Sequence[Utterance]:
+def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Sequence[Utterance]:
     """The utterances of ``x``, without labels; a modality of the run that they do not have is missing.
 
     Args:
@@ -34,29 +34,29 @@ def read_inputs(x: Input, dims: Mapping[str, int], data: DataConfig) -> Sequence
             ``[L_i, D]`` may stand for an array, and only the modalities are needed. A dict is read as a file is:
             :func:`gmsa.data.from_mmsa` says where padding is cut. Ids that it does not give are numbers.
         dims: D of each modality of the run.
-        data: how the run reads data.
+        config: the settings of the run, resolved.
 
     Raises:
         DataError: the input is of another kind, names a modality that the run does not know, or its counts or
             dimensions do not fit.
     """
-    wanted: dict[str, int] = {m: dims[m] for m in data.modalities if m in dims}
+    wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
-        return load_utterances(path, dims, data.modalities, data.labels, require_labels=False)
+        return load_utterances(path, dims, config.data.modalities, Target.of(config.target), require_labels=False)
     if isinstance(x, Store):
         x = x.utterances()
     if isinstance(x, StoredUtterances):
         return _from_store(x, wanted)
     if isinstance(x, Mapping):
-        return _from_arrays(x, wanted, data)
+        return _from_arrays(x, wanted, config)
     if isinstance(x, Utterance):
         x = [x]
     if not isinstance(x, Iterable):
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
-    return _from_utterances(list(x), wanted, data)
+    return _from_utterances(list(x), wanted, config)
 
 
 def _from_store(x: StoredUtterances, wanted: Mapping[str, int]) -> Sequence[Utterance]:
@@ -70,15 +70,15 @@ def _from_store(x: StoredUtterances, wanted: Mapping[str, int]) -> Sequence[Utte
     return x.store.utterances(x.rows, wanted, labels=False)
 
 
-def _from_utterances(x: list[Any], wanted: Mapping[str, int], data: DataConfig) -> list[Utterance]:
+def _from_utterances(x: list[Any], wanted: Mapping[str, int], config: Config) -> list[Utterance]:
     found: dict[str, Utterance] = {}
     for utterance in x:
         if not isinstance(utterance, Utterance):
             raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(utterance).__name__})")
         where = f"utterance '{utterance.id}'"
         for modality in utterance.features:
-            if modality not in data.modalities:
-                raise DataError(f"{where}: {_unknown(modality, data.modalities)}")
+            if modality not in config.data.modalities:
+                raise DataError(f"{where}: {_unknown(modality, config.data.modalities)}")
         if utterance.id in found:
             raise DataError(f"{where}: is given twice; ids must be unique")
         found[utterance.id] = Utterance(utterance.id, _features(utterance, wanted, where), text=utterance.text)
@@ -109,23 +109,23 @@ def _features(utterance: Utterance, wanted: Mapping[str, int], where: str) -> Ma
     return features
 
 
-def _from_arrays(x: Mapping[str, Any], wanted: Mapping[str, int], data: DataConfig) -> list[Utterance]:
+def _from_arrays(x: Mapping[str, Any], wanted: Mapping[str, int], config: Config) -> list[Utterance]:
     where = "the arrays to predict"
     if x and all(isinstance(columns, Mapping) for columns in x.values()):  # what a whole file holds, split by split
-        content: dict[str, Any] = {split: _columns(columns, data, where) for split, columns in x.items()}
+        content: dict[str, Any] = {split: _columns(columns, config, where) for split, columns in x.items()}
     else:
-        content = _columns(x, data, where)
+        content = _columns(x, config, where)
         if "id" not in content:
-            counts = [len(content[m]) for m in data.modalities if m in content]
+            counts = [len(content[m]) for m in config.data.modalities if m in content]
             content["id"] = [str(i) for i in range(max(counts, default=0))]
-    splits = from_mmsa(content, where, list(wanted), data.labels, None, require_labels=False)
+    splits = from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False)
     found = [utterance for utterances in splits.values() for utterance in utterances]
-    return _from_utterances(found, wanted, data)
+    return _from_utterances(found, wanted, config)
 
 
-def _columns(x: Mapping[str, Any], data: DataConfig, where: str) -> dict[str, Any]:
+def _columns(x: Mapping[str, Any], config: Config, where: str) -> dict[str, Any]:
     """The columns that are read, as NumPy arrays and lists of them."""
-    known = [*data.modalities, *_BESIDE, *(f"{m}_lengths" for m in data.modalities)]
+    known = [*config.data.modalities, *_BESIDE, *(f"{m}_lengths" for m in config.data.modalities)]
     for key in x:
         if key not in known and not str(key).startswith(_TARGETS):
             raise DataError(f"{where}: {_unknown(str(key), known)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from gmsa.config import Config, DataConfig, MissingConfig
+from gmsa.config import AUTO, Config, DataConfig, MissingConfig
 from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
 from gmsa.data.features import select
 from gmsa.errors import ConfigError
@@ -23,6 +23,8 @@ from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 class Prepared:
     """A corpus whose features are normalized by its training split."""
 
+    config: Config
+    """The settings, with nothing left that the data says."""
     corpus: Corpus
     splits: Mapping[str, Sequence[Utterance]]
     pool: Sequence[Utterance]
@@ -43,10 +45,10 @@ class Prepared:
         Raises:
             ConfigError: the protocol cannot train on it, such as with a ``self_training.k`` above the pool's size.
         """
-        data = config.data
+        data, target = config.data, self.corpus.target
         label_seed = seed if data.label_seed is None else data.label_seed
-        labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, data.labels)
-        found = TrainingData(labeled_examples(labeled, data.labels), [*withheld, *self.pool])
+        labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, target)
+        found = TrainingData(labeled_examples(labeled, target), [*withheld, *self.pool])
         build_protocol(config).check_data(config, found)
         return found
 
@@ -59,7 +61,7 @@ def prepare(config: Config) -> Prepared:
         ConfigError: nothing is left to train on, or the protocol cannot train what the config asks for.
     """
     check_protocol(config)
-    whole = load_corpus(config.data)
+    whole = load_corpus(config.data, config.target)
     masked = hide(whole, config.data.missing)
     missing = {
         split: describe_missing(whole.splits[split], masked.splits[split], config.data.missing.of(split), [*whole.dims])
@@ -67,16 +69,18 @@ def prepare(config: Config) -> Prepared:
     }
     if config.data.missing.of("train").protocol == "frame_uniform":
         missing["train"]["realized"] = None  # a new one in every epoch
+    config = resolved(config, whole)
     corpus, unseen = leave_out_unseen(masked)
     if not corpus.dims:
         raise ConfigError(
             f"'data.missing.train' ({config.data.missing.train}) hides every modality of 'data.modalities' "
-            f"({', '.join(config.data.modalities)}) that the training split has; leave one of them"
+            f"({', '.join(config.named_modalities)}) that the training split has; leave one of them"
         )
     check_fits(corpus, config)
-    wanted = [m for m in config.data.normalize if m in corpus.dims]
+    wanted = config.data.normalized(corpus.dims)
     normalizer = Normalizer.fit(corpus.splits["train"], wanted, config.data.clip)
     return Prepared(
+        config,
         corpus,
         {split: [normalizer.apply(u) for u in utterances] for split, utterances in corpus.splits.items()},
         [normalizer.apply(u) for u in corpus.pool],
@@ -84,6 +88,14 @@ def prepare(config: Config) -> Prepared:
         unseen,
         missing,
     )
+
+
+def resolved(config: Config, corpus: Corpus) -> Config:
+    """The settings, with what the data says in the place of ``auto``: a run folder needs no data file to be used."""
+    data, modalities = config.data, tuple(corpus.dims) if config.data.modalities == AUTO else config.data.modalities
+    data = replace(data, modalities=modalities, normalize=data.normalized(modalities))
+    target = corpus.target.settings(config.target)
+    return replace(config, data=data, target=target, run=replace(config.run, select=config.select))
 
 
 def reading(data: DataConfig) -> DataConfig:

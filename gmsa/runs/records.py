@@ -25,7 +25,7 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
     name = "environment.json"
     form = Fields(
         {
-            "dims": Map(whole(1, MOST_FEATURES), one_of(*config.data.modalities)),
+            "dims": Map(whole(1, MOST_FEATURES), one_of(*config.named_modalities)),
             "synthetic": FLAG,
             "data_sha256": SHA256,
         },

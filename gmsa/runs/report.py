@@ -15,7 +15,7 @@ import torch
 from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
-from gmsa.data import NUM_CLASSES, to_class
+from gmsa.data import INTENSITY_CLASSES, Target
 from gmsa.metrics import metrics
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
@@ -47,7 +47,7 @@ def report(
 
     Withheld labels are read here alone, to score the pseudo-labels.
     """
-    label_scale = config.data.labels
+    target = prepared.corpus.target
     truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
@@ -75,7 +75,7 @@ def report(
         if data_of[seed].pseudo_labels:
             rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
             write_text(seed_folder / "pseudo_labels.csv", csv_dicts(rows))
-            pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), label_scale)
+            pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), target)
 
     summary = summarize(
         **_facts(config, name, prepared, data_of, trainers),
@@ -94,7 +94,7 @@ def report(
         [final["test"] for final in finals],
         pools,
         pseudo_rows,
-        label_scale,
+        target,
         summary["synthetic"],
     )
     finish_report(folder)
@@ -128,10 +128,10 @@ def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str
             truth = splits[split].labels
             truth = truth[~np.isnan(truth)]
             constant = np.full(len(truth), value)
-            found[split] = metrics(config.data.labels, constant, truth)
+            found[split] = metrics(config.target.chosen_metrics, constant, truth)
             for more in config.run.metrics:
                 with suppress(Exception):  # it is a user's
-                    found[split] |= metrics(config.data.labels, constant, truth, [more])
+                    found[split] |= metrics(config.target.chosen_metrics, constant, truth, [more])
     return found
 
 
@@ -180,7 +180,7 @@ def report_pretraining(
     )
     write_summary(folder, summary)
     history = [row for trainer in trainers.values() for row in trainer.history]
-    draw_run(folder / "figures", history, [], [], [], config.data.labels, summary["synthetic"])
+    draw_run(folder / "figures", history, [], [], [], prepared.corpus.target, summary["synthetic"])
     finish_report(folder)
     return summary
 
@@ -216,7 +216,7 @@ def draw_run(
     tests: list[Predictions],
     pools: list[Predictions],
     pseudo_rows: list[dict[str, Any]],
-    label_scale: str,
+    target: Target,
     synthetic: bool,
 ) -> None:
     """Draws the figures of a run; a figure without data is left out.
@@ -230,7 +230,7 @@ def draw_run(
         figures.figure_curves(history, folder / "curves.png", synthetic, "loss")
         return
     seeds = len(tests)
-    test, pool = _join(tests, label_scale), _join(pools, label_scale)
+    test, pool = _join(tests, target), _join(pools, target)
     figures.figure_curves(history, folder / "curves.png", synthetic)
     scatter = {"prediction": test["value"], "truth": test["labels"]}
     figures.figure_scatter(scatter, folder / "scatter.png", synthetic, seeds)
@@ -244,28 +244,28 @@ def draw_run(
     figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of, len(pools))
 
 
-def _join(seeds: list[Predictions], label_scale: str) -> dict[str, np.ndarray]:
+def _join(seeds: list[Predictions], target: Target) -> dict[str, np.ndarray]:
     """The predictions of all seeds, concatenated."""
     labels = np.concatenate([p.labels for p in seeds])
     gates = [p.gate for p in seeds if p.gate is not None]
     return {
         "labels": labels,
-        "classes": to_class(torch.from_numpy(labels), label_scale).numpy(),
+        "classes": target.to_class(torch.from_numpy(labels)).numpy(),
         "value": np.concatenate([p.value for p in seeds]),
         "probabilities": np.concatenate([p.probabilities for p in seeds]),
         "gate": np.concatenate(gates) if gates else np.zeros((0, 2)),
     }
 
 
-def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, label_scale: str) -> list[dict[str, Any]]:
+def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, target: Target) -> list[dict[str, Any]]:
     """The number of kept and of correct pseudo-labels per round and class."""
     found = []
     for round_ in sorted({row["round"] for row in rows}):
-        for c in range(NUM_CLASSES):
+        for c in range(INTENSITY_CLASSES):
             kept = [row for row in rows if row["round"] == round_ and row["class"] == c]
             known = [row for row in kept if row["label"] is not None]
             labels = torch.tensor([row["label"] for row in known], dtype=torch.float32)
-            right = int((to_class(labels, label_scale) == c).sum()) if len(known) == len(kept) else None
+            right = int((target.to_class(labels) == c).sum()) if len(known) == len(kept) else None
             confidence = float(np.mean([row["confidence"] for row in kept])) if kept else None
             found.append(
                 {"seed": seed, "round": round_, "class": c, "kept": len(kept), "right": right, "pool": pool}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from gmsa.config import Config, to_dict
+from gmsa.config import AUTO, Config, to_dict
 from gmsa.config.trained import differences, few
 from gmsa.errors import RunError
 from gmsa.runs.folder import Run
@@ -137,10 +137,21 @@ def resumed(folder: Path, config: Config) -> Config:
         RunError: names the settings that differ; only seeds, device, folder and those that change no number may.
     """
     old = read_config(folder)
+    config = _with_found(config, old)
     if differing := differences(_decisive(old), _decisive(config)):
         raise RunError(f"cannot resume '{folder}' with other settings: {few(differing)}; give another --out")
     seeds = dict.fromkeys((*old.run.seeds, *config.run.seeds))
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))
+
+
+def _with_found(config: Config, old: Config) -> Config:
+    """The config with what the run found in its data in the place of ``auto``; the data is the same by its SHA-256."""
+    groups = {}
+    for group in ("data", "target", "run"):
+        settings, then = getattr(config, group), getattr(old, group)
+        names = [f.name for f in fields(settings) if getattr(settings, f.name) == AUTO]
+        groups[group] = replace(settings, **{name: getattr(then, name) for name in names})
+    return replace(config, **groups)
 
 
 def _decisive(config: Config) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gmsa.config.missing import LETTERS, RATES, SUBSETS, Missing, parse_missing
-from gmsa.data import Utterance, apply_missing, describe_missing, load_utterances
+from gmsa.config.missing import RATES, Missing, joined, parse_missing, subsets
+from gmsa.config.presets import MODALITIES
+from gmsa.data import Target, Utterance, apply_missing, describe_missing, load_utterances
 from gmsa.data.features import select
 from gmsa.data.loading import data_sha256
 from gmsa.errors import ConfigError, RunError, cut, nearest
@@ -164,7 +165,7 @@ def _difference(one: Run, other: Run, own_data: bool) -> str:
     a, b = one.config.data, other.config.data
     if set(a.modalities) != set(b.modalities):
         return "data.modalities"
-    return "data.labels" if a.labels != b.labels else ""
+    return "target" if Target.of(one.config.target) != Target.of(other.config.target) else ""
 
 
 def parse_plan(specs: Sequence[str]) -> Plan:
@@ -187,14 +188,16 @@ def parse_plan(specs: Sequence[str]) -> Plan:
             raise ConfigError(
                 f"--missing names {name} twice; combine them into one, separated by commas (got '{spec}')"
             )
-        parts = SUBSETS if (name, values) == ("fixed", "all") else values.split(",")
-        plan[name] = [parse_missing(f"{name}:{part.strip()}", "--missing") for part in parts]
+        if (name, values) == ("fixed", "all"):
+            plan[name] = []  # those of the data
+            continue
+        plan[name] = [parse_missing(f"{name}:{part.strip()}", "--missing") for part in values.split(",")]
         for m in plan[name]:
             if plan[name].count(m) > 1:
                 raise ConfigError(
-                    f"--missing {name} names {m.left or f'{m.rate:g}'} twice; name each once (got '{spec}')"
+                    f"--missing {name} names {joined(m.left) or f'{m.rate:g}'} twice; name each once (got '{spec}')"
                 )
-        plan[name].sort(key=lambda m: SUBSETS.index(m.left) if m.left else m.rate)
+        plan[name].sort(key=lambda m: (m.rate, len(m.left), [MODALITIES.index(x) for x in m.left if x in MODALITIES]))
     return plan
 
 
@@ -216,7 +219,6 @@ def fit_plan(plan: Plan, split: Split) -> Plan:
     Raises:
         ConfigError: a rate cannot be reached, or a subset is not a proper one of the modalities.
     """
-    there = "".join(letter for letter, modality in LETTERS.items() if modality in split.modalities)
     fitted: Plan = {}
     for protocol, missing in plan.items():
         if protocol != "fixed":
@@ -224,12 +226,12 @@ def fit_plan(plan: Plan, split: Split) -> Plan:
                 apply_missing(split.utterances[:1], m, split.modalities)
             fitted[protocol] = missing
             continue
-        proper = [m for m in missing if set(m.left) < set(there)]
-        wrong = [m.left for m in missing if m not in proper]
-        if not proper or (wrong and len(missing) < len(SUBSETS)):  # all six: those that there are
+        chosen = missing or [Missing(protocol, left=left) for left in subsets(split.modalities)]
+        proper = [m for m in chosen if set(m.left) < set(split.modalities)]
+        if wrong := [joined(m.left) for m in chosen if m not in proper] or ([] if proper else ["all"]):
             raise ConfigError(
                 f"--missing fixed:{','.join(wrong)}: the data have {', '.join(split.modalities)}, "
-                f"so name proper subsets of '{there}'"
+                f"so name proper subsets of '{joined(split.modalities)}'"
             )
         fitted[protocol] = [Missing("none"), *proper]
     return fitted
@@ -278,7 +280,7 @@ def _read(run: Run, data: str | Path | None) -> Split:
     else:
         # Also what the run was trained without counts as there, as in its own file.
         dims: dict[str, int | None] = {m: run.dims.get(m) for m in settings.modalities}
-        found = load_utterances(data, dims, settings.modalities, settings.labels, require_labels=True)
+        found = load_utterances(data, dims, settings.modalities, Target.of(run.config.target), require_labels=True)
         modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
         name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
     # Normalization takes each step by itself, so masks may follow it, and it is done once.

@@ -8,6 +8,7 @@ from typing import Any
 
 import gmsa
 from gmsa.config import Config, RunConfig
+from gmsa.data.targets import Target, describe_target
 from gmsa.errors import RunError
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, missing_lines
@@ -64,7 +65,7 @@ def model_card(run: Run) -> str:
         "Protocol": config.protocol.name,
         "Data": f"{dataset_of(summary)} (SHA-256 {summary['data_sha256']})",
         "Features per step": ", ".join(f"{modality} {dim}" for modality, dim in run.dims.items()),
-        "Label scale": {"mosi": "[-3, 3]", "sims": "[-1, 1]"}.get(config.data.labels, config.data.labels),
+        "Target": describe_target(Target.of(config.target)),
         "Label ratio": f"{summary['label_ratio']:g}",
         **missing_lines(summary["missing"]),
         "Seeds": f"{', '.join(map(str, run.seeds))}; predictions are their mean",

@@ -59,7 +59,7 @@ def train(
         config = group.broadcast(resumed(folder, config) if group.is_main else config)
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
     prepared = prepare(config)
-    corpus = prepared.corpus
+    config, corpus = prepared.config, prepared.corpus
     if resume and group.is_main:
         run = Run(folder)
         check_files(run, describe_files(config, corpus))

@@ -11,11 +11,12 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from gmsa.errors import GmsaError, RunError, Terminated, cut, printable
+from gmsa.errors import DataWarning, GmsaError, RunError, Terminated, cut, printable
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.reading import reason_of
@@ -227,7 +228,7 @@ def exit_codes(name: str) -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it is while a command starts
         signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, _terminate)
-    written, warnings.formatwarning = warnings.formatwarning, _written
+    written, warnings.formatwarning = warnings.formatwarning, partial(_written, name)
     try:
         with forgiving_streams() as stdout:
             code, line = 0, ""
@@ -280,8 +281,10 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
 
 
-def _written(*warning: Any, **more: Any) -> str:
-    """A warning as Python writes it; no terminal obeys what it quotes."""
+def _written(name: str, *warning: Any, **more: Any) -> str:
+    """A note as one line, any other warning as Python writes it; no terminal obeys what it quotes."""
+    if isinstance(warning[0], DataWarning):
+        return f"{one_line(f'{name}: note: {warning[0]}')}\n"
     return printable(_FORMAT_WARNING(*warning, **more))
 
 

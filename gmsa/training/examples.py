@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gmsa.data import NUM_CLASSES, Utterance, to_class
+from gmsa.data import INTENSITY_CLASSES, Target, Utterance
 from gmsa.graph import GraphBatch
 
-_NO_CLASSES = torch.zeros(NUM_CLASSES)
+_NO_CLASSES = torch.zeros(INTENSITY_CLASSES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ class Targets(NamedTuple):
         return Targets(change(self.value), change(self.classes), hidden, full_view)
 
 
-def labeled_examples(utterances: Sequence[Utterance], label_scale: str) -> list[Example]:
-    """Examples of labeled utterances on a label scale."""
+def labeled_examples(utterances: Sequence[Utterance], target: Target) -> list[Example]:
+    """Examples of labeled utterances."""
     labels = torch.tensor([u.label for u in utterances], dtype=torch.float32)
-    classes = torch.eye(NUM_CLASSES)[to_class(labels, label_scale)]
+    classes = torch.eye(INTENSITY_CLASSES)[target.to_class(labels)]
     return [Example(u, y, c) for u, y, c in zip(utterances, labels.tolist(), classes, strict=True)]

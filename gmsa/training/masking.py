@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from gmsa.config import Config
+from gmsa.config.presets import placed
 from gmsa.data import Utterance, apply_missing, drop_modalities
 from gmsa.rng import hashed_uniform, seeds_for
 
@@ -54,7 +54,7 @@ def reconstruction_targets(
 
 def modality_dropout(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
     """The utterances without the modalities that ``model.modality_dropout`` drops, a function of ``seed`` and id."""
-    rates = asdict(config.model.modality_dropout)
+    rates = {m: config.model.modality_dropout.of(m) for m in placed(config.named_modalities)}
     if not any(rates.values()):
         return utterances
     seeds = torch.tensor(seeds_for(*seed, "hide", each=(u.id for u in utterances)))[:, None]

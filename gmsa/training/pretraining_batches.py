@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import MODALITIES, Config
+from gmsa.config import Config
+from gmsa.config.presets import placed
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
 from gmsa.models import graph_spec
@@ -89,12 +90,12 @@ def _mask_tokens(
     """
     seeds = torch.tensor(seeds_for(*seed, "mask", each=(u.id for u in utterances)))
     lengths = {m: torch.tensor([u.lengths[m] for u in utterances]) for m in utterances[0].features}
-    parts = []
+    parts, places = [], placed(config.named_modalities)
     for modality, sizes in lengths.items():
-        counts = token_count(sizes, config.model.strides[modality])
+        counts = token_count(sizes, config.model.stride(modality))
         owner = torch.repeat_interleave(counts)
         token = torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(MODALITIES.index(modality)), token)))
+        parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(places.index(modality)), token)))
     owners, draws = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
     order = np.lexsort((draws, owners))
     counts = np.bincount(owners, minlength=len(utterances))
@@ -105,7 +106,7 @@ def _mask_tokens(
     shown, flags, means = {}, dict(zip(lengths, masked, strict=True)), {}
     for modality, sizes in lengths.items():
         steps = torch.cat([u.features[modality] for u in utterances])
-        token = _token_of_step(sizes, config.model.strides[modality])
+        token = _token_of_step(sizes, config.model.stride(modality))
         # Masked before the graph is built, whose edges may depend on the features.
         shown[modality] = steps.masked_fill(flags[modality][token][:, None], 0.0).split(sizes.tolist())
         total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)

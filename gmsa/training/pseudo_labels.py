@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gmsa.config import SelfTrainingConfig
-from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.data import INTENSITY_CLASSES, Utterance
 from gmsa.training.examples import Example
 from gmsa.training.scoring import Predictions
 
@@ -25,7 +25,7 @@ def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list
     confidence = predictions.probabilities.max(1)
     predicted = predictions.probabilities.argmax(1)
     kept: list[int] = []
-    for c in range(NUM_CLASSES):
+    for c in range(INTENSITY_CLASSES):
         found = [int(i) for i in np.flatnonzero((predicted == c) & (confidence >= config.threshold))]
         found.sort(key=lambda i: (-confidence[i], predictions.ids[i]))
         kept += found if config.k == "all" else found[: config.k]
@@ -34,7 +34,7 @@ def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list
 
 def hard_examples(pool: Sequence[Utterance], predictions: Predictions, chosen: Sequence[int]) -> list[Example]:
     """Examples whose target is the likeliest class alone: they have a class loss only (Semi-IIN)."""
-    classes = torch.eye(NUM_CLASSES)[torch.from_numpy(predictions.probabilities.argmax(1))]
+    classes = torch.eye(INTENSITY_CLASSES)[torch.from_numpy(predictions.probabilities.argmax(1))]
     return [Example(pool[i], float("nan"), classes[i]) for i in chosen]
 
 

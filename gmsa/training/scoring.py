@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gmsa.config import Config
-from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.data import INTENSITY_CLASSES, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
@@ -42,7 +42,7 @@ class Predictions:
     def metrics(self, config: Config) -> dict[str, float]:
         """MMSA's metrics over the labeled utterances, then those that ``run.metrics`` adds."""
         known = ~np.isnan(self.labels)
-        return metrics(config.data.labels, self.value[known], self.labels[known], config.run.metrics)
+        return metrics(config.target.chosen_metrics, self.value[known], self.labels[known], config.run.metrics)
 
 
 def predict_utterances(
@@ -64,7 +64,7 @@ def predict_utterances(
         RunError: a prediction is not finite.
     """
     value = np.zeros(len(utterances), dtype=np.float32)
-    probabilities = np.zeros((len(utterances), NUM_CLASSES), dtype=np.float32)
+    probabilities = np.zeros((len(utterances), INTENSITY_CLASSES), dtype=np.float32)
     gate: np.ndarray | None = None
     training = model.training
     model.eval()
@@ -108,7 +108,7 @@ def _join(
     there = np.full((len(value), 1), known, dtype=np.float32)
     table = np.concatenate([value[:, None], probabilities, gates, there], axis=1)
     table = group.all_reduce(torch.from_numpy(table).to(device)).cpu().numpy()
-    value, probabilities, gates, there = np.split(table, [1, 1 + NUM_CLASSES, table.shape[1] - 1], axis=1)
+    value, probabilities, gates, there = np.split(table, [1, 1 + INTENSITY_CLASSES, table.shape[1] - 1], axis=1)
     return value[:, 0], probabilities, gates if there.any() else None
 
 
@@ -124,7 +124,7 @@ def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
 
     Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(NUM_CLASSES))]
+    header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(INTENSITY_CLASSES))]
     rows = []
     for split, predictions in parts:
         for i, name in enumerate(predictions.ids):

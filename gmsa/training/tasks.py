@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data import NUM_CLASSES, Normalizer, Utterance
+from gmsa.data import INTENSITY_CLASSES, Normalizer, Utterance
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
@@ -77,7 +77,7 @@ class FineTuning:
         groups, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
         self.size, self.per_epoch = len(self.examples), groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
-        self.select: str = self.config.run.select
+        self.select: str = self.config.select
 
     def build_module(self) -> Model:
         """A new model; the features that it reconstructs are standardized by all training utterances."""
@@ -127,7 +127,7 @@ class FineTuning:
 
     def _empty(self) -> tuple[Output, Targets]:
         """Output and targets of a process without a share of the batch; its loss is 0, but it joins the collectives."""
-        value, classes = torch.zeros(0, device=self.device), torch.zeros(0, NUM_CLASSES, device=self.device)
+        value, classes = torch.zeros(0, device=self.device), torch.zeros(0, INTENSITY_CLASSES, device=self.device)
         return Output(value, classes, None, classes), Targets(value, classes)
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gmsa.config import Config, OptimConfig
 from gmsa.config.components import component_name
 from gmsa.config.trained import few, other_settings, trained_settings
-from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.data import INTENSITY_CLASSES, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
 from gmsa.models import Model
@@ -148,7 +148,7 @@ class Trainer:
         file = self.folder / f"{name}.safetensors"
         cached = None
         if self.group.is_main and exists(file):
-            like = {"value": torch.empty(len(pool)), "probabilities": torch.empty(len(pool), NUM_CLASSES)}
+            like = {"value": torch.empty(len(pool)), "probabilities": torch.empty(len(pool), INTENSITY_CLASSES)}
             try:
                 cached = load_weights(file, like=like, inside=self.folder)
             except RunError as error:

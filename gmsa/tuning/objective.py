@@ -83,7 +83,7 @@ class Training:
         device = set_up(config.run)
         prepared = prepared_without_test(replace(self.config, data=config.data))
         check_fits(prepared.corpus, config)
-        score = config.run.select if self.objectives[0] in COSTS else self.objectives[0]
+        score = config.select if self.objectives[0] in COSTS else self.objectives[0]
         curve = Curve(claim.trial, len(config.run.seeds), score, self.pruning)
         curve.parameters = sum(p.numel() for p in build_model(dict(prepared.corpus.dims), config).parameters())
         if PRUNED in claim.trial.user_attrs:

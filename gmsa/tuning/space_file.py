@@ -22,7 +22,7 @@ FIXED = {
     "data.path": "trials would not be scored on the same utterances",
     "data.name": "it is only a name",
     "data.if_missing": "trials would not be scored on the same utterances",
-    "data.labels": "trials would not be scored on the same scale",
+    "target": "trials would not be scored on the same scale",
     "data.missing": "trials would not be scored on the same features; search 'data.missing.train'",
     "data.missing.valid": "trials would not be scored on the same features",
     "data.missing.test": "a study never looks at the test split",

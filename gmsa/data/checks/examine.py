@@ -21,7 +21,7 @@ from gmsa.data.mmsa.sequences import as_array
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.targets import limit
+from gmsa.data.targets import scale_limit, target_of_scale
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, short, shown
@@ -96,7 +96,7 @@ def to_json(examined: Examined) -> dict[str, Any]:
         "dims": {m: survey.dims[m] for m in survey.modalities if m in survey.dims},
         "dtypes": dict(examined.dtypes),
         "source": dict(examined.source),
-        "splits": _splits(splits, limit(examined.labels)),
+        "splits": _splits(splits, scale_limit(examined.labels)),
         "scales": scale_table(survey),
         "findings": [{**dataclasses.asdict(f), "examples": list(f.examples)} for f in examined.findings],
     }
@@ -123,7 +123,7 @@ def overview(path: Path) -> dict[str, Any]:
         "dims": store.dims,
         "dtypes": {m: stored.dtype for m, stored in manifest.modalities.items()},
         "source": dict(manifest.source),
-        "splits": _splits(splits, limit(manifest.labels)),
+        "splits": _splits(splits, scale_limit(manifest.labels)),
     }
 
 
@@ -266,7 +266,7 @@ def _rows_of(name: str, reader: Split, labels: str, found: list[Finding]) -> lis
             found.append(finding("error", "label is NaN or infinite", name, nameless))
     for key in [key for key in reader.columns if key.startswith("regression_labels_")]:
         try:
-            reader.labels(labels, key)
+            reader.labels(target_of_scale(labels), key)
         except DataError as error:
             found.append(Finding("error", _reason(error, reader.where), name))
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
 from gmsa.data.mmsa import SPLITS
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.targets import limit
+from gmsa.data.targets import scale_limit
 from gmsa.errors import cut
 
 RATIO = 3.0
@@ -154,7 +154,7 @@ def _splits(survey: Survey) -> Iterable[Finding]:
 
 
 def _labels(survey: Survey, labels: str) -> Iterable[Finding]:
-    bound, most = limit(labels), 0.0
+    bound, most = scale_limit(labels), 0.0
     for name, split in survey.splits.items():
         values, ids = np.array(split.labels), _ids_of(survey, name)
         unlabeled = np.flatnonzero(np.isnan(values))
@@ -171,7 +171,7 @@ def _labels(survey: Survey, labels: str) -> Iterable[Finding]:
         if len(values) > 1 and np.nanmin(values) == np.nanmax(values):
             yield Finding("warning", f"all labels are {np.nanmin(values):g}", name, len(values))
         most = max(most, float(np.nanmax(np.abs(values))))
-    if labels == "mosi" and 0 < most <= limit("sims"):
+    if labels == "mosi" and 0 < most <= scale_limit("sims"):
         yield Finding("warning", f"no label is beyond ±{most:g}: is this the scale 'sims'?", "all splits")
 
 

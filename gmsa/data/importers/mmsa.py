@@ -13,6 +13,7 @@ from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
 from gmsa.data.mmsa.reader import from_mmsa, split_columns
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.targets import target_of_scale
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
@@ -77,7 +78,8 @@ def _is_half(value: Any) -> bool:
 def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> Iterator[Row]:
     for name, columns in found.items():
         labeled = "regression_labels" in columns
-        utterances = from_mmsa({name: columns}, where, MODALITIES, labels, (name,), labeled)[name]
+        target = target_of_scale(labels)
+        utterances = from_mmsa({name: columns}, where, MODALITIES, target, (name,), labeled)[name]
         notes = annotations_of(columns, len(utterances))
         for utterance, annotation in zip(utterances, notes, strict=True):
             yield Row(name, utterance, annotation)

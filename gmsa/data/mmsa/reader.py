@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
-from gmsa.data.targets import limit
+from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_id, check_split, check_text, hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
@@ -29,7 +29,7 @@ _EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'te
 def read_mmsa(
     path: str | Path,
     modalities: Sequence[str] = MODALITIES,
-    labels: str = "mosi",
+    target: Target | None = None,
     splits: Sequence[str] | None = SPLITS,
     require_labels: bool = True,
 ) -> dict[str, list[Utterance]]:
@@ -38,7 +38,7 @@ def read_mmsa(
     Args:
         path: the pickle; it is read without executing code.
         modalities: modalities to read (default: all three).
-        labels: label scale, ``mosi`` (default) or ``sims``.
+        target: what the labels are (default: intensities in [-3, 3]).
         splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all.
         require_labels: whether to read labels and to fail without (default: True).
 
@@ -48,14 +48,14 @@ def read_mmsa(
     Raises:
         DataError: the file is missing, unsafe, or invalid for the format.
     """
-    return from_mmsa(load_pickle(path), short(path), modalities, labels, splits, require_labels)
+    return from_mmsa(load_pickle(path), short(path), modalities, target, splits, require_labels)
 
 
 def from_mmsa(
     content: Any,
     where: str,
     modalities: Sequence[str] = MODALITIES,
-    labels: str = "mosi",
+    target: Target | None = None,
     splits: Sequence[str] | None = SPLITS,
     require_labels: bool = True,
 ) -> dict[str, list[Utterance]]:
@@ -79,13 +79,14 @@ def from_mmsa(
         content: the unpickled file.
         where: name of the file, for errors.
         modalities: modalities to read (default: all three).
-        labels: label scale, ``mosi`` (default) or ``sims``.
+        target: what the labels are (default: intensities in [-3, 3]).
         splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all, and a flat dict as ``"all"``.
         require_labels: whether to read labels and to fail without (default: True); if False, labels are ignored.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
+    target = Target() if target is None else target
     chosen = _choose_splits(content, where, modalities, splits)
     if not any(modality in columns for columns in chosen.values() for modality in modalities):
         keys = listed(next(iter(chosen.values())))
@@ -99,15 +100,15 @@ def from_mmsa(
     found = {}
     for name, reader in readers.items():
         unlabeled = [None] * len(reader.ids)
-        targets: Sequence[float | None] = reader.labels(labels) if require_labels else unlabeled
-        unimodal = reader.unimodal(dims, labels) if require_labels else [{} for _ in unlabeled]
+        given: Sequence[float | None] = reader.labels(target) if require_labels else unlabeled
+        unimodal = reader.unimodal(dims, target) if require_labels else [{} for _ in unlabeled]
         texts, features = reader.texts(), reader.features(dims)
         if not any(len(sequence) for one in features for sequence in one.values()):
             raise DataError(
                 f"{reader.where}: no utterance has {', '.join(dims) or 'any modality'}; choose other data.modalities"
             )
         found[name] = [
-            Utterance(*columns) for columns in zip(reader.ids, features, targets, unimodal, texts, strict=True)
+            Utterance(*columns) for columns in zip(reader.ids, features, given, unimodal, texts, strict=True)
         ]
     return found
 
@@ -234,27 +235,27 @@ class Split:
             message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
             raise DataError(message) from None
 
-    def labels(self, label_scale: str, key: str = "regression_labels") -> list[float]:
+    def labels(self, target: Target, key: str = "regression_labels") -> list[float]:
         """Reads and checks sentiment intensities [N]."""
         if key not in self.columns:
             near = hint(key, self.columns)
             raise DataError(f"{self.where}: has no key '{key}'{near}; training and scoring need labels")
-        values, bound = self._numbers(key), limit(label_scale)
+        values = self._numbers(key)
         for identity, value in zip(self.ids, values, strict=True):
             if value != value:
                 remedy = "remove the utterance, or move it to the file of data.pool"
                 raise DataError(f"{self.where}: '{key}' of {shown(identity)} is NaN; {remedy}")
-            if abs(value) > bound + 1e-6:
+            if not target.holds(value):
                 raise DataError(
-                    f"{self.where}: '{key}' of {shown(identity)} is {value:g}, out of [-{bound:g}, {bound:g}]; "
-                    f"set data.labels to the file's scale (now '{label_scale}')"
+                    f"{self.where}: '{key}' of {shown(identity)} is {value:g}, out of [{target.low:g}, "
+                    f"{target.high:g}]; set target.range to the file's range"
                 )
         return values
 
-    def unimodal(self, modalities: Mapping[str, int], label_scale: str) -> list[dict[str, float]]:
+    def unimodal(self, modalities: Mapping[str, int], target: Target) -> list[dict[str, float]]:
         """Reads the labels of single modalities, if the file has them (CH-SIMS)."""
         columns = {
-            modality: self.labels(label_scale, key)
+            modality: self.labels(target, key)
             for modality in modalities
             if (key := f"regression_labels_{modality[0].upper()}") in self.columns
         }

@@ -11,7 +11,7 @@ import numpy as np
 
 from gmsa.data.store.files import AGAIN, NOT_ANNOTATED, Manifest
 from gmsa.data.store.mapped import Mapped
-from gmsa.data.targets import limit
+from gmsa.data.targets import scale_limit
 from gmsa.data.texts import LONGEST_ID, LONGEST_TEXT
 from gmsa.errors import DataError, short, shown
 
@@ -58,7 +58,7 @@ def check_numbers(folder: Path, manifest: Manifest, columns: Mapping[str, Mapped
     Raises:
         DataError: a label is beyond its scale, an annotation is none, or the manifest miscounts the labels.
     """
-    bound = limit(manifest.labels)
+    bound = scale_limit(manifest.labels)
     for name in ("labels.npy", *(f"labels.{modality}.npy" for modality in manifest.unimodal)):
         labels = columns[name].array
         beyond = np.flatnonzero(np.abs(labels) > bound + 1e-6)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmsa.config import MODALITIES
+from gmsa.config.presets import MOST_MODALITIES
+from gmsa.config.schema import check_modality
 from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
@@ -229,8 +230,10 @@ def _check(manifest: Manifest) -> None:
     """Checks that the parts of a manifest agree."""
     if manifest.labels not in LABEL_SCALES:
         raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
-    if not manifest.modalities or not set(manifest.modalities) <= set(MODALITIES):
-        raise ValueError(f"'modalities' has others than {', '.join(MODALITIES)}")
+    if not 0 < len(manifest.modalities) <= MOST_MODALITIES:
+        raise ValueError(f"'modalities' has not 1 to {MOST_MODALITIES} of them")
+    for modality in manifest.modalities:
+        check_modality(modality, "modalities")
     if not set(manifest.unimodal) <= set(manifest.modalities):
         raise ValueError("'unimodal' names an unknown modality")
     for modality, stored in manifest.modalities.items():

@@ -34,7 +34,7 @@ from gmsa.data.store.files import (
 )
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
 from gmsa.data.store.store import Store
-from gmsa.data.targets import limit
+from gmsa.data.targets import scale_limit
 from gmsa.data.texts import check_count, check_id, check_split, check_text
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError, cut, short, shown
@@ -159,7 +159,7 @@ class _Writer:
 
     def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str, where: str) -> None:
         self.dtypes, self.scale, self.where = dict(dtypes), labels, where
-        self.limit = limit(labels) + 1e-6
+        self.limit = scale_limit(labels) + 1e-6
         self.dims: dict[str, int] = {}
         self.splits: dict[str, StoredSplit] = {}
         self.split, self.start, self.labeled, self.count = "", 0, 0, 0
@@ -259,7 +259,7 @@ class _Writer:
         elif abs(label) <= self.limit:
             column.add(label)
         else:
-            bound = f"[-{limit(self.scale):g}, {limit(self.scale):g}]"
+            bound = f"[-{scale_limit(self.scale):g}, {scale_limit(self.scale):g}]"
             raise self._error(
                 f"{what} of {shown(identity)} is {label:g}, out of {bound}; choose its scale with --labels"
             )

@@ -1,0 +1,97 @@
+"""Settings of the data: where it is, its modalities, splits, labels and what of it is withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gmsa.config.fields import number
+from gmsa.config.missing import MissingConfig
+from gmsa.config.presets import MODALITIES, TEXT
+from gmsa.config.target import AUTO
+from gmsa.errors import ConfigError
+
+SYNTHETIC = "synthetic"
+"""Value of ``data.path`` for the embedded synthetic corpus."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Splits that are made of a file's utterances, seeded: no video or speaker is in two of them."""
+
+    valid: float = number(0.0, ge=0, lt=1)
+    """Share of the utterances that become the validation split where the file has none; 0 makes none."""
+    test: float = number(0.0, ge=0, lt=1)
+    """Share of the utterances that become the test split where the file has none; 0 makes none."""
+    by: Literal["video", "speaker", "utterance"] = "video"
+    """What stays together: the utterances of a video, of a speaker, or each for itself."""
+    seed: int = 0
+    """Seed of the draw, apart from the run's seed, so that all runs are scored on the same utterances."""
+    folds: int = number(0, ge=0, le=1000)
+    """Parts of cross-validation over all labeled utterances of the file; 0 is none."""
+    fold: int = number(0, ge=0, le=999)
+    """The part that is the test split, counted from 0; the next one validates."""
+
+    def __post_init__(self) -> None:
+        if self.valid + self.test >= 1:
+            raise ConfigError(
+                f"'data.split.valid' and 'data.split.test' leave nothing to train on (got {self.valid:g} and "
+                f"{self.test:g}); lower them"
+            )
+        if self.folds in (1, 2):
+            raise ConfigError(
+                f"'data.split.folds' must be 0, or at least 3: one to test, one to validate, one to train "
+                f"(got {self.folds})"
+            )
+        if self.folds and self.fold >= self.folds:
+            raise ConfigError(f"'data.split.fold' must be below 'data.split.folds' (got {self.fold} of {self.folds})")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data to use, how to normalize it, and which labels and modalities to withhold."""
+
+    path: str = SYNTHETIC
+    """Data file or feature store, or ``synthetic``; ``$GMSA_DATA`` overrides it."""
+    if_missing: Literal["error", "synthetic"] = "error"
+    """Where ``path`` does not exist: stop with an error, or train on the synthetic corpus."""
+    name: str = ""
+    """Name of the data set in tables; by default that of the file."""
+    modalities: tuple[str, ...] | Literal["auto"] = MODALITIES
+    """Modalities to use, 1 to 8 of the file's; those that it lacks are missing. ``auto`` takes all that it has."""
+    normalize: tuple[str, ...] | Literal["auto"] = AUTO
+    """Modalities to z-normalize with the statistics of the training split's observed frames; ``auto`` is all but
+    text."""
+    nan: Literal["error", "zero", "drop"] = "error"
+    """What to do with NaN or infinite features: stop with an error, set them to 0, or drop their steps; both say how
+    many."""
+    clip: float = number(5.0, gt=0)
+    """Limit of normalized features, in standard deviations."""
+    label_ratio: float = number(1.0, gt=0, le=1)
+    """Share of the training labels to use; the other utterances join the unlabeled pool."""
+    label_seed: int | None = None
+    """Seed that draws the labeled share; by default the run's seed."""
+    missing: MissingConfig = field(default_factory=MissingConfig)
+    """Modalities that are masked: ``none``, ``eta:R``, ``sample:R``, ``fixed:ta``, ``frame:R`` or ``frame_uniform`` for
+    all splits, or ``{train: ..., valid: ..., test: ...}``."""
+    pool: str | None = None
+    """File of further unlabeled utterances; its labels, if any, are not used."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Splits to make where the file has none, or folds of cross-validation."""
+    video_from: str = AUTO
+    """How to tell the video of an utterance: ``auto`` is its id up to ``$_$``; else a key of the file, or a regular
+    expression of ids with a group ``video`` and maybe ``clip``, as ``dia(?P<video>\\d+)_utt(?P<clip>\\d+)``."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", Path(self.path).stem)
+
+    def normalized(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """Those of the modalities that are normalized, in the order of the setting."""
+        given = tuple(modalities)
+        return tuple(m for m in (given if self.normalize == AUTO else self.normalize) if m in given and self._chosen(m))
+
+    def _chosen(self, modality: str) -> bool:
+        return self.normalize != AUTO or modality != TEXT
