@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import os
 import pickle
 import sys
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,13 +41,23 @@ def features(name: str, count: int, dim: int, steps: int = STEPS) -> np.ndarray:
     return rng_of(f"{name} {dim}").standard_normal((count, steps, dim)).astype(np.float32)
 
 
-def ragged(name: str, count: int, dim: int) -> list[np.ndarray]:
-    """Sequences [L_i, D] of 3 to 7 steps."""
-    return [x[: 3 + i % 5] for i, x in enumerate(features(name, count, dim, 7))]
+def cut(sequences: np.ndarray) -> list[np.ndarray]:
+    """Leaves 3, 4, 5, 3 ... steps of sequences [N, L, D]."""
+    return [x[: 3 + i % 3] for i, x in enumerate(sequences)]
+
+
+def pieces(*shape: int, most: int = 30000, dtype: Any = np.int64) -> Callable[[int, str], np.ndarray]:
+    """Whole numbers [N, *shape] below ``most``, such as ids of word pieces."""
+    return lambda count, split: rng_of(split).integers(0, most, (count, *shape)).astype(dtype)
+
+
+def clip() -> dict[str, np.ndarray]:
+    """The features of one utterance, [L, D] each."""
+    return {m: features("clip", 1, d)[0] for m, d in DIMS.items()}
 
 
 def columns(split: str, count: int) -> Columns:
-    """A split without fault: four clips of a film each, intensities that use [-3, 3]."""
+    """A split without fault: three clips of a film each, intensities that use [-3, 3]."""
     return {
         "id": [f"{split}film{i // 3}$_${i % 3}" for i in range(count)],
         "raw_text": [f"a line of {split} {i}" for i in range(count)],
@@ -114,6 +124,59 @@ def labels(value: Callable[[int], Any], key: str = "regression_labels") -> Chang
     return change
 
 
+def through(**functions: Callable[[Any], Any]) -> Change:
+    """Passes columns through functions."""
+
+    def change(split: Columns, _: str) -> None:
+        for key, function in functions.items():
+            split[key] = function(split[key])
+
+    return change
+
+
+def spread(low: float, high: float) -> Change:
+    """Labels evenly from ``low`` to ``high``."""
+    return put(regression_labels=lambda n, _: np.linspace(low, high, n).astype(np.float32))
+
+
+def as_text(form: str, third: str | None = None) -> Change:
+    """Labels as text; the third of a split is another text."""
+
+    def change(split: Columns, _: str) -> None:
+        found = [form.format(x) for x in split["regression_labels"]]
+        if third is not None:
+            found[2] = third
+        split["regression_labels"] = found
+
+    return change
+
+
+def unlabeled(value: float | None) -> Change:
+    """Every third label is ``value``."""
+
+    def change(split: Columns, _: str) -> None:
+        found = split["regression_labels"].tolist()
+        found[::3] = [value] * len(found[::3])
+        split["regression_labels"] = found if value is None else np.array(found, np.float32)
+
+    return change
+
+
+def bert(split: Columns, _: str) -> None:
+    """Adds MMSA's ids, mask and segments of word pieces, [N, 3, L]."""
+    found = np.zeros((len(split["id"]), 3, STEPS), np.int64)
+    found[:, 0], found[:, 1] = 2023, 1
+    split["text_bert"] = found
+
+
+def of_mmsa(split: Columns, _: str) -> None:
+    """Adds the other columns of MMSA's files."""
+    sign = np.sign(split["regression_labels"]).astype(int)
+    split["annotations"] = [("Negative", "Neutral", "Positive")[x + 1] for x in sign]
+    split["classification_labels"] = (sign + 1).astype(np.float32)
+    split["audio_lengths"] = split["vision_lengths"] = [STEPS] * len(sign)
+
+
 def rename(**names: str) -> Change:
     """Gives columns other names."""
 
@@ -169,6 +232,37 @@ def flat(*changes: Change, count: int = 12) -> Maker:
         return found
 
     return pickled(content)
+
+
+def with_split(name: str, *changes: Change) -> Maker:
+    """Writes the three splits and another one of five utterances, changed."""
+    other = columns("other", 5)
+    for change in changes:
+        change(other, "other")
+    return pickled({**corpus(), name: other})
+
+
+def several(*steps: int) -> Maker:
+    """Writes unlabeled clips of so many steps."""
+    found = {m: [features(m, 1, d, n)[0] for n in steps] for m, d in DIMS.items()}
+    return pickled({"id": [f"me$_${i}" for i in range(len(steps))], **found})
+
+
+def utterances(count: int, key: Callable[[int], Any]) -> Maker:
+    """Writes a dict of utterances."""
+    return pickled({key(i): {"text": np.zeros((2, 6), np.float32), "label": 0.0} for i in range(count)})
+
+
+def zipped(name: str, *members: str) -> Maker:
+    """Writes a zip archive."""
+
+    def make(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, "<x/>")
+        return folder / name
+
+    return make
 
 
 def mag_bert(segment: Callable[[str, int], Any], pack: Callable[[Any], Any] = tuple) -> Maker:
@@ -247,10 +341,6 @@ def by_torch(name: str, **options: Any) -> Maker:
         return folder / name
 
     return make
-
-
-def json_text(content: Any) -> bytes:
-    return json.dumps(content).encode()
 
 
 @dataclass(frozen=True)
