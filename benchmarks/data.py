@@ -47,7 +47,7 @@ from torch_geometric.data import Batch, HeteroData
 
 from gmsa.config import MODALITIES, Config, GraphConfig
 from gmsa.data import Row, Store, Utterance, load_corpus, write_store
-from gmsa.graph import NODE_TYPES, build_graph, build_video_graph, collate, connect, edges
+from gmsa.graph import build_graph, build_video_graph, collate, connect, edges
 from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups
@@ -86,7 +86,7 @@ def built(graphs: Sequence[Sequence[Utterance]], config: Config) -> list[HeteroD
     """The graphs, as PyG has them."""
     if config.graph.scope == "video":
         return [build_video_graph(graph, config.graph) for graph in graphs]
-    return [build_graph(graph[0], config.graph, config.model.strides) for graph in graphs]
+    return [build_graph(graph[0], config.graph, graph_spec(config).strides) for graph in graphs]
 
 
 def collated(graphs: Sequence[Sequence[Utterance]], config: Config) -> Any:
@@ -105,7 +105,7 @@ def assert_agreement(graphs: Sequence[Sequence[Utterance]], config: Config) -> N
 
     for relation in theirs.edge_types:
         assert torch.equal(ordered(found[relation]), ordered(theirs[relation].edge_index)), relation
-    for node_type in NODE_TYPES:
+    for node_type in ours.schema.node_types:
         index = ours.node_index(node_type)
         assert len(index) == theirs[node_type].num_nodes
         assert torch.equal(ours.position[index], theirs[node_type].pos)

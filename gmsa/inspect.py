@@ -37,10 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from gmsa.graph import build_graph
     from gmsa.graph.view import find_relation
     from gmsa.models import graph_spec
-
-    relation = None if options.relation is None else find_relation(options.relation)
+    from gmsa.runs.prepare import resolved
 
     corpus = load_corpus(config.data, config.target)
+    spec = graph_spec(resolved(config, corpus))
+    modalities = spec.schema.modalities
+    relation = None if options.relation is None else find_relation(options.relation, modalities)
     found = {u.id: (split, u) for split, utterances in corpus.splits.items() for u in utterances}
     if options.id not in found:
         example = next(iter(found))
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{config.data.path}: no utterance '{options.id}'{nearest(options.id, found) or f', for example {example}'}"
         )
     split, utterance = found[options.id]
-    data = build_graph(utterance, config.graph, graph_spec(config).strides)
+    data = build_graph(utterance, config.graph, spec.strides, modalities, spec.readouts)
     console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
     for modality, sequence in utterance.features.items():
         steps, width = sequence.shape

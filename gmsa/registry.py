@@ -270,7 +270,7 @@ MODELS: Registry[Any] = Registry(
     passed=(
         *("dims", "convs", "scope", "typed_edges", "layer", "encoder", "channels", "heads", "layers", "shared_layers"),
         *("streams", "fusion", "order", "missing_node", "dropout", "input_dropout", "modality_dropout", "positions"),
-        *("route", "text_convs", "audio_convs", "vision_convs"),
+        *("route", "encoders", "num_classes", "intensity"),
     ),
 )
 """Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""
@@ -322,6 +322,8 @@ IMPORTERS: Registry[Callable[..., Any]] = Registry(
         "mmsa": "gmsa.data.importers.mmsa:import_mmsa",
         "semi_iin": "gmsa.data.importers.semi_iin:import_semi_iin",
         "manifest": "gmsa.data.importers.manifest:import_manifest",
+        "csd": "gmsa.data.importers.csd:import_csd",
+        "datasets": "gmsa.data.importers.datasets:import_datasets",
     },
     passed=("path", "labels", "splits"),
 )

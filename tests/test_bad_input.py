@@ -321,7 +321,7 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
         ("optim.epochs=2.5", "tiny.yaml: 'optim.epochs' must be a whole number (got 2.5)"),
         ("model.shared_layers=3", "tiny.yaml: 'model.shared_layers' must be true or false (got 3)"),
         ("model.heads=3", "'model.channels' must be divisible by 'model.heads' (got 8 and 3)"),
-        ("model.audio_convs=[[2, 4]]", "'model.audio_convs' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
+        ("model.audio_convs=[[2, 4]]", "'model.encoders.audio' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
         ("data.modalities=text", "'data.modalities' must be a list, for example ['text' or 'audio' or 'vision', ...]"),
         ("data.modalities=[text, text]", "'data.modalities' lists a value twice (got ['text', 'text'])"),
         ("self_training.k=some", "'self_training.k' must be a whole number or 'all' (got 'some')"),

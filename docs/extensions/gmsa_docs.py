@@ -26,7 +26,12 @@ from gmsa.config.describe import Setting, describe_group, describe_settings
 from gmsa.config.packaged import packaged
 from gmsa.system import cli
 
-SCORED = {"mosi": metrics.mosi_metrics, "sims": metrics.sims_metrics}
+SCORED = {
+    "mosi": metrics.mosi_metrics,
+    "sims": metrics.sims_metrics,
+    "intensity": metrics.intensity_metrics,
+    "classes": metrics.class_metrics,
+}
 """The function whose docstring defines the metrics of a label scale."""
 CODE = re.compile(r"(?<![^\s(])(--[\w-]+|\$\w+|[a-z_/]+\.[a-z_]+(?:=[\w-]+)?)")
 """What is code in the plain text of a help: options, variables, settings and files."""
@@ -187,20 +192,25 @@ def _component_signature(env: Any, signature: str, node: addnodes.desc_signature
 
 
 def definitions(label_scale: str) -> dict[str, str]:
-    """The definition of each metric of a label scale, from the list in the docstring of its function."""
+    """The definition of each of a target's metrics, from the list in the docstring of its function."""
     docstring = inspect.getdoc(SCORED[label_scale]) or ""
     items = re.findall(r"(?m)^- ``(\w+)``: (.*(?:\n  .*)*)", docstring)
     return {name: _sentence(markdown(" ".join(text.split()))) for name, text in items}
 
 
 def metrics_page() -> str:
-    """The metrics of each label scale in the order of its tables, then the registered ones."""
-    scales = {"mosi": "Scale `mosi`: labels in [-3, 3]", "sims": "Scale `sims`: labels in [-1, 1]"}
+    """The metrics of each kind of target in the order of its tables, then the registered ones."""
+    scales = {
+        "mosi": "`mosi`: labels in [-3, 3]",
+        "sims": "`sims`: labels in [-1, 1]",
+        "intensity": "`intensity`: labels on any other range",
+        "classes": "`classes`: one of K classes",
+    }
     parts = []
     for scale, title in scales.items():
         entries = "\n\n".join(_entry(f"{scale} {name}", text) for name, text in definitions(scale).items())
         parts.append(f"## {title}\n\n{entries}")
-    parts.append("## On both scales\n\nName these in {confval}`run.metrics`, as `run.metrics: [RMSE, CCC]`.")
+    parts.append("## Beside them\n\nName these in {confval}`run.metrics`, as `run.metrics: [RMSE, CCC]`.")
     return "\n\n".join([*parts, components_page("METRICS")])
 
 

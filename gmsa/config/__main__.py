@@ -11,6 +11,7 @@ import yaml
 from gmsa.config import Config, load_config, to_dict
 from gmsa.config.coerce import RENAMED
 from gmsa.config.describe import Setting, describe_group, describe_settings, plain_text
+from gmsa.config.inherit import BY_MODALITY
 from gmsa.errors import ConfigError, cut, nearest
 from gmsa.registry import Registry
 from gmsa.system import cli
@@ -72,6 +73,9 @@ def _explain(key: str, config: Config | None) -> None:
     """Prints one setting, or the table of a group."""
     settings = describe_settings()
     by_key = {setting.key: setting for setting in settings}
+    group, _, modality = key.rpartition(".")
+    if modality and group.rpartition(".")[2] in BY_MODALITY:
+        key = group
     below = [setting for setting in settings if setting.key.startswith(f"{key}.")]
     if key in by_key:
         _print_setting(by_key[key], settings, config)

@@ -96,7 +96,7 @@ def _by_modality(value: Any, hint: Any, field: dataclasses.Field[Any], key: str)
     given = value if isinstance(value, Mapping) else {OTHERS: value}
     found = {}
     for name, one in given.items():
-        own = key if name == OTHERS and len(given) == 1 else f"{key}.{name}"
+        own = f"{key}.{name}" if isinstance(value, Mapping) else key
         if not isinstance(name, str):
             raise ConfigError(f"'{key}' needs names of modalities as keys (got {shown(name)})")
         found[name] = coerce(one, inner, own)

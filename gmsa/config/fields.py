@@ -48,6 +48,9 @@ class ByModality(dict[str, T]):
         """The one value where it holds for all, else a dict of them."""
         return self[OTHERS] if len(self) == 1 else dict(self)
 
+    def __reduce__(self) -> tuple[type, tuple[dict[str, T]]]:
+        return ByModality, (dict(self),)  # a pickle would set items
+
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
 

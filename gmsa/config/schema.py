@@ -15,7 +15,7 @@ from gmsa.config.graph import GraphConfig
 from gmsa.config.missing import Missing
 from gmsa.config.presets import CONVS, DROPOUT, MODALITIES, MOST_MODALITIES, OTHERS
 from gmsa.config.target import AUTO, SELECTABLE, SELECTED, TargetConfig
-from gmsa.errors import ConfigError, listed, nearest, shown
+from gmsa.errors import ConfigError, cut, listed, nearest, shown
 from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOLS
 
 Convs = tuple[tuple[int, int], ...]
@@ -310,18 +310,23 @@ class Config:
         known = dict.fromkeys((*data.modalities, *MODALITIES))
         pairs = [f"{a}_to_{b}" for a in known for b in known if a != b]
         for key, names, allowed in (
-            ("data.normalize", () if data.normalize == AUTO else data.normalize, [*known]),
-            ("model.encoders", self.model.encoders.named, [*known, OTHERS]),
-            ("model.modality_dropout", self.model.modality_dropout.named, [*known, OTHERS]),
-            ("graph.intra", self.graph.intra.named, [*known, OTHERS]),
-            ("graph.inter", self.graph.inter.named, [*pairs, OTHERS]),
+            ("model.encoders", self.model.encoders.named, known),
+            ("model.modality_dropout", self.model.modality_dropout.named, known),
+            ("graph.intra", self.graph.intra.named, known),
+            ("graph.inter", self.graph.inter.named, pairs),
         ):
             for name in names:
                 if name not in allowed:
                     raise ConfigError(
-                        f"'{key}' names {shown(name)}{nearest(name, allowed)}, which is none of 'data.modalities' "
-                        f"({listed(data.modalities)}); add it there, or leave it out"
+                        f"unknown key '{key}.{cut(name)}'{nearest(name, allowed)}: 'data.modalities' has "
+                        f"{listed(data.modalities)}; add the modality there, or leave the key out"
                     )
+        for name in () if data.normalize == AUTO else data.normalize:
+            if name not in known:
+                raise ConfigError(
+                    f"'data.normalize' names {shown(name)}{nearest(name, known)}, which is none of 'data.modalities' "
+                    f"({listed(data.modalities)}); leave it out"
+                )
 
 
 def check_missing(missing: Missing, modalities: Sequence[str], key: str) -> None:

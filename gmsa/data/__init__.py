@@ -5,7 +5,9 @@ from gmsa.data.label_ratio import withhold_labels
 from gmsa.data.loading import data_sha256, load_corpus, load_utterances
 from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.noise import add_noise, parse_noise, signal_power
 from gmsa.data.normalize import Normalizer
+from gmsa.data.patterns import mask_in_turns, pattern_of
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.store.writer import Row, write_store
 from gmsa.data.synthetic import synthetic_corpus, synthetic_mmsa
@@ -23,6 +25,7 @@ __all__ = [
     "StoredUtterances",
     "Target",
     "Utterance",
+    "add_noise",
     "apply_missing",
     "data_sha256",
     "describe_missing",
@@ -32,7 +35,11 @@ __all__ = [
     "is_store",
     "load_corpus",
     "load_utterances",
+    "mask_in_turns",
+    "parse_noise",
+    "pattern_of",
     "read_mmsa",
+    "signal_power",
     "synthetic_corpus",
     "synthetic_mmsa",
     "withhold_labels",

@@ -81,6 +81,26 @@ class Target:
         """The names of the K classes; of an intensity, the numbers of its bins."""
         return self.classes if self.is_classes else tuple(map(str, range(INTENSITY_CLASSES)))
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Center and unit of the intensities that a model predicts, in labels.
+
+        A model predicts intensities centered at 0 whose range ends between 1 and 3: those of [-3, 3] and [-1, 1] as
+        they are, of [1, 5] less 3, of [0, 100] less 50 and divided by 50 / 3. Losses then have the usual size.
+        """
+        half = (self.high - self.low) / 2
+        return (self.low + self.high) / 2, half / min(max(half, 1.0), 3.0)
+
+    def to_model(self, labels: Any) -> Any:
+        """Intensities, as a float, an array or a tensor, on the scale that a model predicts."""
+        center, unit = self.scale
+        return labels if (center, unit) == (0, 1) else (labels - center) / unit  # -0.0 stays as it is
+
+    def from_model(self, values: Any) -> Any:
+        """Intensities on the scale that a model predicts as labels: the inverse of :meth:`to_model`."""
+        center, unit = self.scale
+        return values if (center, unit) == (0, 1) else values * unit + center
+
     def name_of(self, label: float) -> str:
         """A label in words: the name of its class, or the intensity."""
         return self.classes[int(label)] if self.is_classes else f"{label:.9g}"

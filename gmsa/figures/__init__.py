@@ -9,6 +9,7 @@ from gmsa.figures.ablation import figure_ablation
 from gmsa.figures.robustness import figure_robustness
 from gmsa.figures.run import (
     figure_calibration,
+    figure_classes,
     figure_confusion,
     figure_curves,
     figure_gate,
@@ -19,6 +20,7 @@ from gmsa.figures.run import (
 __all__ = [
     "figure_ablation",
     "figure_calibration",
+    "figure_classes",
     "figure_confusion",
     "figure_curves",
     "figure_gate",

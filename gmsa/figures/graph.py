@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from torch_geometric.data import HeteroData
 
-from gmsa.config import MODALITIES
-from gmsa.figures.canvas import BLUE, GREEN, MOST_MARKS, ORANGE, PURPLE, RED, image, label
-from gmsa.graph.schema import NODE_TYPES, READOUTS, STREAMS, Relation, relations
+from gmsa.config.presets import TEXT
+from gmsa.figures.canvas import BLACK, BLUE, GREEN, LINES, MOST_MARKS, ORANGE, PURPLE, RED, SKY, YELLOW, image, label
+from gmsa.graph.schema import READOUTS, STREAMS, Relation
 from gmsa.system.files import write_bytes
 
 Places = npt.NDArray[np.float64]
-COLORS = {"text": BLUE, "audio": ORANGE, "vision": GREEN, "val": RED, "cls": PURPLE}
-"""Colour of each node type."""
+COLORS = (BLUE, ORANGE, GREEN, BLACK, SKY, YELLOW)
+"""Colours of the modalities in their order; they begin again where there are more."""
+READOUT_COLORS = dict(zip(READOUTS, (RED, PURPLE), strict=True))
+"""Colour of each readout node."""
 
 MOST_WORDS = 40
 """More words than this would overlap in a picture."""
@@ -38,60 +41,62 @@ def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Re
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
-    counts = {t: data[t].num_nodes for t in NODE_TYPES}
-    widest = max([counts[m] for m in MODALITIES] + [1])
-    place = _layout(counts, widest)
+    counts = {t: data[t].num_nodes for t in data.node_types}
+    modalities = [t for t in counts if t not in READOUTS]
+    colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
+    widest, rows = max([counts[m] for m in modalities] + [1]), max(3, len(modalities))
+    place = _layout(modalities, counts, widest, rows)
     streams = STREAMS if relation is None else (relation[1],)
-    chosen = relations() if relation is None else [relation]
+    chosen = data.edge_types if relation is None else [relation]
     width = max(7.0, min(16.0, 0.55 * widest + 3))
     size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
-    figure = Figure(figsize=(width, 3.4 * len(streams)), layout="constrained")
+    figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
-        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place)
-        for node_type in NODE_TYPES:
+        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place, colors)
+        for node_type in (*READOUTS, *modalities):
             readout = node_type in READOUTS
             axis.scatter(
-                *place[node_type].T, s=160 if readout else size, color=COLORS[node_type], zorder=2, linewidth=0
+                *place[node_type].T, s=160 if readout else size, color=colors[node_type], zorder=2, linewidth=0
             )
             if readout and counts[node_type]:
                 axis.text(
                     *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
                 )
-        for (x, y), word in zip(place["text"], _labels(words, counts["text"]), strict=False):
+        for (x, y), word in zip(place.get(TEXT, ()), _labels(words, counts.get(TEXT, 0)), strict=False):
             axis.text(x, y + 0.2, label(word), ha="center", fontsize=7, rotation=20, parse_math=False)
         title = f"{stream if relation is None else '-'.join(relation)}: {count:,} edges"
         title += f" and {loops:,} self-loops" if loops else ""
         axis.set_title(title + (f" ({drawn:,} drawn)" if drawn < count else ""), fontsize=11)
-        rows = [f"{m} ({counts[m] or 'missing'})" for m in MODALITIES]
-        axis.set_yticks([-row for row in range(len(MODALITIES))], labels=rows, fontsize=11)
-        for tick, modality in zip(axis.get_yticklabels(), MODALITIES, strict=True):
-            tick.set_color(COLORS[modality])
+        names = [f"{label(m)} ({counts[m] or 'missing'})" for m in modalities]
+        axis.set_yticks([-row for row in range(len(modalities))], labels=names, fontsize=11)
+        for tick, modality in zip(axis.get_yticklabels(), modalities, strict=True):
+            tick.set_color(colors[modality] if colors[modality] in LINES else BLACK)
         axis.tick_params(length=0)
         axis.set_xticks([])
         axis.spines[:].set_visible(False)
-        axis.set_xlim(-1.0, place[READOUTS[0]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
-        axis.set_ylim(-2.6, 0.8)
+        axis.set_xlim(-1.0, place[READOUTS[-1]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
+        axis.set_ylim(0.4 - rows, 0.8)
     figure.suptitle(label(data.id, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
     write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
 
 
 def _draw_edges(
-    axis: Any, data: HeteroData, chosen: Sequence[Relation], place: dict[str, Places]
+    axis: Any, data: HeteroData, chosen: Sequence[Relation], place: dict[str, Places], colors: Mapping[str, str]
 ) -> tuple[int, int, int]:
     """Draws edges as one collection of lines. Returns the numbers of edges, of self-loops and of lines."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
-    starts, ends, colors, loops = [], [], [], 0
+    starts, ends, shades, loops = [], [], [], 0
     for relation in chosen:
         source, target = data[relation].edge_index.numpy()
         other = np.ones(len(source), dtype=bool) if relation[0] != relation[2] else source != target
         loops += int((~other).sum())
         starts.append(place[relation[0]][source[other]])
         ends.append(place[relation[2]][target[other]])
-        shade = to_rgba(COLORS[next((t for t in relation[::2] if t not in READOUTS), relation[0])])
-        colors.append(np.tile(shade, (int(other.sum()), 1)))
-    start, end, color = (np.concatenate(parts) for parts in (starts, ends, colors))
+        shade = to_rgba(colors[next((t for t in relation[::2] if t not in READOUTS), relation[0])])
+        shades.append(np.tile(shade, (int(other.sum()), 1)))
+    start, end, color = (np.concatenate(parts) for parts in (starts, ends, shades))
     count = len(start)
     kept = np.sort(np.random.default_rng(0).permutation(count)[:MOST_LINES])
     start, end, color = start[kept], end[kept], color[kept]
@@ -115,12 +120,12 @@ def _labels(words: str, count: int) -> list[str]:
     return labels if count == len(labels) <= MOST_WORDS else []
 
 
-def _layout(counts: dict[str, int], widest: int) -> dict[str, Places]:
+def _layout(modalities: Sequence[str], counts: Mapping[str, int], widest: int, rows: int) -> dict[str, Places]:
     """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, readouts at the right."""
     place = {}
-    for row, modality in enumerate(MODALITIES):
+    for row, modality in enumerate(modalities):
         steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5
         place[modality] = np.stack([steps, np.full(len(steps), -float(row))], axis=1)
     for row, readout in enumerate(READOUTS):
-        place[readout] = np.tile([1.08 * widest + 1.0, -0.5 - row], (counts[readout], 1))
+        place[readout] = np.tile([1.08 * widest + 1.0, 1 - rows / 2 - row], (counts[readout], 1))
     return place

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmsa.figures.canvas import BLACK, BLUE, LINES, MOST_MARKS, RED, SKY, label, new_figure, save, styled
+from gmsa.figures.canvas import BLACK, BLUE, LINES, MOST_MARKS, ORANGE, RED, SKY, label, new_figure, save, styled
 from gmsa.metrics import calibration
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLASS_NAMES = ("-3", "-2", "-1", "0", "+1", "+2", "+3")
-"""The sentiment that the seven classes stand for, from class 0 to class 6."""
+"""The sentiment that the seven classes of an intensity in [-3, 3] stand for, from class 0 to class 6."""
+MOST_CLASSES = 20
+"""Classes that a figure shows, at most: of more, the most frequent ones."""
+_LONGEST_CLASS = 20
 
 
 @styled
@@ -66,7 +69,7 @@ def figure_curves(
 
 @styled
 def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, seeds: int = 1) -> bool:
-    """Predicted against true sentiment intensity of the test split, with the identity line.
+    """Predicted against true intensity of the test split, with the identity line.
 
     Args:
         data: ``{"prediction": [N], "truth": [N]}``; ``seeds`` of them may be joined end to end.
@@ -76,41 +79,104 @@ def figure_scatter(data: Mapping[str, ArrayLike], path: str | Path, synthetic: b
         return False
     figure, axes = new_figure(1, 1, 6.2, 6.2)
     axis = axes[0][0]
-    reach = 1.08 * float(max(np.abs(prediction).max(), np.abs(truth).max(), 1e-6))
-    axis.axhline(0, color="0.85", zorder=0)
-    axis.axvline(0, color="0.85", zorder=0)
-    axis.plot([-reach, reach], [-reach, reach], color=BLACK, linestyle="--", linewidth=1.2, label="prediction = truth")
+    low, high = float(min(prediction.min(), truth.min())), float(max(prediction.max(), truth.max()))
+    if low < 0 < high:
+        low, high = min(low, -high), max(high, -low)
+        axis.axhline(0, color="0.85", zorder=0)
+        axis.axvline(0, color="0.85", zorder=0)
+    margin = max(0.04 * (high - low), 1e-6)
+    ends = (low - margin, high + margin)
+    axis.plot(ends, ends, color=BLACK, linestyle="--", linewidth=1.2, label="prediction = truth")
     alpha = float(np.clip(300 / len(truth), 0.12, 0.6))
     many = len(truth) > MOST_MARKS
     axis.scatter(truth, prediction, s=26, color=BLUE, alpha=alpha, linewidths=0, rasterized=many)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    axis.set_xlabel("true sentiment intensity")
-    axis.set_ylabel("predicted sentiment intensity")
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    axis.set_xlabel("true intensity")
+    axis.set_ylabel("predicted intensity")
     axis.legend(loc="upper left", frameon=False)
     mae = np.abs(prediction - truth).mean()
     return save(figure, path, f"Test: prediction against truth ({_size(truth, seeds)}, MAE {mae:.3f})", synthetic)
 
 
 @styled
-def figure_confusion(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool = False, seeds: int = 1) -> bool:
-    """Confusion of the seven classes: each row's shares in colour, percent and counts in the cells.
+def figure_confusion(
+    data: Mapping[str, ArrayLike],
+    path: str | Path,
+    synthetic: bool = False,
+    seeds: int = 1,
+    classes: Sequence[str] = CLASS_NAMES,
+) -> bool:
+    """Confusion of the classes: each row's shares in colour, percent and counts in the cells.
+
+    Of more than :data:`MOST_CLASSES` classes, the rarest are joined to one.
 
     Args:
-        data: ``{"prediction": [N], "truth": [N]}``, classes 0 ... 6, of ``seeds`` seeds end to end.
+        data: ``{"prediction": [N], "truth": [N]}``, classes 0 ... K-1, of ``seeds`` seeds end to end.
+        classes: names of the K classes.
     """
     prediction, truth = (np.asarray(data[key], dtype=np.int64) for key in ("prediction", "truth"))
     if not len(truth):
         return False
-    K = len(CLASS_NAMES)
+    if len(classes) > MOST_CLASSES:
+        kept = _most(np.bincount(truth, minlength=len(classes)), MOST_CLASSES - 1)
+        number = np.full(len(classes), len(kept))
+        number[kept] = np.arange(len(kept))
+        truth, prediction = number[truth], number[prediction]
+        classes = [*(classes[c] for c in kept), f"{len(classes) - len(kept)} others"]
+    K = len(classes)
     counts = np.zeros((K, K), dtype=np.int64)
     np.add.at(counts, (truth, prediction), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = new_figure(1, 1, 7.6, 6.6)
+    size = max(0.0, 0.7 * (K - 8))
+    figure, axes = new_figure(1, 1, 7.6 + size, 6.6 + size)
     texts = [[f"{shares[i, j]:.0f} %\n{counts[i, j]}" if counts[i, j] else "" for j in range(K)] for i in range(K)]
     _heatmap(figure, axes[0][0], shares, texts, "share of the true class [%]")
-    _class_ticks(axes[0][0].xaxis, "predicted class (sentiment)")
-    _class_ticks(axes[0][0].yaxis, "true class (sentiment)")
+    _class_ticks(axes[0][0].xaxis, "predicted class", classes)
+    _class_ticks(axes[0][0].yaxis, "true class", classes)
     return save(figure, path, f"Test: confusion of the classes ({_size(truth, seeds)}; cells: share, count)", synthetic)
+
+
+@styled
+def figure_classes(
+    data: Mapping[str, Any], path: str | Path, synthetic: bool = False, labels: Mapping[str, ArrayLike] | None = None
+) -> bool:
+    """F1 of each class on the test split; beside it, how many utterances each class has.
+
+    Of more than :data:`MOST_CLASSES` classes, those with the most labels are shown.
+
+    Args:
+        data: ``{"class": [K], "F1": [K, S]}``: names, and scores of S seeds; bars are means with the range from least
+            to most.
+        labels: utterances of each class ``[K]``, by split.
+    """
+    names, scores = list(data["class"]), 100 * np.asarray(data["F1"], dtype=np.float64)
+    counts = {split: np.asarray(found, dtype=np.int64) for split, found in (labels or {}).items()}
+    if not names:
+        return False
+    total, whole = sum(counts.values(), np.zeros(len(names), dtype=np.int64)), len(names)
+    kept = _most(total, MOST_CLASSES)
+    names, scores = [names[c] for c in kept], scores[kept]
+    figure, axes = new_figure(1, 2, 11.0, max(4.4, 1.4 + 0.42 * len(names)), sharey=True)
+    left, right = axes[0]
+    y, means = np.arange(len(names)), scores.mean(axis=1)
+    ranges = np.stack([means - scores.min(axis=1), scores.max(axis=1) - means])
+    left.barh(
+        y, means, 0.7, xerr=ranges if scores.shape[1] > 1 else None, color=BLUE,
+        error_kw={"ecolor": "0.35", "elinewidth": 1, "capsize": 3},
+    )  # fmt: skip
+    left.set_xlim(0, 105)
+    left.set_xlabel("F1 on the test split [%]" + (" (mean, range)" if scores.shape[1] > 1 else ""))
+    _class_ticks(left.yaxis, "class", names)
+    left.invert_yaxis()
+    height = 0.8 / max(1, len(counts))
+    for index, (split, found) in enumerate(counts.items()):
+        place = y + (index - (len(counts) - 1) / 2) * height
+        right.barh(place, found[kept], 0.92 * height, color=(SKY, BLUE, ORANGE)[index % 3], label=split)
+    right.set_xlabel("labeled utterances")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    right.legend(loc="best", frameon=False)
+    title = f"the {len(names)} most frequent of {whole} classes" if whole > len(names) else f"{whole} classes"
+    return save(figure, path, f"Test: F1 by class ({title}, seeds: {scores.shape[1]})", synthetic)
 
 
 @styled
@@ -144,25 +210,33 @@ def figure_gate(data: Mapping[str, ArrayLike], path: str | Path, synthetic: bool
 
 
 @styled
-def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False) -> bool:
+def figure_pseudo_labels(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    synthetic: bool = False,
+    classes: Sequence[str] = CLASS_NAMES,
+) -> bool:
     """Pseudo-labels kept per class and round; below, where true labels are known, the share that is right.
 
     Args:
         rows: ``{"seed", "round", "class", "kept", "right", "mean_confidence", "pool"}``: ``kept`` of
             the ``pool`` utterances got this class, ``right`` of them rightly (``None``: not known).
             Bars are means over seeds with the range from least to most.
+        classes: names of the K classes; of more than :data:`MOST_CLASSES`, those with the most pseudo-labels are shown.
     """
     if not any(row["kept"] for row in rows):
         return False
     rounds = sorted({row["round"] for row in rows})
     seeds = {row["seed"] for row in rows}
     known = any(row["right"] is not None and row["kept"] for row in rows)
+    total = np.bincount([r["class"] for r in rows], [r["kept"] for r in rows], len(classes))
+    shown = _most(total, MOST_CLASSES)
     figure, axes = new_figure(1 + known, 1, 8.0, 6.6 if known else 4.2, sharex=True)
     width = 0.8 / len(rounds)
     for index, number in enumerate(rounds):
-        x = np.arange(len(CLASS_NAMES)) + (index - (len(rounds) - 1) / 2) * width
+        x = np.arange(len(shown)) + (index - (len(rounds) - 1) / 2) * width
         colour = LINES[index % len(LINES)]
-        cells = [[r for r in rows if r["round"] == number and r["class"] == k] for k in range(len(CLASS_NAMES))]
+        cells = [[r for r in rows if r["round"] == number and r["class"] == k] for k in shown]
         kept = [[r["kept"] for r in cell] or [0] for cell in cells]
         means = np.array([np.mean(values) for values in kept])
         ranges = np.array([[m - min(v), max(v) - m] for m, v in zip(means, kept, strict=True)]).T
@@ -179,7 +253,7 @@ def figure_pseudo_labels(rows: Sequence[Mapping[str, Any]], path: str | Path, sy
         axes[1][0].set_ylim(0, 105)
         axes[1][0].set_ylabel("share right [%]")
         axes[0][0].plot([], [], linestyle="none", marker="D", color=BLACK, label="mean confidence [%]")
-    _class_ticks(axes[-1][0].xaxis, "class of the pseudo-label (sentiment)")
+    _class_ticks(axes[-1][0].xaxis, "class of the pseudo-label", [classes[k] for k in shown])
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return save(figure, path, f"Pseudo-labels (pool of {size} utterances, seeds: {len(seeds)})", synthetic)
 
@@ -191,13 +265,15 @@ def figure_calibration(
     synthetic: bool = False,
     of: str = "class probabilities",
     seeds: int = 1,
+    classes: Sequence[str] = CLASS_NAMES,
 ) -> bool:
     """Reliability of the class probabilities; beside it, accuracy by confidence for each predicted class.
 
     Args:
-        data: ``{"probabilities": [N, 7], "classes": [N]}`` of utterances whose true class is known.
+        data: ``{"probabilities": [N, K], "classes": [N]}`` of utterances whose true class is known.
         of: what is calibrated, for the title.
         seeds: how many seeds' predictions are joined end to end.
+        classes: names of the K classes; of more than :data:`MOST_CLASSES`, those that are predicted most are shown.
     """
     truth = np.asarray(data["classes"], dtype=np.int64)
     if not len(truth):
@@ -205,7 +281,8 @@ def figure_calibration(
     probabilities = np.asarray(data["probabilities"], dtype=np.float64)
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     result = calibration(probabilities, truth)
-    figure, axes = new_figure(1, 2, 11.0, 5.2)
+    shown = _most(np.bincount(predicted, minlength=len(classes)), MOST_CLASSES)
+    figure, axes = new_figure(1, 2, 11.0, max(5.2, 0.5 * len(shown)))
     left, right = axes[0]
     centers = [100 * (row.low + row.high) / 2 for row in result.bins]
     left.bar(centers, [100 * row.accuracy for row in result.bins], 9.2, color=SKY, label="accuracy")
@@ -220,16 +297,17 @@ def figure_calibration(
 
     columns = ["up to 40", "40-60", "60-80", "80-100"]
     column = np.searchsorted([40, 60, 80], 100 * confidence)
-    accuracy = np.full((len(CLASS_NAMES), len(columns)), np.nan)
-    texts = [["" for _ in columns] for _ in CLASS_NAMES]
-    for k, b in {(int(k), int(b)) for k, b in zip(predicted, column, strict=True)}:
-        cell = (predicted == k) & (column == b)
-        accuracy[k, b] = 100 * (truth[cell] == k).mean()
-        texts[k][b] = f"{accuracy[k, b]:.0f} %\n{cell.sum()}"
+    accuracy = np.full((len(shown), len(columns)), np.nan)
+    texts = [["" for _ in columns] for _ in shown]
+    for i, k in enumerate(shown):
+        for b in range(len(columns)):
+            if (cell := (predicted == k) & (column == b)).any():
+                accuracy[i, b] = 100 * (truth[cell] == k).mean()
+                texts[i][b] = f"{accuracy[i, b]:.0f} %\n{cell.sum()}"
     _heatmap(figure, right, accuracy, texts, "accuracy [%]")
     right.set_xticks(range(len(columns)), columns)
     right.set_xlabel("confidence [%]")
-    _class_ticks(right.yaxis, "predicted class (sentiment)")
+    _class_ticks(right.yaxis, "predicted class", [classes[k] for k in shown])
     right.set_title("Accuracy by confidence (cells: accuracy, count)")
     return save(figure, path, f"Calibration of the {of} ({_size(truth, seeds)})", synthetic)
 
@@ -254,9 +332,18 @@ def _heatmap(
     figure.colorbar(image, ax=axis, label=label, shrink=0.9)
 
 
-def _class_ticks(axis: XAxis | YAxis, label: str) -> None:
-    axis.set_ticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-    axis.set_label_text(label)
+def _class_ticks(axis: XAxis | YAxis, title: str, classes: Sequence[str]) -> None:
+    names = [label(name, _LONGEST_CLASS) for name in classes]
+    axis.set_ticks(range(len(names)), names)
+    if axis.axis_name == "x" and sum(map(len, names)) > 60:  # they would overlap
+        for text in axis.get_ticklabels():
+            text.set(rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_label_text(title)
+
+
+def _most(counts: NDArray[Any], most: int) -> list[int]:
+    """The classes with the largest counts, at most ``most``, in the order of their numbers."""
+    return sorted(np.argsort(-counts, kind="stable")[:most].tolist())
 
 
 def _right_bars(

@@ -3,18 +3,17 @@
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
 from gmsa.graph.build import build_graph, build_video_graph, node_features, token_count
 from gmsa.graph.edges import edge_builder, looks_at_features
-from gmsa.graph.schema import EDGE_TYPES, NODE_TYPES, READOUTS, STREAMS, relations
+from gmsa.graph.schema import READOUTS, STREAMS, Schema, schema
 from gmsa.graph.spec import GraphSpec
 from gmsa.registry import EDGE_BUILDERS
 
 __all__ = [
     "EDGE_BUILDERS",
-    "EDGE_TYPES",
-    "NODE_TYPES",
     "READOUTS",
     "STREAMS",
     "GraphBatch",
     "GraphSpec",
+    "Schema",
     "build_graph",
     "build_video_graph",
     "check_builders",
@@ -23,6 +22,6 @@ __all__ = [
     "edge_builder",
     "looks_at_features",
     "node_features",
-    "relations",
+    "schema",
     "token_count",
 ]

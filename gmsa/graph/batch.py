@@ -19,12 +19,10 @@ from gmsa.graph.build import token_count
 from gmsa.graph.connect import Graphs, Numbers, connect
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import build_edges, complete
-from gmsa.graph.schema import NODE_TYPES, READOUTS, TOKEN_RELATIONS, Relation, builder_of, relations
+from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import Edges, SparseEdges
 from gmsa.registry import EDGE_BUILDERS
-
-TOKEN_TYPES = tuple(t for t in NODE_TYPES if t not in READOUTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +30,12 @@ class GraphBatch:
     """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build_graph` (or of
-    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order val, cls, audio, text, vision; for a
-    model that has no readout nodes the first two are left out.
+    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order of its schema's ``node_types``, as
+    val, cls, audio, text, vision, without the readout nodes that the spec leaves out.
     """
 
+    schema: Schema
+    """The types of nodes and edges."""
     ids: tuple[str, ...]
     """Utterance ids."""
     features: Mapping[str, Tensor]
@@ -47,20 +47,21 @@ class GraphBatch:
     labels: Tensor
     """Sentiment intensity ``[N]``; NaN where unlabeled."""
     node_type: Tensor
-    """Index of each node's type in ``NODE_TYPES`` ``[V]``."""
+    """Index of each node's type in the schema's ``node_types`` ``[V]``."""
     position: Tensor
     """Index of each node among those of its type in its graph ``[V]``."""
     embedding_row: Tensor
-    """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of audio, text and vision
-    (video graphs: the utterances, once per modality) ``[V]``."""
+    """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of each modality in the
+    order of ``features`` (video graphs: the utterances, once per modality) ``[V]``."""
     padded_index: Tensor
     """Index of each node when all graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
     readout_index: Tensor
-    """The readout nodes of all graphs, ``[2 N]``; they are the first nodes of their graph."""
+    """The readout nodes of all graphs, ``[Q N]`` for Q of them per utterance; they are the first nodes of their
+    graph."""
     readout_padded_index: Tensor
-    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[2 N]``."""
+    """Index of each readout node when each graph's readout nodes are padded to R: ``g * R + r`` ``[Q N]``."""
     readout_rows: Tensor
-    """Rows of ``readout_index`` that are val and cls of each utterance ``[N, 2]``."""
+    """Rows of ``readout_index`` that are the readout nodes of each utterance, val (if any) and cls ``[N, Q]``."""
     utterance_order: Tensor
     """Index of each utterance among those of all graphs in their order, which is that of ``features`` and ``lengths``
     ``[N]``."""
@@ -74,14 +75,17 @@ class GraphBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def readout(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``."""
-        val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
-        return val, cls
+    def readout(self, z: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Takes from the states of all nodes ``[V, C]`` those of val and of cls of each utterance ``[N, C]``.
+
+        val is None where the target is one of K classes.
+        """
+        *val, cls = z.index_select(0, self.readout_index)[self.readout_rows].unbind(1)
+        return (val[0] if val else None), cls
 
     def node_index(self, node_type: str) -> Tensor:
         """The nodes of one type, in PyG's batching order ``[N_type]``."""
-        return (self.node_type == NODE_TYPES.index(node_type)).nonzero().squeeze(1)
+        return (self.node_type == self.schema.numbers[node_type]).nonzero().squeeze(1)
 
     def edge_index(self, stream: str) -> Tensor:
         """Edges of a stream among the nodes, sorted by target: ``[2, E]``."""
@@ -96,14 +100,14 @@ class GraphBatch:
     def edge_index_dict(self) -> dict[Relation, Tensor]:
         """Edges per relation, in PyG's numbering of each node type: ``{relation: [2, E]}``."""
         number = torch.zeros_like(self.node_type)
-        for node_type in NODE_TYPES:
+        for node_type in self.schema.node_types:
             index = self.node_index(node_type)
             number[index] = torch.arange(len(index), device=index.device)
-        found = {}
-        for source, stream, target in relations():
+        found, types = {}, self.schema.numbers
+        for source, stream, target in self.schema.relations:
             edges = self.edge_index(stream)
-            source_is = self.node_type[edges[0]] == NODE_TYPES.index(source)
-            target_is = self.node_type[edges[1]] == NODE_TYPES.index(target)
+            source_is = self.node_type[edges[0]] == types[source]
+            target_is = self.node_type[edges[1]] == types[target]
             found[source, stream, target] = number[edges[:, source_is & target_is]]
         return found
 
@@ -156,7 +160,8 @@ def collate(
     groups = _videos(utterances) if video else [[i] for i in range(len(utterances))]
     order = [i for group in groups for i in group]
     ordered = [utterances[i] for i in order]
-    modalities = [m for m in TOKEN_TYPES if m in utterances[0].features]
+    node_types = spec.schema.node_types
+    modalities = [m for m in node_types if m in utterances[0].features]
     strides = spec.strides
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
     lengths = np.array(list(map(itemgetter(*modalities), (u.lengths for u in ordered)))).reshape(len(ordered), -1).T
@@ -164,16 +169,16 @@ def collate(
     members = np.array([len(group) for group in groups])
     if (members if video else tokens).max() > spec.positions:
         check_positions(utterances, spec)
-    counts = np.zeros((len(groups), len(NODE_TYPES)), dtype=np.int64)
-    readers = members * spec.readout_nodes  # utterances that have readout nodes
-    for i, node_type in enumerate(NODE_TYPES):
+    counts = np.zeros((len(groups), len(node_types)), dtype=np.int64)
+    for i, node_type in enumerate(node_types):
         if node_type in READOUTS:
-            counts[:, i] = readers
+            counts[:, i] = members * (node_type in spec.readouts)
         elif node_type in modalities:
             counts[:, i] = members if video else tokens[modalities.index(node_type)]
-    layout = _lay_out(counts, readers)
+    layout = _lay_out(counts, members, len(spec.readouts))
     rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
-    embedding_row = _embedding_rows(layout.node_type, dict(zip(modalities, rows_of, strict=True)))
+    numbers = [spec.schema.numbers[m] for m in modalities]
+    embedding_row = _embedding_rows(layout.node_type, dict(zip(numbers, rows_of, strict=True)))
     seeds = None
     if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
@@ -184,6 +189,7 @@ def collate(
     connected = connect(graphs, spec.streams if streams is None else streams, seeds)
     utterance_order = np.argsort(order)
     return GraphBatch(
+        schema=spec.schema,
         ids=tuple(u.id for u in utterances),
         features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
@@ -195,13 +201,11 @@ def collate(
         padded_index=torch.from_numpy(layout.padded_index),
         readout_index=torch.from_numpy(layout.readout_index),
         readout_padded_index=torch.from_numpy(layout.readout_padded_index),
-        readout_rows=torch.from_numpy(
-            layout.readout_rows[utterance_order] if len(layout.readout_rows) else layout.readout_rows
-        ),
+        readout_rows=torch.from_numpy(layout.readout_rows[utterance_order]),
         utterance_order=torch.from_numpy(utterance_order),
         edges={stream: found.edges for stream, found in connected.items()},
         readout_edges={stream: found.to_readouts for stream, found in connected.items()},
-        shape=(len(groups), layout.size, int(readers.max()) * len(READOUTS)),
+        shape=(len(groups), layout.size, int(members.max()) * len(spec.readouts)),
     )
 
 
@@ -232,7 +236,7 @@ def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
             if tokens > allowed:
                 raise DataError(
                     f"{modality} of '{utterance.id}' has {tokens} tokens, 'model.positions' allows {allowed}; "
-                    f"raise it, or stride more in 'model.{modality}_convs'"
+                    f"raise it, or stride more in 'model.encoders.{modality}'"
                 )
 
 
@@ -244,7 +248,7 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
             not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps.
     """
     widths = {m: dim * spec.strides[m] for m, dim in dims.items()}
-    for source, stream, target in TOKEN_RELATIONS:
+    for source, stream, target in spec.schema.token_relations:
         if source not in dims or target not in dims:
             continue
         name, parameters = builder_of((source, stream, target), spec.graph)
@@ -268,37 +272,38 @@ class _Layout(NamedTuple):
     size: int
 
 
-def _lay_out(counts: Numbers, members: Numbers) -> _Layout:
-    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, 5]``; ``members`` utterances ``[G]`` have
-    readout nodes."""
+def _lay_out(counts: Numbers, members: Numbers, readouts: int) -> _Layout:
+    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, types]``; each of the ``members`` utterances
+    ``[G]`` has as many readout nodes."""
     types = counts.shape[1]
     runs = counts.reshape(-1)
     run = np.repeat(np.arange(len(runs)), runs)
     number = np.arange(len(run))
     node_type, graph = run % types, run // types
     per_graph = counts.sum(1)
-    size, most = max(1, int(per_graph.max())), int(members.max()) * len(READOUTS)
+    size, most = max(1, int(per_graph.max())), int(members.max()) * readouts
     within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
     readout_index = np.flatnonzero(node_type < len(READOUTS))
     # A graph's readout nodes are val of all its utterances, then cls of all.
     before = np.repeat(np.cumsum(members) - members, members)
-    val = before + np.arange(len(before))
+    first = before * (readouts - 1) + np.arange(len(before))
+    rows = first[:, None] + np.repeat(members, members)[:, None] * np.arange(readouts)
     return _Layout(
         node_type=node_type,
         padded_index=graph * size + within,
         position=number - np.repeat(np.cumsum(runs) - runs, runs),
         readout_index=readout_index,
         readout_padded_index=graph[readout_index] * most + within[readout_index],
-        readout_rows=np.stack([val, val + np.repeat(members, members)], axis=1),
+        readout_rows=rows,
         size=size,
     )
 
 
-def _embedding_rows(node_type: Numbers, rows: Mapping[str, int]) -> Numbers:
-    """Row of each node in a table of one row for readout nodes and then ``rows`` of each modality."""
+def _embedding_rows(node_type: Numbers, rows: Mapping[int, int]) -> Numbers:
+    """Row of each node in a table of one row for readout nodes and then ``rows`` of each modality, by its number."""
     row = np.zeros_like(node_type)
     first = 1
-    for modality, count in rows.items():
-        row[node_type == NODE_TYPES.index(modality)] = np.arange(first, first + count)
+    for number, count in rows.items():
+        row[node_type == number] = np.arange(first, first + count)
         first += count
     return row

@@ -18,16 +18,7 @@ from gmsa.config import GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import node_features, relation_edges
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
-from gmsa.graph.schema import (
-    EDGE_TYPES,
-    NODE_TYPES,
-    READOUTS,
-    TOKEN_RELATIONS,
-    Relation,
-    builder_of,
-    edge_type_of,
-    relations,
-)
+from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of, is_among_tokens
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.rng import hashed_uniform
@@ -40,13 +31,13 @@ class Graphs:
     """The nodes of a batch, before edges connect them."""
 
     counts: Numbers
-    """Nodes of each type ``[G, 5]``."""
+    """Nodes of each type ``[G, types]``."""
     node_type: Numbers
     """Number of the type of each node ``[V]``."""
     padded_index: Numbers
     """Index of each node in the padded graphs ``[V]``."""
     readout_padded_index: Numbers
-    """Index of each readout node when the readout nodes of each graph are padded ``[2 N]``."""
+    """Index of each readout node when the readout nodes of each graph are padded ``[Q N]``."""
     size: int
     """T."""
     members: Sequence[Sequence[Utterance]]
@@ -56,7 +47,8 @@ class Graphs:
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
         """Per graph and type, the nodes' features, or for readout nodes as many rows."""
-        every = [{t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)} for counts in self.counts.tolist()]
+        types = self.spec.schema.node_types
+        every = [{t: _ROWS[:n] for t, n in zip(types, counts, strict=True)} for counts in self.counts.tolist()]
         for found, members in zip(every, self.members, strict=True):
             for modality, sequence in members[0].features.items():
                 found[modality] = node_features(sequence, self.spec.strides[modality])
@@ -66,13 +58,13 @@ class Graphs:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
         config = self.spec.graph
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
-            return [_edges(nodes, chosen, config) for nodes in self.nodes]
-        return [_kept_edges(tuple(counts), chosen, config) for counts in self.counts.tolist()]
+            return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
+        return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
 
     @property
     def padded_types(self) -> Numbers:
         """Number of the type of each node of the padded graphs ``[G, T]``; one more than the last is padding."""
-        found = np.full(len(self.counts) * self.size, len(NODE_TYPES))
+        found = np.full(len(self.counts) * self.size, len(self.spec.schema.node_types))
         found[self.padded_index] = self.node_type
         return found.reshape(len(self.counts), self.size)
 
@@ -107,7 +99,7 @@ def _is_dense(graphs: Graphs, stream: str) -> bool:
     route = graphs.spec.route
     if route != "auto":
         return route == "dense"
-    plan, counts = _plan(stream, graphs.spec.graph), graphs.counts
+    plan, counts = _plan(stream, graphs.spec.schema, graphs.spec.graph), graphs.counts
     edges = int((counts @ (plan.code.T > 0) * counts).sum())
     if others := plan.others:
         edges += sum(parts.shape[1] for parts in graphs.edges(others))
@@ -123,11 +115,11 @@ def dense_from(size: int) -> float:
 
 
 @lru_cache
-def stream_relations(stream: str) -> tuple[Relation, ...]:
+def stream_relations(stream: str, types: Schema) -> tuple[Relation, ...]:
     """Relations of a stream; ``global`` has those of both, and those of readout nodes once."""
     if stream != "global":
-        return tuple(r for r in relations() if r[1] == stream)
-    return tuple(r for r in relations() if r[1] == "intra" or r in TOKEN_RELATIONS)
+        return tuple(r for r in types.relations if r[1] == stream)
+    return tuple(r for r in types.relations if r[1] == "intra" or is_among_tokens(r))
 
 
 class _Plan(NamedTuple):
@@ -138,39 +130,39 @@ class _Plan(NamedTuple):
 
 
 @lru_cache
-def _plan(stream: str, config: GraphConfig) -> _Plan:
-    code = np.zeros((len(NODE_TYPES), len(NODE_TYPES)), dtype=np.int64)
+def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
+    code = np.zeros((len(types.node_types), len(types.node_types)), dtype=np.int64)
     others = []
-    for relation in stream_relations(stream):
+    for relation in stream_relations(stream, types):
         source, _, target = relation
         if builder_of(relation, config)[0] == "complete":
-            edge_type = int(_edge_types(relation, torch.tensor(PRESENT)))
-            code[NODE_TYPES.index(target), NODE_TYPES.index(source)] = edge_type + 1
+            edge_type = int(_edge_types(relation, torch.tensor(PRESENT), types))
+            code[types.numbers[target], types.numbers[source]] = edge_type + 1
         else:
             others.append(relation)
     return _Plan(code, tuple(others))
 
 
 @lru_cache
-def _tables(streams: tuple[str, ...], config: GraphConfig) -> npt.NDArray[Any]:
-    """What an adjacency holds for each pair of node types, the last of them padding: ``[S, 6 * 6]``."""
-    codes = np.stack([np.pad(_plan(stream, config).code, (0, 1)) for stream in streams])
+def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig) -> npt.NDArray[Any]:
+    """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
+    codes = np.stack([np.pad(_plan(stream, types, config).code, (0, 1)) for stream in streams])
     return codes.reshape(len(streams), -1).astype(np.uint8 if config.typed else np.bool_)
 
 
-def _edge_types(relation: Relation, temporal_type: Tensor) -> Tensor:
-    first = edge_type_of(relation)
-    return torch.full_like(temporal_type, EDGE_TYPES) if first == EDGE_TYPES else first + temporal_type
+def _edge_types(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
+    first = types.first_edge_type[relation]
+    return first + temporal_type if is_among_tokens(relation) else torch.full_like(temporal_type, first)
 
 
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
-    config, types = graphs.spec.graph, graphs.padded_types
-    pairs = types[:, :, None] * (len(NODE_TYPES) + 1) + types[:, None, :]
-    adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), config), pairs, axis=1))  # [S, G, T, T]
+    config, schema, types = graphs.spec.graph, graphs.spec.schema, graphs.padded_types
+    pairs = types[:, :, None] * (len(schema.node_types) + 1) + types[:, None, :]
+    adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), schema, config), pairs, axis=1))  # [S, G, T, T]
     for adjacency, stream in zip(adjacencies, streams, strict=True):
-        if others := _plan(stream, config).others:
+        if others := _plan(stream, schema, config).others:
             parts = graphs.edges(others)
             graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
             source, target, edge_type = torch.cat(parts, dim=1)
@@ -178,7 +170,7 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
     if seeds is not None:
         step = torch.arange(graphs.size)
         lost = hashed_uniform(seeds[:, None, None], step[:, None], step) < config.edge_dropout
-        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(NODE_TYPES)))
+        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(schema.node_types)))
         adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
     nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
     most = int(graphs.counts[:, : len(READOUTS)].sum(1).max())
@@ -187,7 +179,7 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
 
 def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
     config = graphs.spec.graph
-    parts = graphs.edges(stream_relations(stream))
+    parts = graphs.edges(stream_relations(stream, graphs.spec.schema))
     graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
     whole = torch.cat(parts, dim=1)
     counts = torch.from_numpy(graphs.counts)
@@ -208,22 +200,22 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
 
 
 @cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
-def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], config: GraphConfig) -> Tensor:
-    return _edges({t: _ROWS[:n] for t, n in zip(NODE_TYPES, counts, strict=True)}, chosen, config)
+def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], types: Schema, config: GraphConfig) -> Tensor:
+    return _edges({t: _ROWS[:n] for t, n in zip(types.node_types, counts, strict=True)}, chosen, types, config)
 
 
-def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], config: GraphConfig) -> Tensor:
+def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], types: Schema, config: GraphConfig) -> Tensor:
     """Source, target and type of the edges of these relations in one graph ``[3, E]``, sorted by target."""
-    sizes = [len(nodes[t]) for t in NODE_TYPES]
-    first = {t: sum(sizes[:i]) for i, t in enumerate(NODE_TYPES)}
+    sizes = [len(nodes[t]) for t in types.node_types]
+    first = {t: sum(sizes[:i]) for i, t in enumerate(types.node_types)}
     # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    sources, targets, types = [], [], []
+    sources, targets, edge_types = [], [], []
     for relation in chosen:
         source, _, target = relation
         edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
         begin, end = edge_index.numpy()
         sources.append(begin + first[source])
         targets.append(end + first[target])
-        types.append(_edge_types(relation, temporal_type).numpy())
-    found = np.stack([np.concatenate(parts) for parts in (sources, targets, types)])
+        edge_types.append(_edge_types(relation, temporal_type, types).numpy())
+    found = np.stack([np.concatenate(parts) for parts in (sources, targets, edge_types)])
     return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

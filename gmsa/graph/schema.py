@@ -1,16 +1,17 @@
-"""Node types and relations of a graph, and the edge builder of each relation."""
+"""Node types, relations and edge types of a graph, and the edge builder of each relation."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
-from gmsa.config import MODALITIES, GraphConfig
+from gmsa.config import GraphConfig
+from gmsa.config.presets import in_sequence, placed
 
 READOUTS = ("val", "cls")
-"""Readout nodes: ``val`` reads the sentiment intensity, ``cls`` the 7 classes."""
-NODE_TYPES = ("val", "cls", "audio", "text", "vision")
-"""Node types in the order of Semi-IIN's sequence; a type's number is its index here."""
+"""Readout nodes: ``val`` reads the intensity, ``cls`` the K classes."""
 STREAMS = ("intra", "inter")
 """The streams, each named after the edges that it sees."""
 
@@ -20,37 +21,80 @@ WHOLE_VIDEO = 1_000_000
 """More utterances than a video has."""
 
 
-def relations() -> list[Relation]:
-    """All relations (source type, ``intra`` or ``inter``, target type) in a fixed order.
+@dataclass(frozen=True)
+class Schema:
+    """The types of nodes and edges in graphs of M modalities; made by :func:`schema`."""
 
-    ``intra`` edges connect tokens of one modality, ``inter`` edges tokens of different ones; both streams connect
-    readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3).
+    modalities: tuple[str, ...]
+    """The modalities that have a place in the graphs, whether or not the data has them."""
+
+    @cached_property
+    def node_types(self) -> tuple[str, ...]:
+        """Node types in the order of a graph's nodes; a type's number is its index here."""
+        return (*READOUTS, *in_sequence(self.modalities))
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each node type."""
+        return {node_type: number for number, node_type in enumerate(self.node_types)}
+
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        """All relations (source type, ``intra`` or ``inter``, target type).
+
+        ``intra`` edges connect tokens of one modality, ``inter`` edges tokens of different ones; both streams connect
+        readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3).
+        """
+        found: list[Relation] = []
+        for stream in STREAMS:
+            for source in self.modalities:
+                for target in self.modalities:
+                    if (source == target) == (stream == "intra"):
+                        found.append((source, stream, target))
+            for modality in self.modalities:
+                for readout in READOUTS:
+                    found += [(modality, stream, readout), (readout, stream, modality)]
+        return tuple(found)
+
+    @cached_property
+    def token_relations(self) -> tuple[Relation, ...]:
+        """The M x M relations among tokens."""
+        return tuple(relation for relation in self.relations if is_among_tokens(relation))
+
+    @property
+    def edge_types(self) -> int:
+        """Types of typed edges: past, present and future of each relation among tokens (MTAG's 27 for M = 3).
+
+        The type of this number is an edge of a readout node.
+        """
+        return 3 * len(self.token_relations)
+
+    @cached_property
+    def first_edge_type(self) -> dict[Relation, int]:
+        """The first of the three edge types of each relation; :attr:`edge_types` for one of readout nodes."""
+        first = {relation: 3 * i for i, relation in enumerate(self.token_relations)}
+        return {relation: first.get(relation, self.edge_types) for relation in self.relations}
+
+
+def schema(modalities: Iterable[str]) -> Schema:
+    """The schema of graphs with a place for these modalities.
+
+    >>> schema(["text", "eeg"]).node_types
+    ('val', 'cls', 'text', 'eeg')
+    >>> schema(["text"]).node_types  # this field's modalities keep their places
+    ('val', 'cls', 'audio', 'text', 'vision')
+    >>> schema(["text", "eeg"]).edge_types
+    12
     """
-    found: list[Relation] = []
-    for stream in STREAMS:
-        for source in MODALITIES:
-            for target in MODALITIES:
-                if (source == target) == (stream == "intra"):
-                    found.append((source, stream, target))
-        for modality in MODALITIES:
-            for readout in READOUTS:
-                found += [(modality, stream, readout), (readout, stream, modality)]
-    return found
+    return _schema(placed(modalities))
 
 
-TOKEN_RELATIONS = tuple(r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES)
-"""The nine relations among tokens."""
-EDGE_TYPES = 3 * len(TOKEN_RELATIONS)
-"""Types of typed edges: past, present and future of each relation among tokens (MTAG's 27).
-
-Type ``EDGE_TYPES`` is an edge of a readout node.
-"""
+_schema = lru_cache(Schema)
 
 
-@lru_cache
-def edge_type_of(relation: Relation) -> int:
-    """The first of the relation's three edge types, or ``EDGE_TYPES``."""
-    return 3 * TOKEN_RELATIONS.index(relation) if relation in TOKEN_RELATIONS else EDGE_TYPES
+def is_among_tokens(relation: Relation) -> bool:
+    """Whether a relation has no readout node."""
+    return relation[0] not in READOUTS and relation[2] not in READOUTS
 
 
 @lru_cache
@@ -66,7 +110,7 @@ def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, 
         if source == target:
             return "temporal", {"radius": WHOLE_VIDEO if config.context == "all" else config.context}
         return "aligned", {}
-    if relation not in TOKEN_RELATIONS:
+    if not is_among_tokens(relation):
         return "complete", {}
     key = source if stream == "intra" else f"{source}_to_{target}"
     return config.builder(getattr(config, stream).of(key), f"graph.{stream}.{key}")

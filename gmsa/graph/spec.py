@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from gmsa.config import GraphConfig
+from gmsa.graph.schema import READOUTS, Schema, schema
 
 Convs = tuple[tuple[int, int], ...]
 """Convolutions of an encoder, as (kernel, stride)."""
@@ -25,15 +26,20 @@ class GraphSpec:
     graph: GraphConfig = field(default_factory=GraphConfig)
     """Scope and edges."""
     convs: Mapping[str, Convs] = field(default_factory=dict)
-    """Convolutions of each modality's encoder, as (kernel, stride)."""
+    """Convolutions of each modality's encoder, as (kernel, stride); all modalities that have a place in the graphs."""
     positions: int = 512
     """Most nodes of a modality in a graph: as many as have a position embedding."""
     streams: tuple[str, ...] = ("intra", "inter")
     """Streams whose edges are built: ``intra``, ``inter``, or ``global`` for both in one."""
-    readout_nodes: bool = True
-    """Whether graphs have the nodes ``val`` and ``cls``."""
+    readouts: tuple[str, ...] = READOUTS
+    """Readout nodes of an utterance: ``val`` and ``cls``; for one of K classes ``cls`` alone; or none."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """Form of the edges: an adjacency (``dense``), a list (``edge``), or the one that is faster."""
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The types of nodes and edges."""
+        return schema(self.convs)
 
     @cached_property
     def strides(self) -> dict[str, int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import networkx as nx
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import to_networkx as pyg_to_networkx
 
+from gmsa.config import MODALITIES
 from gmsa.errors import ConfigError, nearest
-from gmsa.graph.schema import Relation, relations
+from gmsa.graph.schema import Relation, schema
 
 
 def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
@@ -24,16 +27,18 @@ def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     return graph
 
 
-def find_relation(name: str) -> Relation:
+def find_relation(name: str, modalities: Iterable[str] = MODALITIES) -> Relation:
     """The relation that ``source-stream-target`` names, such as ``text-intra-text``.
 
     Raises:
         ConfigError: there is none; names the nearest.
     """
-    known = {"-".join(relation): relation for relation in relations()}
+    types = schema(modalities)
+    known = {"-".join(relation): relation for relation in types.relations}
     if name not in known:
+        first, *others = types.modalities
+        example = f"{first}-intra-{first}" + (f" or {others[0]}-inter-{first}" if others else "")
         raise ConfigError(
-            f"no relation '{name}'{nearest(name, known)}; name it source-stream-target, such as text-intra-text or "
-            "audio-inter-text"
+            f"no relation '{name}'{nearest(name, known)}; name it source-stream-target, such as {example}"
         )
     return known[name]

@@ -1,7 +1,7 @@
-"""Metrics of sentiment regression, a paired comparison of two systems, and calibration.
+"""Metrics of intensities and of classes, tests of two systems and of many, conformal prediction, and calibration.
 
-A label scale has metrics of its own, with MMSA's names and definitions. ``run.metrics`` adds registered ones, such as
-:func:`rmse`, :func:`ccc` and a user's:
+A target has metrics of its own (:data:`COLUMNS`); those of ``mosi`` and ``sims`` have MMSA's names and definitions.
+``run.metrics`` adds registered ones, such as :func:`rmse`, :func:`ccc` and a user's:
 
 .. code-block:: python
 
@@ -16,8 +16,11 @@ A label scale has metrics of its own, with MMSA's names and definitions. ``run.m
 and a config then names it: ``run.metrics: [CCC, within(distance=1)]``.
 """
 
-from gmsa.metrics.bootstrap import Bootstrap, paired_bootstrap
-from gmsa.metrics.regression import COLUMNS, ccc, metric, mosi_metrics, rmse, sims_metrics
+from gmsa.metrics.bootstrap import Bootstrap, PairedTest, paired_bootstrap, paired_test
+from gmsa.metrics.classes import class_metrics, confusion, per_class
+from gmsa.metrics.conformal import Conformal, binomial_interval, conformal_sets, coverage, coverage_interval
+from gmsa.metrics.multiple import holm
+from gmsa.metrics.regression import COLUMNS, ccc, intensity_metrics, metric, mosi_metrics, rmse, sims_metrics
 from gmsa.metrics.reliability import Bin, Calibration, calibration
 from gmsa.metrics.scores import higher_is_better, is_better, metrics, read_metrics
 
@@ -26,14 +29,26 @@ __all__ = [
     "Bin",
     "Bootstrap",
     "Calibration",
+    "Conformal",
+    "PairedTest",
+    "binomial_interval",
     "calibration",
     "ccc",
+    "class_metrics",
+    "conformal_sets",
+    "confusion",
+    "coverage",
+    "coverage_interval",
     "higher_is_better",
+    "holm",
+    "intensity_metrics",
     "is_better",
     "metric",
     "metrics",
     "mosi_metrics",
     "paired_bootstrap",
+    "paired_test",
+    "per_class",
     "read_metrics",
     "rmse",
     "sims_metrics",

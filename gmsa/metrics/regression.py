@@ -1,7 +1,7 @@
 """Metrics of sentiment regression. N utterances.
 
-The names and definitions of a label scale's own metrics are MMSA's (``MMSA/utils/metricsTop.py``), so that tables can
-be laid side by side; :func:`rmse` and :func:`ccc` are registered beside them.
+The names and definitions of ``mosi`` and ``sims`` are MMSA's (``MMSA/utils/metricsTop.py``), so that tables can be laid
+side by side; :func:`rmse` and :func:`ccc` are registered beside them, and belong to intensities on any other range.
 
 Like MMSA, all compare in float32: inputs are first rounded to it, and so are the borders. A label of
 0.1 therefore lies on the border 0.1 whether it came as float32 or as float64. Means and correlations
@@ -25,8 +25,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "Has0_acc_2", "Has0_F1_score", "Non0_acc_2", "Non0_F1_score", "Mult_acc_5", "Mult_acc_7", "MAE", "Corr",
     ),
     "sims": ("Mult_acc_2", "Mult_acc_3", "Mult_acc_5", "F1_score", "MAE", "Corr", "Non0_acc_2", "Non0_F1_score"),
+    "intensity": ("MAE", "RMSE", "Corr", "CCC"),
+    "classes": ("accuracy", "weighted_F1", "macro_F1", "unweighted_accuracy"),
 }  # fmt: skip
-"""Metrics of each label scale, in MMSA's column order."""
+"""The metrics of a target, by the name of the set; MMSA's in MMSA's order."""
 
 
 def metric(*, higher_is_better: bool) -> Callable[[M], M]:
@@ -59,7 +61,8 @@ def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
       :math:`\frac{\sum_n (p_n - \bar p)(t_n - \bar t)}{\sqrt{\sum_n (p_n - \bar p)^2 \sum_n (t_n - \bar t)^2}}`.
 
     Accuracy and F1 are shares in [0, 1]. Without any :math:`t_n \ne 0` the ``Non0`` metrics are 0, as is ``Corr`` of a
-    constant; both warn.
+    constant; both warn. Where all labels are on one side of 0, the metrics of two classes follow their definitions, but
+    say nothing about telling the two apart: that warns too.
 
     Args:
         prediction: intensities, ``[N]``.
@@ -74,6 +77,7 @@ def mosi_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
         (0.6667, 0.6667)
     """
     p, t = as_pair(prediction, truth)
+    _warn_of_one_side({"Has0_acc_2, Has0_F1_score": t >= 0, _NON0: t[t != 0] > 0})
     return {
         "Has0_acc_2": _accuracy(p >= 0, t >= 0),
         "Has0_F1_score": _weighted_f1(p >= 0, t >= 0),
@@ -103,7 +107,8 @@ def sims_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
     - ``Non0_F1_score``: weighted F1 of these utterances and classes.
 
     Accuracy and F1 are shares in [0, 1]. Without any :math:`t_n \ne 0` the ``Non0`` metrics are 0, as is ``Corr`` of a
-    constant; both warn.
+    constant; both warn. Where all labels are on one side of 0, the metrics of two classes follow their definitions, but
+    say nothing about telling the two apart: that warns too.
 
     Args:
         prediction: intensities, ``[N]``.
@@ -118,6 +123,7 @@ def sims_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
         (0.2, 0.6667)
     """
     p, t = (np.clip(values, -1, 1) for values in as_pair(prediction, truth))
+    _warn_of_one_side({"Mult_acc_2, F1_score": t > 0, _NON0: t[t != 0] > 0})
     scores = {}
     for name, borders in (("2", (0.0,)), ("3", (-0.1, 0.1)), ("5", (-0.7, -0.1, 0.1, 0.7))):
         edges = np.array(borders, dtype=np.float32)  # float32, or 0.1 would lie beyond its own border
@@ -129,6 +135,34 @@ def sims_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
         "Corr": _pearson(p, t),
         **_without_zeros(p, t),
     }
+
+
+def intensity_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    r"""Scores intensities on any range: predictions p and labels t, N of each.
+
+    - ``MAE``: mean absolute error, :math:`\frac{1}{N} \sum_n |p_n - t_n|`; less is better.
+    - ``RMSE``: root mean squared error, :math:`\sqrt{\frac{1}{N} \sum_n (p_n - t_n)^2}`; less is better.
+    - ``Corr``: Pearson's correlation,
+      :math:`\frac{\sum_n (p_n - \bar p)(t_n - \bar t)}{\sqrt{\sum_n (p_n - \bar p)^2 \sum_n (t_n - \bar t)^2}}`.
+    - ``CCC``: Lin's concordance correlation,
+      :math:`\frac{2 s_{pt}}{s_p^2 + s_t^2 + (\bar p - \bar t)^2}`, 1 only where :math:`p = t`.
+
+    ``Corr`` of a constant is 0, as is ``CCC`` of two equal ones; both warn.
+
+    Args:
+        prediction: intensities, ``[N]``.
+        truth: labels, ``[N]``.
+
+    Raises:
+        ValueError: the input is empty, not finite, or of unequal shapes.
+
+    Example:
+        >>> scores = intensity_metrics([10.0, 40.0, 80.0], [20.0, 50.0, 90.0])
+        >>> {name: round(value, 4) for name, value in scores.items()}
+        {'MAE': 10.0, 'RMSE': 10.0, 'Corr': 1.0, 'CCC': 0.9427}
+    """
+    p, t = as_pair(prediction, truth)
+    return {"MAE": _mae(p, t), "RMSE": rmse(p, t), "Corr": _pearson(p, t), "CCC": ccc(p, t)}
 
 
 @metric(higher_is_better=False)
@@ -206,6 +240,24 @@ def _weighted_f1(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> flo
     from sklearn.metrics import f1_score  # type: ignore[import-untyped, unused-ignore]
 
     return float(f1_score(truth, prediction, average="weighted"))
+
+
+_NON0 = "Non0_acc_2, Non0_F1_score"
+
+
+def _warn_of_one_side(positive: dict[str, NDArray[np.bool_]]) -> None:
+    """Warns of metrics of two classes whose labels are all of one.
+
+    Args:
+        positive: by the names of the metrics, whether each label is of the positive class.
+    """
+    names = [name for name, side in positive.items() if side.size and side.all() == side.any()]
+    if names:
+        warnings.warn(
+            f"all labels are on one side of 0: {', '.join(names)} do not tell how well positive and negative are told "
+            "apart",
+            stacklevel=3,
+        )
 
 
 def _without_zeros(p: Floats, t: Floats) -> dict[str, float]:

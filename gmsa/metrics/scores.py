@@ -1,30 +1,36 @@
-"""The metrics of a run: those of its label scale, and the registered ones that ``run.metrics`` names."""
+"""The metrics of a run: those of its target, and the registered ones that ``run.metrics`` names."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gmsa.config.components import parse_component
 from gmsa.errors import ConfigError, RunError
-from gmsa.metrics.regression import COLUMNS, Floats, as_pair, mosi_metrics, sims_metrics
+from gmsa.metrics.classes import as_classes, class_metrics
+from gmsa.metrics.regression import COLUMNS, as_pair, intensity_metrics, mosi_metrics, sims_metrics
 from gmsa.registry import METRICS
+
+Numbers = NDArray[np.number]
+_SCORES = {"mosi": mosi_metrics, "sims": sims_metrics, "intensity": intensity_metrics}
+_OWN = {"loss", *itertools.chain.from_iterable(COLUMNS.values())} - {"RMSE", "CCC"}
+"""Metrics that no registered one may be named as; RMSE and CCC are registered themselves."""
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether the better of two models has the higher value of a metric: of a label scale's, a registered one, or
-    ``loss``.
+    """Whether the better of two models has the higher value of a metric: of a target's, a registered one, or ``loss``.
 
     Raises:
         ConfigError: there is no such metric, or it is not marked by :func:`metric`.
     """
-    if name in ("MAE", "loss"):
+    if name in ("MAE", "RMSE", "loss"):
         return False
     if any(name in columns for columns in COLUMNS.values()):
         return True
@@ -42,53 +48,66 @@ def is_better(name: str, score: float, best: float) -> bool:
     return score > best if higher_is_better(name) else score < best
 
 
-def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Floats, Floats], float]]:
+def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Numbers, Numbers], float]]:
     """The registered metrics that ``run.metrics`` names, with their parameters, by name.
 
     Raises:
-        ConfigError: one is unknown, named twice, has the name of a label scale's metric, or is not marked by
-            :func:`metric`.
+        ConfigError: one is unknown, named twice, has the name of a target's metric, or is not marked by :func:`metric`.
     """
-    found: dict[str, Callable[[Floats, Floats], float]] = {}
+    found: dict[str, Callable[[Numbers, Numbers], float]] = {}
     for spec in specs:
         name, parameters = parse_component(spec, METRICS, "run.metrics")
         if name in found:
             raise ConfigError(f"'run.metrics' names '{name}' twice; name each metric once")
-        if name == "loss" or any(name in columns for columns in COLUMNS.values()):
+        if name in _OWN:
             raise ConfigError(f"'run.metrics': '{name}' is a metric of gmsa already; register yours under another name")
         higher_is_better(name)
         found[name] = functools.partial(METRICS[name], **parameters)
     return found
 
 
-def metrics(label_scale: str, prediction: ArrayLike, truth: ArrayLike, more: Sequence[str] = ()) -> dict[str, float]:
-    """Scores predictions by their label scale, :func:`mosi_metrics` or :func:`sims_metrics`, then by further metrics.
+def metrics(
+    name: str, prediction: ArrayLike, truth: ArrayLike, more: Sequence[str] = (), num_classes: int | None = None
+) -> dict[str, float]:
+    """Scores predictions by the metrics of their target, then by further ones.
 
     Args:
-        label_scale: ``mosi`` for labels in [-3, 3], ``sims`` for [-1, 1].
-        prediction: intensities, ``[N]``.
+        name: ``mosi`` (:func:`mosi_metrics`: labels in [-3, 3]), ``sims`` (:func:`sims_metrics`: labels in [-1, 1]),
+            ``intensity`` (:func:`intensity_metrics`: any other range) or ``classes`` (:func:`class_metrics`).
+        prediction: intensities or class numbers, ``[N]``.
         truth: labels, ``[N]``.
-        more: registered metrics, as ``run.metrics`` names them. They get what MAE gets: float64 arrays ``[N]``, on
-            ``sims`` clipped to [-1, 1].
+        more: registered metrics, as ``run.metrics`` names them. They get float64 arrays ``[N]``, on ``sims`` clipped to
+            [-1, 1]; of classes, their numbers as int64 ``[N]``.
+        num_classes: K; needed for ``classes``.
 
     Raises:
-        ValueError: the label scale is unknown, or the input is empty, not finite, or of unequal shapes.
+        ValueError: the name is unknown, ``num_classes`` is missing, or the input is empty, not finite, no class, or of
+            unequal shapes.
         RunError: a further metric returns no finite number.
 
     Example:
         >>> scores = metrics("mosi", [2.0, -1.0, 0.5], [3.0, -1.0, -0.5], ["RMSE"])
         >>> round(scores["RMSE"], 4)
         0.8165
+        >>> round(metrics("classes", [0, 2, 1], [0, 2, 2], num_classes=3)["weighted_F1"], 4)
+        0.7778
     """
-    if label_scale not in COLUMNS:
-        raise ValueError(f"unknown label scale {label_scale!r}: expected one of {', '.join(COLUMNS)}")
-    scores = mosi_metrics(prediction, truth) if label_scale == "mosi" else sims_metrics(prediction, truth)
-    if more:
+    p: Numbers
+    t: Numbers
+    if name not in COLUMNS:
+        raise ValueError(f"unknown metrics {name!r}: expected one of {', '.join(COLUMNS)}")
+    if name == "classes":
+        if num_classes is None:
+            raise ValueError("the metrics of classes need 'num_classes'")
+        p, t = as_classes(prediction, truth, num_classes)
+        scores = class_metrics(p, t, num_classes)
+    else:
+        scores = _SCORES[name](prediction, truth)
         p, t = (values.astype(np.float64) for values in as_pair(prediction, truth))
-        if label_scale == "sims":
+        if name == "sims":
             p, t = p.clip(-1, 1), t.clip(-1, 1)
-        for name, function in read_metrics(more).items():
-            scores[name] = _finite(name, function(p.copy(), t.copy()))
+    for added, function in read_metrics(more).items():
+        scores[added] = _finite(added, function(p.copy(), t.copy()))
     return scores
 
 

@@ -12,11 +12,15 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.nn.parameter_dict import ParameterDict
 from torch_geometric.utils import scatter
 
 from gmsa.config import Config, ModelConfig
-from gmsa.graph import NODE_TYPES, GraphBatch, token_count
-from gmsa.models.parts import DEFAULT_CONVS, find_encoder, find_part
+from gmsa.config.presets import CONVS, OTHERS, placed
+from gmsa.data.targets import Target
+from gmsa.graph import GraphBatch, schema, token_count
+from gmsa.models.parts import find_encoder, find_part
 from gmsa.nn import Reconstruction
 from gmsa.registry import MODELS
 
@@ -28,14 +32,14 @@ Convs = Mapping[str, Sequence[tuple[int, int]]]
 class Output(NamedTuple):
     """Predictions of a model for N utterances."""
 
-    value: Tensor
-    """Sentiment intensity ``[N]``."""
+    value: Tensor | None
+    """Intensity ``[N]``; None where the target is one of K classes."""
     logits: Tensor
     """Class scores before the softmax ``[N, K]``."""
     gate: Tensor | None
-    """Share of the inter view at val and cls ``[N, 2, C]``; None where the model has no gate."""
+    """Share of the inter view at val (if any) and cls ``[N, Q, C]``; None where the model has no gate."""
     features: Tensor
-    """Representation from which the intensity is predicted ``[N, C]``."""
+    """Representation from which the intensity, or the class, is predicted ``[N, C]``."""
     states: Mapping[str, Tensor] | None = None
     """State of each modality's node ``[N, C]``, that of a missing one too, where the model has them."""
 
@@ -45,8 +49,9 @@ class Model(nn.Module):
 
     A model of your own derives from it, registers with ``MODELS.register("name")`` and defines ``nodes`` and
     ``forward``. Its constructor takes ``dims`` (the feature dimension of each modality) and, by keyword, whichever
-    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, and parameters of its own, which a
-    config sets by ``model.name: name(parameter=value)``.
+    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, ``num_classes`` (K), ``intensity``
+    (False where the target is one of K classes: graphs have no node ``val``, and :attr:`Output.value` is None), and
+    parameters of its own, which a config sets by ``model.name: name(parameter=value)``.
 
     Shapes:
         - batch of N utterances with V nodes; output: :class:`Output`
@@ -89,10 +94,12 @@ class Model(nn.Module):
             ConfigError: a parameter in ``model.name`` is unknown, wrong or without a value.
         """
         chosen = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model)}
-        chosen["convs"] = {m: config.model.convs(m) for m in dims}
+        chosen["convs"] = {m: config.model.convs(m) for m in placed(config.named_modalities)}
         chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
+        target = Target.of(config.target)
+        chosen["num_classes"], chosen["intensity"] = target.num_classes, not target.is_classes
         given = find_part(config.model.name, MODELS, "model.name")[1]
-        arguments: dict[str, Any] = {name: chosen[name] for name in _arguments_of(cls) if name in chosen} | given
+        arguments: dict[str, Any] = {name: chosen[name] for name in arguments_of(cls) if name in chosen} | given
         return cls(dims, **arguments)  # type: ignore[call-arg]  # each model has its own
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
@@ -106,7 +113,7 @@ class Model(nn.Module):
         return typing.cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
 
 
-def _arguments_of(cls: type[Model]) -> list[str]:
+def arguments_of(cls: type[Model]) -> list[str]:
     """What a constructor takes by keyword, with what it passes on by ``**`` to that of the class above."""
     found: list[str] = []
     for base in cls.__mro__:
@@ -131,7 +138,8 @@ class Embedding(nn.Module):
         dims (Mapping[str, int]): Feature dimension of each modality.
         channels (int, default 128): Width C of every token.
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of each modality that has a place in the graphs, as (kernel, stride); by
+            default Semi-IIN's.
         input_dropout (float, default 0.5): Dropout on the features.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): ``utterance``, or ``video``.
@@ -160,21 +168,19 @@ class Embedding(nn.Module):
         scope: Literal["utterance", "video"] = "utterance",
     ) -> None:
         super().__init__()
-        used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or DEFAULT_CONVS).get(m, ((3, 1),)) for m in dims}
+        self.schema = schema([*(convs or ()), *(m for m in dims if m not in (convs or ()))])
+        self.modalities = tuple(m for m in self.schema.node_types if m in dims)
+        used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or CONVS).get(m, CONVS[OTHERS]) for m in dims}
         self.strides = {m: math.prod(stride for _, stride in used[m]) for m in dims}
         build = find_encoder(encoder)
-        self.encoders = nn.ModuleDict(
-            {
-                m: build(dim=dims[m], channels=channels, convs=used[m], dropout=input_dropout)
-                for m in NODE_TYPES
-                if m in dims
-            }
+        self.encoders = ModuleDict(
+            {m: build(dim=dims[m], channels=channels, convs=used[m], dropout=input_dropout) for m in self.modalities}
         )
-        self.node_type = nn.Parameter(torch.randn(len(NODE_TYPES), channels) * 0.02)
+        self.node_type = nn.Parameter(torch.randn(len(self.schema.node_types), channels) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
         self.missing = None
         if scope == "video":
-            self.missing = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.encoders})
+            self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.modalities})
 
     def tokens(self, batch: GraphBatch) -> dict[str, Tensor]:
         """Encodes each modality to the tokens of all utterances, end to end: ``[M_m, C]``."""

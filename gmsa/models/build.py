@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from gmsa.config import MODALITIES, Config, ModelConfig
+from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
-from gmsa.errors import ConfigError
-from gmsa.graph import GraphSpec
-from gmsa.models.base import Model
+from gmsa.config.presets import placed
+from gmsa.errors import ConfigError, listed
+from gmsa.graph import READOUTS, GraphSpec
+from gmsa.models.base import Model, arguments_of
 from gmsa.models.parts import find_part
 from gmsa.nn import Reconstruction
 from gmsa.registry import ENCODERS, LAYERS, MODELS
@@ -32,8 +33,14 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
 
     Args:
         dims: feature dimension of each modality.
-        config: the settings; the groups ``model``, ``graph`` and ``reconstruction`` count.
+        config: the settings; ``data.modalities`` and the groups ``target``, ``model``, ``graph`` and
+            ``reconstruction`` count.
+
+    Raises:
+        ConfigError: ``data.modalities`` lacks one of ``dims``.
     """
+    if unknown := [m for m in dims if m not in placed(config.named_modalities)]:
+        raise ConfigError(f"'data.modalities' does not name {listed(unknown)}, which the data has; list all there")
     model = model_class(config).from_config(dims, config)
     if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
@@ -81,10 +88,10 @@ def graph_spec(config: Config) -> GraphSpec:
     model, settings = model_class(config), config.model
     return GraphSpec(
         graph=config.graph,
-        convs={m: settings.convs(m) for m in MODALITIES},
+        convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
         streams=model.seen_streams(settings),
-        readout_nodes=model.readout_nodes,
+        readouts=READOUTS[config.target.is_classes :] if model.readout_nodes else (),
         route=model.route or _route_of_layer(settings) or settings.route,
     )
 
@@ -102,6 +109,11 @@ def check(config: Config) -> None:
         (settings.encoder, ENCODERS, "model.encoder"),
     ):
         find_part(spec, registry, key)
+    if config.target.is_classes and not {"num_classes", "intensity"} <= {*arguments_of(model)}:
+        raise ConfigError(
+            f"'model.name: {component_name(settings.name)}' predicts an intensity alone: its constructor takes no "
+            "'num_classes' and 'intensity'; choose another model, or 'target.kind: intensity'"
+        )
     model.check(config)
 
 

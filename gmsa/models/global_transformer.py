@@ -34,9 +34,11 @@ class GlobalTransformer(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout of the encoder.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -66,6 +68,8 @@ class GlobalTransformer(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -79,7 +83,7 @@ class GlobalTransformer(Model):
         )
         layer = nn.TransformerEncoderLayer(channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -96,4 +100,4 @@ class GlobalTransformer(Model):
     def forward(self, batch: GraphBatch) -> Output:
         val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
         value, logits = self.heads(val, cls)
-        return Output(value, logits, None, val)
+        return Output(value, logits, None, cls if val is None else val)

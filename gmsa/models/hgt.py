@@ -12,7 +12,7 @@ from torch_geometric.nn import HGTConv
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
-from gmsa.graph import NODE_TYPES, GraphBatch, relations
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.nn import Dropout, Heads
 
@@ -35,9 +35,11 @@ class HGT(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after each convolution.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -69,6 +71,8 @@ class HGT(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -80,11 +84,11 @@ class HGT(Model):
             positions=positions,
             scope=scope,
         )
-        metadata = (list(NODE_TYPES), relations())
+        metadata = (list(self.embedding.schema.node_types), list(self.embedding.schema.relations))
         self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -92,15 +96,15 @@ class HGT(Model):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""
-        index = {t: batch.node_index(t) for t in NODE_TYPES}
-        x = {t: z0[index[t]] for t in NODE_TYPES}
+        index = {t: batch.node_index(t) for t in batch.schema.node_types}
+        x = {t: z0[rows] for t, rows in index.items()}
         edges = batch.edge_index_dict()
         for conv, norm in zip(self.convs, self.norms, strict=True):
             mixed = conv(x, edges)
-            x = {t: norm(x[t] + self.dropout(mixed[t])) for t in NODE_TYPES}
+            x = {t: norm(x[t] + self.dropout(mixed[t])) for t in x}
         return torch.zeros_like(z0).index_copy(0, torch.cat(list(index.values())), torch.cat(list(x.values())))
 
     def forward(self, batch: GraphBatch) -> Output:
         val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
         value, logits = self.heads(val, cls)
-        return Output(value, logits, None, val)
+        return Output(value, logits, None, cls if val is None else val)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
@@ -30,9 +31,11 @@ class LateFusion(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after the MLP.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -60,6 +63,8 @@ class LateFusion(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -71,10 +76,10 @@ class LateFusion(Model):
             positions=positions,
             scope=scope,
         )
-        modalities = list(self.embedding.encoders)
-        self.missing = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
+        modalities = self.embedding.modalities
+        self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
         self.join = nn.Sequential(nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(dropout))
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

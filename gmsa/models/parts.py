@@ -11,9 +11,6 @@ from torch import nn
 from gmsa.config.components import parse_component
 from gmsa.registry import ENCODERS, LAYERS, Registry
 
-DEFAULT_CONVS = {"text": ((3, 1),), "audio": ((4, 2), (4, 4)), "vision": ((3, 1),)}
-"""Convolutions of each modality's encoder, as (kernel, stride), after Semi-IIN."""
-
 
 def find_part(spec: str, registry: Registry[Any], key: str) -> tuple[Any, dict[str, Any]]:
     """The part that ``name`` or ``name(key=value)`` names, and its parameters.

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import Config
-from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Model
 from gmsa.nn import Standardize, StreamLayer
 from gmsa.system.distributed import SINGLE_PROCESS, Group
@@ -86,10 +88,11 @@ class PretrainingModel(nn.Module):
         super().__init__()
         channels = config.model.channels
         self.model, self.temperature = model, config.pretrain.temperature
-        self.token = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
+        self.token = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
         self.standardize = Standardize(dims)
-        self.decoder = StreamLayer(channels, config.model.heads, edge_types=EDGE_TYPES if config.graph.typed else 0)
-        self.out = nn.ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
+        edge_types = model.embedding.schema.edge_types if config.graph.typed else 0
+        self.decoder = StreamLayer(channels, config.model.heads, edge_types=edge_types)
+        self.out = ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
 
     def forward(self, batch: PretrainingBatch | None, group: Group = SINGLE_PROCESS) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.data.targets import INTENSITY_CLASSES
-from gmsa.graph import EDGE_TYPES, READOUTS, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.models.parts import find_layer
 from gmsa.nn import Heads, Stream, build_fusion
@@ -46,9 +46,11 @@ class SemiIIN(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default the paper's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default the paper's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
 
     Shapes:
@@ -83,6 +85,8 @@ class SemiIIN(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
         typed_edges: bool = False,
     ) -> None:
         super().__init__()
@@ -96,12 +100,14 @@ class SemiIIN(Model):
             scope=scope,
         )
         names = ("intra", "inter") if streams == "both" else (streams,)
-        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
+        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
         self.streams = nn.ModuleDict(
             {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
         )
-        self.fusions = nn.ModuleList(build_fusion(fusion, channels) for _ in (READOUTS if len(names) == 2 else ()))
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.fusions = nn.ModuleList(
+            build_fusion(fusion, channels) for _ in range(1 + intensity if len(names) == 2 else 0)
+        )
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
@@ -112,13 +118,13 @@ class SemiIIN(Model):
         views = [
             stream(z0, batch.edges[name], batch.readout_edges[name], batch.readout_index)[batch.readout_rows]
             for name, stream in self.streams.items()
-        ]  # [N, 2, C] each
+        ]  # [N, Q, C] each
         if len(views) == 1:
-            (val, cls), gate = views[0].unbind(1), None
+            read, gate = views[0].unbind(1), None
         else:
             fused = [fuse(views[0][:, r], views[1][:, r]) for r, fuse in enumerate(self.fusions)]
-            val, cls = fused[0][0], fused[1][0]
+            read = tuple(view for view, _ in fused)
             gates = [g for _, g in fused if g is not None]
             gate = torch.stack(gates, dim=1) if gates else None
-        value, logits = self.heads(val, cls)
-        return Output(value, logits, gate, val)
+        value, logits = self.heads(read[0], read[-1])
+        return Output(value, logits, gate, read[0])

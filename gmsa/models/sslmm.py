@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_TYPES, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output
 from gmsa.models.parts import find_layer
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
@@ -56,9 +56,11 @@ class SSLMM(Model):
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
-        convs (Mapping, optional): Convolutions per modality, as (kernel, stride); by default Semi-IIN's.
+        convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
         positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        num_classes (int, default 7): Number of classes K.
+        intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
 
     Shapes:
@@ -71,7 +73,7 @@ class SSLMM(Model):
         >>> convs = {"text": [(3, 1)], "audio": [(4, 2)]}
         >>> model = SSLMM({"text": 6, "audio": 4}, channels=16, heads=2, convs=convs)
         >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6), "audio": torch.randn(9, 4)})
-        >>> output = model(collate([clip], GraphSpec(convs=convs, readout_nodes=False)))
+        >>> output = model(collate([clip], GraphSpec(convs=convs, readouts=())))
         >>> output.value.shape, output.logits.shape
         (torch.Size([1]), torch.Size([1, 7]))
     """
@@ -101,6 +103,8 @@ class SSLMM(Model):
         convs: Convs | None = None,
         positions: int = 512,
         scope: Literal["utterance", "video"] = "utterance",
+        num_classes: int = INTENSITY_CLASSES,
+        intensity: bool = True,
         typed_edges: bool = False,
     ) -> None:
         super().__init__()
@@ -114,7 +118,7 @@ class SSLMM(Model):
             scope=scope,
         )
         self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
-        edge_types, build = EDGE_TYPES if typed_edges else 0, find_layer(layer)
+        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
         halves = ("intra", "inter") if streams == "both" else (streams,)
         self.blocks = nn.ModuleList(
             AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
@@ -123,8 +127,8 @@ class SSLMM(Model):
         self.sends = None
         if scope == "video" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
-        self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in ("val", "cls"))
-        self.heads = Heads(channels, INTENSITY_CLASSES, dropout)
+        self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in range(1 + intensity))
+        self.heads = Heads(channels, num_classes, dropout, intensity)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
@@ -146,9 +150,9 @@ class SSLMM(Model):
         h = self.nodes(self.embedding(batch), batch)
         table = h.new_zeros(len(h) + 1, h.shape[1]).index_copy(0, batch.embedding_row, h)[1:]
         video = self.embedding.missing is not None
-        parts = table.split([_rows(batch, m, video) for m in self.embedding.encoders])
+        parts = table.split([_rows(batch, m, video) for m in self.embedding.modalities])
         states = {}
-        for modality, part in zip(self.embedding.encoders, parts, strict=True):
+        for modality, part in zip(self.embedding.modalities, parts, strict=True):
             mean = part if video else self.embedding.mean(part, batch, modality, h.new_zeros(h.shape[1]))
             states[modality] = mean.index_select(0, batch.utterance_order)
         order = batch.utterance_order
@@ -157,15 +161,15 @@ class SSLMM(Model):
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
-        val, cls = (read(stacked, present) for read in self.readouts)
-        value, logits = self.heads(val, cls)
-        return Output(value, logits, None, val, states if video and self.missing_node != "dropped" else None)
+        found = [read(stacked, present) for read in self.readouts]
+        value, logits = self.heads(found[0], found[-1])
+        return Output(value, logits, None, found[0], states if video and self.missing_node != "dropped" else None)
 
     def _missing(self, batch: GraphBatch) -> Tensor | None:
         """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
         if self.embedding.missing is None:
             return None
-        gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.encoders])
+        gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.modalities])
         return gone.index_select(0, batch.embedding_row - 1)
 
 

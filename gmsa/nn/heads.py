@@ -9,7 +9,7 @@ from gmsa.nn.dropout import Dropout
 
 
 class Heads(nn.Module):
-    r"""Intensity and classes, with one MLP for both.
+    r"""Intensity and classes, or classes alone, with one MLP for both.
 
     .. math::
         v = \mathrm{FC}_v(\mathrm{MLP}(F_{val})), \qquad e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls})), \qquad
@@ -21,6 +21,7 @@ class Heads(nn.Module):
         channels (int): Width C.
         classes (int): Number of classes K.
         dropout (float, default 0.0): Dropout after the MLP.
+        intensity (bool, default True): Predicts the intensity too; else ``val`` and the intensity are None.
 
     Shapes:
         - val, cls :math:`(B, C)`; output: intensity :math:`(B)`, logits :math:`(B, K)` for K ``classes``
@@ -32,11 +33,12 @@ class Heads(nn.Module):
         (torch.Size([2]), torch.Size([2, 7]))
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0, intensity: bool = True) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), Dropout(dropout))
-        self.value = nn.Linear(channels, 1)
+        self.value = nn.Linear(channels, 1) if intensity else None
         self.classes = nn.Linear(channels, classes)
 
-    def forward(self, val: Tensor, cls: Tensor) -> tuple[Tensor, Tensor]:
-        return self.value(self.mlp(val)).squeeze(-1), self.classes(self.mlp(cls))
+    def forward(self, val: Tensor | None, cls: Tensor) -> tuple[Tensor | None, Tensor]:
+        value = None if self.value is None else self.value(self.mlp(val)).squeeze(-1)
+        return value, self.classes(self.mlp(cls))

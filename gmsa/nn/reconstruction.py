@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.nn.dropout import Dropout
 
@@ -71,9 +73,9 @@ class Reconstruction(nn.Module):
     def __init__(self, dims: Mapping[str, int], channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.standardize = Standardize(dims)
-        self.token = nn.ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
+        self.token = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
         self.mlp = nn.Sequential(nn.Linear(2 * channels, 2 * channels), nn.ReLU(), Dropout(dropout))
-        self.out = nn.ModuleDict({m: nn.Linear(2 * channels, dim) for m, dim in dims.items()})
+        self.out = ModuleDict({m: nn.Linear(2 * channels, dim) for m, dim in dims.items()})
 
     def forward(self, features: Tensor, modality: str, state: Tensor | None = None) -> Tensor:
         known = self.token[modality].expand_as(features) if state is None else state

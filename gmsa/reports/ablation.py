@@ -19,14 +19,15 @@ SHOWN = {"mosi": ("Non0_acc_2", "Mult_acc_7"), "sims": ("Mult_acc_2", "Mult_acc_
 """Accuracies in the table, per label scale."""
 MEANING = (
     "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. "
-    "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p not "
-    "corrected for the number of settings."
+    "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p "
+    "corrected for the number of settings by Holm's method. The intervals are not corrected."
 )
 PAPER, TESTED = 16, 3
 """Characters of a setting's name, and scores of the test split, in a paper's table."""
 REASON = 120
 """Characters of the beginning and of the end of a reason that are shown."""
-DIFFERENCE = "difference, valid"
+DIFFERENCE = "difference, valid (Holm's p)"
+ALPHA = 0.05
 LEFT = ("setting", DIFFERENCE)
 """Columns that are flush left."""
 
@@ -44,11 +45,9 @@ def headline(comparison: Comparison) -> str:
     ]
     found = best.get("difference", {}).get("valid")
     if found is not None:
-        apart = found["high"] < 0 or found["low"] > 0
         sentences.append(
             f"Its MAE differs from that of the reference, '{comparison['reference']}', by {found['difference']:+.4f} "
-            f"(95 % interval {interval(found)}, {p_value(found)})"
-            f"{'.' if apart else ': the interval includes 0, so this may be chance.'}"
+            f"(95 % interval {interval(found)}, Holm's {p_value(found)}){_chance(found, len(ranked) - 1)}."
         )
     sentences.append(f"On test, which took no part in the choice: {score(select, best['test'][select])}.")
     failed = len(comparison["rows"]) - len(ranked)
@@ -137,8 +136,15 @@ def interval(found: Mapping[str, float]) -> str:
 
 
 def p_value(found: Mapping[str, float]) -> str:
-    """The p-value of a difference."""
-    return f"p = {found['p']:.3f}" if found["p"] >= 0.001 else "p < 0.001"
+    """The p-value of a difference, after Holm's correction."""
+    return f"p = {found['p_holm']:.3f}" if found["p_holm"] >= 0.001 else "p < 0.001"
+
+
+def _chance(found: Mapping[str, float], comparisons: int) -> str:
+    """Whether a difference may be chance, and why."""
+    if found["low"] <= 0 <= found["high"]:
+        return ": the interval includes 0, so this may be chance"
+    return "" if found["p_holm"] < ALPHA else f": one of {plural(comparisons, 'comparison')}, this may be chance"
 
 
 def numeric_axis(values: Sequence[Mapping[str, Any]]) -> str | None:

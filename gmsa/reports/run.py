@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config.missing import RATES
-from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread
+from gmsa.errors import cut
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread, target_line
 from gmsa.reports.tables import (
     SHORT,
     best_rows,
@@ -33,8 +34,9 @@ FINAL = " (final)"
 """Follows the name of the stage that is the final model."""
 FIGURES = {
     "curves": "Training loss and validation score by epoch; a star marks the epoch that was chosen.",
-    "scatter": "Predicted against true sentiment intensity of the test split, all seeds.",
+    "scatter": "Predicted against true intensity of the test split, all seeds.",
     "confusion": "Predicted against true class of the test split, all seeds.",
+    "classes": "F1 of each class on the test split, and how many utterances each class has.",
     "calibration": "How often the predicted class is right, by the model's confidence; test split, all seeds.",
     "gate": "How much the readout nodes take from the inter-modal view rather than from the intra-modal one.",
     "pseudo_labels": "Pseudo-labels kept per class, and how many of them are right where the true label is known.",
@@ -100,6 +102,8 @@ def markdown_report(summary: Summary, folder: Path | None = None) -> str:
     lines = "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in run_facts(summary).items())
     main, whole = main_scores(summary), all_scores(summary)
     more = f"\n## All metrics\n\n{pipes(*whole, ('Metric',))}" if whole != main else ""
+    if "classes" in summary:
+        more += f"\n## Classes, test split\n\n{pipes(*class_scores(summary), ('Class',))}"
     return f"{heading}\n\n{pipes(*main, ('Metric',))}\n{spread_note(summary)}\n\n{links}{lines}{more}"
 
 
@@ -123,14 +127,48 @@ def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return _transposed(summary, found, list)
 
 
+def class_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the classes: F1, precision and recall on the test split, and the number of utterances."""
+    shares = ("F1", "precision", "recall")
+    rows = [
+        [row["class"], *(f"{cell('F1', row[share])}" for share in shares), f"{row['support']:,}"]
+        for row in summary.get("classes", ())
+    ]
+    return ["Class", "F1 (%)", "Precision (%)", "Recall (%)", "Utterances"], rows
+
+
+def intervals_line(intervals: Sequence[Mapping[str, Any]], unit: str) -> str:
+    """The conformal intervals, or sets, in words: level, coverage on the test split, width.
+
+    Args:
+        unit: what the width counts, such as ``classes``.
+    """
+    level, expected = intervals[0]["level"], intervals[0]["expected"]
+    low, high = expected if len(expected) == 2 else (0, 1)
+    covered, width = (spread([row[key] for row in intervals]) for key in ("coverage", "width"))
+    patterns = sum(len(row["margins"]) for row in intervals)
+    return (
+        f"{100 * level:g} % asked; of the test split {cell('F1', covered)} % covered (chance: {100 * low:.1f} to "
+        f"{100 * high:.1f} %), mean width {cell('width', width, fewer=True)}{unit}"
+        + (", margins by pattern of missing modalities" if patterns > len(intervals) else "")
+    )
+
+
+def constant_name(summary: Summary) -> str:
+    """The constant prediction: the name of the class, or the intensity."""
+    constant = summary["constant"]
+    return cut(constant["class"]) if "class" in constant else f"{constant['value']:.2f}"
+
+
 def spread_note(summary: Summary) -> str:
     """What the numbers of the main scores are."""
     seeds = ", ".join(map(str, summary["seeds"]))
     over = "One seed" if len(summary["seeds"]) == 1 else "Mean ± standard deviation over the seeds"
     note = f"{over} ({seeds}) of the final model, whose epoch was chosen on the validation split."
     if "constant" in summary:
-        value = f"{summary['constant']['value']:.2f}"
-        note += f" To compare, always {value}: the median of the training labels, predicted for every utterance."
+        what = "most frequent class" if "class" in summary["constant"] else "median"
+        note += f" To compare, always {constant_name(summary)}: the {what} of the training labels, "
+        note += "predicted for every utterance."
     return note
 
 
@@ -138,6 +176,7 @@ def run_facts(summary: Summary) -> dict[str, str]:
     """What was trained on what."""
     return {
         "Data": dataset_of(summary),
+        **({"Target": target_line(summary)} if "target" in summary else {}),
         "SHA-256 of the data": summary["data_sha256"],
         **({"Utterances": _counts_line(summary["utterances"])} if "utterances" in summary else {}),
         "Model": f"{summary['model']}, {summary['parameters']:,} trainable parameters",
@@ -146,8 +185,17 @@ def run_facts(summary: Summary) -> dict[str, str]:
         "Label ratio": f"{summary['label_ratio']:g}",
         **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
         **missing_lines(summary["missing"]),
+        **_intervals(summary),
         "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
+
+
+def _intervals(summary: Summary) -> dict[str, str]:
+    if not summary.get("intervals"):
+        return {}
+    is_classes = summary.get("target", {}).get("kind") == "classes"
+    name = "Prediction sets" if is_classes else "Prediction intervals"
+    return {name: intervals_line(summary["intervals"], " classes" if is_classes else "")}
 
 
 def _counts_line(counts: Mapping[str, int]) -> str:
@@ -201,7 +249,7 @@ def _transposed(
     header = ["Metric", *(SPLITS.get(name, name) for name in found)]
     if constant := summary.get("constant"):
         splits = [split for split in SPLITS if summary[split]]
-        header += [f"{SPLITS[split]}, always {constant['value']:.2f}" for split in splits]
+        header += [f"{SPLITS[split]}, always {constant_name(summary)}" for split in splits]
         for metric, row in zip(metrics, rows, strict=True):
             scores = (constant[split].get(metric) for split in splits)
             row += ["" if score is None else cell(metric, spread([score])) for score in scores]

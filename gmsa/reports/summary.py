@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Map, Maybe, whole
+from gmsa.config.target import MOST_CLASSES
+from gmsa.errors import listed
+from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Kind, Map, Maybe, is_finite, one_of, whole
 
 Scores = Sequence[Mapping[str, float]]
 """Metrics of every seed, in the order of the seeds."""
@@ -21,13 +23,31 @@ MOST_WORST = 100
 """Utterances of the worst predictions, at most."""
 LONGEST_TEXT = 300
 """Characters of a transcript that a summary holds."""
+_LABEL = Kind("a finite number, or the name of a class", lambda value: is_finite(value) or isinstance(value, str))
 _WORST = Fields(
-    {"id": TEXT, "text": TEXT, "truth": NUMBER, "prediction": NUMBER, "lacking": Items(TEXT, 1000)},
+    {"id": TEXT, "text": TEXT, "truth": _LABEL, "prediction": _LABEL, "lacking": Items(TEXT, 1000)},
+    {"confidence": NUMBER},
+)
+_TARGET = Fields(
+    {"kind": one_of("intensity", "classes")}, {"range": Items(NUMBER, 2), "classes": Items(TEXT, MOST_CLASSES)}
+)
+_CLASS = Fields({"class": TEXT, "precision": SPREAD, "recall": SPREAD, "F1": SPREAD, "support": whole()})
+_INTERVALS = Fields(
+    {
+        "seed": whole(-(2**63)),
+        "level": NUMBER,
+        "pooled": Maybe(NUMBER),
+        "counts": Map(whole()),
+        "margins": Map(NUMBER),
+        "width": NUMBER,
+        "coverage": NUMBER,
+        "expected": Items(NUMBER, 2),
+    }
 )
 _SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
 _MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
 _COUNTS = Fields(dict.fromkeys(("train", "valid", "test", "labeled"), whole()))
-_CONSTANT = Fields({"value": NUMBER, **dict.fromkeys(SCORED_SPLITS, Map(NUMBER))})
+_CONSTANT = Fields({"value": NUMBER, **dict.fromkeys(SCORED_SPLITS, Map(NUMBER))}, {"class": TEXT})
 SUMMARY = Fields(
     {
         "name": TEXT,
@@ -45,7 +65,16 @@ SUMMARY = Fields(
         "missing": Map(_MASKED),
         "label_ratio": NUMBER,
     },
-    {"init_from": TEXT, "note": TEXT, "utterances": _COUNTS, "constant": _CONSTANT, "worst": Items(_WORST, MOST_WORST)},
+    {
+        "init_from": TEXT,
+        "note": TEXT,
+        "target": _TARGET,
+        "utterances": _COUNTS,
+        "constant": _CONSTANT,
+        "worst": Items(_WORST, MOST_WORST),
+        "classes": Items(_CLASS, MOST_CLASSES),
+        "intervals": Items(_INTERVALS, 1_000_000),
+    },
 )
 """The form of a summary from disk, which may be a stranger's."""
 SYNTHETIC_NOTE = "SYNTHETIC corpus: these numbers say nothing about a real data set."
@@ -71,6 +100,9 @@ def summarize(
     utterances: Mapping[str, int] | None = None,
     constant: Mapping[str, Any] | None = None,
     worst: Sequence[Mapping[str, Any]] = (),
+    target: Mapping[str, Any] | None = None,
+    classes: Sequence[Mapping[str, Any]] = (),
+    intervals: Sequence[Mapping[str, Any]] = (),
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -87,6 +119,9 @@ def summarize(
         utterances: how many each split has, and how many of the training split are ``labeled``: kept their labels.
         constant: a prediction that is the same for all utterances, and its metrics of each split.
         worst: utterances of the test split that are farthest off, with their text.
+        target: its ``kind``, and its ``range`` or ``classes``.
+        classes: precision, recall and F1 of each class on the test split.
+        intervals: of each seed, the margins of conformal prediction, and their coverage on the test split.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -118,9 +153,12 @@ def summarize(
         "missing": dict(missing or {}),
         "label_ratio": float(label_ratio),
         **({"init_from": init_from} if init_from else {}),
+        **({"target": dict(target)} if target else {}),
         **({"utterances": dict(utterances)} if utterances else {}),
         **({"constant": dict(constant)} if constant else {}),
         **({"worst": [dict(row) for row in worst]} if worst else {}),
+        **({"classes": [dict(row) for row in classes]} if classes else {}),
+        **({"intervals": [dict(row) for row in intervals]} if intervals else {}),
     }
 
 
@@ -153,6 +191,14 @@ def dataset_of(summary: Mapping[str, Any]) -> str:
     if not summary["synthetic"]:
         return str(summary["dataset"])
     return "synthetic" if summary["dataset"] == "synthetic" else f"synthetic (not {summary['dataset']})"
+
+
+def target_line(summary: Mapping[str, Any]) -> str:
+    """What a summary's run predicts: ``intensity in [-3, 3]``, or ``3 classes: negative, neutral, positive``."""
+    target = summary.get("target", {})
+    if "classes" in target:
+        return f"{len(target['classes'])} classes: {listed(target['classes'])}"
+    return "intensity in [{:g}, {:g}]".format(*target["range"]) if len(target.get("range", ())) == 2 else "intensity"
 
 
 def missing_lines(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

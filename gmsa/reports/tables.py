@@ -12,21 +12,24 @@ from gmsa.metrics import COLUMNS, higher_is_better
 HEADLINE = {
     "mosi": ("MAE", "Corr", "Non0_acc_2", "Non0_F1_score", "Mult_acc_7"),
     "sims": ("MAE", "Corr", "Mult_acc_2", "F1_score", "Mult_acc_5"),
+    "intensity": ("MAE", "RMSE", "Corr", "CCC"),
+    "classes": ("accuracy", "weighted_F1", "macro_F1", "unweighted_accuracy"),
 }
-"""The metrics that a paper's table has, per label scale."""
+"""The metrics that a paper's table has, by the target's."""
 SHORT = {
     "Has0_acc_2": "Acc-2 (has 0)", "Has0_F1_score": "F1 (has 0)", "Non0_acc_2": "Acc-2", "Non0_F1_score": "F1",
+    "accuracy": "Acc", "weighted_F1": "WF1", "macro_F1": "MF1", "unweighted_accuracy": "UA",
     "Mult_acc_2": "Acc-2", "F1_score": "F1", "Mult_acc_3": "Acc-3", "Mult_acc_5": "Acc-5", "Mult_acc_7": "Acc-7",
 }  # fmt: skip
 """What papers call MMSA's metrics, where there is little room."""
 
 
 def headline(metrics: Iterable[str]) -> list[str]:
-    """The main ones of some metrics: a paper's, and those that are of no label scale, such as a user's own."""
+    """The main ones of some metrics: a paper's, and those that are not the target's, such as a user's own."""
     there = list(metrics)
-    scale = "sims" if "Mult_acc_3" in there else "mosi"
-    usual = {metric for columns in COLUMNS.values() for metric in columns}
-    return [m for m in HEADLINE[scale] if m in there] + [m for m in there if m not in usual]
+    signs = {"Mult_acc_3": "sims", "Mult_acc_7": "mosi", "accuracy": "classes"}
+    target = next((target for metric, target in signs.items() if metric in there), "intensity")
+    return [m for m in HEADLINE[target] if m in there] + [m for m in there if m not in COLUMNS[target]]
 
 
 def best_rows(metric: str, means: Sequence[float]) -> list[int]:
@@ -168,4 +171,4 @@ def plural(count: int, noun: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether tables show a metric in percent."""
-    return "_acc_" in metric or "F1" in metric
+    return "_acc_" in metric or "F1" in metric or metric in ("accuracy", "unweighted_accuracy")

@@ -15,24 +15,26 @@ import torch
 from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
-from gmsa.data import INTENSITY_CLASSES, Target
-from gmsa.metrics import metrics
+from gmsa.data import INTENSITY_CLASSES, Target, Utterance
+from gmsa.metrics import Conformal, conformal_sets, coverage, metrics, per_class
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
 from gmsa.reports.robustness import write_report
 from gmsa.reports.run import write_summary
-from gmsa.reports.summary import LONGEST_TEXT, summarize
+from gmsa.reports.summary import LONGEST_TEXT, spread, summarize
 from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, write_text
 from gmsa.training.checkpoint import load_into
 from gmsa.training.protocols import TrainingData
-from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
+from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv, readouts
 from gmsa.training.trainer import Trainer
 
 SPLITS = ("train", "valid", "test")
 WORST = 10
 """Utterances of the test split that the summary shows because their predictions are farthest off."""
+LEVEL = 0.9
+"""Share of the truth that the intervals, or sets, of conformal prediction are to hold."""
 
 
 def report(
@@ -74,7 +76,7 @@ def report(
         finals.append(final)
         if data_of[seed].pseudo_labels:
             rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
-            write_text(seed_folder / "pseudo_labels.csv", csv_dicts(rows))
+            write_text(seed_folder / "pseudo_labels.csv", csv_dicts(_named(row, target) for row in rows))
             pseudo_rows += _pseudo_summary(rows, seed, len(data_of[seed].pool), target)
 
     summary = summarize(
@@ -83,8 +85,10 @@ def report(
         valid=[final["valid"].metrics(config) for final in finals],
         test=[final["test"].metrics(config) for final in finals],
         stages=stages,
-        constant=constant_scores(config, [e.value for data in data_of.values() for e in data.labeled], finals[0]),
-        worst=worst_predictions(prepared, [final["test"].value for final in finals]),
+        constant=constant_scores(config, _labels(data_of), finals[0]),
+        worst=worst_predictions(prepared, [final["test"] for final in finals]),
+        classes=class_rows([final["test"] for final in finals]),
+        intervals=conformal_rows(prepared, dict(zip(trainers, finals, strict=True))),
     )
     write_summary(folder, summary)
     history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
@@ -96,6 +100,8 @@ def report(
         pseudo_rows,
         target,
         summary["synthetic"],
+        config.select,
+        {"training": _labels(data_of, first=True), "test": finals[0]["test"].labels},
     )
     finish_report(folder)
     return summary
@@ -112,7 +118,7 @@ def finish_report(folder: Path) -> None:
 
 
 def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str, Predictions]) -> dict[str, Any]:
-    """The median of training labels, and the scores of predicting it for every utterance.
+    """The median of training labels, or their most frequent class, and the scores of predicting it for every utterance.
 
     A registered metric that cannot score a constant is left out.
 
@@ -120,41 +126,118 @@ def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str
         labels: those that some seed trained on.
         splits: any predictions, for the labels of ``valid`` and ``test``.
     """
-    value = float(np.median(labels))
-    found: dict[str, Any] = {"value": value}
+    target = splits["test"].target
+    value = float(
+        np.bincount(_whole(labels)).argmax() if target.is_classes else np.median(np.asarray(labels, np.float32))
+    )
+    found: dict[str, Any] = {"value": value} | ({"class": target.name_of(value)} if target.is_classes else {})
+    scored = config.target.chosen_metrics
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a constant has no correlation
         for split in ("valid", "test"):
             truth = splits[split].labels
             truth = truth[~np.isnan(truth)]
             constant = np.full(len(truth), value)
-            found[split] = metrics(config.target.chosen_metrics, constant, truth)
+            found[split] = metrics(scored, constant, truth, num_classes=target.num_classes)
             for more in config.run.metrics:
                 with suppress(Exception):  # it is a user's
-                    found[split] |= metrics(config.target.chosen_metrics, constant, truth, [more])
+                    found[split] |= metrics(scored, constant, truth, [more], target.num_classes)
     return found
 
 
-def worst_predictions(prepared: Prepared, values: list[np.ndarray]) -> list[dict[str, Any]]:
+def worst_predictions(prepared: Prepared, tests: Sequence[Predictions]) -> list[dict[str, Any]]:
     """The utterances of the test split whose mean prediction is farthest from their label, the farthest first.
 
+    Of classes, the wrong ones that are predicted with the highest mean probability.
+
     Args:
-        values: predictions of each seed.
+        tests: predictions of each seed.
     """
-    mean = np.stack(values).mean(axis=0, dtype=np.float64)
-    utterances = prepared.splits["test"]
-    errors = {i: abs(mean[i] - u.label) for i, u in enumerate(utterances) if u.label is not None}
+    target, utterances = tests[0].target, prepared.splits["test"]
+    truth = np.array([np.nan if u.label is None else u.label for u in utterances])
+    labeled = np.flatnonzero(~np.isnan(truth)).tolist()
+    found: dict[int, dict[str, Any]] = {}
+    if target.is_classes:
+        mean: np.ndarray = np.mean([p.probabilities for p in tests], axis=0, dtype=np.float64)
+        likeliest, errors = mean.argmax(1), mean.max(1)
+        for i in (i for i in labeled if likeliest[i] != truth[i]):
+            names = {"truth": target.name_of(truth[i]), "prediction": target.name_of(likeliest[i])}
+            found[i] = names | {"confidence": float(errors[i])}
+    else:
+        mean = np.mean([p.predicted for p in tests], axis=0, dtype=np.float64)
+        errors = np.abs(mean - truth)
+        found = {i: {"truth": float(truth[i]), "prediction": float(mean[i])} for i in labeled}
     return [
         {
             "id": u.id,
             "text": _shortened(u.text),
-            "truth": u.label,
-            "prediction": float(mean[i]),
+            **found[i],
             "lacking": [modality for modality, there in u.present.items() if not there],
         }
-        for i in sorted(errors, key=lambda i: -errors[i])[:WORST]
+        for i in sorted(found, key=lambda i: -errors[i])[:WORST]
         for u in (utterances[i],)
     ]
+
+
+def class_rows(tests: Sequence[Predictions]) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of each class, as spreads over the seeds; none of an intensity.
+
+    Args:
+        tests: predictions of each seed for the same utterances.
+    """
+    target = tests[0].target
+    if not target.is_classes:
+        return []
+    known = ~np.isnan(tests[0].labels)
+    seeds = [per_class(p.predicted[known], p.labels[known], target.classes) for p in tests]
+    return [
+        {"class": rows[0]["class"], "support": rows[0]["support"]}
+        | {share: spread([row[share] for row in rows]) for share in ("precision", "recall", "F1")}
+        for rows in zip(*seeds, strict=True)
+    ]
+
+
+def conformal_rows(prepared: Prepared, finals: Mapping[int, Mapping[str, Predictions]]) -> list[dict[str, Any]]:
+    """Margins of split conformal prediction, fitted on the validation split, and what they cover of the test split.
+
+    Of an intensity the residual is the absolute error and ``width`` the mean width of the intervals; of classes it is 1
+    less the probability of the true class, and ``width`` the mean number of classes in a set. Groups are the modalities
+    that an utterance has. None where the validation split is too small for the level.
+
+    Args:
+        finals: predictions of each seed for ``valid`` and ``test``.
+    """
+    known = {s: [i for i, u in enumerate(prepared.splits[s]) if u.label is not None] for s in ("valid", "test")}
+    groups = {s: [_pattern(prepared.splits[s][i]) for i in rows] for s, rows in known.items()}
+    found = []
+    for seed, splits in finals.items():
+        valid, test, target = splits["valid"], splits["test"], splits["test"].target
+        truth = {s: splits[s].labels[known[s]].astype(np.float64) for s in known}
+        if target.is_classes:
+            chances = {s: splits[s].probabilities[known[s]].astype(np.float64) for s in known}
+            wrong = 1 - np.take_along_axis(chances["valid"], truth["valid"].astype(int)[:, None], 1)[:, 0]
+            fitted = Conformal.fit(wrong.clip(0, 1), groups["valid"], LEVEL)
+            sets = conformal_sets(chances["test"], fitted.margin(groups["test"]))
+            widths = sets.sum(axis=1)
+            covered = float(np.take_along_axis(sets, truth["test"].astype(int)[:, None], 1).mean())
+        else:
+            fitted = Conformal.fit(np.abs(valid.predicted[known["valid"]] - truth["valid"]), groups["valid"], LEVEL)
+            # Not beyond the range, but for predictions that are: the truth never is.
+            predicted = test.predicted[known["test"]]
+            low, high = fitted.interval(predicted, groups["test"], target.low, target.high)
+            widths, covered = high - low, coverage(truth["test"], low, high)
+        if not np.isfinite(fitted.pooled):
+            return []
+        found.append(
+            {"seed": seed, **fitted.record(), "width": float(widths.mean()), "coverage": covered}
+            | {"expected": list(fitted.expected_coverage(groups["test"]))}
+        )
+    return found
+
+
+def _pattern(utterance: Utterance) -> str:
+    """The modalities that an utterance has."""
+    return "+".join(m for m, there in utterance.present.items() if there) or "none"
 
 
 def _shortened(text: str) -> str:
@@ -180,7 +263,7 @@ def report_pretraining(
     )
     write_summary(folder, summary)
     history = [row for trainer in trainers.values() for row in trainer.history]
-    draw_run(folder / "figures", history, [], [], [], prepared.corpus.target, summary["synthetic"])
+    draw_run(folder / "figures", history, [], [], [], prepared.corpus.target, summary["synthetic"], "loss", {})
     finish_report(folder)
     return summary
 
@@ -193,7 +276,10 @@ def _facts(
     trainers: Mapping[int, Trainer],
 ) -> dict[str, Any]:
     """The entries that every summary has."""
+    target = prepared.corpus.target
+    predicted = {"classes": list(target.classes)} if target.is_classes else {"range": [target.low, target.high]}
     return {
+        "target": {"kind": target.kind} | predicted,
         "name": name,
         "dataset": config.data.name,
         "synthetic": prepared.corpus.synthetic,
@@ -218,40 +304,78 @@ def draw_run(
     pseudo_rows: list[dict[str, Any]],
     target: Target,
     synthetic: bool,
+    select: str,
+    labels: Mapping[str, Sequence[float] | np.ndarray],
 ) -> None:
     """Draws the figures of a run; a figure without data is left out.
 
     Args:
+        select: the validation score of the curves.
+        labels: labels by split, to count the classes.
         tests: the final model's predictions for the test split, one per seed; none of a run that predicts nothing.
         pools: the first stage's predictions for the pool's utterances with a withheld label, one per seed.
     """
     make_subfolder(folder.parent, folder.name)
     if not tests:
-        figures.figure_curves(history, folder / "curves.png", synthetic, "loss")
+        figures.figure_curves(history, folder / "curves.png", synthetic, select)
         return
-    seeds = len(tests)
+    seeds, classes = len(tests), _class_names(target)
     test, pool = _join(tests, target), _join(pools, target)
-    figures.figure_curves(history, folder / "curves.png", synthetic)
-    scatter = {"prediction": test["value"], "truth": test["labels"]}
+    figures.figure_curves(history, folder / "curves.png", synthetic, select)
+    scatter = {"prediction": test["value"], "truth": test["labels"][: len(test["value"])]}
     figures.figure_scatter(scatter, folder / "scatter.png", synthetic, seeds)
     confusion = {"prediction": test["probabilities"].argmax(1), "truth": test["classes"]}
-    figures.figure_confusion(confusion, folder / "confusion.png", synthetic, seeds)
-    gate = {"val": test["gate"][:, 0], "cls": test["gate"][:, 1]}
+    figures.figure_confusion(confusion, folder / "confusion.png", synthetic, seeds, classes)
+    rows = class_rows(tests)
+    f1 = {"class": [row["class"] for row in rows], "F1": [row["F1"]["values"] for row in rows]}
+    counts = (
+        {split: np.bincount(_whole(values), minlength=len(rows)) for split, values in labels.items()} if rows else {}
+    )
+    figures.figure_classes(f1, folder / "classes.png", synthetic, counts)
+    gate = dict(zip(readouts(target), test["gate"].T, strict=False))
     figures.figure_gate(gate, folder / "gate.png", synthetic, seeds)
-    figures.figure_pseudo_labels(pseudo_rows, folder / "pseudo_labels.png", synthetic)
-    figures.figure_calibration(test, folder / "calibration.png", synthetic, seeds=seeds)
+    figures.figure_pseudo_labels(pseudo_rows, folder / "pseudo_labels.png", synthetic, classes)
+    figures.figure_calibration(test, folder / "calibration.png", synthetic, seeds=seeds, classes=classes)
     of = "labels given to the pool"
-    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of, len(pools))
+    figures.figure_calibration(pool, folder / "pool_calibration.png", synthetic, of, len(pools), classes)
+
+
+def _class_names(target: Target) -> Sequence[str]:
+    """The names of the classes; of an intensity, the middles of its bins."""
+    if target.is_classes:
+        return target.classes
+    width, sign = (target.high - target.low) / (INTENSITY_CLASSES - 1), "+" if target.low < 0 < target.high else ""
+    return [f"{middle:{sign}.3g}" if middle else "0" for middle in target.low + width * np.arange(INTENSITY_CLASSES)]
+
+
+def _whole(labels: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The numbers of classes."""
+    return np.asarray(labels).astype(np.int64)
+
+
+def _labels(data_of: Mapping[int, TrainingData], first: bool = False) -> list[float]:
+    """The labels that the seeds trained on, or the first of them."""
+    chosen = list(data_of.values())[: 1 if first else None]
+    return [e.utterance.label for data in chosen for e in data.labeled if e.utterance.label is not None]
+
+
+def _named(row: dict[str, Any], target: Target) -> dict[str, Any]:
+    """A row of pseudo-labels with the names of its classes."""
+    if not target.is_classes:
+        return row
+    label = None if row["label"] is None else target.name_of(row["label"])
+    return row | {"class": target.name_of(row["class"]), "label": label}
 
 
 def _join(seeds: list[Predictions], target: Target) -> dict[str, np.ndarray]:
     """The predictions of all seeds, concatenated."""
     labels = np.concatenate([p.labels for p in seeds])
     gates = [p.gate for p in seeds if p.gate is not None]
+    values = [p.value for p in seeds if p.value is not None]
     return {
         "labels": labels,
         "classes": target.to_class(torch.from_numpy(labels)).numpy(),
-        "value": np.concatenate([p.value for p in seeds]),
+        "value": np.concatenate(values) if values else np.zeros(0),
         "probabilities": np.concatenate([p.probabilities for p in seeds]),
         "gate": np.concatenate(gates) if gates else np.zeros((0, 2)),
     }
@@ -261,7 +385,7 @@ def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, target: Ta
     """The number of kept and of correct pseudo-labels per round and class."""
     found = []
     for round_ in sorted({row["round"] for row in rows}):
-        for c in range(INTENSITY_CLASSES):
+        for c in range(target.num_classes):
             kept = [row for row in rows if row["round"] == round_ and row["class"] == c]
             known = [row for row in kept if row["label"] is not None]
             labels = torch.tensor([row["label"] for row in known], dtype=torch.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, MissingConfig
 from gmsa.config.trained import trained_settings
-from gmsa.errors import cut
+from gmsa.data.notes import note
+from gmsa.data.targets import describe_target
+from gmsa.errors import cut, listed, short
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
@@ -89,6 +91,7 @@ def train(
         if group.is_main:
             save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
         called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
+        note_labels(config, prepared, data_of)
         try:
             with stop.listening():
                 for seed, data in data_of.items():
@@ -142,6 +145,29 @@ def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
     return protocol(trainer, data)
 
 
+def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, TrainingData]) -> None:
+    """Notes classes that no labeled training utterance has, and labels of single modalities that no loss uses."""
+    target, file = prepared.corpus.target, "synthetic" if prepared.corpus.synthetic else short(config.data.path)
+    labeled = {seed: [e.utterance for e in data.labeled] for seed, data in data_of.items()}
+    if target.is_classes:
+        for seed, utterances in labeled.items():
+            there = {u.label for u in utterances}
+            absent = [name for number, name in enumerate(target.classes) if number not in there]
+            if absent:
+                some = "" if config.data.label_ratio == 1 else f" with the labels that seed {seed} keeps"
+                note(
+                    f"{file}: no training utterance{some} is of {len(absent)} of the {target.num_classes} classes "
+                    f"({listed(absent)}), which will hardly be predicted; leave them out of 'target.classes', or add "
+                    "utterances"
+                )
+                break
+    own = dict.fromkeys(m for utterances in labeled.values() for u in utterances for m in u.unimodal)
+    if own and not config.loss.unimodal_weight:
+        note(f"{file}: labels of single modalities ({listed(own)}) are not used; set 'loss.unimodal_weight' above 0")
+    if config.loss.unimodal_weight and not own.keys() & prepared.corpus.dims.keys():
+        note(f"{file}: no utterance has labels of single modalities; 'loss.unimodal_weight' has no effect")
+
+
 def describe_data(
     config: Config, prepared: Prepared, data: TrainingData, device: torch.device, processes: int = 1
 ) -> str:
@@ -151,7 +177,8 @@ def describe_data(
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
         f"{SYNTHETIC if corpus.synthetic else cut(config.data.name)}: {sizes} utterances; features {dims}; "
-        f"{len(data.labeled)} labeled, {len(data.pool)} in the pool; {config.model.name} on {device.type}"
+        f"{describe_target(corpus.target)}; {len(data.labeled)} labeled, {len(data.pool)} in the pool; "
+        f"{config.model.name} on {device.type}"
     )
     line += f", {processes} processes" if processes > 1 else ""
     if config.data.missing != MissingConfig():

@@ -9,14 +9,13 @@ from itertools import accumulate, islice
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from gmsa.config import Config
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.graph import GraphBatch, collate
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
-from gmsa.training.examples import Example, Targets
+from gmsa.training.examples import Example, Targets, collate_targets
 from gmsa.training.masking import mask_steps, modality_dropout, reconstruction_targets
 
 T = TypeVar("T")
@@ -79,7 +78,8 @@ def training_batches(
         context: utterances without targets that are nodes in the graphs of the examples' videos (video graphs).
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
-    groups, spec = SampleGroups(examples, config, context), graph_spec(config)
+    groups, spec, target = SampleGroups(examples, config, context), graph_spec(config), Target.of(config.target)
+    own_labels = config.named_modalities if config.loss.unimodal_weight else ()
     for positions in groups.batches(*seed, shard=shard):
         if not positions:
             yield None
@@ -93,8 +93,8 @@ def training_batches(
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         untouched = collate(there, spec) if full_view else None
-        values, classes = torch.tensor([e.value for e in chosen]), torch.stack([e.classes for e in chosen])
-        yield collate(batch, spec, lost), Targets(values, classes, hidden, untouched)
+        targets = collate_targets(chosen, batch, target, own_labels)
+        yield collate(batch, spec, lost), targets._replace(hidden=hidden, full_view=untouched)
 
 
 def scoring_batches(

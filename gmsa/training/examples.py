@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gmsa.data import INTENSITY_CLASSES, Target, Utterance
+from gmsa.data import Target, Utterance
 from gmsa.graph import GraphBatch
 
-_NO_CLASSES = torch.zeros(INTENSITY_CLASSES)
+_NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,24 +24,32 @@ class Example:
 
     utterance: Utterance
     value: float = math.nan
-    """Sentiment intensity; NaN where only the classes are known, as for the paper's pseudo-labels."""
-    classes: Tensor = field(default_factory=lambda: _NO_CLASSES)
-    """Class probabilities ``[K]``, one-hot for a label; all 0 where nothing is known."""
+    """Intensity on the model's scale (:meth:`~gmsa.data.Target.to_model`); NaN where only the classes are known, as for
+    the paper's pseudo-labels, and where the target is one of K classes."""
+    classes: Tensor | None = None
+    """Class probabilities ``[K]``, one-hot for a label; None where nothing is known."""
+    pseudo: bool = False
+    """Whether the classes are a pseudo-label, whose loss ``self_training.weight`` weighs. Of an intensity, every
+    example without a value is one."""
 
 
 class Targets(NamedTuple):
     """Targets of B examples."""
 
     value: Tensor
-    """Sentiment intensity ``[B]``; NaN where only the classes are known."""
+    """Intensity ``[B]``; NaN where only the classes are known."""
     classes: Tensor
     """Class probabilities ``[B, K]``."""
     hidden: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
     """Per modality, the indices of the examples whose features are to be reconstructed ``[R]``, and the means of their
     features over the steps ``[R, D_m]``."""
-
     full_view: GraphBatch | None = None
     """The examples' batch without ``model.modality_dropout``, for a teacher."""
+    pseudo: Tensor | None = None
+    """Whether the classes are a pseudo-label ``[B]``; None: of none."""
+    unimodal: Mapping[str, Tensor] = _NONE
+    """Per modality, its own labels ``[B]``, intensities on the model's scale or numbers of classes; NaN where there is
+    none, or the example lacks the modality."""
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""
@@ -54,11 +62,59 @@ class Targets(NamedTuple):
     def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> Targets:
         hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
         full_view = None if self.full_view is None else move(self.full_view)
-        return Targets(change(self.value), change(self.classes), hidden, full_view)
+        pseudo = None if self.pseudo is None else change(self.pseudo)
+        unimodal = {m: change(labels) for m, labels in self.unimodal.items()}
+        return Targets(change(self.value), change(self.classes), hidden, full_view, pseudo, unimodal)
 
 
 def labeled_examples(utterances: Sequence[Utterance], target: Target) -> list[Example]:
     """Examples of labeled utterances."""
-    labels = torch.tensor([u.label for u in utterances], dtype=torch.float32)
-    classes = torch.eye(INTENSITY_CLASSES)[target.to_class(labels)]
-    return [Example(u, y, c) for u, y, c in zip(utterances, labels.tolist(), classes, strict=True)]
+    labels = torch.tensor([u.label for u in utterances], dtype=torch.float64)
+    one_hot = torch.eye(target.num_classes).unbind()
+    classes = [one_hot[c] for c in target.to_class(labels.float()).tolist()]
+    values = torch.full_like(labels, math.nan) if target.is_classes else target.to_model(labels)
+    return [Example(u, v, c) for u, v, c in zip(utterances, values.float().tolist(), classes, strict=True)]
+
+
+def collate_targets(
+    examples: Sequence[Example], shown: Sequence[Utterance], target: Target, modalities: Sequence[str] = ()
+) -> Targets:
+    """Targets of a batch of examples.
+
+    Args:
+        shown: their utterances as the model sees them.
+        modalities: those whose own labels are wanted. Only labeled utterances have them: ``data.label_ratio``
+            withholds the others.
+    """
+    blank = torch.zeros(target.num_classes)
+    unimodal = {
+        m: torch.tensor([_unimodal_label(e.utterance, u, m, target) for e, u in zip(examples, shown, strict=True)])
+        for m in modalities
+    }
+    return Targets(
+        torch.tensor([e.value for e in examples]),
+        torch.stack([blank if e.classes is None else e.classes for e in examples]),
+        pseudo=torch.tensor([e.pseudo for e in examples]),
+        unimodal=unimodal,
+    )
+
+
+def _unimodal_label(utterance: Utterance, shown: Utterance, modality: str, target: Target) -> float:
+    if utterance.label is None or modality not in utterance.unimodal or not shown.lengths.get(modality):
+        return math.nan
+    label = utterance.unimodal[modality]
+    return label if target.is_classes else float(target.to_model(label))
+
+
+def class_weights(examples: Sequence[Example], target: Target) -> Tensor:
+    r"""Weights of the K classes by which rare ones count as much as frequent ones.
+
+    .. math:: w_c = \frac{n}{K' n_c}
+
+    n labeled examples, :math:`n_c` of class c, :math:`K'` classes that occur: the mean weight of a labeled example is
+    1, so that the loss keeps its size. A class that does not occur has weight 1.
+    """
+    labels = torch.tensor([e.utterance.label for e in examples if e.utterance.label is not None])
+    counts = torch.bincount(target.to_class(labels), minlength=target.num_classes)
+    there = counts > 0
+    return torch.where(there, counts.sum() / (there.sum() * counts.clamp(min=1)), 1.0)

@@ -24,6 +24,7 @@ def loss(
     value_weight: float,
     pseudo_weight: float,
     group: Group = SINGLE_PROCESS,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     r"""Loss of a batch.
 
@@ -35,22 +36,58 @@ def loss(
     alone: the paper's pseudo-labels (Semi-IIN, section "Training objective"). A mean over none is 0;
     an example whose class probabilities are all 0 is context and has no loss.
 
+    Where the target is one of K classes, there is no intensity: :math:`L = L_e + \lambda_2 L_e^u`. With class weights,
+    :math:`L_e` is the mean of :math:`-\sum_c w_c\, t_c \log p_c`; pseudo-labels are not weighted, as they are chosen
+    class by class.
+
     Args:
         value_weight: :math:`\lambda_1`.
         pseudo_weight: :math:`\lambda_2`.
+        class_weights: of :func:`~gmsa.training.examples.class_weights`, ``[K]``; None: 1 each.
 
     Shapes:
         - output and targets of B examples; output: a scalar
     """
-    whole = (~targets.value.isnan()).float()
-    squared = F.mse_loss(output.value.float(), targets.value.nan_to_num(), reduction="none")
     entropy = F.cross_entropy(output.logits.float(), targets.classes, reduction="none")
-    supervised = value_weight * squared + (1 - value_weight) * entropy
-    pseudo = (1 - whole) * (targets.classes.sum(1) > 0)
-    return _mean(supervised, whole, group) + pseudo_weight * _mean(entropy, pseudo, group)
+    weighted = entropy
+    if class_weights is not None:
+        weighted = F.cross_entropy(output.logits.float(), targets.classes, class_weights, reduction="none")
+    known = targets.classes.sum(1) > 0
+    if output.value is None:
+        supervised = weighted
+        whole = (known if targets.pseudo is None else known & ~targets.pseudo).float()
+    else:
+        whole = (~targets.value.isnan()).float()
+        squared = F.mse_loss(output.value.float(), targets.value.nan_to_num(), reduction="none")
+        supervised = value_weight * squared + (1 - value_weight) * weighted
+    return _mean(supervised, whole, group) + pseudo_weight * _mean(entropy, (1 - whole) * known, group)
 
 
-def consistency(value: Tensor, teacher_values: Tensor, confident_share: float, group: Group = SINGLE_PROCESS) -> Tensor:
+def unimodal_loss(output: Output, targets: Targets, group: Group = SINGLE_PROCESS) -> Tensor:
+    """Loss of the heads of single modalities on the labels of their own, such as CH-SIMS has.
+
+    The mean over all (example, modality) pairs with a label and the modality: of the squared error of an intensity, or
+    of the cross-entropy of classes. 0 where there is none.
+
+    Shapes:
+        - output and targets of B examples; output: a scalar
+    """
+    errors = [output.logits.new_zeros(0, dtype=torch.float32)]
+    for modality, labels in targets.unimodal.items():
+        predicted = (output.unimodal or {}).get(modality)
+        if predicted is None:  # a modality that the training data lack
+            continue
+        rows = (~labels.isnan()).nonzero().squeeze(1)
+        found, wanted = predicted.index_select(0, rows).float(), labels.index_select(0, rows)
+        if found.dim() == 1:
+            errors.append((found - wanted).square())
+        else:
+            errors.append(F.cross_entropy(found, wanted.long(), reduction="none"))
+    every = torch.cat(errors)
+    return _mean(every, torch.ones_like(every), group)
+
+
+def consistency(predicted: Tensor, teacher: Tensor, confident_share: float, group: Group = SINGLE_PROCESS) -> Tensor:
     r"""Distance to a teacher.
 
     .. math::
@@ -61,12 +98,24 @@ def consistency(value: Tensor, teacher_values: Tensor, confident_share: float, g
     passes with dropout, S the share ``confident_share`` of the batch with the least variance. A teacher that averages
     weights is that of Tarvainen and Valpola (Mean teachers, NeurIPS 2017); distance, weights and S are our design.
 
+    Of K classes the distance is theirs, the squared one between the probabilities, summed over the classes, and so is
+    :math:`\sigma^2`:
+
+    .. math::
+        L_u = \frac{1}{|S|} \sum_{i \in S} e^{-\sigma^2_i}\, \lVert p_i - \mu_i \rVert^2, \qquad
+        \sigma^2_i = \sum_c \sigma^2_{i,c}
+
     Shapes:
-        - value :math:`(B)`, teacher_values :math:`(P, B)`; output: a scalar
+        - predicted :math:`(B)`, teacher :math:`(P, B)`; of classes :math:`(B, K)` and :math:`(P, B, K)`; output: a
+          scalar
     """
-    variance, mean = torch.var_mean(teacher_values.float(), dim=0)
+    variance, mean = torch.var_mean(teacher.float(), dim=0)
+    if mean.dim() == 1:
+        distance = F.huber_loss(predicted.float(), mean, reduction="none")
+    else:
+        variance, distance = variance.sum(1), (predicted.float() - mean).square().sum(1)
     kept = (variance <= torch.quantile(group.gather(variance)[0], confident_share)).float()
-    return _mean(F.huber_loss(value.float(), mean, reduction="none") * torch.exp(-variance), kept, group)
+    return _mean(distance * torch.exp(-variance), kept, group)
 
 
 def reconstruction(
@@ -83,7 +132,7 @@ def reconstruction(
         hidden: as :class:`~gmsa.training.examples.Targets` has it.
     """
     assert model.reconstruction is not None
-    errors = [output.value.new_zeros(0, dtype=torch.float32)]
+    errors = [output.logits.new_zeros(0, dtype=torch.float32)]
     for modality, (rows, features) in hidden.items():
         predicted = model.reconstruct(output, modality, rows).float()
         wanted = model.reconstruction.standardize(features, modality)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gmsa.config import SelfTrainingConfig
-from gmsa.data import INTENSITY_CLASSES, Utterance
+from gmsa.data import Utterance
 from gmsa.training.examples import Example
 from gmsa.training.scoring import Predictions
 
@@ -25,7 +25,7 @@ def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list
     confidence = predictions.probabilities.max(1)
     predicted = predictions.probabilities.argmax(1)
     kept: list[int] = []
-    for c in range(INTENSITY_CLASSES):
+    for c in range(predictions.probabilities.shape[1]):
         found = [int(i) for i in np.flatnonzero((predicted == c) & (confidence >= config.threshold))]
         found.sort(key=lambda i: (-confidence[i], predictions.ids[i]))
         kept += found if config.k == "all" else found[: config.k]
@@ -34,12 +34,15 @@ def most_confident(predictions: Predictions, config: SelfTrainingConfig) -> list
 
 def hard_examples(pool: Sequence[Utterance], predictions: Predictions, chosen: Sequence[int]) -> list[Example]:
     """Examples whose target is the likeliest class alone: they have a class loss only (Semi-IIN)."""
-    classes = torch.eye(INTENSITY_CLASSES)[torch.from_numpy(predictions.probabilities.argmax(1))]
-    return [Example(pool[i], float("nan"), classes[i]) for i in chosen]
+    one_hot = torch.eye(predictions.probabilities.shape[1]).unbind()
+    likeliest = predictions.probabilities.argmax(1)
+    return [Example(pool[i], classes=one_hot[likeliest[i]], pseudo=True) for i in chosen]
 
 
 def soft_examples(pool: Sequence[Utterance], teachers: Sequence[Predictions]) -> list[Example]:
-    """Examples whose targets are the teachers' mean intensity and mean class probabilities."""
-    value = np.mean([t.value for t in teachers], axis=0)
+    """Examples whose targets are the teachers' mean intensity, if they predict one, and mean class probabilities."""
+    value = np.full(len(pool), np.nan)
+    if values := [t.value for t in teachers if t.value is not None]:
+        value = teachers[0].target.to_model(np.mean(values, axis=0))
     classes = torch.from_numpy(np.mean([t.probabilities for t in teachers], axis=0))
     return [Example(u, float(v), c) for u, v, c in zip(pool, value, classes, strict=True)]

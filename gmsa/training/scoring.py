@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
 from gmsa.config import Config
-from gmsa.data import INTENSITY_CLASSES, Utterance
+from gmsa.data import Target, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
@@ -31,18 +31,26 @@ class Predictions:
 
     ids: list[str]
     labels: np.ndarray
-    """``[N]``; NaN where unlabeled."""
-    value: np.ndarray
-    """Sentiment intensity ``[N]``."""
+    """Intensities, or numbers of classes ``[N]``; NaN where unlabeled."""
+    value: np.ndarray | None
+    """Intensity ``[N]``; None where the target is one of K classes."""
     probabilities: np.ndarray
-    """Of the 7 classes ``[N, K]``."""
+    """Of the K classes ``[N, K]``."""
     gate: np.ndarray | None
-    """Mean share of the inter view at val and cls ``[N, 2]``; None where the model has no gate."""
+    """Mean share of the inter view at each readout node ``[N, R]``; None where the model has no gate."""
+    target: Target = field(default_factory=Target)
+    """What is predicted."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The intensity, or the number of the likeliest class ``[N]``."""
+        return self.probabilities.argmax(1) if self.value is None else self.value
 
     def metrics(self, config: Config) -> dict[str, float]:
-        """MMSA's metrics over the labeled utterances, then those that ``run.metrics`` adds."""
+        """The target's metrics over the labeled utterances, then those that ``run.metrics`` adds."""
         known = ~np.isnan(self.labels)
-        return metrics(config.target.chosen_metrics, self.value[known], self.labels[known], config.run.metrics)
+        predicted, labels, count = self.predicted[known], self.labels[known], self.target.num_classes
+        return metrics(config.target.chosen_metrics, predicted, labels, config.run.metrics, count)
 
 
 def predict_utterances(
@@ -63,8 +71,9 @@ def predict_utterances(
     Raises:
         RunError: a prediction is not finite.
     """
-    value = np.zeros(len(utterances), dtype=np.float32)
-    probabilities = np.zeros((len(utterances), INTENSITY_CLASSES), dtype=np.float32)
+    target = Target.of(config.target)
+    value = None if target.is_classes else np.zeros(len(utterances), dtype=np.float32)
+    probabilities = np.zeros((len(utterances), target.num_classes), dtype=np.float32)
     gate: np.ndarray | None = None
     training = model.training
     model.eval()
@@ -72,19 +81,28 @@ def predict_utterances(
         shard = Shard(rank=group.rank, world=group.world)
         for rows, places, batch in prefetch(scoring_batches(utterances, config, context, shard), device):
             output = model(batch)
-            value[places] = output.value.cpu().numpy()[rows]
+            if value is not None:
+                value[places] = output.value.cpu().numpy()[rows]
             probabilities[places] = output.logits.softmax(-1).cpu().numpy()[rows]
             if output.gate is not None:
-                gate = np.zeros((len(utterances), len(READOUTS)), dtype=np.float32) if gate is None else gate
+                gate = np.zeros((len(utterances), output.gate.shape[1]), np.float32) if gate is None else gate
                 gate[places] = output.gate.mean(-1).cpu().numpy()[rows]
     model.train(training)
     if group.world > 1:
-        value, probabilities, gate = _join(group, device, value, probabilities, gate)
-    bad = np.flatnonzero(~np.isfinite(value) | ~np.isfinite(probabilities).all(1))
+        value, probabilities, gate = _join(group, device, value, probabilities, gate, len(readouts(target)))
+    finite = np.isfinite(probabilities).all(1)
+    bad = np.flatnonzero(~finite if value is None else ~np.isfinite(value) | ~finite)
     if len(bad):
         raise RunError(_why_not_finite(utterances[bad[0]]))
     labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
-    return Predictions([u.id for u in utterances], labels, value, probabilities, gate)
+    if value is not None:
+        value = target.from_model(value)
+    return Predictions([u.id for u in utterances], labels, value, probabilities, gate, target)
+
+
+def readouts(target: Target) -> tuple[str, ...]:
+    """The readout nodes of a target: classes have none for an intensity."""
+    return tuple(r for r in READOUTS if r != "val" or not target.is_classes)
 
 
 def _why_not_finite(utterance: Utterance) -> str:
@@ -100,16 +118,22 @@ def _why_not_finite(utterance: Utterance) -> str:
 
 
 def _join(
-    group: Group, device: torch.device, value: np.ndarray, probabilities: np.ndarray, gate: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Joins the rows of all processes: each has zeros in those of the others."""
-    known = gate is not None
-    gates = gate if gate is not None else np.zeros((len(value), len(READOUTS)), dtype=np.float32)
-    there = np.full((len(value), 1), known, dtype=np.float32)
-    table = np.concatenate([value[:, None], probabilities, gates, there], axis=1)
+    group: Group,
+    device: torch.device,
+    value: np.ndarray | None,
+    probabilities: np.ndarray,
+    gate: np.ndarray | None,
+    nodes: int,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    """Joins the rows of all processes: each has zeros in those of the others, and maybe no gate of ``nodes``."""
+    count, K = probabilities.shape
+    gates = np.zeros((count, nodes), dtype=np.float32) if gate is None else gate
+    there = np.full((count, 1), gate is not None, dtype=np.float32)
+    values = np.zeros((count, 1), dtype=np.float32) if value is None else value[:, None]
+    table = np.concatenate([values, probabilities, gates, there], axis=1)
     table = group.all_reduce(torch.from_numpy(table).to(device)).cpu().numpy()
-    value, probabilities, gates, there = np.split(table, [1, 1 + INTENSITY_CLASSES, table.shape[1] - 1], axis=1)
-    return value[:, 0], probabilities, gates if there.any() else None
+    values, probabilities, gates, there = np.split(table, [1, 1 + K, table.shape[1] - 1], axis=1)
+    return None if value is None else values[:, 0], probabilities, gates if there.any() else None
 
 
 def quiet_metrics(predictions: Predictions, config: Config) -> dict[str, float]:
@@ -120,16 +144,19 @@ def quiet_metrics(predictions: Predictions, config: Config) -> dict[str, float]:
 
 
 def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
-    """Predictions of named splits as CSV: split, id, label, prediction, class probabilities, gate.
+    """Predictions of named splits of one target as CSV: split, id, label, prediction, class probabilities, gate.
 
-    Numbers have nine significant digits, enough to give a float32 again exactly.
+    Classes have their names, also in the columns of their probabilities, ``p_joy``; of an intensity these are ``p0`` to
+    ``p6``. Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    header = ["split", "id", "label", "prediction", *(f"p{c}" for c in range(INTENSITY_CLASSES))]
-    rows = []
+    target, rows = Target(), []
     for split, predictions in parts:
+        target = predictions.target
+        predicted, nodes = predictions.predicted, len(readouts(target))
         for i, name in enumerate(predictions.ids):
             label = predictions.labels[i]
-            gate = [""] * len(READOUTS) if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
-            numbers = [f"{x:.9g}" for x in (predictions.value[i], *predictions.probabilities[i])]
-            rows.append([split, name, "" if np.isnan(label) else f"{label:.9g}", *numbers, *gate])
-    return csv_text([*header, *(f"gate_{r}" for r in READOUTS)], rows)
+            gate = [""] * nodes if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
+            words = ["" if np.isnan(label) else target.name_of(label), target.name_of(predicted[i])]
+            rows.append([split, name, *words, *(f"{p:.9g}" for p in predictions.probabilities[i]), *gate])
+    classes = [f"p_{name}" if target.is_classes else f"p{name}" for name in target.class_names]
+    return csv_text(["split", "id", "label", "prediction", *classes, *(f"gate_{r}" for r in readouts(target))], rows)

@@ -141,6 +141,8 @@ class StateCheck:
     """The module of a stage, maybe without its weights; None where only the stage's own protocol knows it."""
     fresh: TrainState
     """That of a small model which has trained nothing, with the optimizer and the schedule of the run."""
+    select: str = "MAE"
+    """The score that every epoch of the protocol has."""
 
     def __call__(self, state: Mapping[str, Any]) -> None:
         """Checks all parts of a state.
@@ -154,7 +156,7 @@ class StateCheck:
             if not row.keys() >= _ROW or row.keys() - _ROW:
                 raise ValueError("'history' has rows of other keys")
             if self.skeleton(row["stage"]) is not None:
-                wanted = {"loss", "mask", "contrast"} if row["stage"] == "pretrain" else {"MAE"}
+                wanted = {"loss", "mask", "contrast"} if row["stage"] == "pretrain" else {self.select}
                 check_form(row["valid"], Fields(dict.fromkeys(wanted, NUMBER)), "valid")
         finished = state["finished"]
         if len(set(finished)) != len(finished):

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
-from gmsa.data import INTENSITY_CLASSES, Normalizer, Utterance
+from gmsa.data import Normalizer, Target, Utterance
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import WHOLE, SampleGroups, Shard, training_batches
-from gmsa.training.examples import Example, Targets
-from gmsa.training.losses import consistency, loss, reconstruction
+from gmsa.training.examples import Example, Targets, class_weights
+from gmsa.training.losses import consistency, loss, reconstruction, unimodal_loss
 from gmsa.training.prefetch import prefetch
 from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.scoring import predict_utterances, quiet_metrics
@@ -58,7 +58,7 @@ class Task(Protocol):
 class FineTuning:
     """Trains on examples; if ``consistent``, on agreement with the moving average of its own weights too.
 
-    .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec}
+    .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec} + \\lambda_m L_{uni}
 
     The teacher sees every modality, the student those that ``model.modality_dropout`` does not drop.
     :math:`\\lambda_u` rises linearly over the first ``consistency.ramp`` of the steps (SSLMM, stage 2; our design).
@@ -78,6 +78,9 @@ class FineTuning:
         self.size, self.per_epoch = len(self.examples), groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.select
+        balanced = self.config.loss.class_weights == "balanced"
+        weights = class_weights(self.examples, Target.of(self.config.target)) if balanced else None
+        self.class_weights = None if weights is None else weights.to(self.device)
 
     def build_module(self) -> Model:
         """A new model; the features that it reconstructs are standardized by all training utterances."""
@@ -104,31 +107,33 @@ class FineTuning:
         """The weighted sum of the losses."""
         config = self.config
         output, targets = self._empty() if batch is None else (module(batch[0]), batch[1])
-        value = loss(output, targets, config.loss.value_weight, config.self_training.weight, group)
+        settings, pseudo = config.loss, config.self_training.weight
+        value = loss(output, targets, settings.value_weight, pseudo, group, self.class_weights)
+        if settings.unimodal_weight:
+            value = value + settings.unimodal_weight * unimodal_loss(output, targets, group)
         if config.reconstruction.weight:
             value = value + config.reconstruction.weight * reconstruction(module, output, targets.hidden, group)
         if self.consistent:
             assert teacher is not None
             weights = config.consistency
             risen = min(1.0, done / weights.ramp) if weights.ramp else 1.0
-            teacher_values = self._teacher_values(teacher, targets.full_view)
-            distance = consistency(output.value, teacher_values, weights.confident_share, group)
+            teachings = self._teachings(teacher, targets.full_view)
+            distance = consistency(_taught(output), teachings, weights.confident_share, group)
             value = value + risen * weights.weight * distance
         return value
 
     @torch.no_grad()
-    def _teacher_values(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
-        """The teacher's intensities in P passes with dropout ``[P, B]``."""
+    def _teachings(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
+        """What the teacher predicts in P passes with dropout: intensities ``[P, B]`` or probabilities ``[P, B, K]``."""
         teacher.train()
-        passes = self.config.consistency.passes
-        if batch is None:
-            return torch.zeros(passes, 0, device=self.device)
-        return torch.stack([teacher(batch).value for _ in range(passes)])
+        passes = range(self.config.consistency.passes)
+        return torch.stack([_taught(self._empty()[0] if batch is None else teacher(batch)) for _ in passes])
 
     def _empty(self) -> tuple[Output, Targets]:
         """Output and targets of a process without a share of the batch; its loss is 0, but it joins the collectives."""
-        value, classes = torch.zeros(0, device=self.device), torch.zeros(0, INTENSITY_CLASSES, device=self.device)
-        return Output(value, classes, None, classes), Targets(value, classes)
+        target = Target.of(self.config.target)
+        value, classes = torch.zeros(0, device=self.device), torch.zeros(0, target.num_classes, device=self.device)
+        return Output(None if target.is_classes else value, classes, None, classes), Targets(value, classes)
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """The metrics on the validation split."""
@@ -190,6 +195,11 @@ class Pretraining:
         masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
         whole = masked + self.config.pretrain.contrast_weight * contrast
         return {"loss": whole, "mask": masked, "contrast": contrast}
+
+
+def _taught(output: Output) -> Tensor:
+    """What a teacher teaches: the intensities ``[B]``, or the probabilities of the classes ``[B, K]``."""
+    return output.logits.float().softmax(-1) if output.value is None else output.value
 
 
 def _statistics(

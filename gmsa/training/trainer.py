@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gmsa.config import Config, OptimConfig
 from gmsa.config.components import component_name
 from gmsa.config.trained import few, other_settings, trained_settings
-from gmsa.data import INTENSITY_CLASSES, Utterance
+from gmsa.data import Target, Utterance
 from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
 from gmsa.models import Model
@@ -145,10 +145,11 @@ class Trainer:
 
     def cached_predictions(self, name: str, model: nn.Module, pool: Sequence[Utterance]) -> Predictions:
         """Predictions for the pool, cached on disk so that a resumed run reuses them, also on another machine."""
-        file = self.folder / f"{name}.safetensors"
+        file, target = self.folder / f"{name}.safetensors", Target.of(self.config.target)
         cached = None
         if self.group.is_main and exists(file):
-            like = {"value": torch.empty(len(pool)), "probabilities": torch.empty(len(pool), INTENSITY_CLASSES)}
+            like = {"probabilities": torch.empty(len(pool), target.num_classes)}
+            like |= {} if target.is_classes else {"value": torch.empty(len(pool))}
             try:
                 cached = load_weights(file, like=like, inside=self.folder)
             except RunError as error:
@@ -158,10 +159,11 @@ class Trainer:
             predictions = self.predict(model, pool)
             if self.group.is_main:
                 kept = {"value": predictions.value, "probabilities": predictions.probabilities}
-                save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items()})
+                save_weights(file, {k: torch.from_numpy(v) for k, v in kept.items() if v is not None})
             return predictions
         blank = np.full(len(pool), np.nan, dtype=np.float32)
-        return Predictions([u.id for u in pool], blank, cached["value"].numpy(), cached["probabilities"].numpy(), None)
+        value = None if target.is_classes else cached["value"].numpy()
+        return Predictions([u.id for u in pool], blank, value, cached["probabilities"].numpy(), None, target)
 
     def _train(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
         """Trains a stage, or the rest of it; returns its best weights."""
@@ -192,7 +194,9 @@ class Trainer:
             scored: nn.Module = model if average is None else average.model
             scores = task.score(scored, self.group)
             score = scores[task.select]
-            improved = stage_progress.best_epoch == 0 or is_better(task.select, score, stage_progress.best)
+            # A score that is NaN is never better, and any other is better than it.
+            first = stage_progress.best_epoch == 0 or (math.isnan(stage_progress.best) and not math.isnan(score))
+            improved = first or is_better(task.select, score, stage_progress.best)
             if improved:
                 stage_progress.best, stage_progress.best_epoch = score, stage_progress.epoch
                 stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
@@ -304,7 +308,7 @@ class Trainer:
         optimizer = build_optimizer(small, self.config.optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
         average = MovingAverage(small, self.config.optim.ema) if self.config.optim.ema else None
-        StateCheck(self._known_skeleton, TrainState(small, optimizer, schedule, average))(state)
+        StateCheck(self._known_skeleton, TrainState(small, optimizer, schedule, average), self.config.select)(state)
         for stage in state["finished"]:
             module = self._known_skeleton(stage)
             like = None if module is None else module.state_dict()

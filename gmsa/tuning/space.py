@@ -12,6 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, change, from_dict, to_dict
+from gmsa.config.inherit import BY_MODALITY
+from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, shown
 from gmsa.training.protocols import check_protocol
 from gmsa.tuning.optuna_adapter import allows
@@ -144,10 +146,15 @@ def apply_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def value_at(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; of a group in which all have one value, such as an edge builder, that value."""
+    """The value of a dotted key, also of a modality where one stands for all; of a group with one value, that one."""
     value: Any = settings
+    above = ""
     for part in key.split("."):
-        value = value[part]
+        if above in BY_MODALITY:
+            value = value.get(part, value[OTHERS]) if isinstance(value, dict) else value
+        else:
+            value = value[part]
+        above = part
     if isinstance(value, dict) and len({as_stored(v) for v in value.values()}) == 1:
         return next(iter(value.values()))
     return value

@@ -11,7 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gmsa.config import Config, to_dict
-from gmsa.config.coerce import RENAMED, coerce
+from gmsa.config.coerce import FORMER, RENAMED, coerce
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, cut, nearest, shown
@@ -75,7 +75,8 @@ def read_space(path: str | Path, config: Config) -> Space:
 
 def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     """One entry of the file."""
-    known = list(_keys(to_dict(config)))
+    key = FORMER.get(key, key)
+    known = [*_keys(to_dict(config)), *_keys_by_modality(config)]
     if key not in known:
         hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(key, known)
         raise ConfigError(f"unknown key '{cut(key)}'{hint}; keys are those of --set")
@@ -246,6 +247,14 @@ def _keys(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += _keys(value, f"{prefix}{name}.")
     return found
+
+
+def _keys_by_modality(config: Config) -> list[str]:
+    """Dotted keys of the settings by modality, for every modality, also where one value stands for all."""
+    names = config.named_modalities
+    pairs = [f"{a}_to_{b}" for a in names for b in names if a != b]
+    groups = {"model.modality_dropout": names, "model.encoders": names, "graph.intra": names, "graph.inter": pairs}
+    return [f"{group}.{name}" for group, found in groups.items() for name in found]
 
 
 def _as_held(config: Config, key: str, value: Any) -> Any:

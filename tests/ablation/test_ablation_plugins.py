@@ -65,7 +65,7 @@ def test_own_parts_in_two_processes(base: Path, tmp_path: Path, vary: str) -> No
         assert row["test"]["within"]["mean"] == pytest.approx(sum(e <= 1 for e in errors) / len(errors))
     rows = list(csv.DictReader((out / "ablation.csv").open()))
     assert all(-1 <= float(row["test_CCC"]) <= 1 and row["valid_within"] for row in rows)
-    assert "valid within | valid CCC | difference, valid | test MAE" in (out / "summary.md").read_text()
+    assert "valid within | valid CCC | difference, valid (Holm's p) | test MAE" in (out / "summary.md").read_text()
     assert "Ranked by validation within" in (out / "summary.md").read_text()
 
 

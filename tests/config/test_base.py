@@ -37,7 +37,7 @@ def test_the_nearest_file_wins_key_by_key() -> None:
     config = load("own.yaml", "optim.clip_norm=2")
     optim, dropout = config.optim, config.model.modality_dropout
     assert (optim.lr, optim.epochs, optim.batch_size, optim.clip_norm) == (0.3, 5, 4, 2)
-    assert (config.model.channels, dropout.text, dropout.audio, dropout.vision) == (16, 0.1, 0.3, 0.5)
+    assert (config.model.channels, *map(dropout.of, ("text", "audio", "vision"))) == (16, 0.1, 0.3, 0.5)
     assert config.graph.radius == 1
 
 
@@ -47,7 +47,7 @@ def test_a_value_for_a_whole_group_merges_with_the_group() -> None:
     config = load("own.yaml")
     missing = config.data.missing
     assert (missing.train, missing.valid, missing.test, missing.seed) == ("eta:0.5", "eta:0.5", "none", 3)
-    assert (config.graph.intra.text, config.graph.inter.text_to_audio) == ("window", "aligned")
+    assert (config.graph.intra.of("text"), config.graph.inter.of("text_to_audio")) == ("window", "aligned")
     write("over.yaml", "base: own.yaml\ndata: {missing: sample:0.5}")
     missing = load("over.yaml").data.missing
     assert (missing.train, missing.test, missing.seed) == ("sample:0.5", "sample:0.5", 3)

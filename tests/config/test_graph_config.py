@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gmsa.config import Config, from_dict, load_config, to_dict
-from gmsa.config.graph import GraphConfig, InterEdges, IntraEdges
+from gmsa.config.fields import ByModality
+from gmsa.config.graph import GraphConfig
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import TOKEN_RELATIONS, builder_of
 from gmsa.registry import EDGE_BUILDERS
@@ -56,11 +56,10 @@ def test_every_relation_has_its_own() -> None:
     assert graph(MIXED).builders == {"window", "dilated", "complete", "aligned", "knn"}
 
 
-def test_fields_are_named_after_the_relations() -> None:
-    assert {f.name for f in dataclasses.fields(IntraEdges)} == {r[0] for r in TOKEN_RELATIONS if r[1] == "intra"}
-    assert {f.name for f in dataclasses.fields(InterEdges)} == {
-        f"{source}_to_{target}" for source, stream, target in TOKEN_RELATIONS if stream == "inter"
-    }
+def test_relations_that_are_not_named_take_the_one_for_others() -> None:
+    config = graph({"intra": {"text": "knn", "others": "window"}})
+    assert config.intra == ByModality({"text": "knn", "others": "window"})
+    assert builders(config)["vision", "intra", "vision"][0] == "window"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_yaml_and_overrides(tmp_path: Path) -> None:
     )
     config = load_config(path, environ={}).graph
     assert config == GraphConfig(
-        intra=IntraEdges(text="window(radius=3)", audio="dilated(stride=2, hops=3)"), inter="aligned", radius=4
+        intra={"text": "window(radius=3)", "audio": "dilated(stride=2, hops=3)"}, inter="aligned", radius=4
     )
     changed = load_config(
         path,
@@ -126,8 +125,8 @@ def test_yaml_and_overrides(tmp_path: Path) -> None:
         environ={},
     ).graph
     assert changed == GraphConfig(
-        intra=IntraEdges(text="window(radius=3)", audio="window(radius=8)"),
-        inter=InterEdges(text_to_audio="aligned"),
+        intra={"text": "window(radius=3)", "audio": "window(radius=8)"},
+        inter={"text_to_audio": "aligned"},
         radius=4,
         context="all",
     )
@@ -143,7 +142,9 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("graph:\n  intra:\n")
     assert load_config(path, environ={}) == Config()
-    assert load_config(path, ["graph.intra.text=knn"], environ={}).graph.intra == IntraEdges(text="knn")
+    assert load_config(path, ["graph.intra.text=knn"], environ={}).graph.intra == ByModality(
+        {"text": "knn", "others": "complete"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,8 +161,8 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"vision": "window)radius=2("}}, "'graph.intra.vision' must be one of"),
         ({"intra": {"vision": "window radius=2"}}, "'graph.intra.vision' must be one of"),
         ({"intra": ""}, "'graph.intra' must be one of"),
-        ({"intra": 3}, "'graph.intra.text' must be text (got 3)"),
-        ({"inter": ["window"]}, "'graph.inter.text_to_audio' must be text (got ['window'])"),
+        ({"intra": 3}, "'graph.intra' must be text (got 3)"),
+        ({"inter": ["window"]}, "'graph.inter' must be text (got ['window'])"),
         ({"intra": {"text": None}}, "'graph.intra.text' must be text (got None)"),
         # parameters
         ({"intra": {"audio": "window(radios=2)"}}, "'graph.intra.audio': 'window' has no parameter 'radios'"),
@@ -236,4 +237,4 @@ def test_one_name_for_all_gives_way_to_a_relation(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("graph: {intra: window}")
     config = load_config(file, ["graph.intra.audio=window(radius=8)"], environ={})
-    assert to_dict(config)["graph"]["intra"] == {"text": "window", "audio": "window(radius=8)", "vision": "window"}
+    assert to_dict(config)["graph"]["intra"] == {"audio": "window(radius=8)", "others": "window"}

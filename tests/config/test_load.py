@@ -60,16 +60,16 @@ def test_round_trip() -> None:
         ({"self_training": {"k": "most"}}, "'self_training.k' must be a whole number or 'all' (got 'most')"),
         ({"self_training": {"threshold": 1}}, "'self_training.threshold' must be less than 1 (got 1.0)"),
         ({"model": {"heads": 7}}, "'model.channels' must be divisible by 'model.heads' (got 128 and 7)"),
-        ({"model": {"text_convs": [[3]]}}, "'model.text_convs' needs 2 values in each entry (got [3])"),
-        ({"model": {"text_convs": []}}, "'model.text_convs' must name at least one [kernel, stride] pair"),
+        ({"model": {"text_convs": [[3]]}}, "'model.encoders.text' needs 2 values in each entry (got [3])"),
+        ({"model": {"text_convs": []}}, "'model.encoders.text' must name at least one [kernel, stride] pair"),
         (
             {"model": {"text_convs": [[2, 3]]}},
-            "'model.text_convs' needs 1 <= stride <= kernel (got kernel 2, stride 3)",
+            "'model.encoders.text' needs 1 <= stride <= kernel (got kernel 2, stride 3)",
         ),
         ({"data": {"modalities": "text"}}, "'data.modalities' must be a list"),
         ({"data": {"modalities": []}}, "'data.modalities' must not be empty"),
         ({"data": {"modalities": ["text", "text"]}}, "'data.modalities' lists a value twice"),
-        ({"data": {"modalities": ["txt"]}}, "(got 'txt') (did you mean 'text'?)"),
+        ({"data": {"normalize": ["txt"]}}, "names 'txt' (did you mean 'text'?)"),
         ({"run": {"seeds": []}}, "'run.seeds' must not be empty"),
         ({"graph": 3}, "'graph' must hold 'key: value' pairs (got 3)"),
     ],
@@ -97,7 +97,7 @@ def test_overrides(tmp_path: Path) -> None:
         ["optim.lr=2e-3", "model.modality_dropout.text=0.1", "run.seeds=[1, 2]", "self_training.k=all"],
         environ={},
     )
-    assert (config.optim.lr, config.model.modality_dropout.text) == (2e-3, 0.1)
+    assert (config.optim.lr, config.model.modality_dropout.of("text")) == (2e-3, 0.1)
     assert (config.run.seeds, config.self_training.k) == ((1, 2), "all")
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gmsa.config import Config, from_dict
 from gmsa.config.missing import Missing
 from gmsa.data import NUM_CLASSES, Utterance, apply_missing, to_class
-from gmsa.graph import NODE_TYPES, READOUTS, STREAMS, GraphBatch, collate, relations
+from gmsa.graph import READOUTS, STREAMS, GraphBatch, collate, schema
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.models.build import model_skeleton
 from gmsa.models.pretraining import Masked, PretrainingModel
@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "explanation"
 PAGES = {name: (FOLDER / f"{name}.md").read_text() for name in ("semi_iin", "sslmm", "architecture", "glossary")}
 DIMS = {"text": 6, "audio": 4, "vision": 5}
+TYPES = schema(DIMS)
 
 
 # --- what the pages include and name ----------------------------------------------------------------------------------
@@ -128,9 +129,9 @@ def test_numbers_that_the_pages_state() -> None:
     skeleton = model_skeleton({"text": 1024, "audio": 1024, "vision": 256}, Config())
     count = sum(p.numel() for p in skeleton.parameters())
     assert f"| {count / 1e6:.2f} M |" in PAGES["semi_iin"]
-    readout = [r for r in relations() if {r[0], r[2]} & set(READOUTS)]
-    among = len(relations()) - len(readout)
-    assert f"{len(relations())} relations ({among} among tokens, {len(readout)} with" in PAGES["architecture"]
+    readout = [r for r in TYPES.relations if {r[0], r[2]} & set(READOUTS)]
+    among = len(TYPES.relations) - len(readout)
+    assert f"{len(TYPES.relations)} relations ({among} among tokens, {len(readout)} with" in PAGES["architecture"]
     config = Config()
     assert (config.loss.value_weight, config.self_training.weight) == (0.6, 0.2)
     assert (config.pretrain.contrast_weight, config.pretrain.mask, config.pretrain.temperature) == (0.5, 0.5, 0.07)
@@ -219,7 +220,7 @@ def embed(utterance: Utterance, model: nn.Module) -> tuple[Tensor, list[str]]:
         rows.append(x.T)
         places.append(torch.arange(x.shape[1]))
         types += [modality] * x.shape[1]
-    kind = torch.tensor([NODE_TYPES.index(t) for t in types])
+    kind = torch.tensor([TYPES.numbers[t] for t in types])
     return torch.cat(rows) + embedding.node_type[kind] + embedding.position[torch.cat(places)], types
 
 
@@ -344,7 +345,7 @@ def test_a_missing_node_counts_s_times_in_the_softmax(make_utterance) -> None:
     model, batch = model_and_batch(clips, name="sslmm", graph={"scope": "video"}, shared_layers=False)
     first, second = model.blocks
     h = model.embedding(batch)
-    types = [NODE_TYPES[t] for t in batch.node_type.tolist()]
+    types = [TYPES.node_types[t] for t in batch.node_type.tolist()]
     there = torch.tensor([float(clips[int(p)].present[t]) for t, p in zip(types, batch.position, strict=True)]).double()
     assert there.tolist().count(0.0) == 2
     masks = []
@@ -392,11 +393,11 @@ def test_masked_reconstruction_is_its_equation(make_utterance) -> None:
     text = batch.node_index("text")
     target = Masked(torch.tensor([True, False, False, True, False]), text[[0, 3]], torch.randn(2, 6).double())
     embedding, states = module.model.embedding, module.model.embedding(batch).clone()
-    start = embedding.node_type[NODE_TYPES.index("text")] + embedding.position[[0, 3]]
+    start = embedding.node_type[TYPES.numbers["text"]] + embedding.position[[0, 3]]
     states[target.nodes] = module.token["text"] + start
     states = module.model.nodes(states, batch).clone()
     states[target.nodes] = 0.0
-    types = [NODE_TYPES[t] for t in batch.node_type.tolist()]
+    types = [TYPES.node_types[t] for t in batch.node_type.tolist()]
     decoded = stream_layer(states, mask_of(types, "intra") + mask_of(types, "inter"), module.decoder)
     predicted = linear(decoded[target.nodes], module.out["text"])
     cosine = (predicted * target.features).sum(1) / predicted.norm(dim=1) / target.features.norm(dim=1)

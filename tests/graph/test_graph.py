@@ -18,25 +18,19 @@ from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.figures.graph import draw_graph
-from gmsa.graph import (
-    EDGE_TYPES,
-    NODE_TYPES,
-    READOUTS,
-    GraphBatch,
-    build_graph,
-    connect,
-    relations,
-)
+from gmsa.graph import READOUTS, GraphBatch, build_graph, connect, schema
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.view import find_relation, to_networkx
+from gmsa.models import graph_spec
 from gmsa.nn import DenseEdges, SparseEdges
 from gmsa.rng import seed_for
 
 LENGTHS = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 0, 0), (0, 1, 0), (3, 40, 1)]
-PLAIN = {f"{m}_convs": [[3, 1]] for m in MODALITIES}
+PLAIN = {"encoders": [[3, 1]]}
 """Encoders that leave every step a token."""
 STREAMS = ("intra", "inter", "global")
-TOKEN_RELATIONS = [r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES]
+TYPES = schema(MODALITIES)
+NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relations, TYPES.edge_types
 
 EVERY_STEP = {
     "complete": {},
@@ -108,7 +102,7 @@ def by_relation(batch: GraphBatch, stream: str) -> dict[tuple[str, str, str], di
 
 
 def batch_of_pyg(utterances: list[Utterance], config: Config) -> Batch:
-    return Batch.from_data_list([build_graph(u, config.graph, config.model.strides) for u in utterances])
+    return Batch.from_data_list([build_graph(u, config.graph, graph_spec(config).strides) for u in utterances])
 
 
 def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
@@ -139,7 +133,7 @@ def by_pyg(theirs: Batch, config: Config, stream: str) -> Any:
 def test_every_type_is_there_even_where_nothing_is(make_utterance) -> None:
     data = build_graph(make_utterance("a$_$1", (0, 4, 0)), Config().graph)
     assert set(data.node_types) == set(NODE_TYPES)
-    assert data.edge_types == relations()
+    assert data.edge_types == list(TYPES.relations)
     assert data["text"].num_nodes == 0
     assert data["text", "inter", "audio"].edge_index.shape == (2, 0)
     assert data["text", "inter", "audio"].temporal_type.shape == (0,)
@@ -209,7 +203,7 @@ def test_every_edge_is_a_line_unless_they_are_too_many(make_utterance, tmp_path,
 def test_networkx_has_the_same_edges(name: str, make_utterance) -> None:
     config = config_of(EVERY_STEP[name])
     utterance = make_utterance("a$_$1", (3, 9, 2))
-    graph = to_networkx(build_graph(utterance, config.graph, config.model.strides))
+    graph = to_networkx(build_graph(utterance, config.graph, graph_spec(config).strides))
     expected = {}
     for stream in ("intra", "inter"):
         for (source, _, target), edges in by_relation(collate([utterance], config), stream).items():
@@ -368,7 +362,7 @@ def test_numbers_of_the_nodes_mean_what_they_say(strided: bool, make_utterance) 
         for node_type in NODE_TYPES:
             count = 1
             if node_type in MODALITIES:
-                count = -(-len(utterance.features[node_type]) // config.model.strides[node_type])
+                count = -(-len(utterance.features[node_type]) // graph_spec(config).strides[node_type])
             for position in range(count):
                 own.append((g, len(own), node_type, position, counted.get(node_type, 0)))
                 if node_type in MODALITIES:
@@ -583,7 +577,7 @@ def test_too_long_a_sequence_names_utterance_modality_and_setting(make_utterance
         with pytest.raises(DataError) as caught:
             check([fits, long], config)
         assert "audio of 'b$_$7' has 5 tokens, 'model.positions' allows 4; raise it" in str(caught.value)
-        assert "'model.audio_convs'" in str(caught.value)
+        assert "'model.encoders.audio'" in str(caught.value)
         with pytest.raises(DataError, match=r"text of 'c\$_\$1' has 5 tokens"):
             check([make_utterance("c$_$1", (5, 1, 1))], config)
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from gmsa.config import MODALITIES, Config, from_dict
-from gmsa.data import NUM_CLASSES, Utterance
+from gmsa.data import INTENSITY_CLASSES, Target, Utterance
 from gmsa.errors import DataError
-from gmsa.graph import EDGE_TYPES, NODE_TYPES, READOUTS, GraphBatch, build_video_graph, relations
+from gmsa.graph import READOUTS, GraphBatch, build_video_graph, schema
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
@@ -29,7 +29,8 @@ DIMS = {"text": 6, "audio": 4, "vision": 5}
 CLIPS = {"a": 5, "b": 1, "c": 12, "d": 3}
 """Utterances of each video; 12 of them tell the order of numbers from that of names."""
 STREAMS = ("intra", "inter")
-TOKEN_RELATIONS = [r for r in relations() if r[0] in MODALITIES and r[2] in MODALITIES]
+TYPES = schema(MODALITIES)
+NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relations, TYPES.edge_types
 
 
 def config_of(graph: dict[str, Any] | None = None, **groups: dict[str, Any]) -> Config:
@@ -89,7 +90,7 @@ def edges_of(graph: nx.MultiDiGraph) -> Counter:
 def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | str, count: int) -> None:
     clips = [make_utterance(f"a$_${i}", (3, 2, 0)) for i in range(count)]
     data = build_video_graph(clips, config_of({"context": context}).graph)
-    assert data.edge_types == relations()
+    assert data.edge_types == list(TYPES.relations)
     assert data.validate()
     found = Counter()
     for source, stream, target in data.edge_types:
@@ -247,7 +248,7 @@ def test_outputs_stand_in_the_order_given(utterances: list[Utterance], name: str
     config = config_of(model={"name": name})
     model = model_of(config)
     straight = say(model, config, utterances)
-    assert straight.shape == (len(utterances), 1 + NUM_CLASSES)
+    assert straight.shape == (len(utterances), 1 + INTENSITY_CLASSES)
     for seed in range(2):
         order = torch.randperm(len(utterances), generator=torch.Generator().manual_seed(seed))
         torch.testing.assert_close(say(model, config, [utterances[i] for i in order]), straight[order])
@@ -401,7 +402,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
 ) -> None:
     labeled, context = two_parts(utterances)
     config = config_of(optim={"batch_size": batch_size})
-    examples = labeled_examples(labeled, "mosi")
+    examples = labeled_examples(labeled, Target())
     known = {u.id for u in labeled}
     seen: Counter = Counter()
     count = 0
@@ -411,7 +412,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
         weighs = [name in known for name in batch.ids]
         assert (~targets.value.isnan()).tolist() == weighs
         assert (targets.classes.sum(1) == 1).tolist() == weighs
-        assert targets.classes.shape == (len(batch), NUM_CLASSES)
+        assert targets.classes.shape == (len(batch), INTENSITY_CLASSES)
         # Videos are never parted.
         assert {u.id for u in utterances if u.video in {n.split("$_$")[0] for n in batch.ids}} == set(batch.ids)
     assert count == SampleGroups(examples, config, context).per_epoch
@@ -421,7 +422,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
 
 def test_without_context_only_examples_are_in_the_graphs(utterances: list[Utterance]) -> None:
     labeled, _ = two_parts(utterances)
-    examples, config = labeled_examples(labeled, "mosi"), config_of(optim={"batch_size": 4})
+    examples, config = labeled_examples(labeled, Target()), config_of(optim={"batch_size": 4})
     batches = list(training_batches(examples, config, 1))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
     assert len(batches) == SampleGroups(examples, config).per_epoch
@@ -429,7 +430,7 @@ def test_without_context_only_examples_are_in_the_graphs(utterances: list[Uttera
 
 def test_a_batch_is_about_as_large_as_asked(make_utterance) -> None:
     clips = [make_utterance(f"v{v}$_${i}", (1, 1, 1), 0.5) for v in range(40) for i in range(3)]
-    examples, config = labeled_examples(clips, "mosi"), config_of(optim={"batch_size": 12})
+    examples, config = labeled_examples(clips, Target()), config_of(optim={"batch_size": 12})
     assert [len(batch) for batch, _ in training_batches(examples, config, 1)] == [12] * 10
     assert SampleGroups(examples, config).per_epoch == 10
 
@@ -437,7 +438,7 @@ def test_a_batch_is_about_as_large_as_asked(make_utterance) -> None:
 def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
     labeled, context = two_parts(utterances)
     config = from_dict({"optim": {"batch_size": 4}})
-    examples = labeled_examples(labeled, "mosi")
+    examples = labeled_examples(labeled, Target())
     batches = list(training_batches(examples, config, 1, context=context))
     assert Counter(name for batch, _ in batches for name in batch.ids) == Counter(u.id for u in labeled)
     assert len(batches) == SampleGroups(examples, config, context).per_epoch == -(-len(labeled) // 4)
@@ -449,7 +450,7 @@ def test_utterance_graphs_have_no_context(utterances: list[Utterance]) -> None:
 def test_epochs_are_functions_of_the_seed_alone(utterances: list[Utterance]) -> None:
     labeled, context = two_parts(utterances)
     config = config_of({"edge_dropout": 0.5}, optim={"batch_size": 6}, model={"modality_dropout": {"text": 0.5}})
-    examples = labeled_examples(labeled, "mosi")
+    examples = labeled_examples(labeled, Target())
 
     def epoch(number: int, examples: Sequence[Example] = examples) -> dict[str, Any]:
         found = {}
@@ -468,7 +469,7 @@ def test_epochs_are_functions_of_the_seed_alone(utterances: list[Utterance]) -> 
 def test_modalities_of_context_are_hidden_too(make_utterance) -> None:
     clips = [make_utterance(f"v{v}$_${i}", (2, 2, 2), 0.5) for v in range(10) for i in range(20)]
     config = config_of(model={"modality_dropout": {"text": 0.5, "audio": 0, "vision": 0}}, optim={"batch_size": 50})
-    examples = labeled_examples([u for u in clips if u.clip[0] == 0], "mosi")
+    examples = labeled_examples([u for u in clips if u.clip[0] == 0], Target())
     epoch = training_batches(examples, config, 1, context=clips)
     hidden = sum(int((batch.lengths["text"] == 0).sum()) for batch, _ in epoch)
     assert hidden == pytest.approx(100, abs=30)
@@ -477,9 +478,9 @@ def test_modalities_of_context_are_hidden_too(make_utterance) -> None:
 def test_context_weighs_nothing_in_the_loss() -> None:
     g = torch.Generator().manual_seed(0)
     value = torch.randn(6, generator=g, requires_grad=True)
-    logits = torch.randn(6, NUM_CLASSES, generator=g, requires_grad=True)
+    logits = torch.randn(6, INTENSITY_CLASSES, generator=g, requires_grad=True)
     context = torch.tensor([False, True, False, True, False, True])
-    targets = Targets(torch.randn(6, generator=g), torch.randn(6, NUM_CLASSES, generator=g).softmax(1))
+    targets = Targets(torch.randn(6, generator=g), torch.randn(6, INTENSITY_CLASSES, generator=g).softmax(1))
     targets.value[4] = torch.nan  # a pseudo-label
     targets.value[context], targets.classes[context] = torch.nan, 0.0
     total = loss(Output(value, logits, None, logits), targets, 0.6, 0.2)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gmsa.config import Config, from_dict
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.models import Model, build_model
 from gmsa.training.examples import Example, labeled_examples
 from gmsa.training.tasks import FineTuning
@@ -27,7 +27,7 @@ def model_of(config: Config) -> Model:
 
 
 def task_of(utterances: list[Utterance], config: Config) -> FineTuning:
-    examples = [*labeled_examples(utterances[:5], "mosi"), *(Example(replace(u, label=None)) for u in utterances[5:])]
+    examples = [*labeled_examples(utterances[:5], Target()), *(Example(replace(u, label=None)) for u in utterances[5:])]
     return FineTuning(config, DIMS, examples, [], utterances, torch.device("cpu"), consistent=True)
 
 

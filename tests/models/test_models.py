@@ -11,7 +11,7 @@ from torch_geometric.utils import scatter
 
 from gmsa.config import Config, ModelConfig, from_dict
 from gmsa.errors import ConfigError, DataError
-from gmsa.graph import NODE_TYPES, GraphBatch
+from gmsa.graph import GraphBatch
 from gmsa.models import MODELS, Output, SemiIIN, build_model, check, graph_spec
 from gmsa.registry import ENCODERS, LAYERS
 
@@ -115,7 +115,7 @@ def test_masks_by_perturbation(changed: str, make_utterance) -> None:
     features[changed][0] += 1.0  # the first step alone; the last tokens of its modality do not see it by convolution
     other = replace(utterance, features=features)
     model, before, after = model_of(), batch_of([utterance]), batch_of([other])
-    types = [NODE_TYPES[t] for t in before.node_type.tolist()]
+    types = [before.schema.node_types[t] for t in before.node_type.tolist()]
     own = torch.tensor([t == changed for t in types])
     readout = torch.tensor([t in ("val", "cls") for t in types])
 
@@ -222,7 +222,7 @@ def test_keywords_build_what_the_config_builds(name: str) -> None:
 
 def test_what_gmsa_passes_to_models_are_its_settings() -> None:
     settings = {f.name for f in fields(ModelConfig)} - {"name"}
-    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges"}
+    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges", "num_classes", "intensity"}
     for registry in (MODELS, LAYERS, ENCODERS):
         assert all(registry.parameters(name) == {} for name in registry if registry.module_of(name).startswith("gmsa."))
 

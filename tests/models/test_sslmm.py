@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES, ReconstructionConfig, from_dict
 from gmsa.errors import ConfigError
-from gmsa.graph import NODE_TYPES, build_graph, build_video_graph
+from gmsa.graph import build_graph, build_video_graph
 from gmsa.graph.view import to_networkx
-from gmsa.models import Output, check
+from gmsa.models import Output, check, graph_spec
 from gmsa.training.examples import Targets
 from gmsa.training.protocols import check_protocol
 
@@ -54,7 +54,7 @@ def test_its_graph_has_no_readout_nodes(utterances) -> None:
     config = config_of()
     batch = collate(utterances, config)
     assert not (batch.node_type < 2).any()
-    tokens = sum(-(-u.lengths[m] // config.model.strides[m]) for u in utterances for m in MODALITIES)
+    tokens = sum(-(-u.lengths[m] // graph_spec(config).strides[m]) for u in utterances for m in MODALITIES)
     assert len(batch.node_type) == tokens == len(batch.embedding_row)
 
 
@@ -63,13 +63,13 @@ def test_its_graph_has_no_readout_nodes(utterances) -> None:
 def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> None:
     """Half a block crosses edges of one kind alone, a whole one exactly one inter edge: against NetworkX."""
     graph = {"intra": "window(radius=1)", "inter": "aligned"}
-    config = config_of(graph=graph, model={"order": order, "route": route, "audio_convs": [[3, 1]]})
+    config = config_of(graph=graph, model={"order": order, "route": route, "encoders": {"audio": [[3, 1]]}})
     model, utterance = model_of(config), make_utterance("v$_$0", (6, 4, 5))
     batch = collate([utterance], config)
     (block,) = model.blocks
     intra, inter = (batch.edges[stream] for stream in ("intra", "inter"))
-    view = to_networkx(build_graph(utterance, config.graph, config.model.strides))
-    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+    view = to_networkx(build_graph(utterance, config.graph, graph_spec(config).strides))
+    names = [(batch.schema.node_types[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
 
     def neighbours(start: set, stream: str) -> set:
         """Where messages of ``start`` arrive over one edge, and where they were."""
@@ -112,7 +112,7 @@ def test_a_missing_node_sends_from_the_second_block_on(
     with torch.no_grad():
         model.embedding.missing["audio"].add_(torch.arange(16))
     after = model.nodes(model.embedding(batch), batch)
-    is_it = (batch.node_type == NODE_TYPES.index("audio")) & (batch.position == 1)
+    is_it = (batch.node_type == batch.schema.numbers["audio"]) & (batch.position == 1)
     moved = (before - after).abs().amax(1) > 1e-12
     assert moved[is_it].all()
     assert moved[~is_it].any() == sends
@@ -198,7 +198,7 @@ def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
     batch = collate(utterances[:3], config)
     view = to_networkx(build_video_graph(utterances[:3], config.graph))
     view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])
-    names = [(NODE_TYPES[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
+    names = [(batch.schema.node_types[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
     for stream in ("intra", "inter"):
         mine = sorted((names[a], names[b]) for a, b in batch.edge_index(stream).T.tolist())
         theirs = sorted((a, b) for a, b, data in view.edges(data=True) if data["stream"] == stream)

@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_the_summary(light: None) -> None:
     page = page_of(comparison)
     ranking, test, costs, failed, runs = tables_of(page)
     rows = comparison["rows"]
-    assert ranking[0] == ["rank", "setting", "MAE", "difference in MAE", "95 % interval", "p", "Corr"]
+    assert ranking[0] == ["rank", "setting", "MAE", "difference in MAE", "95 % interval", "p (Holm)", "Corr"]
     assert [line[1] for line in ranking[1:]] == ["dot", "add", "gate (reference)", "too fast"]
     assert [line[0] for line in ranking[1:]] == ["1", "2", "3", ""]
     for line, tested, cost, row in zip(ranking[1:], test[1:], costs[1:], rows, strict=False):
@@ -58,7 +58,7 @@ def test_the_numbers_are_those_of_the_summary(light: None) -> None:
                 found = row["difference"][split]
                 assert shown[1] == f"{found['difference']:+.4f}"
                 assert shown[2] == f"[{found['low']:+.4f}, {found['high']:+.4f}]"
-                assert shown[3] == f"{found['p']:.3f}"
+                assert shown[3] == f"{found['p_holm']:.3f}"
         assert cost[1] == f"{row['parameters']:,}"
         assert cost[6] == f"{row['peak_memory_mb']:.0f}"
     assert failed[1:] == [["too fast", "1", "the loss is not finite"]]
@@ -113,8 +113,10 @@ def test_nothing_was_trained(light: None) -> None:
 def test_the_headline_says_whether_it_may_be_chance() -> None:
     comparison = comparison_of(["gate", "add"])
     best = comparison["rows"][0]
-    best["difference"]["valid"] = {"difference": -0.1, "low": -0.2, "high": -0.05, "p": 0.0004}
-    assert "-0.1000 (95 % interval [-0.2000, -0.0500], p < 0.001)." in headline(comparison)
+    best["difference"]["valid"] = {"difference": -0.1, "low": -0.2, "high": -0.05, "p": 0.0002, "p_holm": 0.0004}
+    assert "-0.1000 (95 % interval [-0.2000, -0.0500], Holm's p < 0.001)." in headline(comparison)
+    best["difference"]["valid"]["p_holm"] = 0.06
+    assert "Holm's p = 0.060): one of 1 comparison, this may be chance." in headline(comparison)
     best["difference"]["valid"]["high"] = 0.01
     assert "the interval includes 0, so this may be chance." in headline(comparison)
     assert "'gate', the reference, is the best" in headline(comparison_of(["gate", "add"], best_first=True))

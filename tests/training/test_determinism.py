@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gmsa import registry
 from gmsa.config import Config, from_dict
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.runs import report as results
 from gmsa.system.device import set_up
 from gmsa.training.batches import Shard
@@ -32,7 +32,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def learning(config: Config, utterances: list[Utterance]) -> FineTuning:
     dims = {"text": 6, "audio": 4, "vision": 5}
-    return FineTuning(config, dims, labeled_examples(utterances, "mosi"), (), utterances, torch.device("cpu"))
+    return FineTuning(config, dims, labeled_examples(utterances, Target()), (), utterances, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

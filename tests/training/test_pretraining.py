@@ -14,7 +14,7 @@ from helpers.sslmm import DIMS, config_of, small_sslmm
 
 from gmsa.config import MODALITIES
 from gmsa.errors import ConfigError
-from gmsa.graph import NODE_TYPES, token_count
+from gmsa.graph import token_count
 from gmsa.models import MODELS, build_model
 from gmsa.models.pretraining import PretrainingModel
 from gmsa.runs.train import train
@@ -39,7 +39,7 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
             seen.add(utterance.id)
             nodes, gone = 0, 0
             for m in batch.masked.features:
-                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.strides[m])
+                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.stride(m))
                 flags = masked.get(m, torch.zeros(10_000, dtype=torch.bool))[starts[m] : starts[m] + count]
                 starts[m] += count
                 assert not (flags.any() and not utterance.lengths[m])
@@ -47,7 +47,7 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
                 gone += int(flags.sum())
             assert gone == min(round(share * nodes), nodes - 1)
         for m, target in batch.targets.items():
-            assert (batch.masked.node_type[target.nodes] == NODE_TYPES.index(m)).all()
+            assert (batch.masked.node_type[target.nodes] == batch.masked.schema.numbers[m]).all()
             assert len(target.nodes) == target.flags.sum() == len(target.features)
     assert seen == by_id.keys()
 
@@ -67,7 +67,7 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
         start = 0
         for name_ in names:
             sequence = changed[name_][m].clone()
-            stride = config.model.strides[m]
+            stride = config.model.stride(m)
             count = 1 if scope == "video" else token_count(len(sequence), stride)
             for j in target.flags[start : start + count].nonzero().flatten().tolist():
                 steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)

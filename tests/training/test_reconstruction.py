@@ -12,7 +12,7 @@ from helpers.sslmm import DIMS, config_of, model_of
 
 from gmsa.config import MODALITIES, from_dict
 from gmsa.config.missing import Missing
-from gmsa.data import apply_missing
+from gmsa.data import Target, apply_missing
 from gmsa.nn import (
     Standardize,
 )
@@ -90,7 +90,7 @@ def test_a_split_that_lacks_text_reconstructs_none(real_data) -> None:
     prepared = prepare(config)
     dims = dict(prepared.corpus.dims)
     assert set(dims) == {"audio", "vision"}
-    examples = labeled_examples(prepared.splits["train"], "mosi")[:64]
+    examples = labeled_examples(prepared.splits["train"], Target())[:64]
     task = FineTuning(config, dims, examples, [], prepared.splits["valid"], torch.device("cpu"), consistent=True)
     model = task.build_module()
     losses = [task.loss(model, batch, model, 1.0) for batch in itertools.islice(task.batches(1, "x", 1), 2)]

@@ -15,8 +15,8 @@ import yaml
 from helpers.small_runs import small
 from matplotlib.figure import Figure
 
-from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict, to_dict
-from gmsa.data import NUM_CLASSES
+from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict
+from gmsa.data import INTENSITY_CLASSES, Target
 from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
 from gmsa.runs import Run
@@ -70,7 +70,7 @@ def test_hidden_modalities_are_a_function_of_seed_and_id(make_utterance) -> None
 
     def hidden(order: list) -> dict[str, tuple[int, ...]]:
         found = {}
-        for batch, _ in training_batches(labeled_examples(order, "mosi"), config, 1, "stage", 1):
+        for batch, _ in training_batches(labeled_examples(order, Target()), config, 1, "stage", 1):
             for i, name in enumerate(batch.ids):
                 found[name] = tuple(int(batch.lengths[m][i] > 0) for m in ("text", "audio", "vision"))
         return found
@@ -86,10 +86,10 @@ def test_hidden_modalities_are_a_function_of_seed_and_id(make_utterance) -> None
 
 def test_loss_is_the_papers() -> None:
     torch.manual_seed(0)
-    value, logits = torch.randn(5), torch.randn(5, NUM_CLASSES)
+    value, logits = torch.randn(5), torch.randn(5, INTENSITY_CLASSES)
     y = torch.tensor([1.0, float("nan"), -2.0, float("nan"), float("nan")])
     c = torch.tensor([4, 2, 1, 6, 0])
-    targets = Targets(y, F.one_hot(c, NUM_CLASSES).float())
+    targets = Targets(y, F.one_hot(c, INTENSITY_CLASSES).float())
     logp = logits.log_softmax(-1)
     l_v = ((value[0] - 1) ** 2 + (value[2] + 2) ** 2) / 2
     l_e = -(logp[0, 4] + logp[2, 1]) / 2
@@ -100,8 +100,8 @@ def test_loss_is_the_papers() -> None:
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [float("nan")] * 2])
 def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[float]) -> None:
-    value, logits = torch.randn(2, requires_grad=True), torch.randn(2, NUM_CLASSES, requires_grad=True)
-    targets = Targets(torch.tensor(values), torch.eye(NUM_CLASSES)[:2])
+    value, logits = torch.randn(2, requires_grad=True), torch.randn(2, INTENSITY_CLASSES, requires_grad=True)
+    targets = Targets(torch.tensor(values), torch.eye(INTENSITY_CLASSES)[:2])
     result = loss(Output(value, logits, None, logits), targets, 0.6, 0.2)
     result.backward()
     assert torch.isfinite(result)
@@ -114,7 +114,7 @@ def test_loss_and_gradient_are_finite_where_one_kind_is_absent(values: list[floa
 
 def random_predictions(count: int, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet(np.ones(NUM_CLASSES), count).astype(np.float32)
+    probabilities = rng.dirichlet(np.ones(INTENSITY_CLASSES), count).astype(np.float32)
     return Predictions(
         [f"u{i}" for i in range(count)], np.full(count, np.nan), probabilities[:, 0], probabilities, None
     )
@@ -125,7 +125,7 @@ def random_predictions(count: int, seed: int = 0) -> Predictions:
 def test_most_confident_per_class_by_a_loop(k, threshold: float) -> None:
     predictions = random_predictions(200)
     expected = []
-    for c in range(NUM_CLASSES):
+    for c in range(INTENSITY_CLASSES):
         of_class = [
             (row.max(), i)
             for i, row in enumerate(predictions.probabilities)
@@ -204,7 +204,7 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
         rows = list(csv.DictReader((run / f"seed-{seed}" / "predictions.csv").open()))
         assert [row["split"] for row in rows].count("test") == 12
         for row in rows:
-            assert sum(float(row[f"p{c}"]) for c in range(NUM_CLASSES)) == pytest.approx(1, abs=1e-5)
+            assert sum(float(row[f"p{c}"]) for c in range(INTENSITY_CLASSES)) == pytest.approx(1, abs=1e-5)
             assert 0 < float(row["gate_val"]) < 1
     assert {"curves.png", "scatter.png", "confusion.png", "gate.png"} <= {p.name for p in (run / "figures").iterdir()}
     pictures = {ending: {p.stem for p in (run / "figures").glob(f"*.{ending}")} for ending in ("png", "svg")}
@@ -500,8 +500,9 @@ def finished(write_mmsa, tmp_path: Path, trained: dict[str, Path]) -> Path:
     if not folder.exists():
         train(config, "tiny", folder)
     shutil.copytree(folder, tmp_path / "finished")
-    settings = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-    (tmp_path / "finished" / "config.yaml").write_text(settings)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings["data"]["path"] = config.data.path
+    (tmp_path / "finished" / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True))
     return tmp_path / "finished"
 
 
@@ -585,7 +586,7 @@ def test_a_run_opens_from_its_folder_alone(finished: Path) -> None:
 def test_examples_of_labels() -> None:
     from gmsa.data import Utterance
 
-    examples = labeled_examples([Utterance("a", {}, 0.5), Utterance("b", {}, -3.0)], "mosi")
+    examples = labeled_examples([Utterance("a", {}, 0.5), Utterance("b", {}, -3.0)], Target())
     assert [e.value for e in examples] == [0.5, -3.0]
     assert [int(e.classes.argmax()) for e in examples] == [4, 0]
     assert isinstance(examples[0], Example)

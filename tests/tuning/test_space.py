@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from gmsa.config import Config, from_dict, load_config
+from gmsa.config import ByModality, Config, from_dict, load_config
 from gmsa.errors import ConfigError
 from gmsa.tuning.space import Space, apply_values
 from gmsa.tuning.space_file import read_space
@@ -88,18 +88,18 @@ def test_conditions_of_conditions(tmp_path: Path) -> None:
 def test_lists_and_groups_can_be_chosen(tmp_path: Path) -> None:
     space = read(
         """
-        model.audio_convs: {choice: [[[4, 2], [4, 4]], [[3, 1]]]}
+        model.encoders.audio: {choice: [[[4, 2], [4, 4]], [[3, 1]]]}
         model.modality_dropout: {choice: [{text: 0.2, audio: 0.2, vision: 0.5}, {text: 0, audio: 0, vision: 0}]}
         """,
         tmp_path,
     )
     stored = space.own(Config())
     assert apply_values(Config(), space.values(stored)) == Config()
-    stored["model.audio_convs"] = space.parameters[0].distribution.choices[1]  # type: ignore[attr-defined]
+    stored["model.encoders.audio"] = space.parameters[0].distribution.choices[1]  # type: ignore[attr-defined]
     stored["model.modality_dropout"] = space.parameters[1].distribution.choices[1]  # type: ignore[attr-defined]
     changed = apply_values(Config(), space.values(stored)).model
-    assert changed.audio_convs == ((3, 1),)
-    assert changed.modality_dropout.vision == 0
+    assert changed.convs("audio") == ((3, 1),)
+    assert changed.modality_dropout.of("vision") == 0
 
 
 def test_choices_are_compared_as_the_config_holds_them(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_choices_are_compared_as_the_config_holds_them(tmp_path: Path) -> None:
 def test_one_value_stands_for_all_relations(tmp_path: Path) -> None:
     space = read("graph.intra: {choice: [complete, window]}", tmp_path)
     assert space.own(Config()) == {"graph.intra": "complete"}
-    assert set(vars(apply_values(Config(), {"graph.intra": "window"}).graph.intra).values()) == {"window"}
+    assert apply_values(Config(), {"graph.intra": "window"}).graph.intra == ByModality.for_all("window")
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:

@@ -29,16 +29,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gmsa.data.importers import csd
+from gmsa.data.importers.datasets import is_saved
+from gmsa.data.importers.features import with_features
+from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
 from gmsa.errors import DataError, short
 from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
-from gmsa.system.reading import exists, is_folder
+from gmsa.system.reading import entries, exists, is_folder
 
-__all__ = ["Source", "Splits", "open_source"]
+__all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "with_features"]
 
-_READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False}
+_READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True}
+_FORMS = {"table": "manifest", "json": "manifest", "parquet": "datasets"}
+_SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
+"""What a name says of files of other content, such as empty ones."""
 
 
 def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Path | None = None) -> Source:
@@ -46,8 +53,7 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
 
     Args:
         path: file or folder to import.
-        form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: a folder is read as Semi-IIN's, a
-            ``.csv`` as a manifest, any other file as MMSA's pickle.
+        form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: told by :func:`form_of`.
         labels: label scale, ``mosi`` or ``sims``.
         splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
 
@@ -62,7 +68,7 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
             check_name(named, DataError)
     folder = is_folder(path, DataError)
     if form == "auto":
-        form = "semi_iin" if folder else "manifest" if path.suffix.lower() == ".csv" else "mmsa"
+        form = form_of(path, folder)
     IMPORTERS.check(form, "--format")
     if folder != _READS_FOLDERS.get(form, folder):
         kind = "is a folder" if folder else "is a file"
@@ -73,3 +79,26 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
     return found
+
+
+def form_of(path: Path, folder: bool | None = None) -> str:
+    """Returns the importer of a source by its content: what a folder holds, and the first bytes of a file.
+
+    A folder of ``.csd`` files is the CMU SDK's, one that ``save_to_disk`` or ``to_parquet`` wrote a data set of Hugging
+    Face's, and any other Semi-IIN's. Of files, tables and JSON are manifests and Parquet is a data set; any other
+    file is a pickle in the layout of MMSA or its kin.
+
+    Raises:
+        DataError: the source is known to be something else, which the error says how to use.
+    """
+    if is_folder(path, DataError) if folder is None else folder:
+        if any(file.suffix == csd.ENDING for file in entries(path, DataError)):
+            return "csd"
+        return "datasets" if is_saved(path) else "semi_iin"
+    kind = kind_of(path)
+    if kind is not None and kind.name == "hdf5" and path.suffix == csd.ENDING:
+        raise DataError(f"{short(path)}: is one computational sequence; name the folder that holds it and its labels")
+    if kind is not None and kind.name not in _FORMS:
+        refuse_foreign(path, short(path))
+    named = _SUFFIXES.get(path.suffix.lower(), "mmsa")
+    return named if kind is None else _FORMS.get(kind.name, named)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -28,6 +28,12 @@ DENSEST = 200
 ROOM = 16 << 20
 """Bytes that an archive member may decompress to at any ratio."""
 
+MOST_MEMBERS = 1_000_000
+"""Arrays of an archive, at most."""
+MOST_GROWTH = 50
+"""Compression ratio of an archive as a whole, at most, beyond a quarter of a GiB."""
+
+_SLACK = 1 << 28
 _MOST_AXES = 32
 _PLAIN = "save it with numpy.save as an array of numbers"
 
@@ -110,13 +116,31 @@ def read_array(file: ArrayFile, where: str) -> tuple[np.ndarray, bytes]:
         raw = stream.read(size + 1)
     if len(raw) != size:
         raise DataError(f"{where}: changed while it was read; import it again")
-    content = io.BytesIO(raw)
-    found, shape = _read_header(content, size, where)
-    if not shape.steps:
-        return np.zeros((0, shape.dim), found.dtype), hashlib.sha256(raw).digest()
-    values = np.frombuffer(raw, found.dtype, offset=content.tell())
-    values = values.reshape(found.shape, order="F" if found.fortran else "C")
-    return values.reshape(shape.steps, shape.dim), hashlib.sha256(raw).digest()
+    return _read_values(io.BytesIO(raw), where), hashlib.sha256(raw).digest()
+
+
+def read_members(path: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays [L, D] of an ``.npz`` by the names of its members, which are many: the archive is opened once.
+
+    Raises:
+        DataError: the archive or a member is damaged, unsafe, too large, or not an array [L, D] or [D] of numbers.
+    """
+    where, found = short(path), {}
+    with open_data(path) as raw, _archive(raw, where) as archive:
+        infos = archive.infolist()
+        size, total = os.fstat(raw.fileno()).st_size, sum(info.file_size for info in infos)
+        if len(infos) > MOST_MEMBERS or total > MOST_GROWTH * size + _SLACK:
+            raise DataError(
+                f"{where}: has {len(infos):,} members of {total:,} bytes in all, from {size:,}; more than features have"
+            )
+        for info in infos:
+            name = info.filename.removesuffix(".npy")
+            place = f"{where}: {shown(name)}"
+            _check_member(info, place)
+            with archive.open(info) as stream:
+                content = io.BytesIO(stream.read(_check_size(info.file_size, place) + 1))
+            found[name] = _read_values(content, place)
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,24 +160,24 @@ def _open_array(file: ArrayFile, where: str) -> Iterator[tuple[IO[bytes], int]]:
             except OSError as error:
                 raise DataError(f"{where}: cannot be read: {reason_of(error)}; check the disk") from None
             return
-        try:
-            with zipfile.ZipFile(raw) as archive:
-                info = _member(archive, file.member, where)
-                with archive.open(info) as stream:
-                    yield stream, _check_size(info.file_size, where)
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            OSError,
-        ) as error:
-            raise DataError(f"{where}: is a damaged archive ({cut(error)}); save it again with numpy.savez") from None
-        except DataError:
-            raise
-        except Exception as error:  # zlib, lzma and struct raise their own types for damaged content
-            raise DataError(f"{where}: is a damaged archive ({type(error).__name__}); save it again") from None
+        with _archive(raw, where) as archive:
+            info = _member(archive, file.member, where)
+            with archive.open(info) as stream:
+                yield stream, _check_size(info.file_size, where)
+
+
+@contextmanager
+def _archive(raw: BinaryIO, where: str) -> Iterator[zipfile.ZipFile]:
+    """Opens an ``.npz``; every failure inside the block is one of the archive, unless it is a DataError."""
+    try:
+        with zipfile.ZipFile(raw) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise DataError(f"{where}: is a damaged archive ({cut(error)}); save it again with numpy.savez") from None
+    except DataError:
+        raise
+    except Exception as error:  # zlib, lzma and struct raise their own types for damaged content
+        raise DataError(f"{where}: is a damaged archive ({type(error).__name__}); save it again") from None
 
 
 def _check_size(size: int, where: str) -> int:
@@ -175,7 +199,11 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> zipfile.ZipInfo:
         names = listed([info.filename.removesuffix(".npy") for info in infos])
         remedy = "choose one as FILE.npz#MEMBER" if not name else "check the name"
         raise DataError(f"{where}: {len(found)} members match, expected one (members: {names}); {remedy}")
-    info = found[0]
+    _check_member(found[0], where)
+    return found[0]
+
+
+def _check_member(info: zipfile.ZipInfo, where: str) -> None:
     if stat.S_ISLNK(info.external_attr >> 16) or info.flag_bits & 1:
         raise DataError(f"{where}: member {shown(info.filename)} is a link or encrypted; save it with numpy.savez")
     if info.file_size > max(ROOM, DENSEST * info.compress_size):
@@ -183,7 +211,16 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> zipfile.ZipInfo:
             f"{where}: member {shown(info.filename)} grows from {info.compress_size} to {info.file_size} bytes, "
             "more than features do; save it with numpy.savez"
         )
-    return info
+
+
+def _read_values(content: io.BytesIO, where: str) -> np.ndarray:
+    """Reads an array [L, D] from the bytes of a ``.npy`` file."""
+    raw = content.getvalue()
+    found, shape = _read_header(content, len(raw), where)
+    if not shape.steps:
+        return np.zeros((0, shape.dim), found.dtype)
+    values = np.frombuffer(raw, found.dtype, offset=content.tell())
+    return values.reshape(found.shape, order="F" if found.fortran else "C").reshape(shape.steps, shape.dim)
 
 
 def _read_header(stream: IO[bytes], size: int, where: str) -> tuple[_Header, Shape]:

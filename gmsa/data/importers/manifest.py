@@ -1,80 +1,158 @@
-"""The importer ``manifest``: a CSV with one row per utterance and the path of each modality's features."""
+"""The importer ``manifest``: a table with one row per utterance and the path of each modality's features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gmsa.config import MODALITIES
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, source_of
-from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
+from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
+from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.errors import DataError, short, shown
+from gmsa.errors import DataError, listed, short, shown
 
+ID_COLUMNS = ("id", "utterance_id", "utt_id", "segment_id", "segment", "name")
+VIDEO_COLUMNS = ("video", "video_id", "dialogue", "dialogue_id")
+CLIP_COLUMNS = ("clip", "clip_id", "utterance")
 SPLIT_COLUMNS = ("split", "mode")
+LABEL_COLUMNS = (
+    *("label", "labels", "regression_labels", "regression_label", "sentiment", "score", "emotion", "val", "valence"),
+    "target",
+)
+TEXT_COLUMNS = ("raw_text", "transcript", "sentence", "utterance_text")
+SPEAKER_COLUMNS = ("speaker", "speaker_id")
+
+_ARRAY = re.compile(r"\.np[yz](#.*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
-def import_manifest(path: Path, labels: str, splits: Splits | None = None) -> Source:
-    """Imports a CSV with the columns ``id``, ``split``, ``label``, and ``text``, ``audio`` and ``vision`` (paths).
+def import_manifest(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+    """Imports a table of utterances: CSV, TSV, or JSON (a list of objects, or one object per line).
 
-    Paths are relative to the folder of the CSV and name a ``.npy``, a ``.npz`` with one member, or
-    ``FILE.npz#MEMBER``; an empty path means that the modality is missing, an empty label that the utterance is
-    unlabeled. Optional columns: ``raw_text``, ``annotation``, ``label_text``, ``label_audio`` and ``label_vision``.
+    Columns are found by their usual names, ignoring case, and may be separated by ``,``, ``;`` or tabs:
+
+    - ``id``, or ``video_id`` and ``clip_id``: required;
+    - ``split``: without it, all utterances are in one split, ``all``;
+    - the target, by default the first of ``label``, ``sentiment``, ``score``, ``emotion`` and the like: a number, with
+      a decimal comma where commas do not separate, or a word; empty if the utterance is unlabeled;
+    - every column of paths of ``.npy``, of ``.npz`` with one member, or of ``FILE.npz#MEMBER``: a modality of the
+      column's name; empty where it is missing. Paths lie under the folder of the table and may use backslashes, ``~``
+      and ``$VARS``;
+    - ``raw_text`` (or ``text``, if it holds no paths), ``speaker``, ``video``, ``fold``, ``annotation``, and
+      ``label_text`` and so on (the label of one modality; MMSA's ``label_T``, too).
+
     Rows keep their order within each split.
 
     Args:
-        path: the CSV.
+        path: the table.
         labels: label scale; not needed, since the store's writer checks the labels.
         splits: the user's assignment of utterances to splits; replaces the column ``split``.
+        field: the column of the target (default: ``auto``, by its usual names).
 
     Raises:
-        DataError: a row is invalid (with its number), or a path is absolute, leaves the folder or goes through a link.
+        DataError: a row is invalid (with its number), or a path leaves the folder or goes through a link.
     """
-    table = Table.from_csv(path)
-    columns = _Columns(table, splits)
+    table = Table.open(path)
+    columns = _Columns(table, splits, field)
     return source_of(columns.items, about_files("manifest", [path], splits), short(path))
 
 
 class _Columns:
     """The columns of a manifest, by their meaning."""
 
-    def __init__(self, table: Table, splits: Splits | None) -> None:
+    def __init__(self, table: Table, splits: Splits | None, field: str) -> None:
         self.table, self.splits, self.folder = table, splits, table.path.parent
-        self.id = table.column(["id"], "the id of the utterance")
-        self.split = None if splits else table.column(SPLIT_COLUMNS, "train, valid or test")
-        self.label = table.column(["label"], "the label, which may be empty")
-        self.text, self.annotation = table.find(["raw_text"]), table.find(["annotation"])
-        found = {m: table.find([m]) for m in MODALITIES}
-        self.modalities = {m: column for m, column in found.items() if column}
+        found = _columns_of_paths(table)
+        self.video, self.clip = table.find(VIDEO_COLUMNS), table.find(CLIP_COLUMNS)
+        self.id = table.find(ID_COLUMNS)
+        if not self.id and not (self.video and self.clip):
+            self.id = table.column(ID_COLUMNS, "the id of the utterance")
+        self.split = None if splits else table.find(SPLIT_COLUMNS)
+        self.label = target_column(table, field)
+        self.text = next((c for c in (table.find(TEXT_COLUMNS), table.find(["text"])) if c and c not in found), None)
+        self.annotation = table.find(["annotation"])
+        self.speaker, self.fold = table.find(SPEAKER_COLUMNS), table.find(["fold"])
+        named = {self.id, self.split, self.label, self.annotation, self.speaker, self.fold}
+        self.modalities = {column.lower(): column for column in found if column not in named}
         if not self.modalities:
-            raise DataError(f"{short(table.path)}: has none of the columns {', '.join(MODALITIES)}; add one with paths")
-        columns = {m: table.find([f"label_{m}"]) for m in self.modalities}
+            raise DataError(
+                f"{short(table.path)}: no column holds paths of .npy or .npz files (its columns: "
+                f"{listed(table.columns)}); add one per modality, such as text, audio, vision"
+            )
+        initials = [m[0] for m in self.modalities]
+        columns = {
+            m: table.find([f"label_{m}", *([f"label_{m[0]}"] if initials.count(m[0]) == 1 else [])])
+            for m in self.modalities
+        }
         self.unimodal = {m: column for m, column in columns.items() if column}
 
     def items(self) -> Iterator[Item]:
         """Reads the rows again."""
+        comma = self.table.decimal_comma
         for where, row in self.table.rows():
-            split = self.splits.of(row[self.id], where) if self.splits else split_name(row[self.split or ""])
+            identity = row[self.id] if self.id else f"{row[self.video or '']}$_${row[self.clip or '']}"
+            split = self.splits.of(identity, where) if self.splits else UNSPLIT
+            split = split_name(row[self.split]) if self.split else split
             if not split:
                 raise DataError(f"{where}: has no split; write train, valid, test or another name")
-            own = {m: number(row[c], where, f"the label of {m}") for m, c in self.unimodal.items()}
+            own = {m: number(row[c], where, f"the label of {m}", comma) for m, c in self.unimodal.items()}
             yield Item(
                 where,
                 split,
-                row[self.id],
-                number(row[self.label], where, "the label"),
+                identity,
+                target_of(row[self.label], comma) if self.label else None,
                 {m: [self._file(row[c], f"{where}: {m}")] for m, c in self.modalities.items() if row[c]},
                 row[self.text] if self.text else "",
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,
                 {m: value for m, value in own.items() if value is not None},
+                row[self.speaker] if self.speaker else "",
+                row[self.video] if self.video else "",
+                row[self.fold] if self.fold else "",
             )
 
     def _file(self, name: str, where: str) -> ArrayFile:
         file, _, member = name.partition("#")
-        path = resolve_inside(self.folder, file, where)
-        if file.endswith(".npz"):
-            return ArrayFile(path, name, member)
-        if not file.endswith(".npy") or member:
+        if not _ARRAY.search(file) or (member and not file.lower().endswith(".npz")):
             raise DataError(f"{where}: {shown(name)} is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
-        return ArrayFile(path, name)
+        path = resolve_inside(self.folder, _relative(file, self.folder, where), where)
+        return ArrayFile(path, name, member if file.lower().endswith(".npz") else None)
+
+
+def target_column(table: Table, field: str = "auto") -> str | None:
+    """Returns the column of the target: ``field``, or with ``auto`` the first of its usual names, if there is one.
+
+    Raises:
+        DataError: there is no column ``field``.
+    """
+    if field == "auto":
+        return table.find(LABEL_COLUMNS)
+    return table.column([field], "the target")
+
+
+def target_of(text: str, decimal_comma: bool = False) -> float | str | None:
+    """Returns a number, a word (the name of a class), or None where there is no target: empty, or ``nan``."""
+    value = as_number(text, decimal_comma)
+    return value if value is not None else None if text.lower() in ("", "nan", "none", "null") else text
+
+
+def _columns_of_paths(table: Table) -> list[str]:
+    """The columns whose first value is the path of an array."""
+    found: Mapping[str, bool] = {}
+    for _, row in table.rows():
+        found = {**{c: bool(_ARRAY.search(value)) for c, value in row.items() if value}, **found}
+        if len(found) == len(table.columns):
+            break
+    return [column for column in table.columns if found.get(column)]
+
+
+def _relative(name: str, folder: Path, where: str) -> str:
+    """A path as it is written under the table's folder: with slashes, and ``~`` and ``$VARS`` expanded."""
+    whole = os.path.expandvars(os.path.expanduser(name))
+    if whole == name:
+        return name.replace("\\", "/")
+    root = os.path.abspath(folder)
+    if not os.path.abspath(whole).startswith(root + os.sep):
+        raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
+    return os.path.relpath(whole, root) if os.path.isabs(whole) else whole

@@ -17,7 +17,7 @@ from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, listed, shown
 
 
 @dataclass
@@ -45,12 +45,16 @@ class Item:
     """Where the source names it, for errors."""
     split: str
     id: str
-    label: float | None
+    label: float | str | None
+    """A number, the name of a class, or None if unlabeled."""
     files: Mapping[str, Sequence[ArrayFile]]
     """Files of each modality, which are concatenated in time; a missing modality has no entry."""
     text: str = ""
     annotation: int = NOT_ANNOTATED
     unimodal: Mapping[str, float] = field(default_factory=dict)
+    speaker: str = ""
+    video: str = ""
+    fold: str = ""
 
 
 def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: str) -> Source:
@@ -72,6 +76,9 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
         check_count(splits, name)
+        if isinstance(item.label, str):
+            what = f"the label is {shown(item.label)}, not a number"
+            raise DataError(f"{item.where}: {what}; leave it empty if there is none")
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
@@ -85,9 +92,15 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     if not splits:
         raise DataError(f"{name}: holds no utterances; nothing is written")
     if not half:
-        raise DataError(f"{name}: no utterance has {', '.join(MODALITIES)}; check the paths")
-    dtypes = {m: "float16" if half.get(m) else "float32" for m in MODALITIES if m in dims}
+        raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
+    dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
     return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
+
+
+def ordered(modalities: Iterable[str]) -> list[str]:
+    """The modalities of the presets in their order, then others in the order of the source."""
+    given = list(modalities)
+    return [*(m for m in MODALITIES if m in given), *(m for m in given if m not in MODALITIES)]
 
 
 def _rows(

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gmsa.data.importers.arrays import ArrayFile, check_relative, resolve_inside
-from gmsa.data.importers.manifest import SPLIT_COLUMNS
+from gmsa.data.importers.manifest import SPLIT_COLUMNS, target_of
 from gmsa.data.importers.rows import Item, Source, source_of
-from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, number, split_name
+from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, split_name
 from gmsa.data.opening import lies_at
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.errors import DataError, short, shown
@@ -106,7 +106,7 @@ class _Labels:
                 where,
                 split,
                 identity,
-                number(row[self.label], where, "the label"),
+                target_of(row[self.label], self.table.decimal_comma),
                 files,
                 row[self.text] if self.text else "",
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,

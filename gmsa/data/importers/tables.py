@@ -1,10 +1,14 @@
-"""Reads untrusted CSV files: finds columns by any of their usual names, and checks every value."""
+"""Reads untrusted tables (CSV, TSV, JSON): finds columns by any of their usual names, and checks every value."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import itertools
+import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +17,15 @@ from typing import Any, TextIO
 from gmsa.data.opening import open_data
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.texts import hint
-from gmsa.errors import DataError, cut, short, shown
+from gmsa.errors import DataError, cut, listed, short, shown
 from gmsa.system.files import check_name, sha256_of
-from gmsa.system.reading import reason_of
+from gmsa.system.reading import parse_json, reason_of
 
 SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}
 _LONGEST_LINE = 1 << 20
 _MOST_COLUMNS = 1000
+_MOST_JSON = 1 << 26
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
 
 
@@ -49,29 +55,41 @@ def about_files(importer: str, paths: Sequence[Path], splits: Splits | None) -> 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with a header; each pass reads it again, so that memory does not grow with the file."""
+    """A table with a header; each pass over a CSV reads it again, so that memory does not grow with the file."""
 
     path: Path
     columns: tuple[str, ...]
     """Column names as written in the file."""
+    dialect: _Dialect
+    records: tuple[tuple[int, list[str]], ...] | None = None
+    """Number and values of each row, if the file is JSON."""
+
+    @classmethod
+    def open(cls, path: Path) -> Table:
+        """Reads the header of a CSV, a TSV (also with ``;``), or a JSON list or JSON lines of objects.
+
+        Raises:
+            DataError: the file is missing, empty, not a regular file, not text, or has a duplicate column.
+        """
+        columns, records = _read_json(path) if looks_like_json(path) else (None, None)
+        return cls.from_csv(path) if columns is None else cls(path, _checked(columns, path), _Dialect(), records)
 
     @classmethod
     def from_csv(cls, path: Path) -> Table:
-        """Reads the header of a CSV file.
+        """Reads the header of a CSV file; values may be separated by commas, semicolons or tabs.
 
         Raises:
             DataError: the file is missing, empty, not a regular file, not UTF-8, or has a duplicate column.
         """
-        header = next(_lines(path), None)
+        dialect = _Dialect.of(path)
+        header = next(_lines(path, dialect), None)
         columns = tuple(name.strip() for name in header[1]) if header else ()
-        if not any(columns):
-            raise DataError(f"{short(path)}: is empty; the first row must hold the column names")
-        if len(columns) > _MOST_COLUMNS:
-            raise DataError(f"{short(path)}: has {len(columns):,} columns; at most {_MOST_COLUMNS:,} are read")
-        if len(set(columns)) != len(columns):
-            repeated = next(name for name in columns if columns.count(name) > 1)
-            raise DataError(f"{short(path)}: duplicate column {shown(repeated)}; rename one")
-        return cls(path, columns)
+        return cls(path, _checked(columns, path), dialect)
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether ``0,5`` is a number: where commas do not separate, as Excel writes in half of the world."""
+        return self.dialect.delimiter != ","
 
     def rows(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Yields each row as ``FILE: row N``, numbered as in a spreadsheet, and its values by column.
@@ -79,15 +97,18 @@ class Table:
         Raises:
             DataError: the number of values differs from the number of columns.
         """
-        lines = _lines(self.path)
-        next(lines)
+        lines: Iterator[tuple[int, list[str]]] = iter(self.records or ())
+        if self.records is None:
+            lines = _lines(self.path, self.dialect)
+            next(lines)
         for number, line in lines:
             if not line:
                 continue
             where = f"{short(self.path)}: row {number}"
             if len(line) != len(self.columns):
+                what = _DELIMITERS[self.dialect.delimiter]
                 raise DataError(
-                    f"{where} has {len(line)} values for {len(self.columns)} columns; quote values that contain commas"
+                    f"{where} has {len(line)} values for {len(self.columns)} columns; quote values that contain {what}"
                 )
             yield where, {name: value.strip() for name, value in zip(self.columns, line, strict=True)}
 
@@ -114,7 +135,18 @@ class Table:
         return next((known[name.lower()] for name in names if name.lower() in known), None)
 
 
-def number(text: str, where: str, what: str) -> float | None:
+def as_number(text: str, decimal_comma: bool = False) -> float | None:
+    """Returns a finite number that a text holds, or None."""
+    if decimal_comma and text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def number(text: str, where: str, what: str, decimal_comma: bool = False) -> float | None:
     """Parses a finite number; returns None for empty text.
 
     Raises:
@@ -122,11 +154,8 @@ def number(text: str, where: str, what: str) -> float | None:
     """
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = as_number(text, decimal_comma)
+    if value is None:
         raise DataError(f"{where}: {what} is {shown(text)}, not a number; leave it empty if there is none")
     return value
 
@@ -175,20 +204,110 @@ class Splits:
         return self.found[key]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    # Symbolic links inside an imported folder were refused before; the user may pass one as the path itself.
+@dataclass(frozen=True)
+class _Dialect:
+    """How the values of a CSV are written."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8-sig"
+    skipped: int = 0
+    """Lines before the header: Excel may write ``sep=;`` there."""
+
+    @classmethod
+    def of(cls, path: Path) -> _Dialect:
+        """Tells it from the first line: the separator that parts it into most names, and the byte order mark."""
+        with open_data(path) as raw:
+            start = raw.read(_LONGEST_LINE)
+        encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        lines = start.decode(encoding, "replace").splitlines()[:2] or [""]
+        if lines[0].lower().startswith("sep=") and len(lines[0]) == 5 and lines[0][4] in _DELIMITERS:
+            return cls(lines[0][4], encoding, 1)
+        return cls(max(_DELIMITERS, key=lambda mark: len(_parted(lines[0], mark))), encoding)
+
+
+def _parted(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _checked(columns: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    if not any(columns):
+        raise DataError(f"{short(path)}: is empty; the first row must hold the column names")
+    if len(columns) > _MOST_COLUMNS:
+        raise DataError(f"{short(path)}: has {len(columns):,} columns; at most {_MOST_COLUMNS:,} are read")
+    if len(set(columns)) != len(columns):
+        repeated = next(name for name in columns if columns.count(name) > 1)
+        raise DataError(f"{short(path)}: duplicate column {shown(repeated)}; rename one")
+    return columns
+
+
+def looks_like_json(path: Path) -> bool:
+    """Whether a file begins as JSON, or as lines of JSON."""
     with open_data(path) as raw:
-        reader = csv.reader(
-            _pieces(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")), strict=True
-        )
+        return raw.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
+
+
+def _read_json(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, list[str]], ...]]:
+    """Columns and rows of a list of objects, of one object per line, or of objects by id."""
+    where = short(path)
+    with open_data(path) as raw:
+        if os.fstat(raw.fileno()).st_size > _MOST_JSON:
+            raise DataError(f"{where}: is JSON of over {_MOST_JSON >> 20} MiB; save the table as CSV")
+        text = raw.read(_MOST_JSON + 1).decode("utf-8-sig", "surrogateescape")
+    try:
+        content = parse_json(text, nan=True)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
         try:
-            for line in reader:
+            content = [parse_json(line, nan=True) for line in lines] if len(lines) > 1 else None
+        except ValueError:
+            content = None
+        if content is None:
+            raise DataError(f"{where}: is damaged JSON: {cut(error)}; save it again, or as CSV") from None
+    if isinstance(content, dict) and content and all(isinstance(value, dict) for value in content.values()):
+        content = [{"id": key, **value} for key, value in content.items()]
+    if not isinstance(content, list) or not content or not all(isinstance(row, dict) for row in content):
+        keys = f" (its keys: {listed(content)})" if isinstance(content, dict) else ""
+        raise DataError(
+            f"{where}: is JSON, but no table{keys}; gmsa reads a list of objects, or one object per line, with 'id', "
+            "'label' and the paths of arrays, as in a CSV"
+        )
+    columns = tuple(dict.fromkeys(key for row in content for key in row))
+    rows = [
+        (i, [_json_text(row.get(c), f"{where}: row {i}: {shown(c)}") for c in columns])
+        for i, row in enumerate(content, 1)
+    ]
+    return columns, tuple(rows)
+
+
+def _json_text(value: Any, where: str) -> str:
+    if isinstance(value, (dict, list)):
+        raise DataError(f"{where} is a {type(value).__name__}; expected text or a number (arrays are named by path)")
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{where} is not UTF-8; save the file as UTF-8") from None
+    return text
+
+
+def _lines(path: Path, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
+    # Symbolic links inside an imported folder were refused before; the user may pass one as the path itself.
+    errors = "surrogateescape" if dialect.encoding == "utf-8-sig" else "strict"
+    with open_data(path) as raw:
+        pieces = _pieces(io.TextIOWrapper(raw, encoding=dialect.encoding, errors=errors, newline=""))
+        reader = csv.reader(pieces, strict=True, delimiter=dialect.delimiter)
+        try:
+            for line in itertools.islice(reader, dialect.skipped, None):
                 yield reader.line_num, line
-        except UnicodeEncodeError:
-            raise DataError(f"{short(path)}: row {reader.line_num + 1} is not UTF-8; save the file as UTF-8") from None
+        except UnicodeError:
+            name = "UTF-8" if dialect.encoding == "utf-8-sig" else "UTF-16, though it begins so"
+            raise DataError(f"{short(path)}: row {reader.line_num + 1} is not {name}; save the file as UTF-8") from None
         except csv.Error as error:
             row = f"{short(path)}: row {reader.line_num}"
-            raise DataError(f"{row}: {cut(error)}; check its quotes and commas") from None
+            raise DataError(f"{row}: {cut(error)}; check its quotes and {_DELIMITERS[dialect.delimiter]}") from None
         except OSError as error:
             raise DataError(f"{short(path)}: cannot be read: {reason_of(error)}; check the disk") from None
 

@@ -34,7 +34,7 @@ COSTS = {
     "peak_memory_mb": ("memory", "memory (MB)", ".0f"),
 }
 """Costs that quality is drawn over: what a button says, their titles and formats."""
-DIFFERENCE = ("difference in MAE", "95 % interval", "p")
+DIFFERENCE = ("difference in MAE", "95 % interval", "p (Holm)")
 """Columns of a difference to the reference."""
 DIFFERENCES = (
     "Difference of a setting's MAE from the reference's, with its 95 % interval: left of 0 the setting is better. An "
@@ -129,7 +129,7 @@ def difference_plot(ranked: Sequence[Mapping[str, Any]]) -> str:
         rows = [(place, row, row["difference"][split]) for place, row in enumerate(ranked) if "difference" in row]
         notes = [
             charts.hover(
-                {"difference in MAE": f"{d['difference']:+.4f}", "95 % interval": interval(d), "": p_value(d)},
+                {"difference in MAE": f"{d['difference']:+.4f}", "95 % interval": interval(d), DIFFERENCE[2]: _p(d)},
                 f"{row['setting']}, {WORDS[split]}",
             )
             for _, row, d in rows
@@ -276,7 +276,11 @@ def _difference(row: Mapping[str, Any], split: str) -> list[str]:
     found = row.get("difference", {}).get(split)
     if found is None:
         return ["", "", ""]
-    return [f"{found['difference']:+.4f}", interval(found), p_value(found).removeprefix("p ").removeprefix("= ")]
+    return [f"{found['difference']:+.4f}", interval(found), _p(found)]
+
+
+def _p(found: Mapping[str, float]) -> str:
+    return p_value(found).removeprefix("p ").removeprefix("= ")
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from gmsa.reports.run import (
     FIGURES,
     PSEUDO_LABELS_ALONE,
     all_scores,
+    class_scores,
     main_scores,
     protocol_line,
     run_facts,
@@ -43,9 +44,11 @@ ENVIRONMENT = Fields(
     },
 )
 """What the page shows of ``environment.json``."""
+MOST_ROWS = 20
+"""Rows of a table that is not folded away."""
 SECTIONS = {
     "Training": (("curves",),),
-    "Predictions for the test split": (("scatter", "confusion"), ("calibration",)),
+    "Predictions for the test split": (("scatter", "confusion"), ("classes",), ("calibration",)),
     "Gate": (("gate",),),
     "Pseudo-labels": (("pseudo_labels",), ("pool_calibration",)),
 }
@@ -88,6 +91,7 @@ def run_page(folder: Path) -> str:
     parts = [
         html.paragraph(lead),
         html.section("Scores", *_scores(summary)),
+        html.section("Classes", *_classes(summary)),
         html.section("What was trained", *_trained(summary, settings)),
     ]
     for name, figures in SECTIONS.items():
@@ -109,6 +113,15 @@ def _scores(summary: Summary) -> list[str]:
         what = "All metrics, all stages" if summary["stages"] else "All metrics"
         parts.append(html.fold(what, html.table(*whole, ("Metric",))))
     return parts
+
+
+def _classes(summary: Summary) -> list[str]:
+    """Precision, recall and F1 of each class on the test split; many classes are folded away."""
+    header, rows = class_scores(summary)
+    if not rows:
+        return []
+    table = html.table(header, rows, ("Class",))
+    return [table if len(rows) <= MOST_ROWS else html.fold(f"All {len(rows)} classes", table)]
 
 
 def _trained(summary: Summary, settings: str) -> list[str]:
@@ -166,9 +179,11 @@ def _missing(folder: Path, report: Report) -> list[str]:
 def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
+    confident = all("confidence" in row for row in rows)  # of classes
     columns = {
-        "Truth": [f"{row['truth']:+.2f}" for row in rows],
-        "Predicted": [f"{row['prediction']:+.2f}" for row in rows],
+        "Truth": [_label(row["truth"]) for row in rows],
+        "Predicted": [_label(row["prediction"]) for row in rows],
+        **({"Confidence": [f"{100 * row['confidence']:.0f} %" for row in rows]} if confident else {}),
         "Text": [row["text"] or "–" for row in rows],
         "Missing": [", ".join(row["lacking"]) or "–" for row in rows],
         "Utterance": [row["id"] for row in rows],
@@ -177,8 +192,15 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not any(row[key] for row in rows):
             del columns[name]
     note = "The test utterances whose prediction, mean over seeds, is farthest from the truth."
+    if confident:
+        note = "The wrong predictions for the test split of the highest probability, mean over seeds."
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
-    return [html.paragraph(note), html.table(list(columns), cells, ("Text", "Missing", "Utterance"))]
+    left = ("Truth", "Predicted") if confident else ()
+    return [html.paragraph(note), html.table(list(columns), cells, (*left, "Text", "Missing", "Utterance"))]
+
+
+def _label(label: float | str) -> str:
+    return label if isinstance(label, str) else f"{label:+.2f}"
 
 
 def _environment(found: Mapping[str, Any]) -> dict[str, str]:

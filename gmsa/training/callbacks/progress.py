@@ -56,7 +56,7 @@ class Progress(Callback):
     def on_epoch_end(self, row: Mapping[str, Any], epochs: int) -> None:
         """Prints the epoch's line, of at most 80 columns with names and numbers of the usual length."""
         valid = row["valid"]
-        shown = {name: valid[name] for name in ("MAE", "Corr") if name in valid}
+        shown = {name: valid[name] for name in ("MAE", "Corr", "weighted_F1") if name in valid}
         shown = shown or {f"valid {name}": valid[name] for name in valid if name == "loss"}
         scores = "".join(f", {name} {value:.3f}" for name, value in shown.items())
         seconds = f"{row['seconds']:.1f}s" if row["seconds"] < 10 else f"{row['seconds']:.0f}s"

