@@ -325,9 +325,9 @@ IMPORTERS: Registry[Callable[..., Any]] = Registry(
         "csd": "gmsa.data.importers.csd:import_csd",
         "datasets": "gmsa.data.importers.datasets:import_datasets",
     },
-    passed=("path", "labels", "splits"),
+    passed=("path", "target", "splits"),
 )
-"""Functions ``(path, labels, splits) -> Source``; see :mod:`gmsa.data.importers`."""
+"""Functions ``(path, target, splits) -> Source``; see :mod:`gmsa.data.importers`."""
 
 CALLBACKS: Registry[Any] = Registry(
     "callback",

@@ -27,6 +27,8 @@ ALIASES = {
     **dict.fromkeys(("language", "words", "text_features"), TEXT),
 }
 """Other names of the modalities in public files."""
+INFINITE_IS_ZERO = frozenset({"audio"})
+"""Modalities whose infinite values are read as 0, as MMSA does: COVAREP gives logarithms of 0."""
 
 _MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 TARGETS: dict[str, dict[str, Any]] = {

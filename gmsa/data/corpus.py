@@ -28,8 +28,11 @@ class Corpus:
     pool: Sequence[Utterance] = field(default_factory=list)
     """Unlabeled utterances (default: none)."""
     sha256: str = ""
-    """SHA-256 of the data file, or of the generated values of the synthetic corpus."""
+    """SHA-256 of the data file, of a feature store's manifest, of the SHA-256 of each file of another source, or of
+    the generated values of the synthetic corpus."""
     target: Target = field(default_factory=Target)
     """What its labels are."""
     synthetic: bool = False
     """Whether this is the embedded synthetic corpus."""
+    pool_sha256: str | None = None
+    """SHA-256 of the file of ``data.pool``, if there is one."""

@@ -1,34 +1,82 @@
-"""Loads the corpus of a config, and the utterances of another file for a trained model."""
+"""Loads the corpus of a config, and the utterances of another file for a trained run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from gmsa.config import MODALITIES, SYNTHETIC, DataConfig, TargetConfig
+from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
-from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
+from gmsa.data.importers import open_source
+from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, split_columns
+from gmsa.data.notes import note
 from gmsa.data.opening import open_data
+from gmsa.data.splits import POOL, WHOLE, make_splits, named
 from gmsa.data.store.files import MANIFEST
+from gmsa.data.store.rows import read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
-from gmsa.data.targets import Target
+from gmsa.data.targets import Target, describe_target
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
-from gmsa.errors import DataError, short, shown
+from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
-from gmsa.system.reading import exists
+from gmsa.system.reading import exists, expanded, is_folder
+
+Labels = Literal["needed", "tried", "unread"]
+"""Labels must be there; are read where they fit the target; or are not read."""
+
+
+@dataclass(frozen=True, eq=False)
+class OtherFile:
+    """The utterances of another file than a run was trained on, in the splits that the file has."""
+
+    splits: Mapping[str, Sequence[Utterance]]
+    """Utterances by split, by gmsa's names (``train``, ``valid``, ``test``, ``pool``) or their own, ``all`` of a file
+    without splits; with their labels where they have one. Modalities that the file lacks are missing."""
+    target: Target
+    """What the labels are: the run's target."""
+    sha256: str
+    """SHA-256 of the file, as :attr:`Corpus.sha256`."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why utterances could not be read, by id; none if the reading is strict."""
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        """All utterances, split by split."""
+        return [utterance for utterances in self.splits.values() for utterance in utterances]
+
+    @property
+    def labeled(self) -> dict[str, list[Utterance]]:
+        """The utterances with a label, of each split that has any."""
+        found = {name: [u for u in utterances if u.label is not None] for name, utterances in self.splits.items()}
+        return {name: utterances for name, utterances in found.items() if utterances}
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What was read of a file, whatever its format."""
+
+    splits: Mapping[str, Sequence[Utterance]]
+    dims: Mapping[str, int]
+    target: Target
+    sha256: str
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpus:
     """Loads the corpus that a config names, before normalization, masking and label ratio.
 
-    The features of a feature store are read on access; its training split may be partly labeled. If the synthetic
-    corpus replaces a missing file, its own pool replaces ``config.pool`` too.
+    Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
+    pool, beside ``data.pool``. The training split may be partly labeled. The features of a feature store are read on
+    access. If the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
     Args:
         config: the group ``data`` of a config.
@@ -42,39 +90,86 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     >>> corpus.synthetic, list(corpus.splits), len(corpus.splits["test"])
     (True, ['train', 'valid', 'test'], 160)
     """
-    wanted = Target.of(TargetConfig() if target is None else target)
+    settings = TargetConfig() if target is None else target
     if config.path == SYNTHETIC:
         if config.pool is not None:
             raise DataError(f"data.pool '{config.pool}': the synthetic corpus brings its own pool; leave data.pool out")
-        return synthetic_corpus(modalities=_named(config), target=wanted)
-    path = Path(config.path)
+        return _synthetic(config, settings)
+    path = expanded(config.path, DataError)
     if not exists(path, DataError):
         if config.if_missing == "synthetic":
-            return synthetic_corpus(modalities=_named(config), target=wanted)
+            return _synthetic(config, settings)
         raise DataError(
             f"data file '{short(path)}' does not exist; the README says where to get it. "
             "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
-    splits: Mapping[str, Sequence[Utterance]]
-    if is_store(path):
-        splits, dims, sha256 = _read_store(path, config, wanted)
-    else:
-        found = read_mmsa(path, _named(config), wanted)
-        splits, dims, sha256 = found, feature_dims(found), sha256_of(path, DataError)
-    pool: Sequence[Utterance] = []
+    where = short(path)
+    found = _read(path, config, settings, "needed")
+    splits, own_pool = dict(found.splits), []
+    if POOL in splits:
+        own_pool = [replace(u, label=None, unimodal={}) for u in splits.pop(POOL)]
+        note(f"{where}: the split '{POOL}' ({len(own_pool):,} utterances) is the unlabeled pool")
+    splits = make_splits(splits, config.split, found.target, where)
+    if others := [name for name in splits if name not in SPLITS]:
+        note(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
+    splits = {name: splits[name] for name in SPLITS}
+    for name, utterances in splits.items():
+        _check_labeled(name, utterances, where)
+        _check_present(name, utterances, found.dims, where)
+    pool: Sequence[Utterance] = own_pool
+    pool_sha256 = None
     if config.pool is not None:
-        pool = load_utterances(config.pool, dims, _named(config), wanted, require_labels=False)
-        _check_apart(pool, splits, config.pool)
-    return Corpus(splits, dims, pool, sha256, wanted)
+        more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
+        _check_apart(more.splits[WHOLE], {**splits, POOL: own_pool}, short(config.pool))
+        pool = [*own_pool, *more.splits[WHOLE]] if own_pool else more.splits[WHOLE]
+        pool_sha256 = more.sha256
+    return Corpus(splits, found.dims, pool, found.sha256, found.target, pool_sha256=pool_sha256)
+
+
+def load_other(
+    path: str | Path,
+    dims: Mapping[str, int | None],
+    data: DataConfig,
+    target: TargetConfig,
+    require_labels: bool = True,
+    strict: bool = True,
+) -> OtherFile:
+    """Loads another file, table, folder or feature store for a trained run.
+
+    Notes tell of modalities that the run has and the file lacks, which are missing, and of those that the run does
+    not know.
+
+    Args:
+        path: the file; ``~`` and ``$VARS`` are expanded.
+        dims: features per step of each modality of the run; None accepts any number.
+        data: the run's group ``data``, resolved: its modalities, ``nan`` and ``video_from`` hold.
+        target: the run's group ``target``, resolved.
+        require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
+            False, labels are read where they fit the target, and a note tells where they do not.
+        strict: whether an utterance whose features cannot be read is an error; else it is left out, where the format
+            allows to read the others.
+
+    Raises:
+        DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
+    """
+    path = expanded(path, DataError)
+    where = short(path)
+    wanted = replace(data, modalities=tuple(dims), name=data.name or "data")
+    found = _read(path, wanted, target, "needed" if require_labels else "tried", strict, other=True)
+    _check_dims(found.dims, dims, where)
+    splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
+    if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
+        raise DataError(f"{where}: no utterance has a label; scoring needs labels")
+    return OtherFile(splits, found.target, found.sha256, found.left_out)
 
 
 def load_utterances(
     path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], target: Target, require_labels: bool
 ) -> Sequence[Utterance]:
-    """Loads the utterances of another file or feature store for a trained model.
+    """Loads the utterances of another file as one sequence; :func:`load_other` keeps their splits.
 
     Args:
-        path: pickle in MMSA's format, or feature store.
+        path: the file.
         dims: features per step of each modality of the model; None accepts any number. Modalities that the file does
             not have are missing.
         modalities: modalities to read, in order.
@@ -85,99 +180,215 @@ def load_utterances(
     Raises:
         DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
     """
-    if is_store(path):
-        return _other_store(Path(path), dims, modalities, target, require_labels)
-    content = load_pickle(path)
-    splits = ("test",) if require_labels and isinstance(content, Mapping) and "test" in content else None
-    wanted = [modality for modality in modalities if modality in dims]
-    found = from_mmsa(content, short(path), wanted, target, splits, require_labels)
-    _check_dims(feature_dims(found), dims, path)
-    missing = {modality: torch.zeros(0, dims[modality] or 0) for modality in wanted}
-    return [
-        dataclasses.replace(utterance, features={**missing, **utterance.features})
-        for utterances in found.values()
-        for utterance in utterances
-    ]
+    chosen = {modality: dims[modality] for modality in modalities if modality in dims}
+    settings = target.settings(TargetConfig(kind="classes" if target.is_classes else "intensity"))
+    found = load_other(path, chosen, DataConfig(), settings, require_labels)
+    if not require_labels:
+        return [replace(utterance, label=None, unimodal={}) for utterance in found.utterances]
+    splits = {"test": found.splits["test"]} if "test" in found.splits else found.splits
+    for name, utterances in splits.items():
+        _check_labeled(name, utterances, short(path), some=False)
+    return [utterance for utterances in splits.values() for utterance in utterances]
 
 
 def data_sha256(path: str | Path) -> str:
-    """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file."""
+    """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file.
+
+    That of a table or folder with the files that it names is known when they are read: :attr:`Corpus.sha256`.
+    """
     path = Path(path) / MANIFEST if is_store(path) else Path(path)
     open_data(path).close()
     return sha256_of(path, DataError)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read(
+    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool = True, other: bool = False
+) -> _Loaded:
+    """Reads a file of any format; splits have gmsa's names."""
+    if is_store(path):
+        found = _read_store(path, data, target, labels, other)
+    elif _is_pickle(path):
+        found = _read_pickle(path, data, target, labels, strict)
+    else:
+        found = _read_source(path, data, target, labels, other)
+    return replace(found, splits=named(found.splits))
+
+
+def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
+    store = Store(path)
+    dims = _chosen_dims(store.dims, data, short(path), other)
+    resolved, problem = _target_of(store, target), None
+    if isinstance(resolved, str):
+        problem, resolved = resolved, Target.of(target)
+    if problem and labels == "needed":
+        raise DataError(problem)
+    if problem and labels == "tried":
+        note(f"{problem} (its labels are not read)")
+    with_labels = labels != "unread" and not problem
+    splits = {name: store.split(name, dims, with_labels) for name in store.manifest.splits}
+    return _Loaded(splits, dims, resolved, store.sha256)
+
+
+def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
+    content, where, modalities = load_pickle(path), short(path), _named(data)
+    resolved = Target.of(target)
+    names = list(split_columns(content, where, modalities))
+    if names == [WHOLE]:
+        found = from_mmsa(content, where, modalities, resolved, None, labels == "needed")
+    else:
+        chosen = [name for name in names if name in SPLITS] if labels == "needed" else None
+        found = from_mmsa(content, where, modalities, resolved, chosen, labels == "needed")
+    return _Loaded(found, feature_dims(found), resolved, sha256_of(path, DataError))
+
+
+def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
+    """Reads what an importer reads into memory."""
+    source, where = open_source(path), short(path)
+    rows: Iterable[Any] = source.rows
+    if labels == "unread":
+        rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
+        target = TargetConfig()
+    dtypes = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
+    _chosen_dims(source.dtypes, data, where, other)
+    splits, dims, resolved = read_rows(rows, dtypes, target, where)
+    ordered = dims if data.modalities == AUTO else {m: dims[m] for m in _named(data) if m in dims}
+    return _Loaded(splits, ordered, resolved, _sha256_of_source(source.about))
+
+
+def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig) -> _Loaded:
+    """The utterances of ``data.pool``, without labels, as one split."""
+    found = _read(path, replace(data, modalities=tuple(dims)), target, "unread")
+    _check_dims(found.dims, dims, short(path))
+    parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
+    whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
+    return replace(found, splits={WHOLE: whole})
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a path is that of a pickle, as far as its kind and its name say."""
+    return not is_folder(path, DataError) and path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+
+def _sha256_of_source(about: Mapping[str, Any]) -> str:
+    """The SHA-256 of one file; of several, the SHA-256 of theirs, sorted by name."""
+    files = sorted((str(file["name"]), str(file["sha256"])) for file in about.get("files", ()))
+    found = [sha256 for _, sha256 in files]
+    if about.get("arrays", {}).get("count"):
+        found.append(about["arrays"]["sha256"])
+    return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _synthetic(config: DataConfig, target: TargetConfig) -> Corpus:
+    corpus = synthetic_corpus(modalities=_named(config), target=Target.of(target))
+    return replace(corpus, splits=make_splits(corpus.splits, config.split, corpus.target, SYNTHETIC))
 
 
 def _named(config: DataConfig) -> tuple[str, ...]:
     return config.modalities if isinstance(config.modalities, tuple) else MODALITIES
 
 
-def _read_store(
-    path: Path, config: DataConfig, target: Target
-) -> tuple[dict[str, StoredUtterances], dict[str, int], str]:
-    store = Store(path)
-    _check_scale(store, target)
-    dims: dict[str, int] = {m: store.dims[m] for m in _named(config) if m in store.dims}
-    if not dims:
-        raise DataError(
-            f"{short(path)}: has none of the modalities {', '.join(_named(config))}, only {', '.join(store.dims)}; "
-            "check data.modalities"
-        )
-    splits = {name: store.split(name, dims) for name in SPLITS}
-    for name, utterances in splits.items():
-        if not any(store.lengths(m, utterances.rows).any() for m in dims):
-            where = f"{short(path)}: split {shown(name)}"
-            raise DataError(
-                f"{where}: no utterance has {', '.join(dims) or 'any modality'}; choose other data.modalities"
-            )
-        if name == "train" and store.manifest.splits[name].labeled:
-            continue  # its unlabeled utterances join the pool
-        _check_labeled(utterances)
-    return splits, dims, store.sha256
+def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: bool) -> dict[str, Any]:
+    """Those of the modalities that a file has that ``data.modalities`` names, in its order; notes tell of the rest.
 
-
-def _other_store(
-    path: Path, dims: Mapping[str, int | None], modalities: Sequence[str], target: Target, require_labels: bool
-) -> StoredUtterances:
-    store = Store(path)
-    _check_dims(store.dims, dims, path)
-    wanted = {m: store.dims.get(m) or dims[m] or 0 for m in modalities if m in dims}
-    if not any(m in store.dims for m in wanted):
-        raise DataError(
-            f"{short(path)}: has none of the modalities {', '.join(wanted)}, only {', '.join(store.dims)}; "
-            "use the modalities of the training data"
-        )
-    if not require_labels:
-        return store.utterances(dims=wanted, labels=False)
-    _check_scale(store, target)
-    found = store.split("test", wanted) if "test" in store.manifest.splits else store.utterances(dims=wanted)
-    _check_labeled(found)
+    Raises:
+        DataError: there is none.
+    """
+    if data.modalities == AUTO:
+        return dict(held)
+    wanted = data.modalities
+    found = {modality: held[modality] for modality in wanted if modality in held}
+    if not found:
+        remedy = "use the modalities of the training data" if other else "check data.modalities"
+        raise DataError(f"{where}: has none of the modalities {', '.join(wanted)}, only {listed(held)}; {remedy}")
+    unused, lacking = [m for m in held if m not in wanted], [m for m in wanted if m not in held]
+    if unused:
+        remedy = "the run was not trained with it" if other else "set data.modalities to a list with it, or to auto"
+        note(f"{where}: {listed(map(repr, unused))} {'is' if len(unused) == 1 else 'are'} not used; {remedy}")
+    if lacking:
+        remedy = "the run was trained with it" if other else f"data.modalities: [{', '.join(found)}] leaves it out"
+        note(f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; {remedy}")
     return found
 
 
-def _check_scale(store: Store, target: Target) -> None:
-    labels = {"mosi": "mosi", "sims": "sims"}.get(target.metrics, target.metrics)
-    if store.manifest.labels != labels:
-        raise DataError(
-            f"{short(store.path)}: was imported with --labels {store.manifest.labels}, but the target's is '{labels}'; "
-            "set target.preset to the store's, or import the data again"
+def _target_of(store: Store, settings: TargetConfig) -> Target | str:
+    """The target of a store's labels by the settings, or why they do not fit."""
+    held, wanted, where = store.manifest.target, Target.of(settings), short(store.path)
+    if held.kind != wanted.kind:
+        kind = "classes" if held.is_classes else "intensity"
+        return (
+            f"{where}: was imported with {describe_target(held)}, but the target is "
+            f"{'classes' if wanted.is_classes else describe_target(wanted)}; set target.kind={kind}, or import it again"
         )
-
-
-def _check_labeled(utterances: StoredUtterances) -> None:
-    unlabeled = np.flatnonzero(np.isnan(utterances.labels))
-    if len(unlabeled):
-        first = utterances[int(unlabeled[0])].id
-        raise DataError(
-            f"{short(utterances.store.path)}: {shown(first)} and {len(unlabeled) - 1} others have no label; "
-            "training and scoring need labels"
+    if not held.is_classes and (held.low, held.high) != (wanted.low, wanted.high):
+        return (
+            f"{where}: was imported with {describe_target(held)}, but the target is {describe_target(wanted)}; set "
+            f"target.range=[{held.low:g}, {held.high:g}] (target.preset=sims is [-1, 1]), or import it again"
         )
+    if held.is_classes and wanted.classes not in ((), held.classes):
+        return (
+            f"{where}: was imported with the classes {listed(held.classes)}, but target.classes are "
+            f"{listed(wanted.classes)}; leave them and target.preset out, or import it again"
+        )
+    return replace(wanted, classes=held.classes)
 
 
-def _check_dims(found: Mapping[str, int], dims: Mapping[str, int | None], path: str | Path) -> None:
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _with_missing(
+    utterances: Sequence[Utterance], dims: Mapping[str, int | None], held: Mapping[str, int]
+) -> Sequence[Utterance]:
+    """The utterances with all modalities of ``dims``, in their order."""
+    wanted = {modality: held.get(modality) or dims[modality] or 0 for modality in dims}
+    if isinstance(utterances, StoredUtterances):
+        return StoredUtterances(utterances.store, utterances.rows, wanted, utterances.with_labels)
+    missing = {modality: torch.zeros(0, dim) for modality, dim in wanted.items()}
+    return [dataclasses.replace(u, features={**missing, **u.features}) for u in utterances]
+
+
+def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) -> str:
+    return listed(f"{shown(name)} ({len(splits[name]):,} utterances)" for name in names)
+
+
+def _check_labeled(name: str, utterances: Sequence[Utterance], where: str, some: bool = True) -> None:
+    """Checks that a split is labeled; the training split may be so in part, which a note says."""
+    if isinstance(utterances, StoredUtterances):
+        lacking = np.flatnonzero(np.isnan(utterances.labels)).tolist()
+    else:
+        lacking = [i for i, utterance in enumerate(utterances) if utterance.label is None]
+    if not lacking:
+        return
+    count = len(utterances)
+    if some and name == "train" and len(lacking) < count:
+        verb = "has no label and joins" if len(lacking) == 1 else "have no label and join"
+        note(f"{where}: split 'train': {len(lacking):,} of {count:,} utterances {verb} the unlabeled pool")
+        return
+    others = f" and {len(lacking) - 1:,} others have" if len(lacking) > 1 else " has"
+    raise DataError(
+        f"{where}: split {shown(name)}: {shown(utterances[lacking[0]].id)}{others} no label; training and scoring need "
+        f"labels (as '{POOL}', a split is the unlabeled pool)"
+    )
+
+
+def _check_present(name: str, utterances: Sequence[Utterance], dims: Mapping[str, int], where: str) -> None:
+    if isinstance(utterances, StoredUtterances):
+        store, rows = utterances.store, utterances.rows
+        there = any(store.lengths(m, rows).any() for m in dims if m in store.dims)
+    else:
+        there = any(any(utterance.lengths.values()) for utterance in utterances)
+    if not there:
+        what = f"{where}: split {shown(name)}: no utterance has {', '.join(dims) or 'any modality'}"
+        raise DataError(f"{what}; choose other data.modalities")
+
+
+def _check_dims(found: Mapping[str, int], dims: Mapping[str, int | None], where: str) -> None:
     for modality, dim in found.items():
         if dims.get(modality) not in (None, dim):
             raise DataError(
-                f"{short(path)}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
+                f"{where}: '{modality}' has {dim} features per step, training has {dims[modality]}; "
                 "extract the features as for the training data"
             )
 
@@ -187,10 +398,10 @@ def _ids(utterances: Sequence[Utterance]) -> list[str]:
 
 
 def _check_apart(pool: Sequence[Utterance], splits: Mapping[str, Sequence[Utterance]], path: str) -> None:
-    source = {identity: name for name, utterances in splits.items() for identity in _ids(utterances)}
+    known = {identity: name for name, utterances in splits.items() for identity in _ids(utterances)}
     for identity in _ids(pool):
-        if identity in source:
+        if identity in known:
             raise DataError(
-                f"{short(path)}: id {shown(identity)} of the pool is also in split {shown(source[identity])} "
+                f"{path}: id {shown(identity)} of the pool is also in split {shown(known[identity])} "
                 "of the data file; take it out of one of them"
             )

@@ -32,6 +32,11 @@ def check_text(text: str, where: str) -> bytes:
     return _encode(text, LONGEST_TEXT, f"{where} has a transcript", "repair it")
 
 
+def check_column(value: str, column: str, where: str) -> bytes:
+    """Returns the ``speaker``, ``video`` or ``fold`` of an utterance as UTF-8; errors as :func:`check_id`."""
+    return _encode(value, LONGEST_ID, f"{where} has a {column}", "rename it")
+
+
 def check_split(name: str, where: str) -> bytes:
     """Returns the name of a split as UTF-8; errors as :func:`check_id`."""
     return _encode(name, LONGEST_SPLIT, f"{where} has a split", "rename it") or _refuse_empty(where, "name of a split")

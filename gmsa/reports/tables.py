@@ -27,7 +27,7 @@ SHORT = {
 def headline(metrics: Iterable[str]) -> list[str]:
     """The main ones of some metrics: a paper's, and those that are not the target's, such as a user's own."""
     there = list(metrics)
-    signs = {"Mult_acc_3": "sims", "Mult_acc_7": "mosi", "accuracy": "classes"}
+    signs = {"Mult_acc_3": "sims", "Has0_acc_2": "mosi", "Mult_acc_7": "mosi", "accuracy": "classes"}
     target = next((target for metric, target in signs.items() if metric in there), "intensity")
     return [m for m in HEADLINE[target] if m in there] + [m for m in there if m not in COLUMNS[target]]
 

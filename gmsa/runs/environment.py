@@ -16,7 +16,6 @@ import gmsa
 from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.data import Corpus
-from gmsa.data.loading import data_sha256
 from gmsa.errors import cut
 from gmsa.registry import Registry, loaded_plugins
 
@@ -37,6 +36,7 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
         "plugins": plugins_of(config),
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
+        "splits": {split: len(utterances) for split, utterances in corpus.splits.items()},
     }
 
 
@@ -57,8 +57,7 @@ def other_machine(before: Mapping[str, Any]) -> str | None:
 
 def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
     """SHA-256 of the data file and of the pool file, if there is one."""
-    pool = None if corpus.synthetic or config.data.pool is None else data_sha256(config.data.pool)
-    return {"data_sha256": corpus.sha256, "pool_sha256": pool}
+    return {"data_sha256": corpus.sha256, "pool_sha256": corpus.pool_sha256}
 
 
 def plugins_of(config: Config) -> list[str]:

@@ -263,7 +263,7 @@ def report_pretraining(
     )
     write_summary(folder, summary)
     history = [row for trainer in trainers.values() for row in trainer.history]
-    draw_run(folder / "figures", history, [], [], [], prepared.corpus.target, summary["synthetic"], "loss", {})
+    draw_run(folder / "figures", history, [], [], [], prepared.corpus.target, summary["synthetic"], "loss")
     finish_report(folder)
     return summary
 
@@ -304,8 +304,8 @@ def draw_run(
     pseudo_rows: list[dict[str, Any]],
     target: Target,
     synthetic: bool,
-    select: str,
-    labels: Mapping[str, Sequence[float] | np.ndarray],
+    select: str = "MAE",
+    labels: Mapping[str, Sequence[float] | np.ndarray] | None = None,
 ) -> None:
     """Draws the figures of a run; a figure without data is left out.
 
@@ -328,9 +328,8 @@ def draw_run(
     figures.figure_confusion(confusion, folder / "confusion.png", synthetic, seeds, classes)
     rows = class_rows(tests)
     f1 = {"class": [row["class"] for row in rows], "F1": [row["F1"]["values"] for row in rows]}
-    counts = (
-        {split: np.bincount(_whole(values), minlength=len(rows)) for split, values in labels.items()} if rows else {}
-    )
+    known = labels or {} if target.is_classes else {}
+    counts = {split: np.bincount(_whole(values), minlength=len(rows)) for split, values in known.items()}
     figures.figure_classes(f1, folder / "classes.png", synthetic, counts)
     gate = dict(zip(readouts(target), test["gate"].T, strict=False))
     figures.figure_gate(gate, folder / "gate.png", synthetic, seeds)
@@ -383,10 +382,13 @@ def _join(seeds: list[Predictions], target: Target) -> dict[str, np.ndarray]:
 
 def _pseudo_summary(rows: list[dict[str, Any]], seed: int, pool: int, target: Target) -> list[dict[str, Any]]:
     """The number of kept and of correct pseudo-labels per round and class."""
+    by_class: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_class.setdefault((row["round"], row["class"]), []).append(row)
     found = []
     for round_ in sorted({row["round"] for row in rows}):
         for c in range(target.num_classes):
-            kept = [row for row in rows if row["round"] == round_ and row["class"] == c]
+            kept = by_class.get((round_, c), [])
             known = [row for row in kept if row["label"] is not None]
             labels = torch.tensor([row["label"] for row in known], dtype=torch.float32)
             right = int((target.to_class(labels) == c).sum()) if len(known) == len(kept) else None

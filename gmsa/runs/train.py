@@ -21,7 +21,7 @@ from gmsa.reports.summary import missing_lines
 from gmsa.runs.environment import describe_environment, describe_files, other_machine
 from gmsa.runs.folder import Run, save_inputs
 from gmsa.runs.initial_weights import start_of
-from gmsa.runs.prepare import Prepared, prepare
+from gmsa.runs.prepare import Prepared, prepare, resolved
 from gmsa.runs.report import report, report_pretraining
 from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file
 from gmsa.system.device import set_up
@@ -132,6 +132,7 @@ def make_trainer(
     Raises:
         RunError: the state to resume from is damaged, or of another ``start``.
     """
+    config = resolved(config, prepared.corpus)
     dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
     return Trainer(config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop())
 

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.config import DataConfig
-from gmsa.data import Row, Store, Utterance, data_sha256, load_corpus, load_utterances, read_mmsa, write_store
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Store, Utterance, data_sha256, load_corpus, read_mmsa, write_store
 from gmsa.data.__main__ import main
 from gmsa.data.checks import examine
 from gmsa.data.importers import open_source
+from gmsa.data.loading import load_other
 from gmsa.errors import DataError, GmsaError
 from gmsa.system.cli import one_line
 
@@ -52,8 +53,8 @@ def a_pool(path: str) -> None:
 READERS: dict[str, Callable[[str], Any]] = {
     "data.path": lambda path: load_corpus(DataConfig(path=path)),
     "data.pool": a_pool,
-    "predict": lambda path: load_utterances(path, DIMS, list(DIMS), "mosi", require_labels=False),
-    "evaluate": lambda path: load_utterances(path, DIMS, list(DIMS), "mosi", require_labels=True),
+    "predict": lambda path: load_other(path, DIMS, DataConfig(), TargetConfig(), require_labels=False),
+    "evaluate": lambda path: load_other(path, DIMS, DataConfig(), TargetConfig()),
     "read_mmsa": read_mmsa,
     "sha256": data_sha256,
     "store": Store,

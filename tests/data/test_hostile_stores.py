@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import struct
@@ -136,7 +137,7 @@ def test_texts_are_checked_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 NUMBERS = {
-    "a label of infinity": ("labels.npy", "<f8", 0, np.inf, "inf in row 0 is out of [-3, 3], the scale 'mosi'"),
+    "a label of infinity": ("labels.npy", "<f8", 0, np.inf, "inf in row 0 is out of [-3, 3]; it is damaged"),
     "a label beyond the scale": ("labels.npy", "<f8", 7, -3.5, "-3.5 in row 7 is out of [-3, 3]"),
     "a label lost": ("labels.npy", "<f8", 1, np.nan, "3 labels in split 'train', where the manifest counts 4"),
     "a label of text beyond": ("labels.text.npy", "<f8", 2, 1e300, "1e+300 in row 2 is out of [-3, 3]"),
@@ -154,12 +155,52 @@ def test_numbers(folder: Path, case: str) -> None:
     assert words in refused(folder)
 
 
-@pytest.mark.parametrize("scale", ["mosi", "sims"])
-def test_labels_at_the_ends_of_the_scale(folder: Path, scale: str) -> None:
-    bound = {"mosi": 3.0, "sims": 1.0}[scale]
-    forge(folder, "labels.npy", np.array([bound, -bound] * 4))
-    change_manifest(folder, lambda m: m.update(labels=scale))
+@pytest.mark.parametrize("ends", [(-3, 3), (-1.0, 1.0), (1, 5), (0, 0.001)])
+def test_labels_at_the_ends_of_the_range(folder: Path, ends: tuple[float, float]) -> None:
+    forge(folder, "labels.npy", np.array(list(ends) * 4, np.float64))
+    forge(folder, "labels.text.npy", np.array(list(ends) * 4, np.float64))
+    change_manifest(folder, lambda m: m["target"].update(low=ends[0], high=ends[1], metrics="intensity"))
     Store(folder)
+    forge(folder, "labels.text.npy", np.array([*ends, ends[0] - 0.001, *[math.nan] * 5], np.float64))
+    with pytest.raises(DataError, match=r"labels\.text\.npy: .* in row 2 is out of \["):
+        Store(folder)
+
+
+def classes(*names: Any) -> dict[str, Any]:
+    return {"kind": "classes", "low": -3.0, "high": 3.0, "classes": list(names), "metrics": "classes"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        *((wrong, " in row 3 is no number of the 3 classes") for wrong in (3.0, -1.0, 0.5, np.inf, -np.inf, 1e300)),
+        (2.0, ""),
+        (-0.0, ""),
+    ],
+)
+def test_numbers_of_classes(folder: Path, value: float, said: str) -> None:
+    forge(folder, "labels.npy", np.array([0.0, 1, 2, value, 0, 0, 0, 0]))
+    forge(folder, "labels.text.npy", np.zeros(8))
+    change_manifest(folder, lambda m: m.update(target=classes("anger", "joy", "neutral")))
+    if said:
+        assert f"{value:g}{said}" in refused(folder)
+    else:
+        assert Store(folder).split("train")[3].label == value
+
+
+@pytest.mark.parametrize("labels", ["mosi", "sims", "meld", None, 3, ["mosi"]], ids=str)
+def test_stores_of_version_1(folder: Path, labels: Any) -> None:
+    def older(manifest: dict[str, Any]) -> None:
+        del manifest["target"], manifest["columns"]
+        manifest.update(version=1, labels=labels)
+
+    change_manifest(folder, older)
+    forge(folder, "labels.npy", np.zeros(8))
+    if labels not in ("mosi", "sims"):
+        assert "'labels' is not one of mosi, sims" in refused(folder)
+        return
+    target = Store(folder).manifest.target
+    assert (target.kind, target.high, target.metrics) == ("intensity", 3.0 if labels == "mosi" else 1.0, labels)
 
 
 SOURCES: list[Any] = [
@@ -210,6 +251,39 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "another version, at length": lambda m: m.update(version="1" * 100_000),
     "a count of half": lambda m: m.update(utterances=8.0),
     "a name of a file, at length": lambda m: m["files"].update({"y" * 10_000: m["files"]["ids.npy"]}),
+    "no target": lambda m: m.update(target=None),
+    "a target of more keys": lambda m: m["target"].update(more=1),
+    "a range that is none": lambda m: m["target"].update(low=3),
+    "a range without end": lambda m: m["target"].update(high=10**400),
+    "a range of text": lambda m: m["target"].update(low="-3"),
+    "a range of truth": lambda m: m["target"].update(low=False, high=True),
+    "another kind": lambda m: m["target"].update(kind="words"),
+    "a kind of a list": lambda m: m["target"].update(kind=[]),
+    "an intensity of classes": lambda m: m["target"].update(classes=["a", "b"]),
+    "metrics of classes": lambda m: m["target"].update(metrics="classes"),
+    "metrics of a list": lambda m: m["target"].update(metrics=[]),
+    "classes without names": lambda m: m.update(target=classes()),
+    "one class": lambda m: m.update(target=classes("joy")),
+    "classes without end": lambda m: m.update(target=classes(*map(str, range(20_000)))),
+    "a class of a long name": lambda m: m.update(target=classes("joy", "x" * 201)),
+    "a class of megabytes": lambda m: m.update(target=classes("joy", "x" * 10_000_000)),
+    "a class named twice": lambda m: m.update(target=classes("joy", "anger", "joy")),
+    "a class without a name": lambda m: m.update(target=classes("joy", " ")),
+    "a class of two lines": lambda m: m.update(target=classes("joy", "a\nb")),
+    "a class that commands a terminal": lambda m: m.update(target=classes("joy", "\x1b[2J")),
+    "a class of half a character": lambda m: m.update(target=classes("joy", "\ud800")),
+    "a class that is a number": lambda m: m.update(target=classes("joy", 3)),
+    "classes that are a name": lambda m: m["target"].update(kind="classes", metrics="classes", classes="joy"),
+    "columns of another name": lambda m: m.update(columns=["age"]),
+    "a column twice": lambda m: m.update(columns=["speaker", "speaker"]),
+    "columns that are text": lambda m: m.update(columns="speaker"),
+    "columns without files": lambda m: m.update(columns=["speaker"]),
+    "a modality twice in unimodal": lambda m: m.update(unimodal=["text", "text"]),
+    **{
+        f"a modality called {name!r}": (lambda m, name=name: m["modalities"].update({name: m["modalities"]["audio"]}))
+        for name in ("labels", "Ids", "speakers", "places", "TEXT", "../audio", "a/b", "a\nb", "a.offsets", "", "é")
+    },
+    "nine modalities": lambda m: m["modalities"].update({f"m{i}": m["modalities"]["audio"] for i in range(7)}),
     "a modality, at length": lambda m: m["modalities"].update({"\x1b[2J" * 10_000: {}}),
 }
 
@@ -217,7 +291,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
 @pytest.mark.parametrize("case", MANIFESTS)
 def test_manifests(folder: Path, case: str) -> None:
     change_manifest(folder, MANIFESTS[case])
-    refused(folder)
+    assert "\n" not in refused(folder)
 
 
 @pytest.mark.parametrize(

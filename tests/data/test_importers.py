@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from gmsa.config import TargetConfig
 from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
 from gmsa.data.__main__ import main
 from gmsa.data.importers import Source, Splits, open_source
@@ -32,7 +33,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def imported(source: Path, out: str = "store", labels: str = "mosi", **options: Any) -> Store:
-    found = open_source(source, labels=labels, **options)
+    found = open_source(source, target=labels, **options)
     return write_store(Path(out), found.rows, found.dtypes, labels, found.about, str(source))
 
 
@@ -255,7 +256,7 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label", "a,train,1", "no column holds paths of .npy or .npz files (its columns: id, split, label)"),
         ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
-        ("id,split,label,text", "a,train,good,a/t0.npy", "row 2: the label is 'good', not a number"),
+        ("id,split,label,text", "a,train,good,a/t0.npy", "the labels are words (good), not numbers"),
         ("id,split,label,text", "a,train,7,a/t0.npy", "the label of 'a' is 7, out of [-3, 3]"),
         ("id,split,label,text", "a,,1,a/t0.npy", "row 2: has no split"),
         ("id,split,label,text", ",train,1,a/t0.npy", "row 1 has an empty id"),
@@ -532,8 +533,8 @@ def test_reads_what_csv_writes(folder: Path) -> None:
 def lines() -> Iterator[str]:
     """The name of a registered importer that reads lines ``ID SPLIT LABEL``, with 2 steps of text each."""
 
-    def import_lines(path: Path, labels: str, splits: Splits | None) -> Source:
-        scale = {"mosi": 3.0, "sims": 1.0}[labels]
+    def import_lines(path: Path, target: TargetConfig, splits: Splits | None) -> Source:
+        scale = target.chosen_range[1]
         rows = []
         for number, line in enumerate(path.read_text().splitlines(), 1):
             name, split, label = line.split()
@@ -579,7 +580,7 @@ def test_formats_are_the_registered_importers(lines: str) -> None:
 
 def test_an_importer_must_return_a_source() -> None:
     Path("own.txt").touch()
-    IMPORTERS.register("wrong", lambda path, labels, splits: [])
+    IMPORTERS.register("wrong", lambda path, target, splits: [])
     try:
         with pytest.raises(DataError, match="the importer 'wrong' returned a list; it must return a Source"):
             open_source(Path("own.txt"), "wrong")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gmsa.data.mmsa.layouts import as_mmsa, squeezed
+from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
 
@@ -36,7 +36,7 @@ def test_lists_of_mag_bert() -> None:
     found = as_mmsa(content, "m.pkl")
     assert list(found) == ["train", "dev"]
     assert found["train"]["id"] == ["v-a_1$_$0", "v-a_1$_$11"]
-    assert found["train"]["regression_labels"].tolist() == [1.5, -2]
+    assert [float(label[0, 0]) for label in found["train"]["label"]] == [1.5, -2]
     assert list(found["train"]["raw_text"][0]) == ["so", "bad"]
     assert "text" not in found["train"]  # words are no features
     assert found["train"]["visual"][0] is content["train"][0][0][1]
@@ -51,8 +51,8 @@ def test_lists_of_mag_bert() -> None:
         ((np.array([4, 2]), 0, 0, ["Well", "no"]), np.zeros((1, 1)), ("v[1]",), {"raw_text": [["Well", "no"]]}),
         ((np.array([4, 2]), 0, 0, ["Well", "no"], 2, 2), np.zeros((1, 1)), ("v$_$1",), {"id": ["v$_$1"]}),
         ((np.array([4, 2]), 0, 0, ["no"]), np.arange(7.0)[None], (b"v[1]",), {"id": ["v$_$1"]}),
-        ((["no"], 0, 0), "joy", (["v", "0.5", "2"],), {"id": ["v$_$0"], "regression_labels": ["joy"]}),
-        ((["no"], 0, 0), 1.0, (), {"id": ["all0"], "regression_labels": [1.0]}),
+        ((["no"], 0, 0), "joy", (["v", "0.5", "2"],), {"id": ["v$_$0"], "label": ["joy"]}),
+        ((["no"], 0, 0), 1.0, (), {"id": ["all0"], "label": [1.0]}),
         ((["no"], 0, 0), 1.0, ("v", 3), {"id": ["v"], "label_2": [3]}),
         ((["no"], None, 0), 1.0, ("v",), {"visual": [None]}),
         (("no way", 0, 0), 1.0, ("v",), {"raw_text": [["no way"]]}),
@@ -64,7 +64,7 @@ def test_variants_of_the_lists(parts: tuple[Any, ...], label: Any, rest: Any, ex
     found = as_mmsa([(full, label, *rest)], "train.pkl")["all"]
     for key, value in expected.items():
         assert list(found[key]) == value
-    assert np.shape(found["regression_labels"]) in ((1,), (1, 7))
+    assert found["label"][0] is label
 
 
 def test_features_in_the_place_of_the_words_are_the_text() -> None:
@@ -109,7 +109,7 @@ def test_mult_numbers_the_utterances_of_a_video_by_time_across_splits() -> None:
     found = as_mmsa(content, "m.pkl")
     assert found["train"]["id"] == ["v$_$2", "v$_$0", "w$_$0"]
     assert found["test"]["id"] == ["v$_$1"]
-    assert found["train"]["regression_labels"].tolist() == content["train"]["labels"].ravel().tolist()
+    assert found["train"]["labels"] is content["train"]["labels"]
     assert found["train"]["text"] is content["train"]["text"]
 
 
@@ -127,15 +127,14 @@ def test_ids_of_mult(ids: Any, expected: list[Any]) -> None:
     assert as_mmsa({"train": mult(2, ids)}, "m.pkl")["train"]["id"] == expected
 
 
-def test_labels_lose_axes_of_size_1() -> None:
-    assert squeezed(np.zeros((3, 1, 1))).shape == (3,)
-    assert squeezed(np.zeros((1, 1, 1))).shape == (1,)
-    assert squeezed(np.zeros((3, 1, 7))).shape == (3, 7)
-    assert squeezed([np.zeros((1, 1))] * 2).shape == (2,)
+def test_one_hot_labels_become_numbers() -> None:
     one_hot = np.eye(2)[[[0, 1, 0, 0], [1, 0, 0, 1]]]  # IEMOCAP: four emotions, each not there or there
-    assert squeezed(one_hot).tolist() == [[0, 1, 0, 0], [1, 0, 0, 1]]
-    words = [["joy"], ["anger"]]
-    assert squeezed(words) is words
+    assert as_mmsa({"train": mult(2, None, one_hot)}, "m.pkl")["train"]["labels"].tolist() == [
+        [0, 1, 0, 0],
+        [1, 0, 0, 1],
+    ]
+    for labels in (np.zeros((2, 4, 2)), np.zeros((2, 1, 2)), np.zeros((2, 1, 7)), np.zeros((2, 1))):
+        assert as_mmsa({"train": mult(2, None, labels)}, "m.pkl")["train"]["labels"] is labels
 
 
 # --- one clip --------------------------------------------------------------------------------------------------------
@@ -184,7 +183,7 @@ def test_utterances_by_id() -> None:
     }
     found = as_mmsa(content, "m.pkl")["all"]
     assert found["id"] == ["v$_$0", "v$_$1"]
-    assert found["regression_labels"] == [1.0, None]
+    assert found["label"] == [1.0, None]
     assert found["raw_text"] == ["so", ""]
     assert found["audio"][0] is None
     assert found["text"][1] is content["v$_$1"]["text"]
@@ -208,10 +207,10 @@ def test_siblings_of_utterances_by_id(kind: str) -> None:
     assert first["id"] == {"numbers": ["0", "1", "2"], "key": ["a", "c"]}.get(kind, ["a", "b", "c"])
     if kind == "words":
         assert first["raw_text"] == ["so"] * 3
-        assert first["regression_labels"] == ["joy"] * 3
+        assert first["label"] == ["joy"] * 3
     else:
         assert first["text"][1] is entries[2 if kind == "key" else 1]["text"]
-        assert list(first["regression_labels"]) == ([0, 2] if kind == "key" else [0, 1, 2])
+        assert list(first["label"]) == ([0, 2] if kind == "key" else [0, 1, 2])
 
 
 def test_entries_without_features_are_named_in_short() -> None:
@@ -255,5 +254,5 @@ def test_a_misspelled_id_is_left_to_the_reader() -> None:
 
 
 def test_notes_of_mmsa_fet_are_no_split() -> None:
-    split = {"id": ["a"], "text": np.ones((1, 2, 3)), "regression_labels": [1.0]}
+    split = {"id": ["a"], "text": np.ones((1, 2, 3)), "label": [1.0]}
     assert list(as_mmsa({"train": split, "config": {"audio": {"tool": "x"}}}, "m.pkl")) == ["train"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.config import DataConfig
-from gmsa.data import load_corpus, load_utterances
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import load_corpus
+from gmsa.data.loading import load_other
 from gmsa.errors import DataError
 
 DIMS = {"text": 4, "audio": 3, "vision": 2}
-MODALITIES = tuple(DIMS)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_pool_of_other_dimensions_or_with_known_ids_is_refused(save, mmsa_dict):
 def test_synthetic_by_name_and_in_place_of_a_missing_file(tmp_path):
     absent = str(tmp_path / "absent.pkl")
     instead = load_corpus(DataConfig(path=absent, if_missing="synthetic", pool=absent))
-    named = load_corpus(DataConfig(path="synthetic", labels="sims", modalities=("audio",)))
+    named = load_corpus(DataConfig(path="synthetic", modalities=("audio",)), TargetConfig(preset="sims"))
     assert instead.synthetic
     assert named.synthetic
     assert instead.sha256 == named.sha256
@@ -114,22 +114,28 @@ def test_missing_file_is_an_error_by_default(tmp_path, save, mmsa_dict):
         load_corpus(DataConfig(path=str(broken), if_missing="synthetic"))
 
 
+def other(path, dims=DIMS, **settings):
+    return load_other(path, dims, DataConfig(), TargetConfig(), **settings)
+
+
 def test_another_file_for_a_trained_model(save, mmsa_dict):
     path = save(mmsa_dict)
-    scored = load_utterances(path, DIMS, MODALITIES, "mosi", require_labels=True)
-    assert [u.id for u in scored] == mmsa_dict["test"]["id"]  # not scored on training data
-    assert all(u.label is not None for u in scored)
-    predicted = load_utterances(path, DIMS, MODALITIES, "mosi", require_labels=False)
-    assert [u.id for u in predicted] == [i for split in mmsa_dict.values() for i in split["id"]]
-    flat = save(mmsa_dict["valid"], "flat.pkl")
-    assert len(load_utterances(flat, DIMS, MODALITIES, "mosi", require_labels=True)) == 3
-    other = save({"dev": mmsa_dict["valid"], "held": mmsa_dict["train"]}, "other.pkl")
-    assert len(load_utterances(other, DIMS, MODALITIES, "mosi", require_labels=True)) == 9
+    scored = other(path)
+    assert {name: [u.id for u in split] for name, split in scored.splits.items()} == {
+        name: columns["id"] for name, columns in mmsa_dict.items()
+    }
+    assert all(u.label is not None for u in scored.utterances)
+    with open(path, "rb") as file:
+        assert scored.sha256 == hashlib.sha256(file.read()).hexdigest()
+    predicted = other(path, require_labels=False)
+    assert [u.id for u in predicted.utterances] == [i for split in mmsa_dict.values() for i in split["id"]]
+    flat = other(save(mmsa_dict["valid"], "flat.pkl"))
+    assert {name: len(split) for name, split in flat.splits.items()} == {"all": 3}
 
 
 def test_another_file_lacks_a_modality_or_has_more(save, mmsa_dict):
     del mmsa_dict["test"]["text"], mmsa_dict["train"]["text"], mmsa_dict["valid"]["text"]
-    found = load_utterances(save(mmsa_dict), {"text": 768, "audio": 3}, MODALITIES, "mosi", require_labels=True)
+    found = other(save(mmsa_dict), {"text": 768, "audio": 3}).utterances
     assert {m: x.shape[1] for m, x in found[0].features.items()} == {"text": 768, "audio": 3}
     assert found[0].features["text"].dtype == torch.float32
     assert found[0].present == {"text": False, "audio": True}
@@ -138,16 +144,8 @@ def test_another_file_lacks_a_modality_or_has_more(save, mmsa_dict):
 def test_another_file_of_other_dimensions(save, mmsa_dict):
     path = save(mmsa_dict)
     with pytest.raises(DataError) as caught:
-        load_utterances(path, {**DIMS, "audio": 73}, MODALITIES, "mosi", require_labels=False)
+        other(path, {**DIMS, "audio": 73}, require_labels=False)
     assert str(caught.value).startswith(f"{path}: 'audio' has 3 features per step, training has 73; ")
-
-
-def test_another_file_without_labels(save, mmsa_dict):
-    del mmsa_dict["test"]["regression_labels"]
-    path = save(mmsa_dict)
-    with pytest.raises(DataError, match=r"split 'test': has no key 'regression_labels'"):
-        load_utterances(path, DIMS, MODALITIES, "mosi", require_labels=True)
-    assert load_utterances(path, DIMS, MODALITIES, "mosi", require_labels=False)
 
 
 def test_real_corpus(real_data):

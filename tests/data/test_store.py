@@ -18,9 +18,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gmsa.config import DataConfig
-from gmsa.data import Row, Store, StoredUtterances, Utterance, data_sha256, load_corpus, load_utterances, write_store
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Store, StoredUtterances, Target, Utterance, data_sha256, load_corpus, write_store
 from gmsa.data.features import LazyFeatures
+from gmsa.data.loading import load_other
+from gmsa.data.notes import collected
 from gmsa.errors import DataError, RunError, WriteError
 from gmsa.system.files import sha256_of
 from gmsa.training.checkpoint import load_weights
@@ -335,7 +337,8 @@ def test_heads_that_contradict_the_manifest_are_refused(store: Store) -> None:
     "change",
     [
         lambda m: m.update(format="other"),
-        lambda m: m.update(version=2),
+        lambda m: m.update(version=3),
+        lambda m: m.update(version=1),
         lambda m: m.update(extra=1),
         lambda m: m.pop("splits"),
         lambda m: m.update(utterances=9),
@@ -425,10 +428,16 @@ def test_a_corpus_of_a_store(labeled: Store, utterances: list[Utterance]) -> Non
 
 
 def test_stores_that_do_not_fit_the_settings(labeled: Store, rows: list[Row], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"was imported with --labels mosi, but data.labels is 'sims'; set it"):
-        load_corpus(DataConfig(path=str(labeled.path), labels="sims"))
+    corpus = (DataConfig(path=str(labeled.path)),)
+    said = r"with intensity in \[-3, 3\], but the target is intensity in \[-1, 1\]; set target.range=\[-3, 3\]"
+    with pytest.raises(DataError, match=said):
+        load_corpus(*corpus, TargetConfig(preset="sims"))
+    with pytest.raises(
+        DataError, match=r"intensity in \[-3, 3\], but the target is classes; set target.kind=intensity"
+    ):
+        load_corpus(*corpus, TargetConfig(kind="classes"))
     part = write_store(tmp_path / "part", rows[:4], {"text": "float32"})
-    with pytest.raises(DataError, match=r"part: has no split 'valid' \(its splits: train\); import data that has it"):
+    with pytest.raises(DataError, match=r"part: has no split 'valid' \(its splits: train\); make them by data.split"):
         load_corpus(DataConfig(path=str(part.path)))
     with pytest.raises(DataError, match=r"has none of the modalities audio, only text; check data.modalities"):
         load_corpus(DataConfig(path=str(part.path), modalities=("audio",)))
@@ -437,7 +446,7 @@ def test_stores_that_do_not_fit_the_settings(labeled: Store, rows: list[Row], tm
     with pytest.raises(DataError, match=r"'v0\$_\$0' and 3 others have no label; training and scoring need labels"):
         load_corpus(DataConfig(path=str(none.path)))
     some = write_store(tmp_path / "some", [*rows[:4], *bare[4:5], *rows[5:]])
-    with pytest.raises(DataError, match=r"'v2\$_\$4' and 0 others have no label"):
+    with pytest.raises(DataError, match=r"split 'valid': 'v2\$_\$4' has no label"):
         load_corpus(DataConfig(path=str(some.path)))
     audio_only = replace(rows[6].utterance, id="x")
     lacking = write_store(tmp_path / "lacking", [*rows[:6], rows[6]._replace(utterance=audio_only)])
@@ -461,22 +470,35 @@ def test_a_pool_that_is_a_store(
 
 
 def test_another_store_for_a_trained_model(labeled: Store, rows: list[Row], tmp_path: Path) -> None:
-    scored = load_utterances(labeled.path, DIMS, list(DIMS), "mosi", require_labels=True)
-    assert [u.id for u in scored] == ["v3$_$6", "v3$_$7"]
-    whole = load_utterances(labeled.path, DIMS, list(DIMS), "sims", require_labels=False)
-    assert len(whole) == 8
-    assert all(u.label is None for u in whole)
-    with pytest.raises(DataError, match="was imported with --labels mosi"):
-        load_utterances(labeled.path, DIMS, list(DIMS), "sims", require_labels=True)
+    data, mosi, sims = DataConfig(), TargetConfig(), TargetConfig(preset="sims")
+    found = load_other(labeled.path, DIMS, data, mosi)
+    assert {name: [u.id for u in split] for name, split in found.splits.items()} == {
+        name: labeled.split(name).ids for name in ("train", "valid", "test")
+    }
+    assert {name: len(split) for name, split in found.labeled.items()} == {"train": 3, "valid": 2, "test": 2}
+    assert (len(found.utterances), found.sha256, found.target) == (8, labeled.sha256, Target())
+    with pytest.raises(DataError, match="was imported with intensity in"):
+        load_other(labeled.path, DIMS, data, sims)
+    with collected() as notes:
+        whole = load_other(labeled.path, DIMS, data, sims, require_labels=False)
+    assert not whole.labeled
+    assert "(its labels are not read)" in notes[0]
     with pytest.raises(DataError, match="'text' has 6 features per step, training has 300"):
-        load_utterances(labeled.path, {**DIMS, "text": 300}, list(DIMS), "mosi", require_labels=False)
-    pool = write_store(tmp_path / "pool", [row._replace(split="pool") for row in rows[:4]])
-    with pytest.raises(DataError, match="have no label"):
-        load_utterances(pool.path, DIMS, list(DIMS), "mosi", require_labels=True)
-    other = load_utterances(pool.path, {"text": None, "vision": 5}, list(DIMS), "mosi", require_labels=False)
-    assert other[0].lengths == {"text": 3, "vision": 4}
+        load_other(labeled.path, {**DIMS, "text": 300}, data, mosi, require_labels=False)
+    bare = [row._replace(split="pool", utterance=replace(row.utterance, label=None)) for row in rows[:4]]
+    pool = write_store(tmp_path / "pool", bare)
+    with pytest.raises(DataError, match="no utterance has a label; scoring needs labels"):
+        load_other(pool.path, DIMS, data, mosi)
+    with collected() as notes:
+        other = load_other(pool.path, {"text": None, "vision": 5, "pose": 3}, data, mosi, require_labels=False)
+    assert other.utterances[0].lengths == {"text": 3, "vision": 4, "pose": 0}
+    assert other.utterances[0].features["pose"].shape == (0, 3)
+    assert [note.partition(": ")[2] for note in notes] == [
+        "'audio' is not used; the run was not trained with it",
+        "has no pose: missing from all utterances; the run was trained with it",
+    ]
     with pytest.raises(DataError, match="has none of the modalities"):
-        load_utterances(pool.path, {}, list(DIMS), "mosi", require_labels=False)
+        load_other(pool.path, {"pose": 3}, data, mosi, require_labels=False)
 
 
 # --- other files that claim more than they hold ----------------------------------------------------------------------

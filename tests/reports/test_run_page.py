@@ -226,7 +226,7 @@ def test_an_older_run_has_a_page_too(run: Path) -> None:
         lambda run: (run / "environment.json").unlink(),
         lambda run: (run / "config.yaml").write_text("a: !!python/object:os.system x"),
         lambda run: change_summary(run, worst=[{"id": "a"}]),
-        lambda run: change_summary(run, worst=[{"id": "a", "text": "", "truth": "<", "prediction": 0, "lacking": []}]),
+        lambda run: change_summary(run, worst=[{"id": "a", "text": "", "truth": [], "prediction": 0, "lacking": []}]),
         lambda run: (run / "figures").mkdir() or (run / "figures" / "gate.svg").symlink_to("/etc/hosts"),
         lambda run: (run / "figures").mkdir() or (run / "figures" / "gate.svg").write_bytes(bytes((1 << 24) + 1)),
     ],
@@ -320,8 +320,9 @@ def test_unlabeled_utterances_are_no_worst_predictions() -> None:
     labels = (0.0, None, 1.0)
     test = [Utterance(f"v$_${i}", features, label, text=" a\n b ") for i, label in enumerate(labels)]
     prepared = type("Prepared", (), {"splits": {"test": test}})
-    values = [np.float32([1, 9, 1]), np.float32([2, 9, 2])]
-    assert worst_predictions(prepared, values) == [  # type: ignore[arg-type]
+    found = np.float32([0, np.nan, 1])
+    tests = [Predictions([], found, np.float32(values), np.zeros((3, 7)), None) for values in ([1, 9, 1], [2, 9, 2])]
+    assert worst_predictions(prepared, tests) == [  # type: ignore[arg-type]
         {"id": "v$_$0", "text": "a b", "truth": 0.0, "prediction": 1.5, "lacking": ["audio"]},
         {"id": "v$_$2", "text": "a b", "truth": 1.0, "prediction": 1.5, "lacking": ["audio"]},
     ]

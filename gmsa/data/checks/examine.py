@@ -16,8 +16,8 @@ from gmsa.data.checks.findings import Finding, by_severity, finding, findings_of
 from gmsa.data.checks.survey import Survey
 from gmsa.data.importers.mmsa import annotations_of
 from gmsa.data.mmsa import Split, split_columns
-from gmsa.data.mmsa.reader import UNREADABLE
 from gmsa.data.mmsa.sequences import as_array
+from gmsa.data.mmsa.split import UNREADABLE
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row

@@ -95,7 +95,7 @@ class Survey:
 
     def add(self, row: Row) -> None:
         """Adds an utterance."""
-        name, utterance, annotation = row
+        name, utterance, annotation, *_ = row
         split = self.splits.get(name)
         if split is None:
             split = self.splits[name] = SplitSurvey()

@@ -1,6 +1,6 @@
 """Importers: each reads one kind of source, such as MMSA's pickles, as rows for a feature store.
 
-An importer is a function ``(path, labels, splits) -> Source``, registered under the name of its format:
+An importer is a function ``(path, target, splits) -> Source``, registered under the name of its format:
 
 .. code-block:: python
 
@@ -9,14 +9,15 @@ An importer is a function ``(path, labels, splits) -> Source``, registered under
     from gmsa.registry import IMPORTERS
 
     @IMPORTERS.register("mine")
-    def import_mine(path: Path, labels: str, splits: Splits | None) -> Source:
+    def import_mine(path: Path, target: TargetConfig, splits: Splits | None) -> Source:
         rows = [Row("train", Utterance("video$_$1", {"text": torch.zeros(12, 300)}, label=0.5)), ...]
         return Source(rows, len(rows), {"text": "float32"}, {"importer": "mine", "files": []})
 
 ``gmsa data import PATH --format mine`` then calls it with
 
 - ``path`` (:class:`~pathlib.Path`): an existing file or folder;
-- ``labels`` (str): the label scale, ``mosi`` for [-3, 3] or ``sims`` for [-1, 1];
+- ``target`` (:class:`~gmsa.config.TargetConfig`): the group ``target`` of a config: what the labels are, and the field
+  that holds them, if the user names one;
 - ``splits`` (:class:`Splits` or None): the user's assignment of utterances to splits. Where it is given, an importer
   asks ``splits.of(utterance_id, where)`` for the split of each utterance, whatever the source says.
 
@@ -28,14 +29,16 @@ an importer reads may be a stranger's: it reads plain files of limited size, and
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
+from gmsa.config import TargetConfig
 from gmsa.data.importers import csd
 from gmsa.data.importers.datasets import is_saved
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
-from gmsa.errors import DataError, short
+from gmsa.errors import DataError, listed, short
 from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
 from gmsa.system.reading import entries, exists, is_folder
@@ -48,13 +51,15 @@ _SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
 """What a name says of files of other content, such as empty ones."""
 
 
-def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Path | None = None) -> Source:
+def open_source(
+    path: Path, form: str = "auto", target: TargetConfig | str = "mosi", splits: Path | None = None
+) -> Source:
     """Opens a source with the importer of its format; the importer checks what it can before features are read.
 
     Args:
         path: file or folder to import.
         form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: told by :func:`form_of`.
-        labels: label scale, ``mosi`` or ``sims``.
+        target: the group ``target`` of a config, or the name of a preset.
         splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
 
     Raises:
@@ -75,9 +80,13 @@ def open_source(path: Path, form: str = "auto", labels: str = "mosi", splits: Pa
         raise DataError(
             f"'{short(path)}' {kind}, which --format {form} does not read; choose another, or omit --format"
         )
-    found = IMPORTERS[form](path, labels, None if splits is None else Splits.from_csv(splits))
+    target = TargetConfig(preset=cast(Any, target)) if isinstance(target, str) else target
+    found = IMPORTERS[form](path, target, None if splits is None else Splits.from_csv(splits))
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
+    words = dict.fromkeys(label for label in found.labels or () if isinstance(label, str))
+    if words:
+        raise DataError(f"{short(path)}: the labels are words ({listed(words)}), not numbers; name a column of numbers")
     return found
 
 

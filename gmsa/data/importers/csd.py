@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gmsa.config import TargetConfig
 from gmsa.config.presets import TEXT
+from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
 from gmsa.data.importers.tables import Splits, about_files
@@ -50,7 +52,7 @@ _MOST_WORDS = 1 << 26
 _MOST_METADATA = 1 << 16
 
 
-def import_csd(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+def import_csd(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports a folder of ``.csd`` files: the labels' intervals are the utterances, ``video$_$k`` the k-th of a video.
 
     The file of the labels has ``label`` or ``opinion`` in its name. Of every other one, an utterance has the frames
@@ -61,9 +63,9 @@ def import_csd(path: Path, labels: str, splits: Splits | None = None, field: str
 
     Args:
         path: the folder. Links inside it, and HDF5's links and external storage, are refused.
-        labels: label scale; not needed, since the store's writer checks the labels.
+        target: the group ``target`` of a config; its ``column`` counts the dimensions of the labels, and its ``field``
+            is the name of one, such as ``happy`` of CMU-MOSEI (default: the first dimension).
         splits: the user's assignment of utterances or videos to splits; without it, all are in one split, ``all``.
-        field: dimension of the labels, such as ``happy`` of CMU-MOSEI (default: ``auto``, the first).
 
     Raises:
         DataError: h5py is not installed, or a file is missing, unsafe or invalid.
@@ -77,7 +79,7 @@ def import_csd(path: Path, labels: str, splits: Splits | None = None, field: str
             f"{short(path)}: needs one .csd file of labels, with 'label' or 'opinion' in its name, and has "
             f"{len(targets)} (its files: {names})"
         )
-    parts = _Parts(targets[0], [s for s in found.values() if s is not targets[0]], short(path), field)
+    parts = _Parts(targets[0], [s for s in found.values() if s is not targets[0]], short(path), target)
     rows, count = parts.rows(splits), sum(len(segments) for segments in parts.segments.values())
     dtypes = dict.fromkeys(ordered(parts.modalities), "float32")
     return Source(rows, count, dtypes, about_files("csd", files, splits))
@@ -177,7 +179,7 @@ class _Frames:
 class _Parts:
     """The sequences of a folder, by what they are."""
 
-    def __init__(self, target: _Sequence, others: Sequence[_Sequence], where: str, field: str) -> None:
+    def __init__(self, target: _Sequence, others: Sequence[_Sequence], where: str, settings: TargetConfig) -> None:
         self.target, self.where = target, where
         texts = [s for s in others if s.is_text]
         self.words = next((s for s in texts if re.search("word", s.name, re.IGNORECASE)), None)
@@ -194,24 +196,31 @@ class _Parts:
             raise DataError(f"{where}: has no .csd file of features beside the labels; add one per modality")
         if target.is_text:
             raise DataError(f"{target.where}: the labels are text; expected numbers")
-        self.column = self._column(field)
+        self.column = self._column(settings)
         self.segments: dict[str, list[tuple[str, float, float, float]]] = {}
         for video in target.entries:
             self.segments[video] = self._segments(video)
         if not any(self.segments.values()):
             raise DataError(f"{target.where}: has no segment of a positive duration; nothing is imported")
 
-    def _column(self, field: str) -> int:
+    def _column(self, settings: TargetConfig) -> int:
         names = self.target.dimensions
-        if field != "auto":
-            if field not in names:
+        if settings.chosen_field in names:
+            return names.index(settings.chosen_field)
+        if settings.field != AUTO:
+            what = f"has no dimension {shown(settings.field)} of labels, which target.field names"
+            raise DataError(f"{self.target.where}: {what} (its dimensions: {listed(names)})")
+        if settings.column is not None:
+            if settings.column >= self.target.dim:
                 raise DataError(
-                    f"{self.target.where}: has no dimension {shown(field)} of labels (its dimensions: {listed(names)})"
+                    f"{self.target.where}: has {self.target.dim} labels per segment, no column {settings.column} "
+                    "(target.column counts from 0)"
                 )
-            return names.index(field)
+            return settings.column
         if self.target.dim > 1:
             known = f" ({listed(names)})" if names else ""
-            note(f"{self.target.where}: has {self.target.dim} labels per segment{known}; the first is the target")
+            said = f"has {self.target.dim} labels per segment{known}; the first is the target"
+            note(f"{self.target.where}: {said} (target.column: 0)")
         return 0
 
     def _segments(self, video: str) -> list[tuple[str, float, float, float]]:

@@ -17,17 +17,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from gmsa.config import TargetConfig
+from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, resolve_inside
 from gmsa.data.importers.manifest import (
     CLIP_COLUMNS,
     ID_COLUMNS,
-    LABEL_COLUMNS,
     SPEAKER_COLUMNS,
     SPLIT_COLUMNS,
     TEXT_COLUMNS,
     VIDEO_COLUMNS,
+    target_column,
 )
-from gmsa.data.importers.rows import Item, Source, ordered
+from gmsa.data.importers.rows import Item, Label, Source, ordered, utterance_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
@@ -47,7 +49,7 @@ _OF_SPLIT = re.compile(r"([A-Za-z]+)(?:-\d+-of-\d+.*)?\.parquet")
 _SLACK = 1 << 28
 
 
-def import_datasets(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports a ``Dataset`` or ``DatasetDict`` that was saved to disk, a Parquet file, or a folder of them.
 
     Columns have the names that tables have (see :func:`~gmsa.data.importers.manifest.import_manifest`), and every
@@ -57,20 +59,21 @@ def import_datasets(path: Path, labels: str, splits: Splits | None = None, field
 
     Args:
         path: the folder or the Parquet file.
-        labels: label scale; not needed, since the store's writer checks the labels.
+        target: the group ``target`` of a config, whose ``field`` is the column of the labels.
         splits: the user's assignment of utterances to splits; replaces those of the source.
-        field: the column of the target (default: ``auto``, by its usual names).
 
     Raises:
         DataError: pyarrow is not installed, or a file is missing, unsafe or invalid.
     """
     files = _files(path)
-    tables = [_Table(file, split, field) for split, file in files]
-    dims, half, count, names = {}, {}, 0, {}
+    tables = [_Table(file, split, target) for split, file in files]
+    dims: dict[str, int] = {}
+    half: dict[str, bool] = {}
+    given: dict[str, list[Label]] = {}
     for table in tables:
         for item in table.items(splits):
-            count, names[item.split] = count + 1, True
-            check_count(names, short(path))
+            given.setdefault(item.split, []).append(item.label)
+            check_count(given, short(path))
             for modality, values in item.arrays.items():
                 if values.size and dims.setdefault(modality, values.shape[1]) != values.shape[1]:
                     raise DataError(
@@ -87,7 +90,9 @@ def import_datasets(path: Path, labels: str, splits: Splits | None = None, field
         )
     about = about_files("datasets", [file for _, file in files], splits)
     dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
-    return Source(_rows(tables, splits, list(names), {m: dims[m] for m in dtypes}), count, dtypes, about)
+    found = [label for of_split in given.values() for label in of_split]
+    rows = _rows(tables, splits, list(given), {m: dims[m] for m in dtypes})
+    return Source(rows, len(found), dtypes, about, found)
 
 
 def is_saved(folder: Path) -> bool:
@@ -109,13 +114,13 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     if not is_folder(path, DataError):
         return [(UNSPLIT, path)]
     if lies_at(path / PARTS):
-        names = read_json(path / PARTS, inside=path, kind=DataError)
-        names = names.get("splits") if isinstance(names, dict) else None
+        parts = read_json(path / PARTS, inside=path, kind=DataError)
+        names: Any = parts.get("splits") if isinstance(parts, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise DataError(f"{short(path / PARTS)}: names no splits; save the data set again with save_to_disk")
         check_count(names, short(path))
-        parts = [(name, resolve_inside(path, name, short(path))) for name in names]
-        return [(split_name(name), file) for name, folder in parts for file in _arrow_files(folder)]
+        folders = [(name, resolve_inside(path, name, short(path))) for name in names]
+        return [(split_name(name), file) for name, folder in folders for file in _arrow_files(folder)]
     if lies_at(path / STATE):
         return [(UNSPLIT, file) for file in _arrow_files(path)]
     found = sorted(_parquet_folder(path))
@@ -130,10 +135,9 @@ def _files(path: Path) -> list[tuple[str, Path]]:
 def _arrow_files(folder: Path) -> list[Path]:
     state = read_json(folder / STATE, inside=folder, kind=DataError)
     data = state.get("_data_files") if isinstance(state, dict) else None
-    names = (
-        [file.get("filename") if isinstance(file, dict) else None for file in data] if isinstance(data, list) else []
-    )
-    if not names or not all(isinstance(name, str) for name in names):
+    files = data if isinstance(data, list) else []
+    names = [str(file["filename"]) for file in files if isinstance(file, dict) and "filename" in file]
+    if not names:
         raise DataError(f"{short(folder / STATE)}: names no data files; save the data set again with save_to_disk")
     if state.get("_indices_data_files"):
         raise DataError(f"{short(folder)}: is a selection; call flatten_indices() before save_to_disk")
@@ -151,7 +155,7 @@ class _Item(Item):
 class _Table:
     """One Arrow or Parquet file."""
 
-    def __init__(self, path: Path, split: str, field: str) -> None:
+    def __init__(self, path: Path, split: str, target: TargetConfig) -> None:
         self.path, self.where, self.name = path, short(path), split
         self.arrow = _pyarrow(self.where)
         with self._guarded():
@@ -166,9 +170,8 @@ class _Table:
         self.video, self.clip = self._find(VIDEO_COLUMNS), self._find(CLIP_COLUMNS)
         self.split, self.text = self._find(SPLIT_COLUMNS), self._find((*TEXT_COLUMNS, "text"))
         self.speaker, self.fold = self._find(SPEAKER_COLUMNS), self._find(("fold",))
-        if field != "auto" and field not in self.columns:
-            raise DataError(f"{self.where}: has no column {shown(field)} (its columns: {listed(self.columns)})")
-        self.label = field if field != "auto" else self._find(LABEL_COLUMNS)
+        columns = self.columns if target.field != AUTO else [c for c in self.columns if c not in self.modalities]
+        self.label = target_column(columns, target, self.where)
         self.used = [c for c in (self.id, self.video, self.clip, self.split, self.text, self.speaker, self.fold) if c]
         self.used += [self.label] if self.label and self.label not in self.used else []
         if self.label in self.modalities:
@@ -253,7 +256,7 @@ class _Table:
             arrays=arrays,
         )
 
-    def _label(self, value: Any, where: str) -> float | str | None:
+    def _label(self, value: Any, where: str) -> Label:
         names = self.classes.get(self.label or "")
         if names is not None and isinstance(value, int):
             if value >= len(names):
@@ -317,7 +320,7 @@ def _steps(column: Any, row: int, where: str) -> np.ndarray:
     values = column[row].values
     if values is None:
         return np.zeros((0, 0), np.float32)
-    shape = []
+    shape: list[int] = []
     while hasattr(values.type, "value_type"):
         if not hasattr(values.type, "list_size") and len(lengths := set(values.value_lengths().to_pylist())) > 1:
             raise DataError(f"{where} has steps of {listed(sorted(map(str, lengths)))} features; expected [L, D]")
@@ -365,4 +368,4 @@ def _utterance(item: _Item, dims: Mapping[str, int]) -> Utterance:
         with np.errstate(over="ignore"):
             kept = np.array(values if values.size and values.any() else np.zeros((0, dim)), np.float32)
         features[modality] = torch.from_numpy(kept)
-    return Utterance(item.id, features, item.label, {}, item.text)  # type: ignore[arg-type]
+    return utterance_of(item, features)

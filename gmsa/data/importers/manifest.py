@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gmsa.config import TargetConfig
+from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
+from gmsa.data.texts import hint
 from gmsa.errors import DataError, listed, short, shown
 
 ID_COLUMNS = ("id", "utterance_id", "utt_id", "segment_id", "segment", "name")
@@ -19,16 +22,17 @@ VIDEO_COLUMNS = ("video", "video_id", "dialogue", "dialogue_id")
 CLIP_COLUMNS = ("clip", "clip_id", "utterance")
 SPLIT_COLUMNS = ("split", "mode")
 LABEL_COLUMNS = (
-    *("label", "labels", "regression_labels", "regression_label", "sentiment", "score", "emotion", "val", "valence"),
+    *("label", "labels", "regression_labels", "regression_label", "sentiment", "score", "intensity", "val", "valence"),
     "target",
 )
+CLASS_COLUMNS = ("emotion", "emotions", "classification_labels", "class", "category")
 TEXT_COLUMNS = ("raw_text", "transcript", "sentence", "utterance_text")
 SPEAKER_COLUMNS = ("speaker", "speaker_id")
 
 _ARRAY = re.compile(r"\.np[yz](#.*)?\Z", re.IGNORECASE | re.DOTALL)
 
 
-def import_manifest(path: Path, labels: str, splits: Splits | None = None, field: str = "auto") -> Source:
+def import_manifest(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports a table of utterances: CSV, TSV, or JSON (a list of objects, or one object per line).
 
     Columns are found by their usual names, ignoring case, and may be separated by ``,``, ``;`` or tabs:
@@ -47,22 +51,21 @@ def import_manifest(path: Path, labels: str, splits: Splits | None = None, field
 
     Args:
         path: the table.
-        labels: label scale; not needed, since the store's writer checks the labels.
+        target: the group ``target`` of a config, whose ``field`` is the column of the labels.
         splits: the user's assignment of utterances to splits; replaces the column ``split``.
-        field: the column of the target (default: ``auto``, by its usual names).
 
     Raises:
         DataError: a row is invalid (with its number), or a path leaves the folder or goes through a link.
     """
     table = Table.open(path)
-    columns = _Columns(table, splits, field)
+    columns = _Columns(table, splits, target)
     return source_of(columns.items, about_files("manifest", [path], splits), short(path))
 
 
 class _Columns:
     """The columns of a manifest, by their meaning."""
 
-    def __init__(self, table: Table, splits: Splits | None, field: str) -> None:
+    def __init__(self, table: Table, splits: Splits | None, target: TargetConfig) -> None:
         self.table, self.splits, self.folder = table, splits, table.path.parent
         found = _columns_of_paths(table)
         self.video, self.clip = table.find(VIDEO_COLUMNS), table.find(CLIP_COLUMNS)
@@ -70,7 +73,7 @@ class _Columns:
         if not self.id and not (self.video and self.clip):
             self.id = table.column(ID_COLUMNS, "the id of the utterance")
         self.split = None if splits else table.find(SPLIT_COLUMNS)
-        self.label = target_column(table, field)
+        self.label = target_column(table.columns, target, short(table.path))
         self.text = next((c for c in (table.find(TEXT_COLUMNS), table.find(["text"])) if c and c not in found), None)
         self.annotation = table.find(["annotation"])
         self.speaker, self.fold = table.find(SPEAKER_COLUMNS), table.find(["fold"])
@@ -120,15 +123,25 @@ class _Columns:
         return ArrayFile(path, name, member if file.lower().endswith(".npz") else None)
 
 
-def target_column(table: Table, field: str = "auto") -> str | None:
-    """Returns the column of the target: ``field``, or with ``auto`` the first of its usual names, if there is one.
+def target_column(columns: Sequence[str], target: TargetConfig, where: str) -> str | None:
+    """Returns the column of the target: ``target.field``, else the first of its usual names, if there is one.
+
+    Names are compared without their case. A data set's own field (``target.preset``) may be absent.
 
     Raises:
-        DataError: there is no column ``field``.
+        DataError: there is no column ``target.field``.
     """
-    if field == "auto":
-        return table.find(LABEL_COLUMNS)
-    return table.column([field], "the target")
+    known = {column.lower(): column for column in reversed(columns)}
+    wanted = target.chosen_field
+    if wanted != AUTO and (found := known.get(wanted.lower())):
+        return found
+    if target.field != AUTO:
+        near = hint(wanted, columns)
+        raise DataError(
+            f"{where}: has no column {shown(wanted)}{near}, which target.field names (its columns: {listed(columns)})"
+        )
+    usual = (*CLASS_COLUMNS, *LABEL_COLUMNS) if target.is_classes else (*LABEL_COLUMNS, *CLASS_COLUMNS)
+    return next((known[name] for name in usual if name in known), None)
 
 
 def target_of(text: str, decimal_comma: bool = False) -> float | str | None:
@@ -152,7 +165,9 @@ def _relative(name: str, folder: Path, where: str) -> str:
     whole = os.path.expandvars(os.path.expanduser(name))
     if whole == name:
         return name.replace("\\", "/")
+    if not os.path.isabs(whole):
+        return whole.replace("\\", "/")
     root = os.path.abspath(folder)
     if not os.path.abspath(whole).startswith(root + os.sep):
         raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
-    return os.path.relpath(whole, root) if os.path.isabs(whole) else whole
+    return os.path.relpath(whole, root)

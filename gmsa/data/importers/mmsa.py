@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.config import MODALITIES
+from gmsa.config import MODALITIES, TargetConfig
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
-from gmsa.data.mmsa.reader import from_mmsa, split_columns
+from gmsa.data.mmsa import from_mmsa, split_columns
+from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.targets import target_of_scale
+from gmsa.data.targets import Target
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
 
 
-def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source:
+def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports every split of a pickle as :func:`gmsa.data.from_mmsa` reads it; skips empty splits.
 
     A split without ``regression_labels`` is unlabeled. Splits are read one at a time, so memory holds the float32
@@ -27,20 +28,20 @@ def import_mmsa(path: Path, labels: str, splits: Splits | None = None) -> Source
 
     Args:
         path: the pickle.
-        labels: label scale, ``mosi`` or ``sims``.
+        target: the group ``target`` of a config.
         splits: the user's assignment of utterances to splits; all utterances are then held in memory.
 
     Raises:
         DataError: the file is missing, unsafe or invalid.
     """
-    content = split_columns(load_pickle(path), short(path))
+    content = split_columns(as_mmsa(load_pickle(path), short(path)), short(path))
     found = {name: columns for name, columns in content.items() if _count(columns)}
     about = about_files("mmsa", [path], splits)
     kept = [m for m in MODALITIES if any(m in columns for columns in found.values())]
     if not kept:
         raise DataError(f"{short(path)}: holds no utterances with any of {', '.join(MODALITIES)}; check the file")
     dtypes = {m: "float16" if _is_half([c[m] for c in found.values() if m in c]) else "float32" for m in kept}
-    rows = _rows(found, short(path), labels)
+    rows = _rows(found, short(path), Target.of(target))
     if splits is not None:
         rows = _assigned(list(rows), splits, short(path))
     return Source(rows, sum(map(_count, found.values())), dtypes, about)
@@ -75,10 +76,9 @@ def _is_half(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(_is_half, value))
 
 
-def _rows(found: Mapping[str, Mapping[str, Any]], where: str, labels: str) -> Iterator[Row]:
+def _rows(found: Mapping[str, Mapping[str, Any]], where: str, target: Target) -> Iterator[Row]:
     for name, columns in found.items():
         labeled = "regression_labels" in columns
-        target = target_of_scale(labels)
         utterances = from_mmsa({name: columns}, where, MODALITIES, target, (name,), labeled)[name]
         notes = annotations_of(columns, len(utterances))
         for utterance, annotation in zip(utterances, notes, strict=True):

@@ -19,6 +19,9 @@ from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, shown
 
+Label = float | str | None
+"""A label as a source writes it: a number, the name of a class, or None if unlabeled."""
+
 
 @dataclass
 class Source:
@@ -35,6 +38,9 @@ class Source:
     about: dict[str, Any]
     """Provenance, stored in the manifest as JSON: ``importer`` (its name) and ``files`` (objects with ``name`` and
     ``sha256``). It may be completed while the rows are read."""
+    labels: Sequence[Label] | None = None
+    """Per row, in the order of the rows, the label as the source writes it: a number, the name of a class, or None if
+    unlabeled. None where the utterances' own labels are all there is."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,7 @@ class Item:
     """Where the source names it, for errors."""
     split: str
     id: str
-    label: float | str | None
-    """A number, the name of a class, or None if unlabeled."""
+    label: Label
     files: Mapping[str, Sequence[ArrayFile]]
     """Files of each modality, which are concatenated in time; a missing modality has no entry."""
     text: str = ""
@@ -73,12 +78,11 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     splits: dict[str, int] = {}
     dims: dict[str, int] = {}
     half: dict[str, bool] = {}
+    labels: dict[str, list[Label]] = {}
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
         check_count(splits, name)
-        if isinstance(item.label, str):
-            what = f"the label is {shown(item.label)}, not a number"
-            raise DataError(f"{item.where}: {what}; leave it empty if there is none")
+        labels.setdefault(item.split, []).append(item.label)
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
@@ -94,7 +98,8 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     if not half:
         raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
-    return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
+    found = [label for of_split in labels.values() for label in of_split]
+    return Source(_rows(items, list(splits), dims, about), len(found), dtypes, about, found)
 
 
 def ordered(modalities: Iterable[str]) -> list[str]:
@@ -121,8 +126,16 @@ def _rows(
                     count += 1
                 steps = np.concatenate([part for part in found if part.size] or [np.zeros((0, dims[modality]))])
                 features[modality] = torch.from_numpy(np.array(steps if steps.any() else steps[:0], np.float32))
-            yield Row(split, Utterance(item.id, features, item.label, item.unimodal, item.text), item.annotation)
+            yield Row(split, utterance_of(item, features), item.annotation)
     about["arrays"] = {"count": count, "sha256": digest.hexdigest()}
+
+
+def utterance_of(item: Item, features: Mapping[str, Tensor]) -> Utterance:
+    """The utterance of an item; the name of a class is no label yet, as :attr:`Source.labels` has it."""
+    label = None if isinstance(item.label, str) else item.label
+    return Utterance(
+        item.id, features, label, item.unimodal, item.text, speaker=item.speaker, of_video=item.video, fold=item.fold
+    )
 
 
 def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gmsa.config import TargetConfig
 from gmsa.data.importers.arrays import ArrayFile, check_relative, resolve_inside
-from gmsa.data.importers.manifest import SPLIT_COLUMNS, target_of
+from gmsa.data.importers.manifest import SPLIT_COLUMNS, target_column, target_of
 from gmsa.data.importers.rows import Item, Source, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, split_name
 from gmsa.data.opening import lies_at
@@ -17,24 +18,24 @@ from gmsa.system.reading import entries, is_folder
 
 FOLDERS = {"text": ("text",), "audio": ("audio",), "vision": ("visual", "vision", "video")}
 _NAME = ("name", "id", "file", "video_id")
-_LABEL = ("val", "label", "sentiment", "regression_label")
 _CLIP = ("clip_id", "clip")
 _TEXT = ("raw_text", "text", "sentence", "transcript")
 _OF_SPLIT = re.compile(r"(train|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
 
-def import_semi_iin(folder: Path, labels: str, splits: Splits | None = None) -> Source:
+def import_semi_iin(folder: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
     """Imports the folders ``text/``, ``audio/`` and ``visual/`` of ``NAME.npy`` files, and the CSV files beside them.
 
     ``NAME`` may also be a folder of arrays, one per frame, ordered by the numbers in their names. Labels come from one
     CSV per split, whose file name begins with the split (``train_emo2_mosi.csv``), or from one CSV for all splits with
     a column ``split`` or ``mode``. The name is in the column ``name`` (or in ``video_id`` and ``clip_id``), the label
-    in ``val`` or ``label`` (empty if unlabeled). A name that ends in ``_NUMBER`` becomes ``video$_$clip``, so that
-    clips of one video are recognized. A modality is missing for an utterance without a file in its folder.
+    in ``val``, ``label`` or the column of ``target.field`` (empty if unlabeled, as where there is no such column). A
+    name that ends in ``_NUMBER`` becomes ``video$_$clip``, so that clips of one video are recognized. A modality is
+    missing for an utterance without a file in its folder.
 
     Args:
         folder: the folder that holds the modalities' folders and the CSV files.
-        labels: label scale; not needed, since the store's writer checks the labels.
+        target: the group ``target`` of a config, whose ``field`` is the column of the labels.
         splits: the user's assignment of utterances to splits; replaces the splits of the CSV files.
 
     Raises:
@@ -51,7 +52,7 @@ def import_semi_iin(folder: Path, labels: str, splits: Splits | None = None) -> 
         raise DataError(
             f"{short(folder)}: has none of the folders text, audio, visual; choose the folder that holds them"
         )
-    tables = [_Labels(Table.from_csv(path), splits, folder, roots) for path in _tables(folder)]
+    tables = [_Labels(Table.from_csv(path), splits, folder, roots, target) for path in _tables(folder)]
     # One table per split: sort by split, whatever the order of the files.
     order = {"train": 0, "valid": 1, "test": 2}
     tables.sort(key=lambda table: (order.get(table.split or "", 3), table.table.path.name))
@@ -71,11 +72,13 @@ def _tables(folder: Path) -> list[Path]:
 class _Labels:
     """A table of labels and its columns, by their meaning."""
 
-    def __init__(self, table: Table, splits: Splits | None, folder: Path, roots: dict[str, Path]) -> None:
+    def __init__(
+        self, table: Table, splits: Splits | None, folder: Path, roots: dict[str, Path], target: TargetConfig
+    ) -> None:
         self.table, self.splits, self.folder, self.roots = table, splits, folder, roots
         self.name = table.column(_NAME, "the name of the utterance")
         self.clip = table.find(_CLIP)
-        self.label = table.column(_LABEL, "the label, which may be empty")
+        self.label = target_column(table.columns, target, short(table.path))
         self.text, self.annotation = table.find(_TEXT), table.find(["annotation"])
         named = _OF_SPLIT.match(table.path.name)
         self.column = table.find(SPLIT_COLUMNS)
@@ -106,7 +109,7 @@ class _Labels:
                 where,
                 split,
                 identity,
-                target_of(row[self.label], self.table.decimal_comma),
+                target_of(row[self.label], self.table.decimal_comma) if self.label else None,
                 files,
                 row[self.text] if self.text else "",
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,

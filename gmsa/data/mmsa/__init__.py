@@ -1,5 +1,17 @@
 """MMSA's pickle format."""
 
-from gmsa.data.mmsa.reader import SPLITS, Split, feature_dims, from_mmsa, read_mmsa, split_columns
+from gmsa.data.mmsa.keys import SPLITS, split_columns
+from gmsa.data.mmsa.reader import MmsaFile, Reading, feature_dims, from_mmsa, read_file, read_mmsa
+from gmsa.data.mmsa.split import Split
 
-__all__ = ["SPLITS", "Split", "feature_dims", "from_mmsa", "read_mmsa", "split_columns"]
+__all__ = [
+    "SPLITS",
+    "MmsaFile",
+    "Reading",
+    "Split",
+    "feature_dims",
+    "from_mmsa",
+    "read_file",
+    "read_mmsa",
+    "split_columns",
+]

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.data.mmsa.sequences import as_array
 from gmsa.errors import DataError, listed, shown
 
 UNSPLIT = "all"
@@ -47,7 +46,7 @@ def as_mmsa(content: Any, where: str) -> Any:
                               segment), ...]``: the words become ``raw_text`` (features ``[L, D]`` in their place
                               ``text``), a segment ``v[3]`` the id ``v$_$3``. MISA's numbers of words are left out, as
                               the words themselves follow.
-    MulT                      ``labels`` ``[N, 1, 1]`` become ``[N]``. Ids ``[video, start, end]`` become ``video$_$k``,
+    MulT                      Ids ``[video, start, end]`` become ``video$_$k``,
                               where k counts a video's utterances in the file in order of time, so that clips are sorted
                               by time; without ids, utterances are ``train0``, ``train1``, ..., each its own video.
     one clip                  MMSA-FET's ``{"text": [L, D], ..., "config": ...}``, or with an id that is text: one
@@ -126,7 +125,6 @@ def _of_examples(examples: Sequence[Any], where: str, split: str) -> Columns | N
     keys = dict.fromkeys(key for row in rows for key in row)
     columns = {key: [row.get(key, "" if key in _TEXTS else None) for row in rows] for key in keys}
     columns["id"] = _numbered({split: columns["id"]})[split]
-    columns["regression_labels"] = squeezed(columns.pop("label"))
     return columns
 
 
@@ -181,7 +179,10 @@ def _of_mult(content: Columns, where: str) -> Any:
     ids = {
         name: columns["id"]
         for name, columns in changed.items()
-        if isinstance(columns, Mapping) and "id" in columns and "labels" in content[name]
+        if isinstance(columns, Mapping)
+        and "id" in columns
+        and "labels" in columns
+        and "regression_labels" not in columns
     }
     for name, numbered in _numbered(ids).items():
         if numbered is not ids[name]:
@@ -191,14 +192,14 @@ def _of_mult(content: Columns, where: str) -> Any:
 
 
 def _columns(columns: Columns, split: str) -> Columns:
-    """A split with ids, labels [N] and transcripts under the names that MMSA gives them; itself if nothing changes."""
+    """A split with ids, one-hot labels as numbers, and transcripts under their own name; itself if nothing changes."""
     found = dict(columns)
-    if _is_array(found.get("labels")) and "regression_labels" not in found:
-        found["regression_labels"] = squeezed(found.pop("labels"))
+    if "labels" in found:
+        found["labels"] = _from_one_hot(found["labels"])
     if _is_list(found.get("text")) and len(found["text"]) and isinstance(found["text"][0], (str, bytes)):
         found.setdefault("raw_text", found.pop("text"))
-    if "id" not in found and "labels" not in found and "labels" in columns:
-        found["id"] = [f"{split}{i}" for i in range(len(found["regression_labels"]))]
+    if "id" not in found and _is_array(found.get("labels")) and "regression_labels" not in found:
+        found["id"] = [f"{split}{i}" for i in range(len(found["labels"]))]
     same = found.keys() == columns.keys() and all(found[key] is columns[key] for key in found)
     return columns if same else found
 
@@ -230,23 +231,16 @@ def _is_batch(content: Columns, features: Iterable[Any]) -> bool:
     return len(counts) == 1 and _is_array(labels) and np.ndim(labels) > 0 and len(labels) in counts - {1}
 
 
-def squeezed(labels: Any) -> Any:
-    """Labels without axes of size 1, but for the first: ``[N, 1, 1]`` becomes ``[N]``, ``[N, 1, 7]`` ``[N, 7]``.
-
-    A last axis of two that is one-hot, as in MulT's IEMOCAP ``[N, 4, 2]``, becomes 0 or 1.
-    """
-    if isinstance(labels, (list, tuple)):
-        if not any(isinstance(label, (list, tuple, np.ndarray)) for label in labels):
-            return labels
-        try:
-            labels = as_array(list(labels))
-        except (ValueError, TypeError):  # ragged, or text: the reader says so by the id
-            return labels
-    if not isinstance(labels, np.ndarray) or labels.ndim < 2 or not labels.size:
+def _from_one_hot(labels: Any) -> Any:
+    """Labels [N, K, 2] that say of each of K emotions whether it is there, as in MulT's IEMOCAP, as 0 or 1 [N, K]."""
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.ndim != 3
+        or labels.shape[2] != 2
+        or labels.dtype.kind not in "biuf"
+    ):
         return labels
-    if labels.ndim == 3 and labels.shape[2] == 2 and labels.dtype.kind in "biuf" and (labels.sum(2) == 1).all():
-        labels = labels.argmax(2)
-    return labels.reshape(len(labels), *(size for size in labels.shape[1:] if size != 1))
+    return labels.argmax(2) if labels.size and (labels.sum(2) == 1).all() else labels
 
 
 def _numbered(ids: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,9 +308,6 @@ def _of_entries(entries: Sequence[Any], ids: list[Any] | None, where: str) -> di
         columns["id"] = [i if isinstance(i, (str, bytes, list, tuple)) else str(i) for i in ids]
     elif "id" not in columns:
         columns["id"] = [f"{UNSPLIT}{i}" for i in range(len(entries))]
-    label = next((key for key in ("regression_labels", "labels", "label") if key in columns), None)
-    if label:
-        columns["regression_labels"] = squeezed(columns.pop(label))
     return dict(_columns(columns, UNSPLIT))
 
 

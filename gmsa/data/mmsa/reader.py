@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
 
-from gmsa.config import MODALITIES
-from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
+from gmsa.config import MODALITIES, DataConfig, TargetConfig
+from gmsa.config.target import AUTO
+from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, Column, find_field, label_notes, read_column, read_labels
+from gmsa.data.mmsa.faults import Values, counted
+from gmsa.data.mmsa.keys import (
+    EXPECTED,
+    POOL,
+    SPLIT_NAMES,
+    SPLITS,
+    UNSPLIT,
+    Columns,
+    all_modalities,
+    check_keys,
+    groups_of,
+    holds_utterances,
+    is_features,
+    key_notes,
+    keys_of,
+    named_splits,
+    renamed,
+)
+from gmsa.data.mmsa.split import Split
+from gmsa.data.notes import note
 from gmsa.data.targets import Target
-from gmsa.data.texts import check_count, check_id, check_split, check_text, hint
+from gmsa.data.texts import check_count, check_split, hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 
-UNREADABLE = "\ufffd"
-"""What stands in a transcript for bytes that are not UTF-8."""
-SPLITS = ("train", "valid", "test")
-UNSPLIT = "all"
-"""Name of the only split of a file without splits."""
-_EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
+Labels = Literal["needed", "found", "tried", "unread"]
 
 
 def read_mmsa(
@@ -61,8 +76,9 @@ def from_mmsa(
 ) -> dict[str, list[Utterance]]:
     """Converts ``{split: {"id": ..., "text": ..., "regression_labels": ..., ...}}`` to utterances.
 
-    Features are arrays [N, L, D] or [N, D] (sequences of length one), or lists of [L_i, D], of any numeric type.
-    Every utterance gets each of ``modalities`` that any split has, as float32 without padding. Its true length is
+    Features are arrays [N, L, D] or [N, D] (sequences of length one), or lists of [L_i, D], of any numeric type; an
+    axis of size 1 before D is left out. Every utterance gets each of ``modalities`` that any split has, as float32
+    without padding. Its true length is
 
     - ``<modality>_lengths`` if the file has it. If that would cut features and the first row is zero, the padding is
       in front (as in MulT's files, from which MMSA counted), and zero rows at both ends are cut instead;
@@ -73,99 +89,379 @@ def from_mmsa(
       unequal length have no padding, and nothing is cut.
 
     A modality is missing (length 0) if its length is 0 or all of its features are zero: MMSA writes a missing modality
-    as one zero row. Infinite audio features become 0, as in MMSA.
+    as one zero row. Infinite audio features become 0, as in MMSA. What the file holds and is not used, and what looks
+    wrong, is said by notes (:func:`gmsa.data.notes.note`).
 
     Args:
         content: the unpickled file.
         where: name of the file, for errors.
         modalities: modalities to read (default: all three).
         target: what the labels are (default: intensities in [-3, 3]).
-        splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all, and a flat dict as ``"all"``.
+        splits: splits to read (default: ``train``, ``valid``, ``test``), by any of their usual names; None reads all,
+            under gmsa's names, and a flat dict as ``"all"``.
         require_labels: whether to read labels and to fail without (default: True); if False, labels are ignored.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
-    target = Target() if target is None else target
-    chosen = _choose_splits(content, where, modalities, splits)
-    if not any(modality in columns for columns in chosen.values() for modality in modalities):
-        keys = listed(next(iter(chosen.values())))
-        raise DataError(
-            f"{where}: has none of the modalities {', '.join(modalities)} (its keys: {keys}); check data.modalities"
-        )
-    readers = {name: Split(columns, f"{where}: split {shown(name)}") for name, columns in chosen.items()}
-    _check_ids(readers, where)
-    dims = _common_dims(readers, where, modalities)
+    data = DataConfig(modalities=tuple(modalities))
+    settings = _settings_of(Target() if target is None else target)
+    chosen = content if splits is None else _requested(content, where, splits)
+    labels: Labels = "needed" if require_labels else "unread"
+    ours = None if splits is None else [SPLIT_NAMES.get(name.lower(), name) for name in splits]
+    found = read_file(chosen, where, data, settings, ours, labels, unlabeled=()).splits
+    return found if splits is None else {name: found[SPLIT_NAMES.get(name.lower(), name)] for name in splits}
 
+
+def _settings_of(target: Target) -> TargetConfig:
+    if target.is_classes:
+        return TargetConfig(kind="classes", classes=target.classes or AUTO)
+    return target.settings(TargetConfig())
+
+
+def _requested(content: Any, where: str, splits: Sequence[str]) -> dict[str, Columns]:
+    check_keys(content, where)
+    names = {SPLIT_NAMES.get(name.lower(), name): name for name in reversed(content)}
     found = {}
-    for name, reader in readers.items():
-        unlabeled = [None] * len(reader.ids)
-        given: Sequence[float | None] = reader.labels(target) if require_labels else unlabeled
-        unimodal = reader.unimodal(dims, target) if require_labels else [{} for _ in unlabeled]
-        texts, features = reader.texts(), reader.features(dims)
-        if not any(len(sequence) for one in features for sequence in one.values()):
+    for wanted in splits:
+        name = wanted if wanted in content else names.get(SPLIT_NAMES.get(wanted.lower(), wanted))
+        if name is None:
             raise DataError(
-                f"{reader.where}: no utterance has {', '.join(dims) or 'any modality'}; choose other data.modalities"
+                f"{where}: has no split {shown(wanted)}{hint(wanted, content)} ({keys_of(content)}); {EXPECTED}"
             )
-        found[name] = [
-            Utterance(*columns) for columns in zip(reader.ids, features, given, unimodal, texts, strict=True)
-        ]
+        check_keys(content[name], where, name)
+        found[name] = content[name]
     return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a file."""
+
+    splits: dict[str, list[Utterance]]
+    """By gmsa's names: ``train``, ``valid``, ``test``, ``pool``; other splits by their own; ``all`` of a flat file."""
+    dims: dict[str, int]
+    """D of each modality, in the order of ``data.modalities``."""
+    target: Target
+    """What the labels are, with the classes found in the file."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why utterances were left out, by id; none if the reading is strict."""
+
+
+def read_file(
+    content: Any,
+    where: str,
+    data: DataConfig | None = None,
+    settings: TargetConfig | None = None,
+    splits: Sequence[str] | None = None,
+    labels: Labels = "needed",
+    unlabeled: Collection[str] = ("train", UNSPLIT),
+    strict: bool = True,
+) -> Reading:
+    """Reads the content of a file in MMSA's layout, and notes what it holds that is not used or looks wrong.
+
+    Args:
+        content: the unpickled file.
+        where: name of the file, for errors and notes.
+        data: the group ``data`` (default: its defaults): ``modalities``, ``nan`` and ``video_from``.
+        settings: the group ``target`` (default: its defaults).
+        splits: splits to read, by gmsa's names; those that the file lacks are not in the result. Default: all.
+        labels: ``needed``: labels of all splits but the pool are read, and must be there; ``found``: of those that have
+            them; ``tried``: the same, but labels that cannot be read make the file unlabeled, which a note says;
+            ``unread``: none are.
+        unlabeled: splits in which single utterances may have no label if labels are ``needed``.
+        strict: whether an utterance whose features cannot be read is an error; else it is left out.
+
+    Raises:
+        DataError: a split, column, count, length, dimension, id, label or feature is invalid.
+    """
+    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict)
+    found = {name: file.read(name) for name in file.splits}
+    file.finish()
+    left_out = file.left_out
+    if left_out:
+        found = {name: [u for u in utterances if u.id not in left_out] for name, utterances in found.items()}
+    return Reading(found, file.dims, file.target, left_out)
+
+
+class MmsaFile:
+    """A file in MMSA's layout whose keys, ids, shapes and labels are checked; features are read split by split.
+
+    Arguments and errors are those of :func:`read_file`. After the last :meth:`read`, call :meth:`finish`.
+    """
+
+    def __init__(
+        self,
+        content: Any,
+        where: str,
+        data: DataConfig | None = None,
+        settings: TargetConfig | None = None,
+        splits: Sequence[str] | None = None,
+        labels: Labels = "needed",
+        unlabeled: Collection[str] = ("train", UNSPLIT),
+        strict: bool = True,
+    ) -> None:
+        self.where, self.data = where, DataConfig() if data is None else data
+        self._settings, self._kind, self._unlabeled = settings or TargetConfig(), labels, unlabeled
+        modalities = MODALITIES if self.data.modalities == AUTO else tuple(self.data.modalities)
+        groups, changed = _with_names(_splits_of(content, where, modalities), modalities)
+        if self.data.modalities == AUTO:
+            modalities = all_modalities(list(groups.values()), where)
+        self._groups = groups
+        chosen = self._chosen(splits)
+        if not any(modality in columns for columns in chosen.values() for modality in modalities):
+            raise DataError(_no_modality(chosen, modalities, where))
+        single = len(groups) == 1 and UNSPLIT in groups
+        places = {n: where if single else f"{where}: split {shown(self._names[n])}" for n in chosen}
+        self.splits = {name: Split(columns, places[name]) for name, columns in chosen.items()}
+        """The splits by gmsa's names."""
+        self.left_out: dict[str, str] = {}
+        """Why utterances are left out, by id."""
+        if not strict:
+            for split in self.splits.values():
+                split.bad = self.left_out
+        _check_ids(self.splits, where)
+        self.dims = _common_dims(self.splits, where, modalities)
+        """D of each modality."""
+        self._values = Values(where, self.data.nan)
+        if not strict and self.data.nan == "error":
+            self._values.bad = self.left_out
+        self._strict = strict
+        self.field = ""
+        """Key of the labels; empty if none are read."""
+        self.target = Target.of(self._settings)
+        """What the labels are."""
+        self._labels: dict[str, list[float | None]] = {}
+        self._read_labels()
+        for text in (*self._split_notes(), *_name_notes(changed, where), *self._key_notes(modalities)):
+            note(text)
+
+    # --- splits ---
+
+    def _chosen(self, splits: Sequence[str] | None) -> dict[str, Columns]:
+        """The splits to read, by gmsa's names in their usual order."""
+        ours = named_splits(self._groups, self.where)
+        self._names = {ours[name]: name for name in self._groups}
+        order = sorted(self._names, key=lambda name: (*SPLITS, POOL).index(name) if name in (*SPLITS, POOL) else 4)
+        chosen = {}
+        for name in order:
+            columns = self._groups[self._names[name]]
+            if splits is None and _length(columns) == 0:
+                continue
+            if splits is not None and name not in splits and name != UNSPLIT:
+                continue
+            check_split(self._names[name], self.where)
+            check_keys(columns, self.where, self._names[name])
+            chosen[name] = columns
+        check_count(chosen, self.where)
+        if not chosen:
+            wanted = listed(splits or ("train",))
+            raise DataError(f"{self.where}: has none of the splits {wanted} ({keys_of(self._groups)}); {EXPECTED}")
+        return chosen
+
+    def _split_notes(self) -> Iterator[str]:
+        known = (*SPLITS, POOL, UNSPLIT)
+        unused = [n for n, name in self._names.items() if n not in self.splits and n not in known]
+        if unused:
+            counts = {name: counted(_length(self._groups[name]) or 0, "utterance") for name in unused}
+            said = listed(f"{shown(name)} ({count})" for name, count in counts.items())
+            what = f"split {said} is" if len(unused) == 1 else f"splits {said} are"
+            yield f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)"
+        if POOL in self.splits:
+            pool = self.splits[POOL]
+            also = "; its labels are not used" if self.field and self.field in pool.columns else ""
+            yield f"{pool.where}: {counted(len(pool.ids), 'utterance')} join the pool of unlabeled utterances{also}"
+        plain = [s for s in self.splits.values() if len(s.ids) > 1 and not any("$_$" in i for i in s.ids)]
+        if plain and self.data.video_from == AUTO:
+            place = self.where if len(plain) == len(self.splits) else plain[0].where
+            yield (
+                f"{place}: no id has '$_$' between video and clip (such as {shown(plain[0].ids[0])}), so each "
+                "utterance is a video of its own; data.video_from says how to tell the videos"
+            )
+
+    # --- labels ---
+
+    def _read_labels(self) -> None:
+        if self._kind == "unread":
+            return
+        labeled = {name: split for name, split in self.splits.items() if name != POOL}
+        columns = {name: split.columns for name, split in labeled.items()}
+        if self._kind != "needed" and self._settings.field == AUTO and not _has_labels(columns):
+            if columns:
+                keys = keys_of(next(iter(columns.values())))
+                note(f"{self.where}: has no labels ({keys}); target.field names their key")
+            return
+        try:
+            self._take_labels(labeled, columns)
+        except DataError as error:
+            if self._kind != "tried":
+                raise
+            self.field, self._labels = "", {}
+            note(f"{str(error)[:330]}: the labels are not read")
+
+    def _take_labels(self, labeled: Mapping[str, Split], columns: Mapping[str, Columns]) -> None:
+        if not labeled:
+            return
+        key = find_field(columns, self._settings, self.where)
+        for split in labeled.values():
+            if key not in split.columns and self._kind == "needed":
+                near = hint(key, split.columns)
+                raise DataError(f"{split.where}: has no key '{key}'{near}; training and scoring need labels")
+        read = {name: self._column(split, key) for name, split in labeled.items() if key in split.columns}
+        self.target, values = read_labels(read, self._settings, self.where)
+        for name, column in read.items():
+            self._check_labeled(name, column)
+        for split in labeled.values():
+            if key not in split.columns:
+                note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
+        self.field = key
+        for name, found in values.items():
+            self._labels[name] = [None if value != value else value for value in found.tolist()]
+        for text in label_notes({**self._others(key), **read}, self.target, self.where):
+            note(text)
+
+    def _column(self, split: Split, key: str) -> Column:
+        settings = self._settings
+        return read_column(split.columns[key], split.ids, split.where, key, settings.column, settings.is_classes)
+
+    def _others(self, key: str) -> dict[str, Column]:
+        """The labels of splits that are not read, which tell the scale too; unless they are wrong."""
+        found = {}
+        for name, theirs in self._names.items():
+            columns = self._groups[theirs]
+            if name in SPLITS and name not in self.splits and isinstance(columns, Mapping) and key in columns:
+                try:
+                    found[name] = self._column(Split(columns, f"{self.where}: split {shown(theirs)}"), key)
+                except DataError:
+                    continue
+        return found
+
+    def _check_labeled(self, name: str, column: Column) -> None:
+        unlabeled = ~column.labeled
+        count, total = int(unlabeled.sum()), len(column.ids)
+        if not count:
+            return
+        said = f"{count:,} of {counted(total, 'utterance')}"
+        if self._kind == "needed" and name not in self._unlabeled:
+            others = f" (no label, like {said})" if count > 1 else ""
+            remedy = "label them, or move them to a split 'unlabeled', or to the file of data.pool"
+            raise DataError(f"{column.first(unlabeled)} is NaN or empty{others}; {remedy}")
+        if count == total and self._kind == "needed":
+            raise DataError(f"{column.where}: no utterance has a label in '{column.field}'; training needs some")
+        pool = " and join the pool of unlabeled utterances" if name in ("train", UNSPLIT) else ""
+        note(f"{column.where}: {said} have no label in '{column.field}'{pool}")
+
+    # --- modalities and features ---
+
+    def _key_notes(self, modalities: Sequence[str]) -> Iterator[str]:
+        used = [self.data.video_from]
+        if not self.field:  # the labels are not asked for, or what is wrong with them has been said
+            used += [self._settings.chosen_field, *INTENSITY_FIELDS, *CLASS_FIELDS]
+        columns = {self._names[name]: split.columns for name, split in self.splits.items()}
+        return key_notes(columns, modalities, self.field, used, self.where)
+
+    def read(self, name: str) -> list[Utterance]:
+        """Reads the utterances of a split."""
+        split = self.splits[name]
+        count = len(split.ids)
+        features = split.features(self.dims, self._values)
+        lacking = [m for m in self.dims if not any(len(one[m]) for one in features)]
+        if len(lacking) == len(self.dims) and self._strict and not self._values.faults:
+            dims = ", ".join(self.dims) or "any modality"
+            raise DataError(f"{split.where}: no utterance has {dims}; choose other data.modalities")
+        for modality in lacking:
+            if modality in split.columns:
+                note(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}")
+        labels = self._labels.get(name) or [None] * count
+        unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
+        videos, places = split.videos(self.data.video_from)
+        return [
+            Utterance(i, x, label, single, text, {}, speaker, video, place, fold)
+            for i, x, label, single, text, speaker, video, place, fold in zip(
+                split.ids,
+                features,
+                labels,
+                unimodal,
+                split.texts(),
+                split.speakers,
+                videos,
+                places,
+                split.names(("fold",)),
+                strict=True,
+            )
+        ]
+
+    def finish(self) -> None:
+        """Says what is wrong with the values of the features that were read.
+
+        Raises:
+            DataError: float32 does not hold some of them, and ``data.nan`` is ``error``.
+        """
+        if self._strict:
+            self._values.refuse()
+        self._values.tell()
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _splits_of(content: Any, where: str, modalities: Sequence[str]) -> dict[str, Any]:
+    """The entries of a file that are splits, or are called like one."""
+    groups = groups_of(content, where, modalities)
+    usual = {name for name in groups if name.strip().lower() in SPLIT_NAMES or name == UNSPLIT}
+    found = {n: columns for n, columns in groups.items() if n in usual or holds_utterances(columns)}
+    if not found:
+        raise DataError(f"{where}: has neither splits nor 'id' ({keys_of(content)}); {EXPECTED}")
+    return found
+
+
+def _with_names(groups: Mapping[str, Any], modalities: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The splits with their columns under the names of the modalities, and the names that changed."""
+    found: dict[str, Any] = {}
+    changed: dict[str, str] = {}
+    for name, columns in groups.items():
+        found[name] = columns
+        if isinstance(columns, Mapping) and all(isinstance(key, str) for key in columns):
+            found[name], names = renamed(columns, modalities)
+            changed |= names
+    return found, changed
+
+
+def _name_notes(changed: Mapping[str, str], where: str) -> Iterator[str]:
+    if changed:
+        said = listed(f"'{key}' is read as {modality}" for key, modality in changed.items())
+        yield f"{where}: {said}; data.modalities may list the file's own names instead"
+
+
+def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str) -> str:
+    columns = next(iter(splits.values()))
+    named = f"has none of the modalities {', '.join(modalities)}" if modalities else "has no features"
+    found = dict.fromkeys(key for c in splits.values() for key, values in c.items() if is_features(key, values))
+    text = [key for key in ("raw_text", "text_bert") if key in columns]
+    remedy = "check data.modalities"
+    if found:
+        remedy = f"set data.modalities: [{listed(found)}]"
+    elif text:
+        remedy += f", or extract features: {' and '.join(text)} would need a text encoder, which gmsa does not have"
+    return f"{where}: {named} ({keys_of(columns)}); {remedy}"
+
+
+def _has_labels(splits: Mapping[str, Columns]) -> bool:
+    return any(key in columns for columns in splits.values() for key in (*INTENSITY_FIELDS, *CLASS_FIELDS))
+
+
+def _length(columns: Any) -> int | None:
+    """Number of utterances of a split; None if it has no column of ids."""
+    column = columns.get("id") if isinstance(columns, Mapping) else None
+    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
+        return len(column)
+    return None
 
 
 def feature_dims(splits: Mapping[str, list[Utterance]]) -> dict[str, int]:
     """Returns the feature dimension D of each modality in the splits of one file."""
     first = next(utterance for utterances in splits.values() for utterance in utterances)
     return {modality: sequence.shape[1] for modality, sequence in first.features.items()}
-
-
-def _choose_splits(
-    content: Any, where: str, modalities: Sequence[str], splits: Sequence[str] | None
-) -> dict[str, Mapping[str, Any]]:
-    if splits is None:
-        return split_columns(content, where, modalities)
-    check_keys(content, where)
-    for name in splits:
-        if name not in content:
-            near = hint(name, content)
-            raise DataError(f"{where}: has no split {shown(name)}{near} (its keys: {listed(content)}); {_EXPECTED}")
-        check_keys(content[name], where, name)
-    return {name: content[name] for name in splits}
-
-
-def split_columns(content: Any, where: str, modalities: Sequence[str] = MODALITIES) -> dict[str, Mapping[str, Any]]:
-    """Returns the columns of each split of a file in MMSA's format; the one split of a flat file is called ``all``.
-
-    Raises:
-        DataError: the content is not a dict of splits, or has keys that are not text.
-    """
-    check_keys(content, where)
-    if any(key in content for key in ("id", *modalities)):
-        return {UNSPLIT: content}
-    found = {name: columns for name, columns in content.items() if isinstance(columns, Mapping)}
-    if not found:
-        raise DataError(f"{where}: has neither splits nor 'id' (its keys: {listed(content)}); {_EXPECTED}")
-    check_count(found, where)
-    for name, columns in found.items():
-        check_split(name, where)
-        check_keys(columns, where, name)
-    return found
-
-
-def check_keys(content: Any, where: str, split: str | None = None) -> None:
-    """Checks that a file, or one of its splits, is a dict whose keys are text.
-
-    Raises:
-        DataError: it is not.
-    """
-    place = where if split is None else f"{where}: split {shown(split)}"
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        what = f": holds a {kind}, not a dict of splits" if split is None else f" is a {kind}, not a dict"
-        raise DataError(f"{place}{what}; {_EXPECTED}")
-    for key in content:
-        if not isinstance(key, str):
-            raise DataError(f"{place}: has the key {shown(key)}, which is no text; save it with keys that are text")
 
 
 def _check_ids(readers: Mapping[str, Split], where: str) -> None:
@@ -187,151 +483,14 @@ def _common_dims(readers: Mapping[str, Split], where: str, modalities: Sequence[
         for modality in modalities:
             dim = reader.sequences(modality).dim
             if dim and dims.setdefault(modality, dim) != dim:
+                steps = {r.sequences(modality).width for r in readers.values() if r.sequences(modality).dim}
+                turned = (
+                    "; or are they transposed? Save [steps, features]" if len(steps) == 1 and min(steps) > 1 else ""
+                )
                 raise DataError(
                     f"{where}: '{modality}' has {dims[modality]} features per step in split {shown(source[modality])} "
-                    f"but {dim} in split {shown(name)}; extract all splits alike"
+                    f"but {dim} in split {shown(name)}; extract all splits alike{turned}"
                 )
             if dim:
                 source.setdefault(modality, name)
     return {modality: dims[modality] for modality in modalities if modality in dims}
-
-
-class Split:
-    """One split of a file.
-
-    Args:
-        columns: the columns by their keys.
-        where: name of the file and the split, for errors.
-    """
-
-    def __init__(self, columns: Mapping[str, Any], where: str) -> None:
-        self.columns, self.where = columns, where
-        self._sequences: dict[str, Sequences] = {}
-        if "id" not in columns:
-            raise DataError(f"{where}: has no key 'id'{hint('id', columns)}; every utterance needs an id")
-        self.ids = [_identity(value, f"{where}: row {i}") for i, value in enumerate(self._list("id", None), 1)]
-        if not self.ids:
-            raise DataError(f"{where}: is empty; every split needs utterances")
-
-    def _list(self, key: str, count: int | None) -> Any:
-        column = self.columns[key]
-        if not isinstance(column, (list, tuple, np.ndarray)) or (isinstance(column, np.ndarray) and not column.ndim):
-            raise DataError(f"{self.where}: '{key}' is a {type(column).__name__}; expected an array or a list")
-        if count is not None and len(column) != count:
-            raise DataError(
-                f"{self.where}: '{key}' has {len(column)} entries but 'id' has {count}; "
-                "every key must hold one entry per utterance"
-            )
-        return column
-
-    def _numbers(self, key: str) -> list[float]:
-        column = self._list(key, len(self.ids))
-        try:
-            array = as_array(column)
-            if array.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(array)):
-                raise ValueError
-            return array.astype(np.float64).reshape(len(self.ids)).tolist()
-        except (ValueError, TypeError, OverflowError):
-            message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
-            raise DataError(message) from None
-
-    def labels(self, target: Target, key: str = "regression_labels") -> list[float]:
-        """Reads and checks sentiment intensities [N]."""
-        if key not in self.columns:
-            near = hint(key, self.columns)
-            raise DataError(f"{self.where}: has no key '{key}'{near}; training and scoring need labels")
-        values = self._numbers(key)
-        for identity, value in zip(self.ids, values, strict=True):
-            if value != value:
-                remedy = "remove the utterance, or move it to the file of data.pool"
-                raise DataError(f"{self.where}: '{key}' of {shown(identity)} is NaN; {remedy}")
-            if not target.holds(value):
-                raise DataError(
-                    f"{self.where}: '{key}' of {shown(identity)} is {value:g}, out of [{target.low:g}, "
-                    f"{target.high:g}]; set target.range to the file's range"
-                )
-        return values
-
-    def unimodal(self, modalities: Mapping[str, int], target: Target) -> list[dict[str, float]]:
-        """Reads the labels of single modalities, if the file has them (CH-SIMS)."""
-        columns = {
-            modality: self.labels(target, key)
-            for modality in modalities
-            if (key := f"regression_labels_{modality[0].upper()}") in self.columns
-        }
-        return [{modality: values[i] for modality, values in columns.items()} for i in range(len(self.ids))]
-
-    def texts(self) -> list[str]:
-        """Reads the transcripts; empty if the file has none."""
-        if "raw_text" not in self.columns:
-            return [""] * len(self.ids)
-        column = self._list("raw_text", len(self.ids))
-        return [_transcript(text, f"{self.where}: {shown(i)}") for i, text in zip(self.ids, column, strict=True)]
-
-    def sequences(self, modality: str) -> Sequences:
-        """Reads a modality and checks its shapes and lengths."""
-        if modality not in self._sequences:
-            self._sequences[modality] = self._read_sequences(modality)
-        return self._sequences[modality]
-
-    def _read_sequences(self, modality: str) -> Sequences:
-        if modality not in self.columns:
-            return Sequences([np.zeros((0, 0), np.float32)] * len(self.ids), dim=0, width=0)
-        found = read_sequences(self._list(modality, len(self.ids)), self.ids, modality, self.where)
-        if self.columns.get(key := f"{modality}_lengths") is None:
-            return found
-        return replace(found, lengths=check_lengths(self._numbers(key), found.items, self.ids, modality, self.where))
-
-    def features(self, dims: Mapping[str, int]) -> list[dict[str, Tensor]]:
-        """Returns, per utterance and modality, float32 [L_i, D] without padding; length 0 if missing."""
-        present = {modality: self.sequences(modality) for modality in dims if self.sequences(modality).dim}
-        return cut_sequences(present, dims, self.columns.get("text_bert"), self.ids, self.where)
-
-
-def _objects(array: np.ndarray) -> Iterable[Any]:
-    return array.flat if array.dtype == object else ()
-
-
-def _transcript(value: Any, where: str) -> str:
-    """Returns a transcript; words of a list are joined by spaces, and :data:`UNREADABLE` stands for other bytes.
-
-    No training reads it, so it stops none; ``gmsa data check`` tells.
-    """
-    words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
-    words = words if isinstance(words, (list, tuple)) else [words]
-    if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
-        raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
-    text = " ".join(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words)
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    check_text(text, where)
-    return text
-
-
-def _identity(value: Any, where: str) -> str:
-    """Returns ``video$_$clip`` for a string, bytes, or a sequence of the parts of an id."""
-    identity = _joined(value, where)
-    check_id(identity, where)
-    return identity
-
-
-def _joined(value: Any, where: str) -> str:
-    if isinstance(value, np.ndarray):
-        value = value.ravel().tolist()
-    if isinstance(value, (list, tuple)):
-        return "$_$".join(_joined(part, where) for part in value)
-    if isinstance(value, (str, bytes)) or (_is_number(value) and value == value):
-        return _string(value, f"{where} has an id", "rename it")
-    raise DataError(f"{where} has the id {shown(value)}; expected text, or a list of the parts of an id")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _string(value: Any, what: str, remedy: str) -> str:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{what} of bytes that are not UTF-8 ({shown(value)}); {remedy}") from None

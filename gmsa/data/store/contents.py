@@ -11,7 +11,6 @@ import numpy as np
 
 from gmsa.data.store.files import AGAIN, NOT_ANNOTATED, Manifest
 from gmsa.data.store.mapped import Mapped
-from gmsa.data.targets import scale_limit
 from gmsa.data.texts import LONGEST_ID, LONGEST_TEXT
 from gmsa.errors import DataError, short, shown
 
@@ -42,13 +41,14 @@ def check_ids(folder: Path, manifest: Manifest, data: Mapped, offsets: np.ndarra
         seen[raw] = row
 
 
-def check_transcripts(folder: Path, data: Mapped, offsets: np.ndarray) -> None:
-    """Checks that transcripts are UTF-8.
+def check_texts(folder: Path, name: str, data: Mapped, offsets: np.ndarray) -> None:
+    """Checks that the texts of a column, ``transcripts`` or ``speakers``, ``videos`` and ``folds``, are UTF-8.
 
     Raises:
-        DataError: one is not.
+        DataError: one is not, or is too long.
     """
-    for _ in _blocks(data, offsets, short(folder / "transcripts.npy"), "transcript", 0, LONGEST_TEXT):
+    most = LONGEST_TEXT if name == "transcripts" else LONGEST_ID
+    for _ in _blocks(data, offsets, short(folder / f"{name}.npy"), name.removesuffix("s"), 0, most):
         pass
 
 
@@ -56,15 +56,24 @@ def check_numbers(folder: Path, manifest: Manifest, columns: Mapping[str, Mapped
     """Checks labels and annotations as those of other formats are checked.
 
     Raises:
-        DataError: a label is beyond its scale, an annotation is none, or the manifest miscounts the labels.
+        DataError: a label is beyond its range or the number of no class, an annotation is none, or the manifest
+            miscounts the labels.
     """
-    bound = scale_limit(manifest.labels)
+    target = manifest.target
     for name in ("labels.npy", *(f"labels.{modality}.npy" for modality in manifest.unimodal)):
         labels = columns[name].array
-        beyond = np.flatnonzero(np.abs(labels) > bound + 1e-6)
+        if target.is_classes:
+            inside = (labels >= 0) & (labels < target.num_classes) & (labels == np.floor(labels))
+        else:
+            inside = (labels >= target.low - 1e-6) & (labels <= target.high + 1e-6)
+        beyond = np.flatnonzero(~inside & ~np.isnan(labels))
         if len(beyond):
-            what = f"{labels[beyond[0]]:g} in row {beyond[0]} is out of [-{bound:g}, {bound:g}]"
-            raise DataError(f"{short(folder / name)}: {what}, the scale '{manifest.labels}'; it is damaged, {AGAIN}")
+            said = f"{labels[beyond[0]]:g} in row {beyond[0]}"
+            if target.is_classes:
+                what = f"{said} is no number of the {target.num_classes} classes"
+            else:
+                what = f"{said} is out of [{target.low:g}, {target.high:g}]"
+            raise DataError(f"{short(folder / name)}: {what}; it is damaged, {AGAIN}")
     unlabeled = np.isnan(columns["labels.npy"].array)
     for name, split in manifest.splits.items():
         count = split.stop - split.start - int(unlabeled[split.start : split.stop].sum())

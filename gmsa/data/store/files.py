@@ -6,23 +6,35 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmsa.config.presets import MOST_MODALITIES
 from gmsa.config.schema import check_modality
+from gmsa.config.target import MOST_CLASSES
+from gmsa.data.targets import Target, target_of_scale
 from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
 
-FORMAT, VERSION = "gmsa feature store", 1
+FORMAT, VERSION = "gmsa feature store", 2
 MANIFEST = "manifest.json"
 HEADER = 128
 """Bytes of every array's header: enough for any shape, so that it can be filled in at the end."""
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 LABEL_SCALES = ("mosi", "sims")
+TEXT_COLUMNS = {"speaker": "speakers", "video": "videos", "fold": "folds"}
+"""Columns of text that a store may have, and the names of their files."""
+COLUMNS = (*TEXT_COLUMNS, "place")
+"""Columns that a store may have."""
+NO_PLACE = -(1 << 63)
+"""Place of an utterance without one."""
+OWN_NAMES = ("ids", "transcripts", "labels", "annotations", *TEXT_COLUMNS.values(), "places")
+"""Names of files that no modality may have."""
+LONGEST_CLASS = 200
+"""Characters of the name of a class, at most."""
 AGAIN = "import the data again"
 NOT_ANNOTATED = -128
 """Annotation of an utterance without one."""
@@ -76,8 +88,10 @@ class Manifest:
 
     written_by: str
     """Version of gmsa that wrote the store."""
-    labels: str
-    """Label scale, ``mosi`` or ``sims``."""
+    target: Target
+    """What its labels are."""
+    columns: tuple[str, ...]
+    """Those of :data:`COLUMNS` that it has."""
     utterances: int
     """N."""
     modalities: Mapping[str, StoredModality]
@@ -91,6 +105,11 @@ class Manifest:
     """Provenance: the importer, and its files with their SHA-256."""
     files: Mapping[str, StoredFile]
     """Files of the store by name."""
+
+    @property
+    def labels(self) -> str:
+        """The metrics that score its labels: ``mosi``, ``sims``, ``intensity`` or ``classes``."""
+        return self.target.metrics
 
     def to_json(self) -> str:
         """Returns the text of the file; equal stores give equal bytes."""
@@ -111,6 +130,12 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     found["labels.npy"] = "<f8", (count,)
     for modality in manifest.unimodal:
         found[f"labels.{modality}.npy"] = "<f8", (count,)
+    for column in manifest.columns:
+        if column in TEXT_COLUMNS:
+            found[f"{TEXT_COLUMNS[column]}.npy"] = "|u1", None
+            found[f"{TEXT_COLUMNS[column]}.offsets.npy"] = "<i8", (count + 1,)
+        else:
+            found["places.npy"] = "<i8", (count,)
     if manifest.annotations:
         found["annotations.npy"] = "|i1", (count,)
     return found
@@ -160,17 +185,27 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         content = parse_json(raw.decode("utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
-        if content.get("version") != VERSION:
+        if content.get("version") not in (1, VERSION) or isinstance(content["version"], bool):
             raise ValueError(
                 f"version {shown(content.get('version'))} is not {VERSION}, the version that this gmsa reads"
             )
         _check_values(content)
+        if content["version"] == 1:
+            content = _of_version_1(content)
         manifest = _build(content)
         _check(manifest)
     except (ValueError, RecursionError) as error:
         reason = " ".join(printable(str(error)[:200]).split())[:200]
         raise DataError(f"{where}: invalid manifest ({reason}); {AGAIN}") from None
     return manifest
+
+
+def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a manifest that names a label scale where later ones have the target."""
+    rest = dict(content)
+    if (labels := rest.pop("labels", None)) not in LABEL_SCALES:
+        raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
+    return {**rest, "target": dataclasses.asdict(target_of_scale(labels)) | {"classes": []}, "columns": []}
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
@@ -195,14 +230,51 @@ def _build(content: dict[str, Any]) -> Manifest:
         if not isinstance(content[group], dict):
             raise ValueError(f"'{group}' is not an object")
         values[group] = {name: _record(cls, value, f"{group}.{cut(name)}") for name, value in content[group].items()}
-    if not isinstance(values["unimodal"], list) or not all(isinstance(name, str) for name in values["unimodal"]):
-        raise ValueError("'unimodal' is not a list of names")
-    values["unimodal"] = tuple(values["unimodal"])
-    for name, kind in {"written_by": str, "labels": str, "annotations": bool, "source": dict}.items():
+    for name in ("unimodal", "columns"):
+        if not isinstance(values[name], list) or not all(isinstance(one, str) for one in values[name]):
+            raise ValueError(f"'{name}' is not a list of names")
+        values[name] = tuple(values[name])
+    values["target"] = _target(values["target"])
+    for name, kind in {"written_by": str, "annotations": bool, "source": dict}.items():
         if not isinstance(values[name], kind):
             raise ValueError(f"'{name}' is a {type(values[name]).__name__}")
     _need_count(values["utterances"], "utterances")
     return Manifest(**values)
+
+
+def _target(value: Any) -> Target:
+    _need_keys(value, {field.name for field in dataclasses.fields(Target)}, "target")
+    ends = (value["low"], value["high"])
+    if not all(type(end) in (int, float) and abs(end) < 1e300 for end in ends) or not ends[0] < ends[1]:
+        raise ValueError("'target.low' and 'target.high' are not the ends of a range")
+    names, kind = value["classes"], value["kind"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("'target.classes' is not a list of names")
+    check_classes(names)
+    kinds = {"classes": ("classes",), "intensity": ("mosi", "sims", "intensity")}
+    if (
+        not isinstance(kind, str)
+        or kind not in kinds
+        or value["metrics"] not in kinds[kind]
+        or (kind == "classes") != bool(names)
+    ):
+        raise ValueError("'target' is neither an intensity nor classes with names, or its metrics do not fit")
+    return Target(kind, float(ends[0]), float(ends[1]), tuple(names), value["metrics"])
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Checks the names of classes, of which an intensity has none.
+
+    Raises:
+        ValueError: there is one, or there are too many, one is empty, long or of several lines, or two are equal.
+    """
+    if names and not 2 <= len(names) <= MOST_CLASSES:
+        raise ValueError(f"'target.classes' are {len(names):,}, not 2 to {MOST_CLASSES:,}")
+    for name in names:
+        if not name.strip() or len(name) > LONGEST_CLASS or printable(name) != name or {"\n", "\t"} & set(name):
+            raise ValueError(f"the class {shown(name)} is empty, of several lines or over {LONGEST_CLASS} characters")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the class {shown(next(n for n in names if names.count(n) > 1))} is named twice")
 
 
 def _record(cls: type, value: Any, where: str) -> Any:
@@ -228,12 +300,13 @@ def _need_count(value: Any, where: str) -> None:
 
 def _check(manifest: Manifest) -> None:
     """Checks that the parts of a manifest agree."""
-    if manifest.labels not in LABEL_SCALES:
-        raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
+    if len(set(manifest.columns)) < len(manifest.columns) or not set(manifest.columns) <= set(COLUMNS):
+        raise ValueError(f"'columns' are not of {', '.join(COLUMNS)}, each once")
     if not 0 < len(manifest.modalities) <= MOST_MODALITIES:
         raise ValueError(f"'modalities' has not 1 to {MOST_MODALITIES} of them")
-    for modality in manifest.modalities:
-        check_modality(modality, "modalities")
+    check_modalities(manifest.modalities)
+    if len(set(manifest.unimodal)) < len(manifest.unimodal):
+        raise ValueError("'unimodal' names a modality twice")
     if not set(manifest.unimodal) <= set(manifest.modalities):
         raise ValueError("'unimodal' names an unknown modality")
     for modality, stored in manifest.modalities.items():
@@ -255,6 +328,21 @@ def _check(manifest: Manifest) -> None:
     if not all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in manifest.files.values()):
         raise ValueError("'files' has an invalid SHA-256")
     check_source(manifest.source)
+
+
+def check_modalities(names: Iterable[str]) -> None:
+    """Checks names of modalities, after which files are named, also where the file system knows no capitals.
+
+    Raises:
+        ValueError: one is no name of a modality, or two would have the same files.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        check_modality(name, "modalities")
+        if name.lower() in OWN_NAMES:
+            raise ValueError(f"the modality '{name}' has the name of a file that a store has; rename it")
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"the modalities '{other}' and '{name}' differ by capitals only; rename one")
 
 
 def check_source(source: Mapping[str, Any]) -> None:

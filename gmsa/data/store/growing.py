@@ -8,6 +8,8 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gmsa.data.store.files import HEADER, StoredFile, header
 from gmsa.system.files import sha256_of
 
@@ -55,6 +57,22 @@ class GrowingNumbers(GrowingArray):
         """Writes the last block and the header, and closes and hashes the file."""
         self._write_block()
         return super().finish(shape)
+
+    def renumber(self, order: np.ndarray) -> None:
+        """Replaces every number but NaN by the one at its place in ``order``."""
+        self._write_block()
+        self.file.flush()
+        with open(self.path, "r+b") as file:
+            place = HEADER
+            while True:
+                file.seek(place)
+                values = np.frombuffer(file.read(8 * _BLOCK), self.dtype).copy()
+                if not len(values):
+                    return
+                there = ~np.isnan(values)
+                values[there] = order[values[there].astype(np.int64)]
+                file.seek(place)
+                place += file.write(values.tobytes())
 
     def _write_block(self) -> None:
         if sys.byteorder == "big":

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gmsa.data.features import LazyFeatures
 from gmsa.data.opening import lies_at
-from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_transcripts
-from gmsa.data.store.files import MANIFEST, columns_of, read_manifest
+from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
+from gmsa.data.store.files import MANIFEST, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
 from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
@@ -79,7 +79,10 @@ class Store:
 
         ids, transcripts, sequences = parts("ids"), parts("transcripts"), {m: parts(m) for m in self.dims}
         check_ids(self.path, self.manifest, *ids)
-        check_transcripts(self.path, *transcripts)
+        check_texts(self.path, "transcripts", *transcripts)
+        texts = {column: parts(name) for column, name in TEXT_COLUMNS.items() if column in self.manifest.columns}
+        for column, found in texts.items():
+            check_texts(self.path, TEXT_COLUMNS[column], *found)
         for modality, (_, offsets) in sequences.items():
             check_lengths(self.path, self.manifest, modality, offsets)
         check_numbers(self.path, self.manifest, columns)
@@ -93,6 +96,9 @@ class Store:
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
         self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
+        fields = {"speaker": "speaker", "video": "of_video", "fold": "fold"}
+        self._texts = {fields[column]: StoredTexts(*found) for column, found in texts.items()}
+        self._places = columns["places.npy"].array if "place" in self.manifest.columns else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (os.path.abspath(self.path), self.sha256)
@@ -207,6 +213,13 @@ class StoredUtterances(Sequence[Utterance]):
         fields["id"], fields["text"] = store._ids[row], store._transcripts[row]
         fields["features"] = StoredFeatures(self, row, window)
         fields["label"], fields["unimodal"], fields["withheld"] = label, unimodal, {}
+        fields["speaker"] = fields["of_video"] = fields["fold"] = ""
+        fields["place"] = None
+        for name, texts in store._texts.items():
+            fields[name] = texts[row]
+        if store._places is not None:
+            place = int(store._places[row])
+            fields["place"] = None if place == NO_PLACE else place
         return built
 
 

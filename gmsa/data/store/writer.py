@@ -13,19 +13,19 @@ from array import array
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 
 import gmsa
-from gmsa.config import MODALITIES
+from gmsa.config import MODALITIES, TargetConfig
 from gmsa.data.store.files import (
     DTYPES,
     HEADER,
-    LARGEST,
     MANIFEST,
-    MOST_FEATURES,
+    NO_PLACE,
     NOT_ANNOTATED,
+    TEXT_COLUMNS,
     Manifest,
     StoredModality,
     StoredSplit,
@@ -33,31 +33,20 @@ from gmsa.data.store.files import (
     parse_manifest,
 )
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
+from gmsa.data.store.rows import Row, RowChecker
 from gmsa.data.store.store import Store
-from gmsa.data.targets import scale_limit
-from gmsa.data.texts import check_count, check_id, check_split, check_text
+from gmsa.data.texts import check_column
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError, cut, short, shown
 from gmsa.system.files import check_out_folder, make_folder, sync_folder
 from gmsa.system.reading import exists, reason_of
 
 
-class Row(NamedTuple):
-    """One row to write: an utterance, its split, and optionally its annotation."""
-
-    split: str
-    """Name of the split; ``train``, ``valid`` and ``test`` are those that training uses."""
-    utterance: Utterance
-    """The utterance, with its label if it has one."""
-    annotation: int = NOT_ANNOTATED
-    """-1 negative, 0 neutral, 1 positive, -128 none (default)."""
-
-
 def write_store(
     path: str | Path,
     rows: Iterable[Row],
     dtypes: Mapping[str, str] | None = None,
-    labels: str = "mosi",
+    labels: str | TargetConfig = "mosi",
     source: Mapping[str, Any] | None = None,
     where: str = "rows",
 ) -> Store:
@@ -68,9 +57,11 @@ def write_store(
     Args:
         path: folder to create; it must not exist.
         rows: the utterances, all of one split before those of the next; their order is kept.
-        dtypes: modalities to store, each with its type, ``float16`` or ``float32`` (default: all three as float32).
+        dtypes: modalities to store, each with its type, ``float16`` or ``float32`` (default: text, audio and
+            vision as float32).
             Modalities that no row has are not stored.
-        labels: label scale, ``mosi`` (default, [-3, 3]) or ``sims`` ([-1, 1]).
+        labels: what the labels are: ``mosi`` (default, [-3, 3]), ``sims`` ([-1, 1]), or the group ``target`` of a
+            config. Where that leaves the classes to the file, they are those of the rows.
         source: provenance for the manifest, read after the last row (default: none).
         where: what errors call the source (default: ``rows``).
 
@@ -157,12 +148,14 @@ def _text_of(manifest: Manifest, where: str) -> bytes:
 class _Writer:
     """The files of a store that is being written."""
 
-    def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str, where: str) -> None:
-        self.dtypes, self.scale, self.where = dict(dtypes), labels, where
-        self.limit = scale_limit(labels) + 1e-6
-        self.dims: dict[str, int] = {}
+    def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str | TargetConfig, where: str) -> None:
+        self.dtypes, self.where = dict(dtypes), where
+        named = isinstance(labels, str)
+        target = TargetConfig(preset=cast(Any, labels)) if isinstance(labels, str) else labels
+        scale = "choose its scale with --labels" if named else "set target.range to the range of the labels"
+        self.checker = RowChecker({m: DTYPES[dtype] for m, dtype in dtypes.items()}, target, where, scale)
         self.splits: dict[str, StoredSplit] = {}
-        self.split, self.start, self.labeled, self.count = "", 0, 0, 0
+        self.start, self.labeled, self.count = 0, 0, 0
         self.hashes = array("Q")
         self.sequences = {m: GrowingRows(folder, m, DTYPES[dtype]) for m, dtype in self.dtypes.items()}
         self.ids, self.transcripts = GrowingRows(folder, "ids", "|u1"), GrowingRows(folder, "transcripts", "|u1")
@@ -171,113 +164,76 @@ class _Writer:
         self.with_unimodal: set[str] = set()
         self.annotations = GrowingNumbers(folder, "annotations.npy", "|i1")
         self.annotated = False
+        self.texts = {column: GrowingRows(folder, name, "|u1") for column, name in TEXT_COLUMNS.items()}
+        self.places, self.placed = GrowingNumbers(folder, "places.npy", "<i8"), False
 
     def add(self, row: Row) -> None:
-        split, utterance, annotation = row
-        if split != self.split or not self.count:
-            self._begin(split)
-        self._add_id(utterance.id)
+        checker, utterance = self.checker, row.utterance
+        last = self.checker.splits[-1] if self.count else ""
+        if checker.begin(row):
+            self._end(last)
+            self.start, self.labeled = self.count, 0
+        raw = checker.id_of(row)
+        self.ids.add(raw, len(raw))
+        # 8 bytes per id; a set would take a hundred.
+        self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
         for modality, stored in self.sequences.items():
-            features = utterance.features.get(modality)
-            if features is None:
-                stored.add(b"", 0)
-            else:
-                self._add_sequence(modality, stored, features.numpy(), utterance.id)
-        text = check_text(utterance.text, self._place(f"row {self.count + 1}"))
+            values = checker.sequence_of(row, modality)
+            stored.add(b"" if values is None else values.data, 0 if values is None else len(values))
+        text = checker.text_of(row)
         self.transcripts.add(text, len(text))
-        self._add_label(self.labels, utterance.label, "the label", utterance.id)
-        self.labeled += utterance.label is not None
+        label = checker.label_of(row)
+        self.labels.add(label)
+        self.labeled += label == label
         for modality, column in self.unimodal.items():
-            label = utterance.unimodal.get(modality) if utterance.unimodal else None
-            self._add_label(column, label, f"the label of {modality}", utterance.id)
-            if label is not None:
+            own = checker.label_of(row, modality) if utterance.unimodal else math.nan
+            column.add(own)
+            if own == own:
                 self.with_unimodal.add(modality)
+        annotation = row.annotation
         if annotation not in (-1, 0, 1, NOT_ANNOTATED):
-            raise self._error(
+            raise checker.error(
                 f"the annotation of {shown(utterance.id)} is {shown(annotation)}; expected -1, 0, 1 or -128"
             )
         self.annotated |= annotation != NOT_ANNOTATED
         self.annotations.add(annotation)
+        columns = {"speaker": utterance.speaker, "video": utterance.of_video, "fold": utterance.fold}
+        for name, value in columns.items():
+            text = check_column(value, name, checker.place(f"row {checker.count}")) if value else b""
+            self.texts[name].add(text, len(text))
+        self.placed |= utterance.place is not None
+        self.places.add(NO_PLACE if utterance.place is None else self._place_of(utterance))
         self.count += 1
 
-    def _end(self) -> None:
+    def _place_of(self, utterance: Utterance) -> int:
+        place = utterance.place
+        if not isinstance(place, int) or not abs(place) < 1 << 53:
+            raise self.checker.error(f"the place of {shown(utterance.id)} is {shown(place)}, no whole number")
+        return place
+
+    def _end(self, split: str) -> None:
         """Records the split that ends."""
         if self.count > self.start:
-            self.splits[self.split] = StoredSplit(self.start, self.count, self.labeled)
-
-    def _begin(self, split: str) -> None:
-        self._end()
-        check_split(split, f"{self.where}: row {self.count + 1}")
-        check_count([*self.splits, split], self.where)
-        if split in self.splits:
-            raise ValueError(f"{self.where}: rows must come split by split (got {shown(split)} again)")
-        self.split, self.start, self.labeled = split, self.count, 0
-
-    def _error(self, message: str) -> DataError:
-        return DataError(self._place(message))
-
-    def _place(self, message: str) -> str:
-        return f"{self.where}: split {shown(self.split)}: {message}"
-
-    def _add_id(self, identity: str) -> None:
-        raw = check_id(identity, self._place(f"row {self.count + 1}"))
-        self.ids.add(raw, len(raw))
-        # 8 bytes per id; a set would take a hundred.
-        self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
-
-    def _add_sequence(self, modality: str, stored: GrowingRows, values: np.ndarray, identity: str) -> None:
-        if values.ndim != 2:
-            shape = cut(list(values.shape))
-            raise self._error(f"'{modality}' of {shown(identity)} has shape {shape}; expected [steps, features]")
-        length, dim = values.shape
-        if dim > MOST_FEATURES or length * dim * 4 > LARGEST:
-            what = f"{length} steps of {dim} features, beyond {MOST_FEATURES:,} features or {LARGEST:,} bytes"
-            raise self._error(f"'{modality}' of {shown(identity)} has {what}; cut it")
-        if dim and self.dims.setdefault(modality, dim) != dim:
-            known = self.dims[modality]
-            raise self._error(
-                f"'{modality}' of {shown(identity)} has {dim} features per step, "
-                f"but earlier ones have {known}; extract all of them alike"
-            )
-        if not length:
-            stored.add(b"", 0)
-            return
-        with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(values, stored.values.dtype)
-        if not np.isfinite(kept).all():
-            if np.isfinite(values).all():
-                most = float(np.abs(values).max())
-                remedy = "which float16 cannot hold; use --dtype float32"
-                raise self._error(f"'{modality}' of {shown(identity)} reaches {most:g}, {remedy}")
-            kind = "NaN" if np.isnan(values).any() else "infinity"
-            raise self._error(f"'{modality}' of {shown(identity)} holds {kind}; repair or remove the utterance")
-        stored.add(kept.data, length)
-
-    def _add_label(self, column: GrowingNumbers, label: float | None, what: str, identity: str) -> None:
-        if label is None:
-            column.add(math.nan)
-        elif abs(label) <= self.limit:
-            column.add(label)
-        else:
-            bound = f"[-{scale_limit(self.scale):g}, {scale_limit(self.scale):g}]"
-            raise self._error(
-                f"{what} of {shown(identity)} is {label:g}, out of {bound}; choose its scale with --labels"
-            )
+            self.splits[split] = StoredSplit(self.start, self.count, self.labeled)
 
     def finish(self, source: Mapping[str, Any]) -> Manifest:
         """Completes the files, deletes the empty ones, and returns the manifest."""
-        self._end()
-        if not self.count:
-            raise DataError(f"{self.where}: holds no utterances; nothing is written")
-        modalities = {m: stored for m, stored in self.sequences.items() if m in self.dims}
+        target, order = self.checker.finish()
+        self._end(self.checker.splits[-1])
+        if order is not None:
+            for numbers in (self.labels, *self.unimodal.values()):
+                numbers.renumber(order)
+        dims = self.checker.dims
+        modalities = {m: stored for m, stored in self.sequences.items() if m in dims}
         if not any(stored.total for stored in modalities.values()):
             raise DataError(f"{self.where}: no utterance has {', '.join(self.dtypes)}; check the source")
         manifest = Manifest(
             written_by=f"gmsa {gmsa.__version__}",
-            labels=self.scale,
+            target=target,
+            columns=(*(c for c, texts in self.texts.items() if texts.total), *(("place",) if self.placed else ())),
             utterances=self.count,
             modalities={
-                m: StoredModality(self.dims[m], self.dtypes[m], stored.total, stored.longest, stored.present)
+                m: StoredModality(dims[m], self.dtypes[m], stored.total, stored.longest, stored.present)
                 for m, stored in modalities.items()
             },
             unimodal=tuple(m for m in modalities if m in self.with_unimodal),
@@ -310,9 +266,15 @@ class _Writer:
                 raise DataError(f"{self.where}: duplicate id {shown(name.decode())} in {both}; ids must be unique")
 
     def _arrays(self) -> Iterable[GrowingArray]:
-        ragged = (*self.sequences.values(), self.ids, self.transcripts)
+        ragged = (*self.sequences.values(), self.ids, self.transcripts, *self.texts.values())
         pairs = ((found.values, found.offsets) for found in ragged)
-        return [*itertools.chain.from_iterable(pairs), self.labels, *self.unimodal.values(), self.annotations]
+        return [
+            *itertools.chain.from_iterable(pairs),
+            self.labels,
+            *self.unimodal.values(),
+            self.annotations,
+            self.places,
+        ]
 
     def close(self) -> None:
         """Closes files that an error left open."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gmsa.config import TargetConfig
 from gmsa.data import Store, Utterance, write_store
 from gmsa.data.importers.csd import import_csd
 from gmsa.data.importers.tables import Splits
@@ -62,7 +63,7 @@ def write_sdk(**left_out: Any) -> None:
 
 
 def imported(**options: Any) -> Store:
-    found = import_csd(Path("sdk"), "mosi", **options)
+    found = import_csd(Path("sdk"), TargetConfig(), **options)
     store = write_store(Path("store"), found.rows, found.dtypes, "mosi", found.about)
     assert found.count == len(store)
     return store
@@ -142,7 +143,7 @@ def test_files_that_the_sdk_aligned_to_the_labels_before() -> None:
 
 
 def _utterances() -> list[Utterance]:
-    return [row.utterance for row in import_csd(Path("sdk"), "mosi").rows]
+    return [row.utterance for row in import_csd(Path("sdk"), TargetConfig()).rows]
 
 
 def test_several_labels_per_segment() -> None:
@@ -152,9 +153,15 @@ def test_several_labels_per_segment() -> None:
     with collected() as notes:
         assert _utterances()[0].label == 1
     assert any("has 3 labels per segment (sentiment, happy, sad); the first is the target" in text for text in notes)
-    assert [row.utterance.label for row in import_csd(Path("sdk"), "mosi", None, "sad").rows] == [3]
-    with pytest.raises(DataError, match=r"has no dimension 'joy' of labels \(its dimensions: sentiment, happy, sad\)"):
-        import_csd(Path("sdk"), "mosi", None, "joy")
+    assert [row.utterance.label for row in import_csd(Path("sdk"), TargetConfig(field="sad")).rows] == [3]
+    assert [row.utterance.label for row in import_csd(Path("sdk"), TargetConfig(column=1)).rows] == [2]
+    with pytest.raises(DataError, match=r"has 3 labels per segment, no column 3 \(target\.column counts from 0\)"):
+        import_csd(Path("sdk"), TargetConfig(column=3))
+    with pytest.raises(
+        DataError,
+        match=r"has no dimension 'joy' of labels, which target.field names \(its dimensions: sentiment, happy, sad\)",
+    ):
+        import_csd(Path("sdk"), TargetConfig(field="joy"))
 
 
 def test_sequences_of_other_modalities_keep_their_names() -> None:
@@ -184,7 +191,7 @@ def test_splits_of_ones_own() -> None:
 
 def refused(*said: str) -> None:
     with pytest.raises(DataError) as caught:
-        list(import_csd(Path("sdk"), "mosi").rows)
+        list(import_csd(Path("sdk"), TargetConfig()).rows)
     message = str(caught.value)
     for part in said:
         assert part in message

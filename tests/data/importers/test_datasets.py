@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gmsa.config import TargetConfig
 from gmsa.data.importers import form_of
 from gmsa.data.importers.datasets import import_datasets
 from gmsa.data.importers.tables import Splits
@@ -57,9 +58,9 @@ def save(folder: str, content: Any, pieces: int = 1, **state: Any) -> Path:
 
 
 def read(path: Path, **options: Any) -> list[Any]:
-    found = import_datasets(path, "mosi", **options)
+    found = import_datasets(path, TargetConfig(field=options.pop("field", "auto")), **options)
     rows = list(found.rows)
-    assert len(rows) == found.count
+    assert len(rows) == found.count == len(found.labels or ())
     return rows
 
 
@@ -118,14 +119,15 @@ def test_types_of_columns() -> None:
     content["half"] = [[np.float16([1.0, 2.0]), np.float16([0, 1])], [], None]
     path = save("ds", table(content, {"emotion": ["anger", "joy"]}, **types))
     with collected() as notes:
-        found = import_datasets(path, "mosi")
+        found = import_datasets(path, TargetConfig())
         rows = [(row.split, row.utterance) for row in found.rows]
     assert found.dtypes == {"half": "float16", "fixed": "float32", "one_step": "float32"}
-    assert [(split, u.id, u.label, u.text) for split, u in rows] == [
-        ("valid", "a$_$0", "joy", "so"),
-        ("valid", "b$_$0", "anger", "bad"),
-        ("train", "a$_$1", None, ""),
+    assert [(split, u.id, u.text, u.video) for split, u in rows] == [
+        ("valid", "a$_$0", "so", "a"),
+        ("valid", "b$_$0", "bad", "b"),
+        ("train", "a$_$1", "", "a"),
     ]
+    assert found.labels == ["joy", "anger", None]
     assert [u.lengths for _, u in rows] == [
         {"half": 2, "fixed": 2, "one_step": 1},
         {"half": 0, "fixed": 1, "one_step": 1},
@@ -137,7 +139,9 @@ def test_types_of_columns() -> None:
 
 def test_the_target_by_name_and_splits_of_ones_own() -> None:
     path = save("ds", table({**columns(), "valence": [0.5, None, float("nan")]}))
-    assert [row.utterance.label for row in read(path, field="valence")] == [0.5, None, None]
+    with collected() as notes:
+        assert [row.utterance.label for row in read(path, field="valence")] == [0.5, None, None]
+    assert notes == ["ds/data-00000-of-00001.arrow: the columns label are not used"]
     Path("splits.csv").write_text("id,split\nu$_$0,test\nu$_$1,train\nu$_$2,test\n")
     rows = read(path, splits=Splits.from_csv(Path("splits.csv")))
     assert [(row.split, row.utterance.id) for row in rows] == [("test", "u$_$0"), ("test", "u$_$2"), ("train", "u$_$1")]
@@ -180,7 +184,11 @@ def test_columns_that_are_refused(change: dict[str, Any], said: str) -> None:
 def test_folders_that_are_refused() -> None:
     path = save("ds", table(columns()), _indices_data_files=[{"filename": "indices.arrow"}])
     refused(path, "ds: is a selection; call flatten_indices() before save_to_disk")
-    refused(save("none", table(columns())), "has no column 'joy' (its columns: id, text, audio, label)", field="joy")
+    refused(
+        save("none", table(columns())),
+        "has no column 'joy', which target.field names (its columns: id, text, audio, label)",
+        field="joy",
+    )
     for state, said in (
         ('{"_data_files": [{"filename": "../ds/data-00000-of-00001.arrow"}]}', "may leave the folder"),
         ('{"_data_files": [{"filename": "/etc/passwd"}]}', "may leave the folder"),
@@ -239,8 +247,6 @@ def test_what_the_library_itself_writes() -> None:
     one = datasets.Dataset.from_dict(content, features=features)
     datasets.DatasetDict({"train": one, "test": one.select([0])}).save_to_disk("ds")
     rows = read(Path("ds"))
-    assert [(row.split, row.utterance.label) for row in rows] == [
-        *(("train", label) for label in ("anger", "joy", "anger")),
-        ("test", "anger"),
-    ]
+    assert [row.split for row in rows] == ["train", "train", "train", "test"]
+    assert import_datasets(Path("ds"), TargetConfig()).labels == ["anger", "joy", "anger", "anger"]
     assert rows[0].utterance.lengths == {"text": 2, "audio": 4}

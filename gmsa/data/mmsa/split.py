@@ -1,0 +1,254 @@
+"""One split of a file in MMSA's layout: checks its columns, and reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gmsa.config import TargetConfig
+from gmsa.config.target import AUTO
+from gmsa.data.labels import read_column, read_labels
+from gmsa.data.mmsa.faults import Values
+from gmsa.data.mmsa.keys import SPEAKERS, STARTS, UNIMODAL
+from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
+from gmsa.data.targets import Target
+from gmsa.data.texts import LONGEST_ID, check_id, check_text, hint
+from gmsa.errors import DataError, shown
+
+UNREADABLE = "\ufffd"
+"""What stands in a transcript for bytes that are not UTF-8."""
+
+
+class Split:
+    """One split of a file.
+
+    Args:
+        columns: the columns by their keys.
+        where: name of the file and the split, for errors.
+    """
+
+    def __init__(self, columns: Mapping[str, Any], where: str) -> None:
+        self.columns, self.where = columns, where
+        self._sequences: dict[str, Sequences] = {}
+        self.bad: dict[str, str] | None = None
+        """Collects, by id, why the features of utterances cannot be read; None: that is an error."""
+        if "id" not in columns:
+            raise DataError(f"{where}: has no key 'id'{hint('id', columns)}; every utterance needs an id")
+        self.ids = [_identity(value, f"{where}: row {i}") for i, value in enumerate(self._list("id", None), 1)]
+        if not self.ids:
+            raise DataError(f"{where}: is empty; every split needs utterances")
+
+    def _list(self, key: str, count: int | None) -> Any:
+        column = self.columns[key]
+        if not isinstance(column, (list, tuple, np.ndarray)) or (isinstance(column, np.ndarray) and not column.ndim):
+            raise DataError(f"{self.where}: '{key}' is a {type(column).__name__}; expected an array or a list")
+        if count is not None and len(column) != count:
+            raise DataError(
+                f"{self.where}: '{key}' has {len(column)} entries but 'id' has {count}; "
+                "every key must hold one entry per utterance"
+            )
+        return column
+
+    def _numbers(self, key: str) -> list[float]:
+        column = self._list(key, len(self.ids))
+        try:
+            array = as_array(column)
+            if array.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(array)):
+                raise ValueError
+            return array.astype(np.float64).reshape(len(self.ids)).tolist()
+        except (ValueError, TypeError, OverflowError):
+            message = f"{self.where}: '{key}' does not hold one number per utterance; check how it was saved"
+            raise DataError(message) from None
+
+    def labels(self, target: Target, key: str = "regression_labels") -> list[float]:
+        """Reads and checks intensities [N]; NaN if unlabeled."""
+        if key not in self.columns:
+            raise DataError(
+                f"{self.where}: has no key '{key}'{hint(key, self.columns)}; training and scoring need labels"
+            )
+        column = read_column(self.columns[key], self.ids, self.where, key)
+        return read_labels({"": column}, target.settings(TargetConfig()), self.where)[1][""].tolist()
+
+    def unimodal(self, modalities: Iterable[str], target: Target) -> list[dict[str, float]]:
+        """Reads the labels of single modalities, if the file has them (CH-SIMS); none of classes."""
+        found: list[dict[str, float]] = [{} for _ in self.ids]
+        if target.is_classes:
+            return found
+        for modality in modalities:
+            key = UNIMODAL.get(modality, f"regression_labels_{modality}")
+            if key in self.columns:
+                for labels, value in zip(found, self.labels(target, key), strict=True):
+                    if value == value:
+                        labels[modality] = value
+        return found
+
+    def texts(self) -> list[str]:
+        """Reads the transcripts; empty if the file has none."""
+        if "raw_text" not in self.columns:
+            return [""] * len(self.ids)
+        column = self._list("raw_text", len(self.ids))
+        return [_transcript(text, f"{self.where}: {shown(i)}") for i, text in zip(self.ids, column, strict=True)]
+
+    def names(self, keys: Sequence[str]) -> list[str]:
+        """Reads names, as of speakers, from the first of some keys that the split has; empty if it has none."""
+        key = next((key for key in keys if key in self.columns), None)
+        if key is None:
+            return [""] * len(self.ids)
+        return [_name(value) for value in self._list(key, len(self.ids))]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speaker of each utterance; empty if unknown."""
+        return self.names(SPEAKERS)
+
+    def videos(self, how: str) -> tuple[list[str], list[int | None]]:
+        """The video of each utterance and its place there, as ``data.video_from`` says.
+
+        A key of the file names the videos; places are then those in order of time, if the file tells it, else of the
+        file. A regular expression finds both in the id: by its groups ``video`` and ``clip``, or the first and second.
+
+        Raises:
+            DataError: the file has no such key, or an id does not match.
+        """
+        if how == AUTO:
+            return [""] * len(self.ids), [None] * len(self.ids)
+        if how in self.columns:
+            videos = self.names([how])
+            if "" in videos:
+                first = shown(self.ids[videos.index("")])
+                raise DataError(f"{self.where}: '{how}' of {first} is empty; data.video_from needs a video of each")
+            return videos, self._places(videos)
+        try:
+            pattern = re.compile(how)
+        except re.error as error:
+            raise DataError(f"{self.where}: data.video_from '{how}' is no regular expression: {error}") from None
+        if not pattern.groups:
+            raise DataError(
+                f"{self.where}: has no key '{how}'{hint(how, self.columns)}, which data.video_from names; name a key "
+                "of the file, or a regular expression such as '(?P<video>.+)_(?P<clip>[0-9]+)'"
+            )
+        found = [pattern.search(identity) for identity in self.ids]
+        video = "video" if "video" in pattern.groupindex else 1
+        clip = "clip" if "clip" in pattern.groupindex else 2 if pattern.groups > 1 else None
+        unmatched = [i for i, match in zip(self.ids, found, strict=True) if not match or not match[video]]
+        if unmatched:
+            raise DataError(
+                f"{self.where}: data.video_from {shown(how)} does not match {len(unmatched):,} of {len(self.ids):,} "
+                f"ids, such as {shown(unmatched[0])}"
+            )
+        videos = [match[video] for match in found if match]
+        clips = [match[clip] if match and clip is not None else None for match in found]
+        if all(name is not None and name.isdecimal() and len(name) < 18 for name in clips):
+            return videos, [int(name) for name in clips if name is not None]
+        return videos, self._places(videos)
+
+    def _places(self, videos: Sequence[str]) -> list[int | None]:
+        """The place of each utterance among those of its video."""
+        order: Iterable[int] = range(len(videos))
+        if key := next((key for key in STARTS if key in self.columns), None):
+            times = self._numbers(key)
+            order = sorted(order, key=lambda row: times[row])
+        places: list[int | None] = [None] * len(videos)
+        count: dict[str, int] = {}
+        for row in order:
+            places[row] = count[videos[row]] = count.get(videos[row], -1) + 1
+        return places
+
+    def sequences(self, modality: str) -> Sequences:
+        """Reads a modality and checks its shapes and lengths."""
+        if modality not in self._sequences:
+            self._sequences[modality] = self._read_sequences(modality)
+        return self._sequences[modality]
+
+    def _read_sequences(self, modality: str) -> Sequences:
+        if modality not in self.columns:
+            return Sequences([np.zeros((0, 0), np.float32)] * len(self.ids), dim=0, width=0)
+        found = read_sequences(self._list(modality, len(self.ids)), self.ids, modality, self.where, self.bad)
+        if self.columns.get(key := f"{modality}_lengths") is None:
+            return found
+        return replace(found, lengths=check_lengths(self._numbers(key), found.items, self.ids, modality, self.where))
+
+    def features(self, dims: Mapping[str, int], values: Values | None = None) -> list[dict[str, Tensor]]:
+        """Returns, per utterance and modality, float32 [L_i, D] without padding; length 0 if missing.
+
+        Args:
+            dims: D of the modalities.
+            values: notes the values that float32 does not hold (default: they are an error).
+
+        Raises:
+            DataError: there are such values, and no ``values``.
+        """
+        present = {modality: self.sequences(modality) for modality in dims if self.sequences(modality).dim}
+        watched = Values(self.where, "error") if values is None else values
+        watched.place = self.where
+        for modality, sequences in present.items():
+            watched.zeroed[modality] += sequences.zeroed
+        found = cut_sequences(present, dims, self.columns.get("text_bert"), self.ids, watched)
+        if values is None:
+            watched.refuse()
+        return found
+
+
+def _name(value: Any) -> str:
+    """A name as text; empty for what is none."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) or (_is_number(value) and value == value):
+        return str(value).encode("utf-8", "replace").decode()[:LONGEST_ID]
+    return ""
+
+
+def _objects(array: np.ndarray) -> Iterable[Any]:
+    return array.flat if array.dtype == object else ()
+
+
+def _transcript(value: Any, where: str) -> str:
+    """Returns a transcript; words of a list are joined by spaces, and :data:`UNREADABLE` stands for other bytes.
+
+    No training reads it, so it stops none; ``gmsa data check`` tells.
+    """
+    words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    words = words if isinstance(words, (list, tuple)) else [words]
+    if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
+        raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
+    text = " ".join(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words)
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    check_text(text, where)
+    return text
+
+
+def _identity(value: Any, where: str) -> str:
+    """Returns ``video$_$clip`` for a string, bytes, or a sequence of the parts of an id."""
+    identity = _joined(value, where)
+    check_id(identity, where)
+    return identity
+
+
+def _joined(value: Any, where: str) -> str:
+    if isinstance(value, np.ndarray):
+        value = value.ravel().tolist()
+    if isinstance(value, (list, tuple)):
+        return "$_$".join(_joined(part, where) for part in value)
+    if isinstance(value, (str, bytes)) or (_is_number(value) and value == value):
+        return _string(value, f"{where} has an id", "rename it")
+    raise DataError(f"{where} has the id {shown(value)}; expected text, or a list of the parts of an id")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _string(value: Any, what: str, remedy: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{what} of bytes that are not UTF-8 ({shown(value)}); {remedy}") from None

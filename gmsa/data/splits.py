@@ -1,0 +1,309 @@
+"""Splits that are made of a file's utterances, where it has none: shares for validation and test, or folds."""
+
+# N utterances
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from gmsa.config.data import SplitConfig
+from gmsa.data.notes import note
+from gmsa.data.targets import Target
+from gmsa.data.utterance import Utterance
+from gmsa.errors import DataError, listed, shown
+from gmsa.rng import seed_for
+
+TRAINED = ("train", "valid", "test")
+"""The splits of a training."""
+WHOLE = "all"
+"""Name of the only split of a file without splits."""
+OTHER_NAMES = {
+    **dict.fromkeys(("training", "trn"), "train"),
+    **dict.fromkeys(("dev", "val", "validation", "development"), "valid"),
+    **dict.fromkeys(("testing", "tst"), "test"),
+    **dict.fromkeys(("unlabeled", "unlabelled"), "pool"),
+}
+"""Other names of splits in public files."""
+POOL = "pool"
+"""Name of the split of unlabeled utterances."""
+
+Splits = Mapping[str, Sequence[Utterance]]
+
+
+def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
+    """The splits by gmsa's names, as ``valid`` for ``dev``, where the file does not have that name, too.
+
+    >>> list(named({"Train": [], "dev": [], "unlabeled": []}))
+    ['train', 'valid', 'pool']
+    """
+    found: dict[str, Sequence[Utterance]] = {}
+    for name, utterances in splits.items():
+        usual = name.lower()
+        usual = OTHER_NAMES.get(usual, usual if usual in (*TRAINED, WHOLE, POOL) else name)
+        found[name if usual in splits or usual in found else usual] = utterances
+    return found
+
+
+def make_splits(
+    splits: Splits, settings: SplitConfig, target: Target | None = None, where: str = "the data"
+) -> dict[str, Sequence[Utterance]]:
+    """The splits of a file, with those that it lacks made as ``data.split`` asks, or the folds that it asks for.
+
+    Validation and test are drawn from ``train``, or from ``all`` of a file without splits: whole videos or speakers,
+    stratified over the classes of their mean label. The draw of each depends on the seed and its name only, not on the
+    order of the utterances, which is kept within each split. A split that the file has stays as it is.
+
+    Unlabeled utterances stay in ``train``, from where they join the pool, except those of a video or speaker that is
+    in another split: they are left out.
+
+    Args:
+        splits: utterances by split.
+        settings: the group ``data.split``.
+        target: what the labels are, for the strata (default: intensities in [-3, 3]).
+        where: name of the file, for errors and notes.
+
+    Raises:
+        DataError: a split is lacking and not asked for, speakers are not known, or there are too few videos.
+
+    >>> import torch
+    >>> from gmsa.data.notes import collected
+    >>> clips = [Utterance(f"v{i // 5}$_${i % 5}", {"text": torch.ones(1, 1)}, label=0.5) for i in range(50)]
+    >>> with collected() as notes:
+    ...     made = make_splits({"all": clips}, SplitConfig(valid=0.1, test=0.2), where="clips.pkl")
+    >>> {name: len(utterances) for name, utterances in made.items()}
+    {'train': 35, 'valid': 5, 'test': 10}
+    >>> print(notes[0])
+    clips.pkl: made by data.split of all by video, seed 0: train 35 utterances, valid 5, test 10
+    """
+    if settings.folds:
+        return folds(splits, settings, target, where)
+    shares = {"valid": settings.valid, "test": settings.test}
+    for name in shares:
+        if name in splits and shares[name]:
+            note(f"{where}: has a split '{name}', which is used; data.split.{name}={shares[name]:g} makes none")
+    lacking = [name for name in shares if name not in splits]
+    source = "train" if "train" in splits else WHOLE
+    if unasked := [name for name in lacking if not shares[name]] or [n for n in ("train",) if source not in splits]:
+        raise DataError(_no_split(unasked[0], lacking, splits, where))
+    if not lacking:
+        return dict(splits)
+    groups, unlabeled = _grouped(splits[source], settings.by, where)
+    if len(groups) <= len(lacking):
+        raise DataError(
+            f"{where}: split '{source}' has {len(groups)} labeled {settings.by}{'s' * (len(groups) != 1)}, too few for "
+            f"train, {' and '.join(lacking)}; {_finer(settings.by)}"
+        )
+    order = _order(groups, settings.seed, target or Target())
+    count = sum(map(len, groups.values()))
+    part: dict[str, str] = {}
+    for name in reversed(lacking):  # test takes from the start of the order, validation from its end
+        left = [group for group in (order if name == "test" else order[::-1]) if group not in part]
+        others = 1 + sum(other != name and other not in part.values() for other in lacking)
+        part |= dict.fromkeys(_take(left, groups, shares[name] * count, len(left) - others), name)
+    made = _placed(splits[source], {u.id: part.get(g, "train") for g, us in groups.items() for u in us}, lacking)
+    made["train"] = _with_unlabeled(splits[source], made, unlabeled, settings.by, where)
+    _tell(made, f"made by data.split of {source}", settings, where)
+    if settings.by == "video" and len(groups) == count > 1:
+        note(
+            f"{where}: every utterance is a video of its own by its id; if several are of one video, data.video_from "
+            "tells which, so that no video is in two splits"
+        )
+    order_of = [name for name in TRAINED if name in made or name in splits]
+    return {name: made[name] if name in made else splits[name] for name in order_of} | {
+        name: utterances for name, utterances in splits.items() if name not in (*TRAINED, source)
+    }
+
+
+def folds(
+    splits: Splits, settings: SplitConfig, target: Target | None = None, where: str = "the data"
+) -> dict[str, Sequence[Utterance]]:
+    """The splits of one fold of cross-validation over all labeled utterances of a file.
+
+    Part ``data.split.fold`` is the test split, the next one validates, the others train. Parts are the values of the
+    utterances' own ``fold``, sorted, where the file has it; else whole videos or speakers, spread so that parts are of
+    about equal size and each has its share of every class. They depend on the seed, names and labels only. Unlabeled
+    utterances stay in ``train`` as in :func:`make_splits`.
+
+    Raises:
+        DataError: the file's folds are of another number, or lack an utterance; or there are too few videos.
+    """
+    everything = [utterance for utterances in splits.values() for utterance in utterances]
+    groups, unlabeled = _grouped(everything, settings.by, where, not any(u.fold for u in everything))
+    if names := fold_names(everything):
+        part = _given_parts(groups, names, settings, where)
+    else:
+        if len(groups) < settings.folds:
+            raise DataError(
+                f"{where}: has {len(groups)} labeled {settings.by}{'s' * (len(groups) != 1)}, fewer than "
+                f"data.split.folds={settings.folds}; {_finer(settings.by)}"
+            )
+        part = _spread(groups, settings, target or Target())
+    roles = {settings.fold: "test", (settings.fold + 1) % settings.folds: "valid"}
+    made = _placed(everything, {i: roles.get(number, "train") for i, number in part.items()}, ["valid", "test"])
+    held = {names[number] for number in roles} if names else set()
+    unlabeled = [u for u in unlabeled if u.fold not in held]
+    made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
+    _tell(made, f"fold {settings.fold} of {settings.folds}{', as the file says' * bool(names)}", settings, where)
+    return {name: made[name] for name in TRAINED}
+
+
+def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:
+    """The folds that a file names for its labeled utterances: by number where all are numbers, else by alphabet."""
+    found = {u.fold for u in utterances if u.fold and u.label is not None}
+    if all(name.isdecimal() for name in found):
+        return tuple(sorted(found, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name)))
+    return tuple(sorted(found))
+
+
+def _no_split(name: str, lacking: Sequence[str], splits: Splits, where: str) -> str:
+    said = f"{where}: has no split '{name}' (its splits: {listed(splits)})"
+    if not {"train", WHOLE} & set(splits):
+        return f"{said}; name its training split 'train', or give one split '{WHOLE}' with data.split.valid and .test"
+    asked = " and ".join({"valid": "data.split.valid=0.1", "test": "data.split.test=0.2"}[one] for one in lacking)
+    which = "it" if len(lacking) == 1 else "them"
+    return f"{said}; make {which} by {asked}, shares of whole videos (or of speakers, data.split.by=speaker)"
+
+
+def _finer(by: str) -> str:
+    others = "data.split.by=utterance" if by == "video" else "data.split.by=video or utterance"
+    return "bring more data" if by == "utterance" else f"bring more data, or set {others}"
+
+
+def _name_of(utterance: Utterance, by: str) -> str:
+    return utterance.id if by == "utterance" else utterance.speaker if by == "speaker" else utterance.video
+
+
+def _grouped(
+    utterances: Sequence[Utterance], by: str, where: str, needed: bool = True
+) -> tuple[dict[str, list[Utterance]], list[Utterance]]:
+    """The labeled utterances by their video, speaker or id, and the unlabeled ones."""
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    unlabeled = []
+    for utterance in utterances:
+        if utterance.label is None:
+            unlabeled.append(utterance)
+            continue
+        name = _name_of(utterance, by)
+        if not name and needed:
+            raise DataError(
+                f"{where}: does not say who speaks in {shown(utterance.id)}; give every utterance a 'speaker', or set "
+                "data.split.by=video"
+            )
+        groups[name].append(utterance)
+    if not groups:
+        raise DataError(
+            f"{where}: no utterance has a label, so that none can be a split of its own; training needs labels"
+        )
+    return groups, unlabeled
+
+
+def _class_of(utterances: Sequence[Utterance], target: Target) -> int:
+    """The class of the mean intensity, or the most frequent class, whatever the order."""
+    labels = [u.label for u in utterances if u.label is not None]
+    if target.is_classes:
+        counts = Counter(int(label) for label in labels)
+        return min(counts, key=lambda number: (-counts[number], number))
+    mean = math.fsum(labels) / len(labels)
+    return int(target.to_class(torch.tensor(mean, dtype=torch.float64)))
+
+
+def _order(groups: Mapping[str, Sequence[Utterance]], seed: int, target: Target) -> list[str]:
+    """The groups in an order of which any beginning, and any end, is stratified over the classes."""
+    strata: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for name, members in groups.items():
+        strata[_class_of(members, target)].append((seed_for(seed, "split", name), name))
+    placed = (
+        ((rank + 0.5) / len(drawn), draw, name)
+        for drawn in strata.values()
+        for rank, (draw, name) in enumerate(sorted(drawn))
+    )
+    return [name for *_, name in sorted(placed)]
+
+
+def _take(order: Sequence[str], groups: Mapping[str, Sequence[Utterance]], wanted: float, most: int) -> list[str]:
+    """The first groups that hold about as many utterances as wanted: at least one, and none that exceeds it by far."""
+    taken: list[str] = []
+    total = 0
+    for name in order:
+        size = len(groups[name])
+        if len(taken) < most and total + size / 2 <= wanted:
+            taken.append(name)
+            total += size
+    return taken or [min(order, key=lambda name: len(groups[name]))]
+
+
+def _spread(groups: Mapping[str, Sequence[Utterance]], settings: SplitConfig, target: Target) -> dict[str, int]:
+    """The part of each utterance: the largest groups first, each into the part that has the fewest utterances."""
+    sizes = [0] * settings.folds
+    ranked = sorted(
+        (-len(members), _class_of(members, target), seed_for(settings.seed, "fold", name), name)
+        for name, members in groups.items()
+    )
+    part: dict[str, int] = {}
+    for *_, name in ranked:
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += len(groups[name])
+        part |= {u.id: smallest for u in groups[name]}
+    return part
+
+
+def _given_parts(
+    groups: Mapping[str, Sequence[Utterance]], names: Sequence[str], settings: SplitConfig, where: str
+) -> dict[str, int]:
+    """The part of each utterance as the file says it."""
+    if len(names) != settings.folds:
+        raise DataError(
+            f"{where}: its own folds are {len(names)} ({listed(names)}), but data.split.folds is {settings.folds}; set "
+            f"data.split.folds={len(names)}"
+        )
+    number = {name: place for place, name in enumerate(names)}
+    part, torn = {}, []
+    for group, members in groups.items():
+        for utterance in members:
+            if not utterance.fold:
+                raise DataError(f"{where}: {shown(utterance.id)} has a label but no fold, as others have; give it one")
+            part[utterance.id] = number[utterance.fold]
+        if group and len({u.fold for u in members}) > 1:
+            torn.append(group)
+    if torn:
+        one = f"{len(torn)} {settings.by}s are" if len(torn) > 1 else f"one {settings.by} is"
+        note(f"{where}: by its own folds {one} in several parts, such as {shown(torn[0])}; data is not kept apart")
+    return part
+
+
+def _placed(
+    utterances: Sequence[Utterance], part: Mapping[str, str], names: Sequence[str]
+) -> dict[str, list[Utterance]]:
+    """The labeled utterances by their new split, in their order."""
+    made: dict[str, list[Utterance]] = {name: [] for name in TRAINED if name == "train" or name in names}
+    for utterance in utterances:
+        if utterance.label is not None:
+            made[part[utterance.id]].append(utterance)
+    return made
+
+
+def _with_unlabeled(
+    utterances: Sequence[Utterance],
+    made: Mapping[str, Sequence[Utterance]],
+    unlabeled: Sequence[Utterance],
+    by: str,
+    where: str,
+) -> list[Utterance]:
+    """The training split with the unlabeled utterances, but for those of a video or speaker that is held out."""
+    held = {_name_of(u, by) for name, members in made.items() if name != "train" for u in members} - {""}
+    joining = {u.id for u in unlabeled if _name_of(u, by) not in held}
+    if left := len(unlabeled) - len(joining):
+        note(
+            f"{where}: {left} unlabeled utterances are left out, as their {by} is in the made validation or test split"
+        )
+    kept = {u.id for u in made["train"]} | joining
+    return [u for u in utterances if u.id in kept]
+
+
+def _tell(made: Mapping[str, Sequence[Utterance]], what: str, settings: SplitConfig, where: str) -> None:
+    first, *others = [name for name in TRAINED if name in made]
+    sizes = ", ".join([f"{first} {len(made[first])} utterances", *(f"{name} {len(made[name])}" for name in others)])
+    note(f"{where}: {what} by {settings.by}, seed {settings.seed}: {sizes}")
