@@ -63,7 +63,8 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
             bar.advance()
             what = f"failed: {record.get('reason')}"
             if record["state"] == "done":
-                what = f"valid MAE {record['valid']['MAE']:.4f}, {record['train_seconds']:.1f} s"
+                select = cell.config.select
+                what = f"valid {select} {record['valid'][select]:.4f}, {record['train_seconds']:.1f} s"
             where = f"{cell.variant.name}, seed {cell.seed}"
             console().print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from multiprocessing import connection, resource_tracker
@@ -119,12 +119,17 @@ class Cell:
         if record is None or record["state"] != "done" or not exists(self.predictions):
             return False
         try:
-            return all(math.isclose(self.errors(s).mean(), record[s]["MAE"], rel_tol=1e-4) for s in SCORED_SPLITS)
+            return all(
+                math.isclose(self.errors(split).mean(), _mean_error(record[split]), rel_tol=1e-4, abs_tol=1e-9)
+                for split in SCORED_SPLITS
+            )
         except ValueError:
             return False
 
     def errors(self, split: str) -> np.ndarray:
-        """Absolute errors for the split's N utterances, as the label scale's MAE counts them, of ``predictions.csv``.
+        """Errors for the split's N utterances, of ``predictions.csv``.
+
+        Of an intensity absolute ones, as the target's MAE counts them; of classes, 1 where the prediction is wrong.
 
         Raises:
             RunError: the file cannot be read.
@@ -137,6 +142,8 @@ class Cell:
             raise ValueError(f"not predictions: {error}") from None
         if not pairs or any(None in pair for pair in pairs):
             raise ValueError(f"values of the split '{split}' are missing")
+        if self.config.target.is_classes:
+            return np.array([prediction != label for prediction, label in pairs], dtype=np.float64)
         values = np.array(pairs, dtype=np.float64)
         if self.config.target.chosen_metrics == "sims":
             values = values.clip(-1, 1)
@@ -267,6 +274,11 @@ def peak_memory(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _mean_error(scores: Mapping[str, float]) -> float:
+    """The mean of a cell's errors, by its metrics: MAE, or the share of wrong classes."""
+    return scores["MAE"] if "MAE" in scores else 1 - scores["accuracy"]
 
 
 def _failed(cell: Cell, reason: str) -> Record:

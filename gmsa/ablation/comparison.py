@@ -76,7 +76,7 @@ def ablation_summary(
         }
         rows.append(row | _scores(variant, whole[row_name], facts) if row_name in whole else row)
     errors = {
-        (done, split): absolute_errors([c for c in cells if c.variant.name == done], split)
+        (done, split): errors_of([c for c in cells if c.variant.name == done], split)
         for done in (ranks if reference.name in whole else ())
         for split in SCORED_SPLITS
     }
@@ -105,8 +105,8 @@ def correct_p_values(rows: Sequence[dict[str, Any]]) -> None:
             difference["p_holm"] = p
 
 
-def absolute_errors(cells: Sequence[Cell], split: str) -> np.ndarray:
-    """Absolute errors of a variant's cells, as the label scale's MAE counts them: ``[seeds, utterances]``."""
+def errors_of(cells: Sequence[Cell], split: str) -> np.ndarray:
+    """Errors of a variant's cells, as :meth:`Cell.errors` has them: ``[seeds, utterances]``."""
     found = []
     for cell in cells:
         try:
@@ -187,7 +187,8 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     """One row per cell: its values, state, costs and scores."""
     keys = varied_keys(variants)
     data = dataset_of(comparison)
-    metrics = [*COLUMNS[comparison["labels"]], *map(component_name, variants[0].config.run.metrics)]
+    added = map(component_name, variants[0].config.run.metrics)
+    metrics = list(dict.fromkeys([*COLUMNS[comparison["labels"]], *added]))  # RMSE may be both
     splits = [f"{split}_{metric}" for split in SCORED_SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from gmsa.config.inherit import Layered, import_plugins, layers, read_layers, sp
 from gmsa.config.schema import Config
 from gmsa.config.strict_yaml import DEEPEST, parse_value
 from gmsa.errors import ConfigError, cut, shown
+from gmsa.system.reading import expanded
+
+PATHS = ("data.path", "data.pool", "protocol.init_from")
+"""Settings that are paths of the user."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -62,23 +66,55 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         ConfigError: a file is missing or not YAML, or a setting is wrong.
     """
     found = read_layers(path)
-    changes = [split_override(item) for item in overrides]
-    given = {key for key, _ in changes}
+    changes = [(*split_override(item), f"--set {cut(item)}") for item in overrides]
+    given = {FORMER.get(key, key) for key, *_ in changes}
     if "data.path" not in given and environ.get("GMSA_DATA"):
-        changes.append(("data.path", environ["GMSA_DATA"]))
+        changes.append(("data.path", environ["GMSA_DATA"], "$GMSA_DATA"))
         given.add("data.path")
     if "data.path" in given:
-        changes += [(k, v) for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
-    for key, value in changes:
-        change(found.settings, key, value)
-        found.files.pop(key.removesuffix("+"), None)
+        changes += [(k, v, "") for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
+    for key, value, origin in changes:
+        try:
+            change(found.settings, key, value)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+        key = FORMER.get(key, key).removesuffix("+")
+        for below in [other for other in found.files if other.startswith(f"{key}.")]:
+            del found.files[below]
+        found.files[key] = origin
     if given & {"plugins", "plugins+"}:
         import_plugins(found.settings["plugins"], str(path), Path())
+    expand_paths(found.settings, lambda key: _origin(found, str(path), key))
     return _build(found, str(path))
 
 
 def _build(found: Layered, where: str) -> Config:
-    return build_dataclass(Config, found.settings, lambda key: found.files.get(key, where))
+    return build_dataclass(Config, found.settings, lambda key: _origin(found, where, key))
+
+
+def _origin(found: Layered, where: str, key: str) -> str:
+    """Where a setting comes from: its own place, or that of the group that it was set with."""
+    parts = key.split(".")
+    groups = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((found.files[group] for group in groups if group in found.files), where)
+
+
+def expand_paths(settings: Mapping[str, Any], origin: Callable[[str], str]) -> None:
+    """Expands ``~`` and ``$VARS`` in the settings that are paths, in place.
+
+    Those of a run folder are not expanded again: they may be a stranger's.
+
+    Raises:
+        ConfigError: a variable is not set, or nobody has such a home.
+    """
+    for key in PATHS:
+        group, name = key.split(".")
+        values = settings.get(group)
+        if isinstance(values, dict) and isinstance(value := values.get(name), str):
+            try:
+                values[name] = str(expanded(value, ConfigError))
+            except ConfigError as error:
+                raise ConfigError(f"{origin(key)}: '{key}': {error}") from None
 
 
 def split_override(item: str) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.load import change, from_dict, load_config, split_override, to_dict
+from gmsa.config.load import change, expand_paths, from_dict, load_config, split_override, to_dict
 from gmsa.config.schema import Config
 from gmsa.config.strict_yaml import parse_yaml
 from gmsa.errors import ConfigError, shown
@@ -72,13 +72,13 @@ def override(settings: Config | Mapping[str, Any], overrides: Iterable[str] = ()
     else:
         for key, value in settings.items():
             change(plain, str(key), copy.deepcopy(value))
-    changes = list(overrides)
-    if isinstance(settings, Config):
-        keys = [item.partition("=")[0].strip() for item in changes]
-        if "data.path" in keys and "data.name" not in keys:  # it has the name of other data
-            changes.append(f"data.name={json.dumps(Path(changes[keys.index('data.path')].partition('=')[2]).stem)}")
-    for item in changes:
-        change(plain, *split_override(item))
+    changes = [split_override(item) for item in overrides]
+    if "data.path" in (given := {key for key, _ in changes}):
+        # It has the name of other data, and a file that the user names must be there.
+        changes += [(k, v) for k, v in (("data.name", ""), ("data.if_missing", "error")) if k not in given]
+    for key, value in changes:
+        change(plain, key, value)
+    expand_paths(plain, lambda key: f"--set {key}" if key in given else "settings")
     return with_plugins(from_dict(plain), imported)
 
 

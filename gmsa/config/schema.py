@@ -365,7 +365,7 @@ def check_modality(name: str, key: str) -> None:
         )
 
 
-_RESERVED = (OTHERS, AUTO, "val", "cls", "all", "none", "id")
+_RESERVED = (OTHERS, AUTO, "val", "cls", "all", "none", "id", "ids", "label", "steps", "training")
 
 
 def _check_convs(convs: Convs, key: str) -> None:

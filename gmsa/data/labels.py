@@ -171,7 +171,10 @@ def _parsed(
 ) -> Column:
     """Numbers, if all that is no number is empty; else words."""
     words = ["" if _is_empty(cell, unlabeled) else cell if isinstance(cell, str) else _name(cell) for cell in cells]
-    numbers = [_number(word) if word else math.nan for word in words]
+    numbers = [
+        cell if isinstance(cell, float) else _number(cell) if word else math.nan
+        for cell, word in zip(cells, words, strict=True)
+    ]
     if None in numbers:
         return Column(where, field, ids, None, words)
     return Column(where, field, ids, np.array(numbers, np.float64))

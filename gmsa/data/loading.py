@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,11 @@ import torch
 
 from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
-from gmsa.data.importers import open_source
-from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, split_columns
+from gmsa.data.importers import form_of, open_source
+from gmsa.data.mmsa import SPLITS
+from gmsa.data.mmsa.layouts import as_mmsa
+from gmsa.data.mmsa.reader import read_file
+from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import POOL, WHOLE, make_splits, named
@@ -28,10 +31,10 @@ from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
-from gmsa.system.reading import exists, expanded, is_folder
+from gmsa.system.reading import exists, expanded
 
-Labels = Literal["needed", "tried", "unread"]
-"""Labels must be there; are read where they fit the target; or are not read."""
+Labels = Literal["needed", "tried", "found", "unread"]
+"""Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,8 @@ class _Loaded:
     target: Target
     sha256: str
     left_out: Mapping[str, str] = field(default_factory=dict)
+    told: bool = False
+    """Whether notes have told of the pool, of unlabeled utterances and of splits that are not used."""
 
 
 def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpus:
@@ -105,16 +110,17 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
         )
     where = short(path)
     found = _read(path, config, settings, "needed")
+    say = (lambda text: None) if found.told else note
     splits, own_pool = dict(found.splits), []
     if POOL in splits:
         own_pool = [replace(u, label=None, unimodal={}) for u in splits.pop(POOL)]
-        note(f"{where}: the split '{POOL}' ({len(own_pool):,} utterances) is the unlabeled pool")
+        say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
     splits = make_splits(splits, config.split, found.target, where)
     if others := [name for name in splits if name not in SPLITS]:
-        note(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
+        say(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
     splits = {name: splits[name] for name in SPLITS}
     for name, utterances in splits.items():
-        _check_labeled(name, utterances, where)
+        _check_labeled(name, utterances, where, say)
         _check_present(name, utterances, found.dims, where)
     pool: Sequence[Utterance] = own_pool
     pool_sha256 = None
@@ -155,7 +161,7 @@ def load_other(
     path = expanded(path, DataError)
     where = short(path)
     wanted = replace(data, modalities=tuple(dims), name=data.name or "data")
-    found = _read(path, wanted, target, "needed" if require_labels else "tried", strict, other=True)
+    found = _read(path, wanted, target, "found" if require_labels else "tried", strict, other=True)
     _check_dims(found.dims, dims, where)
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
@@ -187,7 +193,7 @@ def load_utterances(
         return [replace(utterance, label=None, unimodal={}) for utterance in found.utterances]
     splits = {"test": found.splits["test"]} if "test" in found.splits else found.splits
     for name, utterances in splits.items():
-        _check_labeled(name, utterances, short(path), some=False)
+        _check_labeled(name, utterances, short(path))
     return [utterance for utterances in splits.values() for utterance in utterances]
 
 
@@ -210,11 +216,11 @@ def _read(
     """Reads a file of any format; splits have gmsa's names."""
     if is_store(path):
         found = _read_store(path, data, target, labels, other)
-    elif _is_pickle(path):
-        found = _read_pickle(path, data, target, labels, strict)
-    else:
+    elif exists(path, DataError) and form_of(path) != "mmsa":
         found = _read_source(path, data, target, labels, other)
-    return replace(found, splits=named(found.splits))
+    else:
+        return _read_pickle(path, data, target, labels, strict)
+    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path)))
 
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
@@ -223,7 +229,7 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
     resolved, problem = _target_of(store, target), None
     if isinstance(resolved, str):
         problem, resolved = resolved, Target.of(target)
-    if problem and labels == "needed":
+    if problem and labels in ("needed", "found"):
         raise DataError(problem)
     if problem and labels == "tried":
         note(f"{problem} (its labels are not read)")
@@ -233,20 +239,16 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
-    content, where, modalities = load_pickle(path), short(path), _named(data)
-    resolved = Target.of(target)
-    names = list(split_columns(content, where, modalities))
-    if names == [WHOLE]:
-        found = from_mmsa(content, where, modalities, resolved, None, labels == "needed")
-    else:
-        chosen = [name for name in names if name in SPLITS] if labels == "needed" else None
-        found = from_mmsa(content, where, modalities, resolved, chosen, labels == "needed")
-    return _Loaded(found, feature_dims(found), resolved, sha256_of(path, DataError))
+    chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
+    unlabeled = (*SPLITS, WHOLE) if data.split.folds else ("train", WHOLE)
+    content = as_mmsa(load_pickle(path), short(path))
+    found = read_file(content, short(path), data, target, chosen, labels, unlabeled, strict)
+    return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     """Reads what an importer reads into memory."""
-    source, where = open_source(path), short(path)
+    source, where = open_source(path, "auto", target), short(path)
     rows: Iterable[Any] = source.rows
     if labels == "unread":
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
@@ -267,9 +269,21 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     return replace(found, splits={WHOLE: whole})
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a path is that of a pickle, as far as its kind and its name say."""
-    return not is_folder(path, DataError) and path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:
+    """The utterances with their video and place as ``data.video_from`` says, by a column or their ids."""
+    if how == AUTO:
+        return splits
+    found = {}
+    for name, utterances in splits.items():
+        known = list(utterances)
+        columns = {
+            "id": [u.id for u in known],
+            "video": [u.of_video for u in known],
+            "speaker": [u.speaker for u in known],
+        }
+        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how)
+        found[name] = [replace(u, of_video=v, place=p) for u, v, p in zip(known, videos, places, strict=True)]
+    return found
 
 
 def _sha256_of_source(about: Mapping[str, Any]) -> str:
@@ -353,8 +367,10 @@ def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) ->
     return listed(f"{shown(name)} ({len(splits[name]):,} utterances)" for name in names)
 
 
-def _check_labeled(name: str, utterances: Sequence[Utterance], where: str, some: bool = True) -> None:
-    """Checks that a split is labeled; the training split may be so in part, which a note says."""
+def _check_labeled(
+    name: str, utterances: Sequence[Utterance], where: str, say: Callable[[str], object] | None = None
+) -> None:
+    """Checks that a split is labeled; the training split may be so in part where ``say`` tells it."""
     if isinstance(utterances, StoredUtterances):
         lacking = np.flatnonzero(np.isnan(utterances.labels)).tolist()
     else:
@@ -362,9 +378,9 @@ def _check_labeled(name: str, utterances: Sequence[Utterance], where: str, some:
     if not lacking:
         return
     count = len(utterances)
-    if some and name == "train" and len(lacking) < count:
+    if say is not None and name == "train" and len(lacking) < count:
         verb = "has no label and joins" if len(lacking) == 1 else "have no label and join"
-        note(f"{where}: split 'train': {len(lacking):,} of {count:,} utterances {verb} the unlabeled pool")
+        say(f"{where}: split 'train': {len(lacking):,} of {count:,} utterances {verb} the pool of unlabeled utterances")
         return
     others = f" and {len(lacking) - 1:,} others have" if len(lacking) > 1 else " has"
     raise DataError(

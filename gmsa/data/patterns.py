@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gmsa.config.missing import joined
 from gmsa.config.presets import MODALITIES
+from gmsa.data.features import LazyFeatures
 from gmsa.data.utterance import Utterance
 from gmsa.rng import hashed_uniform, seeds_for
 
@@ -51,7 +54,7 @@ def mask_in_turns(utterances: Sequence[Utterance], like: Iterable[Utterance], *s
     have different patterns, as those of the others do.
 
     Args:
-        utterances: N utterances, those of the validation split without masks of their own.
+        utterances: N utterances, those of the validation split, :func:`unmasked`.
         like: the utterances whose patterns matter; of more than :data:`MOST_PATTERNS` the most frequent ones.
         seed: parts of the seed.
 
@@ -74,6 +77,34 @@ def mask_in_turns(utterances: Sequence[Utterance], like: Iterable[Utterance], *s
             masked.append(u.drop(removed) if removed else u)
         turns.append(Turn(masked, np.array([turn < len(choices) for choices in allowed])))
     return turns
+
+
+def unmasked(utterance: Utterance) -> Utterance:
+    """The utterance with the modalities that :func:`apply_missing` masked."""
+    features, withheld = utterance.features, utterance.withheld
+    if not withheld:
+        return utterance
+    if isinstance(features, LazyFeatures):
+        return replace(utterance, features=_Unmasked(features, withheld), withheld={})
+    return replace(utterance, features={m: withheld.get(m, x) for m, x in features.items()}, withheld={})
+
+
+class _Unmasked(LazyFeatures):
+    """Lazy features, with the withheld ones in their places."""
+
+    __slots__ = ("_features", "_lengths", "_withheld")
+
+    def __init__(self, features: LazyFeatures, withheld: Mapping[str, Tensor]) -> None:
+        self._features, self._withheld = features, withheld
+        more = withheld.lengths if isinstance(withheld, LazyFeatures) else {m: len(x) for m, x in withheld.items()}
+        self._lengths = features.lengths | more
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return self._lengths
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return self._withheld[modality] if modality in self._withheld else self._features[modality]
 
 
 def _present(utterance: Utterance) -> frozenset[str]:

@@ -8,7 +8,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from gmsa.config import GraphConfig
-from gmsa.config.presets import in_sequence, placed
+from gmsa.config.presets import MOST_MODALITIES, in_sequence, placed
+from gmsa.errors import ConfigError
 
 READOUTS = ("val", "cls")
 """Readout nodes: ``val`` reads the intensity, ``cls`` the K classes."""
@@ -85,8 +86,14 @@ def schema(modalities: Iterable[str]) -> Schema:
     ('val', 'cls', 'audio', 'text', 'vision')
     >>> schema(["text", "eeg"]).edge_types
     12
+
+    Raises:
+        ConfigError: there are more than 8, whose edge types an adjacency cannot hold.
     """
-    return _schema(placed(modalities))
+    found = placed(modalities)
+    if len(found) > MOST_MODALITIES:
+        raise ConfigError(f"graphs have at most {MOST_MODALITIES} modalities (got {len(found)}); leave some out")
+    return _schema(found)
 
 
 _schema = lru_cache(Schema)

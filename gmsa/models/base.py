@@ -21,7 +21,7 @@ from gmsa.config.presets import CONVS, OTHERS, placed
 from gmsa.data.targets import Target
 from gmsa.graph import GraphBatch, schema, token_count
 from gmsa.models.parts import find_encoder, find_part
-from gmsa.nn import Reconstruction
+from gmsa.nn import Reconstruction, UnimodalHeads
 from gmsa.registry import MODELS
 
 M = TypeVar("M", bound="Model")
@@ -42,6 +42,9 @@ class Output(NamedTuple):
     """Representation from which the intensity, or the class, is predicted ``[N, C]``."""
     states: Mapping[str, Tensor] | None = None
     """State of each modality's node ``[N, C]``, that of a missing one too, where the model has them."""
+    unimodal: Mapping[str, Tensor] | None = None
+    """What each modality predicts by itself where the model has heads for that, the intensity ``[N]`` or class scores
+    ``[N, K]``; of a missing modality it means nothing."""
 
 
 class Model(nn.Module):
@@ -65,10 +68,13 @@ class Model(nn.Module):
     embedding: Embedding
     reconstruction: Reconstruction | None
     """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` is above 0."""
+    unimodal: UnimodalHeads | None
+    """Set by :func:`~gmsa.models.build_model` where ``loss.unimodal_weight`` is above 0."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reconstruction = None
+        self.unimodal = None
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -105,6 +111,10 @@ class Model(nn.Module):
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States of all nodes ``[V, C]`` from their embeddings ``[V, C]``: what pre-training decodes."""
         raise NotImplementedError
+
+    def predict_unimodal(self, z0: Tensor, batch: GraphBatch) -> dict[str, Tensor] | None:
+        """:attr:`Output.unimodal` from the embeddings of all nodes ``[V, C]``; None without heads for it."""
+        return None if self.unimodal is None else self.unimodal(self.embedding.pool(z0, batch))
 
     def reconstruct(self, output: Output, modality: str, rows: Tensor) -> Tensor:
         """Standardized features of a modality of the utterances ``rows`` ``[K]``: ``[K, D_m]``."""
@@ -197,6 +207,20 @@ class Embedding(nn.Module):
     def means(self, batch: GraphBatch, missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """:meth:`mean` of each modality's encoded tokens: ``[N, C]`` each, in the order of the graphs."""
         return {m: self.mean(tokens, batch, m, missing[m]) for m, tokens in self.tokens(batch).items()}
+
+    def pool(self, z: Tensor, batch: GraphBatch) -> dict[str, Tensor]:
+        """From states of all nodes ``[V, C]`` the mean over each modality's nodes of an utterance: ``[N, C]`` each.
+
+        Zero where it has none, as for a missing modality in graphs of utterances; in the order of the batch.
+        """
+        video = self.missing is not None
+        rows = [len(batch.lengths[m]) if video else len(batch.conv_windows[m][-1]) for m in self.modalities]
+        table = z.new_zeros(1 + sum(rows), z.shape[1]).index_copy(0, batch.embedding_row, z)[1:]
+        found = {}
+        for modality, part in zip(self.modalities, table.split(rows), strict=True):
+            mean = part if video else self.mean(part, batch, modality, z.new_zeros(z.shape[1]))
+            found[modality] = mean.index_select(0, batch.utterance_order)
+        return found
 
     def forward(self, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
         """Embeds the nodes of a batch.

@@ -11,11 +11,12 @@ from torch import nn
 from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.config.presets import placed
+from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, listed
 from gmsa.graph import READOUTS, GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.parts import find_part
-from gmsa.nn import Reconstruction
+from gmsa.nn import Reconstruction, UnimodalHeads
 from gmsa.registry import ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
 
@@ -29,12 +30,13 @@ def model_class(config: Config) -> type[Model]:
 def build_model(dims: Mapping[str, int], config: Config) -> Model:
     """Builds the model that a config names.
 
-    With ``reconstruction.weight`` above 0 it can also :meth:`~gmsa.models.Model.reconstruct`.
+    With ``reconstruction.weight`` above 0 it can also :meth:`~gmsa.models.Model.reconstruct`, with
+    ``loss.unimodal_weight`` above 0 its output has ``unimodal``.
 
     Args:
         dims: feature dimension of each modality.
-        config: the settings; ``data.modalities`` and the groups ``target``, ``model``, ``graph`` and
-            ``reconstruction`` count.
+        config: the settings; ``data.modalities`` and the groups ``target``, ``model``, ``graph``, ``loss``
+            and ``reconstruction`` count.
 
     Raises:
         ConfigError: ``data.modalities`` lacks one of ``dims``.
@@ -44,6 +46,10 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     model = model_class(config).from_config(dims, config)
     if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
+    if config.loss.unimodal_weight:
+        target = Target.of(config.target)
+        classes = target.num_classes if target.is_classes else 0
+        model.unimodal = UnimodalHeads(model.embedding.modalities, config.model.channels, classes, config.model.dropout)
     return model
 
 

@@ -98,6 +98,8 @@ class GlobalTransformer(Model):
         return z.flatten(0, 1).index_select(0, batch.padded_index)
 
     def forward(self, batch: GraphBatch) -> Output:
-        val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
+        z0 = self.embedding(batch)
+        val, cls = batch.readout(self.nodes(z0, batch))
         value, logits = self.heads(val, cls)
-        return Output(value, logits, None, cls if val is None else val)
+        unimodal = self.predict_unimodal(z0, batch)
+        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)

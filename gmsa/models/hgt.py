@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
+from torch_geometric.nn.module_dict import ModuleDict
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
@@ -84,7 +85,10 @@ class HGT(Model):
             positions=positions,
             scope=scope,
         )
-        metadata = (list(self.embedding.schema.node_types), list(self.embedding.schema.relations))
+        types = self.embedding.schema
+        # HGTConv keeps its weights by node type in a ModuleDict, which refuses names that it has for itself.
+        self.keys = {t: ModuleDict.to_internal_key(t) for t in types.node_types}
+        metadata = (list(self.keys.values()), [(self.keys[s], r, self.keys[t]) for s, r, t in types.relations])
         self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
@@ -96,15 +100,17 @@ class HGT(Model):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""
-        index = {t: batch.node_index(t) for t in batch.schema.node_types}
+        index = {key: batch.node_index(t) for t, key in self.keys.items()}
         x = {t: z0[rows] for t, rows in index.items()}
-        edges = batch.edge_index_dict()
+        edges = {(self.keys[s], r, self.keys[t]): e for (s, r, t), e in batch.edge_index_dict().items()}
         for conv, norm in zip(self.convs, self.norms, strict=True):
             mixed = conv(x, edges)
             x = {t: norm(x[t] + self.dropout(mixed[t])) for t in x}
         return torch.zeros_like(z0).index_copy(0, torch.cat(list(index.values())), torch.cat(list(x.values())))
 
     def forward(self, batch: GraphBatch) -> Output:
-        val, cls = batch.readout(self.nodes(self.embedding(batch), batch))
+        z0 = self.embedding(batch)
+        val, cls = batch.readout(self.nodes(z0, batch))
         value, logits = self.heads(val, cls)
-        return Output(value, logits, None, cls if val is None else val)
+        unimodal = self.predict_unimodal(z0, batch)
+        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)

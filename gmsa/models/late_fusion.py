@@ -91,7 +91,10 @@ class LateFusion(Model):
 
     def forward(self, batch: GraphBatch) -> Output:
         # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
-        pooled = torch.cat(list(self.embedding.means(batch, dict(self.missing.items())).values()), dim=1)
-        joined = self.join(pooled).index_select(0, batch.utterance_order)
+        means = self.embedding.means(batch, dict(self.missing.items()))
+        joined = self.join(torch.cat(list(means.values()), dim=1)).index_select(0, batch.utterance_order)
         value, logits = self.heads(joined, joined)
-        return Output(value, logits, None, joined)
+        unimodal = None
+        if self.unimodal is not None:
+            unimodal = self.unimodal({m: x.index_select(0, batch.utterance_order) for m, x in means.items()})
+        return Output(value, logits, None, joined, unimodal=unimodal)

@@ -127,4 +127,4 @@ class SemiIIN(Model):
             gates = [g for _, g in fused if g is not None]
             gate = torch.stack(gates, dim=1) if gates else None
         value, logits = self.heads(read[0], read[-1])
-        return Output(value, logits, gate, read[0])
+        return Output(value, logits, gate, read[0], unimodal=self.predict_unimodal(z0, batch))

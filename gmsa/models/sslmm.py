@@ -147,15 +147,9 @@ class SSLMM(Model):
         return h
 
     def forward(self, batch: GraphBatch) -> Output:
-        h = self.nodes(self.embedding(batch), batch)
-        table = h.new_zeros(len(h) + 1, h.shape[1]).index_copy(0, batch.embedding_row, h)[1:]
-        video = self.embedding.missing is not None
-        parts = table.split([_rows(batch, m, video) for m in self.embedding.modalities])
-        states = {}
-        for modality, part in zip(self.embedding.modalities, parts, strict=True):
-            mean = part if video else self.embedding.mean(part, batch, modality, h.new_zeros(h.shape[1]))
-            states[modality] = mean.index_select(0, batch.utterance_order)
-        order = batch.utterance_order
+        z0 = self.embedding(batch)
+        states = self.embedding.pool(self.nodes(z0, batch), batch)
+        video, order = self.embedding.missing is not None, batch.utterance_order
         present = torch.stack([batch.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
         if video and self.missing_node != "dropped":
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
@@ -163,7 +157,8 @@ class SSLMM(Model):
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
         found = [read(stacked, present) for read in self.readouts]
         value, logits = self.heads(found[0], found[-1])
-        return Output(value, logits, None, found[0], states if video and self.missing_node != "dropped" else None)
+        known = states if video and self.missing_node != "dropped" else None
+        return Output(value, logits, None, found[0], known, self.predict_unimodal(z0, batch))
 
     def _missing(self, batch: GraphBatch) -> Tensor | None:
         """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
@@ -171,8 +166,3 @@ class SSLMM(Model):
             return None
         gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.modalities])
         return gone.index_select(0, batch.embedding_row - 1)
-
-
-def _rows(batch: GraphBatch, modality: str, video: bool) -> int:
-    """Nodes of a modality in the batch."""
-    return len(batch.lengths[modality]) if video else len(batch.conv_windows[modality][-1])

@@ -10,6 +10,7 @@ from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
 from gmsa.nn.streams import Stream, StreamLayer
+from gmsa.nn.unimodal import UnimodalHeads
 
 __all__ = [
     "Add",
@@ -29,6 +30,7 @@ __all__ = [
     "Standardize",
     "Stream",
     "StreamLayer",
+    "UnimodalHeads",
     "build_fusion",
     "without_sources",
 ]

@@ -15,11 +15,23 @@ from gmsa.reports.tables import headline as main_metrics
 Comparison = dict[str, Any]
 """The content of ``summary.json``, as :func:`~gmsa.ablation.comparison.ablation_summary` returns it."""
 
-SHOWN = {"mosi": ("Non0_acc_2", "Mult_acc_7"), "sims": ("Mult_acc_2", "Mult_acc_5")}
-"""Accuracies in the table, per label scale."""
+MAIN = {
+    "mosi": ("MAE", "Corr"),
+    "sims": ("MAE", "Corr"),
+    "intensity": ("MAE", "Corr"),
+    "classes": ("weighted_F1", "accuracy"),
+}
+"""Metrics in the table, of both splits, by the target's."""
+SHOWN = {
+    "mosi": ("Non0_acc_2", "Mult_acc_7"),
+    "sims": ("Mult_acc_2", "Mult_acc_5"),
+    "intensity": ("RMSE", "CCC"),
+    "classes": ("macro_F1", "unweighted_accuracy"),
+}
+"""Further metrics in the table, of the test split."""
 MEANING = (
     "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. "
-    "Differences are to the reference, in MAE: paired bootstrap over utterances and seeds, 95 % interval, p "
+    "Differences are to the reference, in {error}: paired bootstrap over utterances and seeds, 95 % interval, p "
     "corrected for the number of settings by Holm's method. The intervals are not corrected."
 )
 PAPER, TESTED = 16, 3
@@ -46,7 +58,8 @@ def headline(comparison: Comparison) -> str:
     found = best.get("difference", {}).get("valid")
     if found is not None:
         sentences.append(
-            f"Its MAE differs from that of the reference, '{comparison['reference']}', by {found['difference']:+.4f} "
+            f"Its {error_name(comparison)} differs from that of the reference, '{comparison['reference']}', by "
+            f"{found['difference']:+.4f} "
             f"(95 % interval {interval(found)}, Holm's {p_value(found)}){_chance(found, len(ranked) - 1)}."
         )
     sentences.append(f"On test, which took no part in the choice: {score(select, best['test'][select])}.")
@@ -106,7 +119,13 @@ def latex_rows(comparison: Comparison) -> str:
 def meaning(comparison: Comparison) -> str:
     """What the columns of the table mean."""
     count = len(comparison["seeds"])
-    return MEANING.format(select=comparison["select"], seeds=plural(count, "seed") if count > 1 else "one seed")
+    seeds = plural(count, "seed") if count > 1 else "one seed"
+    return MEANING.format(select=comparison["select"], seeds=seeds, error=error_name(comparison))
+
+
+def error_name(comparison: Comparison) -> str:
+    """What the differences to the reference are differences of."""
+    return "share of errors" if comparison["labels"] == "classes" else "MAE"
 
 
 def failures(comparison: Comparison) -> list[tuple[str, str, str]]:
@@ -120,7 +139,7 @@ def brief(reason: str) -> str:
 
 
 def further_metrics(comparison: Comparison) -> list[str]:
-    """The metrics that the config asks for beyond those of the label scale."""
+    """The metrics that the config asks for beyond those of the target."""
     scored: Mapping[str, Any] = next((row["valid"] for row in comparison["rows"] if row["rank"] is not None), {})
     return [metric for metric in scored if metric not in COLUMNS[comparison["labels"]]]
 
@@ -192,8 +211,9 @@ def _paper_name(row: Mapping[str, Any]) -> str:
 
 def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     further = further_metrics(comparison)
-    columns = [("valid", metric) for metric in ("MAE", "Corr", *further)]
-    columns += [("test", metric) for metric in ("MAE", "Corr", *SHOWN[comparison["labels"]], *further)]
+    main = MAIN[comparison["labels"]]
+    columns = [("valid", metric) for metric in (*main, *further)]
+    columns += [("test", metric) for metric in (*main, *SHOWN[comparison["labels"]], *further)]
     header = ["rank", "setting", *(f"{split} {title(metric)}" for split, metric in columns)]
     header.insert(4 + len(further), DIFFERENCE)
     rows = []

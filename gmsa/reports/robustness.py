@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.config.missing import LETTERS, RATES, Missing
+from gmsa.config.missing import RATES, Missing, joined
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_robustness
-from gmsa.figures.robustness import PANELS
+from gmsa.figures.robustness import PANELS, figure_noise
 from gmsa.reports.run import markdown_report
 from gmsa.reports.summary import SPREAD, SUMMARY, SYNTHETIC_NOTE, dataset_of, spread
 from gmsa.reports.tables import cell, escape_markdown, pipes, title
@@ -32,12 +32,16 @@ MEANING = {
     "fixed": "Every utterance keeps the same modalities. Realized: share of the (utterance, modality) pairs that is "
     "missing.",
 }
+NOISE_MEANING = (
+    "Decibels: power of the features over that of white noise added to them, after normalization; fewer are more noise."
+)
 AREA = "\nArea: under the metric over the rate asked, divided by the range of the rates.\n"
 HEADING = "## Robustness"
 _ROWS = Fields(
     {"mask_seeds": Items(Maybe(whole(-(2**63)))), "realized": SPREAD, "with_text": SPREAD, "metrics": Map(SPREAD)},
     {"asked": NUMBER, "left": TEXT},
 )
+_NOISE = Fields({"mask_seeds": Items(Maybe(whole(-(2**63)))), "metrics": Map(SPREAD)}, {"decibels": NUMBER})
 REPORT = Fields(
     {
         "dataset": TEXT,
@@ -48,7 +52,7 @@ REPORT = Fields(
         "hidden_in_training": TEXT,
         "protocols": Map(Fields({"rows": Items(_ROWS)}, {"area": Map(SPREAD)}), one_of(*MEANING)),
     },
-    {"note": TEXT},
+    {"note": TEXT, "split": TEXT, "noise": Map(Fields({"rows": Items(_NOISE)}))},
 )
 """The form of a report from disk, which may be a stranger's."""
 
@@ -67,10 +71,34 @@ class Point:
 
     def values(self, metric: str) -> np.ndarray:
         """A metric ``[S, M]``."""
-        return np.array([[one[metric] for one in seeds] for seeds in self.scores]).T
+        return _values(self.scores, metric)
 
 
-def robustness_report(facts: Mapping[str, Any], points: Mapping[str, Sequence[Point]]) -> Report:
+@dataclass(frozen=True, eq=False)
+class NoisePoint:
+    """Scores with noise at one ratio, for S seeds and M seeds of the noise."""
+
+    decibels: float | None
+    """Ratio of the features' power to the noise's; None without noise."""
+    mask_seeds: Sequence[int | None]
+    """``[M]``; a single None without noise."""
+    scores: Sequence[Sequence[Mapping[str, float]]]
+    """``[M][S]``: the metrics."""
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric ``[S, M]``."""
+        return _values(self.scores, metric)
+
+
+def _values(scores: Sequence[Sequence[Mapping[str, float]]], metric: str) -> np.ndarray:
+    return np.array([[one[metric] for one in seeds] for seeds in scores]).T
+
+
+def robustness_report(
+    facts: Mapping[str, Any],
+    points: Mapping[str, Sequence[Point]],
+    noise: Mapping[str, Sequence[NoisePoint]] | None = None,
+) -> Report:
     """Every metric as mean, sample standard deviation and values over S seeds, and within each over M mask seeds.
 
     Where there are two rates or more, ``area`` has for each seed and mask seed the area under the metric over the
@@ -79,6 +107,7 @@ def robustness_report(facts: Mapping[str, Any], points: Mapping[str, Sequence[Po
     Args:
         facts: what the report begins with, such as the seeds.
         points: per protocol, by rising rate.
+        noise: per set of modalities, first without noise, then by falling decibels.
     """
     protocols: dict[str, Any] = {}
     for protocol, found in points.items():
@@ -87,13 +116,20 @@ def robustness_report(facts: Mapping[str, Any], points: Mapping[str, Sequence[Po
         if protocol in RATES and len(found) > 1:
             protocols[protocol]["area"] = {metric: spread(_areas(found, metric).tolist()) for metric in metrics}
     note = {"note": SYNTHETIC_NOTE} if facts["synthetic"] else {}
-    return {**facts, **note, "protocols": protocols}
+    curves = {name: {"rows": [_noise_row(point) for point in found]} for name, found in (noise or {}).items()}
+    return {**facts, **note, "protocols": protocols, **({"noise": curves} if curves else {})}
+
+
+def _noise_row(point: NoisePoint) -> dict[str, Any]:
+    metrics = {metric: spread(point.values(metric).ravel().tolist()) for metric in point.scores[0][0]}
+    asked = {} if point.decibels is None else {"decibels": point.decibels}
+    return {**asked, "mask_seeds": list(point.mask_seeds), "metrics": metrics}
 
 
 def _row(point: Point, modalities: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     asked: dict[str, Any] = {"asked": point.missing.rate}
     if point.missing.protocol not in RATES:
-        asked = {"left": point.missing.left or "".join(k for k, m in LETTERS.items() if m in modalities)}
+        asked = {"left": joined(point.missing.left or modalities)}
     return {
         **asked,
         "mask_seeds": list(point.mask_seeds),
@@ -116,14 +152,35 @@ def markdown_tables(report: Report) -> str:
     seeds, masks = (", ".join(map(str, report[key])) for key in ("seeds", "mask_seeds"))
     data = f"{dataset_of(report)}, SHA-256 {report['data_sha256']}"
     facts = (
-        f"Test split of {escape_markdown(data)}. Mean ± standard deviation over seeds ({seeds}) and mask seeds "
+        f"{_split_of(report)} {escape_markdown(data)}. Mean ± standard deviation over seeds ({seeds}) and mask seeds "
         f"({masks}).\nHidden in training: {report['hidden_in_training']}.\n"
     )
     tables = "".join(
         f"\n### {protocol}\n\n{MEANING[protocol]}\n\n{_table(protocol, found)}"
         for protocol, found in report["protocols"].items()
     )
-    return note + facts + tables + (AREA if any("area" in p for p in report["protocols"].values()) else "")
+    area = AREA if any("area" in p for p in report["protocols"].values()) else ""
+    curves = "".join(
+        f"\n### Noise: {escape_markdown(name)}\n\n{NOISE_MEANING}\n\n"
+        f"{pipes(*noise_table(found, [*found['rows'][0]['metrics']]))}"
+        for name, found in report.get("noise", {}).items()
+    )
+    return note + facts + tables + area + curves
+
+
+def _split_of(report: Report) -> str:
+    name = report.get("split", "test")
+    return "Test split of" if name == "test" else f"Split '{escape_markdown(name)}' of"
+
+
+def noise_table(found: Mapping[str, Any], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of some metrics by the ratio to the noise."""
+    rows = [[_decibels(row)] + [cell(metric, row["metrics"][metric]) for metric in metrics] for row in found["rows"]]
+    return ["dB", *map(title, metrics)], rows
+
+
+def _decibels(row: Mapping[str, Any]) -> str:
+    return f"{row['decibels']:g}" if "decibels" in row else "no noise"
 
 
 def _table(protocol: str, found: Mapping[str, Any]) -> str:
@@ -143,8 +200,8 @@ def comparison_tables(reports: Mapping[str, Report]) -> str:
     first = next(iter(reports.values()))
     note = f"> **{first['note']}**\n\n" if "note" in first else ""
     text = (
-        f"{note}Test split of {escape_markdown(dataset_of(first))}, SHA-256 {first['data_sha256']}. The masks are the "
-        f"same for all runs. Mean ± standard deviation over seeds and mask seeds "
+        f"{note}{_split_of(first)} {escape_markdown(dataset_of(first))}, SHA-256 {first['data_sha256']}. The masks are "
+        f"the same for all runs. Mean ± standard deviation over seeds and mask seeds "
         f"({', '.join(map(str, first['mask_seeds']))}).\n\n"
     )
     rows = [
@@ -162,7 +219,17 @@ def comparison_tables(reports: Mapping[str, Report]) -> str:
             if "area" in found:
                 rows.append(["area", "", "", *(cell(metric, part["area"][metric]) for part in parts)])
             text += f"\n{title(metric)}:\n\n{pipes([*_asked_titles(protocol), *reports], rows, ('Left',))}"
-    return text + (AREA if any("area" in part for part in first["protocols"].values()) else "")
+    text += AREA if any("area" in part for part in first["protocols"].values()) else ""
+    for name, found in first.get("noise", {}).items():
+        text += f"\n### Noise: {escape_markdown(name)}\n\n{NOISE_MEANING}\n"
+        curves = [report["noise"][name]["rows"] for report in reports.values()]
+        for metric in (panel for panel, *_ in PANELS if panel in found["rows"][0]["metrics"]):
+            rows = [
+                [_decibels(row), *(cell(metric, curve[place]["metrics"][metric]) for curve in curves)]
+                for place, row in enumerate(found["rows"])
+            ]
+            text += f"\n{title(metric)}:\n\n{pipes(['dB', *reports], rows)}"
+    return text
 
 
 def _asked_titles(protocol: str) -> list[str]:
@@ -176,8 +243,12 @@ def _asked(row: Mapping[str, Any]) -> list[str]:
 
 
 def robustness_csv(reports: Mapping[str, Report]) -> str:
-    """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn."""
-    found = [row["metrics"] for r in reports.values() for p in r["protocols"].values() for row in p["rows"]]
+    """A row per run, protocol, rate or subset, seed and mask seed; no mask seed where nothing is drawn.
+
+    Of noise, ``asked`` are the decibels and ``left`` the modalities that it is added to.
+    """
+    parts = [p for r in reports.values() for p in (*r["protocols"].values(), *r.get("noise", {}).values())]
+    found = [row["metrics"] for part in parts for row in part["rows"]]
     metrics = list(dict.fromkeys(metric for scores in found for metric in scores))
     header = ["run", "data", "protocol", "asked", "left", "seed", "mask_seed", "realized", "with_text", *metrics]
     return csv_text(header, ([name, *row] for name, report in reports.items() for row in _csv_rows(report, metrics)))
@@ -189,11 +260,21 @@ def _csv_rows(report: Report, metrics: Sequence[str]) -> Iterator[list[Any]]:
             masks = row["mask_seeds"]
             for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
                 shares = [row[key]["values"][mask] for key in ("realized", "with_text")]
-                values = [row["metrics"].get(metric, {}).get("values") for metric in metrics]
-                scores = ["" if of is None else of[place] for of in values]
-                drawn = "" if masks[mask] is None else masks[mask]
                 asked = [row.get("asked", ""), row.get("left", "")]
-                yield [dataset_of(report), protocol, *asked, seed, drawn, *shares, *scores]
+                yield [dataset_of(report), protocol, *asked, seed, *_scores(row, place, mask, shares, metrics)]
+    for name, found in report.get("noise", {}).items():
+        for row in found["rows"]:
+            masks = row["mask_seeds"]
+            for place, (seed, mask) in enumerate((s, m) for s in report["seeds"] for m in range(len(masks))):
+                asked = [row.get("decibels", ""), name]
+                yield [dataset_of(report), "noise", *asked, seed, *_scores(row, place, mask, ["", ""], metrics)]
+
+
+def _scores(row: Mapping[str, Any], place: int, mask: int, shares: list[Any], metrics: Sequence[str]) -> list[Any]:
+    """The mask seed, the shares and the metrics of one model under one mask."""
+    values = [row["metrics"].get(metric, {}).get("values") for metric in metrics]
+    drawn = "" if row["mask_seeds"][mask] is None else row["mask_seeds"][mask]
+    return [drawn, *shares, *("" if of is None else of[place] for of in values)]
 
 
 def write_robustness(report: Report, run: Path, out: Path | None) -> None:
@@ -233,6 +314,12 @@ def _write_values(reports: Mapping[str, Report], folder: Path) -> None:
         path = folder / "figures" / f"robustness_{protocol}.png"
         runs = {name: report["protocols"].get(protocol, {}).get("rows", ()) for name, report in reports.items()}
         figure_robustness(runs, path, synthetic, protocol)
+    curves = {
+        (f"{name}: {label}" if len(reports) > 1 else label): found["rows"]
+        for name, report in reports.items()
+        for label, found in report.get("noise", {}).items()
+    }
+    figure_noise(curves, folder / "figures" / "robustness_noise.png", synthetic)
 
 
 def write_report(run: Path) -> None:

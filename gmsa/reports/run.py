@@ -65,7 +65,8 @@ def latex_table(summaries: Sequence[Summary], metrics: Sequence[str] | None = No
     Args:
         metrics: columns; by default the main ones.
     """
-    split = "test" if any(summary["test"] for summary in summaries) else "valid"
+    scored = dict.fromkeys(of for summary in summaries for _, of, _ in _rows(summary))
+    split = next((name for name in (*SPLITS, *scored) if name in scored), "test")
     found = [(s["name"], stage, part) for s in summaries for stage, of, part in _rows(s) if of == split]
     if metrics is None:
         metrics = headline(dict.fromkeys(metric for _, _, scores in found for metric in scores))
@@ -85,7 +86,7 @@ def latex_table(summaries: Sequence[Summary], metrics: Sequence[str] | None = No
     facts = "; ".join(dict.fromkeys(f"{dataset_of(s)}, {plural(len(s['seeds']), 'seed')}" for s in summaries))
     note = f" {SYNTHETIC_NOTE}" if any(s["synthetic"] for s in summaries) else ""
     percent = "; accuracies and F1 in percent" if any(map(is_share, metrics)) else ""
-    caption = f"{SPLITS[split]} split: mean ± standard deviation over seeds ({facts}){percent}.{note}"
+    caption = f"{SPLITS.get(split, split)} split: mean ± standard deviation over seeds ({facts}){percent}.{note}"
     return tabular([*columns, *(SHORT.get(m, m) for m in metrics)], rows, LEFT, caption, strong=strong)
 
 
@@ -112,7 +113,8 @@ def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
     Columns of a constant prediction follow.
     """
-    return _transposed(summary, {split: summary[split] for split in ("test", "valid") if summary[split]}, headline)
+    found = {split: summary[split] for split in ("test", "valid") if summary[split]}
+    return _transposed(summary, found | summary.get("others", {}), headline)
 
 
 def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -121,7 +123,7 @@ def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
     found = {
         (f"{stage}, {split}" if summary["stages"] else split): rows[stage, split]
         for stage in dict.fromkeys(stage for stage, _ in rows)
-        for split in SPLITS
+        for split in (*SPLITS, *summary.get("others", {}))
         if (stage, split) in rows
     }
     return _transposed(summary, found, list)
@@ -226,7 +228,7 @@ def write_summary(folder: str | Path, summary: Summary) -> None:
 
 def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(stage, split, metrics) of every row: the stages in order, the final model last."""
-    final = {split: summary[split] for split in SCORED_SPLITS if summary[split]}
+    final = {split: summary[split] for split in SCORED_SPLITS if summary[split]} | summary.get("others", {})
     stages = {name: splits for name, splits in summary["stages"].items() if splits}
     label = "final"
     # The last stage usually is the final model: one row says both.

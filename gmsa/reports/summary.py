@@ -74,6 +74,8 @@ SUMMARY = Fields(
         "worst": Items(_WORST, MOST_WORST),
         "classes": Items(_CLASS, MOST_CLASSES),
         "intervals": Items(_INTERVALS, 1_000_000),
+        "others": Map(Map(SPREAD)),
+        "scored": Map(whole()),
     },
 )
 """The form of a summary from disk, which may be a stranger's."""
@@ -103,6 +105,8 @@ def summarize(
     target: Mapping[str, Any] | None = None,
     classes: Sequence[Mapping[str, Any]] = (),
     intervals: Sequence[Mapping[str, Any]] = (),
+    others: Mapping[str, Scores] | None = None,
+    scored: Mapping[str, int] | None = None,
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -122,6 +126,8 @@ def summarize(
         target: its ``kind``, and its ``range`` or ``classes``.
         classes: precision, recall and F1 of each class on the test split.
         intervals: of each seed, the margins of conformal prediction, and their coverage on the test split.
+        others: scores of splits of another file than the run's that are neither ``valid`` nor ``test``.
+        scored: how many utterances of each split of such a file were scored.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -159,6 +165,8 @@ def summarize(
         **({"worst": [dict(row) for row in worst]} if worst else {}),
         **({"classes": [dict(row) for row in classes]} if classes else {}),
         **({"intervals": [dict(row) for row in intervals]} if intervals else {}),
+        **({"others": {name: _spreads(of, count, name) for name, of in others.items()}} if others else {}),
+        **({"scored": dict(scored)} if scored else {}),
     }
 
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gmsa.config import SYNTHETIC
 from gmsa.config.missing import Missing
-from gmsa.data import Corpus, Target, describe_missing, load_corpus, load_utterances
-from gmsa.data.loading import data_sha256
+from gmsa.data import describe_missing
 from gmsa.errors import RunError
 from gmsa.reports.run import markdown_table, write_summary
-from gmsa.reports.summary import summarize
+from gmsa.reports.summary import SCORED_SPLITS, summarize
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
+from gmsa.runs.scoring.splits import Chosen, own_corpus, splits_to_score
+from gmsa.runs.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts, make_folder, write_text
 from gmsa.system.reading import exists
-from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv
+from gmsa.training.scoring import Predictions, predictions_csv
 
 
 class Scores(dict[str, Any]):
@@ -46,14 +46,22 @@ def evaluate(
     seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     out: Path | None = None,
+    split: str | None = None,
+    include_training: bool = False,
 ) -> Scores:
-    """Scores a run's models on its own validation and test split, or on all of another labeled file.
+    """Scores a run's models on its own validation and test split, or on splits of another labeled file.
 
     On the run's own data, with its device and library versions, the numbers are exactly those of its
     summary. Writes the table and the predictions into ``out`` if given.
 
+    Args:
+        split: split to score, or ``all``; by default the run's own ``valid`` and ``test``, of another file ``test``, or
+            all labeled splits but ``train`` where it has no ``test``.
+        include_training: whether utterances that the run was trained on may be scored, as the split ``train``.
+
     Raises:
-        RunError: the folder is not a run, or its data file is not the one that it was trained on.
+        RunError: the folder is not a run, its data file is not the one that it was trained on, or utterances are to be
+            scored that it was trained on.
         DataError: the file is missing, unsafe or wrong.
     """
     if out is not None:
@@ -64,24 +72,32 @@ def evaluate(
     # All that can fail comes before the scoring, which may take hours.
     models = [run.load_model(seed, where) for seed in chosen]
     seconds = [run.train_seconds(seed) for seed in chosen]
-    splits, missing, synthetic, sha256 = _splits(run, data)
+    if data is None and split is None:
+        found, missing = _own_splits(run)
+    else:
+        found = splits_to_score(run, data, split, include_training)
+        splits = {name: [run.normalizer.apply(u) for u in utterances] for name, utterances in found.splits.items()}
+        found = replace(found, splits=splits)
+        missing = {name: describe_missing(us, us, Missing("none"), [*run.dims]) for name, us in splits.items()}
     parts: list[dict[str, Predictions]] = [
-        {name: predict_utterances(model, given, run.config, where) for name, given in splits.items()}
+        {name: predict_whole(model, given, run.config, where) for name, given in found.splits.items()}
         for model in models
     ]
-    scores = {name: [part[name].metrics(run.config) for part in parts] for name in splits}
+    scores = {name: [part[name].metrics(run.config) for part in parts] for name in found.splits}
     summary = summarize(
         name=run.name,
-        dataset=run.config.data.name if data is None else Path(data).stem,
-        synthetic=synthetic,
-        data_sha256=sha256,
+        dataset=found.dataset,
+        synthetic=found.synthetic,
+        data_sha256=found.sha256,
         seeds=chosen,
         model=run.config.model.name,
         protocol=run.config.protocol.name,
         parameters=sum(p.numel() for p in models[-1].parameters()),
         train_seconds=seconds,
         valid=scores.get("valid", ()),
-        test=scores["test"],
+        test=scores.get("test", ()),
+        others={name: of for name, of in scores.items() if name not in SCORED_SPLITS},
+        scored={name: len(utterances) for name, utterances in found.splits.items()},
         missing=missing,
         label_ratio=run.config.data.label_ratio,
         init_from=run.config.protocol.init_from,
@@ -105,43 +121,13 @@ def check_no_run(out: Path) -> None:
         raise RunError(f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out")
 
 
-def own_corpus(run: Run) -> Corpus:
-    """The corpus that a run was trained on, features as the file has them.
-
-    Raises:
-        RunError: its data file is missing, or not the one that it was trained on.
-        DataError: the file is unsafe or wrong.
-    """
-    settings, trained_on = run.config.data, str(run.environment["data_sha256"])
-    if run.synthetic:
-        settings = replace(settings, path=SYNTHETIC)
-    elif not exists(settings.path):
-        raise RunError(
-            f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
-            "put it back, or score another labeled file with --data"
-        )
-    corpus = load_corpus(settings, run.config.target)
-    if corpus.sha256 != trained_on:
-        raise RunError(
-            f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
-            f"was {trained_on[:12]}…); put that file back, or score this one with --data"
-        )
-    return corpus
-
-
-def _splits(run: Run, data: str | Path | None) -> tuple[dict[str, Any], dict[str, Any], bool, str]:
-    """Splits to score, what they miss, whether they are synthetic, and the file's SHA-256."""
-    if data is not None:
-        settings = run.config.data
-        found = load_utterances(data, run.dims, settings.modalities, Target.of(run.config.target), require_labels=True)
-        utterances = [run.normalizer.apply(u) for u in found]
-        record = describe_missing(utterances, utterances, Missing("none"), [*run.dims])
-        return {"test": utterances}, {"test": record}, False, data_sha256(data)
+def _own_splits(run: Run) -> tuple[Chosen, dict[str, Any]]:
+    """The run's own validation and test split, masked and normalized as in training, and what they miss."""
     whole, missing = own_corpus(run), run.config.data.missing
     masked = hide(whole, missing)
     corpus, _ = leave_out_unseen(masked)
     splits, records = {}, {}
-    for s in ("valid", "test"):
+    for s in SCORED_SPLITS:
         splits[s] = [run.normalizer.apply(u) for u in corpus.splits[s]]
         records[s] = describe_missing(whole.splits[s], masked.splits[s], missing.of(s), [*whole.dims])
-    return splits, records, corpus.synthetic, corpus.sha256
+    return Chosen(splits, run.config.data.name, corpus.synthetic, corpus.sha256, True), records

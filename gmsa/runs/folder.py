@@ -33,6 +33,7 @@ from gmsa.training.protocols import build_protocol
 if TYPE_CHECKING:
     from gmsa.runs.evaluate import Scores
     from gmsa.runs.predict import Answers
+    from gmsa.runs.states import Attention, Embeddings
 
 FILES = ("config.yaml", "environment.json", "normalizer.safetensors")
 """What every run folder holds from the start."""
@@ -139,23 +140,62 @@ class Run:
         """
         return [] if self.saved else [{"seed": seed, **row} for seed in self.seeds for row in self._epochs(seed)]
 
-    def predict(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Answers:
+    def predict(
+        self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None, strict: bool = False
+    ) -> Answers:
         """Predicts utterances, labeled or not, as the mean over the seeds; features are normalized as in training.
+
+        An utterance that is longer than the model allows is cut into windows, whose predictions are averaged. One that
+        cannot be predicted does not stop the others: a note says why, and its row holds NaN.
 
         Args:
             x: path of a file or of a feature store; a store; utterances; or a dict of arrays by modality
                 (:func:`gmsa.runs.inputs.read_inputs` has the details). Features are raw, as those of the training file.
             seeds: seeds to average; all by default.
             device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+            strict: whether an utterance that cannot be predicted is an error.
 
         Raises:
             RunError: a seed is not of the run, is not finished, or its weights are damaged.
-            DataError: the input is missing, unsafe or wrong, or does not fit the run.
+            DataError: the input is missing, unsafe or wrong, or none of its utterances can be predicted.
         """
         from gmsa.runs.predict import predict_with
 
         with torch_settings_kept():
-            return predict_with(self, x, seeds, device)
+            return predict_with(self, x, seeds, device, strict)
+
+    def features(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Embeddings:
+        """Representations of utterances from which the models predict, such as for t-SNE: ``[N, C]`` per seed.
+
+        Args:
+            x: as for :meth:`predict`.
+            seeds: seeds whose models to ask; all by default.
+            device: as for :meth:`predict`.
+
+        Raises:
+            RunError, DataError: as for :meth:`predict`.
+        """
+        from gmsa.runs.states import embeddings
+
+        with torch_settings_kept():
+            return embeddings(self, x, seeds, device)
+
+    def attention(self, x: Input, seed: int | None = None, device: str | None = None) -> Attention:
+        """Attention weights of the last layer of each stream, such as for a heat map over the words.
+
+        Args:
+            x: as for :meth:`predict`.
+            seed: seed whose model to ask; the run's first by default.
+            device: as for :meth:`predict`.
+
+        Raises:
+            RunError: the model has no attention; or as for :meth:`predict`.
+            DataError: as for :meth:`predict`.
+        """
+        from gmsa.runs.states import attention
+
+        with torch_settings_kept():
+            return attention(self, x, seed, device)
 
     def evaluate(
         self,
@@ -165,22 +205,32 @@ class Run:
         seeds: int | Sequence[int] | None = None,
         device: str | None = None,
         out: str | os.PathLike[str] | None = None,
+        noise: str | Sequence[str] | None = None,
+        split: str | None = None,
+        include_training: bool = False,
     ) -> Scores:
         """Scores the models on the run's own validation and test split again, or on another labeled file.
 
         Args:
-            data: another labeled file or feature store: its test split, or all of it where it has no splits.
+            data: another labeled file or feature store: its test split, or all of its labeled splits but ``train``
+                where it has no test split. The scores are under the split's own name: ``scores["test"]``,
+                ``scores["valid"]``, or ``scores["others"]["..."]``.
             missing: score the test split with modalities masked: ``"eta:0,0.3,0.6"``, ``"fixed:all"``, or several.
-            mask_seeds: seeds of the masks; 0, 1, 2 by default.
+            mask_seeds: seeds of the masks and of the noise; 0, 1, 2 by default.
             seeds: seeds to score; all by default.
             device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
             out: folder to write tables, figures and predictions into; nothing is written by default. With ``missing``
                 it may be the run's own, whose report then has them.
+            noise: score the test split with white noise on its features: ``"audio:20dB,10dB,0dB"``, ``"all:10dB"``, or
+                several.
+            split: split to score, or ``all``.
+            include_training: whether utterances that the run was trained on may be scored, as the split ``train``.
 
         Raises:
-            RunError: a seed is not of the run or not finished, or the run's own data is not what it was trained on.
+            RunError: a seed is not of the run or not finished, the run's own data is not what it was trained on, or
+                utterances are to be scored that it was trained on.
             DataError: the file is missing, unsafe or wrong.
-            ConfigError: ``missing`` is wrong.
+            ConfigError: ``missing`` or ``noise`` is wrong.
         """
         from gmsa.runs.evaluate import evaluate
         from gmsa.runs.robustness import MASK_SEEDS, robustness
@@ -189,17 +239,19 @@ class Run:
         if folder is not None:
             check_out_folder(folder)
         file = None if data is None else expanded(data, DataError)
-        if missing is None:
+        if missing is None and noise is None:
             if mask_seeds is not None:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
             with torch_settings_kept():
-                return evaluate(self, file, seeds, device, folder)
-        specs = [missing] if isinstance(missing, str) else missing
+                return evaluate(self, file, seeds, device, folder, split, include_training)
+        specs, noises = ([of] if isinstance(of, str) else list(of or ()) for of in (missing, noise))
         own = folder is not None and folder.resolve() == self.folder.resolve()
         where = None if own else folder
         masks = MASK_SEEDS if mask_seeds is None else as_seeds(mask_seeds)
         with torch_settings_kept():
-            return robustness(self, specs, masks, seeds, device, file, where, write=folder is not None)
+            return robustness(
+                self, specs, masks, seeds, device, file, where, folder is not None, noises, split, include_training
+            )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the trained model: what predicting needs and no more, with a model card ``README.md``.
@@ -223,7 +275,7 @@ class Run:
         Raises:
             DataError: the input is missing, unsafe or wrong, or does not fit the run.
         """
-        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config)]
+        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config).without_labels()]
 
     def load_model(self, seed: int, device: str | torch.device | None = None) -> nn.Module:
         """The final model of a seed, in evaluation mode, for work that :meth:`predict` does not do.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,124 +13,269 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config
-from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa, load_utterances
+from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
-from gmsa.errors import DataError, nearest
+from gmsa.data.loading import load_other
+from gmsa.data.notes import note
+from gmsa.errors import DataError, listed, nearest, shown
 from gmsa.system.reading import expanded
+from gmsa.training.scoring import HUGE
 
 Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Mapping[str, Any]
 """A file, a feature store, utterances, or arrays by modality."""
+UNSPLIT = "input"
+"""Split of what comes without splits."""
 _TARGETS = ("regression_labels", "classification_labels", "annotations", "label")
-"""How the keys begin that hold targets, which a prediction does not read."""
+"""How the keys begin that hold targets."""
 _BESIDE = ("id", "raw_text", "text_bert")
 """Keys of a dict of arrays beside those of modalities."""
 
 
-def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Sequence[Utterance]:
-    """The utterances of ``x``, without labels; a modality of the run that they do not have is missing.
+@dataclass(frozen=True)
+class Refused:
+    """An utterance that cannot be predicted."""
+
+    place: int
+    """Its place among all of the input."""
+    id: str
+    split: str
+    label: float | None
+    reason: str
+
+
+@dataclass(eq=False)
+class Inputs:
+    """The utterances of an input, in its order: those to predict, and those that cannot be."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    """With the modalities of the run, and their labels where the input has them."""
+    splits: list[str] = field(default_factory=list)
+    """Split of each of ``utterances``."""
+    refused: list[Refused] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.utterances) + len(self.refused)
+
+    def refuse(self, utterance: Utterance, split: str, reason: str) -> None:
+        """Adds an utterance that cannot be predicted."""
+        self.refused.append(Refused(len(self), utterance.id, split, utterance.label, reason))
+
+    def without_labels(self) -> list[Utterance]:
+        """The utterances to predict, without labels.
+
+        Raises:
+            DataError: an utterance cannot be predicted.
+        """
+        self.check_all()
+        return [replace(u, label=None, unimodal={}) for u in self.utterances]
+
+    def check_all(self) -> None:
+        """Checks that every utterance can be predicted.
+
+        Raises:
+            DataError: the first cannot.
+        """
+        if not self.refused:
+            return
+        first = self.refused[0]
+        what = f"none of {len(self)} utterances can be predicted; " if len(self.refused) == len(self) > 1 else ""
+        raise DataError(f"{what}utterance {shown(first.id)}: {first.reason}")
+
+
+def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
+    """The utterances of ``x``; a modality of the run that they do not have is missing.
 
     Args:
         x: path of a file or of a feature store; a store, or some rows of one; utterances; or a dict of arrays
             ``{"text": [N, L, D], "audio": ..., "id": [N], "raw_text": [N], "text_lengths": [N]}``, in which a list of
             ``[L_i, D]`` may stand for an array, and only the modalities are needed. A dict is read as a file is:
-            :func:`gmsa.data.from_mmsa` says where padding is cut. Ids that it does not give are numbers.
+            :func:`gmsa.data.from_mmsa` says where padding is cut. Ids that it does not give are numbers. An array
+            ``[L, D]`` beside one id is one clip of L steps, beside L ids L clips of one step.
         dims: D of each modality of the run.
         config: the settings of the run, resolved.
 
     Raises:
-        DataError: the input is of another kind, names a modality that the run does not know, or its counts or
-            dimensions do not fit.
+        DataError: the input is of another kind, has no modality that the run knows, its counts do not fit, or no
+            utterance of it can be predicted.
     """
     wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
+    unread: Mapping[str, str] = {}
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
-        return load_utterances(path, dims, config.data.modalities, Target.of(config.target), require_labels=False)
-    if isinstance(x, Store):
-        x = x.utterances()
-    if isinstance(x, StoredUtterances):
-        return _from_store(x, wanted)
-    if isinstance(x, Mapping):
-        return _from_arrays(x, wanted, config)
-    if isinstance(x, Utterance):
-        x = [x]
-    if not isinstance(x, Iterable):
+        other = load_other(path, wanted, config.data, config.target, require_labels=False, strict=False)
+        pairs, unread = _by_split(other.splits), other.left_out
+    elif isinstance(x, (Store, StoredUtterances)):
+        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, wanted, Target.of(config.target))
+    elif isinstance(x, Mapping):
+        pairs = _by_split(_from_arrays(x, wanted, config))
+    elif isinstance(x, Utterance):
+        pairs = [(UNSPLIT, x)]
+    elif isinstance(x, Iterable):
+        pairs = [(UNSPLIT, utterance) for utterance in x]
+    else:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
-    return _from_utterances(list(x), wanted, config)
+    found = _checked(pairs, wanted, config)
+    for identity, reason in unread.items():
+        found.refused.append(Refused(len(found), identity, UNSPLIT, None, reason))
+    if not len(found):
+        raise DataError("no utterance to predict; give at least one")
+    if not found.utterances:
+        found.check_all()
+    if not isinstance(x, (str, os.PathLike)):  # of a file, its reader says so
+        for modality in wanted:
+            if not any(u.lengths[modality] for u in found.utterances):
+                note(f"no utterance to predict has '{modality}', which the run was trained with")
+    return found
 
 
-def _from_store(x: StoredUtterances, wanted: Mapping[str, int]) -> Sequence[Utterance]:
+def _by_split(splits: Mapping[str, Sequence[Utterance]]) -> list[tuple[str, Utterance]]:
+    return [(UNSPLIT if name == "all" else name, u) for name, utterances in splits.items() for u in utterances]
+
+
+def _checked(pairs: Sequence[tuple[str, Any]], wanted: Mapping[str, int], config: Config) -> Inputs:
+    """Checks every utterance by itself: one that is wrong does not stop the others."""
+    found, seen = Inputs(), set()
+    unknown: dict[str, str] = {}
+    huge: dict[str, list[str]] = {}
+    in_video: set[str] = set()
+    for _, utterance in pairs:
+        if not isinstance(utterance, Utterance):
+            raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(utterance).__name__})")
+        if utterance.id in seen:
+            raise DataError(f"utterance {shown(utterance.id)}: is given twice; ids must be unique")
+        seen.add(utterance.id)
+        if config.graph.scope == "video" and any(utterance.lengths.get(m, 0) for m in wanted):
+            in_video.add(utterance.video)  # its other utterances can be predicted from this one
+    for split, utterance in pairs:
+        unknown |= {m: utterance.id for m in utterance.features if m not in config.data.modalities}
+        try:
+            features = _features(utterance, wanted)
+        except DataError as error:
+            found.refuse(utterance, split, str(error))
+            continue
+        kept = replace(utterance, features=features, withheld={})
+        if not kept.steps and kept.video not in in_video:
+            found.refuse(utterance, split, _lacks(utterance, wanted))
+            continue
+        for modality in () if isinstance(features, LazyFeatures) else features:
+            if len(features[modality]) and float(features[modality].abs().max()) > HUGE:
+                huge.setdefault(modality, []).append(utterance.id)
+        found.utterances.append(kept)
+        found.splits.append(split)
+    for modality, identity in unknown.items():
+        known = list(config.data.modalities)
+        note(
+            f"utterance {shown(identity)}: {shown(modality)} is no modality that the run knows"
+            f"{nearest(modality, known)}; it is not read"
+        )
+    for modality, ids in huge.items():
+        note(
+            f"the '{modality}' features of {shown(ids[0])}{f' and {len(ids) - 1} others' if ids[1:] else ''} are "
+            f"beyond {HUGE:g}, which those of a training hardly are; extract them as those of the training data"
+        )
+    return found
+
+
+def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
+    others = [m for m in utterance.features if m not in wanted]
+    more = f" (it has {listed(others)})" if others else ""
+    return f"has no {' or '.join(wanted)} to predict from{more}; give at least one of them"
+
+
+def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: Target) -> list[tuple[str, Utterance]]:
     where, held = str(x.store.path), x.store.dims
     if not len(x):
         raise DataError(f"{where}: no utterance is chosen; give at least one")
     if not any(m in held for m in wanted):
         raise DataError(f"{where}: holds none of {', '.join(wanted)} (it has {', '.join(held)})")
     for modality in wanted.keys() & held.keys():
-        _check_dim(where, modality, held[modality], wanted[modality])
-    return x.store.utterances(x.rows, wanted, labels=False)
+        if problem := _other_dim(modality, held[modality], wanted[modality]):
+            raise DataError(f"{where}: {problem}")
+    fits = x.with_labels and x.store.manifest.labels == target.metrics
+    spans = {name: range(split.start, split.stop) for name, split in x.store.manifest.splits.items()}
+    names = [next((name for name, span in spans.items() if row in span), UNSPLIT) for row in x.rows]
+    return list(zip(names, x.store.utterances(x.rows, wanted, labels=fits), strict=True))
 
 
-def _from_utterances(x: list[Any], wanted: Mapping[str, int], config: Config) -> list[Utterance]:
-    found: dict[str, Utterance] = {}
-    for utterance in x:
-        if not isinstance(utterance, Utterance):
-            raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(utterance).__name__})")
-        where = f"utterance '{utterance.id}'"
-        for modality in utterance.features:
-            if modality not in config.data.modalities:
-                raise DataError(f"{where}: {_unknown(modality, config.data.modalities)}")
-        if utterance.id in found:
-            raise DataError(f"{where}: is given twice; ids must be unique")
-        found[utterance.id] = Utterance(utterance.id, _features(utterance, wanted, where), text=utterance.text)
-    if not found:
-        raise DataError("no utterance to predict; give at least one")
-    if not any(length for utterance in found.values() for length in utterance.lengths.values()):
-        raise DataError(f"every utterance to predict lacks {', '.join(wanted)}; give at least one of them")
-    return list(found.values())
-
-
-def _features(utterance: Utterance, wanted: Mapping[str, int], where: str) -> Mapping[str, Tensor]:
+def _features(utterance: Utterance, wanted: Mapping[str, int]) -> Mapping[str, Tensor]:
     given = utterance.features
     if isinstance(given, LazyFeatures) and wanted.keys() <= given.lengths.keys():
         for modality, dim in wanted.items():
-            _check_dim(where, modality, given[modality].shape[1], dim)
+            if given.lengths[modality] and (problem := _other_dim(modality, given[modality].shape[1], dim)):
+                raise DataError(problem)
         return select(given, wanted)  # read again batch by batch: memory need not hold all
     features = {}
     for modality, dim in wanted.items():
         sequence = given[modality] if modality in given else torch.zeros(0, dim)
         sequence = torch.as_tensor(sequence).detach().cpu().float()
         if sequence.ndim != 2:
-            raise DataError(f"{where}: '{modality}' must be [steps, features] (got {list(sequence.shape)})")
-        if len(sequence):
-            _check_dim(where, modality, sequence.shape[1], dim)
+            raise DataError(f"'{modality}' must be [steps, features] (got {list(sequence.shape)})")
+        if len(sequence) and (problem := _other_dim(modality, sequence.shape[1], dim)):
+            raise DataError(problem)
         if not torch.isfinite(sequence).all():
-            raise DataError(f"{where}: '{modality}' holds NaN or infinity; extract it anew, or leave it out")
+            raise DataError(f"'{modality}' holds NaN or infinity; extract it anew, or leave it out")
         features[modality] = sequence if len(sequence) else torch.zeros(0, dim)
     return features
 
 
-def _from_arrays(x: Mapping[str, Any], wanted: Mapping[str, int], config: Config) -> list[Utterance]:
+def _from_arrays(x: Mapping[str, Any], wanted: Mapping[str, int], config: Config) -> Mapping[str, Sequence[Utterance]]:
     where = "the arrays to predict"
     if x and all(isinstance(columns, Mapping) for columns in x.values()):  # what a whole file holds, split by split
         content: dict[str, Any] = {split: _columns(columns, config, where) for split, columns in x.items()}
     else:
-        content = _columns(x, config, where)
-        if "id" not in content:
-            counts = [len(content[m]) for m in config.data.modalities if m in content]
-            content["id"] = [str(i) for i in range(max(counts, default=0))]
-    splits = from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False)
-    found = [utterance for utterances in splits.values() for utterance in utterances]
-    return _from_utterances(found, wanted, config)
+        content = _with_ids(_columns(x, config, where), config, where)
+    return from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False)
 
 
 def _columns(x: Mapping[str, Any], config: Config, where: str) -> dict[str, Any]:
     """The columns that are read, as NumPy arrays and lists of them."""
     known = [*config.data.modalities, *_BESIDE, *(f"{m}_lengths" for m in config.data.modalities)]
+    columns = {key: _plain(x[key]) for key in x if key in known and x[key] is not None}
     for key in x:
         if key not in known and not str(key).startswith(_TARGETS):
-            raise DataError(f"{where}: {_unknown(str(key), known)}")
-    return {key: _plain(x[key]) for key in x if key in known and x[key] is not None}
+            what = f"{where}: {shown(str(key))} is nothing that the run knows{nearest(str(key), known)}"
+            if not any(m in columns for m in config.data.modalities):
+                raise DataError(f"{what}; it reads {listed(known)}; leave it out")
+            note(f"{what}; it is not read")
+    return columns
+
+
+def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, Any]:
+    """The columns with ids, and arrays ``[L, D]`` of one clip as ``[1, L, D]``.
+
+    Raises:
+        DataError: whether arrays of two axes hold one clip, nobody can tell.
+    """
+    given = [m for m in config.data.modalities if m in columns]
+    flat = {m: len(columns[m]) for m in given if _axes(columns[m]) == 2}
+    if isinstance(columns.get("id"), (str, bytes)):
+        columns["id"] = [columns["id"]]
+    count = len(columns["id"]) if "id" in columns else None
+    if given and len(flat) == len(given) and set(flat.values()) != {1}:
+        lengths = set(flat.values())
+        if count is None and len(lengths) == 1:
+            modality, steps = next(iter(flat.items()))
+            raise DataError(
+                f"{where}: '{modality}' has two axes, so it holds {steps} clips of one step or one clip of {steps} "
+                f"steps; give 'id' with {steps} ids or with one, or arrays [clips, steps, features]"
+            )
+        if count in (None, 1):
+            columns |= {m: [columns[m]] for m in flat}
+    if count is None:
+        columns["id"] = [str(i) for i in range(max((len(columns[m]) for m in given), default=0))]
+    return columns
+
+
+def _axes(column: Any) -> int:
+    """Axes of an array; 3 for a list of sequences."""
+    if isinstance(column, np.ndarray):
+        return 3 if column.dtype == object else column.ndim
+    first = column[0] if isinstance(column, list) and column else None
+    if isinstance(first, np.ndarray):
+        return first.ndim + 1
+    return 2 if isinstance(first, (list, tuple)) and not _listed(next(iter(first), ())) else 3
 
 
 def _plain(column: Any) -> Any:
@@ -144,13 +290,10 @@ def _listed(column: Any) -> bool:
     return isinstance(column, Iterable) and not isinstance(column, (str, bytes, Mapping))
 
 
-def _check_dim(where: str, modality: str, found: int, dim: int) -> None:
-    if found != dim:
-        raise DataError(
-            f"{where}: '{modality}' has {found} features per step, training has {dim}; "
-            "extract the features as for the training data"
-        )
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    return f"'{key}' is nothing that the run knows{nearest(key, known)}; it reads {', '.join(known)}; leave it out"
+def _other_dim(modality: str, found: int, dim: int) -> str:
+    """What is wrong with a dimension; nothing where it is the training's."""
+    if found == dim:
+        return ""
+    return (
+        f"'{modality}' has {found} features per step, training has {dim}; extract the features as for the training data"
+    )

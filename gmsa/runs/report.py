@@ -15,13 +15,14 @@ import torch
 from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
-from gmsa.data import INTENSITY_CLASSES, Target, Utterance
-from gmsa.metrics import Conformal, conformal_sets, coverage, metrics, per_class
+from gmsa.data import INTENSITY_CLASSES, Target
+from gmsa.metrics import metrics, per_class
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
 from gmsa.reports.robustness import write_report
 from gmsa.reports.run import write_summary
 from gmsa.reports.summary import LONGEST_TEXT, spread, summarize
+from gmsa.runs.intervals import calibration_turns, conformal_rows, predict_turns
 from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, write_text
@@ -33,8 +34,6 @@ from gmsa.training.trainer import Trainer
 SPLITS = ("train", "valid", "test")
 WORST = 10
 """Utterances of the test split that the summary shows because their predictions are farthest off."""
-LEVEL = 0.9
-"""Share of the truth that the intervals, or sets, of conformal prediction are to hold."""
 
 
 def report(
@@ -53,6 +52,8 @@ def report(
     truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
+    turns = calibration_turns(prepared)
+    calibrating: dict[int, tuple[list[Predictions], Predictions]] = {}
     stages: dict[str, dict[str, list[dict[str, float]]]] = {}
     pseudo_rows: list[dict[str, Any]] = []
     parameters = 0
@@ -74,6 +75,7 @@ def report(
         final = {s: predict_utterances(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
         finals.append(final)
+        calibrating[seed] = predict_turns(model, turns, prepared, final["valid"], trainer.device), final["test"]
         if data_of[seed].pseudo_labels:
             rows = [row | {"label": truth.get(row["id"])} for row in data_of[seed].pseudo_labels]
             write_text(seed_folder / "pseudo_labels.csv", csv_dicts(_named(row, target) for row in rows))
@@ -88,7 +90,7 @@ def report(
         constant=constant_scores(config, _labels(data_of), finals[0]),
         worst=worst_predictions(prepared, [final["test"] for final in finals]),
         classes=class_rows([final["test"] for final in finals]),
-        intervals=conformal_rows(prepared, dict(zip(trainers, finals, strict=True))),
+        intervals=conformal_rows(prepared, turns, calibrating),
     )
     write_summary(folder, summary)
     history = [row for trainer in trainers.values() for row in trainer.history if row["stage"] != "pretrain"]
@@ -195,49 +197,6 @@ def class_rows(tests: Sequence[Predictions]) -> list[dict[str, Any]]:
         | {share: spread([row[share] for row in rows]) for share in ("precision", "recall", "F1")}
         for rows in zip(*seeds, strict=True)
     ]
-
-
-def conformal_rows(prepared: Prepared, finals: Mapping[int, Mapping[str, Predictions]]) -> list[dict[str, Any]]:
-    """Margins of split conformal prediction, fitted on the validation split, and what they cover of the test split.
-
-    Of an intensity the residual is the absolute error and ``width`` the mean width of the intervals; of classes it is 1
-    less the probability of the true class, and ``width`` the mean number of classes in a set. Groups are the modalities
-    that an utterance has. None where the validation split is too small for the level.
-
-    Args:
-        finals: predictions of each seed for ``valid`` and ``test``.
-    """
-    known = {s: [i for i, u in enumerate(prepared.splits[s]) if u.label is not None] for s in ("valid", "test")}
-    groups = {s: [_pattern(prepared.splits[s][i]) for i in rows] for s, rows in known.items()}
-    found = []
-    for seed, splits in finals.items():
-        valid, test, target = splits["valid"], splits["test"], splits["test"].target
-        truth = {s: splits[s].labels[known[s]].astype(np.float64) for s in known}
-        if target.is_classes:
-            chances = {s: splits[s].probabilities[known[s]].astype(np.float64) for s in known}
-            wrong = 1 - np.take_along_axis(chances["valid"], truth["valid"].astype(int)[:, None], 1)[:, 0]
-            fitted = Conformal.fit(wrong.clip(0, 1), groups["valid"], LEVEL)
-            sets = conformal_sets(chances["test"], fitted.margin(groups["test"]))
-            widths = sets.sum(axis=1)
-            covered = float(np.take_along_axis(sets, truth["test"].astype(int)[:, None], 1).mean())
-        else:
-            fitted = Conformal.fit(np.abs(valid.predicted[known["valid"]] - truth["valid"]), groups["valid"], LEVEL)
-            # Not beyond the range, but for predictions that are: the truth never is.
-            predicted = test.predicted[known["test"]]
-            low, high = fitted.interval(predicted, groups["test"], target.low, target.high)
-            widths, covered = high - low, coverage(truth["test"], low, high)
-        if not np.isfinite(fitted.pooled):
-            return []
-        found.append(
-            {"seed": seed, **fitted.record(), "width": float(widths.mean()), "coverage": covered}
-            | {"expected": list(fitted.expected_coverage(groups["test"]))}
-        )
-    return found
-
-
-def _pattern(utterance: Utterance) -> str:
-    """The modalities that an utterance has."""
-    return "+".join(m for m, there in utterance.present.items() if there) or "none"
 
 
 def _shortened(text: str) -> str:

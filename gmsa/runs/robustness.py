@@ -1,8 +1,8 @@
-"""How a run degrades with masked modalities: its test split, scored under each protocol and rate."""
+"""How a run degrades with masked modalities and with noise: its test split, scored under each protocol and rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,11 +13,11 @@ from torch import nn
 
 from gmsa.config.missing import RATES, Missing, joined, parse_missing, subsets
 from gmsa.config.presets import MODALITIES
-from gmsa.data import Target, Utterance, apply_missing, describe_missing, load_utterances
+from gmsa.data import Target, Utterance, add_noise, apply_missing, describe_missing, parse_noise, signal_power
 from gmsa.data.features import select
-from gmsa.data.loading import data_sha256
-from gmsa.errors import ConfigError, RunError, cut, nearest
+from gmsa.errors import ConfigError, RunError, cut, nearest, shown
 from gmsa.reports.robustness import (
+    NoisePoint,
     Point,
     markdown_tables,
     own_report,
@@ -25,14 +25,16 @@ from gmsa.reports.robustness import (
     write_robustness,
     write_robustness_comparison,
 )
-from gmsa.runs.evaluate import Scores, check_no_run, own_corpus
+from gmsa.reports.tables import headline
+from gmsa.runs.evaluate import Scores, check_no_run
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.report import finish_report
+from gmsa.runs.scoring.splits import Chosen, own_corpus, splits_to_score
+from gmsa.runs.windows import predict_whole
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts
 from gmsa.system.lock import only_writer
-from gmsa.training.scoring import predict_utterances
 
 MASK_SEEDS = (0, 1, 2)
 Plan = dict[str, list[Missing]]
@@ -48,17 +50,24 @@ def robustness(
     data: str | Path | None = None,
     out: Path | None = None,
     write: bool = True,
+    noise: Sequence[str] = (),
+    split: str | None = None,
+    include_training: bool = False,
 ) -> Scores:
-    """Scores a run's models with modalities masked; writes the report into its folder, or into ``out``.
+    """Scores a run's models with modalities masked or with noise; writes the report into its folder, or into ``out``.
 
     What ``data.missing.test`` of the run masks is not masked here: ``specs`` take its place. A mask depends on its
-    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same masks.
+    seed, the protocol, the rate and the utterance's id alone, so all runs are scored under the same masks. Noise is
+    added to the normalized features, at a ratio to the power of those that are scored.
 
     Args:
         specs: ``eta:0,0.1,0.2``, ``fixed:all`` and the like, each protocol once.
-        mask_seeds: each model is scored under the masks of each.
+        mask_seeds: each model is scored under the masks, and the noise, of each.
         data: another labeled file, whose test split takes the place of the run's own; its report needs ``out``.
         write: whether to write the report.
+        noise: ``audio:20dB,10dB,0dB``, ``text+audio:10dB`` or ``all:10dB`` and the like, each set of modalities once.
+        split: as :func:`~gmsa.runs.evaluate.evaluate` has it; the scores of several splits are of all together.
+        include_training: as :func:`~gmsa.runs.evaluate.evaluate` has it.
 
     Raises:
         ConfigError: a protocol, rate or seed is wrong, or does not fit the data; a report of ``data`` without ``out``.
@@ -80,33 +89,43 @@ def robustness(
             pass
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
-    split = _read(run, data)
-    plan = fit_plan(plan, split)
-    scorer = Scorer(run, split, [run.load_model(seed, where) for seed in chosen], where)
+    found = _read(run, data, split, include_training)
+    plan = fit_plan(plan, found)
+    noises = parse_noises(noise, [m for m in found.modalities if m in run.dims])
+    scorer = Scorer(run, found, [run.load_model(seed, where) for seed in chosen], where)
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
-    mark = "synthetic: " if split.synthetic else ""
+    mark = "synthetic: " if found.synthetic else ""
     points: dict[str, list[Point]] = {}
-    with progress_bar("masks", sum(map(len, masks.values()))) as bar:
+    curves: dict[str, list[NoisePoint]] = {}
+    steps = sum(map(len, masks.values())) + sum(map(len, noises.values())) * len(mask_seeds)
+    with progress_bar("masks", steps) as bar:
         for protocol, missing in plan.items():
             points[protocol] = []
             for m in missing:
                 point = scorer.point(m, masks[m], bar.advance)
                 points[protocol].append(point)
                 what = "nothing masked" if m.protocol == "none" else m
-                console().print(f"{mark}{what}: test MAE {point.values('MAE').mean():.4f}")
+                console().print(f"{mark}{what}: {_main_score(found, point)}")
+        for name, ratios in noises.items():
+            curves[name] = [NoisePoint(None, (None,), [scorer.unmasked])]
+            for ratio in ratios:
+                noisy = scorer.noisy(ratio, mask_seeds, bar.advance)
+                curves[name].append(noisy)
+                console().print(f"{mark}{name}:{noisy.decibels:g}dB: {_main_score(found, noisy)}")
 
     facts = {
         "name": run.name,
-        "dataset": split.dataset,
-        "synthetic": split.synthetic,
-        "data_sha256": split.sha256,
-        "modalities": split.modalities,
+        "dataset": found.dataset,
+        "split": found.name,
+        "synthetic": found.synthetic,
+        "data_sha256": found.sha256,
+        "modalities": found.modalities,
         "seeds": list(chosen),
         "mask_seeds": list(mask_seeds),
         "hidden_in_training": str(run.config.data.missing.of("train")),
     }
-    report = robustness_report(facts, points)
+    report = robustness_report(facts, points, curves)
     if write:
         with nullcontext() if out is not None else only_writer(run.folder):
             write_robustness(report, run.folder, out)
@@ -123,6 +142,9 @@ def compare_robustness(
     seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     data: str | Path | None = None,
+    noise: Sequence[str] = (),
+    split: str | None = None,
+    include_training: bool = False,
 ) -> str:
     """Scores several runs under the same masks; writes each one's report below ``out``, and into it the comparison.
 
@@ -130,7 +152,7 @@ def compare_robustness(
 
     Args:
         folders: run folders of different names, trained on the same data unless ``data`` is given.
-        specs, mask_seeds, seeds, device, data: as :func:`robustness` has them.
+        specs, mask_seeds, seeds, device, data, noise, split, include_training: as :func:`robustness` has them.
 
     Raises:
         ConfigError: two runs have the same name, or as :func:`robustness`.
@@ -154,7 +176,9 @@ def compare_robustness(
     reports = {}
     for run, name in zip(runs, names, strict=True):
         console().print(f"{cut(name)}:")
-        reports[name] = robustness(run, specs, mask_seeds, seeds, device, data, out / name)
+        reports[name] = robustness(
+            run, specs, mask_seeds, seeds, device, data, out / name, True, noise, split, include_training
+        )
     return write_robustness_comparison(reports, out)
 
 
@@ -201,10 +225,34 @@ def parse_plan(specs: Sequence[str]) -> Plan:
     return plan
 
 
+def parse_noises(specs: Sequence[str], modalities: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+    """Reads ``audio:10dB,0dB``, ``text+audio:10dB`` and ``all:20dB,10dB``: decibels by modality, from little noise on.
+
+    Raises:
+        ConfigError: as :func:`gmsa.data.parse_noise`, or one is named twice.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    for spec in specs:
+        name, _, values = (part.strip() for part in spec.partition(":"))
+        if name in found:
+            raise ConfigError(f"--noise names {shown(name)} twice; combine them into one, separated by commas")
+        ratios = [
+            parse_noise(",".join(f"{part.strip()}:{value}" for part in name.split("+")), modalities)
+            for value in values.split(",")
+        ]
+        for ratio in ratios:
+            if ratios.count(ratio) > 1:
+                decibels = next(iter(ratio.values()))
+                raise ConfigError(f"--noise {cut(name)} names {decibels:g}dB twice; name each once (got {shown(spec)})")
+        found[name] = sorted(ratios, key=lambda ratio: -next(iter(ratio.values())))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The utterances to score: a test split, normalized, with nothing masked."""
+    """The utterances to score: usually a test split, normalized, with nothing masked."""
 
+    name: str
     utterances: list[Utterance]
     modalities: list[str]
     """Those of the file, also where the run was trained without."""
@@ -258,12 +306,25 @@ class Scorer:
             ended()
         return Point(missing, mask_seeds, records, scores)
 
+    def noisy(self, ratio: Mapping[str, float], noise_seeds: Sequence[int], ended: Callable[[], object]) -> NoisePoint:
+        """Scores every model with the noise of every seed, at decibels by modality; calls ``ended`` after each."""
+        scores = []
+        for seed in noise_seeds:
+            scores.append(self.score(add_noise(self.split.utterances, ratio, seed, power=self.power)))
+            ended()
+        return NoisePoint(next(iter(ratio.values())), noise_seeds, scores)
+
+    @cached_property
+    def power(self) -> dict[str, float]:
+        """Mean square of each modality's features."""
+        return signal_power(self.split.utterances, self.split.modalities)
+
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
         """Metrics of every model."""
         # A modality that the models were trained without has no encoder.
-        shown = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
+        known = [replace(u, features=select(u.features, self.run.dims)) for u in utterances]
         config = self.run.config
-        return [predict_utterances(model, shown, config, self.device).metrics(config) for model in self.models]
+        return [predict_whole(model, known, config, self.device).metrics(config) for model in self.models]
 
     @cached_property
     def unmasked(self) -> list[dict[str, float]]:
@@ -271,17 +332,24 @@ class Scorer:
         return self.score(self.split.utterances)
 
 
-def _read(run: Run, data: str | Path | None) -> Split:
+def _read(run: Run, data: str | Path | None, split: str | None, include_training: bool) -> Split:
     settings = run.config.data
-    if data is None:
+    if data is None and split is None:
         corpus = own_corpus(run)
-        found, modalities = corpus.splits["test"], [*corpus.dims]
-        name, synthetic, sha256 = settings.name, corpus.synthetic, corpus.sha256
+        chosen = Chosen({"test": corpus.splits["test"]}, settings.name, corpus.synthetic, corpus.sha256, True)
+        modalities = [*corpus.dims]
     else:
         # Also what the run was trained without counts as there, as in its own file.
         dims: dict[str, int | None] = {m: run.dims.get(m) for m in settings.modalities}
-        found = load_utterances(data, dims, settings.modalities, Target.of(run.config.target), require_labels=True)
-        modalities = [m for m in settings.modalities if m in run.dims or any(u.lengths[m] for u in found)]
-        name, synthetic, sha256 = Path(data).stem, False, data_sha256(data)
+        chosen = splits_to_score(run, data, split, include_training, dims)
+        there = {m for u in chosen.utterances for m, length in u.lengths.items() if length}
+        modalities = [m for m in settings.modalities if m in run.dims or m in there]
     # Normalization takes each step by itself, so masks may follow it, and it is done once.
-    return Split([run.normalizer.apply(u) for u in found], modalities, name, synthetic, sha256)
+    utterances = [run.normalizer.apply(u) for u in chosen.utterances]
+    return Split(chosen.name, utterances, modalities, chosen.dataset, chosen.synthetic, chosen.sha256)
+
+
+def _main_score(split: Split, point: Point | NoisePoint) -> str:
+    """The first of a table's metrics, as a line on the console."""
+    metric = headline(point.scores[0][0])[0]
+    return f"{split.name} {metric} {point.values(metric).mean():.4f}"

@@ -64,6 +64,7 @@ LONGEST_LINE = 1000
 """Characters of an error's line, at most."""
 _MODULE = "python -m gmsa."
 _FORMAT_WARNING = warnings.formatwarning
+_PACKAGE = Path(__file__).parents[1]
 _in_gmsa = False
 """Whether the command ``gmsa`` runs, not the module of a subcommand."""
 
@@ -228,7 +229,7 @@ def exit_codes(name: str) -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it is while a command starts
         signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, _terminate)
-    written, warnings.formatwarning = warnings.formatwarning, partial(_written, name)
+    written, warnings.formatwarning = warnings.formatwarning, partial(_written, name, set())
     try:
         with forgiving_streams() as stdout:
             code, line = 0, ""
@@ -281,10 +282,20 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
 
 
-def _written(name: str, *warning: Any, **more: Any) -> str:
-    """A note as one line, any other warning as Python writes it; no terminal obeys what it quotes."""
-    if isinstance(warning[0], DataWarning):
-        return f"{one_line(f'{name}: note: {warning[0]}')}\n"
+def _written(name: str, said: set[str], *warning: Any, **more: Any) -> str:
+    """A warning of gmsa as one line, said once; another's as Python writes it. No terminal obeys what it quotes.
+
+    Args:
+        said: the lines so far; Python forgets them where warnings are caught.
+    """
+    message, place = warning[0], Path(warning[2])
+    if isinstance(message, DataWarning) or (type(message) is UserWarning and _PACKAGE in place.parents):
+        kind = "note" if isinstance(message, DataWarning) else "warning"
+        line = f"{one_line(f'{name}: {kind}: {message}')}\n"
+        if line in said or _first_process_says_it():
+            return ""
+        said.add(line)
+        return line
     return printable(_FORMAT_WARNING(*warning, **more))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,11 +22,16 @@ MOST_RECORDS = 1 << 26
 
 
 def expanded(path: str | os.PathLike[str], kind: type[GmsaError] = RunError) -> Path:
-    """A path that the user named, its ``~`` and ``$VARS`` expanded.
+    """A path that the user named, its ``~`` and ``$VARS`` expanded, unless something is there by the path as it is.
 
     Raises:
-        GmsaError: it begins with the home of nobody that the system knows.
+        GmsaError: it begins with the home of nobody that the system knows, or names a variable that is not set.
     """
+    if not isinstance(text := os.fspath(path), str) or not {"~", "$"} & set(text) or _lies_there(text):
+        return Path(path)
+    for name in re.findall(r"\$(?:\{(\w+)\}|(\w+))", text, re.ASCII):
+        if "".join(name) not in os.environ:
+            raise kind(f"'{short(path)}': the variable {cut(''.join(name))} is not set; set it, or write the path out")
     named = os.path.expandvars(path)
     try:
         whole = os.path.expanduser(named)
@@ -34,6 +40,13 @@ def expanded(path: str | os.PathLike[str], kind: type[GmsaError] = RunError) -> 
     if whole.startswith("~"):
         raise kind(f"'{short(path)}': there is no such home folder; write the path out (a file of that name: ./~...)")
     return Path(whole)
+
+
+def _lies_there(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a null byte, or half a character
+        return False
 
 
 def open_regular(

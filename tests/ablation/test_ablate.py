@@ -32,6 +32,7 @@ from gmsa.ablation.variants import FIXED, Variant, entries_of, read_variants, va
 from gmsa.config import to_dict
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.metrics import paired_bootstrap
+from gmsa.models import graph_spec
 from gmsa.reports.ablation import numeric_axis
 from gmsa.reports.pages import html
 from gmsa.runs import report as results
@@ -110,9 +111,9 @@ def test_vary_is_the_product_and_the_first_one_leads(base: Path) -> None:
 
 
 def test_commas_in_brackets_do_not_split(base: Path) -> None:
-    item = "model.text_convs=[[3,1]],[[5, 1], [3, 1]]"
+    item = "model.encoders.text=[[3,1]],[[5, 1], [3, 1]]"
     settings = read_variants(base, [], [item, "data.normalize=[],[text,audio]"], None)
-    assert [s.config.model.text_convs for s in settings][::2] == [((3, 1),), ((5, 1), (3, 1))]
+    assert [s.config.model.convs("text") for s in settings][::2] == [((3, 1),), ((5, 1), (3, 1))]
     assert [s.config.data.normalize for s in settings][:2] == [(), ("text", "audio")]
 
 
@@ -398,7 +399,7 @@ def test_graph_size_counts_every_edge_once(base: Path, scope: str) -> None:
         nodes = 24 * 5
         edges = 6 * (3 * 4 * 4) + 24 * (3 * 2) + 24 * (2 * 2 * 2 * 3)
     for utterance in train if scope == "utterance" else ():
-        tokens = sum(-(-len(x) // setting.config.model.strides[m]) for m, x in utterance.features.items())
+        tokens = sum(-(-len(x) // graph_spec(setting.config).strides[m]) for m, x in utterance.features.items())
         nodes += tokens + 2
         edges += tokens**2 + 2 * 4 * tokens  # all pairs of tokens; in both streams to and from both readouts
     assert ablation.graph_size(train, setting.config) == {"nodes": nodes / 24, "edges": edges / 24}

@@ -124,7 +124,7 @@ def test_a_mistake_names_its_file(files: dict[str, str], said: str) -> None:
 def test_a_change_on_the_command_line_is_not_the_bases_mistake() -> None:
     write("a.yaml", "optim: {lr: 1}")
     write("own.yaml", "base: a.yaml")
-    with pytest.raises(ConfigError, match=r"^own\.yaml: 'optim\.lr' must be greater than 0"):
+    with pytest.raises(ConfigError, match=r"^--set optim.lr=-1: 'optim\.lr' must be greater than 0"):
         load("own.yaml", "optim.lr=-1")
 
 

@@ -184,7 +184,7 @@ def test_the_data_that_the_environment_names_count(say: Say, monkeypatch: pytest
         (["--key", "optm"], "unknown key 'optm' (did you mean 'optim'?)"),
         (["--key", "protocol.k"], "unknown key 'protocol.k' (it is now 'self_training.k')"),
         (["none.yaml"], "config file 'none.yaml' does not exist"),
-        (["mosi_graph", "--set", "optim.lr=-1"], "mosi_graph: 'optim.lr' must be greater than 0"),
+        (["mosi_graph", "--set", "optim.lr=-1"], "--set optim.lr=-1: 'optim.lr' must be greater than 0"),
         (["--plugin", "gmsa_no_such"], "plug-in 'gmsa_no_such' is not there"),
     ],
 )

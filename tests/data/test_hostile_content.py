@@ -167,18 +167,24 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     "ids in a dict": (train(id={"a": 1}), "'id' is a dict; expected an array or a list"),
     "no ids": (train(id=[]), "is empty; every split needs utterances"),
     # labels
-    "labels that are text": (train(regression_labels=["1.5"] * 6), "'regression_labels' does not hold one number"),
-    "labels that are text in an array": (train(regression_labels=np.array(["1"] * 6)), "does not hold one number"),
-    "labels that are text among objects": (train(regression_labels=objects(*["1"] * 6)), "does not hold one number"),
-    "labels that are bytes": (train(regression_labels=[b"1"] * 6), "does not hold one number"),
-    "labels that are dicts": (train(regression_labels=[{}] * 6), "does not hold one number"),
-    "labels that are ragged": (train(regression_labels=[[1], [1, 2], [], [1], [1], [1]]), "does not hold one number"),
+    "labels that are words": (train(regression_labels=["good"] * 6), "holds no intensities, but classes in"),
+    "labels that are dicts": (train(regression_labels=[{}] * 6), "'train$_$0' is {}; expected a number or a word"),
+    "labels that are ragged": (train(regression_labels=[[1], [1, 2], [], [1], [1], [1]]), "another number of labels"),
+    "labels of many axes": (train(regression_labels=np.ones((6, 2, 3))), "has shape [6, 2, 3]"),
+    "labels of no axes": (train(regression_labels=np.ones((6, 0))), "has shape [6, 0]"),
+    "labels in lists of lists": (
+        lambda c: c["train"].update(regression_labels=[[[[[[float("inf")]]]]]] * 6),
+        "'regression_labels' of 'train$_$0' is inf, out of",
+    ),
     "labels in a dict": (train(regression_labels={1: 2}), "'regression_labels' is a dict"),
     "one label": (train(regression_labels=1.0), "'regression_labels' is a float"),
-    "a label that is nothing": (entry("regression_labels", None), "'regression_labels' of 'train$_$2' is NaN"),
+    "a label that is nothing": (entry("regression_labels", None), "'regression_labels' of 'train$_$2' is NaN or empty"),
     "a label beyond floats": (entry("regression_labels", 2**500), "'regression_labels' of 'train$_$2' is 3.27339e+150"),
     "an infinite label": (entry("regression_labels", float("inf")), "'regression_labels' of 'train$_$2' is inf"),
-    "a label of text alone": (entry("regression_labels", "x"), "'regression_labels' does not hold one number"),
+    "a label of text alone": (
+        entry("regression_labels", "x"),
+        "'regression_labels' of 'train$_$2' is 'x', not a number",
+    ),
     "a label of one modality": (entry("regression_labels_T", 9), "'regression_labels_T' of 'train$_$2' is 9"),
     "fewer labels": (train(regression_labels=[1.0] * 5), "has 5 entries but 'id' has 6"),
     # lengths
@@ -221,7 +227,7 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
         "repeats arrays or strings until they hold over",
     ),
     "a text again and again": (train(raw_text=[LONG] * 5000), "repeats arrays or strings until they hold over"),
-    "long text among labels": (train(regression_labels=[LONG, *"abcde"]), "does not hold one number"),
+    "long text among labels": (train(regression_labels=[LONG, *"12345"]), "'regression_labels' of 'train$_$0' is 'xxx"),
 }
 
 
@@ -255,6 +261,10 @@ TAKEN: dict[str, Callable[[Content], object]] = {
     "a mask of text": train(text_bert=["a"] * 6),
     "a mask of another kind": train(text_bert={"a": 1}),
     "another split of another kind": lambda content: content.update(more=[1, 2]),
+    "labels that are numbers as text": train(regression_labels=["1.5"] * 6),
+    "labels that are numbers as text in an array": train(regression_labels=np.array(["1"] * 6)),
+    "labels that are numbers as text among objects": train(regression_labels=objects(*["1"] * 6)),
+    "labels that are numbers as bytes": train(regression_labels=[b"1"] * 6),
     "deep content that nothing reads": train(more=[[[[[[{}]]]]]]),
     "no annotations": train(annotations=[]),
     "features of lists of nothing": entry("audio", []),

@@ -164,7 +164,7 @@ def test_pickles_that_are_refused(write_mmsa: Callable[..., Path]) -> None:
     Path("bad.pkl").write_bytes(pickle.dumps([1]))
     refused(Path("bad.pkl"), "bad.pkl: holds a list, not a dict of splits")
     Path("bad.pkl").write_bytes(pickle.dumps({"train": {"id": ["a"], "smell": [1]}}))
-    refused(Path("bad.pkl"), "bad.pkl: holds no utterances with any of text, audio, vision")
+    refused(Path("bad.pkl"), "bad.pkl: has no features (its keys: id, smell); check data.modalities")
     refused(write_mmsa(), "is -2.8", "out of [-1, 1]", labels="sims")
 
     def twice(content: dict[str, Any]) -> None:
@@ -256,7 +256,11 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label", "a,train,1", "no column holds paths of .npy or .npz files (its columns: id, split, label)"),
         ("id,split,label,text,text", "a,train,1,,", "duplicate column 'text'"),
         ("id,split,label,text", "a,train,1", "row 2 has 3 values for 4 columns"),
-        ("id,split,label,text", "a,train,good,a/t0.npy", "the labels are words (good), not numbers"),
+        (
+            "id,split,label,text",
+            "a,train,good,a/t0.npy",
+            "the label of 'a' is 'good', not a number; for classes set target.kind=classes",
+        ),
         ("id,split,label,text", "a,train,7,a/t0.npy", "the label of 'a' is 7, out of [-3, 3]"),
         ("id,split,label,text", "a,,1,a/t0.npy", "row 2: has no split"),
         ("id,split,label,text", ",train,1,a/t0.npy", "row 1 has an empty id"),
@@ -450,6 +454,15 @@ def test_a_folder(folder: Path) -> None:
     np.testing.assert_array_equal(store.utterances()[1].features["vision"], np.load("s/visual/vid_1.npy")[0])
     assert store.dims == DIMS
     assert len(store.manifest.source["files"]) == 3
+
+
+def test_other_folders_of_arrays_are_modalities(folder: Path) -> None:
+    save("s/EEG/vid_1.npy", (5, 6))
+    Path("s/notes").mkdir()
+    Path("s/notes/read.me").touch()
+    store = imported(folder)
+    assert store.dims == {**DIMS, "eeg": 6}
+    assert [u.lengths["eeg"] for u in store.utterances()] == [0, 5, 0, 0]
 
 
 def test_the_order_of_the_folder_does_not_matter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.data import feature_dims, from_mmsa, read_mmsa
+from gmsa.data import Target, feature_dims, from_mmsa, read_mmsa
 from gmsa.errors import DataError
 
 MODALITIES = ("text", "audio", "vision")
+SIMS = Target("intensity", -1.0, 1.0, (), "sims")
 
 
 def cut(columns, modality, index):
@@ -173,10 +174,10 @@ def test_sims_labels_of_single_modalities(mmsa_dict):
         columns["regression_labels"] = np.linspace(-1, 1, count)
         for i, letter in enumerate("TAV"):
             columns[f"regression_labels_{letter}"] = np.linspace(-1, 1, count) * (i + 1) / 4
-    first = from_mmsa(mmsa_dict, "f", labels="sims")["train"][0]
+    first = from_mmsa(mmsa_dict, "f", target=SIMS)["train"][0]
     assert first.label == -1
     assert first.unimodal == {"text": -0.25, "audio": -0.5, "vision": -0.75}
-    assert from_mmsa(mmsa_dict, "f", ("audio",), "sims")["train"][0].unimodal == {"audio": -0.5}
+    assert from_mmsa(mmsa_dict, "f", ("audio",), SIMS)["train"][0].unimodal == {"audio": -0.5}
     assert from_mmsa(mmsa_dict, "f", require_labels=False)["train"][0].unimodal == {}
 
 
@@ -297,13 +298,13 @@ def put(split, key, index, value):
 
 
 def rename(content):
-    content["val"] = content.pop("valid")
+    content["vali"] = content.pop("valid")
 
 
 ERRORS = {
     "missing split": (
         rename,
-        "f.pkl: has no split 'valid' (did you mean 'val'?) (its keys: train, test, val); expected",
+        "f.pkl: has no split 'valid' (did you mean 'vali'?) (its keys: train, test, vali); expected",
     ),
     "split of another type": (
         lambda content: content.update(test=[1]),
@@ -323,12 +324,12 @@ ERRORS = {
     ),
     "NaN label": (
         put("train", "regression_labels", 2, np.nan),
-        "split 'train': 'regression_labels' of 'train$_$2' is NaN; remove the utterance, or move it to",
+        "split 'train': 'regression_labels' of 'train$_$2' is NaN or empty; label it, or move it to",
     ),
     "label out of range": (
         put("test", "regression_labels", 1, 3.5),
         "split 'test': 'regression_labels' of 'test$_$1' is 3.5, out of [-3, 3]; "
-        "set data.labels to the file's scale (now 'mosi')",
+        "the file's labels lie in [-3, 3.5]; set target.range to the file's range",
     ),
     "unimodal label out of range": (
         change(regression_labels_A=[9.0] * 6),
@@ -336,10 +337,16 @@ ERRORS = {
     ),
     "labels that are no numbers": (
         change(regression_labels=["Positive"] * 6),
-        "'regression_labels' does not hold one number per utterance; check how it was saved",
+        "holds no intensities, but classes in 'regression_labels' (Positive); set target.kind: classes",
     ),
-    "several labels each": (change(regression_labels=np.zeros((6, 2))), "does not hold one number per utterance"),
-    "ragged labels": (change(regression_labels=[[0], [0, 1], 0, 0, 0, 0]), "does not hold one number per utterance"),
+    "several labels each": (
+        change(regression_labels=np.zeros((6, 2))),
+        "has shape [6, 2], not one label per utterance; set target.column",
+    ),
+    "ragged labels": (
+        change(regression_labels=[[0], [0, 1], 0, 0, 0, 0]),
+        "of 'train$_$1' holds another number of labels than that of 'train$_$0'",
+    ),
     "fewer labels": (
         change(regression_labels=[0.0] * 5),
         "split 'train': 'regression_labels' has 5 entries but 'id' has 6; every key must hold one entry per utterance",
@@ -394,10 +401,13 @@ ERRORS = {
     ),
     "NaN feature": (
         put("valid", "text", (1, 0, 2), np.nan),
-        "split 'valid': 'text' of 'valid$_$1' holds NaN; repair or remove the utterance",
+        "split 'valid': 'text' of 'valid$_$1' holds NaN; in all, 'text' has 1 value in 1 utterance: repair them",
     ),
-    "infinite feature": (put("valid", "vision", (2, 0, 0), np.inf), "'vision' of 'valid$_$2' holds infinity; repair"),
-    "beyond float32": (change(vision=np.full((6, 6, 2), 1e300)), "'vision' of 'train$_$0' holds infinity"),
+    "infinite feature": (put("valid", "vision", (2, 0, 0), np.inf), "'vision' of 'valid$_$2' holds infinity; in all, "),
+    "beyond float32": (
+        change(vision=np.full((6, 6, 2), 1e300)),
+        "'vision' of 'train$_$0' holds 1e+300, which float32 does not hold",
+    ),
 }
 
 
@@ -421,16 +431,18 @@ def test_content_that_is_no_dict(content):
 
 def test_no_known_modality(mmsa_dict):
     for columns in mmsa_dict.values():
-        columns["video"] = columns.pop("vision")
+        columns["gaze"] = columns.pop("vision")
         del columns["text"], columns["audio"]
-    words = r"f.pkl: has none of the modalities text, audio, vision \(its keys: id, raw_text, .*video\); check data"
+    words = r"has none of the modalities text, audio, vision \(its keys: id, .*gaze\); set data.modalities: \[gaze\]"
     with pytest.raises(DataError, match=words):
         from_mmsa(mmsa_dict, "f.pkl")
 
 
 def test_split_without_any_feature(mmsa_dict):
     mmsa_dict["valid"]["text_lengths"] = [0, 0, 0]
-    with pytest.raises(DataError, match=r"f.pkl: split 'valid': no utterance has text; choose other data.modalities"):
+    with pytest.raises(
+        DataError, match=r"f.pkl: split 'valid': no utterance has text .*; choose other data.modalities"
+    ):
         from_mmsa(mmsa_dict, "f.pkl", ("text",))
 
 
@@ -444,8 +456,8 @@ def test_flat_and_foreign_dicts(mmsa_dict):
 
 
 def test_labels_of_sims_in_a_mosi_file_are_found(mmsa_dict):
-    with pytest.raises(DataError, match=r"is -3, out of \[-1, 1\]; set data.labels to the file's scale \(now 'sims'\)"):
-        from_mmsa(mmsa_dict, "f.pkl", labels="sims")
+    with pytest.raises(DataError, match=r"is -3, out of \[-1, 1\]; .* \[-3, 3\] \(target.preset: mosi\)"):
+        from_mmsa(mmsa_dict, "f.pkl", target=SIMS)
 
 
 def test_missing_file(tmp_path):

@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations
 
+import pytest
 import torch
+from torch import Tensor
 
-from gmsa.data import Utterance, mask_in_turns, pattern_of
-from gmsa.data.patterns import MOST_PATTERNS
+from gmsa.config.missing import Missing
+from gmsa.config.presets import MODALITIES
+from gmsa.data import Utterance, apply_missing, mask_in_turns, pattern_of
+from gmsa.data.features import ChangedFeatures, LazyFeatures
+from gmsa.data.patterns import MOST_PATTERNS, unmasked
 
 NAMES = ("text", "eeg", "pose")
 SUBSETS = [frozenset(s) for size in range(4) for s in combinations(NAMES, size)]
+
+
+class Stored(LazyFeatures):
+    """Features that are read on access."""
+
+    def __init__(self, features: dict[str, Tensor]) -> None:
+        self.features = features
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return {m: len(x) for m, x in self.features.items()}
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return self.features[modality]
 
 
 def utterances(count: int) -> list[Utterance]:
@@ -68,3 +87,18 @@ def test_the_most_frequent_patterns_are_enough() -> None:
     turns = mask_in_turns([whole], like, 0)
     expected = {pattern_of(whole.drop(s)) for s in subsets[-MOST_PATTERNS:]}
     assert {pattern_of(turn.utterances[0]) for turn in turns} == expected
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_was_masked_comes_back(lazy: bool) -> None:
+    features = {m: torch.randn(3, 2) for m in MODALITIES}
+    if lazy:
+        features = ChangedFeatures(Stored(features), lambda _, x: x)  # type: ignore[assignment]
+    own = [Utterance(f"v${i}", features, 1.0) for i in range(12)]
+    masked = apply_missing(own, Missing("eta", 0.5), [*MODALITIES], 0)
+    assert any(pattern_of(u) != "tav" for u in masked)
+    for before, after in zip(own, map(unmasked, masked), strict=True):
+        assert after.lengths == before.lengths
+        assert isinstance(after.features, LazyFeatures) == lazy
+        assert all(torch.equal(after.features[m], x) for m, x in before.features.items())
+        assert not after.withheld

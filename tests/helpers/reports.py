@@ -13,9 +13,14 @@ from gmsa.reports.summary import spread
 
 
 def comparison_of(
-    names: Sequence[str], failed: Sequence[str] = (), values: Sequence[float] = (), best_first: bool = False
+    names: Sequence[str],
+    failed: Sequence[str] = (),
+    values: Sequence[float] = (),
+    best_first: bool = False,
+    metrics: str = "mosi",
 ) -> dict[str, Any]:
     """The content of an ablation's ``summary.json``: the first name is the reference, and the last one the best."""
+    select = "weighted_F1" if metrics == "classes" else "MAE"
     rows: list[dict[str, Any]] = []
     order = list(enumerate(names)) if best_first else list(enumerate(names))[::-1]
     for rank, (place, name) in enumerate(order, 1):
@@ -28,7 +33,7 @@ def comparison_of(
         }  # fmt: skip
         for split, worse in (("valid", 0.0), ("test", 0.1)):
             score = 0.5 + 0.01 * rank + worse
-            row[split] = {metric: spread([score, score + 0.02]) for metric in COLUMNS["mosi"]}
+            row[split] = {metric: spread([score, score + 0.02]) for metric in COLUMNS[metrics]}
         if place:
             row["difference"] = {
                 split: {
@@ -47,8 +52,8 @@ def comparison_of(
              "values": {"model.fusion": name}, "failed": {"1": "the loss is not finite"}}
         )  # fmt: skip
     return {
-        "name": "small", "dataset": "tiny", "labels": "mosi", "synthetic": False, "data_sha256": "0" * 64,
-        "seeds": [1, 2], "select": "MAE", "reference": names[0] if names else failed[0],
+        "name": "small", "dataset": "tiny", "labels": metrics, "synthetic": False, "data_sha256": "0" * 64,
+        "seeds": [1, 2], "select": select, "reference": names[0] if names else failed[0],
         "chosen": rows[0]["setting"] if names else None, "rows": rows,
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from helpers.browser import WIDTHS, Browser, browser
 from helpers.hostile_names import NAMES
 from helpers.reports import comparison_of, plots_of, tables_of
 
+from gmsa.metrics import COLUMNS
 from gmsa.reports.ablation import headline, latex_rows, markdown_report
 from gmsa.reports.pages import html
 from gmsa.reports.pages.ablation import ablation_page
@@ -80,6 +82,37 @@ def test_the_numbers_are_those_of_the_summary(light: None) -> None:
     assert cost["data"][0]["y"] == [row["valid"]["MAE"]["mean"] for row in rows[:3]]
     by_button = {b["label"]: b["args"][0]["x"][0] for b in cost["layout"]["updatemenus"][0]["buttons"]}
     assert by_button["size"] == [row["parameters"] for row in rows[:3]]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "main", "further", "error"),
+    [
+        (
+            "classes",
+            ["weighted_F1 (%)", "accuracy (%)"],
+            "macro_F1 (%) | test unweighted_accuracy (%)",
+            "share of errors",
+        ),
+        ("intensity", ["MAE", "Corr"], "RMSE | test CCC", "MAE"),
+        ("sims", ["MAE", "Corr"], "Mult_acc_2 (%) | test Mult_acc_5 (%)", "MAE"),
+    ],
+)
+def test_targets_have_metrics_of_their_own(
+    light: None, metrics: str, main: list[str], further: str, error: str
+) -> None:
+    comparison = comparison_of(["gate", "add"], metrics=metrics)
+    page = page_of(comparison)
+    ranking, test, *_ = tables_of(page)
+    head = [f"difference in {error}", "95 % interval", "p (Holm)"]
+    assert ranking[0] == ["rank", "setting", main[0], *head, main[1]]
+    assert len(test[0]) == 2 + len(head) + len(COLUMNS[metrics]) - 1
+    assert f"Difference of a setting's {error} from the reference's" in unescape(page)
+    report = markdown_report(comparison, {})
+    assert f"test {main[1]} | test {further} |" in report
+    assert f"Differences are to the reference, in {error}:" in report
+    assert f"Its {error} differs from" in headline(comparison)
+    if metrics == "classes":
+        assert "MAE" not in page + report + latex_rows(comparison)
 
 
 def test_test_scores_change_no_order_and_say_what_they_are(light: None) -> None:

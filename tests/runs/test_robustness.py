@@ -16,7 +16,7 @@ from scipy.integrate import trapezoid
 
 from gmsa import evaluate as command
 from gmsa.config import MODALITIES, from_dict
-from gmsa.config.missing import SUBSETS, Missing
+from gmsa.config.missing import Missing, joined, subsets
 from gmsa.data import apply_missing, read_mmsa
 from gmsa.errors import ConfigError, RunError
 from gmsa.reports.robustness import Point, markdown_tables, robustness_csv, robustness_report
@@ -28,6 +28,8 @@ from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant")
+
+SUBSETS = subsets(MODALITIES)
 
 SETTINGS: dict[str, Any] = {
     "data": {"name": "tiny", "missing": {"train": "eta:0.2", "test": "eta:0.6"}},
@@ -117,7 +119,7 @@ def scored(folder: Path, protocol: str, seed: int, mask_seed: int | None, **wher
     ids=str,
 )
 def test_scores_are_those_of_masked_utterances(report: Path, shelf: Path, missing: Missing, mask_seed) -> None:
-    where = {"left": missing.left} if missing.protocol == "fixed" else {"asked": missing.rate}
+    where = {"left": joined(missing.left)} if missing.protocol == "fixed" else {"asked": missing.rate}
     for seed in (1, 2):
         expected = by_hand(report, shelf / "own.pkl", missing, mask_seed or 0, seed)
         assert scored(report, missing.protocol, seed, mask_seed, **where) == expected
@@ -137,7 +139,7 @@ def test_the_complete_set_is_what_the_data_have(report: Path, shelf: Path) -> No
 def test_rows_come_in_order_with_what_was_realized(report: Path, shelf: Path) -> None:
     protocols = read(report)["protocols"]
     assert [row["asked"] for row in protocols["eta"]["rows"]] == [0, 0.3, 0.6]
-    assert [row["left"] for row in protocols["fixed"]["rows"]] == ["tav", *SUBSETS]
+    assert [row["left"] for row in protocols["fixed"]["rows"]] == ["tav", *map(joined, SUBSETS)]
     assert [row["mask_seeds"] for row in protocols["eta"]["rows"]] == [[None], [0, 1, 2], [0, 1, 2]]
     utterances = read_mmsa(shelf / "own.pkl")["test"]
     for row in protocols["eta"]["rows"]:
@@ -176,7 +178,7 @@ def test_mean_deviation_and_area(report: Path) -> None:
 
 def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> None:
     run = Run(trained())
-    hidden = apply_missing(read_mmsa(shelf / "own.pkl")["test"], Missing("fixed", left="v"), MODALITIES, 0)
+    hidden = apply_missing(read_mmsa(shelf / "own.pkl")["test"], Missing("fixed", left=("vision",)), MODALITIES, 0)
     empty = [i for i, u in enumerate(hidden) if not u.steps]
     assert len(empty) == 4
     found = predict_utterances(run.load_model(1, torch.device("cpu")), hidden, run.config, torch.device("cpu"))
@@ -212,7 +214,7 @@ def test_files_of_a_report(report: Path) -> None:
     assert {metric: float(last[metric]) for metric in list(last)[9:]} == scored(report, "eta", 2, 1, asked=0.6)
     assert float(last["realized"]) == read(report)["protocols"]["eta"]["rows"][2]["realized"]["values"][1]
     assert {(r["asked"], r["left"], r["mask_seed"]) for r in rows if r["protocol"] == "fixed"} == {
-        ("", left, "") for left in ("tav", *SUBSETS)
+        ("", left, "") for left in ("tav", *map(joined, SUBSETS))
     }
     assert {r["run"] for r in rows} == {"reported"}
     assert not list(report.rglob("*.tmp"))
@@ -330,7 +332,7 @@ def test_several_runs_are_compared_under_the_same_masks(
 def test_what_cannot_be_compared(trained, tmp_path: Path, write_mmsa, monkeypatch: pytest.MonkeyPatch) -> None:
     one, text = trained(), trained("text", data=SETTINGS["data"] | {"missing": "fixed:t"}, run={"seeds": [1]})
     two = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
-    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_whole", lambda *_: pytest.fail("scored"))
     compare = robustness.compare_robustness
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="two runs that are called 'run'; name each once, or rename a folder"):
@@ -393,13 +395,14 @@ def test_synthetic_is_said() -> None:
         (["--missing", "etta:0.1"], "--missing takes one of eta, sample, frame, fixed (got 'etta:0.1') (did you mean"),
         (["--missing", "none"], "--missing none masks nothing; to score that too, add the rate 0, as eta:0,0.1"),
         (["--missing", "frame_uniform"], "to score its rates, say frame:0,0.1,...,0.9"),
-        (["--missing", "eta"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:')"),
-        (["--missing", "eta:0,0.7"], "'--missing': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:0.7')"),
+        (["--missing", "eta"], "'--missing': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:')"),
+        (["--missing", "eta:0,0.9"], "'--missing': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:0.9')"),
+        (["--missing", "eta:0,0.7"], "eta:0.7 cannot be reached with 3 modalities, of which one always stays; the most"),
         (["--missing", "frame:0,x"], "(got 'frame:x')"),
         (["--missing", "eta:0.1,,0.2"], "(got 'eta:')"),
         (["--missing", "eta:0.1,0.10"], "--missing eta names 0.1 twice; name each once (got 'eta:0.1,0.10')"),
         (["--missing", "fixed:ta,at"], "--missing fixed names ta twice"),
-        (["--missing", "fixed:tav"], "fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tav')"),
+        (["--missing", "fixed:tav"], "--missing fixed:tav: the data have text, audio, vision, so name proper subsets of 'tav'"),
         (["--missing", "eta:0", "--missing", "eta:0.1"], "--missing names eta twice; combine them into one, sep"),
         (["--missing", "eta:0.1", "--mask-seeds", "1,1"], "--mask-seeds names a seed twice (got 1, 1); name each once"),
         (["--missing", "eta:0.1", "--mask-seeds", "x"], "argument --mask-seeds: expected seeds such as"),
@@ -408,9 +411,20 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing with --data needs --out DIR"),
         (
             ["--missing", "eta:0.1", "--run", "other"],
-            "several --run are compared with modalities masked; add --missing",
+            "several --run are compared with modalities masked or noise; add --out DIR",
         ),
-        (["--run", "other", "--out", "new"], "several --run are compared with modalities masked; add --missing"),
+        (["--run", "other", "--out", "new"], "several --run are scored on files, as --data FILE, or compared with"),
+        (["--missing", "eta:0.1", "--data", "a.pkl", "--data", "b.pkl"], "--missing and --noise take one --data"),
+        (["--metric", "MAE"], "--metric goes with several --run or --data"),
+        (["--set", "target.preset=sims"], "--set goes with --predictions, where it says the target"),
+        (["--noise", "audio"], "'--noise' takes decibels from -100 to 100, as audio:10dB; fewer are more noise"),
+        (["--noise", "eeg:10dB"], "'--noise': the data have no modality 'eeg', they have text, audio, vision"),
+        (["--noise", "audio:10dB,10dB"], "--noise audio names 10dB twice; name each once (got 'audio:10dB,10dB')"),
+        (["--noise", "audio:10dB", "--noise", "audio:0dB"], "--noise names 'audio' twice; combine them into one"),
+        (["--noise", "audio+audio:1"], "'--noise': 'audio' is named twice; name each modality once"),
+        (["--noise", "audio:200dB"], "'--noise' takes decibels from -100 to 100"),
+        (["--noise", "audio:10dB", "--split", "tset"], "has no labeled split 'tset' (did you mean 'test'?)"),
+        (["--noise", "audio:10dB", "--split", "train"], "add --include-training to score them as 'train'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -418,7 +432,7 @@ def test_what_is_refused_before_any_scoring(
     trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str], said: str
 ) -> None:
     folder = trained()
-    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_whole", lambda *_: pytest.fail("scored"))
     monkeypatch.setattr("sys.argv", ["gmsa.evaluate"])
     with pytest.raises(SystemExit) as stopped:
         cli.run(lambda _: command.main(["--run", str(folder), *arguments]), "evaluate")
@@ -429,7 +443,7 @@ def test_what_is_refused_before_any_scoring(
 
 
 def test_what_does_not_fit_the_data_or_the_folder(trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(robustness, "predict_utterances", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(robustness, "predict_whole", lambda *_: pytest.fail("scored"))
     folder = trained("two", data=SETTINGS["data"] | {"modalities": ["text", "audio"], "missing": "none"})
     run = robustness.robustness
     with pytest.raises(ConfigError, match=r"eta:0.6 cannot be reached with 2 modalities.*the most is eta:0.5"):

@@ -36,14 +36,15 @@ from gmsa.data.importers import csd
 from gmsa.data.importers.datasets import is_saved
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
+from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
-from gmsa.errors import DataError, listed, short
+from gmsa.errors import DataError, short
 from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
 from gmsa.system.reading import entries, exists, is_folder
 
-__all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "with_features"]
+__all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "read_content", "with_features"]
 
 _READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True}
 _FORMS = {"table": "manifest", "json": "manifest", "parquet": "datasets"}
@@ -84,9 +85,6 @@ def open_source(
     found = IMPORTERS[form](path, target, None if splits is None else Splits.from_csv(splits))
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
-    words = dict.fromkeys(label for label in found.labels or () if isinstance(label, str))
-    if words:
-        raise DataError(f"{short(path)}: the labels are words ({listed(words)}), not numbers; name a column of numbers")
     return found
 
 

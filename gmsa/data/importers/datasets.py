@@ -29,7 +29,7 @@ from gmsa.data.importers.manifest import (
     VIDEO_COLUMNS,
     target_column,
 )
-from gmsa.data.importers.rows import Item, Label, Source, ordered, utterance_of
+from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
@@ -37,7 +37,6 @@ from gmsa.data.opening import lies_at, open_data
 from gmsa.data.store.files import MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.texts import check_count
-from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, cut, listed, short, shown
 from gmsa.system.reading import entries, is_folder, read_json
 
@@ -69,10 +68,10 @@ def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = No
     tables = [_Table(file, split, target) for split, file in files]
     dims: dict[str, int] = {}
     half: dict[str, bool] = {}
-    given: dict[str, list[Label]] = {}
+    given: dict[str, int] = {}
     for table in tables:
         for item in table.items(splits):
-            given.setdefault(item.split, []).append(item.label)
+            given[item.split] = given.get(item.split, 0) + 1
             check_count(given, short(path))
             for modality, values in item.arrays.items():
                 if values.size and dims.setdefault(modality, values.shape[1]) != values.shape[1]:
@@ -90,9 +89,8 @@ def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = No
         )
     about = about_files("datasets", [file for _, file in files], splits)
     dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
-    found = [label for of_split in given.values() for label in of_split]
     rows = _rows(tables, splits, list(given), {m: dims[m] for m in dtypes})
-    return Source(rows, len(found), dtypes, about, found)
+    return Source(rows, sum(given.values()), dtypes, about)
 
 
 def is_saved(folder: Path) -> bool:
@@ -176,6 +174,7 @@ class _Table:
         self.used += [self.label] if self.label and self.label not in self.used else []
         if self.label in self.modalities:
             raise DataError(f"{self.where}: column {shown(self.label)} holds lists; expected one label per row")
+        self.modality = modality_names(self.modalities, self.where)
         unused = [name for name in self.columns if name not in (*self.used, *self.modalities)]
         if unused:
             note(f"{self.where}: the columns {listed(unused)} are not used")
@@ -242,7 +241,7 @@ class _Table:
                 f"{text(self.video)}$_${text(self.clip)}" if self.video and self.clip else f"{self.name}{number - 1}"
             )
         split = splits.of(identity, where) if splits else split_name(text(self.split)) if self.split else self.name
-        arrays = {m: _steps(column, row, f"{where}: {shown(m)}") for m, column in lists.items()}
+        arrays = {self.modality[c]: _steps(column, row, f"{where}: {shown(c)}") for c, column in lists.items()}
         return _Item(
             where,
             split or UNSPLIT,
@@ -358,14 +357,14 @@ def _rows(
                 continue
             for item in table.items(splits):
                 if item.split == name:
-                    yield Row(name, _utterance(item, dims))
+                    yield row_of(item, _features(item, dims))
 
 
-def _utterance(item: _Item, dims: Mapping[str, int]) -> Utterance:
+def _features(item: _Item, dims: Mapping[str, int]) -> dict[str, torch.Tensor]:
     features = {}
     for modality, dim in dims.items():
         values = item.arrays.get(modality, np.zeros((0, dim)))
         with np.errstate(over="ignore"):
             kept = np.array(values if values.size and values.any() else np.zeros((0, dim)), np.float32)
         features[modality] = torch.from_numpy(kept)
-    return utterance_of(item, features)
+    return features

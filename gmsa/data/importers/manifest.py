@@ -10,9 +10,10 @@ from pathlib import Path
 from gmsa.config import TargetConfig
 from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
-from gmsa.data.importers.rows import Item, Source, source_of
+from gmsa.data.importers.rows import Item, Source, modality_names, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
 from gmsa.data.mmsa.layouts import UNSPLIT
+from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.texts import hint
 from gmsa.errors import DataError, listed, short, shown
@@ -78,18 +79,24 @@ class _Columns:
         self.annotation = table.find(["annotation"])
         self.speaker, self.fold = table.find(SPEAKER_COLUMNS), table.find(["fold"])
         named = {self.id, self.split, self.label, self.annotation, self.speaker, self.fold}
-        self.modalities = {column.lower(): column for column in found if column not in named}
+        columns = [column for column in found if column not in named]
+        self.modalities = {m: column for column, m in modality_names(columns, short(table.path)).items()}
         if not self.modalities:
             raise DataError(
                 f"{short(table.path)}: no column holds paths of .npy or .npz files (its columns: "
                 f"{listed(table.columns)}); add one per modality, such as text, audio, vision"
             )
         initials = [m[0] for m in self.modalities]
-        columns = {
+        unimodal = {
             m: table.find([f"label_{m}", *([f"label_{m[0]}"] if initials.count(m[0]) == 1 else [])])
             for m in self.modalities
         }
-        self.unimodal = {m: column for m, column in columns.items() if column}
+        self.unimodal = {m: column for m, column in unimodal.items() if column}
+        named |= {self.video, self.clip, self.text, *self.modalities.values(), *self.unimodal.values()}
+        if unused := [shown(column) for column in table.columns if column and column not in named]:
+            what = "column is" if len(unused) == 1 else "columns are"
+            remedy = "target.field names that of the labels"
+            note(f"{short(table.path)}: {len(unused)} {what} not used: {listed(unused)} ({remedy})")
 
     def items(self) -> Iterator[Item]:
         """Reads the rows again."""

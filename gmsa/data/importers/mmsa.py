@@ -1,4 +1,4 @@
-"""The importer ``mmsa``: pickles in MMSA's format, which MMSA-FET writes too."""
+"""The importer ``mmsa``: pickles in MMSA's layout, which MMSA-FET writes too, or in that of another project."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.config import MODALITIES, TargetConfig
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.config.target import AUTO
+from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
-from gmsa.data.mmsa import from_mmsa, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
+from gmsa.data.mmsa.reader import MmsaFile
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.targets import Target
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
+from gmsa.system.reading import is_folder
 
 
 def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
-    """Imports every split of a pickle as :func:`gmsa.data.from_mmsa` reads it; skips empty splits.
+    """Imports every split and every modality of a pickle as :func:`gmsa.data.from_mmsa` reads it; skips empty splits.
 
-    A split without ``regression_labels`` is unlabeled. Splits are read one at a time, so memory holds the float32
-    utterances of one split, and what :func:`gmsa.data.unpickling.load_pickle` returns.
+    A split without labels is unlabeled. Splits are read one at a time, so memory holds the float32 utterances of one
+    split, and what :func:`gmsa.data.unpickling.load_pickle` returns.
 
     Args:
         path: the pickle.
@@ -34,37 +36,36 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
     Raises:
         DataError: the file is missing, unsafe or invalid.
     """
-    content = split_columns(as_mmsa(load_pickle(path), short(path)), short(path))
-    found = {name: columns for name, columns in content.items() if _count(columns)}
-    about = about_files("mmsa", [path], splits)
-    kept = [m for m in MODALITIES if any(m in columns for columns in found.values())]
-    if not kept:
-        raise DataError(f"{short(path)}: holds no utterances with any of {', '.join(MODALITIES)}; check the file")
-    dtypes = {m: "float16" if _is_half([c[m] for c in found.values() if m in c]) else "float32" for m in kept}
-    rows = _rows(found, short(path), Target.of(target))
+    where = short(path)
+    content = read_content(path)
+    file = MmsaFile(content, where, DataConfig(modalities=AUTO), target, labels="found")
+    columns = [split.columns for split in file.splits.values()]
+    dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
+    rows = _rows(file)
     if splits is not None:
-        rows = _assigned(list(rows), splits, short(path))
-    return Source(rows, sum(map(_count, found.values())), dtypes, about)
+        rows = _assigned(list(rows), splits, where)
+    count = sum(len(split.ids) for split in file.splits.values())
+    return Source(rows, count, dtypes, about_files("mmsa", [path], splits))
+
+
+def read_content(path: Path) -> Any:
+    """Reads a pickle of any known layout, as MMSA's: ``{split: {"id": [...], "<modality>": [...], ...}}``.
+
+    Raises:
+        DataError: the file is no pickle, which the error says how to use, or is unsafe or damaged.
+    """
+    if not is_folder(path, DataError):
+        refuse_foreign(path, short(path))
+    return as_mmsa(load_pickle(path), short(path))
 
 
 def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
     """Returns -1, 0, 1 or -128 (none) per utterance, from the column ``annotations`` if the split has it."""
     column = columns.get("annotations")
-    if column is None or _length(column) != count:
+    listed = isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim)
+    if column is None or not listed or len(column) != count:
         return [NOT_ANNOTATED] * count
     return [annotation_of(value) for value in column]
-
-
-def _count(columns: Mapping[str, Any]) -> int:
-    """Number of utterances of a split; 1 if it is unknown, so that the split is read and the error raised there."""
-    count = _length(columns.get("id"))
-    return 1 if count is None else count
-
-
-def _length(column: Any) -> int | None:
-    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
-        return len(column)
-    return None
 
 
 def _is_half(value: Any) -> bool:
@@ -76,13 +77,16 @@ def _is_half(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(_is_half, value))
 
 
-def _rows(found: Mapping[str, Mapping[str, Any]], where: str, target: Target) -> Iterator[Row]:
-    for name, columns in found.items():
-        labeled = "regression_labels" in columns
-        utterances = from_mmsa({name: columns}, where, MODALITIES, target, (name,), labeled)[name]
-        notes = annotations_of(columns, len(utterances))
-        for utterance, annotation in zip(utterances, notes, strict=True):
-            yield Row(name, utterance, annotation)
+def _rows(file: MmsaFile) -> Iterator[Row]:
+    for name, split in file.splits.items():
+        utterances = file.read(name)
+        for utterance, annotation in zip(utterances, annotations_of(split.columns, len(utterances)), strict=True):
+            yield Row(name, utterance, annotation, _class_of(file, utterance.label))
+    file.finish()
+
+
+def _class_of(file: MmsaFile, label: float | None) -> str:
+    return file.target.name_of(label) if label is not None and file.target.is_classes else ""
 
 
 def _assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:

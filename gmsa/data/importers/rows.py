@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from gmsa.config import MODALITIES
+from gmsa.config.presets import ALIASES
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
+from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
@@ -38,9 +40,6 @@ class Source:
     about: dict[str, Any]
     """Provenance, stored in the manifest as JSON: ``importer`` (its name) and ``files`` (objects with ``name`` and
     ``sha256``). It may be completed while the rows are read."""
-    labels: Sequence[Label] | None = None
-    """Per row, in the order of the rows, the label as the source writes it: a number, the name of a class, or None if
-    unlabeled. None where the utterances' own labels are all there is."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,9 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     splits: dict[str, int] = {}
     dims: dict[str, int] = {}
     half: dict[str, bool] = {}
-    labels: dict[str, list[Label]] = {}
     for item in items():
         splits[item.split] = splits.get(item.split, 0) + 1
         check_count(splits, name)
-        labels.setdefault(item.split, []).append(item.label)
         for modality, file in ((m, file) for m, files in item.files.items() for file in files):
             shape = read_shape(file, f"{item.where}: {modality}")
             if shape.dim and dims.setdefault(modality, shape.dim) != shape.dim:
@@ -98,8 +95,28 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     if not half:
         raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
-    found = [label for of_split in labels.values() for label in of_split]
-    return Source(_rows(items, list(splits), dims, about), len(found), dtypes, about, found)
+    return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
+
+
+def modality_names(names: Iterable[str], where: str) -> dict[str, str]:
+    """Returns the modality of each column or folder: its name in lower case, or what it is another name of.
+
+    ``visual`` is vision and ``acoustic`` audio, as :data:`~gmsa.config.presets.ALIASES` says, which a note tells.
+
+    Raises:
+        DataError: two are the same modality.
+    """
+    given = {name: name.lower() for name in names}
+    found: dict[str, str] = {}
+    for name, plain in given.items():
+        ours = ALIASES.get(plain, plain)
+        modality = plain if ours in given.values() else ours
+        if modality in found.values():
+            raise DataError(f"{where}: {shown(name)} is {modality}, which another one is, too; rename one")
+        found[name] = modality
+    if changed := [f"{shown(name)} is read as {found[name]}" for name in given if given[name] != found[name]]:
+        note(f"{where}: {listed(changed)}")
+    return found
 
 
 def ordered(modalities: Iterable[str]) -> list[str]:
@@ -126,16 +143,18 @@ def _rows(
                     count += 1
                 steps = np.concatenate([part for part in found if part.size] or [np.zeros((0, dims[modality]))])
                 features[modality] = torch.from_numpy(np.array(steps if steps.any() else steps[:0], np.float32))
-            yield Row(split, utterance_of(item, features), item.annotation)
+            yield row_of(item, features)
     about["arrays"] = {"count": count, "sha256": digest.hexdigest()}
 
 
-def utterance_of(item: Item, features: Mapping[str, Tensor]) -> Utterance:
-    """The utterance of an item; the name of a class is no label yet, as :attr:`Source.labels` has it."""
+def row_of(item: Item, features: Mapping[str, Tensor]) -> Row:
+    """The row of an item; the name of a class becomes a number when all names are known."""
+    word = item.label if isinstance(item.label, str) else ""
     label = None if isinstance(item.label, str) else item.label
-    return Utterance(
+    utterance = Utterance(
         item.id, features, label, item.unimodal, item.text, speaker=item.speaker, of_video=item.video, fold=item.fold
     )
+    return Row(item.split, utterance, item.annotation, word)
 
 
 def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:

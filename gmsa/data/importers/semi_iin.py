@@ -24,7 +24,7 @@ _OF_SPLIT = re.compile(r"(train|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
 
 def import_semi_iin(folder: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
-    """Imports the folders ``text/``, ``audio/`` and ``visual/`` of ``NAME.npy`` files, and the CSV files beside them.
+    """Imports the folders ``text/``, ``audio/``, ``visual/`` and others of ``NAME.npy`` files, and the CSV files there.
 
     ``NAME`` may also be a folder of arrays, one per frame, ordered by the numbers in their names. Labels come from one
     CSV per split, whose file name begins with the split (``train_emo2_mosi.csv``), or from one CSV for all splits with
@@ -52,6 +52,10 @@ def import_semi_iin(folder: Path, target: TargetConfig, splits: Splits | None = 
         raise DataError(
             f"{short(folder)}: has none of the folders text, audio, visual; choose the folder that holds them"
         )
+    taken = {root.name for root in roots.values()}
+    others = [path for path in entries(folder, DataError) if path.name not in taken and _holds_arrays(path)]
+    for path in others:  # each a modality of its own
+        roots[path.name.lower()] = resolve_inside(folder, path.name, short(folder))
     tables = [_Labels(Table.from_csv(path), splits, folder, roots, target) for path in _tables(folder)]
     # One table per split: sort by split, whatever the order of the files.
     order = {"train": 0, "valid": 1, "test": 2}
@@ -67,6 +71,12 @@ def _tables(folder: Path) -> list[Path]:
             f"{short(folder)}: has no CSV of labels; add one beside the folders, with the columns name and val"
         )
     return [resolve_inside(folder, name, short(folder)) for name in found]
+
+
+def _holds_arrays(path: Path) -> bool:
+    if path.is_symlink() or not is_folder(path, DataError):
+        return False
+    return any(file.suffix == ".npy" for file in entries(path, DataError))
 
 
 class _Labels:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def is_features(key: Any, values: Any) -> bool:
 def _is_reserved(key: str) -> bool:
     name = key.lower()
     return (
-        name in KNOWN
+        (name in KNOWN and name != "video")
         or name in INTENSITY_FIELDS
         or name in CLASS_FIELDS
         or name.endswith(_LENGTHS)
@@ -271,6 +272,12 @@ def key_notes(
         kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
         yield f"{where}: {_quoted(unread)} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
+
+
+def few(names: Collection[str]) -> str:
+    """The first names for a message that lists others too."""
+    first = [cut(name) for name in islice(names, 4)]
+    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
 
 
 def _quoted(names: Sequence[str]) -> str:

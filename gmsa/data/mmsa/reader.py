@@ -22,6 +22,7 @@ from gmsa.data.mmsa.keys import (
     Columns,
     all_modalities,
     check_keys,
+    few,
     groups_of,
     holds_utterances,
     is_features,
@@ -344,7 +345,8 @@ class MmsaFile:
         said = f"{count:,} of {counted(total, 'utterance')}"
         if self._kind == "needed" and name not in self._unlabeled:
             others = f" (no label, like {said})" if count > 1 else ""
-            remedy = "label them, or move them to a split 'unlabeled', or to the file of data.pool"
+            them = "them" if count > 1 else "it"
+            remedy = f"label {them}, or move {them} to a split 'unlabeled', or to the file of data.pool"
             raise DataError(f"{column.first(unlabeled)} is NaN or empty{others}; {remedy}")
         if count == total and self._kind == "needed":
             raise DataError(f"{column.where}: no utterance has a label in '{column.field}'; training needs some")
@@ -368,7 +370,8 @@ class MmsaFile:
         lacking = [m for m in self.dims if not any(len(one[m]) for one in features)]
         if len(lacking) == len(self.dims) and self._strict and not self._values.faults:
             dims = ", ".join(self.dims) or "any modality"
-            raise DataError(f"{split.where}: no utterance has {dims}; choose other data.modalities")
+            which = f"all {count:,}, such as {shown(split.ids[0])}, lack it or hold zeros"
+            raise DataError(f"{split.where}: no utterance has {dims} ({which}); choose other data.modalities")
         for modality in lacking:
             if modality in split.columns:
                 note(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}")
@@ -440,7 +443,7 @@ def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where
     text = [key for key in ("raw_text", "text_bert") if key in columns]
     remedy = "check data.modalities"
     if found:
-        remedy = f"set data.modalities: [{listed(found)}]"
+        remedy = f"set data.modalities: [{few(found)}]"
     elif text:
         remedy += f", or extract features: {' and '.join(text)} would need a text encoder, which gmsa does not have"
     return f"{where}: {named} ({keys_of(columns)}); {remedy}"

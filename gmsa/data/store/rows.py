@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -54,6 +55,11 @@ class RowChecker:
         self.open_classes = self.target.is_classes and not self.target.classes
         self.numbers = {name: number for number, name in enumerate(self.target.classes)}
         """Numbers of the names of classes; if the file says the classes, in the order of their first appearance."""
+        self.counts: list[int] = []
+        """How often each name of :attr:`numbers` was there, if the file says the classes."""
+        self.any_case = {name.lower(): number for name, number in reversed(self.numbers.items())}
+        self.by_value = number_of(self.target.classes)
+        """Numbers of classes that are called by numbers."""
         self.dims: dict[str, int] = {}
         self.splits: list[str] = []
         self.count = 0
@@ -126,27 +132,32 @@ class RowChecker:
                 bound = f"[{self.target.low:g}, {self.target.high:g}]"
                 raise self.error(f"{what} of {shown(utterance.id)} is {label:g}, out of {bound}; {self.scale}")
             return label
+        if not name and (label is None or not float(label).is_integer()):
+            raise self.error(f"{what} of {shown(utterance.id)} is {label:g}, which is no class; name classes by words")
         if self.open_classes:
-            return self._number_of(name or f"{label:.9g}")
-        if name and name not in self.numbers:
+            return self._counted(name or str(int(label or 0)))
+        if name:
+            number = self.numbers.get(name, self.any_case.get(name.lower()))
+        else:
+            number = self.by_value.get(label or 0.0) if self.by_value else int(label or 0)
+        if number is None or not 0 <= number < len(self.numbers):
+            said = shown(name) if name else f"{label:g}"
             raise self.error(
-                f"{what} of {shown(utterance.id)} is {shown(name)}, none of the classes "
-                f"{listed(self.numbers)}{nearest(name, self.numbers)}; set target.classes"
+                f"{what} of {shown(utterance.id)} is {said}, none of the {len(self.numbers)} classes "
+                f"({listed(self.numbers)}){nearest(name, self.numbers)}; add it to target.classes"
             )
-        if not name and not self.target.holds(label or 0.0):
-            count = len(self.numbers)
-            raise self.error(
-                f"{what} of {shown(utterance.id)} is {label:g}, no number of {count} classes (0 to {count - 1}); "
-                "set target.classes"
-            )
-        return float(self.numbers[name]) if name else float(label or 0.0)
+        return float(number)
 
-    def _number_of(self, name: str) -> float:
+    def _counted(self, name: str) -> float:
+        """The number so far of a class that the file names."""
         number = self.numbers.setdefault(name, len(self.numbers))
-        if number >= MOST_CLASSES:
+        if number >= 2 * MOST_CLASSES:  # twice as many: names that differ in case only are one class
             raise self.error(
                 f"the labels are of over {MOST_CLASSES:,} classes; for an intensity set target.kind=intensity"
             )
+        if number == len(self.counts):
+            self.counts.append(0)
+        self.counts[number] += 1
         return float(number)
 
     def finish(self) -> tuple[Target, np.ndarray | None]:
@@ -159,15 +170,17 @@ class RowChecker:
             raise DataError(f"{self.where}: holds no utterances; nothing is written")
         if not self.open_classes:
             return self.target, None
-        names = in_order(self.numbers)
+        often: dict[str, str] = {}  # of names that differ in case only, the most frequent
+        for name in sorted(self.numbers, key=lambda name: (-self.counts[self.numbers[name]], name)):
+            often.setdefault(name.lower(), name)
+        names = in_order(often.values())
         try:
             if not names:
                 raise ValueError("no utterance has a label, so that there are no classes")
             check_classes(names)
         except ValueError as error:
             raise DataError(f"{self.where}: {error}; check target.field, or set target.classes") from None
-        places = {name: place for place, name in enumerate(names)}
-        order = np.array([places[name] for name in self.numbers], np.float64)
+        order = np.array([names.index(often[name.lower()]) for name in self.numbers], np.float64)
         return replace(self.target, classes=tuple(names)), order
 
     def place(self, message: str) -> str:
@@ -186,11 +199,14 @@ def in_order(names: Iterable[str]) -> list[str]:
     (['anger', 'joy'], ['-1', '9', '10'])
     """
     found = sorted(set(names))
-    try:
-        numbers = {name: float(name) for name in found}
-    except ValueError:
-        return found
-    return sorted(found, key=numbers.__getitem__) if all(map(math.isfinite, numbers.values())) else found
+    values = number_of(found)
+    return [found[values[value]] for value in sorted(values)] if values else found
+
+
+def number_of(names: Sequence[str]) -> dict[float, int]:
+    """The numbers of classes by the values that their names are; none where a name is no whole number."""
+    found = {float(name): number for number, name in enumerate(names) if re.fullmatch(r"-?\d{1,15}", name, re.ASCII)}
+    return found if len(found) == len(names) else {}
 
 
 def read_rows(

@@ -9,8 +9,10 @@ from typing import Any
 from gmsa.figures.canvas import BLUE, LINES, ORANGE
 from gmsa.metrics import COLUMNS, higher_is_better
 from gmsa.reports.ablation import (
+    MAIN,
     Comparison,
     brief,
+    error_name,
     failures,
     further_metrics,
     headline,
@@ -34,11 +36,11 @@ COSTS = {
     "peak_memory_mb": ("memory", "memory (MB)", ".0f"),
 }
 """Costs that quality is drawn over: what a button says, their titles and formats."""
-DIFFERENCE = ("difference in MAE", "95 % interval", "p (Holm)")
+DIFFERENCE = ("difference in {error}", "95 % interval", "p (Holm)")
 """Columns of a difference to the reference."""
 DIFFERENCES = (
-    "Difference of a setting's MAE from the reference's, with its 95 % interval: left of 0 the setting is better. An "
-    "interval that includes 0 may be chance. Rest the pointer on a mark for its numbers."
+    "Difference of a setting's {error} from the reference's, with its 95 % interval: left of 0 the setting is better. "
+    "An interval that includes 0 may be chance. Rest the pointer on a mark for its numbers."
 )
 TEST = "Scored once, after each training had ended. Nothing here took part in the ranking: the order is validation's."
 
@@ -77,9 +79,10 @@ def comparison_sections(comparison: Comparison) -> list[str]:
     """Ranking, test, cost and failures."""
     ranked = ranked_rows(comparison)
     axis = numeric_axis([row["values"] for row in comparison["rows"]])
+    error = error_name(comparison)
     figures = [line_plot(comparison, ranked, axis)] if axis and ranked else []
     if any("difference" in row for row in ranked):
-        figures += [difference_plot(ranked), html.paragraph(DIFFERENCES)]
+        figures += [difference_plot(ranked, error), html.paragraph(DIFFERENCES.format(error=error))]
     costs = [cost_plot(comparison, ranked), _costs(ranked)] if ranked else []
     return [
         html.section("Ranking, on validation", *ranking_parts(comparison), *figures),
@@ -122,14 +125,19 @@ def runs_section(comparison: Comparison, runs: Runs) -> str:
     return html.section("Runs", html.table(header, rows, ("setting",))) if runs else ""
 
 
-def difference_plot(ranked: Sequence[Mapping[str, Any]]) -> str:
-    """Differences to the reference in MAE with their intervals, best setting on top."""
+def difference_plot(ranked: Sequence[Mapping[str, Any]], error: str) -> str:
+    """Differences to the reference with their intervals, best setting on top.
+
+    Args:
+        error: what they are differences of.
+    """
+    head, between, p = _difference_columns(error)
     traces = []
     for split, shift in (("valid", -0.13), ("test", 0.13)):
         rows = [(place, row, row["difference"][split]) for place, row in enumerate(ranked) if "difference" in row]
         notes = [
             charts.hover(
-                {"difference in MAE": f"{d['difference']:+.4f}", "95 % interval": interval(d), DIFFERENCE[2]: _p(d)},
+                {head: f"{d['difference']:+.4f}", between: interval(d), p: _p(d)},
                 f"{row['setting']}, {WORDS[split]}",
             )
             for _, row, d in rows
@@ -159,12 +167,12 @@ def difference_plot(ranked: Sequence[Mapping[str, Any]]) -> str:
     zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     drawing = charts.chart(
         traces,
-        {"title": "difference in MAE", "tickformat": "+"},
+        {"title": head, "tickformat": "+"},
         labels,
         height=max(420, 130 + 44 * len(ranked)),
         shapes=[zero | {"line": {"color": charts.BLACK, "dash": "dash", "width": 1}}],
     )
-    return html.plot(drawing, "Differences to the reference in MAE, with 95 % intervals")
+    return html.plot(drawing, f"Differences to the reference in {error}, with 95 % intervals")
 
 
 def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis: str) -> str:
@@ -236,8 +244,14 @@ def _note(row: Mapping[str, Any], split: str, select: str) -> str:
 
 def _ranking(comparison: Comparison) -> str:
     select = comparison["select"]
-    metrics = list(dict.fromkeys([select, "MAE", "Corr", *further_metrics(comparison)]))
-    header = ["rank", "setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
+    metrics = list(dict.fromkeys([select, *MAIN[comparison["labels"]], *further_metrics(comparison)]))
+    header = [
+        "rank",
+        "setting",
+        title(metrics[0]),
+        *_difference_columns(error_name(comparison)),
+        *map(title, metrics[1:]),
+    ]
     rows = []
     for row in comparison["rows"]:
         name = _name(row)
@@ -251,9 +265,9 @@ def _ranking(comparison: Comparison) -> str:
 
 def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
     scored = ranked[0]["test"]
-    order = dict.fromkeys([comparison["select"], "MAE", "Corr", *COLUMNS[comparison["labels"]], *scored])
+    order = dict.fromkeys([comparison["select"], *MAIN[target := comparison["labels"]], *COLUMNS[target], *scored])
     metrics = [metric for metric in order if metric in scored]
-    header = ["setting", title(metrics[0]), *DIFFERENCE, *map(title, metrics[1:])]
+    header = ["setting", title(metrics[0]), *_difference_columns(error_name(comparison)), *map(title, metrics[1:])]
     rows = []
     for row in ranked:
         scores = [cell(metric, row["test"][metric]) for metric in metrics]
@@ -277,6 +291,10 @@ def _difference(row: Mapping[str, Any], split: str) -> list[str]:
     if found is None:
         return ["", "", ""]
     return [f"{found['difference']:+.4f}", interval(found), _p(found)]
+
+
+def _difference_columns(error: str) -> list[str]:
+    return [name.format(error=error) for name in DIFFERENCE]
 
 
 def _p(found: Mapping[str, float]) -> str:

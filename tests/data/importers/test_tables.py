@@ -13,6 +13,7 @@ from gmsa.config import TargetConfig
 from gmsa.data.importers import form_of
 from gmsa.data.importers.manifest import import_manifest
 from gmsa.data.importers.tables import Splits, Table
+from gmsa.data.notes import collected
 from gmsa.errors import DataError
 
 
@@ -31,7 +32,7 @@ def rows_of(text: str | bytes, name: str = "t/data.csv", **options: Any) -> list
     found = import_manifest(Path(name), TargetConfig(**options))
     rows = list(found.rows)
     assert len(rows) == found.count
-    return [(row.split, row.utterance, label) for row, label in zip(rows, found.labels or (), strict=True)]
+    return [(row.split, row.utterance, row.named or row.utterance.label) for row in rows]
 
 
 PLAIN = "id,split,label,text\nv$_$0,train,-1.5,arrays/a.npy\nv$_$1,test,,arrays/b.npy\n"
@@ -121,10 +122,23 @@ def test_a_target_of_words_and_one_chosen_by_name() -> None:
 
 def test_every_column_of_paths_is_a_modality_and_text_may_be_words() -> None:
     text = "id,text,EEG,pose,speaker,fold,note\na,so bad,arrays/a.npy,,Ann,2,x\nb,good,,arrays/c.npy,Bob,3,y\n"
-    (split, first, _), (_, second, _) = rows_of(text)
+    with collected() as notes:
+        (split, first, _), (_, second, _) = rows_of(text)
+    assert notes == ["t/data.csv: 1 column is not used: 'note' (target.field names that of the labels)"]
     assert split == "all"
     assert (first.text, first.speaker, first.fold, first.lengths) == ("so bad", "Ann", "2", {"eeg": 3, "pose": 0})
     assert second.lengths == {"eeg": 0, "pose": 5}
+
+
+def test_other_names_of_modalities() -> None:
+    with collected() as notes:
+        [(_, first, _)] = rows_of("id,Visual,acoustic\na,arrays/a.npy,arrays/c.npy\n")
+    assert first.lengths == {"audio": 5, "vision": 3}
+    assert notes == ["t/data.csv: 'Visual' is read as vision, 'acoustic' is read as audio"]
+    [(_, both, _)] = rows_of("id,visual,vision\na,arrays/a.npy,arrays/c.npy\n")
+    assert both.lengths == {"visual": 3, "vision": 5}
+    with pytest.raises(DataError, match=r"t/data\.csv: 'speech' is audio, which another one is, too; rename one"):
+        rows_of("id,acoustic,speech\na,arrays/a.npy,arrays/c.npy\n")
 
 
 def test_labels_of_single_modalities_as_mmsa_names_them() -> None:

@@ -1,0 +1,238 @@
+"""Answers of another system, such as a language model, under the metrics of a run, and tested against the run."""
+
+# N utterances
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmsa.config import Config
+from gmsa.config.target import SELECTABLE
+from gmsa.data import Target, Utterance
+from gmsa.data.loading import load_other
+from gmsa.data.notes import note
+from gmsa.data.targets import describe_target
+from gmsa.errors import DataError, listed, nearest, short, shown
+from gmsa.metrics import metrics, paired_test
+from gmsa.reports.answers import markdown_answers
+from gmsa.runs.evaluate import Scores, check_no_run
+from gmsa.runs.folder import Run, as_run
+from gmsa.runs.scoring.splits import Chosen, choose_splits, splits_to_score
+from gmsa.runs.windows import predict_whole
+from gmsa.system.device import set_up
+from gmsa.system.files import make_folder, write_json, write_text
+from gmsa.system.reading import MOST_RECORDS, read_text
+
+NAMED = 10
+"""Ids of missing and of unknown utterances that a report names."""
+SAMPLES = 1000
+"""Samples of the paired tests."""
+
+
+def evaluate_answers(
+    predictions: str | Path,
+    data: str | Path | None = None,
+    run: Run | str | Path | None = None,
+    config: Config | None = None,
+    seeds: int | Sequence[int] | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+    split: str | None = None,
+    include_training: bool = False,
+) -> Scores:
+    """Scores the answers of any system for the labeled utterances of a file.
+
+    Answers without an utterance, and utterances without an answer, are counted and named.
+
+    Args:
+        predictions: CSV with the columns ``id`` and ``prediction``: an intensity, or the name or number of a class.
+            Instead of ``prediction`` it may have the probabilities of the classes, ``p_joy`` and so on. Columns may be
+            separated by commas, semicolons or tabs.
+        data: the labeled file; the run's own by default.
+        run: a run to compare with on the same utterances, by the mean over its seeds. It also says the target.
+        config: settings that say the target and the modalities, where there is no run.
+        seeds, device: of the run.
+        out: folder for ``answers.json`` and ``answers.md``; nothing is written by default.
+        split, include_training: as :func:`~gmsa.runs.evaluate.evaluate` has them.
+
+    Returns:
+        ``scores`` by metric, counts, and with a run its ``scores`` and a paired ``tests`` for each main metric.
+
+    Raises:
+        DataError: a file is missing or wrong, or no answer is for an utterance to score.
+        RunError: the run cannot be used.
+    """
+    if out is not None:
+        check_no_run(out)
+    path = Path(predictions)
+    if run is not None:
+        run = as_run(run)
+        models = [run.load_model(seed, device) for seed in run.chosen_seeds(seeds)]
+        config, target = run.config, Target.of(run.config.target)
+        chosen = splits_to_score(run, data, split, include_training)
+    else:
+        config = Config() if config is None else config
+        if data is None:
+            raise DataError(f"{short(path)}: --predictions needs --data FILE, whose labels to score against, or --run")
+        chosen, target = _labeled(data, config, split)
+    table = read_answers(path, target)
+    found = _matched(table, chosen, path)
+    answers, truth = np.array([table[u.id] for u in found.answered]), _labels_of(found.answered)
+    name, more = target.metrics, config.run.metrics if run is not None else ()
+    content: dict[str, Any] = {
+        "system": path.stem,
+        "dataset": chosen.dataset,
+        "data_sha256": chosen.sha256,
+        "split": chosen.name,
+        "target": describe_target(target),
+        "utterances": len(found.answered),
+        "missing": _counted(u.id for u in found.missing),
+        "unknown": _counted(found.unknown),
+        "scores": metrics(name, answers, truth, more, target.num_classes),
+    }
+    if run is not None:
+        where = set_up(run.config.run, device)
+        utterances = [run.normalizer.apply(u) for u in chosen.utterances]  # all: in video graphs they see each other
+        parts = [predict_whole(model, utterances, run.config, where) for model in models]
+        its = _mean_prediction(parts, target)
+        rows = {u.id: i for i, u in enumerate(utterances)}
+        others = its[[rows[u.id] for u in found.answered]]
+        content["run"] = {
+            "name": run.name,
+            "seeds": list(run.chosen_seeds(seeds)),
+            "scores": metrics(name, others, truth, more, target.num_classes),
+        }
+        content["tests"] = {metric: _test(metric, others, answers, truth, target) for metric in SELECTABLE[name]}
+    report = markdown_answers(content)
+    if out is not None:
+        make_folder(out)
+        write_json(out / "answers.json", content)
+        write_text(out / "answers.md", report)
+    return Scores(content, report)
+
+
+def _labeled(data: str | Path, config: Config, split: str | None) -> tuple[Chosen, Target]:
+    """The splits of a file to score, without any run, and their target."""
+    other = load_other(data, dict.fromkeys(config.named_modalities), config.data, config.target)
+    names = choose_splits(other.labeled, split, short(data))
+    ids = frozenset(u.id for u in other.utterances)
+    splits = {name: other.labeled[name] for name in names}
+    return Chosen(splits, Path(data).stem, False, other.sha256, False, ids), other.target
+
+
+def read_answers(path: Path, target: Target) -> dict[str, float]:
+    """Reads a CSV of answers: by id the intensity, or the number of the class; without rows that answer nothing.
+
+    Raises:
+        DataError: the file is missing or wrong; the message names the line.
+    """
+    lines = read_text(path, MOST_RECORDS, kind=DataError).splitlines()
+    header = lines[0].removeprefix("\ufeff") if lines else ""
+    separator = max(",;\t", key=header.count)
+    rows = csv.reader([header, *lines[1:]], delimiter=separator)
+    columns = {name.strip().lower(): place for place, name in enumerate(next(rows, []))}
+    chances = {name: columns[f"p_{name}".lower()] for name in target.classes if f"p_{name}".lower() in columns}
+    if "id" not in columns or not ("prediction" in columns or (chances and len(chances) == len(target.classes))):
+        raise DataError(
+            f"{short(path)}: needs the columns 'id' and 'prediction'{nearest('prediction', columns)}; "
+            f"it has {listed(columns)}"
+        )
+    found: dict[str, float] = {}
+    for number, row in enumerate(rows, 2):
+        if not any(row):
+            continue
+        if len(row) != len(columns):
+            raise DataError(f"{short(path)}: line {number} has {len(row)} cells, the header {len(columns)}; quote them")
+        where, identity = f"{short(path)}: line {number}", row[columns["id"]].strip()
+        if identity in found:
+            raise DataError(f"{where}: id {shown(identity)} is answered twice; answer each once")
+        text = row[columns["prediction"]].strip() if "prediction" in columns else ""
+        if text:
+            found[identity] = _answer(text, target, where)
+        elif chances and any(row[place].strip() for place in chances.values()):
+            values = [_number(row[place], f"{where}: 'p_{name}'") for name, place in chances.items()]
+            found[identity] = float(np.argmax(values))
+    return found
+
+
+def _answer(text: str, target: Target, where: str) -> float:
+    if not target.is_classes:
+        return _number(text, f"{where}: 'prediction'")
+    if text in target.classes:
+        return float(target.classes.index(text))
+    lower = [name.lower() for name in target.classes]
+    if lower.count(text.lower()) == 1:
+        return float(lower.index(text.lower()))
+    if text.removesuffix(".0").isdecimal() and float(text) < target.num_classes:
+        return float(text)
+    raise DataError(
+        f"{where}: {shown(text)} is no class{nearest(text, target.classes)}; the classes are {listed(target.classes)}"
+    )
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where} is {shown(text)}; expected a number")
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    answered: list[Utterance]
+    missing: list[Utterance]
+    unknown: list[str]
+
+
+def _matched(table: dict[str, float], chosen: Chosen, path: Path) -> _Matched:
+    """The utterances with and without an answer, and answers that are for no utterance of the file."""
+    answered = [u for u in chosen.utterances if u.id in table]
+    missing = [u for u in chosen.utterances if u.id not in table]
+    unknown = [identity for identity in table if identity not in chosen.ids]
+    if not answered:
+        what = f"its first id is {shown(next(iter(table)))}, " if table else "it answers nothing; "
+        raise DataError(
+            f"{short(path)}: has no answer for the {len(missing)} utterances to score; {what}theirs is "
+            f"{shown(missing[0].id)}"
+        )
+    if missing:
+        note(
+            f"{short(path)}: {len(missing)} of {len(chosen.utterances)} utterances have no answer "
+            f"({listed(u.id for u in missing[:NAMED])}); the scores are without them"
+        )
+    if unknown:
+        note(f"{short(path)}: {len(unknown)} answers are for no utterance of the data ({listed(unknown[:NAMED])})")
+    return _Matched(answered, missing, unknown)
+
+
+def _counted(ids: Iterable[str]) -> dict[str, Any]:
+    found = list(ids)
+    return {"count": len(found), "first": found[:NAMED]}
+
+
+def _labels_of(utterances: Sequence[Utterance]) -> np.ndarray:
+    return np.array([u.label for u in utterances], dtype=np.float64)
+
+
+def _mean_prediction(parts: Sequence[Any], target: Target) -> np.ndarray:
+    """The mean intensity over seeds, or the likeliest class by the mean probabilities."""
+    if target.is_classes:
+        return np.mean([part.probabilities for part in parts], axis=0).argmax(1)
+    return np.mean([part.value for part in parts], axis=0).astype(np.float64)
+
+
+def _test(metric: str, run: np.ndarray, system: np.ndarray, truth: np.ndarray, target: Target) -> dict[str, float]:
+    def score(prediction: np.ndarray, labels: np.ndarray) -> float:
+        return metrics(target.metrics, prediction, labels, (), target.num_classes)[metric]
+
+    found = paired_test(run, system, truth, score, SAMPLES)
+    return {key: getattr(found, key) for key in ("difference", "low", "high", "p")}
