@@ -6,6 +6,7 @@ loaded and checked (where slow tests run, all commands are given these too).
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import pickle
@@ -172,6 +173,8 @@ OTHER_TARGET: dict[str, Outcome | None] = {"evaluate": None, "predict": ANY}
 NOT_TRAINED: dict[str, Outcome | None] = {"info": ANY, "check": ANY, "import": ANY}
 """What training refuses, and what is yet good data."""
 UNSPLIT: dict[str, Outcome | None] = {"evaluate": ANY, "predict": fine(), **NOT_TRAINED}
+KEPT: dict[str, Outcome | None] = {"import": ANY}
+"""Import keeps all modalities and texts: what reads the store says which it does not use."""
 NOT_POOLED: dict[str, Outcome | None] = {"evaluate": ANY, "predict": ANY}
 """A pool is of no use to a finished run, which predicts it like any split."""
 CLASSES, FEELING = "target.kind=classes", "target.field=feeling"
@@ -185,7 +188,7 @@ FOUR_JOIN, THREE_JOIN, ONE_JOINS = (says(rf"\b{n}\b.*pool|pool.*\b{n}\b") for n 
 OWN_VIDEOS = says(r"data\.video_from")
 THIRD_LEFT: dict[str, Any] = {"labeled": {"train": 8, "valid": 6, "test": 6}, "unlabeled": 4}
 BIG = r"e\+?\d\d|float32|too large"
-ONE: dict[str, Outcome | None] = {"predict": fine("id|config"), **NOT_TRAINED}
+ONE: dict[str, Outcome | None] = {"predict": fine("no ids?|config"), **NOT_TRAINED}
 NO_FEATURES = ("vision|visual|audio|acoustic",)
 
 
@@ -244,7 +247,7 @@ CASES = [
         ),
         case("in one split", each(rename(vision="visual"), only=["test"]), says("'visual'.*vision"), **CLEAN),
         case("capitals", each(rename(vision="Vision", text="TEXT")), says("Vision", "TEXT"), **CLEAN),
-        case("both names", each(put(visual=lambda n, s: features(s, n, 9))), says("'visual'"), **CLEAN),
+        case("both names", each(put(visual=lambda n, s: features(s, n, 9))), says("'visual'"), **CLEAN, but=KEPT),
         case(
             "with lengths",
             each(rename(vision="visual"), put(visual_lengths=lambda n, _: [2] * n)),
@@ -252,7 +255,7 @@ CASES = [
             lengths={FIRST: {"text": STEPS, "audio": STEPS, "vision": 2}},
         ),
         *(  # these may mean something else: they may be used or not, but they are named
-            case(name, each(rename(**{old: name})), says(f"'{name}'", also=(old,)))
+            case(name, each(rename(**{old: name})), says(f"'{name}'", also=(old,)), but=KEPT)
             for old, names in {
                 "vision": ("video", "facial", "facet"),
                 "audio": ("speech", "covarep"),
@@ -263,12 +266,12 @@ CASES = [
     ),
     *row(
         "fourth",
-        case("pulse", each(pulse), PULSE, **CLEAN, predicted=ALL),
+        case("pulse", each(pulse), PULSE, **CLEAN, but=KEPT, predicted=ALL),
         case("named", each(pulse), fine(), MODALITIES, dims=WITH_PULSE),
         case("auto", each(pulse), fine(), "data.modalities=auto", dims=WITH_PULSE),
-        case("list", each(pulse, through(pulse=cut)), PULSE, **CLEAN),
+        case("list", each(pulse, through(pulse=cut)), PULSE, **CLEAN, but=KEPT),
         case("list, auto", each(pulse, through(pulse=cut)), fine(), "data.modalities=auto", dims=WITH_PULSE),
-        case("one step", each(pulse, through(pulse=lambda x: x[:, 0])), PULSE, **CLEAN),
+        case("one step", each(pulse, through(pulse=lambda x: x[:, 0])), PULSE, **CLEAN, but=KEPT),
         case(
             "one step, named",
             each(pulse, through(pulse=lambda x: x[:, 0])),
@@ -276,11 +279,11 @@ CASES = [
             MODALITIES,
             lengths={FIRST: {**dict.fromkeys(DIMS, STEPS), "pulse": 1}},
         ),
-        case("in one split", each(pulse, only=["test"]), PULSE, **CLEAN),
-        case("lists of lists", each(pulse, through(pulse=lambda x: x.tolist())), PULSE, **CLEAN),
-        case("integers", each(pulse, through(pulse=lambda x: (9 * x).astype(np.int16))), PULSE, **CLEAN),
-        case("with lengths", each(pulse, put(pulse_lengths=lambda n, _: [3] * n)), PULSE, **CLEAN),
-        case("two of them", each(pulse, gaze), says("'?pulse'?", "'?gaze'?"), **CLEAN),
+        case("in one split", each(pulse, only=["test"]), PULSE, **CLEAN, but=KEPT),
+        case("lists of lists", each(pulse, through(pulse=lambda x: x.tolist())), PULSE, **CLEAN, but=KEPT),
+        case("integers", each(pulse, through(pulse=lambda x: (9 * x).astype(np.int16))), PULSE, **CLEAN, but=KEPT),
+        case("with lengths", each(pulse, put(pulse_lengths=lambda n, _: [3] * n)), PULSE, **CLEAN, but=KEPT),
+        case("two of them", each(pulse, gaze), says("'?pulse'?", "'?gaze'?"), **CLEAN, but=KEPT),
         case(
             "none of the usual",
             each(pulse, gaze, without(*DIMS)),
@@ -288,7 +291,12 @@ CASES = [
             "data.modalities=auto",
             dims={"pulse": 2, "gaze": 3},
         ),
-        case("none of the usual, not named", each(pulse, without(*DIMS)), refused(r"\bpulse\b", r"data\.modalities")),
+        case(
+            "none of the usual, not named",
+            each(pulse, without(*DIMS)),
+            refused(r"\bpulse\b", r"data\.modalities"),
+            but=KEPT,
+        ),
         case("named, not there", each(), named("pulse"), MODALITIES),
         case(
             "another label",
@@ -316,7 +324,7 @@ CASES = [
     *row(
         "text_bert",
         case("alone", each(without("text"), bert), says("text_bert", also=("text",)), dims={"audio": 3, "vision": 4}),
-        case("raw_text beside others", each(without("text")), says(r"raw_text|\btext\b")),
+        case("raw_text beside others", each(without("text")), says(r"raw_text|\btext\b"), but=KEPT),
         case("neither", each(without("text", "raw_text")), ANY, dims={"audio": 3, "vision": 4}),
         case("text without raw_text", each(without("raw_text")), fine(), **CLEAN),
     ),
@@ -502,7 +510,7 @@ CASES = [
             "y",
             each(rename(regression_labels="y")),
             refused(r"target\.field", r"\by\b"),
-            but={"predict": ANY, "info": ANY, "check": named(r"\by\b"), "import": named(r"\by\b")},
+            but={"predict": ANY, "info": ANY} | dict.fromkeys(("evaluate", "check", "import"), named(r"\by\b")),
         ),
         case("y, by field", each(rename(regression_labels="y")), fine(), "target.field=y", **CLEAN, labels=LOW),
     ),
@@ -566,13 +574,13 @@ CASES = [
             "in valid",
             each(third_nan, only=["valid"]),
             refused("valid", "label", "NaN|no label|unlabeled"),
-            but={**NOT_READ, "evaluate": None},
+            but={**NOT_READ, **KEPT, "evaluate": None},
         ),
         case(
             "in test",
             each(third_none, only=["test"]),
             refused("test", "label", "None|NaN|no label|unlabeled"),
-            but=NOT_READ,
+            but={**NOT_READ, **KEPT, "evaluate": named("test.*label")},
         ),
         case(
             "all of training",
@@ -836,18 +844,21 @@ CASES = [
             labels=LOW,
             videos={FIRST: "trainfilm0"},
             texts={FIRST: "so it goes on ."},
+            but=KEPT,
             predicted=ALL,
         ),
         case(
             "no clip",
             mag_bert(lambda s, i: f"{s}film{i}"),
             says("text|words", r"data\.video_from", also=NO_FEATURES),
+            but=KEPT,
             splits=COUNTS,
         ),
         case(
             "lists",
             mag_bert(lambda s, i: f"{s}film{i // 3}[{i % 3}]", list),
             says("text|words", also=NO_FEATURES),
+            but=KEPT,
             splits=COUNTS,
             labels=LOW,
         ),
@@ -1106,10 +1117,10 @@ def _labeled(utterance: Any) -> bool:
 
 
 def check_lines(said: Said, folder: Path) -> None:
-    """Every line of stderr is a note or an error, short, and said once."""
+    """Every line of stderr is a note, a warning or an error, short, and said once."""
     for line in said.lines:
-        kind = re.match(r"(gmsa\.|python -m gmsa\.)[\w. ]+: (note|error): (.+)", line)
-        assert kind, f"neither a note nor an error: {line}"
+        kind = re.match(r"(gmsa\.|python -m gmsa\.)[\w. ]+: (note|warning|error): (.+)", line)
+        assert kind, f"neither a note nor a warning nor an error: {line}"
         assert len(kind[3]) <= LONGEST, f"{len(kind[3])} characters: {line}"
         assert str(folder) not in line, f"a path that is longer than the user's: {line}"
     assert len(set(said.lines)) == len(said.lines), f"said twice: {said.err}"
@@ -1186,15 +1197,15 @@ def test_an_imported_store_holds_the_same(case: Case, bench: Bench) -> None:
 @pytest.mark.parametrize("case", of_cases(lambda c: STANDING.get(c.row) is c and bool(c.outcome.said) and not c.sets))
 def test_commands_say_the_same(case: Case, bench: Bench) -> None:
     """A note or an error has the same words in every command that is expected to say it."""
-    asked = [c for c in ("train", "import") if case.of(c) is case.outcome]
     if case.outcome.codes == (0,):
-        asked += ["info", "check"]
+        asked = [c for c in ("train", "info", "check", "import") if case.of(c) is case.outcome]
         expected = bench.say(case, "load").notes
         assert expected, "nothing is said"
         assert {c: bench.say(case, c).notes for c in asked} == dict.fromkeys(asked, expected)
     else:
-        errors = {c: [line.partition(": error: ")[2] for line in bench.say(case, c).lines] for c in asked}
-        assert len({tuple(lines) for lines in errors.values()}) == 1, errors
+        asked = [c for c in ("train", "evaluate", "predict") if case.of(c) is case.outcome]
+        errors = {c: bench.say(case, c).err.partition(": error: ")[2] for c in asked}
+        assert len(set(errors.values())) == 1, errors
 
 
 @pytest.mark.parametrize(
@@ -1239,6 +1250,14 @@ def test_one_overflow_is_one_finding(bench: Bench) -> None:
     assert all(re.search(BIG, line) for line in found if not line.startswith("| note")), found
 
 
+def test_import_keeps_all_modalities(bench: Bench) -> None:
+    case = named_case("fourth", "pulse")
+    said = bench.say(case, "import")
+    assert said.code == 0, said.err
+    with inside(bench.file(case).parent):
+        assert facts_of(loaded("store", (MODALITIES,)), {"dims": WITH_PULSE}) == {"dims": WITH_PULSE}
+
+
 def named_case(row: str, name: str) -> Case:
     return next(case for case in CASES if (case.row, case.name) == (row, name))
 
@@ -1268,8 +1287,8 @@ def test_one_bad_clip_stops_no_other(bench: Bench) -> None:
     case = named_case("nan", "audio")
     said = bench.say(case, "predict")
     assert said.code == 0, said.err
-    rows = (bench.file(case).parent / "answers.csv").read_text().splitlines()[1:]
-    predicted = {row.split(",")[0]: row.split(",")[1] for row in rows}
+    with open(bench.file(case).parent / "answers.csv", newline="") as file:
+        predicted = {row["id"]: row["prediction"] for row in csv.DictReader(file)}
     bad = {f"{split}film{film}$_$1" for split in COUNTS for film in (0, 1)}
     good = {i for of in corpus().values() for i in of["id"]} - bad
     assert {i for i in good if predicted.get(i)} == good
