@@ -88,6 +88,31 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     return _build(found, str(path))
 
 
+def settings_of(overrides: Iterable[str]) -> tuple[Config, frozenset[str]]:
+    """The defaults changed by ``key=value``, and the keys that are changed, as ``data.split`` of ``data.split.valid``.
+
+    Raises:
+        ConfigError: a setting is wrong; the error names ``--set``.
+    """
+    settings: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in overrides:
+        origin = f"--set {cut(item)}"
+        try:
+            key, value = split_override(item)
+            change(settings, key, value)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+        origins[FORMER.get(key, key).removesuffix("+")] = origin
+
+    def where(key: str) -> str:
+        near = (given for given in origins if f"{key}.".startswith(f"{given}.") or given.startswith(f"{key}."))
+        return origins.get(next(near, ""), next(iter(origins.values()), "--set"))
+
+    expand_paths(settings, where)
+    return build_dataclass(Config, settings, where), frozenset(".".join(key.split(".")[:2]) for key in origins)
+
+
 def _build(found: Layered, where: str) -> Config:
     return build_dataclass(Config, found.settings, lambda key: _origin(found, where, key))
 
