@@ -123,10 +123,7 @@ class _Settings(NamedTuple):
 def _settings(options: argparse.Namespace) -> _Settings:
     """The groups ``data`` and ``target`` that ``--set`` and ``--labels`` give."""
     overrides = [*([f"target.preset={options.labels}"] if options.labels else []), *options.overrides]
-    config, given = settings_of(overrides)
-    for key in given:
-        if key.partition(".")[0] not in ("data", "target"):
-            raise ConfigError(f"--set {key}: only settings of data and target say how data is read; leave it out")
+    config, given = settings_of(overrides, ("data", "target"))
     return _Settings(config.data, config.target, given)
 
 

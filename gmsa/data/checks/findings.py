@@ -309,9 +309,8 @@ def _duplicates(survey: Survey, target: Target) -> Iterable[Finding]:
 
 
 def _lengths(survey: Survey) -> Iterable[Finding]:
-    truncated: dict[int, dict[str, None]] = defaultdict(dict)
-    shares: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    places: dict[int, dict[str, None]] = defaultdict(dict)
+    truncated: dict[int, _Some] = defaultdict(_Some)
+    padded = _Some()
     for name, split in survey.splits.items():
         lengths = {m: np.array(split.lengths[m]) for m in survey.modalities}
         nothing = np.flatnonzero(sum(lengths.values()) == 0)
@@ -320,18 +319,37 @@ def _lengths(survey: Survey) -> Iterable[Finding]:
             yield finding("warning", "all modalities missing", name, [ids[i] for i in nothing])
         for modality, found in lengths.items():
             yield from _lengths_of(modality, found, name, survey)
+            present = int((found > 0).sum())
             longest, reached = _cut_at(found)
             if reached:
-                truncated[longest][modality] = places[longest][name] = None
-                shares[longest][0] += reached
-                shares[longest][1] += int((found > 0).sum())
-    for longest, modalities in truncated.items():
-        reached, total = shares[longest]
-        what = (
-            f"{listed(modalities)}: {reached / total:.0%} of the sequences have {longest} steps, none more: "
-            "longer ones look truncated"
+                truncated[longest].add(modality, name, reached, present)
+            if split.padded[modality] >= max(2, CUT * present):
+                padded.add(modality, name, split.padded[modality], present)
+    for longest, some in truncated.items():
+        yield some.finding(f"of the sequences have {longest} steps, none more: longer ones look truncated")
+    if padded.count:
+        yield padded.finding(
+            "of the sequences end with two or more steps of zeros, as padding does; give the real lengths by the keys "
+            "'..._lengths', or save them without padding"
         )
-        yield Finding("note", what, ", ".join(places[longest]), reached)
+
+
+class _Some:
+    """Sequences of some modalities and splits, of which the same is said."""
+
+    def __init__(self) -> None:
+        self.modalities: dict[str, None] = {}
+        self.splits: dict[str, None] = {}
+        self.count = self.total = 0
+
+    def add(self, modality: str, split: str, count: int, total: int) -> None:
+        self.modalities[modality] = self.splits[split] = None
+        self.count += count
+        self.total += total
+
+    def finding(self, what: str) -> Finding:
+        share = f"{listed(self.modalities)}: {self.count / self.total:.0%}"
+        return Finding("note", f"{share} {what}", ", ".join(self.splits), self.count)
 
 
 def _cut_at(lengths: np.ndarray) -> tuple[int, int]:
@@ -353,13 +371,6 @@ def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -
         share = 1 - len(present) / len(lengths)
         yield Finding("note", f"{modality} is missing in {share:.1%}", name, len(lengths) - len(present))
     longest, middle = int(present.max()), float(np.median(present))
-    padded = survey.splits[name].padded[modality]
-    if padded >= max(2, CUT * len(present)):
-        what = (
-            f"{modality} ends with steps of zeros in {padded / len(present):.0%}, as padding does; "
-            f"give the real lengths as '{modality}_lengths', or save it without padding"
-        )
-        yield Finding("note", what, name, padded)
     far = np.flatnonzero(lengths > LONG * middle)
     if len(far) and longest >= LEAST:
         ids = _ids_of(survey, name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
@@ -98,7 +99,7 @@ class Survey:
         self.videos: list[str] = []
         self.speakers: list[str] = []
         self.texts = array("Q")
-        """Hash of the transcript of each utterance; 0 if it has none."""
+        """Hash of the words of each utterance; 0 if it has none."""
         self.unreadable: dict[str, list[str]] = defaultdict(list)
         """Ids of the utterances whose transcripts hold bytes that are not UTF-8, by split."""
         self.not_finite: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -117,7 +118,7 @@ class Survey:
         self.split_of.append(name)
         self.videos.append(utterance.video)
         self.speakers.append(utterance.speaker)
-        text = utterance.text.encode()
+        text = re.sub(r"\W+", "", utterance.text.casefold()).encode()
         self.texts.append(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") if text else 0)
         if UNREADABLE in utterance.text:
             self.unreadable[name].append(utterance.id)
@@ -147,11 +148,11 @@ class Survey:
             digest.update(f"{modality}{length} ".encode())
             digest.update(np.ascontiguousarray(values).data)
             shown += 1
-            ends[modality] = length, bool(values[-1].any())
+            ends[modality] = length, bool(values[-2:].any())
             split.moments[modality].add(values)
         for modality, (length, last) in ends.items():
-            # Where modalities are aligned, a step of zeros may be one that the others have.
-            if length > 1 and not last and not any(full for steps, full in ends.values() if steps == length):
+            # One step of zeros may be a word without features, and where modalities are aligned, others have it.
+            if length > 2 and not last and not any(full for steps, full in ends.values() if steps == length):
                 split.padded[modality] += 1
         self.shown.append(shown)
         self.digests.append(int.from_bytes(digest.digest(), "little") if shown else 0)
