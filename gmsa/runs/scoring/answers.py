@@ -24,7 +24,7 @@ from gmsa.reports.answers import markdown_answers
 from gmsa.runs.evaluate import Scores, check_no_run
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.scoring.splits import Chosen, choose_splits, splits_to_score
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.files import make_folder, write_json, write_text
 from gmsa.system.reading import MOST_RECORDS, read_text
