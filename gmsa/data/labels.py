@@ -17,7 +17,7 @@ from gmsa.config.presets import TARGETS
 from gmsa.config.target import AUTO, MOST_CLASSES
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
-from gmsa.data.texts import hint
+from gmsa.data.texts import few, hint
 from gmsa.errors import DataError, listed, shown
 
 _BOTH = ("label", "labels", "sentiment", "sentiments", "score", "scores")
@@ -103,7 +103,7 @@ def _is_column(values: Any) -> bool:
 
 def _one_each(numbers: np.ndarray, shape: tuple[int, ...], what: str, column: int | None) -> np.ndarray:
     """[N] of [N, 1, ...], or a column of [N, ..., K]."""
-    flat = numbers.reshape(len(numbers), -1)
+    flat = numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))
     count = flat.shape[1]
     if count != 1 and column is None:
         remedy = f"set target.column to that of the label, 0 to {count - 1}" if count else "check how it was saved"
@@ -232,7 +232,7 @@ def find_field(splits: Mapping[str, Mapping[str, Any]], settings: TargetConfig, 
         if fitting is None:
             raise DataError(
                 f"{where}: has no key '{wanted}' (target.preset: {settings.preset}), and no other that holds its "
-                f"{len(names)} classes; set target.field (labels may be in {listed(_candidates(keys, splits))})"
+                f"{len(names)} classes; set target.field (labels may be in {few(_candidates(keys, splits))})"
             )
         note(f"{where}: has no key '{wanted}' (target.preset: {settings.preset}); the classes of '{fitting}' are taken")
         return fitting
@@ -244,9 +244,9 @@ def find_field(splits: Mapping[str, Mapping[str, Any]], settings: TargetConfig, 
         return found
     classes = [key for key in (*present, *_CLASS_ONLY) if key in keys]
     if classes and not settings.is_classes:
-        few = listed(_values(splits, classes[0]))
+        found_classes = few(_values(splits, classes[0]))
         raise DataError(
-            f"{where}: holds no intensities, but classes in '{classes[0]}' ({few}); "
+            f"{where}: holds no intensities, but classes in '{classes[0]}' ({found_classes}); "
             f"set target.kind: classes and target.field: {classes[0]}"
         )
     usual = known[0]
@@ -269,12 +269,12 @@ def holds_labels(values: Any) -> bool:
     """Whether a column may hold labels: its first entries are single numbers or short words."""
     if not _is_column(values):
         return False
-    few = [_unwrapped(value) for value in islice(values, 8)]
-    return bool(few) and all(
+    some = [_unwrapped(value) for value in islice(values, 8)]
+    return bool(some) and all(
         value is None
         or (isinstance(value, (str, bytes)) and len(value) <= 40)
         or isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating))
-        for value in few
+        for value in some
     )
 
 
@@ -282,10 +282,10 @@ def holds_words(values: Any) -> bool:
     """Whether the first entries of a column are words that are no numbers."""
     if not _is_column(values):
         return False
-    few = [value for value in map(_unwrapped, islice(values, 50)) if value is not None]
-    if not all(isinstance(value, (str, bytes)) for value in few):
+    some = [value for value in map(_unwrapped, islice(values, 50)) if value is not None]
+    if not all(isinstance(value, (str, bytes)) for value in some):
         return False
-    words = [text for text in (str(_cell(value, "")) for value in few) if text.lower() not in _UNLABELED_NUMBERS]
+    words = [text for text in (str(_cell(value, "")) for value in some) if text.lower() not in _UNLABELED_NUMBERS]
     return bool(words) and all(_number(word) is None for word in words)
 
 
@@ -377,12 +377,12 @@ def _range_remedy(columns: Mapping[str, Column], settings: TargetConfig) -> str:
     known = _known(columns)
     if not len(known):
         return "set target.range to the file's range"
-    low, high = known.min(), known.max()
+    (least, most), low, high = settings.chosen_range, known.min(), known.max()
+    beyond = int(((known < least - 1e-6) | (known > most + 1e-6)).sum())
+    said = f"{beyond:,} of {len(known):,} labels are, in all from {low:g} to {high:g}"
+    if beyond <= max(1, len(known) // 100) and len(known) >= FEWEST:
+        return f"{said}; repair them, or set target.range to the file's range"
     fitting = usual_range(low, high)
-    said = f"the file's labels lie in [{low:g}, {high:g}]"
-    few = (known < settings.chosen_range[0] - 1e-6) | (known > settings.chosen_range[1] + 1e-6)
-    if few.sum() <= 3 and few.mean() < 0.01:
-        return f"{few.sum()} of {len(known):,} labels; repair them, or set target.range to the file's range"
     return f"{said}; set target.range to the file's range{f', maybe {fitting}' if fitting else ''}"
 
 

@@ -15,19 +15,18 @@ import torch
 from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
+from gmsa.data.importers.mmsa import read_content
 from gmsa.data.mmsa import SPLITS
-from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.mmsa.reader import read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import POOL, WHOLE, make_splits, named
 from gmsa.data.store.files import MANIFEST
-from gmsa.data.store.rows import read_rows
+from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.synthetic import synthetic_corpus
 from gmsa.data.targets import Target, describe_target
-from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
@@ -241,23 +240,35 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
     unlabeled = (*SPLITS, WHOLE) if data.split.folds else ("train", WHOLE)
-    content = as_mmsa(load_pickle(path), short(path))
-    found = read_file(content, short(path), data, target, chosen, labels, unlabeled, strict)
+    found = read_file(read_content(path), short(path), data, target, chosen, labels, unlabeled, strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     """Reads what an importer reads into memory."""
-    source, where = open_source(path, "auto", target), short(path)
-    rows: Iterable[Any] = source.rows
-    if labels == "unread":
+    try:
+        found = _read_rows(path, data, target, labels != "unread")
+    except DataError as error:
+        if labels != "tried":
+            raise
+        found = _read_rows(path, data, target, False)  # raises again unless the labels are what is wrong
+        note(f"{str(error)[:330]}: the labels are not read")
+    held, splits, dims, resolved, about = found
+    chosen = _chosen_dims({m: dims.get(m, 0) for m in held}, data, short(path), other)
+    return _Loaded(splits, {m: dim for m, dim in chosen.items() if dim}, resolved, _sha256_of_source(about))
+
+
+def _read_rows(path: Path, data: DataConfig, target: TargetConfig, labeled: bool) -> tuple[Any, ...]:
+    """The modalities of a source, its splits, D of those that are read, its target, and its provenance."""
+    source = open_source(path, "auto", target)
+    rows: Iterable[Row] = source.rows
+    if not labeled:
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
-        target = TargetConfig()
-    dtypes = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
-    _chosen_dims(source.dtypes, data, where, other)
-    splits, dims, resolved = read_rows(rows, dtypes, target, where)
-    ordered = dims if data.modalities == AUTO else {m: dims[m] for m in _named(data) if m in dims}
-    return _Loaded(splits, ordered, resolved, _sha256_of_source(source.about))
+    kept = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
+    if not kept:
+        _chosen_dims(source.dtypes, data, short(path), False)  # raises
+    splits, dims, resolved = read_rows(rows, kept, target if labeled else TargetConfig(), short(path))
+    return source.dtypes, splits, dims, resolved if labeled else Target.of(target), source.about
 
 
 def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig) -> _Loaded:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
-from gmsa.data.texts import check_count, check_split
+from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import DataError, cut, listed, shown
 
 SPLITS = ("train", "valid", "test")
@@ -271,13 +270,8 @@ def key_notes(
         label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
         kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
-        yield f"{where}: {_quoted(unread)} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
-
-
-def few(names: Collection[str]) -> str:
-    """The first names for a message that lists others too."""
-    first = [cut(name) for name in islice(names, 4)]
-    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
+        names = few(f"'{key}'" for key in unread)
+        yield f"{where}: {names} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
 
 
 def _quoted(names: Sequence[str]) -> str:

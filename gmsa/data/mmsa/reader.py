@@ -22,7 +22,6 @@ from gmsa.data.mmsa.keys import (
     Columns,
     all_modalities,
     check_keys,
-    few,
     groups_of,
     holds_utterances,
     is_features,
@@ -34,7 +33,7 @@ from gmsa.data.mmsa.keys import (
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
-from gmsa.data.texts import check_count, check_split, hint
+from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
