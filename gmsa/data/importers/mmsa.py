@@ -46,9 +46,8 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
     file = MmsaFile(content, where, DataConfig(modalities=AUTO), target, labels="found")
     columns = [split.columns for split in file.splits.values()]
     if TEXT not in file.dims and (words := [key for key in WORDS if any(key in c for c in columns)]):
-        note(
-            f"{where}: has no features of text, and {' and '.join(words)} cannot be stored in their place; extract some"
-        )
+        verb = "is none" if len(words) == 1 else "are none"
+        note(f"{where}: has no features of text ({' and '.join(words)} {verb}); extract some, or train without text")
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
     rows = _rows(file)
     if splits is not None:
