@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gmsa.config import DataConfig, TargetConfig
-from gmsa.data import Utterance
+from gmsa.data import Utterance, synthetic_corpus
 from gmsa.data.mmsa import Reading, read_file
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
@@ -383,6 +383,14 @@ def test_the_pool(name: str) -> None:
     found, notes = read({**corpus(), name: split("pool", 5)})
     assert [u.label for u in found.splits["pool"]] == [None] * 5
     assert notes[0].endswith("; its labels are not used")
+
+
+def test_nothing_is_said_of_the_pool_alone() -> None:
+    found, notes = read({**corpus(), "pool": split("pool", 5)}, splits=("pool",), labels="unread")
+    assert (list(found.splits), notes) == (["pool"], [])
+    with collected() as notes:
+        synthetic_corpus()
+    assert notes == []
 
 
 def test_splits_that_are_not_used() -> None:

@@ -267,7 +267,7 @@ class MmsaFile:
             said = listed(f"{shown(name)} ({count})" for name, count in counts.items())
             what = f"split {said} is" if len(unused) == 1 else f"splits {said} are"
             yield f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)"
-        if POOL in self.splits:
+        if POOL in self.splits and len(self.splits) > 1:
             pool = self.splits[POOL]
             also = "; its labels are not used" if self.field and self.field in pool.columns else ""
             yield f"{pool.where}: {counted(len(pool.ids), 'utterance')} join the pool of unlabeled utterances{also}"
