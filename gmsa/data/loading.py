@@ -110,9 +110,9 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     where = short(path)
     found = _read(path, config, settings, "needed")
     say = (lambda text: None) if found.told else note
-    splits, own_pool = dict(found.splits), []
-    if POOL in splits:
-        own_pool = [replace(u, label=None, unimodal={}) for u in splits.pop(POOL)]
+    splits = dict(found.splits)
+    own_pool = _without_labels(splits.pop(POOL, []))
+    if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
     splits = make_splits(splits, config.split, found.target, where)
     if others := [name for name in splits if name not in SPLITS]:
@@ -188,7 +188,7 @@ def load_utterances(
     settings = target.settings(TargetConfig(kind="classes" if target.is_classes else "intensity"))
     found = load_other(path, chosen, DataConfig(), settings, require_labels)
     if not require_labels:
-        return [replace(utterance, label=None, unimodal={}) for utterance in found.utterances]
+        return _without_labels(found.utterances)
     splits = {"test": found.splits["test"]} if "test" in found.splits else found.splits
     return [u for name, utterances in splits.items() for u in _labeled(name, utterances, short(path))]
 
@@ -368,6 +368,12 @@ def _with_missing(
         return StoredUtterances(utterances.store, utterances.rows, wanted, utterances.with_labels)
     missing = {modality: torch.zeros(0, dim) for modality, dim in wanted.items()}
     return [dataclasses.replace(u, features={**missing, **u.features}) for u in utterances]
+
+
+def _without_labels(utterances: Sequence[Utterance]) -> Sequence[Utterance]:
+    if isinstance(utterances, StoredUtterances):
+        return StoredUtterances(utterances.store, utterances.rows, utterances.dims, labels=False)
+    return [replace(u, label=None, unimodal={}) for u in utterances]
 
 
 def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) -> str:
