@@ -79,8 +79,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     """Loads the corpus that a config names, before normalization, masking and label ratio.
 
     Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
-    pool, beside ``data.pool``. The training split may be partly labeled. The features of a feature store are read on
-    access. If the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
+    pool, beside ``data.pool``. Unlabeled utterances of the training split join the pool; those of validation and test
+    cannot be scored and are left out. Notes say all that. The features of a feature store are read on access. If the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
     Args:
         config: the group ``data`` of a config.
@@ -158,8 +158,9 @@ def load_other(
     """
     path = expanded(path, DataError)
     where = short(path)
-    wanted = replace(data, modalities=tuple(dims), name=data.name or "data")
-    found = _read(path, wanted, target, "found" if require_labels else "tried", strict, other=True)
+    found = _read(
+        path, replace(data, modalities=tuple(dims)), target, "found" if require_labels else "tried", strict, other=True
+    )
     _check_dims(found.dims, dims, where)
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
