@@ -80,7 +80,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
 
     Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
     pool, beside ``data.pool``. Unlabeled utterances of the training split join the pool; those of validation and test
-    cannot be scored and are left out. Notes say all that. The features of a feature store are read on access. If the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
+    cannot be scored and are left out. Notes say all that. The features of a feature store are read on access. If the
+    synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
     Args:
         config: the group ``data`` of a config.
