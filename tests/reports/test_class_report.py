@@ -228,6 +228,11 @@ def test_the_confusion_of_many_classes_joins_the_rarest(tmp_path: Path, shown: d
     assert ticks[-1] == "31 others"
     frequent = sorted(np.argsort(-np.bincount(truth, minlength=50), kind="stable")[:19])
     assert ticks[:-1] == [f"mood {k}" for k in frequent]
+    shares = axis.images[0].get_array()
+    others = ~np.isin(predicted, frequent)
+    for row, k in enumerate(frequent):
+        assert shares[row, -1] == pytest.approx(100 * others[truth == k].mean())
+        assert shares[row, 3] == pytest.approx(100 * (predicted[truth == k] == frequent[3]).mean())
 
 
 def test_bars_of_classes_are_the_scores_and_the_counts(tmp_path: Path, shown: dict[str, Figure]) -> None:
