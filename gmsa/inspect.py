@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from gmsa.config import load_config
 from gmsa.errors import DataError, nearest
 from gmsa.system import cli
 from gmsa.system.console import console
 from gmsa.system.files import check_out_file
+from gmsa.system.reading import expanded
 
 
 def parser() -> cli.Parser:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     cli.load_plugins_of(options)
     config = load_config(options.config, cli.overrides_of(options))
-    out = Path(options.out)
+    out = expanded(options.out)
     check_out_file(out, (".png", ".svg"))
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     split, utterance = found[options.id]
     data = build_graph(utterance, config.graph, spec.strides, modalities, spec.readouts)
-    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
+    label = "unknown" if utterance.label is None else corpus.target.name_of(utterance.label)
+    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {label}")
     for modality, sequence in utterance.features.items():
         steps, width = sequence.shape
         console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")

@@ -10,7 +10,7 @@ from typing import Any
 from gmsa.ablation.cells import Cell, Record, run_cells
 from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
-from gmsa.config import Config, DataConfig
+from gmsa.config import Config, DataConfig, TargetConfig
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.graph import build_graph, build_video_graph
@@ -93,9 +93,9 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
         GmsaError: names what does not fit.
     """
     # Variants that read the same data share one copy; one copy at a time is held in memory.
-    groups: dict[DataConfig, list[Cell]] = {}
+    groups: dict[tuple[DataConfig, TargetConfig], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(reading(cell.config.data), []).append(cell)
+        groups.setdefault(reading(cell.config), []).append(cell)
     found: dict[tuple[str, int], Cell] = {}
     facts: dict[str, Any] = {}
     for members in groups.values():

@@ -6,16 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from gmsa.data import importers
 from gmsa.data.checks import examine
 from gmsa.data.store.files import DTYPES, LABEL_SCALES
 from gmsa.data.store.writer import Row, check_target, write_store
+from gmsa.errors import DataError
 from gmsa.registry import IMPORTERS
 from gmsa.reports.data import markdown_check, markdown_overview
 from gmsa.system import cli, files
 from gmsa.system.console import console, progress_bar
+from gmsa.system.reading import expanded
 
 _EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""
@@ -82,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    console().print(markdown_overview(examine.overview(Path(options.path))))
+    console().print(markdown_overview(examine.overview(expanded(options.path, DataError))))
 
 
 def _check(options: argparse.Namespace) -> None:
-    out = Path(options.out) if options.out else None
+    out = expanded(options.out) if options.out else None
     if out is not None:
         files.check_out_folder(out)
-    found = examine.to_json(examine.examine(Path(options.path), options.labels, track))
+    found = examine.to_json(examine.examine(expanded(options.path, DataError), options.labels, track))
     report = markdown_check(found)
     console().print(report)
     if out is not None:
@@ -108,10 +109,10 @@ def _import(options: argparse.Namespace) -> None:
     cli.load_plugins_of(options)
     if options.format != "auto":
         IMPORTERS.check(options.format, "--format")
-    out = Path(options.out)
+    out = expanded(options.out)
     check_target(out)
-    splits = Path(options.splits) if options.splits else None
-    source = importers.open_source(Path(options.source), options.format, options.labels, splits)
+    splits = expanded(options.splits, DataError) if options.splits else None
+    source = importers.open_source(expanded(options.source, DataError), options.format, options.labels, splits)
     dtypes = dict.fromkeys(source.dtypes, options.dtype) if options.dtype else source.dtypes
     rows = track(source.rows, source.count)
     write_store(out, rows, dtypes, options.labels, source.about, options.source)

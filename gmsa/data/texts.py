@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import NoReturn
 
@@ -56,6 +56,12 @@ def check_count(splits: Collection[str], where: str) -> None:
 def hint(name: str, known: Collection[str]) -> str:
     """As :func:`~gmsa.errors.nearest`, for known names that a file chose: of any number and content."""
     return printable(nearest(name, (other for other in islice(known, _MOST_NAMES) if len(other) <= LONGEST_VALUE)))
+
+
+def few(names: Iterable[object]) -> str:
+    """As :func:`~gmsa.errors.listed`, for a message that lists others too: at most 80 characters."""
+    line = listed(names)
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 1]}…"
 
 
 def _encode(text: str, most: int, what: str, remedy: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from gmsa.config import AUTO, Config, DataConfig, MissingConfig
+from gmsa.config import AUTO, Config, DataConfig, MissingConfig, TargetConfig
 from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
 from gmsa.data.features import select
 from gmsa.errors import ConfigError
@@ -98,9 +98,9 @@ def resolved(config: Config, corpus: Corpus) -> Config:
     return replace(config, data=data, target=target, run=replace(config.run, select=config.select))
 
 
-def reading(data: DataConfig) -> DataConfig:
+def reading(config: Config) -> tuple[DataConfig, TargetConfig]:
     """The settings by which the data is read: configs that share them can share one reading."""
-    return replace(data, label_ratio=1.0, label_seed=None)
+    return replace(config.data, label_ratio=1.0, label_seed=None), config.target
 
 
 def check_fits(corpus: Corpus, config: Config) -> None:

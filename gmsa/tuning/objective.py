@@ -17,7 +17,7 @@ import optuna
 import yaml
 from optuna.trial import Trial
 
-from gmsa.config import Config, DataConfig, to_dict
+from gmsa.config import Config, DataConfig, TargetConfig, to_dict
 from gmsa.config.components import component_name
 from gmsa.metrics import higher_is_better
 from gmsa.models import build_model
@@ -195,12 +195,12 @@ class Curve(Callback):
         return study.pruner.prune(study, seen)
 
 
-_held: dict[DataConfig, Prepared] = {}
+_held: dict[tuple[DataConfig, TargetConfig], Prepared] = {}
 
 
 def prepared_without_test(config: Config) -> Prepared:
     """The data without its test split, for studies. The last data set that was read is kept in memory."""
-    key = reading(config.data)
+    key = reading(config)
     if key not in _held:
         _held.clear()
         whole = prepare(config)

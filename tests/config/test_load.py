@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gmsa.config import Config, from_dict, load_config, to_dict
+from gmsa.config.override import override
 from gmsa.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -156,6 +157,84 @@ def test_data_named_by_the_user_never_falls_back(tmp_path: Path) -> None:
     assert (by_variable.path, by_variable.if_missing) == ("/x/mosi.pkl", "error")
     by_override = load_config(path, ["data.path=b.pkl"], environ={"GMSA_DATA": "/x/mosi.pkl"}).data
     assert (by_override.path, by_override.if_missing) == ("b.pkl", "error")
+
+
+def test_data_named_in_python_never_falls_back() -> None:
+    base = from_dict({"data": {"path": "a.pkl", "if_missing": "synthetic"}})
+    named = override(base, ["data.path=b.pkl"]).data
+    assert (named.path, named.name, named.if_missing) == ("b.pkl", "b", "error")
+    named = override(base, ['data.path="b: c.pkl"', "data.if_missing=synthetic", "data.name=mine"]).data
+    assert (named.path, named.name, named.if_missing) == ("b: c.pkl", "mine", "synthetic")
+    assert override(base, ["optim.lr=1"]).data == base.data
+
+
+def test_paths_of_settings_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CORPORA", "/corpora")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {path: $CORPORA/clips.pkl, pool: ~/pool.pkl}\nprotocol: {init_from: '${CORPORA}/run'}\n")
+    config = load_config(path, environ={})
+    assert (config.data.path, config.data.name) == ("/corpora/clips.pkl", "clips")
+    assert (config.data.pool, config.protocol.init_from) == (f"{tmp_path}/home/pool.pkl", "/corpora/run")
+    assert load_config(path, ["data.path=~/x.pkl"], environ={}).data.path == f"{tmp_path}/home/x.pkl"
+    assert load_config(path, environ={"GMSA_DATA": "~/y.pkl"}).data.path == f"{tmp_path}/home/y.pkl"
+    assert override({"data.path": "$CORPORA/z.pkl"}).data.name == "z"
+    assert override(config, ["data.pool=$CORPORA/p"]).data.pool == "/corpora/p"
+    assert from_dict({"data": {"path": "$CORPORA/z.pkl"}}).data.path == "$CORPORA/z.pkl"  # maybe a stranger's run
+    Path("a$CORPORA$_b.pkl").touch()
+    assert override({"data.path": "a$CORPORA$_b.pkl"}).data.path == "a$CORPORA$_b.pkl"  # it is there by this name
+    for overrides, environ, said in (
+        (
+            ["data.path=$NOWHERE/x"],
+            {},
+            "--set data.path=$NOWHERE/x: 'data.path': '$NOWHERE/x': the variable NOWHERE is n",
+        ),
+        (
+            [],
+            {"GMSA_DATA": "${NOWHERE}"},
+            "$GMSA_DATA: 'data.path': '${NOWHERE}': the variable NOWHERE is not set; set",
+        ),
+        (
+            ["data={pool: $NOWHERE}"],
+            {},
+            "--set data={pool: $NOWHERE}: 'data.pool': '$NOWHERE': the variable NOWHERE is",
+        ),
+        (
+            ["protocol.init_from=~nobody_of_this_name/x"],
+            {},
+            "'protocol.init_from': '~nobody_of_this_name/x': there is no",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, overrides, environ)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optim.lr=x", "--set optim.lr=x: 'optim.lr' must be a number (got 'x')"),
+        ("optim={lr: -1}", "--set optim={lr: -1}: 'optim.lr' must be greater than 0"),
+        ("optim.lrr=1", "--set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'lr'?)"),
+        ("optim.lr.deep=1", "--set optim.lr.deep=1: unknown key 'optim.lr.deep': 'lr' is a value, not a group"),
+        ("data.labels=mos", "--set data.labels=mos: 'target.preset' must be one of mosi, mosei"),
+        ("run.metrics=5", "--set run.metrics=5: 'run.metrics' must be a list"),
+        (f"data.name={'x' * 5000}", "--set data.name=xxxx"),
+        ("optim.weight_decay=1", "a.yaml: 'optim.lr' must be greater than 0"),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_place_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("optim: {lr: -2}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config("a.yaml", ["optim.lr=1", override] if "weight" not in override else [override])
+    assert str(caught.value).startswith(said)
+    assert len(str(caught.value)) <= 400
 
 
 def test_data_has_the_name_of_its_file_unless_the_user_names_it(tmp_path: Path) -> None:

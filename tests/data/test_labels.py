@@ -109,11 +109,17 @@ INTENSITIES_REFUSED = {
     "words": (["good", "bad", None], "is 'good', not a number; they are words; set target.kind: classes"),
     "a long word": ([LONG, "1"], "not a number"),
     "underlines": (["1_0", "2"], "is '1_0', not a number"),
-    "out of range": ([0, 3.5, -3], "'y' of 'v$_$1' is 3.5, out of [-3, 3]; the file's labels lie in [-3, 3.5]"),
-    "stars": ([1, 2, 3, 4, 5], "set target.range to the file's range, maybe [1, 5]"),
+    "out of range": (
+        [0, 3.5, -3],
+        "'y' of 'v$_$1' is 3.5, out of [-3, 3]; 1 of 3 labels are, in all from -3 to",
+    ),
+    "stars": (
+        [1, 2, 3, 4, 5],
+        "2 of 5 labels are, in all from 1 to 5; set target.range to the file's range, maybe [1, ",
+    ),
     "per cent": ([0.0, 40, 99], "maybe [0, 100]"),
     "valence": ([1.2, 8.9, 4], "maybe [1, 9]"),
-    "one of many": ([*[0.5] * 500, 9], "1 of 501 labels; repair them, or set target.range"),
+    "one of many": ([*[0.5] * 500, 9], "1 of 501 labels are, in all from 0.5 to 9; repair them, or set target.range"),
     "infinity": ([1, math.inf], "is inf, out of [-3, 3]"),
     "infinity in text": (["1", "-inf"], "is -inf, out of [-3, 3]"),
     "a huge integer": ([1, 10**400], "expected a number or a word"),
@@ -276,6 +282,12 @@ def test_fields(case: str) -> None:
     with collected() as notes:
         assert find_field({"train": {"id": ["a", "b"], **columns}}, settings, "f.pkl") == field
     assert notes == []
+
+
+def test_a_column_without_labels_is_no_field() -> None:
+    columns = {"train": {"label": np.zeros((0, 3)), "annotations": ["Neutral", "positive"]}}
+    with collected():
+        assert find_field(columns, TargetConfig(preset="meld_sentiment"), "f.pkl") == "annotations"
 
 
 def test_the_field_of_another_split() -> None:

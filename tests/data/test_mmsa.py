@@ -329,7 +329,7 @@ ERRORS = {
     "label out of range": (
         put("test", "regression_labels", 1, 3.5),
         "split 'test': 'regression_labels' of 'test$_$1' is 3.5, out of [-3, 3]; "
-        "the file's labels lie in [-3, 3.5]; set target.range to the file's range",
+        "1 of 13 labels are, in all from -3 to 3.5; set target.range to the file's range",
     ),
     "unimodal label out of range": (
         change(regression_labels_A=[9.0] * 6),

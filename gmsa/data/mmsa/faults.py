@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gmsa.data.notes import note
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, cut, shown
 
 LONGEST = 400
 """Characters of a message."""
@@ -98,7 +98,7 @@ class Values:
             fault.largest = float(source[large][0])
         kinds = "NaN" if nan else f"{float(source[large][0]):g}, which float32 does not hold" if wide else "infinity"
         if not fault.first:
-            fault.first = f"{self.place}: '{modality}' of {shown(identity)} holds {kinds}"
+            fault.first = f"{self.place}: '{cut(modality)}' of {shown(identity)} holds {kinds}"
         self.bad.setdefault(identity, f"'{modality}' holds {kinds}")
         return bad
 
@@ -110,26 +110,25 @@ class Values:
         """
         if self.faults and self.nan == "error":
             first = next(iter(self.faults.values())).first
-            counts = "; ".join(f"'{m}' has {fault.count}" for m, fault in list(self.faults.items())[:3])
+            counts = "; ".join(f"'{cut(m)}' has {fault.count}" for m, fault in list(self.faults.items())[:3])
             remedy = "repair them ('gmsa data check' lists them), or set data.nan: zero or drop"
             said = f"{first}; in all, {counts}: {remedy}"
             raise DataError(said if len(said) <= LONGEST else f"{self.where}: {counts}: {remedy}")
 
     def tell(self) -> None:
         """Notes what became of the values, and those that set the scale."""
-        for modality, fault in self.faults.items() if self.nan != "error" else ():
-            done = "set to 0" if self.nan == "zero" else "dropped with their steps"
-            why = " (not in float32)" if fault.large else ""
-            note(f"{self.where}: '{modality}': {fault.count}, {fault.kinds}{why}, were {done} (data.nan: {self.nan})")
+        done = {"zero": "set to 0", "drop": "dropped with their steps"}.get(self.nan)
+        for modality, fault in self.faults.items() if done else ():
+            what = f"{fault.count}, {fault.kinds}{' (not in float32)' if fault.large else ''}"
+            note(f"{self.where}: '{cut(modality)}': {what}, were {done} (data.nan: {self.nan})")
         for modality, count in self.zeroed.items():
             if count:
                 note(f"{self.where}: '{modality}': {counted(count, 'infinite value')} read as 0, as MMSA does")
         for modality, found in self.largest.items():
             if text := _outlier(found):
-                note(
-                    f"{self.where}: '{modality}' of {text}: one such value sets the scale, and the rest is next to "
-                    "nothing; repair it, or leave the utterance out"
-                )
+                remedy = "repair it, or leave the utterance out"
+                said = f"one such value sets the scale, and the rest is next to nothing; {remedy}"
+                note(f"{self.where}: '{cut(modality)}' of {text}: {said}")
 
 
 def repaired(features: Mapping[str, Tensor], wrong: Mapping[str, Tensor], how: str, aligned: bool) -> dict[str, Tensor]:

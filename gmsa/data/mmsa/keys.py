@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
-from gmsa.data.texts import check_count, check_split
+from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import DataError, cut, listed, shown
 
 SPLITS = ("train", "valid", "test")
@@ -233,6 +232,7 @@ def key_notes(
     field: str,
     used: Collection[str],
     where: str,
+    auto: bool = False,
 ) -> Iterator[str]:
     """What a file holds and is not used, and which modalities it lacks, one line each.
 
@@ -242,6 +242,7 @@ def key_notes(
         field: key of the labels; empty if they are not read.
         used: other keys that are read.
         where: name of the file.
+        auto: whether they are all that the file has; only text is then said to be lacking, where the file has words.
     """
     keys = {key: values for columns in splits.values() for key, values in columns.items()}
     features = [key for key, values in keys.items() if key not in modalities and is_features(key, values)]
@@ -249,14 +250,16 @@ def key_notes(
         what = "looks like features and is" if len(features) == 1 else "look like features and are"
         yield f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto"
     lacking = [m for m in modalities if m not in keys]
+    if auto and TEXT not in keys and ("text_bert" in keys or any(m in keys for m in MODALITIES)):
+        lacking = [TEXT]
     if TEXT in lacking and (sources := [key for key in ("text_bert", "raw_text") if key in keys]):
         rest = [m for m in lacking if m != TEXT]
-        also = f" (nor {', '.join(rest)})" if rest else ""
+        also = f" (nor of {', '.join(rest)})" if rest else ""
         yield (
             f"{where}: has no features of text{also}: {' and '.join(sources)} would need a text encoder, which gmsa "
             "does not have; extract features of text, or leave it out of data.modalities"
         )
-    elif lacking:
+    elif lacking and not auto:
         given = ", ".join(m for m in modalities if m in keys)
         yield (
             f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; "
@@ -271,13 +274,8 @@ def key_notes(
         label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
         kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
-        yield f"{where}: {_quoted(unread)} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
-
-
-def few(names: Collection[str]) -> str:
-    """The first names for a message that lists others too."""
-    first = [cut(name) for name in islice(names, 4)]
-    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
+        names = few(f"'{key}'" for key in unread)
+        yield f"{where}: {names} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
 
 
 def _quoted(names: Sequence[str]) -> str:

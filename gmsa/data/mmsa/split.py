@@ -16,6 +16,7 @@ from gmsa.data.labels import read_column, read_labels
 from gmsa.data.mmsa.faults import Values
 from gmsa.data.mmsa.keys import SPEAKERS, STARTS, UNIMODAL
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
+from gmsa.data.notes import note
 from gmsa.data.targets import Target
 from gmsa.data.texts import LONGEST_ID, check_id, check_text, hint
 from gmsa.errors import DataError, shown
@@ -66,25 +67,37 @@ class Split:
             raise DataError(message) from None
 
     def labels(self, target: Target, key: str = "regression_labels") -> list[float]:
-        """Reads and checks intensities [N]; NaN if unlabeled."""
+        """Reads and checks intensities [N].
+
+        Raises:
+            DataError: one is missing, no number, or out of range.
+        """
         if key not in self.columns:
-            raise DataError(
-                f"{self.where}: has no key '{key}'{hint(key, self.columns)}; training and scoring need labels"
-            )
+            near = hint(key, self.columns)
+            raise DataError(f"{self.where}: has no key '{key}'{near}; training and scoring need labels")
         column = read_column(self.columns[key], self.ids, self.where, key)
-        return read_labels({"": column}, target.settings(TargetConfig()), self.where)[1][""].tolist()
+        values = read_labels({"": column}, target.settings(TargetConfig()), self.where)[1][""]
+        if not column.labeled.all():
+            raise DataError(f"{column.first(~column.labeled)} is NaN or empty; label it, or remove the utterance")
+        return values.tolist()
 
     def unimodal(self, modalities: Iterable[str], target: Target) -> list[dict[str, float]]:
         """Reads the labels of single modalities, if the file has them (CH-SIMS); none of classes."""
         found: list[dict[str, float]] = [{} for _ in self.ids]
-        if target.is_classes:
-            return found
-        for modality in modalities:
-            key = UNIMODAL.get(modality, f"regression_labels_{modality}")
-            if key in self.columns:
-                for labels, value in zip(found, self.labels(target, key), strict=True):
-                    if value == value:
-                        labels[modality] = value
+        keys = {m: UNIMODAL.get(m, f"regression_labels_{m}") for m in modalities if not target.is_classes}
+        columns = {
+            m: read_column(self.columns[key], self.ids, self.where, key)
+            for m, key in keys.items()
+            if key in self.columns
+        }
+        values = read_labels(columns, target.settings(TargetConfig()), self.where)[1] if columns else {}
+        for modality, column in columns.items():
+            if unlabeled := int((~column.labeled).sum()):
+                said = f"{unlabeled:,} of {len(self.ids):,} utterances have no label in '{column.field}'"
+                note(f"{self.where}: {said}: missing for {modality}")
+            for labels, value in zip(found, values[modality].tolist(), strict=True):
+                if value == value:
+                    labels[modality] = value
         return found
 
     def texts(self) -> list[str]:
