@@ -74,11 +74,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if "data.path" in given:
         changes += [(k, v, "") for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
     for key, value, origin in changes:
+        key = FORMER.get(key, key)
+        made = _groups_to_make(found.settings, key)
         try:
             change(found.settings, key, value)
         except ConfigError as error:
             raise ConfigError(f"{origin}: {error}") from None
-        key = FORMER.get(key, key).removesuffix("+")
+        key = key.removesuffix("+")
+        found.files.update(dict.fromkeys(made, origin))
         for below in [other for other in found.files if other.startswith(f"{key}.")]:
             del found.files[below]
         found.files[key] = origin
@@ -124,6 +127,16 @@ def settings_of(overrides: Iterable[str], groups: Collection[str]) -> tuple[Conf
         origin = next(named, None)
         raise ConfigError(f"{origin}: {error}" if origin else str(error)) from None
     return config, frozenset(".".join(key.split(".")[:2]) for key in origins)
+
+
+def _groups_to_make(settings: Any, key: str) -> list[str]:
+    """The groups that setting a dotted key adds to settings."""
+    parts, found = key.split("."), []
+    for count, part in enumerate(parts[:-1], 1):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+        if settings is None:
+            found.append(".".join(parts[:count]))
+    return found
 
 
 def _build(found: Layered, where: str) -> Config:

@@ -20,7 +20,7 @@ from gmsa.data.notes import note
 from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.csv_text import csv_text
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_text
@@ -178,8 +178,9 @@ def _predict_all(
         if overflown is None or config.graph.scope == "video":
             raise
         if len(utterances) == 1:
+            nothing = _nothing(model, utterances[0], config, device)  # fails where the fault is the model's
             overflown[utterances[0].id] = str(error)
-            return _nothing(model, utterances[0], config, device)
+            return nothing
     middle = len(utterances) // 2
     halves = [
         _predict_all(model, half, config, device, overflown) for half in (utterances[:middle], utterances[middle:])

@@ -24,6 +24,9 @@ from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
 from gmsa.system.reading import is_folder
 
+WORDS = ("text_bert", "raw_text")
+"""Keys of text that is no features yet."""
+
 
 def import_mmsa(
     path: Path,
@@ -65,14 +68,14 @@ def import_mmsa(
 
 
 def _modalities(content: Any, where: str) -> tuple[str, ...] | Literal["auto"]:
-    """All that look like features; text, too, where only its word pieces are there, so that a note tells of them."""
+    """All that look like features; text, too, where only its words are there, so that a note tells of them."""
     try:
         splits = [renamed(columns, MODALITIES)[0] for columns in split_columns(content, where).values()]
     except DataError:
         return AUTO  # the reader says what is wrong
     found = all_modalities(splits, where)
-    pieces = TEXT not in found and found and any("text_bert" in columns for columns in splits)
-    return (TEXT, *found) if pieces and len(found) < MOST_MODALITIES else AUTO
+    words = TEXT not in found and found and any(key in columns for columns in splits for key in WORDS)
+    return (TEXT, *found) if words and len(found) < MOST_MODALITIES else AUTO
 
 
 def read_content(path: Path) -> Any:
