@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.brought import told
 
 from gmsa import train
 from gmsa.config import DataConfig, TargetConfig
@@ -75,13 +76,13 @@ def test_import_info_check(
     store = Store("made/store")
     assert {s.dtype for s in store.manifest.modalities.values()} == {"float16"}
     assert run(monkeypatch, "info", "made/store") == 0
-    told = capsys.readouterr().out
-    assert told.strip() == said.split("Wrote")[0].strip()
-    assert f"SHA-256: {store.sha256} (of its manifest)" in told
+    described = capsys.readouterr().out
+    assert described.strip() == said.split("Wrote")[0].strip()
+    assert f"SHA-256: {store.sha256} (of its manifest)" in described
     assert run(monkeypatch, "info", "tiny.pkl") == 0
     pickled = capsys.readouterr().out
-    assert pickled.splitlines()[-4:] == told.splitlines()[-4:]  # the same table
-    assert "| valid | 12 | 12 | 100.0% |" in told
+    assert pickled.splitlines()[-4:] == described.splitlines()[-4:]  # the same table
+    assert "| valid | 12 | 12 | 100.0% |" in described
     assert run(monkeypatch, "check", "made/store", "--out", "report") == 0
     printed = capsys.readouterr().out
     assert Path("report/check.md").read_text().strip() in printed
@@ -468,21 +469,24 @@ def test_import_takes_all_modalities_or_those_that_are_named(
     assert re.search(r"Features: text .*, eeg 2 float32", capsys.readouterr().out)
 
 
-def test_import_takes_features_of_other_files(write_mmsa: Write, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_import_takes_features_of_other_files(write_mmsa: Write) -> None:
     content = pickle.loads(write_mmsa().read_bytes())
     ids = [identity for split in content.values() for identity in split["id"]]
     np.savez("own.npz", **{identity: np.full((2, 5), i + 1.0, np.float32) for i, identity in enumerate(ids)})
     np.savez("eeg.npz", **{identity: np.ones((3, 2), np.float32) for identity in ids[1:]})
-    capsys.readouterr()
     options = ("--audio", "own.npz", "--features", "eeg=eeg.npz")
-    assert run(monkeypatch, "import", "tiny.pkl", "--out", "store", *options) == 0
-    assert "has no 'eeg' of 1 of 48 utterances of tiny.pkl" in capsys.readouterr().err
+    said = told(main, "data", ["import", "tiny.pkl", "--out", "store", *options])
+    assert said.code == 0
+    assert "has no 'eeg' of 1 of 48 utterances of tiny.pkl" in said.err
     store = Store("store")
     assert (store.dims["audio"], store.dims["eeg"]) == (5, 2)
     assert [float(u.features["audio"][0, 0]) for u in store.utterances()] == list(range(1, len(ids) + 1))
     assert [len(u.features["eeg"]) for u in store.utterances()] == [0, *[3] * (len(ids) - 1)]
     assert [file["name"] for file in store.manifest.source["files"]] == ["tiny.pkl", "own.npz", "eeg.npz"]
-    assert run(monkeypatch, "import", "store.csv", "--out", "x", *options) == 2
+    Path("own.csv").write_text("id,split,label,text\nv$_$0,train,1,own.npz#v\n")
+    said = told(main, "data", ["import", "own.csv", "--out", "x", *options])
+    assert said.code == 2
+    assert "features of other files go with a pickle only" in said.err
 
 
 def test_a_table_is_described_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -504,26 +508,26 @@ def test_a_table_is_described_and_checked(capsys: pytest.CaptureFixture[str]) ->
     assert "all labels" not in capsys.readouterr().out
 
 
-def test_info_says_what_training_says_and_what_stops_it(
-    write_mmsa: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_says_what_training_says_and_what_stops_it(write_mmsa: Write) -> None:
     def change(content: dict[str, Any]) -> None:
         with_words(content)
         content["dev"] = content.pop("valid")
         content["unlabeled"] = {key: values[:5] for key, values in content.pop("test").items()}
 
     write_mmsa(change=change)
-    assert run(monkeypatch, "info", "tiny.pkl") == 0
-    said = capsys.readouterr()
+    said = told(main, "data", ["info", "tiny.pkl"])
+    assert said.code == 0
     assert "| pool | 5 |" in said.out
     assert "Training: would stop: tiny.pkl: has no split 'test'" in said.out
     assert "data.split" in said.err
     assert "'eeg' looks like features and is not used" in said.err
-    assert run(monkeypatch, "check", "tiny.pkl", "--out", "report") == 0  # it is good data, but for training
+    # It is good data, but for training.
+    assert told(main, "data", ["check", "tiny.pkl", "--out", "report"]).code == 0
     found = {f["what"]: f["severity"] for f in json.loads(Path("report/check.json").read_text())["findings"]}
     assert [severity for what, severity in found.items() if what.startswith("has no split 'test'")] == ["warning"]
-    assert run(monkeypatch, "info", "tiny.pkl", "--set", "data.split.test=0.2") == 0
-    assert "would stop" not in capsys.readouterr().out
+    said = told(main, "data", ["info", "tiny.pkl", "--set", "data.split.test=0.3"])
+    assert said.code == 0
+    assert "would stop" not in said.out
 
 
 def test_every_key_of_a_report_is_listed(write_mmsa: Write) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from gmsa.config import MODALITIES, DataConfig
 from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
 from gmsa.data.labels import Column, label_notes
+from gmsa.data.mmsa.faults import counted
 from gmsa.data.mmsa.split import UNREADABLE
 from gmsa.data.splits import POOL
 from gmsa.data.store.writer import NOT_ANNOTATED
@@ -258,7 +259,8 @@ def _imbalance(survey: Survey, target: Target) -> Iterable[Finding]:
     if len(present) and counts.max() > IMBALANCE * counts[present].min():
         few, many = int(present[counts[present].argmin()]), int(counts.argmax())
         what = (
-            f"class {_named(target, few)} has {counts[few]:,} labels, {_named(target, many)} {counts[many]:,}: "
+            f"class {_named(target, few)} has {counted(int(counts[few]), 'label')}, "
+            f"{_named(target, many)} {counts[many]:,}: "
             "loss.class_weights: balanced weighs rare classes more, and macro_F1 counts all alike"
         )
         yield Finding("note", what, "train", int(counts[few]))
