@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     split, utterance = found[options.id]
     data = build_graph(utterance, config.graph, spec.strides, modalities, spec.readouts)
-    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {utterance.label}")
+    label = "unknown" if utterance.label is None else corpus.target.name_of(utterance.label)
+    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {label}")
     for modality, sequence in utterance.features.items():
         steps, width = sequence.shape
         console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")

@@ -148,7 +148,7 @@ def empty(content: dict[str, Any]) -> None:
 
 
 def rename_split(content: dict[str, Any]) -> None:
-    content["val"] = content.pop("valid")
+    content["vali"] = content.pop("valid")
 
 
 def drop_features(content: dict[str, Any]) -> None:
@@ -162,19 +162,19 @@ def ragged(content: dict[str, Any]) -> None:
 
 
 DATA = {
-    "missing split": (rename_split, "own.pkl: has no split 'valid' (did you mean 'val'?) (its keys: train, test, val)"),
+    "missing split": (rename_split, "own.pkl: has no split 'valid'"),
     "split is no dict": (
         lambda c: c.update(valid=[1, 2]),
         "own.pkl: split 'valid' is a list, not a dict; expected {'train': {'id': ",
     ),
     "empty split": (empty, "own.pkl: split 'test': is empty; every split needs utterances"),
     "NaN label": (
-        entry("train", "regression_labels", 3, np.nan),
-        "own.pkl: split 'train': 'regression_labels' of 'train0$_$3' is NaN; remove the utterance, or move it to",
+        entry("valid", "regression_labels", 3, np.nan),
+        "own.pkl: split 'valid': 'regression_labels' of 'valid0$_$3' is NaN or empty; label it, or move it to",
     ),
     "label out of range": (
         entry("valid", "regression_labels", 4, 3.5),
-        "own.pkl: split 'valid': 'regression_labels' of 'valid1$_$4' is 3.5, out of [-3, 3]; set data.labels to",
+        "own.pkl: split 'valid': 'regression_labels' of 'valid1$_$4' is 3.5, out of [-3, 3]; 1 of 48 labels",
     ),
     "no labels": (
         lambda c: c["test"].pop("regression_labels"),
@@ -182,7 +182,7 @@ DATA = {
     ),
     "labels that are words": (
         columns("train", "regression_labels", ["positive"] * 24),
-        "own.pkl: split 'train': 'regression_labels' does not hold one number per utterance; check how it was saved",
+        "own.pkl: holds no intensities, but classes in 'regression_labels' (positive); set target.kind: classes",
     ),
     "count mismatch": (
         columns("train", "audio", lambda column: column[:5]),
@@ -198,11 +198,11 @@ DATA = {
     ),
     "NaN feature": (
         entry("test", "text", (1, 0, 0), np.nan),
-        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; repair or remove the utterance",
+        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; in all, 'text' has 1 value in 1 utterance: repair",
     ),
     "features that are words": (
-        columns("train", "text", ["good film"] * 24),
-        "own.pkl: split 'train': 'text' of 'train0$_$0' is not numeric (type <U9); expected features, not text",
+        columns("train", "audio", ["good film"] * 24),
+        "own.pkl: split 'train': 'audio' of 'train0$_$0' is not numeric (type <U9); expected features, not text",
     ),
     "splits of other dimensions": (
         columns("test", "text", lambda column: column[:, :, :3]),

@@ -174,7 +174,8 @@ def figure_classes(
         right.barh(place, found[kept], 0.92 * height, color=(SKY, BLUE, ORANGE)[index % 3], label=split)
     right.set_xlabel("labeled utterances")
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.legend(loc="best", frameon=False)
+    if counts:
+        right.legend(loc="best", frameon=False)
     title = f"the {len(names)} most frequent of {whole} classes" if whole > len(names) else f"{whole} classes"
     return save(figure, path, f"Test: F1 by class ({title}, seeds: {scores.shape[1]})", synthetic)
 

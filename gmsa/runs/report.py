@@ -160,13 +160,13 @@ def worst_predictions(prepared: Prepared, tests: Sequence[Predictions]) -> list[
     labeled = np.flatnonzero(~np.isnan(truth)).tolist()
     found: dict[int, dict[str, Any]] = {}
     if target.is_classes:
-        mean: np.ndarray = np.mean([p.probabilities for p in tests], axis=0, dtype=np.float64)
+        mean = np.stack([p.probabilities for p in tests]).mean(axis=0, dtype=np.float64)
         likeliest, errors = mean.argmax(1), mean.max(1)
         for i in (i for i in labeled if likeliest[i] != truth[i]):
             names = {"truth": target.name_of(truth[i]), "prediction": target.name_of(likeliest[i])}
             found[i] = names | {"confidence": float(errors[i])}
     else:
-        mean = np.mean([p.predicted for p in tests], axis=0, dtype=np.float64)
+        mean = np.stack([p.predicted for p in tests]).mean(axis=0, dtype=np.float64)
         errors = np.abs(mean - truth)
         found = {i: {"truth": float(truth[i]), "prediction": float(mean[i])} for i in labeled}
     return [

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.unpickling import load_pickle
@@ -256,3 +258,34 @@ def test_a_misspelled_id_is_left_to_the_reader() -> None:
 def test_notes_of_mmsa_fet_are_no_split() -> None:
     split = {"id": ["a"], "text": np.ones((1, 2, 3)), "label": [1.0]}
     assert list(as_mmsa({"train": split, "config": {"audio": {"tool": "x"}}}, "m.pkl")) == ["train"]
+
+
+KEYS = st.sampled_from(
+    ["train", "test", "all", "id", "text", "audio", "label", "labels", "split", "config", "a", "b", 1]
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.integers(-2, 2),
+    st.sampled_from(["w", b"w", "v[1]", "train", np.float32(1), np.zeros(0), np.ones(3), np.ones((2, 3))]),
+    st.sampled_from([np.ones((2, 2, 3)), np.array(["a", "b"]), np.array([None, np.ones(2)], object), np.array(None)]),
+)
+CONTENT = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.tuples(inner, inner, inner), st.dictionaries(KEYS, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(CONTENT)
+def test_any_content_is_a_dict_of_columns_an_error_of_one_line_or_left_as_it_is(content: Any) -> None:
+    try:
+        found = as_mmsa(content, "m.pkl")
+    except DataError as error:
+        found = None
+        message = str(error)
+        assert "\n" not in message and len(message) <= 400  # noqa: PT018
+    if found is not None and found is not content:
+        assert all(isinstance(name, str) for name in found)

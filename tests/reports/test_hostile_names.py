@@ -277,17 +277,18 @@ def test_an_ablation_loses_its_figure_alone(failing: None, tmp_path: Path, capsy
 
 
 def test_a_run_loses_its_figures_alone(failing: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from gmsa.data import Target
     from gmsa.training.scoring import Predictions
 
     folder = tmp_path / "figures"
     folder.mkdir()
     names = {"curves", "scatter", "confusion", "calibration", "pool_calibration"}
-    for name in {*names, "gate", "pseudo_labels"}:
+    for name in {*names, "classes", "gate", "pseudo_labels"}:
         (folder / f"{name}.png").write_bytes(b"of an earlier report")
         (folder / f"{name}.svg").write_bytes(b"of an earlier report")
     history = [{"seed": 1, "stage": "x", "epoch": 1, "loss": 1.0, "valid": {"MAE": 1.0}, "best": True}]
     made = Predictions(["a"], np.zeros(1, np.float32), np.zeros(1), np.full((1, 7), 1 / 7), None)
-    results.draw_run(folder, history, [made], [made], [], "mosi", False)
+    results.draw_run(folder, history, [made], [made], [], Target(), False)
     assert set(capsys.readouterr().out.splitlines()) == {warning_of(f"{name}.png") for name in names}
     assert list(folder.iterdir()) == []
 

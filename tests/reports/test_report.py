@@ -16,6 +16,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from gmsa import figures
+from gmsa.data import Target
 from gmsa.figures import canvas
 from gmsa.figures.canvas import BLUE
 from gmsa.metrics import metrics
@@ -392,6 +393,8 @@ FIGURES = {
     "scatter": (figures.figure_scatter, {"prediction": rng.normal(size=60), "truth": rng.normal(size=60)},
                 {"prediction": [], "truth": []}),
     "confusion": (figures.figure_confusion, CLASSES, {"prediction": [], "truth": []}),
+    "classes": (figures.figure_classes, {"class": ["joy", "anger"], "F1": [[0.5, 0.75], [0.25, 0.0]]},
+                {"class": [], "F1": []}),
     "gate": (figures.figure_gate, {"val": rng.uniform(size=60), "cls": rng.uniform(size=60)}, {"val": [], "cls": []}),
     "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
     "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
@@ -466,7 +469,7 @@ def test_a_runs_figures_count_each_utterance_once(tmp_path, monkeypatch):
     rows = np.zeros(5, np.float32)
     made = Predictions(list("abcde"), rows, rows, np.full((5, 7), 1 / 7), np.zeros((5, 2)))
     history = [{"seed": 1, "stage": "x", "epoch": 1, "loss": 1.0, "valid": {"MAE": 1.0}, "best": True}]
-    draw_run(tmp_path / "figures", history, [made, made], [made, made, made], [], "mosi", False)
+    draw_run(tmp_path / "figures", history, [made, made], [made, made, made], [], Target(), False)
     for name in ("scatter", "confusion", "gate", "calibration"):
         assert "5 utterances × 2 seeds" in titles[name]
     assert "5 utterances × 3 seeds" in titles["pool_calibration"]

@@ -50,7 +50,9 @@ def with_features(content: Any, files: Mapping[str, str | Path], where: str) -> 
 
 
 def _replace(splits: dict[str, Any], modality: str, path: Path, where: str) -> None:
-    found = {name: columns for name, columns in splits.items() if isinstance(columns, dict) and "id" in columns}
+    found = {
+        name: columns for name, columns in splits.items() if isinstance(columns, dict) and _is_column(columns.get("id"))
+    }
     other = _read(path, modality)
     left_out = {f"{modality}_lengths", *(key for key, name in ALIASES.items() if name == modality)}
     left_out |= {"text_bert", "text_lengths"} if modality == TEXT else set()
@@ -78,12 +80,14 @@ def _few(splits: Mapping[str, Column]) -> list[str]:
 
 
 class _Features:
-    """The columns of a modality in a file, and the place of each utterance."""
+    """The features of a modality in a file, with what belongs to them, and the place of each utterance."""
 
     def __init__(self, splits: Mapping[str, Column], modality: str, path: Path) -> None:
         self.path, self.modality = path, modality
-        self.keys = {name: _key_of(columns, modality) for name, columns in splits.items()}
-        self.splits = {name: columns for name, columns in splits.items() if self.keys[name]}
+        found = {
+            name: self._of_split(columns, f"{short(path)}: split {shown(name)}") for name, columns in splits.items()
+        }
+        self.splits = {name: columns for name, columns in found.items() if columns}
         if not self.splits:
             raise DataError(
                 f"{short(path)}: holds no '{modality}' (its keys: {listed(next(iter(splits.values()), ()))}); name the "
@@ -95,6 +99,21 @@ class _Features:
             for row, value in enumerate(columns.get("id", ()))
         }
 
+    def _of_split(self, columns: Column, where: str) -> dict[str, Any]:
+        """The features, their lengths, word pieces and ids, under gmsa's names; empty if there are no features."""
+        key = _key_of(columns, self.modality)
+        if key is None:
+            return {}
+        names = {key: self.modality, f"{key}_lengths": f"{self.modality}_lengths", "id": "id"}
+        names |= {"text_bert": "text_bert"} if self.modality == TEXT else {}
+        found = {ours: columns[name] for name, ours in names.items() if name in columns}
+        for name, column in found.items():
+            if not _is_column(column) or len(column) != len(found[self.modality]):
+                raise DataError(
+                    f"{where}: '{name}' has not one entry for each of '{self.modality}'; save them together"
+                )
+        return found
+
     @property
     def examples(self) -> list[str]:
         """The first ids."""
@@ -104,26 +123,28 @@ class _Features:
         """The place of each utterance, by its id, or by its row where the file has no ids."""
         if self.places:
             return [self.places.get(identity) for identity in ids]
-        columns = self.splits.get(split) or self.splits.get(UNSPLIT)
-        if columns is None:
+        name = split if split in self.splits else UNSPLIT
+        if name not in self.splits:
             return [None] * len(ids)
-        count = len(columns[self.keys[split if split in self.splits else UNSPLIT] or ""])
+        count = len(self.splits[name][self.modality])
         if count != len(ids):
             raise DataError(
                 f"{short(self.path)}: has no ids, and {count:,} rows of '{self.modality}' in split {shown(split)} but "
                 f"{where} has {len(ids):,}; save it with ids"
             )
-        return [(split if split in self.splits else UNSPLIT, row) for row in range(count)]
+        return [(name, row) for row in range(count)]
 
     def columns(self, rows: Sequence[tuple[str, int] | None]) -> dict[str, list[Any]]:
-        """The columns for these rows: the features, their lengths, and with the text its word pieces."""
-        found = {self.modality: [None if r is None else self.splits[r[0]][self.keys[r[0]] or ""][r[1]] for r in rows]}
-        extra = ["text_bert"] if self.modality == TEXT else []
-        for key, name in [(f"{self.modality}_lengths", "{}_lengths"), *((key, key) for key in extra)]:
-            sources = {split: name.format(self.keys[split]) for split in self.splits}
-            if all(sources[split] in columns for split, columns in self.splits.items()) and None not in rows:
-                found[key] = [self.splits[r[0]][sources[r[0]]][r[1]] for r in rows if r is not None]
-        return found
+        """The columns for these rows: the features, and with all of them their lengths and word pieces."""
+        kept = {key for columns in self.splits.values() for key in columns} - {"id"}
+        if None in rows:
+            kept = {self.modality}
+        kept = {key for key in kept if all(key in columns for columns in self.splits.values())}
+        return {key: [None if row is None else self.splits[row[0]][key][row[1]] for row in rows] for key in kept}
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _read(path: Path, modality: str) -> _Features:

@@ -209,7 +209,7 @@ def _flat(content: Columns, where: str) -> Any:
     features = {key: value for key, value in content.items() if _is_features(key, value)}
     identity = content.get("id")
     flat = all(_axes(value) == 2 for value in features.values())
-    if isinstance(identity, (list, tuple, np.ndarray)) and np.shape(identity) == (1,):
+    if isinstance(identity, (list, tuple, np.ndarray)) and _axes(identity) == 1 and len(identity) == 1:
         identity = identity[0]
     if isinstance(identity, (str, bytes)) and flat and not _is_batch(content, features.values()):
         pass
@@ -228,7 +228,7 @@ def _is_batch(content: Columns, features: Iterable[Any]) -> bool:
     """Whether features [N, D] are of N utterances: they have N labels."""
     counts = {len(value) for value in features}
     labels: Any = next((content[key] for key in ("regression_labels", "labels", "label") if key in content), None)
-    return len(counts) == 1 and _is_array(labels) and np.ndim(labels) > 0 and len(labels) in counts - {1}
+    return len(counts) == 1 and _is_array(labels) and len(labels) in counts - {1}
 
 
 def _from_one_hot(labels: Any) -> Any:
@@ -320,7 +320,10 @@ def _grouped(columns: dict[str, Any], where: str) -> dict[str, Any]:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise DataError(f"{where}: '{key}' of {shown(columns['id'][row])} is {shown(name)}; expected train or such")
+            given = shown(name) if isinstance(name, str) else _kind(name)
+            raise DataError(
+                f"{where}: '{key}' of row {row + 1} is {given}; expected the name of a split, such as train"
+            )
         rows.setdefault(name, []).append(row)
     return {name: {k: _chosen(column, chosen) for k, column in columns.items()} for name, chosen in rows.items()}
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gmsa.data.importers import arrays
 from gmsa.data.importers.features import with_features
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
@@ -143,7 +144,7 @@ def test_files_that_are_refused(content: Any, said: str) -> None:
     assert len(str(caught.value)) <= 400
 
 
-def test_archives_that_are_refused() -> None:
+def test_archives_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(said: str) -> None:
         with pytest.raises(DataError) as caught:
             with_features(base(), {"audio": "f.npz"}, "base.pkl")
@@ -156,8 +157,10 @@ def test_archives_that_are_refused() -> None:
     refused("grows from")
     with zipfile.ZipFile("f.npz", "w", zipfile.ZIP_DEFLATED) as archive:  # each within its own limit, but not all
         for i in range(20):
-            archive.writestr(f"{i}.npy", bytes(15 << 20))
-    refused("20 members of 314,572,800 bytes in all")
+            archive.writestr(f"{i}.npy", bytes(1 << 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "_SLACK", 1 << 20)
+        refused("20 members of 20,971,520 bytes in all")
     np.savez_compressed("f.npz", a=np.ones((50, 50)))
     raw = bytearray(Path("f.npz").read_bytes())
     raw[60:70] = struct.pack("<10B", *range(10))
