@@ -147,7 +147,10 @@ def _check(name: str, base: str | Path | Config, overrides: Sequence[str], chang
         check(config)
     except ConfigError as error:
         where = "config" if isinstance(base, Config) else base
-        raise ConfigError(f"setting '{cut(name)}': {str(error).removeprefix(f'{where}: ')}") from None
+        said = str(error).removeprefix(f"{where}: ")
+        for key, value in changes.items():  # no --set named it
+            said = said.removeprefix(f"--set {cut(f'{key}={value}')}: ")
+        raise ConfigError(f"setting '{cut(name)}': {said}") from None
     return Variant(name, config, tuple(changes))
 
 
