@@ -422,6 +422,14 @@ def test_an_error_names_the_first_keys_and_their_number() -> None:
     assert "its 5,000 keys: bit0000, bit0001" in message
 
 
+@pytest.mark.parametrize("modalities", [tuple(DIMS), "auto"])
+@pytest.mark.parametrize("value", [None, [1], "train", 5, np.ones(3), {1: 2}, {}])
+def test_a_split_that_is_none(value: Any, modalities: Any) -> None:
+    message = refused({**corpus(), "train": value}, modalities=modalities)
+    assert message.startswith("f.pkl: split 'train'")
+    assert read({**corpus(), "more": value}, modalities=modalities)[1] == []
+
+
 IDS: dict[str, tuple[Change, str]] = {
     "MELD's": (ids(lambda i, s: f"{s}dia{i // 3}_utt{i % 3}"), "f.pkl: no id has '$_$' between video and clip"),
     "numbers": (ids(lambda i, s: i + 100 * list(COUNTS).index(s)), "data.video_from says how"),
