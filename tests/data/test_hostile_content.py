@@ -178,10 +178,6 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "labels in a dict": (train(regression_labels={1: 2}), "'regression_labels' is a dict"),
     "one label": (train(regression_labels=1.0), "'regression_labels' is a float"),
-    "a label that is nothing": (
-        lambda c: c["valid"]["regression_labels"].__setitem__(1, None),
-        "'regression_labels' of 'valid$_$1' is NaN or empty",
-    ),
     "a label beyond floats": (entry("regression_labels", 2**500), "'regression_labels' of 'train$_$2' is 3.27339e+150"),
     "an infinite label": (entry("regression_labels", float("inf")), "'regression_labels' of 'train$_$2' is inf"),
     "a label of text alone": (

@@ -251,6 +251,13 @@ def test_auto_takes_no_labels_or_lengths(key: str) -> None:
     assert ("target.field" in notes[0]) == (key in ("arousal", "emotion", "pulse_lengths"))
 
 
+@pytest.mark.parametrize("key", ["k" * 81, "\x1b[2J"])
+def test_auto_takes_no_name_that_a_line_cannot_show(key: str) -> None:
+    found, notes = read(content_of(put(**{key: lambda n: features(n, 2)})), modalities="auto")
+    assert (found.dims, len(notes)) == (DIMS, 1)
+    assert "not read" in notes[0]
+
+
 def test_auto_of_other_modalities_alone() -> None:
     content = content_of(
         put(text=None, audio=None, vision=None, gaze=lambda n: features(n, 3), pulse=lambda n: features(n, 2))
