@@ -216,7 +216,8 @@ def all_modalities(splits: Collection[Columns], where: str) -> tuple[str, ...]:
     Raises:
         DataError: there are too many.
     """
-    found = dict.fromkeys(key for columns in splits for key, values in columns.items() if is_features(key, values))
+    read = [columns for columns in splits if _is_dict(columns)]
+    found = dict.fromkeys(key for columns in read for key, values in columns.items() if is_features(key, values))
     names = (*(m for m in MODALITIES if m in found), *(key for key in found if key not in MODALITIES))
     if len(names) > MOST_MODALITIES:
         raise DataError(
