@@ -30,8 +30,8 @@ SHOWN = {
 }
 """Further metrics in the table, of the test split."""
 MEANING = (
-    "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. "
-    "Differences are to the reference, in {error}: paired bootstrap over utterances and seeds, 95 % interval, p "
+    "Ranked by validation {select}; {over}. Test took no part in the ranking. "
+    "Differences are to the reference, in {error}: paired bootstrap over {sampled}, 95 % interval, p "
     "corrected for the number of settings by Holm's method. The intervals are not corrected."
 )
 PAPER, TESTED = 16, 3
@@ -83,7 +83,7 @@ def markdown_report(comparison: Comparison, links: Mapping[str, str]) -> str:
 def markdown_rows(comparison: Comparison) -> str:
     """The table, what it means, and the reasons of failed cells, as Markdown."""
     header, rows = _table(comparison)
-    reasons = "".join(f"- {escape_markdown(f'{s}, seed {n}: {brief(why)}')}\n" for s, n, why in failures(comparison))
+    reasons = "".join(f"- {escape_markdown(f'{s}, {at}: {brief(why)}')}\n" for s, at, why in failures(comparison))
     note = f"**{SYNTHETIC_NOTE}**\n\n" if comparison["synthetic"] else ""
     return f"{note}{pipes(header, rows, LEFT)}\n{meaning(comparison)}\n" + (
         f"\nFailed:\n\n{reasons}" if reasons else ""
@@ -118,9 +118,23 @@ def latex_rows(comparison: Comparison) -> str:
 
 def meaning(comparison: Comparison) -> str:
     """What the columns of the table mean."""
+    folds = folds_of(comparison)
+    over = _over(comparison) if folds else f"mean ± standard deviation over {repeated(comparison)}"
+    sampled = "seeds and the utterances of all folds" if folds else "utterances and seeds"
+    return MEANING.format(select=comparison["select"], over=over, error=error_name(comparison), sampled=sampled)
+
+
+def folds_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """The folds of cross-validation: their number, their name in the file, if any, and their sizes."""
+    return list(comparison.get("folds", {}).get("parts", ()))
+
+
+def repeated(comparison: Comparison) -> str:
+    """What means and standard deviations are over: seeds, or folds."""
+    if folds := folds_of(comparison):
+        return plural(len(folds), "fold")
     count = len(comparison["seeds"])
-    seeds = plural(count, "seed") if count > 1 else "one seed"
-    return MEANING.format(select=comparison["select"], seeds=seeds, error=error_name(comparison))
+    return plural(count, "seed") if count > 1 else "one seed"
 
 
 def error_name(comparison: Comparison) -> str:
@@ -129,8 +143,9 @@ def error_name(comparison: Comparison) -> str:
 
 
 def failures(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """Setting, seed and reason of every failed cell."""
-    return [(row["setting"], seed, why) for row in comparison["rows"] for seed, why in row["failed"].items()]
+    """Setting, place (``seed 1``, or ``fold 0, seed 1``) and reason of every failed cell."""
+    before = "" if folds_of(comparison) else "seed "
+    return [(row["setting"], f"{before}{at}", why) for row in comparison["rows"] for at, why in row["failed"].items()]
 
 
 def brief(reason: str) -> str:
@@ -198,6 +213,9 @@ def plain(value: Any) -> str:
 
 def _over(comparison: Comparison) -> str:
     count = len(comparison["seeds"])
+    if folds_of(comparison):
+        means = f" of the mean over {count} seeds" if count > 1 else ""
+        return f"mean ± standard deviation over {repeated(comparison)}{means}"
     return f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
 
 
