@@ -19,11 +19,12 @@ from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation
 from gmsa.metrics import COLUMNS, higher_is_better, holm, paired_bootstrap
-from gmsa.reports.ablation import Comparison, latex_rows, line_of, markdown_report, numeric_axis, plain, repeated
+from gmsa.reports.ablation import Comparison, drawn, latex_rows, line_of, markdown_report, numeric_axis, plain, repeated
 from gmsa.reports.pages.ablation import ablation_page
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.pages.write import write_page
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
+from gmsa.reports.tables import title
 from gmsa.system.csv_text import csv_text
 from gmsa.system.files import make_folder, make_subfolder, remove, write_json, write_text
 from gmsa.system.reading import exists
@@ -155,11 +156,11 @@ def write_comparison(
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
     make_subfolder(out, "figures")
-    drawn = draw_comparison(out / "figures" / "ablation.png", comparison)
+    there = draw_comparison(out / "figures" / "ablation.png", comparison)
     again = write_settings(out, variants, cells)
     written = write_page(out / PAGE, lambda: ablation_page(comparison, reports_of(out, cells), again))
     links = {PAGE: PAGE} if written else {}
-    links |= {"the figure": "figures/ablation.png"} if drawn else {}
+    links |= {"the figure": "figures/ablation.png"} if there else {}
     write_text(out / "summary.md", markdown_report(comparison, links | {"every cell": "ablation.csv"}))
     return written
 
@@ -171,11 +172,11 @@ def draw_comparison(path: Path, comparison: Comparison) -> bool:
     rows = [
         {"name": line_of(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
         | {"x": row["values"][axis] if axis else None}
-        | {split: row[split][select] for split in SCORED_SPLITS}
+        | {split: drawn(select, row[split][select]) for split in SCORED_SPLITS}
         for row in comparison["rows"]
         if row["rank"] is not None
     ]
-    return figure_ablation(rows, path, comparison["synthetic"], select, axis or "", repeated(comparison))
+    return figure_ablation(rows, path, comparison["synthetic"], title(select), axis or "", repeated(comparison))
 
 
 def write_settings(out: Path, variants: Sequence[Variant], cells: Sequence[Cell]) -> list[str]:

@@ -155,14 +155,17 @@ def _check(name: str, base: str | Path | Config, overrides: Sequence[str], chang
 
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"setting '{cut(name)}': its name has more than {LONGEST_NAME} characters; shorten it")
+    own = [f"{key}={value}" for key, value in changes.items()]
     try:
-        config = changed(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+        config = changed(base, [*overrides, *own])
         check_protocol(config)
         build_callbacks(config)  # a package that one needs may be missing
         check(config)
     except ConfigError as error:
-        where = "config" if isinstance(base, Config) else base
-        raise ConfigError(f"setting '{cut(name)}': {str(error).removeprefix(f'{where}: ')}") from None
+        reason = str(error)
+        for origin in ("config" if isinstance(base, Config) else base, *(f"--set {cut(item)}" for item in own)):
+            reason = reason.removeprefix(f"{origin}: ")  # the name of the setting says it
+        raise ConfigError(f"setting '{cut(name)}': {reason}") from None
     return Variant(name, config, tuple(changes))
 
 

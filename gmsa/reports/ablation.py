@@ -9,7 +9,7 @@ from typing import Any
 from gmsa.figures.canvas import label
 from gmsa.metrics import COLUMNS
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
-from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, pipes, plural, tabular, title
+from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, is_share, pipes, plural, tabular, title
 from gmsa.reports.tables import headline as main_metrics
 
 Comparison = dict[str, Any]
@@ -162,6 +162,16 @@ def further_metrics(comparison: Comparison) -> list[str]:
 def score(metric: str, found: Mapping[str, Any]) -> str:
     """A metric's name and its value."""
     return f"{title(metric)} {cell(metric, found)}"
+
+
+def drawn(metric: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean, standard deviation and values of a metric as figures show them: in percent where tables do."""
+    scale = 100 if is_share(metric) else 1
+    return {
+        "mean": scale * found["mean"],
+        "std": scale * found["std"],
+        "values": [scale * value for value in found["values"]],
+    }
 
 
 def interval(found: Mapping[str, float]) -> str:

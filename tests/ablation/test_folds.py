@@ -206,7 +206,7 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     assert "over 3 folds of the mean over 2 seeds" in (out / "summary.md").read_text()
     means = [row["valid"]["weighted_F1"]["mean"] for row in summary["rows"]]
     assert means == sorted(means, reverse=True)
-    assert drawn[0][3:] == ("weighted_F1", "", "3 folds")
+    assert drawn[0][3:] == ("weighted_F1 (%)", "", "3 folds")
     assert (out / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "report.html").read_text()
     assert "Session2" in page

@@ -13,6 +13,7 @@ from gmsa.reports.ablation import (
     MAIN,
     Comparison,
     brief,
+    drawn,
     error_name,
     failures,
     folds_of,
@@ -222,16 +223,17 @@ def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis:
     for index, line in enumerate(lines):
         rows = sorted((r for r in ranked if line_of(r["values"], axis) == line), key=lambda r: r["values"][axis])
         for split in SCORED_SPLITS:
+            spreads = [drawn(select, row[split][select]) for row in rows]
             colour = LINES[index % len(LINES)]
             trace = charts.points(
                 [row["values"][axis] for row in rows],
-                [row[split][select]["mean"] for row in rows],
+                [found["mean"] for found in spreads],
                 f"{line}, {WORDS[split]}" if line else WORDS[split],
                 colour,
                 [_note(row, split, select) for row in rows],
                 mode="lines+markers",
                 hollow=split == "test",
-                error_y={"type": "data", "array": [row[split][select]["std"] for row in rows], "color": colour},
+                error_y={"type": "data", "array": [found["std"] for found in spreads], "color": colour},
             )
             trace["line"]["dash"] = "solid" if split == "valid" else "dash"
             traces.append(trace)
@@ -244,7 +246,7 @@ def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis:
 def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
     """The validation score over each cost in turn; marks bear the rank."""
     select = comparison["select"]
-    spreads = [row["valid"][select] for row in ranked]
+    spreads = [drawn(select, row["valid"][select]) for row in ranked]
     notes = [
         charts.hover(
             {f"validation {title(select)}": cell(select, row["valid"][select])}
