@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.graph import GraphBatch
-from gmsa.models import Output, build_model
+from gmsa.models import Output, build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.ema import MovingAverage
@@ -305,7 +305,7 @@ def compare(
     padding = {"gmsa": padding_of_graphs(ours.epoch_batches(0))}
     for name, run in runs.items():
         if isinstance(run, Plain):
-            padding[name] = padding_of_tensors(run.epoch_batches(0), config.model.strides)
+            padding[name] = padding_of_tensors(run.epoch_batches(0), graph_spec(config).strides)
 
     header(
         f"A training step of {config.optim.batch_size} utterances, over {epochs} epochs of {steps} steps; "

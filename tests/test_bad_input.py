@@ -148,7 +148,7 @@ def empty(content: dict[str, Any]) -> None:
 
 
 def rename_split(content: dict[str, Any]) -> None:
-    content["val"] = content.pop("valid")
+    content["vali"] = content.pop("valid")
 
 
 def drop_features(content: dict[str, Any]) -> None:
@@ -162,19 +162,19 @@ def ragged(content: dict[str, Any]) -> None:
 
 
 DATA = {
-    "missing split": (rename_split, "own.pkl: has no split 'valid' (did you mean 'val'?) (its keys: train, test, val)"),
+    "missing split": (rename_split, "own.pkl: has no split 'valid'"),
     "split is no dict": (
         lambda c: c.update(valid=[1, 2]),
         "own.pkl: split 'valid' is a list, not a dict; expected {'train': {'id': ",
     ),
     "empty split": (empty, "own.pkl: split 'test': is empty; every split needs utterances"),
     "NaN label": (
-        entry("train", "regression_labels", 3, np.nan),
-        "own.pkl: split 'train': 'regression_labels' of 'train0$_$3' is NaN; remove the utterance, or move it to",
+        entry("valid", "regression_labels", 3, np.nan),
+        "own.pkl: split 'valid': 'regression_labels' of 'valid0$_$3' is NaN or empty; label it, or move it to",
     ),
     "label out of range": (
         entry("valid", "regression_labels", 4, 3.5),
-        "own.pkl: split 'valid': 'regression_labels' of 'valid1$_$4' is 3.5, out of [-3, 3]; set data.labels to",
+        "own.pkl: split 'valid': 'regression_labels' of 'valid1$_$4' is 3.5, out of [-3, 3]; 1 of 48 labels",
     ),
     "no labels": (
         lambda c: c["test"].pop("regression_labels"),
@@ -182,7 +182,7 @@ DATA = {
     ),
     "labels that are words": (
         columns("train", "regression_labels", ["positive"] * 24),
-        "own.pkl: split 'train': 'regression_labels' does not hold one number per utterance; check how it was saved",
+        "own.pkl: holds no intensities, but classes in 'regression_labels' (positive); set target.kind: classes",
     ),
     "count mismatch": (
         columns("train", "audio", lambda column: column[:5]),
@@ -198,11 +198,11 @@ DATA = {
     ),
     "NaN feature": (
         entry("test", "text", (1, 0, 0), np.nan),
-        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; repair or remove the utterance",
+        "own.pkl: split 'test': 'text' of 'test0$_$1' holds NaN; in all, 'text' has 1 value in 1 utterance: repair",
     ),
     "features that are words": (
-        columns("train", "text", ["good film"] * 24),
-        "own.pkl: split 'train': 'text' of 'train0$_$0' is not numeric (type <U9); expected features, not text",
+        columns("train", "audio", ["good film"] * 24),
+        "own.pkl: split 'train': 'audio' of 'train0$_$0' is not numeric (type <U9); expected features, not text",
     ),
     "splits of other dimensions": (
         columns("test", "text", lambda column: column[:, :, :3]),
@@ -309,25 +309,25 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("optim.lrr=1", "tiny.yaml: unknown key 'optim.lrr' (did you mean 'lr'?)"),
-        ("graf.radius=1", "tiny.yaml: unknown key 'graf' (did you mean 'graph'?)"),
+        ("optim.lrr=1", "--set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'lr'?)"),
+        ("graf.radius=1", "--set graf.radius=1: unknown key 'graf' (did you mean 'graph'?)"),
         ("optim.lr.x=1", "unknown key 'optim.lr.x': 'lr' is a value, not a group"),
-        ("optim=3", "tiny.yaml: 'optim' must hold 'key: value' pairs (got 3)"),
+        ("optim=3", "--set optim=3: 'optim' must hold 'key: value' pairs (got 3)"),
         (
             "graph.intra=windo",
             "(got 'windo') (did you mean 'window'?)",
         ),
-        ("optim.lr=-1e-3", "tiny.yaml: 'optim.lr' must be greater than 0 (got -0.001)"),
-        ("optim.epochs=2.5", "tiny.yaml: 'optim.epochs' must be a whole number (got 2.5)"),
-        ("model.shared_layers=3", "tiny.yaml: 'model.shared_layers' must be true or false (got 3)"),
+        ("optim.lr=-1e-3", "--set optim.lr=-1e-3: 'optim.lr' must be greater than 0 (got -0.001)"),
+        ("optim.epochs=2.5", "--set optim.epochs=2.5: 'optim.epochs' must be a whole number (got 2.5)"),
+        ("model.shared_layers=3", "--set model.shared_layers=3: 'model.shared_layers' must be true or false (got 3)"),
         ("model.heads=3", "'model.channels' must be divisible by 'model.heads' (got 8 and 3)"),
         ("model.audio_convs=[[2, 4]]", "'model.encoders.audio' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
-        ("data.modalities=text", "'data.modalities' must be a list, for example ['text' or 'audio' or 'vision', ...]"),
+        ("data.modalities=text", "--set data.modalities=text: 'data.modalities' must be a list or 'auto' (got 'text')"),
         ("data.modalities=[text, text]", "'data.modalities' lists a value twice (got ['text', 'text'])"),
         ("self_training.k=some", "'self_training.k' must be a whole number or 'all' (got 'some')"),
         ("data.pool=nowhere.pkl", "nowhere.pkl: does not exist; check the path"),
         ("data.path=nowhere.pkl", "data file 'nowhere.pkl' does not exist; the README says where to get it"),
-        ("data.path=.", ".: is a folder, but no feature store, since it has no manifest.json; name a pickle, or"),
+        ("data.path=.", ".: has none of the folders text, audio, visual; choose the folder that holds them"),
         ("optim.lr", "settings are changed by key=value, for example optim.lr=1e-3 (got 'optim.lr')"),
         ("=3", "settings are changed by key=value, for example optim.lr=1e-3 (got '=3')"),
         ("optim.lr=[1", "'optim.lr': value '[1': not valid YAML: line 1: "),
@@ -693,7 +693,7 @@ def test_scoring_a_file_without_labels(run: Path, files, refused) -> None:
     [
         (
             [*TRAIN, "--set", "optim.lrr=1"],
-            "gmsa.train: error: tiny.yaml: unknown key 'optim.lrr' (did you mean 'lr'?)",
+            "gmsa.train: error: --set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'lr'?)",
         ),
         (TRAIN, "gmsa.train: error: own.pkl: refused: the pickle asks for"),
     ],

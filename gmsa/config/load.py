@@ -74,11 +74,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
     if "data.path" in given:
         changes += [(k, v, "") for k, v in (("data.if_missing", "error"), ("data.name", "")) if k not in given]
     for key, value, origin in changes:
+        key = FORMER.get(key, key)
+        made = _groups_to_make(found.settings, key)
         try:
             change(found.settings, key, value)
         except ConfigError as error:
             raise ConfigError(f"{origin}: {error}") from None
-        key = FORMER.get(key, key).removesuffix("+")
+        key = key.removesuffix("+")
+        found.files.update(dict.fromkeys(made, origin))
         for below in [other for other in found.files if other.startswith(f"{key}.")]:
             del found.files[below]
         found.files[key] = origin
@@ -86,6 +89,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         import_plugins(found.settings["plugins"], str(path), Path())
     expand_paths(found.settings, lambda key: _origin(found, str(path), key))
     return _build(found, str(path))
+
+
+def _groups_to_make(settings: Any, key: str) -> list[str]:
+    """The groups that setting a dotted key adds to settings."""
+    parts, found = key.split("."), []
+    for count, part in enumerate(parts[:-1], 1):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+        if settings is None:
+            found.append(".".join(parts[:count]))
+    return found
 
 
 def _build(found: Layered, where: str) -> Config:

@@ -79,8 +79,9 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     """Loads the corpus that a config names, before normalization, masking and label ratio.
 
     Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
-    pool, beside ``data.pool``. The training split may be partly labeled. The features of a feature store are read on
-    access. If the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
+    pool, beside ``data.pool``. Unlabeled utterances of the training split join the pool; those of validation and test
+    cannot be scored and are left out. Notes say all that. The features of a feature store are read on access. If the
+    synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
     Args:
         config: the group ``data`` of a config.
@@ -110,16 +111,15 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     where = short(path)
     found = _read(path, config, settings, "needed")
     say = (lambda text: None) if found.told else note
-    splits, own_pool = dict(found.splits), []
-    if POOL in splits:
-        own_pool = [replace(u, label=None, unimodal={}) for u in splits.pop(POOL)]
+    splits = dict(found.splits)
+    own_pool = _without_labels(splits.pop(POOL, []))
+    if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
     splits = make_splits(splits, config.split, found.target, where)
     if others := [name for name in splits if name not in SPLITS]:
         say(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
-    splits = {name: splits[name] for name in SPLITS}
+    splits = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
     for name, utterances in splits.items():
-        _check_labeled(name, utterances, where, say)
         _check_present(name, utterances, found.dims, where)
     pool: Sequence[Utterance] = own_pool
     pool_sha256 = None
@@ -159,8 +159,9 @@ def load_other(
     """
     path = expanded(path, DataError)
     where = short(path)
-    wanted = replace(data, modalities=tuple(dims), name=data.name or "data")
-    found = _read(path, wanted, target, "found" if require_labels else "tried", strict, other=True)
+    found = _read(
+        path, replace(data, modalities=tuple(dims)), target, "found" if require_labels else "tried", strict, other=True
+    )
     _check_dims(found.dims, dims, where)
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
@@ -189,11 +190,9 @@ def load_utterances(
     settings = target.settings(TargetConfig(kind="classes" if target.is_classes else "intensity"))
     found = load_other(path, chosen, DataConfig(), settings, require_labels)
     if not require_labels:
-        return [replace(utterance, label=None, unimodal={}) for utterance in found.utterances]
+        return _without_labels(found.utterances)
     splits = {"test": found.splits["test"]} if "test" in found.splits else found.splits
-    for name, utterances in splits.items():
-        _check_labeled(name, utterances, short(path))
-    return [utterance for utterances in splits.values() for utterance in utterances]
+    return [u for name, utterances in splits.items() for u in _labeled(name, utterances, short(path))]
 
 
 def data_sha256(path: str | Path) -> str:
@@ -239,8 +238,7 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    unlabeled = (*SPLITS, WHOLE) if data.split.folds else ("train", WHOLE)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, unlabeled, strict)
+    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, WHOLE), strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
@@ -374,30 +372,44 @@ def _with_missing(
     return [dataclasses.replace(u, features={**missing, **u.features}) for u in utterances]
 
 
+def _without_labels(utterances: Sequence[Utterance]) -> Sequence[Utterance]:
+    if isinstance(utterances, StoredUtterances):
+        return StoredUtterances(utterances.store, utterances.rows, utterances.dims, labels=False)
+    return [replace(u, label=None, unimodal={}) for u in utterances]
+
+
 def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) -> str:
     return listed(f"{shown(name)} ({len(splits[name]):,} utterances)" for name in names)
 
 
-def _check_labeled(
-    name: str, utterances: Sequence[Utterance], where: str, say: Callable[[str], object] | None = None
-) -> None:
-    """Checks that a split is labeled; the training split may be so in part where ``say`` tells it."""
+def _labeled(
+    name: str, utterances: Sequence[Utterance], where: str, say: Callable[[str], object] = note
+) -> Sequence[Utterance]:
+    """The utterances that can be trained on or scored: in training, unlabeled ones stay, as they join the pool.
+
+    Raises:
+        DataError: none has a label.
+    """
     if isinstance(utterances, StoredUtterances):
-        lacking = np.flatnonzero(np.isnan(utterances.labels)).tolist()
+        unlabeled = np.isnan(utterances.labels).tolist()
     else:
-        lacking = [i for i, utterance in enumerate(utterances) if utterance.label is None]
+        unlabeled = [utterance.label is None for utterance in utterances]
+    lacking, count = sum(unlabeled), len(unlabeled)
+    if lacking == count:
+        raise DataError(
+            f"{where}: split {shown(name)}: no utterance has a label, such as {shown(utterances[0].id)}; training and "
+            f"scoring need labels (as '{POOL}', a split is the unlabeled pool)"
+        )
     if not lacking:
-        return
-    count = len(utterances)
-    if say is not None and name == "train" and len(lacking) < count:
-        verb = "has no label and joins" if len(lacking) == 1 else "have no label and join"
-        say(f"{where}: split 'train': {len(lacking):,} of {count:,} utterances {verb} the pool of unlabeled utterances")
-        return
-    others = f" and {len(lacking) - 1:,} others have" if len(lacking) > 1 else " has"
-    raise DataError(
-        f"{where}: split {shown(name)}: {shown(utterances[lacking[0]].id)}{others} no label; training and scoring need "
-        f"labels (as '{POOL}', a split is the unlabeled pool)"
+        return utterances
+    what, one = f"{where}: split {shown(name)}: {lacking:,} of {count:,} utterances", lacking == 1
+    if name == "train":
+        say(f"{what} {'has no label and joins' if one else 'have no label and join'} the pool of unlabeled utterances")
+        return utterances
+    note(
+        f"{what} {'is left out: without a label it' if one else 'are left out: without a label they'} cannot be scored"
     )
+    return [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if not without]
 
 
 def _check_present(name: str, utterances: Sequence[Utterance], dims: Mapping[str, int], where: str) -> None:

@@ -3,6 +3,7 @@
 # N utterances
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -200,21 +201,21 @@ def _grouped(
     return groups, unlabeled
 
 
-def _class_of(utterances: Sequence[Utterance], target: Target) -> int:
-    """The class of the mean intensity, or the most frequent class, whatever the order."""
-    labels = [u.label for u in utterances if u.label is not None]
+def _classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dict[str, int]:
+    """The class of each group's mean intensity, or its most frequent class, whatever the order."""
+    labels = {name: [u.label for u in members if u.label is not None] for name, members in groups.items()}
     if target.is_classes:
-        counts = Counter(int(label) for label in labels)
-        return min(counts, key=lambda number: (-counts[number], number))
-    mean = math.fsum(labels) / len(labels)
-    return int(target.to_class(torch.tensor(mean, dtype=torch.float64)))
+        counts = {name: Counter(map(int, values)) for name, values in labels.items()}
+        return {name: min(found, key=lambda number: (-found[number], number)) for name, found in counts.items()}
+    means = torch.tensor([math.fsum(values) / len(values) for values in labels.values()], dtype=torch.float64)
+    return dict(zip(labels, target.to_class(means).tolist(), strict=True))
 
 
 def _order(groups: Mapping[str, Sequence[Utterance]], seed: int, target: Target) -> list[str]:
     """The groups in an order of which any beginning, and any end, is stratified over the classes."""
     strata: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for name, members in groups.items():
-        strata[_class_of(members, target)].append((seed_for(seed, "split", name), name))
+    for name, number in _classes_of(groups, target).items():
+        strata[number].append((seed_for(seed, "split", name), name))
     placed = (
         ((rank + 0.5) / len(drawn), draw, name)
         for drawn in strata.values()
@@ -237,16 +238,16 @@ def _take(order: Sequence[str], groups: Mapping[str, Sequence[Utterance]], wante
 
 def _spread(groups: Mapping[str, Sequence[Utterance]], settings: SplitConfig, target: Target) -> dict[str, int]:
     """The part of each utterance: the largest groups first, each into the part that has the fewest utterances."""
-    sizes = [0] * settings.folds
+    sizes = [(0, number) for number in range(settings.folds)]
     ranked = sorted(
-        (-len(members), _class_of(members, target), seed_for(settings.seed, "fold", name), name)
-        for name, members in groups.items()
+        (-len(groups[name]), number, seed_for(settings.seed, "fold", name), name)
+        for name, number in _classes_of(groups, target).items()
     )
     part: dict[str, int] = {}
     for *_, name in ranked:
-        smallest = sizes.index(min(sizes))
-        sizes[smallest] += len(groups[name])
-        part |= {u.id: smallest for u in groups[name]}
+        size, smallest = sizes[0]
+        heapq.heapreplace(sizes, (size + len(groups[name]), smallest))
+        part.update((u.id, smallest) for u in groups[name])
     return part
 
 

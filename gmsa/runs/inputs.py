@@ -118,7 +118,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         )
     found = _checked(pairs, wanted, config)
     for identity, reason in unread.items():
-        found.refused.append(Refused(len(found), identity, UNSPLIT, None, reason))
+        found.refused.append(Refused(len(found), identity, "", None, reason))
     if not len(found):
         raise DataError("no utterance to predict; give at least one")
     if not found.utterances:

@@ -178,8 +178,9 @@ def _predict_all(
         if overflown is None or config.graph.scope == "video":
             raise
         if len(utterances) == 1:
+            nothing = _nothing(model, utterances[0], config, device)  # fails where the fault is the model's
             overflown[utterances[0].id] = str(error)
-            return _nothing(model, utterances[0], config, device)
+            return nothing
     middle = len(utterances) // 2
     halves = [
         _predict_all(model, half, config, device, overflown) for half in (utterances[:middle], utterances[middle:])

@@ -155,11 +155,12 @@ def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, Traini
             there = {u.label for u in utterances}
             absent = [name for number, name in enumerate(target.classes) if number not in there]
             if absent:
-                some = "" if config.data.label_ratio == 1 else f" with the labels that seed {seed} keeps"
+                kept = "" if config.data.label_ratio == 1 else f" that seed {seed} keeps"
+                remedy = "raise 'data.label_ratio'" if kept else "add utterances"
                 note(
-                    f"{file}: no training utterance{some} is of {len(absent)} of the {target.num_classes} classes "
-                    f"({listed(absent)}), which will hardly be predicted; leave them out of 'target.classes', or add "
-                    "utterances"
+                    f"{file}: no training label{kept} is of {len(absent)} of the {target.num_classes} classes "
+                    f"({listed(absent)}), which will hardly be predicted; {remedy}, or leave them out of "
+                    "'target.classes'"
                 )
                 break
     own = dict.fromkeys(m for utterances in labeled.values() for u in utterances for m in u.unimodal)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from gmsa.config import Config, from_dict, load_config, to_dict
+from gmsa.config import MODALITIES, Config, from_dict, load_config, to_dict
 from gmsa.config.fields import ByModality
 from gmsa.config.graph import GraphConfig
 from gmsa.errors import ConfigError
-from gmsa.graph.schema import TOKEN_RELATIONS, builder_of
+from gmsa.graph.schema import builder_of, schema
 from gmsa.registry import EDGE_BUILDERS
+
+TOKEN_RELATIONS = schema(MODALITIES).token_relations
 
 MIXED: dict[str, Any] = {
     "intra": {"text": "window(radius=3)", "audio": "dilated(stride=2, hops=3)"},

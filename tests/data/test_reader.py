@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gmsa.config import DataConfig, TargetConfig
-from gmsa.data import Utterance
+from gmsa.data import Utterance, synthetic_corpus
 from gmsa.data.mmsa import Reading, read_file
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
@@ -259,6 +259,10 @@ def test_auto_of_other_modalities_alone() -> None:
     assert refused(content).endswith("set data.modalities: [gaze, pulse]")
     found, notes = read(content, modalities="auto")
     assert (found.dims, notes) == ({"gaze": 3, "pulse": 2}, [])
+    for words in (put(text=None), put(text=None, text_bert=lambda n: np.ones((n, 3, STEPS)))):
+        listed_, auto = (read(content_of(words), modalities=m)[1] for m in (tuple(DIMS), "auto"))
+        assert listed_ == auto
+        assert "has no features of text: " in auto[0]
     many = content_of(put(**{f"m{i}": lambda n: features(n, 2) for i in range(6)}))
     assert "has 9 columns that look like modalities" in refused(many, modalities="auto")
 
@@ -275,7 +279,7 @@ LACKING: dict[str, tuple[Change, str]] = {
         "has no features of text: text_bert would need a text encoder",
     ),
     "text, but for raw_text": (put(text=None), "has no features of text: raw_text would need a text encoder"),
-    "more than text": (put(text=None, audio=None), "has no features of text (nor audio): raw_text would need"),
+    "more than text": (put(text=None, audio=None), "has no features of text (nor of audio): raw_text would need"),
     "text and raw_text": (put(text=None, raw_text=None), "has no text: missing from all utterances"),
     "all zeros": (
         each(lambda columns, _: columns["audio"].fill(0), "valid"),
@@ -379,6 +383,14 @@ def test_the_pool(name: str) -> None:
     found, notes = read({**corpus(), name: split("pool", 5)})
     assert [u.label for u in found.splits["pool"]] == [None] * 5
     assert notes[0].endswith("; its labels are not used")
+
+
+def test_nothing_is_said_of_the_pool_alone() -> None:
+    found, notes = read({**corpus(), "pool": split("pool", 5)}, splits=("pool",), labels="unread")
+    assert (list(found.splits), notes) == (["pool"], [])
+    with collected() as notes:
+        synthetic_corpus()
+    assert notes == []
 
 
 def test_splits_that_are_not_used() -> None:
@@ -587,6 +599,9 @@ def test_labels_that_are_wrong_but_not_needed() -> None:
     assert read(no, labels="found")[1] == [
         "f.pkl: has no labels (its keys: id, raw_text, text, audio, vision); target.field names their key"
     ]
+    assert "has no key 'feelings'" in refused(no, labels="found", target={"field": "feelings"})
+    for target in ({}, {"preset": "meld"}, {"field": "feelings"}):
+        assert read(no, labels="tried", target=target)[1] == []
     alone = content_of(rename(regression_labels="classification_labels"))
     assert "set target.kind: classes" in refused(alone, labels="found")
     assert "set target.kind: classes" in read(alone, labels="tried")[1][0]

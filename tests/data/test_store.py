@@ -23,7 +23,7 @@ from gmsa.data import Row, Store, StoredUtterances, Target, Utterance, data_sha2
 from gmsa.data.features import LazyFeatures
 from gmsa.data.loading import load_other
 from gmsa.data.notes import collected
-from gmsa.errors import DataError, RunError, WriteError
+from gmsa.errors import DataError, DataWarning, RunError, WriteError
 from gmsa.system.files import sha256_of
 from gmsa.training.checkpoint import load_weights
 
@@ -443,11 +443,13 @@ def test_stores_that_do_not_fit_the_settings(labeled: Store, rows: list[Row], tm
         load_corpus(DataConfig(path=str(part.path), modalities=("audio",)))
     bare = [row._replace(utterance=replace(row.utterance, label=None)) for row in rows]
     none = write_store(tmp_path / "bare", bare)
-    with pytest.raises(DataError, match=r"'v0\$_\$0' and 3 others have no label; training and scoring need labels"):
+    with pytest.raises(
+        DataError, match=r"split 'train': no utterance has a label, such as 'v0\$_\$0'; training and scoring"
+    ):
         load_corpus(DataConfig(path=str(none.path)))
     some = write_store(tmp_path / "some", [*rows[:4], *bare[4:5], *rows[5:]])
-    with pytest.raises(DataError, match=r"split 'valid': 'v2\$_\$4' has no label"):
-        load_corpus(DataConfig(path=str(some.path)))
+    with pytest.warns(DataWarning, match=r"split 'valid': 1 of 2 utterances is left out: without a label it cannot"):
+        assert [u.id for u in load_corpus(DataConfig(path=str(some.path))).splits["valid"]] == ["v2$_$5"]
     audio_only = replace(rows[6].utterance, id="x")
     lacking = write_store(tmp_path / "lacking", [*rows[:6], rows[6]._replace(utterance=audio_only)])
     with pytest.raises(DataError, match=r"split 'test': no utterance has audio; choose other data.modalities"):

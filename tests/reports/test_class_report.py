@@ -17,11 +17,10 @@ from gmsa.config import from_dict
 from gmsa.data import Target, Utterance
 from gmsa.figures import canvas
 from gmsa.figures.run import MOST_CLASSES
-from gmsa.metrics import binomial_interval
 from gmsa.reports.pages.run import run_page
 from gmsa.reports.run import latex_table, markdown_report
 from gmsa.reports.summary import SUMMARY, summarize
-from gmsa.runs.report import class_rows, conformal_rows, constant_scores, draw_run, worst_predictions
+from gmsa.runs.report import class_rows, constant_scores, draw_run, worst_predictions
 from gmsa.system.files import write_json, write_text
 from gmsa.system.records import check_form
 from gmsa.training.scoring import Predictions
@@ -152,39 +151,14 @@ def test_the_worst_predictions_of_classes_are_the_most_confident_wrong_ones() ->
     ]
 
 
-@pytest.mark.parametrize("classes", [False, True])
-def test_conformal_intervals_hold_what_they_say(classes: bool) -> None:
-    rng = np.random.default_rng(0)
-    counts, found = {"valid": 400, "test": 600}, {}
-    splits = {split: clips([0.0] * count, lacking=count // 4) for split, count in counts.items()}
-    for seed, (split, count) in enumerate(counts.items()):
-        if classes:
-            found[split] = drawn_by_chance(MOODS, count, seed)
-        else:
-            truth = rng.uniform(1, 5, count).astype(np.float32)
-            noise = rng.normal(0, np.where(np.arange(count) < count // 4, 1.0, 0.25))  # without audio it is worse
-            target = Target("intensity", 1, 5, metrics="intensity")
-            value = np.float32(truth + noise)
-            found[split] = Predictions([""] * count, truth, value, np.full((count, 7), 1 / 7), None, target)
-    prepared: Any = type("Prepared", (), {"splits": splits})
-    (row,) = conformal_rows(prepared, {7: found})
-    low, high = row["expected"]
-    assert low <= row["coverage"] <= high
-    assert low <= 0.9 <= high
-    assert high - low < 0.1
-    assert high - low >= np.subtract(*binomial_interval(600)[::-1])
-    assert row["counts"] == {"text": 100, "text+audio": 300}
-    if classes:
-        assert 1 <= row["width"] <= 3
-    else:
-        assert row["margins"]["text"] > 2 * row["margins"]["text+audio"]
-        assert 0 < row["width"] < 4
-    few: Any = type("Prepared", (), {"splits": {s: utterances[:8] for s, utterances in splits.items()}})
-    assert conformal_rows(few, {7: found}) == []
-    got = summary_of(MOODS, [drawn_by_chance(MOODS, 20)], intervals=[row])
-    check_form(got, SUMMARY)
-    (line,) = [line for line in markdown_report(got).splitlines() if "Prediction sets" in line]
-    assert f"{100 * row['coverage']:.2f} % covered" in line
+def test_the_report_says_what_conformal_sets_cover() -> None:
+    row = {"level": 0.9, "pooled": 0.8, "counts": {"text": 9, "audio": 1}, "margins": {"text": 0.7}}
+    rows = [row | {"seed": s, "width": 1.5 + s, "coverage": 0.9, "expected": [0.8, 0.95]} for s in (0, 1)]
+    found = summary_of(MOODS, [drawn_by_chance(MOODS, 20)] * 2, intervals=rows)
+    check_form(found, SUMMARY)
+    (line,) = [line for line in markdown_report(found).splitlines() if "Prediction sets" in line]
+    assert "90 % asked; of the test split 90.00 ± 0.00 % covered (chance: 80.0 to 95.0 %)" in line
+    assert "mean width 2.000 ± 0.707 classes" in line
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -228,6 +202,11 @@ def test_the_confusion_of_many_classes_joins_the_rarest(tmp_path: Path, shown: d
     assert ticks[-1] == "31 others"
     frequent = sorted(np.argsort(-np.bincount(truth, minlength=50), kind="stable")[:19])
     assert ticks[:-1] == [f"mood {k}" for k in frequent]
+    shares = axis.images[0].get_array()
+    others = ~np.isin(predicted, frequent)
+    for row, k in enumerate(frequent):
+        assert shares[row, -1] == pytest.approx(100 * others[truth == k].mean())
+        assert shares[row, 3] == pytest.approx(100 * (predicted[truth == k] == frequent[3]).mean())
 
 
 def test_bars_of_classes_are_the_scores_and_the_counts(tmp_path: Path, shown: dict[str, Figure]) -> None:

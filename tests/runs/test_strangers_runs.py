@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from helpers.small_runs import small
 
 import gmsa
 from gmsa.config import Config, from_dict
-from gmsa.errors import ConfigError, RunError, WriteError
+from gmsa.errors import ConfigError, DataWarning, RunError, WriteError
 from gmsa.models import Model, build_model
 from gmsa.models.build import model_skeleton
 from gmsa.registry import MODELS
@@ -114,7 +115,8 @@ def test_a_model_of_ones_own_may_read_its_initial_weights(monkeypatch: pytest.Mo
 def test_numbers_that_become_memory_or_threads_have_limits(key: str, value: object, most: str) -> None:
     group, name = key.split(".")
     others = {"shared_layers": False} if value == 129 else {}
-    with pytest.raises(ConfigError, match=rf"'{key}' must .* at most {most}") as caught:
+    named = re.sub(r"(\w+)_convs", r"encoders.\1", key)
+    with pytest.raises(ConfigError, match=rf"'{named}' must .* at most {most}") as caught:
         from_dict({group: {name: value} | others})
     assert len(str(caught.value)) < 200
 
@@ -150,8 +152,13 @@ def test_features_beyond_all_others_are_named(trained: Path, tmp_path: Path) -> 
         content = pickle.load(file)["test"]
     content["text"][3] *= np.float32(1e30)
     assert abs(content["text"][3]).max() > 1e20
-    with pytest.raises(RunError, match=r"for 'test0\$_\$3' is not finite: its 'text' features reach \d.*e\+30; ext"):
-        gmsa.Run(trained).predict({"test": content})
+    said = r"for 'test0\$_\$3' is not finite: its 'text' features reach \d.*e\+30; ext"
+    with pytest.raises(RunError, match=said):
+        gmsa.Run(trained).predict({"test": content}, strict=True)
+    with pytest.warns(DataWarning, match=f"not predicted: .*{said}"):
+        answers = gmsa.Run(trained).predict({"test": content})
+    assert list(answers.reasons) == ["test0$_$3"]
+    assert np.flatnonzero(np.isnan(answers.values)).tolist() == [3]
 
 
 def test_weights_that_are_not_finite_are_not_the_features_fault(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -425,17 +425,14 @@ def test_unused_labels_of_single_modalities_are_noted(
 
 @pytest.mark.parametrize("target", ["intensity", "classes"])
 def test_heads_of_single_modalities_learn_from_their_labels_alone(write_mmsa: Callable[..., Path], target: str) -> None:
-    def change(content: dict[str, Any]) -> None:
-        if target == "classes":
-            to_moods(content)
-        own_labels(content)
-        del content["train"]["regression_labels_V"]
-
     groups = {"target": MOOD_SETTINGS} if target == "classes" else {}
-    config = small(write_mmsa(change=change), loss={"unimodal_weight": 1.0}, **groups)
-    prepared = prepare(config)
-    data = prepared.training_data(prepared.config, 1)
-    task = FineTuning(prepared.config, dict(prepared.corpus.dims), data.labeled, [], [], torch.device("cpu"))
+    path = write_mmsa(change=to_moods if target == "classes" else None)
+    prepared = prepare(small(path, loss={"unimodal_weight": 1.0}, **groups))
+    labeled = [
+        replace(e, utterance=replace(e.utterance, unimodal=dict.fromkeys(("text", "audio"), e.utterance.label)))
+        for e in prepared.training_data(prepared.config, 1).labeled
+    ]
+    task = FineTuning(prepared.config, dict(prepared.corpus.dims), labeled, [], [], torch.device("cpu"))
     model = task.build_module()
     batch = next(iter(task.batches(1)))
     task.loss(model, batch, None, 0.0).backward()

@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 
 from gmsa.config import DataConfig, TargetConfig
+from gmsa.config.presets import TEXT
 from gmsa.config.target import AUTO
 from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.mmsa.reader import MmsaFile
+from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
 from gmsa.system.reading import is_folder
+
+WORDS = ("text_bert", "raw_text")
+"""Keys of text that is no features yet."""
 
 
 def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
@@ -40,6 +45,9 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
     content = read_content(path)
     file = MmsaFile(content, where, DataConfig(modalities=AUTO), target, labels="found")
     columns = [split.columns for split in file.splits.values()]
+    if TEXT not in file.dims and (words := [key for key in WORDS if any(key in c for c in columns)]):
+        verb = "is none" if len(words) == 1 else "are none"
+        note(f"{where}: has no features of text ({' and '.join(words)} {verb}); extract some, or train without text")
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
     rows = _rows(file)
     if splits is not None:

@@ -232,6 +232,7 @@ def key_notes(
     field: str,
     used: Collection[str],
     where: str,
+    auto: bool = False,
 ) -> Iterator[str]:
     """What a file holds and is not used, and which modalities it lacks, one line each.
 
@@ -241,6 +242,7 @@ def key_notes(
         field: key of the labels; empty if they are not read.
         used: other keys that are read.
         where: name of the file.
+        auto: whether they are all that the file has; only text is then said to be lacking, where the file has words.
     """
     keys = {key: values for columns in splits.values() for key, values in columns.items()}
     features = [key for key, values in keys.items() if key not in modalities and is_features(key, values)]
@@ -248,14 +250,16 @@ def key_notes(
         what = "looks like features and is" if len(features) == 1 else "look like features and are"
         yield f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto"
     lacking = [m for m in modalities if m not in keys]
+    if auto and TEXT not in keys and ("text_bert" in keys or any(m in keys for m in MODALITIES)):
+        lacking = [TEXT]
     if TEXT in lacking and (sources := [key for key in ("text_bert", "raw_text") if key in keys]):
         rest = [m for m in lacking if m != TEXT]
-        also = f" (nor {', '.join(rest)})" if rest else ""
+        also = f" (nor of {', '.join(rest)})" if rest else ""
         yield (
             f"{where}: has no features of text{also}: {' and '.join(sources)} would need a text encoder, which gmsa "
             "does not have; extract features of text, or leave it out of data.modalities"
         )
-    elif lacking:
+    elif lacking and not auto:
         given = ", ".join(m for m in modalities if m in keys)
         yield (
             f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; "

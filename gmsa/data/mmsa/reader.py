@@ -267,7 +267,7 @@ class MmsaFile:
             said = listed(f"{shown(name)} ({count})" for name, count in counts.items())
             what = f"split {said} is" if len(unused) == 1 else f"splits {said} are"
             yield f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)"
-        if POOL in self.splits:
+        if POOL in self.splits and len(self.splits) > 1:
             pool = self.splits[POOL]
             also = "; its labels are not used" if self.field and self.field in pool.columns else ""
             yield f"{pool.where}: {counted(len(pool.ids), 'utterance')} join the pool of unlabeled utterances{also}"
@@ -286,8 +286,10 @@ class MmsaFile:
             return
         labeled = {name: split for name, split in self.splits.items() if name != POOL}
         columns = {name: split.columns for name, split in labeled.items()}
-        if self._kind != "needed" and self._settings.field == AUTO and not _has_labels(columns):
-            if columns:
+        known = {*INTENSITY_FIELDS, *CLASS_FIELDS, self._settings.chosen_field}
+        there = any(key in known for c in columns.values() for key in c)
+        if not there and (self._kind == "tried" or (self._kind == "found" and self._settings.field == AUTO)):
+            if columns and self._kind == "found":
                 keys = keys_of(next(iter(columns.values())))
                 note(f"{self.where}: has no labels ({keys}); target.field names their key")
             return
@@ -312,7 +314,7 @@ class MmsaFile:
         for name, column in read.items():
             self._check_labeled(name, column)
         for split in labeled.values():
-            if key not in split.columns:
+            if key not in split.columns and self._kind == "found":
                 note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
         self.field = key
         for name, found in values.items():
@@ -359,7 +361,7 @@ class MmsaFile:
         if not self.field:  # the labels are not asked for, or what is wrong with them has been said
             used += [self._settings.chosen_field, *INTENSITY_FIELDS, *CLASS_FIELDS]
         columns = {self._names[name]: split.columns for name, split in self.splits.items()}
-        return key_notes(columns, modalities, self.field, used, self.where)
+        return key_notes(columns, modalities, self.field, used, self.where, self.data.modalities == AUTO)
 
     def read(self, name: str) -> list[Utterance]:
         """Reads the utterances of a split."""
@@ -446,10 +448,6 @@ def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where
     elif text:
         remedy += f", or extract features: {' and '.join(text)} would need a text encoder, which gmsa does not have"
     return f"{where}: {named} ({keys_of(columns)}); {remedy}"
-
-
-def _has_labels(splits: Mapping[str, Columns]) -> bool:
-    return any(key in columns for columns in splits.values() for key in (*INTENSITY_FIELDS, *CLASS_FIELDS))
 
 
 def _length(columns: Any) -> int | None:
