@@ -18,8 +18,18 @@ from gmsa.config import to_dict
 from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation
-from gmsa.metrics import COLUMNS, higher_is_better, holm, paired_bootstrap
-from gmsa.reports.ablation import Comparison, drawn, latex_rows, line_of, markdown_report, numeric_axis, plain, repeated
+from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
+from gmsa.reports.ablation import (
+    Comparison,
+    correct_p_values,
+    drawn,
+    latex_rows,
+    line_of,
+    markdown_report,
+    numeric_axis,
+    plain,
+    repeated,
+)
 from gmsa.reports.pages.ablation import ablation_page
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.pages.write import write_page
@@ -100,14 +110,6 @@ def ablation_summary(
     head = {"name": name, "dataset": config.data.name, "labels": config.target.chosen_metrics, **facts}
     head |= {"seeds": list(seeds), "select": config.select, "reference": reference.name}
     return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
-
-
-def correct_p_values(rows: Sequence[dict[str, Any]]) -> None:
-    """Adds ``p_holm`` to each difference: its p-value after Holm's correction over the rows, per split."""
-    for split in SCORED_SPLITS:
-        found = [row["difference"][split] for row in rows if "difference" in row]
-        for difference, p in zip(found, holm([difference["p"] for difference in found]), strict=True):
-            difference["p_holm"] = p
 
 
 def repeats(variant: Variant, cells: Sequence[Cell], records: Records) -> list[Record]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmsa.figures.canvas import label
-from gmsa.metrics import COLUMNS
-from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
+from gmsa.metrics import COLUMNS, holm
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of
 from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, is_share, pipes, plural, tabular, title
 from gmsa.reports.tables import headline as main_metrics
 
@@ -162,6 +162,14 @@ def further_metrics(comparison: Comparison) -> list[str]:
 def score(metric: str, found: Mapping[str, Any]) -> str:
     """A metric's name and its value."""
     return f"{title(metric)} {cell(metric, found)}"
+
+
+def correct_p_values(rows: Sequence[dict[str, Any]]) -> None:
+    """Adds ``p_holm`` to each difference: its p-value after Holm's correction over the rows, per split."""
+    for split in SCORED_SPLITS:
+        found = [row["difference"][split] for row in rows if "difference" in row]
+        for difference, p in zip(found, holm([difference["p"] for difference in found]), strict=True):
+            difference["p_holm"] = p
 
 
 def drawn(metric: str, found: Mapping[str, Any]) -> dict[str, Any]:
