@@ -45,6 +45,8 @@ def test_scores_and_test_against_a_run(run: Run, tiny: Path, tmp_path: Path) -> 
     assert found["run"]["scores"] == pytest.approx(metrics("mosi", own, truth))
     mae = found["tests"]["MAE"]
     assert mae["difference"] == pytest.approx(np.abs(guess - truth).mean() - np.abs(own - truth).mean(), abs=1e-5)
+    for metric, test in found["tests"].items():
+        assert test["difference"] == pytest.approx(found["scores"][metric] - found["run"]["scores"][metric], abs=1e-6)
     assert mae["low"] < mae["difference"] < mae["high"] < 0
     assert mae["p"] < 0.05
     assert (found["utterances"], found["missing"]["count"], found["unknown"]["count"]) == (12, 0, 0)

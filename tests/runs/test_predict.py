@@ -17,7 +17,7 @@ from gmsa.data import Utterance
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
-from gmsa.runs import windows as cutting
+from gmsa.runs.scoring import windows as cutting
 from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
 

@@ -423,7 +423,7 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--data", "a.pkl", "--data", "b.pkl"], "--missing and --noise take one --data"),
         (["--metric", "MAE"], "--metric goes with several --run or --data"),
         (["--set", "target.preset=sims"], "--set goes with --predictions, where it says the target"),
-        (["--noise", "audio"], "'--noise' takes decibels from -100 to 100, as audio:10dB; fewer are more noise"),
+        (["--noise", "audio"], "'--noise' takes decibels from -100 to 100, as text:10dB; fewer are more noise"),
         (["--noise", "eeg:10dB"], "'--noise': the data have no modality 'eeg', they have text, audio, vision"),
         (["--noise", "audio:10dB,10dB"], "--noise audio names 10dB twice; name each once (got 'audio:10dB,10dB')"),
         (["--noise", "audio:10dB", "--noise", "audio:0dB"], "--noise names 'audio' twice; combine them into one"),

@@ -20,7 +20,7 @@ from gmsa.runs.states import interaction_weights
 
 MODELS = {
     "dense": ({"model": {"name": "semi_iin"}}, {"intra", "inter"}, ("val", "cls")),
-    "video": ({"graph": {"scope": "video", "typed": True}}, {"intra", "inter"}, ("val", "cls")),
+    "video": ({"graph": {"scope": "video"}}, {"intra", "inter"}, ("val", "cls")),
     "joint": ({"model": {"streams": "global", "layers": 1}}, {"global"}, ("val", "cls")),
     "sslmm": ({"model": {"name": "sslmm"}}, {"intra", "inter"}, ("text",)),
     "transformer": ({"model": {"name": "global"}}, {"global"}, ("val", "cls")),
