@@ -124,8 +124,8 @@ def settings_of(overrides: Iterable[str], groups: Collection[str]) -> tuple[Conf
         config = build_dataclass(Config, settings, where)
     except ConfigError as error:
         named = (origin for key, origin in origins.items() if f"'{key}" in str(error) and "--set" not in str(error))
-        origin = next(named, None)
-        raise ConfigError(f"{origin}: {error}" if origin else str(error)) from None
+        said = next(named, None)
+        raise ConfigError(f"{said}: {error}" if said else str(error)) from None
     return config, frozenset(".".join(key.split(".")[:2]) for key in origins)
 
 

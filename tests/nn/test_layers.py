@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import from_dict
+from gmsa.data import Target
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
 from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
