@@ -123,8 +123,9 @@ def settings_of(overrides: Iterable[str], groups: Collection[str]) -> tuple[Conf
     try:
         config = build_dataclass(Config, settings, where)
     except ConfigError as error:
-        named = [origin for key, origin in origins.items() if f"'{key}" in str(error) and "--set" not in str(error)]
-        raise ConfigError(f"{named[0]}: {error}" if named else str(error)) from None
+        named = (origin for key, origin in origins.items() if f"'{key}" in str(error) and "--set" not in str(error))
+        said = next(named, None)
+        raise ConfigError(f"{said}: {error}" if said else str(error)) from None
     return config, frozenset(".".join(key.split(".")[:2]) for key in origins)
 
 
