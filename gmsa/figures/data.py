@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ STYLES = ("-", "--", ":", "-.")
 """Lines of the splits, in their order."""
 SHORT = 20
 """Characters of a split's name: the legends stand beside their axes."""
+MOST_NAMED = 16
+"""Classes that are named below their axis."""
 
 
 @styled
@@ -30,14 +32,14 @@ def figure_check(found: Mapping[str, Any], path: str | Path) -> bool:
         return False
     entries = len(found["splits"]) * max(1, len(found["dims"]))
     figure, axes = new_figure(2, 2, 12.0, 2 * min(20.0, max(4.2, 0.26 * entries)))  # room for the legends
-    _labels(axes[0][0], found["splits"])
+    _labels(axes[0][0], found["splits"], found["target"]["classes"])
     _present(axes[0][1], found["splits"], list(found["dims"]))
     _lengths(axes[1][0], found["splits"], list(found["dims"]))
     _scales(axes[1][1], found["scales"], list(found["dims"]))
     return save(figure, path, f"Check of {label(Path(found['path']).name)}", synthetic=False)
 
 
-def _labels(axis: Axes, splits: Mapping[str, Any]) -> None:
+def _labels(axis: Axes, splits: Mapping[str, Any], classes: Sequence[str]) -> None:
     for index, (name, split) in enumerate(splits.items()):
         labels = split["labels"]
         if labels["labeled"]:
@@ -49,7 +51,9 @@ def _labels(axis: Axes, splits: Mapping[str, Any]) -> None:
                 linewidth=1.8,
                 **_look(index),
             )
-    axis.set_xlabel("label")
+    axis.set_xlabel("class" if classes else "label")
+    if 0 < len(classes) <= MOST_NAMED:
+        axis.set_xticks(range(len(classes)), [label(name, SHORT) for name in classes], rotation=30, ha="right")
     axis.set_ylabel("share of the labeled utterances [%]")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False)

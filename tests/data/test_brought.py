@@ -188,7 +188,7 @@ FOUR_JOIN, THREE_JOIN, ONE_JOINS = (says(rf"\b{n}\b.*pool|pool.*\b{n}\b") for n 
 OWN_VIDEOS = says(r"data\.video_from")
 THIRD_LEFT: dict[str, Any] = {"labeled": {"train": 8, "valid": 6, "test": 6}, "unlabeled": 4}
 BIG = r"e\+?\d\d|float32|too large"
-ONE: dict[str, Outcome | None] = {"predict": fine("no ids?|config"), **NOT_TRAINED}
+ONE: dict[str, Outcome | None] = {"evaluate": refused("label"), "predict": fine("no ids?|config"), **NOT_TRAINED}
 NO_FEATURES = ("vision|visual|audio|acoustic",)
 
 
@@ -578,14 +578,16 @@ CASES = [
         case(
             "in valid",
             each(third_nan, only=["valid"]),
-            refused("valid", "label", "NaN|no label|unlabeled"),
-            but={**NOT_READ, **KEPT, "evaluate": None},
+            says("valid.* 2 of 6 .*left out", also=("valid.*no label",)),
+            but={**NOT_READ, **KEPT, "evaluate": None, "check": named("2 of 6 .*left out.*valid")},
+            labeled={"train": 12, "valid": 4, "test": 6},
         ),
         case(
             "in test",
             each(third_none, only=["test"]),
-            refused("test", "label", "None|NaN|no label|unlabeled"),
-            but={**NOT_READ, **KEPT, "evaluate": named("test.*label")},
+            says("test.* 2 of 6 .*left out", also=("test.*no label",)),
+            but={**NOT_READ, **KEPT, "evaluate": named("test.*label"), "check": named("2 of 6 .*left out.*test")},
+            labeled={"train": 12, "valid": 6, "test": 4},
         ),
         case(
             "all of training",
@@ -830,7 +832,12 @@ CASES = [
     ),
     *row(
         "utterances",
-        case("a dict of them", utterances(1200, lambda i: f"bit{i:04d}$_$0"), refused("1,?200", "bit0000")),
+        case(
+            "a dict of them",
+            utterances(1200, lambda i: f"bit{i:04d}$_$0"),
+            refused("1,?200", "bit0000"),
+            but={"predict": refused("1,?200", "bit0000")},  # says why it cannot predict them
+        ),
         case("numbers as keys", utterances(1200, lambda i: i), refused(r"\b0\b", "1,?200|text")),
         case("pairs as keys", utterances(1200, lambda i: (f"bit{i}", i)), refused("bit0")),
         case("long keys", utterances(40, lambda i: f"{i}" + "x" * 500), refused(r"\b40\b|\b501\b")),
@@ -928,7 +935,7 @@ CASES = [
             "of two",
             several(70, 4),
             refused("."),
-            but=NOT_TRAINED | {"predict": fine(r"me\$_\$0|positions|long")},
+            but=NOT_TRAINED | {"evaluate": refused("label"), "predict": fine(r"me\$_\$0|positions|long")},
             predicted=2,
         ),
     ),

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.brought import told
 
 from gmsa import train
-from gmsa.data import Row, Store, Utterance, write_store
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Store, Utterance, load_corpus, write_store
 from gmsa.data.__main__ import main
 from gmsa.data.checks.findings import KNOWN, findings_of, recognise
 from gmsa.data.checks.survey import Moments, Survey
 from gmsa.data.targets import Target
+from gmsa.errors import DataError
 from gmsa.figures.data import figure_check
 from gmsa.system import cli
 
@@ -71,13 +76,13 @@ def test_import_info_check(
     store = Store("made/store")
     assert {s.dtype for s in store.manifest.modalities.values()} == {"float16"}
     assert run(monkeypatch, "info", "made/store") == 0
-    told = capsys.readouterr().out
-    assert told.strip() == said.split("Wrote")[0].strip()
-    assert f"SHA-256: {store.sha256} (of its manifest)" in told
+    described = capsys.readouterr().out
+    assert described.strip() == said.split("Wrote")[0].strip()
+    assert f"SHA-256: {store.sha256} (of its manifest)" in described
     assert run(monkeypatch, "info", "tiny.pkl") == 0
     pickled = capsys.readouterr().out
-    assert pickled.splitlines()[-4:] == told.splitlines()[-4:]  # the same table
-    assert "| valid | 12 | 12 | 100.0% |" in told
+    assert pickled.splitlines()[-4:] == described.splitlines()[-4:]  # the same table
+    assert "| valid | 12 | 12 | 100.0% |" in described
     assert run(monkeypatch, "check", "made/store", "--out", "report") == 0
     printed = capsys.readouterr().out
     assert Path("report/check.md").read_text().strip() in printed
@@ -220,7 +225,9 @@ def test_what_cannot_be_read_hides_nothing_else(write_mmsa: Write) -> None:
         content["more"] = {"text": np.ones((2, 3, 4))}
         content["train"]["regression_labels_T"] = np.full(24, 7.0)
 
-    found = {key[1] for key in found_in(write_mmsa(change=change), code=1) if key[0] == "error"}
+    everything = found_in(write_mmsa(change=change), code=1)
+    assert ("warning", "text is missing from all utterances @ train") in everything
+    found = {key[1] for key in everything if key[0] == "error"}
     for said in (
         "'audio' has 23 entries but 'id' has 24; every key must hold one entry per utterance @ train",
         "'vision_lengths' of 'valid0$_$0' is 99, but 'vision' has 3 steps; save features and lengths together @ valid",
@@ -228,7 +235,6 @@ def test_what_cannot_be_read_hides_nothing_else(write_mmsa: Write) -> None:
         "has no key 'id'; every utterance needs an id @ more",
     ):
         assert said in found
-    assert any(what.startswith("'text' of 'train0$_$0' is not") for what in found)
     assert any("'regression_labels' of 'test0$_$0' is 'good', not a number" in what for what in found)
     assert any(what.startswith("'regression_labels_T' of 'train0$_$0' is 7") for what in found)
 
@@ -296,7 +302,7 @@ def test_what_looks_truncated(lengths: list[int], truncated: bool) -> None:
     rows = [Row("train", Utterance(str(i), {"text": torch.randn(n, 4)}, 1.0)) for i, n in enumerate(lengths)]
     found = [what for what in surveyed(*rows) if "truncated" in what]
     assert bool(found) == truncated
-    assert all(what.startswith("text: 62% of the sequences have 50 steps, none more") for what in found)
+    assert all(what.startswith("text: 59% of the sequences have 50 steps, none more") for what in found)
 
 
 def test_what_looks_padded() -> None:
@@ -342,7 +348,7 @@ def test_labels() -> None:
     rows = rows_of(5, "test", lambda i, u: Utterance(u.id, u.features, None if i == 2 else 1.0))
     found = surveyed(*rows)
     assert found["without a label @ test"] == ("error", 1, ("test0$_$2",))
-    assert found["all labels are 1 @ test"][:2] == ("warning", 5)
+    assert found["all labels are 1 @ test"][:2] == ("warning", 4)
 
 
 def test_moments_are_numpys() -> None:
@@ -384,3 +390,152 @@ def test_a_figure_of_little(tmp_path: Path) -> None:
     write_store("store", [Row("all", Utterance("a", {"audio": torch.ones(1, 2)}))])
     main(["check", "store", "--out", "report"])
     assert Path("report/check.png").is_file()
+
+
+# --- targets, modalities and other formats ---------------------------------------------------------------------------
+
+
+def with_words(content: dict[str, Any]) -> None:
+    """Adds a class in words, of which one is rare and one in test alone, speakers, and a fourth modality."""
+    for name, split in content.items():
+        count = len(split["id"])
+        words = ["mirth"] * count
+        words[0], words[1] = ("grief", "mirth") if name == "train" else ("awe" if name == "test" else "grief", "grief")
+        split["feeling"], split["speaker"] = words, [f"p{i % 3}" for i in range(count)]
+        split["eeg"] = np.random.default_rng(len(name)).standard_normal((count, 4, 2)).astype(np.float32)
+
+
+CLASSES = ("--set", "target.kind=classes", "--set", "target.field=feeling")
+
+
+def test_classes(write_mmsa: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mmsa(change=with_words)
+    main(["info", "tiny.pkl", *CLASSES])
+    said = capsys.readouterr().out
+    assert "Target: 3 classes: awe, grief, mirth, metrics classes" in said
+    assert "| grief | 1 | 2 | 1 |" in said
+    assert "| mirth | 23 | 10 | 10 |" in said
+    main(["import", "tiny.pkl", "--out", "store", *CLASSES])
+    main(["check", "store", "--out", "report"])
+    found = json.loads(Path("report/check.json").read_text())
+    assert found["target"]["classes"] == ["awe", "grief", "mirth"]
+    assert found["splits"]["test"]["labels"]["classes"] == {"awe": 1, "grief": 1, "mirth": 10}
+    assert found["splits"]["test"]["speakers"] == 3
+    findings = [(f["severity"], f["what"]) for f in found["findings"]]
+    for severity, said in (
+        ("note", "class 'grief' has 1 label, 'mirth' 23: loss.class_weights: balanced"),
+        ("note", "the same speaker in two splits"),
+        ("warning", "'awe' of 'label' is in no training label"),
+        ("warning", "'eeg' is not used; set data.modalities"),
+    ):
+        assert any(kind == severity and what.startswith(said) for kind, what in findings), (said, findings)
+    with pytest.raises(DataError, match="was imported with 3 classes: awe, grief, mirth, but the target is"):
+        load_corpus(DataConfig(path="store"), TargetConfig())
+
+
+def test_other_labels_of_equal_features() -> None:
+    rows = rows_of(40, "train")
+    rows[3].utterance.features.update(rows[7].utterance.features)  # type: ignore[attr-defined]
+    found = surveyed(*rows)
+    [what] = [what for what in found if "different labels" in what]
+    assert found[what][:2] == ("note", 1)
+    assert found[what][2][0].startswith("train0$_$3: ")
+    same = rows[3]._replace(utterance=replace(rows[3].utterance, label=rows[7].utterance.label))
+    assert not [what for what in surveyed(*rows[:3], same, *rows[4:]) if "different labels" in what]
+
+
+def test_the_same_words_are_no_duplicate() -> None:
+    def said(*texts: str) -> list[str]:
+        one = {"text": torch.ones(1, 4)}
+        rows = [Row(f"s{i}", Utterance(f"v{i}$_$0", one, 1.0, {}, text)) for i, text in enumerate(texts)]
+        return [what for what in surveyed(*rows) if what.startswith("equal features")]
+
+    assert said("Go, go!", "GO GO") == []
+    assert said("Go, go!", "Stop!") == ["equal features in all modalities @ s0, s1"]
+    assert said("", "") == ["equal features in all modalities @ s0, s1"]
+
+
+def test_import_takes_all_modalities_or_those_that_are_named(
+    write_mmsa: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mmsa(change=with_words)
+    for name, settings, dims in (
+        ("all", (), ["text", "audio", "vision", "eeg"]),
+        ("some", ("--set", "data.modalities=[eeg, text]"), ["eeg", "text"]),
+    ):
+        main(["import", "tiny.pkl", "--out", name, *settings])
+        assert list(Store(name).dims) == dims
+    main(["info", "all", "--set", "data.modalities=auto"])
+    assert re.search(r"Features: text .*, eeg 2 float32", capsys.readouterr().out)
+
+
+def test_import_takes_features_of_other_files(write_mmsa: Write) -> None:
+    content = pickle.loads(write_mmsa().read_bytes())
+    ids = [identity for split in content.values() for identity in split["id"]]
+    np.savez("own.npz", **{identity: np.full((2, 5), i + 1.0, np.float32) for i, identity in enumerate(ids)})
+    np.savez("eeg.npz", **{identity: np.ones((3, 2), np.float32) for identity in ids[1:]})
+    options = ("--audio", "own.npz", "--features", "eeg=eeg.npz")
+    said = told(main, "data", ["import", "tiny.pkl", "--out", "store", *options])
+    assert said.code == 0
+    assert "has no 'eeg' of 1 of 48 utterances of tiny.pkl" in said.err
+    store = Store("store")
+    assert (store.dims["audio"], store.dims["eeg"]) == (5, 2)
+    assert [float(u.features["audio"][0, 0]) for u in store.utterances()] == list(range(1, len(ids) + 1))
+    assert [len(u.features["eeg"]) for u in store.utterances()] == [0, *[3] * (len(ids) - 1)]
+    assert [file["name"] for file in store.manifest.source["files"]] == ["tiny.pkl", "own.npz", "eeg.npz"]
+    Path("own.csv").write_text("id,split,label,text\nv$_$0,train,1,own.npz#v\n")
+    said = told(main, "data", ["import", "own.csv", "--out", "x", *options])
+    assert said.code == 2
+    assert "features of other files go with a pickle only" in said.err
+
+
+def test_a_table_is_described_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["id,split,label,text"]
+    for i in range(30):
+        np.save(f"{i}.npy", np.random.default_rng(i).standard_normal((4 + i % 5, 3)).astype(np.float32))
+        rows.append(f"v{i}$_$0,{('train', 'dev', 'test')[i % 3]},{(i % 7 - 3) / 3:.3f},{i}.npy")
+    Path("own.csv").write_text("\n".join(rows))
+    text = ("--set", "data.modalities=[text]")
+    main(["info", "own.csv", *text, "--set", "target.range=[-1, 1]"])
+    said = capsys.readouterr().out
+    assert "own.csv (table" in said
+    assert "Target: intensity in [-1, 1], metrics sims" in said
+    assert "| valid | 10 | 10 | 100.0% |" in said
+    main(["check", "own.csv", *text])
+    said = capsys.readouterr().out
+    assert "| warning | all labels in 'label' lie in [-1, 1]" in said
+    main(["check", "own.csv", *text, "--labels", "sims"])
+    assert "all labels" not in capsys.readouterr().out
+
+
+def test_info_says_what_training_says_and_what_stops_it(write_mmsa: Write) -> None:
+    def change(content: dict[str, Any]) -> None:
+        with_words(content)
+        content["dev"] = content.pop("valid")
+        content["unlabeled"] = {key: values[:5] for key, values in content.pop("test").items()}
+
+    write_mmsa(change=change)
+    said = told(main, "data", ["info", "tiny.pkl"])
+    assert said.code == 0
+    assert "| pool | 5 |" in said.out
+    assert "Training: would stop: tiny.pkl: has no split 'test'" in said.out
+    assert "data.split" in said.err
+    assert "'eeg' looks like features and is not used" in said.err
+    # It is good data, but for training.
+    assert told(main, "data", ["check", "tiny.pkl", "--out", "report"]).code == 0
+    found = {f["what"]: f["severity"] for f in json.loads(Path("report/check.json").read_text())["findings"]}
+    assert [severity for what, severity in found.items() if what.startswith("has no split 'test'")] == ["warning"]
+    said = told(main, "data", ["info", "tiny.pkl", "--set", "data.split.test=0.3"])
+    assert said.code == 0
+    assert "would stop" not in said.out
+
+
+def test_every_key_of_a_report_is_listed(write_mmsa: Write) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "run_folder.md").read_text()
+    listed = {*re.findall(r"`([^`\n]+)`", page.partition("## Report of a data check")[2])}
+    write_mmsa(change=with_words)
+    main(["check", "tiny.pkl", "--out", "report", *CLASSES])
+    found = json.loads(Path("report/check.json").read_text())
+    split = found["splits"]["train"]
+    for group in (found, found["target"], split, split["labels"], split["lengths"]["text"], found["findings"][0]):
+        assert [key for key in group if key not in listed] == []

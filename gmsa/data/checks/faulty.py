@@ -179,6 +179,8 @@ def _labels(
                     values |= read_labels({name: column}, settings, where)[1] if not settings.is_classes else {}
                 except DataError as error:
                     beyond = _beyond(column, target)
+                    if column.numbers is not None and not settings.is_classes:
+                        values[name] = column.numbers
                     found.append(
                         Finding("error", _reason(error, column.where), name, max(1, len(beyond)), tuple(beyond[:3]))
                     )

@@ -14,10 +14,11 @@ import numpy as np
 from gmsa.config import MODALITIES, DataConfig
 from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
 from gmsa.data.labels import Column, label_notes
+from gmsa.data.mmsa.faults import counted
 from gmsa.data.mmsa.split import UNREADABLE
 from gmsa.data.splits import POOL
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.targets import Target, describe_target
+from gmsa.data.targets import Target
 from gmsa.errors import cut, listed, shown
 
 RATIO = 3.0
@@ -136,7 +137,7 @@ def placed(text: str, where: str) -> tuple[str, str]:
 _WARNED = re.compile(
     r"looks? like features|text encoder|^has no |^split .* has no |two values|lies? in \[|^all .* labels "
     r"|^no label in |sets the scale|missing from all|no training label|labels are not read|not used"
-    r"|were (set to 0|dropped)"
+    r"|were (set to 0|dropped)|left out: "
 )
 """What a note says that makes scores worse or wrong; others are good to know."""
 
@@ -240,10 +241,6 @@ def _labels(survey: Survey, target: Target) -> Iterable[Finding]:
             continue
         if len(unlabeled) and name in ("valid", "test"):
             yield finding("error", "without a label", name, [ids[i] for i in unlabeled])
-        beyond = [i for i, value in enumerate(values.tolist()) if value == value and not target.holds(value)]
-        if beyond:
-            what = f"label is none of the {describe_target(target)}"
-            yield finding("error", cut(what), name, [f"{ids[i]}: {values[i]:g}" for i in beyond])
         known = values[~np.isnan(values)]
         if len(known) > 1 and known.min() == known.max():
             yield Finding("warning", cut(f"all labels are {_named(target, known[0])}"), name, len(known))
@@ -262,7 +259,8 @@ def _imbalance(survey: Survey, target: Target) -> Iterable[Finding]:
     if len(present) and counts.max() > IMBALANCE * counts[present].min():
         few, many = int(present[counts[present].argmin()]), int(counts.argmax())
         what = (
-            f"class {_named(target, few)} has {counts[few]:,} labels, {_named(target, many)} {counts[many]:,}: "
+            f"class {_named(target, few)} has {counted(int(counts[few]), 'label')}, "
+            f"{_named(target, many)} {counts[many]:,}: "
             "loss.class_weights: balanced weighs rare classes more, and macro_F1 counts all alike"
         )
         yield Finding("note", what, "train", int(counts[few]))
@@ -359,7 +357,7 @@ def _cut_at(lengths: np.ndarray) -> tuple[int, int]:
     reached = int((present == longest).sum())
     near = int(((present >= 0.9 * longest) & (present < longest)).sum())
     varied = longest >= LEAST and reached < len(present)
-    return longest, reached if varied and reached >= max(3, CUT * len(present)) and reached > 2 * near else 0
+    return longest, reached if varied and reached >= max(5, CUT * len(present)) and reached > 3 * near else 0
 
 
 def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -> Iterable[Finding]:

@@ -19,7 +19,7 @@ from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_seq
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
 from gmsa.data.texts import LONGEST_ID, check_id, check_text, hint
-from gmsa.errors import DataError, shown
+from gmsa.errors import DataError, cut, shown
 
 UNREADABLE = "\ufffd"
 """What stands in a transcript for bytes that are not UTF-8."""
@@ -47,10 +47,10 @@ class Split:
     def _list(self, key: str, count: int | None) -> Any:
         column = self.columns[key]
         if not isinstance(column, (list, tuple, np.ndarray)) or (isinstance(column, np.ndarray) and not column.ndim):
-            raise DataError(f"{self.where}: '{key}' is a {type(column).__name__}; expected an array or a list")
+            raise DataError(f"{self.where}: '{cut(key)}' is a {type(column).__name__}; expected an array or a list")
         if count is not None and len(column) != count:
             raise DataError(
-                f"{self.where}: '{key}' has {len(column)} entries but 'id' has {count}; "
+                f"{self.where}: '{cut(key)}' has {len(column)} entries but 'id' has {count}; "
                 "every key must hold one entry per utterance"
             )
         return column
