@@ -20,6 +20,7 @@ from gmsa.ablate import main
 from gmsa.ablation import ablate as ablation
 from gmsa.ablation import comparison
 from gmsa.ablation.cells import Cell, CellKey, train_cell
+from gmsa.ablation.folder import Table
 from gmsa.config import load_config
 from gmsa.data import load_corpus
 from gmsa.errors import ConfigError, GmsaError
@@ -277,3 +278,41 @@ def test_modalities_and_class_weights_are_varied(tmp_path: Path, trained: list) 
         "balanced",
         "none",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:the prediction is constant")
+def test_an_ablation_of_an_earlier_gmsa_opens_and_goes_on(
+    write_mmsa: Callable[..., Path], tmp_path: Path, trained: list
+) -> None:
+    """Its configs name ``data.labels`` and a setting per modality; its p-values are not corrected."""
+    settings: dict[str, Any] = {
+        "data": {"path": str(write_mmsa()), "name": "tiny", "labels": "mosi"},
+        "model": {"channels": 8, "heads": 2, "layers": 1, "text_convs": [[5, 1]]},
+        "optim": {"epochs": 1, "min_steps": 0},
+        "protocol": {"name": "supervised"},
+        "run": {"seeds": [1], "device": "cpu"},
+    }
+    base, out = tmp_path / "base.yaml", tmp_path / "out"
+    base.write_text(yaml.safe_dump(settings))
+    main(command(base, out))
+    assert len(trained) == 2
+    for path in out.glob("cells/*/seed-1/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        del config["target"]
+        for key in ("split", "nan", "video_from"):
+            del config["data"][key]
+        config["data"]["labels"] = "mosi"
+        convs = config["model"].pop("encoders")
+        config["model"] |= {f"{m}_convs": convs[m] for m in ("text", "audio", "vision")}
+        path.write_text(yaml.safe_dump(config))
+    summary = summary_of(out)
+    for row in summary["rows"]:
+        for difference in row.get("difference", {}).values():
+            del difference["p_holm"]
+    (out / "summary.json").write_text(json.dumps(summary))
+    table = Table(out)
+    assert len(table) == 2
+    assert "p = " in table.to_markdown()
+    trained.clear()
+    main(command(base, out))
+    assert not trained
