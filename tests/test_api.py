@@ -290,6 +290,11 @@ def test_a_model_by_itself_takes_what_the_run_prepares(run: gmsa.Run, own: Path)
 # --- predict ---------------------------------------------------------------------------------------------------------
 
 
+def rows_of(path: str) -> list[dict[str, str]]:
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
 def test_all_that_can_be_predicted_equals_the_commands_csv(run: gmsa.Run, own: Path) -> None:
     predict.main(["--run", str(run.folder), "--input", str(own), "--out", "command.csv"])
     columns, store = whole(own), Store(store_of(own, Path("store")))
@@ -312,12 +317,18 @@ def test_all_that_can_be_predicted_equals_the_commands_csv(run: gmsa.Run, own: P
         "tensors": {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in columns.items()},
         "without labels": {k: v for k, v in columns.items() if k != "regression_labels"},
     }
-    expected = Path("command.csv").read_bytes()
-    assert expected.count(b"\n") == 49
+    expected = rows_of("command.csv")
+    assert len(expected) == 48
+    assert [row["split"] for row in expected] == ["train"] * 24 + ["valid"] * 12 + ["test"] * 12
     for kind, x in inputs.items():
         answers = run.predict(x)
         answers.to_csv("api.csv")
-        assert Path("api.csv").read_bytes() == expected, kind
+        found = rows_of("api.csv")
+        # Arrays and utterances may come without splits, and arrays without labels.
+        named = [{key: row[key] for key in row if key not in ("split", "label")} for row in (*found, *expected)]
+        assert named[:48] == named[48:], kind
+        assert {row["label"] for row in found} in ({""}, {row["label"] for row in expected}), kind
+        assert {row["split"] for row in found} in ({"input"}, {"train", "valid", "test"}), kind
     assert (len(answers), answers.probabilities.shape) == (48, (48, 7))
     assert repr(answers).startswith("Answers(48 utterances, 7 classes, values ")
     assert answers.ids == columns["id"]
@@ -371,7 +382,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an unknown modality of an utterance": (
         lambda c: gmsa.Utterance("a", {"smell": torch.ones(2, 4)}),
-        "utterance 'a': 'smell' is nothing that the run knows",
+        r"utterance 'a': has no text or audio or vision to predict from \(it has smell\); give at least one of them",
     ),
     "other dimensions of an utterance": (
         lambda c: gmsa.Utterance("a", {"text": torch.ones(2, 5)}),
@@ -379,7 +390,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an utterance without steps": (
         lambda c: gmsa.Utterance("a", {"text": torch.ones(0, 4)}),
-        "every utterance to predict lacks text, audio, vision",
+        "utterance 'a': has no text or audio or vision to predict from; give at least one of them",
     ),
     "an id twice": (
         lambda c: [gmsa.Utterance("a", {"text": torch.ones(2, 4)})] * 2,

@@ -93,6 +93,51 @@ def robustness(folder: Path, output: str) -> str:
     return "\n".join(parts)
 
 
+def targets(folder: Path, output: str) -> str:
+    """Per run of a target, its main metrics on both splits, beside those of a constant."""
+    rows = []
+    for place in sorted(path.parent for path in folder.glob("*/summary.json")):
+        found = _json(place / "summary.json")
+        classes = found["target"]["kind"] == "classes"
+        names = ("weighted_F1", "macro_F1", "accuracy") if classes else ("MAE", "Corr")
+        what = (
+            f"{len(found['target']['classes'])} classes"
+            if classes
+            else "intensity in [{:g}, {:g}]".format(*found["target"]["range"])
+        )
+        for name in names:
+            scale, digits = (100, 1) if classes else (1, 3)
+            constant = found["constant"]["test"].get(name)
+            rows.append(
+                [place.name, what, f"{name} (%)" if classes else name, _cell(found["valid"][name], scale, digits)]
+            )
+            rows[-1] += [_cell(found["test"][name], scale, digits)]
+            rows[-1] += ["" if constant is None else f"{scale * constant:.{digits}f}"]
+    header = ["run", "target", "metric", "valid", "test", "constant, test"]
+    meaning = (
+        "Mean ± standard deviation over 3 seeds. The constant is the most frequent class of the training labels, or "
+        "their median."
+    )
+    return f"{_table(header, rows, ('run', 'target', 'metric'))}\n{meaning}\n"
+
+
+def intervals(folder: Path, output: str) -> str:
+    """Per run and seed, the share of test labels that conformal intervals of 90 % hold, and their width."""
+    from gmsa.metrics import binomial_interval  # torch takes seconds
+
+    rows = []
+    for place in sorted(path.parent for path in folder.glob("*/summary.json")):
+        found = _json(place / "summary.json")
+        count = found["utterances"]["test"]
+        plain = binomial_interval(count, 0.9)
+        for row in found["intervals"]:
+            ends = [f"{low:.3f} to {high:.3f}" for low, high in (plain, row["expected"])]
+            rows.append([place.name, str(row["seed"]), str(count), f"{row['coverage']:.3f}", *ends])
+            rows[-1] += [f"{row['width']:.2f}"]
+    header = ["run", "seed", "test utterances", "coverage", "binomial 95 %", "with calibration 95 %", "mean width"]
+    return _table(header, rows, ("run",))
+
+
 def _areas(rows: Sequence[Mapping[str, str]], run: str, metric: str) -> list[float]:
     """Area under a run's metric over the rate, divided by the range of the rates, per seed and mask seed."""
     rates = sorted({float(row["asked"]) for row in rows})

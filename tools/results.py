@@ -29,7 +29,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DEV = "mosi_dev.pkl"
+DEV, MELD, SIMS2 = "mosi_dev.pkl", "meld_dev.pkl", "sims2_text.pkl"
 SEEDS = "1111,1112,1113,1114,1115"
 QUICK = {
     "optim": {"epochs": 1, "min_steps": 0},
@@ -48,7 +48,8 @@ class Result:
     """A file of ``benchmarks/results``."""
 
     commands: Sequence[str]
-    """What measures it, in this order. ``DATA`` stands for the data file, ``OUT`` for the folder of its runs."""
+    """What measures it, in this order. ``DATA`` stands for the first data file, the name of another for that,
+    ``OUT`` for the folder of its runs."""
     minutes: int
     """About how long that takes on two cores that do nothing else."""
     table: Callable[[Path, str], str] = tables.printed
@@ -75,6 +76,13 @@ def parts_of_sslmm(ratio: str, mask: str) -> Result:
     changes = f"data.label_ratio={ratio}", f"data.missing={mask}"
     quick = ["sslmm", "without pre-training", "semi_iin"]
     return ablated("missing", SEEDS, 60, *changes, config="mosi_sslmm", quick=quick)
+
+
+def on_target(data: str, name: str, *changes: str) -> str:
+    """A training of ``mosi_graph`` on labels alone, with text alone, on another file and target."""
+    command = f"gmsa train --config mosi_graph --set data.path={data} --set data.modalities=[text]"
+    command += "".join(f" --set {change}" for change in ("protocol.name=supervised", *changes))
+    return f"{command} --seeds 1111,1112,1113 --out OUT/{name} --resume"
 
 
 SEMI_IIN = {"model.name": "semi_iin", "protocol.name": "supervised", "pretrain.epochs": 0, "reconstruction.weight": 0}
@@ -142,6 +150,33 @@ RESULTS_BY_NAME: dict[str, Result] = {
         tables.tried,
         data=[DEV],
         settings=TRIED,
+    ),
+    "targets": Result(
+        [
+            on_target(MELD, "emotion", "target.preset=meld"),
+            on_target(MELD, "emotion_balanced", "target.preset=meld", "loss.class_weights=balanced"),
+            on_target(MELD, "sentiment", "target.kind=classes", "target.field=regression_labels"),
+            on_target(MELD, "intensity", "target.range=[-1,1]", "target.metrics=intensity"),
+            on_target(SIMS2, "sims2", "target.preset=simsv2"),
+        ],
+        40,
+        tables.targets,
+        data=[DEV, MELD, SIMS2],
+    ),
+    "intervals": Result(
+        [
+            f"gmsa train --config mosi_graph --set data.path={data} --set data.missing={mask} "
+            f"--set protocol.name=supervised --seeds 1111,1112,1113 --out 'OUT/{name}' --resume"
+            for name, data, mask in (
+                ("mosi_dev", "DATA", "none"),
+                ("mosi_dev, eta 0.5", "DATA", "eta:0.5"),
+                ("synthetic", "synthetic", "none"),
+                ("synthetic, eta 0.5", "synthetic", "eta:0.5"),
+            )
+        ],
+        15,
+        tables.intervals,
+        data=[DEV],
     ),
     "study_mosi_dev": Result(
         [
@@ -213,6 +248,9 @@ class Maker:
     def _run(self, command: str, result: Result, folder: Path) -> str:
         data = "synthetic" if self.quick else str(self.data)
         words = [word.replace("DATA", data).replace("OUT", str(folder)) for word in shlex.split(command)]
+        for name in result.data[1:]:
+            other = "synthetic" if self.data is None or self.quick else str(self.data.parent / name)
+            words = [word.replace(name, other) for word in words]
         if self.quick:
             words = _quick(words, result, folder)
         start = {"gmsa": [sys.executable, "-m", "gmsa"], "python": [sys.executable]}

@@ -30,7 +30,7 @@ def columns(name, count):
 with open("noisy.pkl", "wb") as file:
     pickle.dump({"train": columns("train", 160), "valid": columns("valid", 48), "test": columns("test", 96)}, file)
 
-no_dropout = {"model.modality_dropout": {"text": 0, "audio": 0, "vision": 0}}
+no_dropout = {"model.modality_dropout": 0}
 trainings = {
     "complete": no_dropout,
     "dropped": {"model.modality_dropout": {"text": 0.2, "audio": 0.2, "vision": 0.5}},

@@ -26,7 +26,7 @@ def extract(label):
 
 
 def clean(sequence):
-    """Drops the steps with NaN, which gmsa refuses. Where no step is left, the modality is missing."""
+    """Drops the steps with NaN, as `data.nan: drop` does in a file. Where no step is left, the modality is missing."""
     return sequence[np.isfinite(sequence).all(axis=1)]
 
 

@@ -15,7 +15,7 @@ from gmsa.reports.summary import SCORED_SPLITS, summarize
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import hide, leave_out_unseen
 from gmsa.runs.scoring.splits import Chosen, own_corpus, splits_to_score
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts, make_folder, write_text
 from gmsa.system.reading import exists

@@ -246,9 +246,14 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
     """The columns with ids, and arrays ``[L, D]`` of one clip as ``[1, L, D]``.
 
     Raises:
-        DataError: whether arrays of two axes hold one clip, nobody can tell.
+        DataError: there is no modality, or whether arrays of two axes hold one clip, nobody can tell.
     """
     given = [m for m in config.data.modalities if m in columns]
+    if not given:
+        raise DataError(
+            f"{where}: has none of the modalities {', '.join(config.data.modalities)} (its keys: {listed(columns)}); "
+            "give at least one"
+        )
     flat = {m: len(columns[m]) for m in given if _axes(columns[m]) == 2}
     if isinstance(columns.get("id"), (str, bytes)):
         columns["id"] = [columns["id"]]

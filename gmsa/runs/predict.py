@@ -20,7 +20,7 @@ from gmsa.data.notes import note
 from gmsa.errors import RunError, shown
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.csv_text import csv_text
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_text

@@ -30,7 +30,7 @@ from gmsa.runs.evaluate import Scores, check_no_run
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.report import finish_report
 from gmsa.runs.scoring.splits import Chosen, own_corpus, splits_to_score
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts

@@ -71,12 +71,15 @@ def model_card(run: Run) -> str:
         "Seeds": f"{', '.join(map(str, run.seeds))}; predictions are their mean",
         "Needs": f"gmsa {gmsa.__version__}" + "".join(f", plug-in {name}" for name in run.config.plugins),
     }
+    what = "the class" if config.target.is_classes else "the intensity"
+    *others, last = run.dims
+    modalities = f"{', '.join(others)} and {last}" if others else last
     note = f"> **{SYNTHETIC_NOTE}**\n\n" if run.synthetic else ""
     plugins = f", plugins={list(config.plugins)!r}" if config.plugins else ""
     return (
         "---\nlibrary_name: gmsa\ntags:\n- multimodal-sentiment-analysis\n- graph-neural-network\n---\n\n"
         f"# {escape_markdown(summary['name'])}\n\n{note}"
-        "Predicts the sentiment of utterances from their text, audio and vision features. Trained with "
+        f"Predicts {what} of utterances from their {escape_markdown(modalities)} features. Trained with "
         "gmsa, a library of graph networks for multimodal sentiment.\n\n"
         + "".join(f"- {key}: {escape_markdown(value)}\n" for key, value in facts.items())
         + f"\n## Scores\n\nMean ± standard deviation over seeds.\n\n{markdown_table([summary])}\n"

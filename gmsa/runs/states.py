@@ -25,7 +25,7 @@ from gmsa.nn import Interaction, SparseEdges
 from gmsa.runs.folder import Run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
 from gmsa.runs.predict import tell
-from gmsa.runs.windows import Arrays, in_windows
+from gmsa.runs.scoring.windows import Arrays, in_windows
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_file, write_bytes
 from gmsa.training.batches import scoring_batches

@@ -105,7 +105,7 @@ def test_missing_modalities(example: Example, capsys: pytest.CaptureFixture[str]
     assert "| masked | 1111 | eta:0.5 |" in said
     assert Path("runs/missing/figures/robustness_eta.png").stat().st_size > 10_000
     configs = {name: gmsa.Run(f"runs/{name}").config for name in ("complete", "dropped", "masked")}
-    assert configs["complete"].model.modality_dropout.vision == 0
+    assert configs["complete"].model.modality_dropout.of("vision") == 0
     assert configs["dropped"].model.modality_dropout == gmsa.Config().model.modality_dropout
     assert str(configs["masked"].data.missing.of("train")) == "eta:0.5"
     assert {str(config.data.missing.of("test")) for config in configs.values()} == {"none"}

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from gmsa.config import Config, from_dict
 from gmsa.config.missing import Missing
-from gmsa.data import NUM_CLASSES, Utterance, apply_missing, to_class
+from gmsa.data import Target, Utterance, apply_missing
+from gmsa.data.targets import INTENSITY_CLASSES, target_of_scale
 from gmsa.graph import READOUTS, STREAMS, GraphBatch, collate, schema
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.models.build import model_skeleton
@@ -289,17 +290,17 @@ def test_fusions_of_table_3() -> None:
 def test_classes_count_the_edges_at_or_below_a_label() -> None:
     edges = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
     labels = torch.tensor([-3, -2.5, -2.4, -1.5, -0.5, 0, 0.4, 0.5, 1.5, 2.4, 2.5, 3])
-    assert to_class(labels).tolist() == [sum(y >= edge for edge in edges) for y in labels.tolist()]
-    assert to_class(labels / 3, "sims").tolist() == to_class(labels).tolist()
-    assert to_class(torch.tensor(0.5)) == 4
+    assert Target().to_class(labels).tolist() == [sum(y >= edge for edge in edges) for y in labels.tolist()]
+    assert target_of_scale("sims").to_class(labels / 3).tolist() == Target().to_class(labels).tolist()
+    assert Target().to_class(torch.tensor(0.5)) == 4
     assert round(0.5) == 0  # as Acc-7 rounds
 
 
 def test_the_loss() -> None:
     torch.manual_seed(0)
-    value, logits = torch.randn(4), torch.randn(4, NUM_CLASSES)
+    value, logits = torch.randn(4), torch.randn(4, INTENSITY_CLASSES)
     y, c = torch.tensor([1.0, -2.0, math.nan, math.nan]), torch.tensor([4, 1, 6, 0])
-    classes = torch.eye(NUM_CLASSES)[c]
+    classes = torch.eye(INTENSITY_CLASSES)[c]
     classes[3] = 0.0  # context: no target
     entropy = torch.stack([logits[i].logsumexp(0) - logits[i, c[i]] for i in range(4)])
     expected = 0.6 * (value[:2] - y[:2]).square().mean() + 0.4 * entropy[:2].mean() + 0.2 * entropy[2]
@@ -309,12 +310,12 @@ def test_the_loss() -> None:
 
 def test_the_most_confident_of_each_predicted_class() -> None:
     rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(NUM_CLASSES), 60).astype(np.float32)
+    probabilities = rng.dirichlet(np.ones(INTENSITY_CLASSES), 60).astype(np.float32)
     ids, blank = [f"u{i:02}" for i in range(60)], np.zeros(60, dtype=np.float32)
     config = from_dict({"self_training": {"k": 3}}).self_training
     kept = most_confident(Predictions(ids, blank, blank, probabilities, None), config)
     expected = []
-    for c in range(NUM_CLASSES):
+    for c in range(INTENSITY_CLASSES):
         mine = [i for i in range(60) if probabilities[i].argmax() == c]
         expected += sorted(mine, key=lambda i: -probabilities[i, c])[:3]
     assert kept == sorted(expected)
@@ -440,7 +441,7 @@ def test_reconstruction_is_its_equation() -> None:
             both = torch.cat([features[row], module.token[modality]])
             predicted = linear(linear(both, module.mlp[0]).relu(), module.out[modality])
             terms.append((predicted - x).square().sum() / len(x))
-    output = Output(torch.zeros(3), torch.zeros(3, NUM_CLASSES), None, features)
+    output = Output(torch.zeros(3), torch.zeros(3, INTENSITY_CLASSES), None, features)
     torch.testing.assert_close(reconstruction(model, output, hidden), sum(terms) / 3)
 
 

@@ -51,7 +51,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"graph": {"scope": "video"}}, r"was trained with graph.scope 'utterance', this run has 'video'; make them"),
         (
             {"data": {"modalities": ["text", "audio"]}},
-            r"was trained with data.normalize \['audio', 'vision'\], this run",
+            r"was trained with data.normalize \['audio', 'vision'\], this",
         ),
         ({"run": {"seeds": [1, 2]}}, "has no seed 2; add it there with gmsa.train --resume --seeds 2"),
         ({"protocol": {"init_from": "nowhere"}}, "'nowhere' is not a run folder"),

@@ -17,7 +17,7 @@ from gmsa.data import Utterance
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
-from gmsa.runs import windows as cutting
+from gmsa.runs.scoring import windows as cutting
 from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
 
@@ -121,8 +121,8 @@ def test_a_bad_clip_of_a_file(run: Run, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(rows) == 12
     assert "Wrote 10 predictions" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["gmsa.predict"])
+    arguments = ["--run", str(run.folder), "--input", str(file), "--out", str(tmp_path / "strict.csv"), "--strict"]
     with pytest.raises(SystemExit) as stopped:
-        arguments = ["--run", str(run.folder), "--input", str(file), "--out", str(tmp_path / "strict.csv"), "--strict"]
         cli.run(lambda _: command.main(arguments), "predict")
     assert stopped.value.code == 2
     (line,) = (text for text in capsys.readouterr().err.splitlines() if "error" in text)

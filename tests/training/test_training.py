@@ -442,6 +442,28 @@ def test_cuda_trains_and_scores_as_the_cpu_does(write_mmsa, tmp_path: Path) -> N
     assert cuda["mean"] == pytest.approx(cpu["mean"], abs=1e-4)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("protocol", ["supervised", "self_training", "distillation", "sslmm"])
+def test_cuda_trains_classes_and_scores_them_as_the_cpu_does(protocol: str, tmp_path: Path) -> None:
+    settings: dict[str, dict[str, object]] = {
+        "data": {"path": "synthetic", "label_ratio": 0.5},
+        "target": {"kind": "classes"},
+        "model": {"channels": 16, "heads": 2},
+        "optim": {"epochs": 2, "min_steps": 0},
+        "loss": {"class_weights": "balanced"},
+        "self_training": {"k": 5},
+        "distillation": {"teachers": 2},
+        "protocol": {"name": protocol},
+        "run": {"seeds": [1], "device": "cuda"},
+    }
+    train(from_dict(settings), "tiny", tmp_path / "run")
+    for device in ("cuda", "cpu"):
+        evaluate(tmp_path / "run", device=device, out=tmp_path / device)
+    cuda, cpu = (json.loads((tmp_path / d / "summary.json").read_text())["test"] for d in ("cuda", "cpu"))
+    assert cuda["accuracy"]["mean"] == pytest.approx(cpu["accuracy"]["mean"], abs=0.02)
+
+
 def test_patience_stops_early(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([3.0, 2.0, 2.5, 2.5, 1.0, 1.0])
     monkeypatch.setattr(tasks, "quiet_metrics", lambda *a: {"MAE": next(scores), "Corr": 0.0})

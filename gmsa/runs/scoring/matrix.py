@@ -18,7 +18,7 @@ from gmsa.reports.summary import spread
 from gmsa.runs.evaluate import Scores, check_no_run
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.scoring.splits import splits_to_score
-from gmsa.runs.windows import predict_whole
+from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import make_folder, make_subfolder, write_json, write_text
