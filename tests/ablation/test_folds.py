@@ -21,6 +21,7 @@ from gmsa.ablation import ablate as ablation
 from gmsa.ablation import comparison
 from gmsa.ablation.cells import Cell, CellKey, train_cell
 from gmsa.ablation.folder import Table
+from gmsa.ablation.variants import read_variants
 from gmsa.config import load_config
 from gmsa.data import load_corpus
 from gmsa.errors import ConfigError, GmsaError
@@ -28,6 +29,7 @@ from gmsa.metrics import holm, paired_bootstrap
 from gmsa.reports.pages import html
 from gmsa.runs import report as results
 
+pytestmark = pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
 SPEAKERS = 7
 FUSIONS = ["gate", "add"]
 
@@ -226,6 +228,16 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     failed = summary_of(out)["rows"][-1]
     assert (failed["rank"], failed["failed"]) == (None, {"fold 1, seed 1": "RuntimeError: no memory"})
     assert "- model.fusion=add, fold 1, seed 1: RuntimeError: no memory" in (out / "summary.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:the prediction is constant")
+def test_a_config_is_cross_validated_alone(base: Path, tmp_path: Path, trained: list) -> None:
+    out = tmp_path / "out"
+    table = gmsa.compare(base, folds=3, by="speaker", out=out)
+    assert trained == [("base", fold, 1) for fold in range(3)]
+    assert (table.chosen, len(table)) == ("base", 1)
+    again = load_config(out / "base.yaml")
+    assert [v.name for v in read_variants(again, [], [], out / "settings.yaml")] == ["base"]
 
 
 @pytest.mark.parametrize(
