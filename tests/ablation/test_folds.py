@@ -25,6 +25,7 @@ from gmsa.ablation.variants import read_variants
 from gmsa.config import load_config
 from gmsa.data import load_corpus
 from gmsa.errors import ConfigError, GmsaError
+from gmsa.figures import figure_ablation
 from gmsa.metrics import holm, paired_bootstrap
 from gmsa.reports.pages import html
 from gmsa.runs import report as results
@@ -36,7 +37,7 @@ FUSIONS = ["gate", "add"]
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
-    """Trains cells in this process, without figures of runs, as each process takes seconds to start; notes which."""
+    """Trains cells in this process, without figures, as each process takes seconds to start; notes which."""
     found: list[CellKey] = []
 
     def run_cells(waiting: list[Cell], jobs: int, ended: Callable) -> None:
@@ -48,6 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
     monkeypatch.delenv("GMSA_DATA", raising=False)
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
+    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     return found
 
@@ -189,8 +191,7 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     columns = {"emotion": names[np.arange(count) % 3].tolist(), "fold": sessions}
     base = write_base(tmp_path, columns, target={"kind": "classes", "field": "emotion"}, run={"seeds": [1, 2]})
     drawn: list[Any] = []
-    real = comparison.figure_ablation
-    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: drawn.append(a) or real(*a))
+    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: drawn.append(a) or figure_ablation(*a))
     out = tmp_path / "out"
     with pytest.raises(GmsaError, match=r"its own folds are 3 \(Session1, .*set data.split.folds=3"):
         main([*command(base, out), "--folds", "5", "--by", "speaker"])
