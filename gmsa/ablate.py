@@ -32,6 +32,17 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--seeds", type=cli.seed_list, metavar="N,N,...", help="seeds of every setting (default: the config's)"
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validation: train every setting on each of N folds; a column 'fold' of the file is honoured",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("video", "speaker", "utterance"),
+        help="what stays together in a fold (default: data.split.by of the config, which is video)",
+    )
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="number of trainings at a time (default: 1)")
     parser.add_argument(
         "--out", metavar="DIR", help="folder to write (default: runs/ablate- and the names of the files)"
@@ -53,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.vary,
         options.settings,
         seeds=options.seeds,
+        folds=options.folds,
+        by=options.by,
         jobs=options.jobs,
         out=options.out,
         data=options.data,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from gmsa.config import Config
 from gmsa.config.override import Overrides, as_items, as_seeds, as_yaml, changed, override, with_plugins
 from gmsa.config.packaged import find
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, shown
 from gmsa.registry import load_plugins
 from gmsa.system.reading import expanded
 from gmsa.system.script import script_not_rerun, torch_settings_kept
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Settings = str | os.PathLike[str] | Config | Mapping[str, Any]
 """A packaged config by name, a YAML file, a config, or a dict of settings, nested or with dotted keys."""
 Folder = str | os.PathLike[str]
+LEAST_FOLDS, MOST_FOLDS = 3, 1000
+"""Parts of cross-validation."""
 
 
 def fit(
@@ -118,6 +120,8 @@ def compare(
     settings: Folder | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    by: str | None = None,
     jobs: int = 1,
     out: Folder | None = None,
     data: Folder | None = None,
@@ -135,6 +139,10 @@ def compare(
             combinations.
         settings: name of a packaged list of settings, or path of one (with ``vary``: all combinations).
         seeds: seeds of every setting; by default the config's.
+        folds: parts of cross-validation: every setting is trained on each fold, whose part is tested and the next one
+            validates. Scores are means and standard deviations over the folds.
+        by: ``video``, ``speaker`` or ``utterance``: what stays together in a fold; by default ``data.split.by`` of the
+            config. Where the file's utterances have a ``fold``, those are the parts.
         jobs: number of trainings at a time.
         out: folder of the comparison; by default ``runs/ablate-`` and the names of the files.
         data, overrides, device, plugins: as for :func:`fit`.
@@ -148,6 +156,7 @@ def compare(
     if jobs < 1:
         raise ConfigError(f"expected a number of trainings at a time from 1 on (got {jobs})")
     name, base, items, modules = _layers(config, data, seeds, overrides, device, plugins)
+    items += _folding(items, folds, by)
     if isinstance(vary, str):
         vary = [vary]
     if isinstance(vary, Mapping):
@@ -165,7 +174,7 @@ def compare(
     name = name if file is None else f"{name}-{file.stem}"
     folder = expanded(out or f"runs/ablate-{name}")
     with script_not_rerun(), torch_settings_kept():
-        ablate(variants, name, folder, jobs)
+        ablate(variants, name, folder, jobs, folds)
     return Table(folder)
 
 
@@ -201,8 +210,8 @@ def search(
         config: as for :func:`fit`; trial 0 is the config itself.
         space: name of a packaged search space, or path of one.
         trials: number of trials of the study, in all.
-        objectives: ``MAE``, ``Corr``, ``seconds`` or ``parameters``, or several: the Pareto front; by default
-            ``run.select``.
+        objectives: a metric that ``run.select`` takes, such as ``MAE``, or ``weighted_F1`` of classes; one of
+            ``run.metrics``, ``seconds`` or ``parameters``; or several: the Pareto front. By default ``run.select``.
         sampler: ``tpe``, ``gp``, ``random`` or ``qmc``.
         pruner: ``median``, ``hyperband`` or ``off``; by default ``median``, with several objectives ``off``.
         jobs: number of worker processes.
@@ -284,6 +293,24 @@ def _layers(
         base = override(config)
         return override(base, items).data.name, base, items, modules
     raise ConfigError(f"expected the name of a config, a path, a Config or a dict (got a {type(config).__name__})")
+
+
+def _folding(items: Sequence[str], folds: int | None, by: str | None) -> list[str]:
+    """The ``key=value`` that ask for cross-validation."""
+    if folds is None:
+        if by is not None:
+            raise ConfigError("--by says what stays together in a fold; give --folds, too, or set data.split.by")
+        return []
+    if isinstance(folds, bool) or not isinstance(folds, int) or not LEAST_FOLDS <= folds <= MOST_FOLDS:
+        raise ConfigError(
+            f"--folds takes a whole number from {LEAST_FOLDS} (a part to test, one to validate, one to train) to "
+            f"{MOST_FOLDS} (got {shown(folds)})"
+        )
+    given = {item.partition("=")[0].strip() for item in items}
+    for key in ("data.split", "data.split.folds", "data.split.fold", *(["data.split.by"] if by else [])):
+        if key in given:
+            raise ConfigError(f"'{key}' gets a value from --set and from --folds or --by; leave one out")
+    return [f"data.split.folds={folds}", "data.split.fold=0", *([f"data.split.by={by}"] if by else [])]
 
 
 def _checked_callbacks(callbacks: Iterable[Any]) -> tuple[Any, ...]:

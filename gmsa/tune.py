@@ -32,8 +32,8 @@ def parser() -> cli.Parser:
         "--objective",
         action="append",
         metavar="NAME",
-        help="MAE, Corr, one of run.metrics, seconds or parameters (default: run.select of the config; may repeat: the "
-        "Pareto front)",
+        help="a metric that run.select takes, such as MAE or Corr, of classes weighted_F1 or accuracy; one of "
+        "run.metrics, seconds or parameters (default: run.select of the config; may repeat: the Pareto front)",
     )
     parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, gp, random or qmc (default: tpe)")
     parser.add_argument(

@@ -48,14 +48,13 @@ class Result:
     """A file of ``benchmarks/results``."""
 
     commands: Sequence[str]
-    """What measures it, in this order. ``DATA`` stands for the first data file, the name of another for that,
-    ``OUT`` for the folder of its runs."""
+    """What measures it, in this order. ``DATA`` stands for the data file, ``OUT`` for the folder of its runs."""
     minutes: int
     """About how long that takes on two cores that do nothing else."""
     table: Callable[[Path, str], str] = tables.printed
     """The tables, from the folder of its runs and what the commands print."""
     data: Sequence[str] = ()
-    """Data files that it is measured on; the first is DATA."""
+    """Data files that it is measured on; the first is DATA, and ``=NAME`` in a command stands for another."""
     needs: Sequence[str] = ()
     """Results whose runs it reads."""
     quick: Sequence[str] = ()
@@ -161,7 +160,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
         ],
         40,
         tables.targets,
-        data=[DEV, MELD, SIMS2],
+        data=[MELD, SIMS2],
     ),
     "intervals": Result(
         [
@@ -248,9 +247,9 @@ class Maker:
     def _run(self, command: str, result: Result, folder: Path) -> str:
         data = "synthetic" if self.quick else str(self.data)
         words = [word.replace("DATA", data).replace("OUT", str(folder)) for word in shlex.split(command)]
-        for name in result.data[1:]:
-            other = "synthetic" if self.data is None or self.quick else str(self.data.parent / name)
-            words = [word.replace(name, other) for word in words]
+        for name in result.data:
+            other = "synthetic" if self.quick else str(self._file(name))
+            words = [word.replace(f"={name}", f"={other}") for word in words]
         if self.quick:
             words = _quick(words, result, folder)
         start = {"gmsa": [sys.executable, "-m", "gmsa"], "python": [sys.executable]}
@@ -286,11 +285,14 @@ class Maker:
         parts = [before, "\n".join(head), *([MADE_QUICKLY] if self.quick else []), table.strip("\n")]
         return "\n\n".join(parts) + "\n"
 
+    def _file(self, name: str) -> Path:
+        assert self.data is not None
+        return self.data if name == DEV else self.data.parent / name
+
     def _data(self, result: Result) -> str:
         if self.quick or not result.data:
             return "made up"
-        assert self.data is not None
-        files = [self.data, *(self.data.parent / name for name in result.data[1:])]
+        files = map(self._file, result.data)
         return "; ".join(f"`{f.name}`, SHA-256 {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files)
 
 
@@ -347,7 +349,7 @@ def find_data(names: Sequence[str], given: Path | None) -> Path | None:
     if given is None and not folder:
         _refuse(f"{needed[0]} is needed; name it by --data, or its folder by $GMSA_REAL_DATA")
     data = given if given is not None else Path(str(folder)) / DEV
-    for path in (data, *(data.parent / name for name in needed if name != DEV)):
+    for path in (data if name == DEV else data.parent / name for name in needed):
         if not path.is_file():
             _refuse(f"'{path}' does not exist; name it by --data, or its folder by $GMSA_REAL_DATA")
     benchmarks = [n for n in names if any("benchmarks/" in c for c in RESULTS_BY_NAME[n].commands)]

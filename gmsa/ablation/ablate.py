@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gmsa.ablation.cells import Cell, Record, run_cells
+from gmsa.ablation.cells import Cell, CellKey, Record, run_cells
 from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig, TargetConfig
-from gmsa.data import Utterance
+from gmsa.data import Corpus, Utterance
+from gmsa.data.splits import TRAINED, fold_names
 from gmsa.errors import RunError
 from gmsa.graph import build_graph, build_video_graph
 from gmsa.models import build_model, graph_spec
@@ -29,8 +30,11 @@ MEASURED = 200
 """Utterances, at most, over which the size of a variant's graphs is averaged."""
 
 
-def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> bool:
+def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, folds: int | None = None) -> bool:
     """Trains the unfinished cells, then compares the variants; returns whether all cells are done.
+
+    Args:
+        folds: parts of cross-validation, as the variants' ``data.split.folds`` says; each is the test split in turn.
 
     Raises:
         GmsaError: a variant, the data or the folder is wrong; before any training.
@@ -39,19 +43,23 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
     if entries(out) and not is_folder(out / "cells"):
         raise RunError(f"'{out}' is not empty and holds no ablation; give another --out")
     seeds = variants[0].config.run.seeds
-    cells = [Cell(s, seed, out / "cells" / s.slug / f"seed-{seed}") for seed in seeds for s in variants]
+    cells = [
+        Cell(variant, seed, folder_of(out, variant, fold, seed), fold=fold)
+        for seed in seeds
+        for fold in (range(folds) if folds else [None])
+        for variant in variants
+    ]
     set_up(variants[0].config.run)
     done = {cell.folder: cell.done for cell in cells}
     for cell in cells:
         if not done[cell.folder]:
             cell.check_out()
     cells, facts = check_cells(cells)
-    records = {(c.variant.name, c.seed): c.record() or {} for c in cells if done[c.folder]}
+    records = {c.key: c.record() or {} for c in cells if done[c.folder]}
     waiting = [c for c in cells if not done[c.folder]]
 
-    console().print(
-        f"{name}: {len(variants)} variants, {len(seeds)} seeds, {len(cells)} cells, {len(records)} of them done; {out}"
-    )
+    parts = [f"{len(variants)} variants", *([f"{folds} folds"] if folds else []), f"{len(seeds)} seeds"]
+    console().print(f"{name}: {', '.join(parts)}, {len(cells)} cells, {len(records)} of them done; {out}")
     mark = ""
     if facts["synthetic"]:
         console().print(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
@@ -59,14 +67,13 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
     with progress_bar("cells", len(cells), len(records)) as bar:
 
         def ended(cell: Cell, record: Record) -> None:
-            records[cell.variant.name, cell.seed] = record
+            records[cell.key] = record
             bar.advance()
             what = f"failed: {record.get('reason')}"
             if record["state"] == "done":
                 select = cell.config.select
                 what = f"valid {select} {record['valid'][select]:.4f}, {record['train_seconds']:.1f} s"
-            where = f"{cell.variant.name}, seed {cell.seed}"
-            console().print(f"{mark}{len(records)}/{len(cells)} cells: {where}: {what}")
+            console().print(f"{mark}{len(records)}/{len(cells)} cells: {cell.variant.name}, {cell.place}: {what}")
 
         try:
             run_cells(waiting, jobs, ended)
@@ -84,10 +91,16 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1) -> 
     return all(record["state"] == "done" for record in records.values())
 
 
+def folder_of(out: Path, variant: Variant, fold: int | None, seed: int) -> Path:
+    """The run folder of a cell in the folder of an ablation."""
+    return out / "cells" / variant.slug / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}"
+
+
 def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     """Checks every cell against its folder, the data, its graphs and its model, before anything is trained.
 
-    Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data.
+    Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data; with
+    cross-validation also its ``folds``: how their parts are made, and their sizes.
 
     Raises:
         GmsaError: names what does not fit.
@@ -96,12 +109,15 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     groups: dict[tuple[DataConfig, TargetConfig], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(reading(cell.config), []).append(cell)
-    found: dict[tuple[str, int], Cell] = {}
+    found: dict[CellKey, Cell] = {}
+    parts: dict[int, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
     for members in groups.values():
         prepared = prepare(members[0].config)
         corpus = prepared.corpus
         facts = facts or {"synthetic": corpus.synthetic, "data_sha256": corpus.sha256}  # the reference's
+        if members[0].fold is not None:
+            parts.setdefault(members[0].fold, describe_fold(members[0].fold, corpus))
         files = describe_files(members[0].config, corpus)
         sizes: dict[str, dict[str, float]] = {}
         for cell in members:
@@ -112,8 +128,18 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
                 build_model(dict(corpus.dims), cell.config)
                 sizes[cell.variant.name] = graph_size(prepared.splits["train"], cell.config)
             graph = sizes.get(cell.variant.name, {})
-            found[cell.variant.name, cell.seed] = replace(cell, graph=graph)
-    return [found[cell.variant.name, cell.seed] for cell in cells], facts
+            found[cell.key] = replace(cell, graph=graph)
+    if parts:
+        split = cells[0].config.data.split
+        facts["folds"] = {"by": split.by, "seed": split.seed, "parts": [parts[fold] for fold in sorted(parts)]}
+    return [found[cell.key] for cell in cells], facts
+
+
+def describe_fold(fold: int, corpus: Corpus) -> dict[str, Any]:
+    """Number of a fold, the name that the file gives its test part, if any, and how many utterances each split has."""
+    names = fold_names(corpus.splits["test"])
+    sizes = {split: len(corpus.splits[split]) for split in TRAINED}
+    return {"fold": fold, **({"name": names[0]} if len(names) == 1 else {}), **sizes}
 
 
 def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, float]:

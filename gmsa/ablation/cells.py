@@ -1,4 +1,4 @@
-"""The cells of an ablation: one variant with one seed each, trained in a process of its own."""
+"""The cells of an ablation: one variant with one seed, on one fold, each trained in a process of its own."""
 
 from __future__ import annotations
 
@@ -48,22 +48,45 @@ MOST_TABLE = 1 << 30
 """Bytes of a cell's predictions, at most: ten million utterances."""
 Record = dict[str, Any]
 """What ``cell.json`` holds: ``state`` is ``done``, or ``failed`` with a ``reason``."""
+CellKey = tuple[str, int | None, int]
+"""Name of the variant, fold (None without cross-validation) and seed of a cell."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A variant with a seed, and the run folder that it trains into."""
+    """A variant with a seed, on a fold of cross-validation if there is any, and the run folder that it trains into."""
 
     variant: Variant
     seed: int
     folder: Path
     graph: dict[str, float] = field(default_factory=dict)
     """Mean ``nodes`` and ``edges`` of the variant's graphs."""
+    fold: int | None = None
+    """The part that is the test split, or None without cross-validation."""
 
     @property
     def config(self) -> Config:
-        """The variant with this seed alone."""
-        return replace(self.variant.config, run=replace(self.variant.config.run, seeds=(self.seed,)))
+        """The variant with this seed alone, on this fold."""
+        config = replace(self.variant.config, run=replace(self.variant.config.run, seeds=(self.seed,)))
+        if self.fold is None:
+            return config
+        return replace(config, data=replace(config.data, split=replace(config.data.split, fold=self.fold)))
+
+    @property
+    def key(self) -> CellKey:
+        """Name of the variant, fold and seed, which tell the cell from the others."""
+        return self.variant.name, self.fold, self.seed
+
+    @property
+    def place(self) -> str:
+        """Which of the variant's cells it is, in words."""
+        return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}, seed {self.seed}"
+
+    @property
+    def head(self) -> Record:
+        """The entries of its record that say which cell it is."""
+        fold = {} if self.fold is None else {"fold": self.fold}
+        return {"setting": self.variant.name, **fold, "seed": self.seed}
 
     @property
     def predictions(self) -> Path:
@@ -93,7 +116,7 @@ class Cell:
 
     def _fits(self, record: Record) -> bool:
         """Whether a record is of this cell, and holds all that a comparison reads."""
-        if (record.get("setting"), record.get("seed")) != (self.variant.name, self.seed):
+        if (record.get("setting"), record.get("fold"), record.get("seed")) != self.key:
             return False
         if record.get("state") == "failed":
             return isinstance(record.get("reason"), str)
@@ -157,9 +180,9 @@ class Cell:
         Raises:
             RunError: names what cannot.
         """
-        cells, variant = self.folder.parents[1], self.folder.parent
-        check_out_parts(cells, variant.name)
-        check_out_parts(variant, self.folder.name)
+        above = self.folder.parents[: 1 if self.fold is None else 2]  # below the folder of all cells
+        for part in (*reversed(above), self.folder):
+            check_out_parts(part.parent, part.name)
         check_parts(self.folder)
         if is_folder(self.folder):
             check_log(self.folder / LOG)
@@ -243,9 +266,7 @@ def _train(cell: Cell) -> Record:
     device = set_up(cell.config.run)
     summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
     seconds = [row["seconds"] for row in Run(cell.folder).history]
-    return {
-        "setting": cell.variant.name,
-        "seed": cell.seed,
+    return cell.head | {
         "device": device.type,
         "parameters": summary["parameters"],
         **cell.graph,
@@ -282,7 +303,7 @@ def _mean_error(scores: Mapping[str, float]) -> float:
 
 
 def _failed(cell: Cell, reason: str) -> Record:
-    return {"state": "failed", "reason": reason, "setting": cell.variant.name, "seed": cell.seed}
+    return {"state": "failed", "reason": reason, **cell.head}
 
 
 def _killed(cell: Cell, exit_code: int | None) -> Record:

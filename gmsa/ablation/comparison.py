@@ -12,31 +12,42 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gmsa.ablation.cells import COSTS, LOG, Cell, Record
+from gmsa.ablation.cells import COSTS, LOG, Cell, CellKey, Record
 from gmsa.ablation.variants import Variant, entries_of, varied_keys
 from gmsa.config import to_dict
 from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation
-from gmsa.metrics import COLUMNS, higher_is_better, holm, paired_bootstrap
-from gmsa.reports.ablation import Comparison, latex_rows, line_of, markdown_report, numeric_axis, plain
+from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
+from gmsa.reports.ablation import (
+    Comparison,
+    correct_p_values,
+    drawn,
+    latex_rows,
+    line_of,
+    markdown_report,
+    numeric_axis,
+    plain,
+    repeated,
+)
 from gmsa.reports.pages.ablation import ablation_page
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.pages.write import write_page
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of, summarize
+from gmsa.reports.tables import title
 from gmsa.system.csv_text import csv_text
 from gmsa.system.files import make_folder, make_subfolder, remove, write_json, write_text
 from gmsa.system.reading import exists
 
-Records = Mapping[tuple[str, int], Record]
-"""The record of every cell, by name of the variant and seed."""
+Records = Mapping[CellKey, Record]
+"""The record of every cell, by name of the variant, fold and seed."""
 
 
 def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> list[str]:
     """Names of the variants from best to worst mean validation score; equal ones in the order given.
 
     Args:
-        valid: validation metrics of every seed, by variant.
+        valid: validation metrics of every seed, or of every fold, by variant.
         select: the metric.
     """
     sign = -1 if higher_is_better(select) else 1
@@ -49,17 +60,21 @@ def ablation_summary(
 ) -> Comparison:
     """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
 
+    With cross-validation the values of a score are those of the folds, each the mean over the seeds, and differences
+    are over the utterances of all folds: each is in the test part of one, and in the validation part of another.
+
     Args:
-        facts: ``synthetic`` and ``data_sha256`` of the data.
+        facts: ``synthetic`` and ``data_sha256`` of the data, and its ``folds``.
     """
     reference = variants[0]
     config = reference.config
     seeds = config.run.seeds
     failed: dict[str, dict[str, str]] = {}
-    for (failing, seed), record in records.items():
-        if record["state"] == "failed":
-            failed.setdefault(failing, {})[str(seed)] = record["reason"]
-    whole = {s.name: [records[s.name, seed] for seed in seeds] for s in variants if s.name not in failed}
+    for cell in cells:
+        if (record := records[cell.key])["state"] == "failed":
+            place = str(cell.seed) if cell.fold is None else cell.place
+            failed.setdefault(cell.variant.name, {})[place] = record["reason"]
+    whole = {s.name: repeats(s, cells, records) for s in variants if s.name not in failed}
     ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.select)
     keys = varied_keys(variants)
     by_name = {s.name: s for s in variants}
@@ -97,25 +112,37 @@ def ablation_summary(
     return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
 
 
-def correct_p_values(rows: Sequence[dict[str, Any]]) -> None:
-    """Adds ``p_holm`` to each difference: its p-value after Holm's correction over the rows, per split."""
-    for split in SCORED_SPLITS:
-        found = [row["difference"][split] for row in rows if "difference" in row]
-        for difference, p in zip(found, holm([difference["p"] for difference in found]), strict=True):
-            difference["p_holm"] = p
+def repeats(variant: Variant, cells: Sequence[Cell], records: Records) -> list[Record]:
+    """What a variant's spread is over: the records of its seeds, or of its folds, each the mean over the seeds."""
+    groups: dict[int, list[Record]] = {}
+    for cell in cells:
+        if cell.variant.name == variant.name:
+            groups.setdefault(cell.seed if cell.fold is None else cell.fold, []).append(records[cell.key])
+    return [_mean(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _mean(records: Sequence[Record]) -> Record:
+    """The mean of the scores and the costs of some records."""
+    scores = {
+        split: {metric: statistics.fmean(r[split][metric] for r in records) for metric in records[0][split]}
+        for split in SCORED_SPLITS
+    }
+    costs = {key: statistics.fmean(record[key] for record in records) for key in (*COSTS, "train_seconds")}
+    return records[0] | costs | scores
 
 
 def errors_of(cells: Sequence[Cell], split: str) -> np.ndarray:
-    """Errors of a variant's cells, as :meth:`Cell.errors` has them: ``[seeds, utterances]``."""
-    found = []
+    """Errors of a variant's cells, as :meth:`Cell.errors` has them, of a seed those of all folds: ``[seeds, N]``."""
+    found: dict[int, list[np.ndarray]] = {}
     for cell in cells:
         try:
-            found.append(cell.errors(split))
+            found.setdefault(cell.seed, []).append(cell.errors(split))
         except ValueError as error:
             raise RunError(f"'{cell.predictions}' is damaged ({cut(error)}); run the same command again") from None
-    if len({len(errors) for errors in found}) > 1:
-        raise RunError(f"the seeds of '{cells[0].folder.parent}' predict different utterances; delete that folder")
-    return np.stack(found)
+    if len({tuple(map(len, folds)) for folds in found.values()}) > 1:
+        folder = cells[0].folder.parents[0 if cells[0].fold is None else 1]
+        raise RunError(f"the seeds of '{folder}' predict different utterances; delete that folder")
+    return np.stack([np.concatenate(folds) for folds in found.values()])
 
 
 def write_comparison(
@@ -131,11 +158,11 @@ def write_comparison(
     write_text(out / "summary.tex", latex_rows(comparison))
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
     make_subfolder(out, "figures")
-    drawn = draw_comparison(out / "figures" / "ablation.png", comparison)
-    again = write_settings(out, variants)
+    there = draw_comparison(out / "figures" / "ablation.png", comparison)
+    again = write_settings(out, variants, cells)
     written = write_page(out / PAGE, lambda: ablation_page(comparison, reports_of(out, cells), again))
     links = {PAGE: PAGE} if written else {}
-    links |= {"the figure": "figures/ablation.png"} if drawn else {}
+    links |= {"the figure": "figures/ablation.png"} if there else {}
     write_text(out / "summary.md", markdown_report(comparison, links | {"every cell": "ablation.csv"}))
     return written
 
@@ -147,14 +174,14 @@ def draw_comparison(path: Path, comparison: Comparison) -> bool:
     rows = [
         {"name": line_of(row["values"], axis) if axis else row["setting"], "reference": row["reference"]}
         | {"x": row["values"][axis] if axis else None}
-        | {split: row[split][select] for split in SCORED_SPLITS}
+        | {split: drawn(select, row[split][select]) for split in SCORED_SPLITS}
         for row in comparison["rows"]
         if row["rank"] is not None
     ]
-    return figure_ablation(rows, path, comparison["synthetic"], select, axis or "")
+    return figure_ablation(rows, path, comparison["synthetic"], title(select), axis or "", repeated(comparison))
 
 
-def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
+def write_settings(out: Path, variants: Sequence[Variant], cells: Sequence[Cell]) -> list[str]:
     """Writes ``base.yaml`` and ``settings.yaml``; returns the commands that give the comparison again.
 
     Variants whose keys do not say all have no such files: each one's config is in its cell.
@@ -166,20 +193,23 @@ def write_settings(out: Path, variants: Sequence[Variant]) -> list[str]:
             remove(path)
         seeds = ",".join(map(str, variants[0].config.run.seeds))
         first = variants[0].config.run.seeds[0]
-        configs = [out / "cells" / variant.slug / f"seed-{first}" / "config.yaml" for variant in variants]
+        configs = [cell.folder / "config.yaml" for cell in cells if cell.seed == first]
         return [shlex.join(["gmsa", "train", "--config", str(config), "--seeds", seeds]) for config in configs]
     for path, content in ((base, to_dict(variants[0].config)), (file, entries)):
         write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    parts = (("--config", str(base)), ("--settings", str(file)), ("--out", f"{out}-again"))
+    folds = len({cell.fold for cell in cells})
+    parts = [("--config", str(base)), ("--settings", str(file))]
+    parts += [] if cells[0].fold is None else [("--folds", str(folds))]
+    parts += [("--out", f"{out}-again")]
     return [" \\\n  ".join(["gmsa ablate", *map(shlex.join, parts)])]
 
 
-def reports_of(out: Path, cells: Sequence[Cell]) -> dict[tuple[str, int], str]:
-    """The path from ``out`` to the report of every cell, or to its log where it has none, by variant and seed."""
+def reports_of(out: Path, cells: Sequence[Cell]) -> dict[CellKey, str]:
+    """The path from ``out`` to the report of every cell, or to its log where it has none."""
     found = {}
     for cell in cells:
         file = next((p for p in (cell.folder / PAGE, cell.folder / LOG) if exists(p)), cell.folder)
-        found[cell.variant.name, cell.seed] = file.relative_to(out).as_posix()
+        found[cell.key] = file.relative_to(out).as_posix()
     return found
 
 
@@ -194,23 +224,25 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     rows = []
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
-            record = records[variant.name, cell.seed]
+            record = records[cell.key]
             scores = [record.get(split, {}).get(m, "") for split in SCORED_SPLITS for m in metrics]
             values = [plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
-            rows.append([data, variant.name, *values, cell.seed, *ended, *scores])
-    return csv_text(["data", "setting", *keys, "seed", "state", "reason", *facts, *splits], rows)
+            fold = [] if cell.fold is None else [cell.fold]
+            rows.append([data, variant.name, *values, *fold, cell.seed, *ended, *scores])
+    place = ["seed"] if cells[0].fold is None else ["fold", "seed"]
+    return csv_text(["data", "setting", *keys, *place, "state", "reason", *facts, *splits], rows)
 
 
 def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics as mean, standard deviation and values over the seeds; costs as means."""
+    """Metrics as mean, standard deviation and values over the seeds, or the folds; costs as means."""
     config = variant.config
     summary = summarize(
         name=variant.name,
         dataset=config.data.name,
         synthetic=facts["synthetic"],
         data_sha256=facts["data_sha256"],
-        seeds=config.run.seeds,
+        seeds=range(len(records)),
         model=config.model.name,
         protocol=config.protocol.name,
         parameters=records[0]["parameters"],

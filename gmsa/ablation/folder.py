@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from gmsa.errors import RunError, cut
-from gmsa.reports.ablation import markdown_rows
+from gmsa.reports.ablation import correct_p_values, markdown_rows
 from gmsa.system.files import read_summary
 from gmsa.system.reading import expanded
 
@@ -26,6 +26,7 @@ class Table:
         self.summary: dict[str, Any] = read_summary(self.folder, ("rows", "chosen"), "a comparison")
         """The content of ``summary.json``."""
         try:
+            correct_p_values(self.summary["rows"])  # an earlier gmsa did not
             _ = self.to_markdown(), self.complete, len(self)
         except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
             file = self.folder / "summary.json"

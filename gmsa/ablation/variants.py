@@ -8,13 +8,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config, to_dict
-from gmsa.config.coerce import check_text
+from gmsa.config.coerce import FORMER, check_text
 from gmsa.config.override import changed
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
@@ -29,13 +29,17 @@ FIXED = {
     "run.select": "it is what ranks the rows",
     "run.metrics": "the rows would not be scored alike; set it for all by --set",
     "data.path": "the rows would not be scored on the same utterances",
-    "target": "the rows would not be scored on the same scale",
-    **dict.fromkeys(
-        ("data.missing", "data.missing.valid", "data.missing.test", "data.missing.seed"),
-        "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by --set",
-    ),
+    "data.if_missing": "the rows would not be scored on the same utterances",
+    "data.split": "the rows would not be scored on the same utterances; use --folds, or set it for all by --set",
+    "data.video_from": "splits are made of whole videos: the rows might not be scored on the same utterances; set it "
+    "for all by --set",
+    "target": "the rows would not be scored on the same target; set it for all by --set",
+    "data.missing": "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by "
+    "--set",
 }
-"""Keys that no variant may change, and why."""
+"""Keys, and groups of keys, that no variant may change, and why."""
+FREE = ("data.missing.train",)
+"""Keys of these groups that may change."""
 MOST = 500
 """Variants of an ablation, at most."""
 LONGEST_NAME = 500
@@ -73,6 +77,17 @@ class Variant:
         if isinstance(value, dict) and all(v == next(iter(value.values())) for v in value.values()):
             return next(iter(value.values()), None)
         return value
+
+
+def reason_fixed(key: str, fixed: Mapping[str, str]) -> str | None:
+    """Why a key, or a group that it belongs to, may not change; None where it may.
+
+    >>> reason_fixed("target.range", {"target": "it is what is scored"})
+    'it is what is scored'
+    """
+    parts = FORMER.get(key, key).split(".")
+    groups = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return None if key in FREE else next((fixed[group] for group in groups if group in fixed), None)
 
 
 def varied_keys(variants: Sequence[Variant]) -> list[str]:
@@ -140,14 +155,17 @@ def _check(name: str, base: str | Path | Config, overrides: Sequence[str], chang
 
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"setting '{cut(name)}': its name has more than {LONGEST_NAME} characters; shorten it")
+    own = [f"{key}={value}" for key, value in changes.items()]
     try:
-        config = changed(base, [*overrides, *(f"{key}={value}" for key, value in changes.items())])
+        config = changed(base, [*overrides, *own])
         check_protocol(config)
         build_callbacks(config)  # a package that one needs may be missing
         check(config)
     except ConfigError as error:
-        where = "config" if isinstance(base, Config) else base
-        raise ConfigError(f"setting '{cut(name)}': {str(error).removeprefix(f'{where}: ')}") from None
+        reason = str(error)
+        for origin in ("config" if isinstance(base, Config) else base, *(f"--set {cut(item)}" for item in own)):
+            reason = reason.removeprefix(f"{origin}: ")  # the name of the setting says it
+        raise ConfigError(f"setting '{cut(name)}': {reason}") from None
     return Variant(name, config, tuple(changes))
 
 
@@ -155,8 +173,8 @@ def _check_keys(overrides: Sequence[str], varied: list[str], entries: list[tuple
     """Refuses keys that may not change, or that two options give a value."""
     named = dict.fromkeys(key for _, changes in entries for key in changes)
     for key in (*varied, *named):
-        if key in FIXED:
-            raise ConfigError(f"'{key}' cannot be varied: {FIXED[key]}")
+        if reason := reason_fixed(key, FIXED):
+            raise ConfigError(f"'{cut(key)}' cannot be varied: {reason}")
         if not re.fullmatch(r"[^\s.=+]+(\.[^\s.=+]+)+", key):
             raise ConfigError(f"'{cut(key)}' is not a dotted key; name one such as 'model.fusion'")
     given = dict.fromkeys((item.partition("=")[0].strip() for item in overrides), "--set")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gmsa.config.fields import number
 from gmsa.config.missing import MissingConfig
 from gmsa.config.presets import MODALITIES, TEXT
 from gmsa.config.target import AUTO
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, shown
+
+if sys.version_info >= (3, 11):
+    import re._parser as sre_parse  # type: ignore[import-not-found]
+else:
+    import sre_parse
 
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
@@ -87,6 +94,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", Path(self.path).stem)
+        if _repeats_repeats(self.video_from):
+            raise ConfigError(
+                f"'data.video_from': {shown(self.video_from)} repeats what repeats, which can take forever on an id; "
+                "write it without, as (?P<video>[a-z]+[0-9]+)_"
+            )
 
     def normalized(self, modalities: Iterable[str]) -> tuple[str, ...]:
         """Those of the modalities that are normalized, in the order of the setting."""
@@ -95,3 +107,33 @@ class DataConfig:
 
     def _chosen(self, modality: str) -> bool:
         return self.normalize != AUTO or modality != TEXT
+
+
+def _repeats_repeats(pattern: str) -> bool:
+    """Whether a regular expression, which may be of a stranger's run, has a repeat without end within another."""
+
+    def within(parsed: Any, repeated: bool) -> bool:
+        for operation, argument in parsed:
+            again = operation in _REPEATS and argument[1] == sre_parse.MAXREPEAT
+            if again and repeated:
+                return True
+            if any(within(part, repeated or again) for part in _parts(argument)):
+                return True
+        return False
+
+    try:
+        return within(sre_parse.parse(pattern), False)
+    except (re.error, RecursionError, OverflowError):
+        return False  # a key of the file, or refused where it is used
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The expressions within an operation of one."""
+    if isinstance(argument, sre_parse.SubPattern):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for one in argument:
+            yield from _parts(one)
+
+
+_REPEATS = (sre_parse.MAX_REPEAT, sre_parse.MIN_REPEAT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,44 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), environ: Mappin
         import_plugins(found.settings["plugins"], str(path), Path())
     expand_paths(found.settings, lambda key: _origin(found, str(path), key))
     return _build(found, str(path))
+
+
+def settings_of(overrides: Iterable[str], groups: Collection[str]) -> tuple[Config, frozenset[str]]:
+    """The defaults changed by ``key=value``, and the keys that are changed, as ``data.split`` of ``data.split.valid``.
+
+    Args:
+        overrides: as of :func:`load_config`.
+        groups: groups whose settings may be changed.
+
+    Raises:
+        ConfigError: a setting is wrong; the error names ``--set``.
+    """
+    settings: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in overrides:
+        origin = f"--set {cut(item)}"
+        try:
+            key, value = split_override(item)
+            key = FORMER.get(key, key)
+            if key.partition(".")[0].removesuffix("+") not in groups:
+                raise ConfigError(f"only settings of {' and '.join(groups)} can be changed here; leave it out")
+            change(settings, key, value)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+        origins[key.removesuffix("+")] = origin
+
+    def where(key: str) -> str:
+        near = (given for given in origins if f"{key}.".startswith(f"{given}.") or given.startswith(f"{key}."))
+        return origins.get(next(near, ""), next(iter(origins.values()), "--set"))
+
+    expand_paths(settings, where)
+    try:
+        config = build_dataclass(Config, settings, where)
+    except ConfigError as error:
+        named = (origin for key, origin in origins.items() if f"'{key}" in str(error) and "--set" not in str(error))
+        said = next(named, None)
+        raise ConfigError(f"{said}: {error}" if said else str(error)) from None
+    return config, frozenset(".".join(key.split(".")[:2]) for key in origins)
 
 
 def _groups_to_make(settings: Any, key: str) -> list[str]:

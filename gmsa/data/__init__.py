@@ -2,7 +2,7 @@
 
 from gmsa.data.corpus import Corpus
 from gmsa.data.label_ratio import withhold_labels
-from gmsa.data.loading import data_sha256, load_corpus, load_utterances
+from gmsa.data.loading import OtherFile, data_sha256, load_corpus, load_other
 from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
 from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa, read_mmsa
 from gmsa.data.noise import add_noise, parse_noise, signal_power
@@ -20,6 +20,7 @@ __all__ = [
     "SPLITS",
     "Corpus",
     "Normalizer",
+    "OtherFile",
     "Row",
     "Store",
     "StoredUtterances",
@@ -34,7 +35,7 @@ __all__ = [
     "from_mmsa",
     "is_store",
     "load_corpus",
-    "load_utterances",
+    "load_other",
     "mask_in_turns",
     "parse_noise",
     "pattern_of",

@@ -169,32 +169,6 @@ def load_other(
     return OtherFile(splits, found.target, found.sha256, found.left_out)
 
 
-def load_utterances(
-    path: str | Path, dims: Mapping[str, int | None], modalities: Sequence[str], target: Target, require_labels: bool
-) -> Sequence[Utterance]:
-    """Loads the utterances of another file as one sequence; :func:`load_other` keeps their splits.
-
-    Args:
-        path: the file.
-        dims: features per step of each modality of the model; None accepts any number. Modalities that the file does
-            not have are missing.
-        modalities: modalities to read, in order.
-        target: what the labels are.
-        require_labels: if True, loads the labeled split ``test``, or the whole file if it has no such split; if
-            False, loads the whole file without labels.
-
-    Raises:
-        DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
-    """
-    chosen = {modality: dims[modality] for modality in modalities if modality in dims}
-    settings = target.settings(TargetConfig(kind="classes" if target.is_classes else "intensity"))
-    found = load_other(path, chosen, DataConfig(), settings, require_labels)
-    if not require_labels:
-        return _without_labels(found.utterances)
-    splits = {"test": found.splits["test"]} if "test" in found.splits else found.splits
-    return [u for name, utterances in splits.items() for u in _labeled(name, utterances, short(path))]
-
-
 def data_sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a data file, or of a feature store's manifest, which has the SHA-256 of each file.
 

@@ -25,15 +25,21 @@ LINE = 44
 
 @styled
 def figure_ablation(
-    rows: Sequence[Mapping[str, Any]], path: str | Path, synthetic: bool = False, metric: str = "MAE", key: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    synthetic: bool = False,
+    metric: str = "MAE",
+    key: str = "",
+    over: str = "",
 ) -> bool:
-    """Validation (filled) and test (hollow) score of every variant, mean and standard deviation over seeds.
+    """Validation (filled) and test (hollow) score of every variant, mean and standard deviation over seeds or folds.
 
     A row per variant, from top to bottom; with ``key``, the varied number, a line over it per ``name``.
 
     Args:
         rows: ``{"name", "reference": bool, "x": number | None, "valid": {"mean", "std", "values"}, "test": ...}``;
             ``x`` is the row's value of ``key``.
+        over: what the values are of, such as ``5 folds``; by default seeds.
     """
     if not rows:
         return False
@@ -48,7 +54,7 @@ def figure_ablation(
         figure, axes = new_figure(1, 1, 9.0, 4.2 + 0.42 * max(0, len(rows) - 4))
         _ablation_dots(axes[0][0], rows, metric)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-    spread = f", mean and standard deviation over {count} seeds" if count > 1 else ", one seed"
+    spread = f", mean and standard deviation over {over or f'{count} seeds'}" if count > 1 else ", one seed"
     return save(figure, path, f"Ablation: {metric}{spread}", synthetic)
 
 

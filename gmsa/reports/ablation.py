@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmsa.figures.canvas import label
-from gmsa.metrics import COLUMNS
-from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of
-from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, pipes, plural, tabular, title
+from gmsa.metrics import COLUMNS, holm
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, dataset_of
+from gmsa.reports.tables import SHORT, best_rows, cell, escape_markdown, is_share, pipes, plural, tabular, title
 from gmsa.reports.tables import headline as main_metrics
 
 Comparison = dict[str, Any]
@@ -30,8 +30,8 @@ SHOWN = {
 }
 """Further metrics in the table, of the test split."""
 MEANING = (
-    "Ranked by validation {select}; mean ± standard deviation over {seeds}. Test took no part in the ranking. "
-    "Differences are to the reference, in {error}: paired bootstrap over utterances and seeds, 95 % interval, p "
+    "Ranked by validation {select}; {over}. Test took no part in the ranking. "
+    "Differences are to the reference, in {error}: paired bootstrap over {sampled}, 95 % interval, p "
     "corrected for the number of settings by Holm's method. The intervals are not corrected."
 )
 PAPER, TESTED = 16, 3
@@ -83,7 +83,7 @@ def markdown_report(comparison: Comparison, links: Mapping[str, str]) -> str:
 def markdown_rows(comparison: Comparison) -> str:
     """The table, what it means, and the reasons of failed cells, as Markdown."""
     header, rows = _table(comparison)
-    reasons = "".join(f"- {escape_markdown(f'{s}, seed {n}: {brief(why)}')}\n" for s, n, why in failures(comparison))
+    reasons = "".join(f"- {escape_markdown(f'{s}, {at}: {brief(why)}')}\n" for s, at, why in failures(comparison))
     note = f"**{SYNTHETIC_NOTE}**\n\n" if comparison["synthetic"] else ""
     return f"{note}{pipes(header, rows, LEFT)}\n{meaning(comparison)}\n" + (
         f"\nFailed:\n\n{reasons}" if reasons else ""
@@ -118,9 +118,23 @@ def latex_rows(comparison: Comparison) -> str:
 
 def meaning(comparison: Comparison) -> str:
     """What the columns of the table mean."""
+    folds = folds_of(comparison)
+    over = _over(comparison) if folds else f"mean ± standard deviation over {repeated(comparison)}"
+    sampled = "seeds and the utterances of all folds" if folds else "utterances and seeds"
+    return MEANING.format(select=comparison["select"], over=over, error=error_name(comparison), sampled=sampled)
+
+
+def folds_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """The folds of cross-validation: their number, their name in the file, if any, and their sizes."""
+    return list(comparison.get("folds", {}).get("parts", ()))
+
+
+def repeated(comparison: Comparison) -> str:
+    """What means and standard deviations are over: seeds, or folds."""
+    if folds := folds_of(comparison):
+        return plural(len(folds), "fold")
     count = len(comparison["seeds"])
-    seeds = plural(count, "seed") if count > 1 else "one seed"
-    return MEANING.format(select=comparison["select"], seeds=seeds, error=error_name(comparison))
+    return plural(count, "seed") if count > 1 else "one seed"
 
 
 def error_name(comparison: Comparison) -> str:
@@ -129,8 +143,9 @@ def error_name(comparison: Comparison) -> str:
 
 
 def failures(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """Setting, seed and reason of every failed cell."""
-    return [(row["setting"], seed, why) for row in comparison["rows"] for seed, why in row["failed"].items()]
+    """Setting, place (``seed 1``, or ``fold 0, seed 1``) and reason of every failed cell."""
+    before = "" if folds_of(comparison) else "seed "
+    return [(row["setting"], f"{before}{at}", why) for row in comparison["rows"] for at, why in row["failed"].items()]
 
 
 def brief(reason: str) -> str:
@@ -147,6 +162,24 @@ def further_metrics(comparison: Comparison) -> list[str]:
 def score(metric: str, found: Mapping[str, Any]) -> str:
     """A metric's name and its value."""
     return f"{title(metric)} {cell(metric, found)}"
+
+
+def correct_p_values(rows: Sequence[dict[str, Any]]) -> None:
+    """Adds ``p_holm`` to each difference: its p-value after Holm's correction over the rows, per split."""
+    for split in SCORED_SPLITS:
+        found = [row["difference"][split] for row in rows if "difference" in row]
+        for difference, p in zip(found, holm([difference["p"] for difference in found]), strict=True):
+            difference["p_holm"] = p
+
+
+def drawn(metric: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean, standard deviation and values of a metric as figures show them: in percent where tables do."""
+    scale = 100 if is_share(metric) else 1
+    return {
+        "mean": scale * found["mean"],
+        "std": scale * found["std"],
+        "values": [scale * value for value in found["values"]],
+    }
 
 
 def interval(found: Mapping[str, float]) -> str:
@@ -198,6 +231,9 @@ def plain(value: Any) -> str:
 
 def _over(comparison: Comparison) -> str:
     count = len(comparison["seeds"])
+    if folds_of(comparison):
+        means = f" of the mean over {count} seeds" if count > 1 else ""
+        return f"mean ± standard deviation over {repeated(comparison)}{means}"
     return f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
 
 

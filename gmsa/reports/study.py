@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmsa.reports.ablation import score
-from gmsa.reports.tables import plural
+from gmsa.reports.tables import cell, plural
 
 StudySummary = Mapping[str, Any]
 """The content of ``summary.json``, as :func:`~gmsa.tuning.study_report.study_summary` returns it."""
@@ -54,7 +54,7 @@ def _final(summary: StudySummary) -> list[str]:
     seeds = plural(len(comparison["seeds"]), "seed")
     return [
         f"Trained anew with {seeds} and tested once, it has test {score(select, tuned['test'][select])}, "
-        f"the config as it was {score(select, own['test'][select]).removeprefix(select).strip()}."
+        f"the config as it was {cell(select, own['test'][select])}."
     ]
 
 

@@ -123,7 +123,10 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_set_option(parser: Parser) -> None:
+def add_set_option(
+    parser: Parser,
+    help: str = "change a setting by its dotted key, for example optim.lr=5e-4; += adds to a list (may repeat)",
+) -> None:
     """Adds ``--set``, and to the help how to find settings."""
     parser.explain_settings()
     parser.add_argument(
@@ -132,7 +135,7 @@ def add_set_option(parser: Parser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change a setting by its dotted key, for example optim.lr=5e-4; += adds to a list (may repeat)",
+        help=help,
     )
 
 

@@ -19,6 +19,7 @@ from optuna.trial import Trial
 
 from gmsa.config import Config, DataConfig, TargetConfig, to_dict
 from gmsa.config.components import component_name
+from gmsa.config.target import SELECTABLE
 from gmsa.metrics import higher_is_better
 from gmsa.models import build_model
 from gmsa.runs.initial_weights import start_of
@@ -40,7 +41,8 @@ COST, PRUNED = "cost", "pruned"
 
 def objectives_of(config: Config) -> tuple[str, ...]:
     """What a study of a config can optimize: scores on the validation split, then costs."""
-    return ("MAE", "Corr", *map(component_name, config.run.metrics), *COSTS)
+    own = SELECTABLE[config.target.chosen_metrics]
+    return tuple(dict.fromkeys((*own, *map(component_name, config.run.metrics), *COSTS)))
 
 
 def direction_of(objective: str) -> Literal["minimize", "maximize"]:

@@ -139,7 +139,8 @@ def apply_values(config: Config, values: Mapping[str, Any]) -> Config:
     """
     settings = copy.deepcopy(to_dict(config))
     for key, value in values.items():
-        change(settings, key, value)
+        if not _is_at(settings, key, value):  # a modality is not named where the value for all says it
+            change(settings, key, value)
     changed = from_dict(settings, "trial")
     check_protocol(changed)
     return changed
@@ -158,6 +159,14 @@ def value_at(settings: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, dict) and len({as_stored(v) for v in value.values()}) == 1:
         return next(iter(value.values()))
     return value
+
+
+def _is_at(settings: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a dotted key has a value already."""
+    try:
+        return as_stored(value_at(settings, key)) == as_stored(value)
+    except (KeyError, TypeError):  # there is no such key, which the change says
+        return False
 
 
 def as_stored(value: Any) -> Scalar:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from gmsa.config import Config, to_dict
+from gmsa.ablation.variants import reason_fixed
+from gmsa.config import AUTO, MODALITIES, Config, to_dict
 from gmsa.config.coerce import FORMER, RENAMED, coerce
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
-from gmsa.errors import ConfigError, cut, nearest, shown
+from gmsa.data.notes import note
+from gmsa.errors import ConfigError, cut, listed, nearest, shown
 from gmsa.rng import generator
 from gmsa.tuning.space import Parameter, Space, apply_values, as_stored, value_at
 
@@ -22,15 +24,16 @@ FIXED = {
     "data.path": "trials would not be scored on the same utterances",
     "data.name": "it is only a name",
     "data.if_missing": "trials would not be scored on the same utterances",
-    "target": "trials would not be scored on the same scale",
+    "data.split": "trials would not be scored on the same utterances",
+    "data.video_from": "splits are made of whole videos, so trials might not be scored on the same utterances",
+    "target": "trials would not be scored on the same target",
     "data.missing": "trials would not be scored on the same features; search 'data.missing.train'",
-    "data.missing.valid": "trials would not be scored on the same features",
     "data.missing.test": "a study never looks at the test split",
-    "data.missing.seed": "trials would not be scored on the same features",
     "data.label_ratio": "it is the task, not a choice: more labels always win",
     "data.label_seed": "a study would choose the luckiest labels",
+    "run": "it is not of the model but of the run",
 }
-"""Keys that no study may search, and why; nor any of ``run``."""
+"""Keys, and groups of keys, that no study may search, and why."""
 KINDS = ("float", "int", "choice")
 """Kinds of parameters."""
 _OPTIONS = {"float": {"log", "step"}, "int": {"log", "step"}, "choice": set[str]()}
@@ -61,6 +64,7 @@ def read_space(path: str | Path, config: Config) -> Space:
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"{path}: expected keys with ranges, such as 'optim.lr: {{float: [1e-4, 1e-2], log: true}}'")
     try:
+        entries, left_out = _of_modalities(entries, config)
         parameters = [_parameter(str(key), entry, config) for key, entry in entries.items()]
         for one, other in itertools.permutations(parameters, 2):
             if other.key.startswith(f"{one.key}."):
@@ -70,18 +74,38 @@ def read_space(path: str | Path, config: Config) -> Space:
         space.own(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if left_out:
+        note(f"{path}: {_lacking(left_out, config)}; left out of the space")
     return space
+
+
+def _of_modalities(entries: Mapping[Any, Any], config: Config) -> tuple[dict[Any, Any], list[str]]:
+    """The entries without those of usual modalities that the config does not use, and the keys of these."""
+    if config.data.modalities == AUTO:
+        return dict(entries), []
+    usual = _keys_by_modality((*MODALITIES, *config.data.modalities))
+    absent = set(usual) - set(_keys_by_modality(config.data.modalities))
+    left_out = [key for key in map(str, entries) if FORMER.get(key, key) in absent]
+    kept = {key: entry for key, entry in entries.items() if str(key) not in left_out}
+    if not kept:
+        raise ConfigError(f"{_lacking(left_out, config)}; search other keys")
+    return kept, left_out
+
+
+def _lacking(keys: Sequence[str], config: Config) -> str:
+    belong = "belongs to a modality" if len(keys) == 1 else "belong to modalities"
+    return f"{listed(keys)} {belong} that data.modalities ({listed(config.named_modalities)}) does not name"
 
 
 def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     """One entry of the file."""
     key = FORMER.get(key, key)
-    known = [*_keys(to_dict(config)), *_keys_by_modality(config)]
+    known = [*_keys(to_dict(config)), *_keys_by_modality(config.named_modalities)]
     if key not in known:
         hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(key, known)
         raise ConfigError(f"unknown key '{cut(key)}'{hint}; keys are those of --set")
-    if key in FIXED or key.startswith("run."):
-        raise ConfigError(f"'{key}' cannot be searched: {FIXED.get(key, 'it is not of the model but of the run')}")
+    if reason := reason_fixed(key, FIXED):
+        raise ConfigError(f"'{key}' cannot be searched: {reason}")
     kinds = [kind for kind in KINDS if isinstance(entry, dict) and kind in entry]
     if len(kinds) != 1:
         raise ConfigError(
@@ -249,9 +273,8 @@ def _keys(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def _keys_by_modality(config: Config) -> list[str]:
+def _keys_by_modality(names: Sequence[str]) -> list[str]:
     """Dotted keys of the settings by modality, for every modality, also where one value stands for all."""
-    names = config.named_modalities
     pairs = [f"{a}_to_{b}" for a in names for b in names if a != b]
     groups = {"model.modality_dropout": names, "model.encoders": names, "graph.intra": names, "graph.inter": pairs}
     return [f"{group}.{name}" for group, found in groups.items() for name in found]

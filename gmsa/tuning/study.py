@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import platform
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gmsa.ablation.ablate import ablate
 from gmsa.ablation.variants import Variant
-from gmsa.config import Config, to_dict
+from gmsa.config import Config, from_dict, to_dict
 from gmsa.config.trained import differences, few
 from gmsa.errors import ConfigError, GmsaError, RunError, listed, printable, shown
 from gmsa.registry import loaded_plugins
@@ -345,8 +346,6 @@ def describe_study(
     config: Config, space: Space, options: StudyOptions, files: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """The facts on which all workers of a study must agree, on all machines."""
-    settings = to_dict(config)
-    run, data = settings["run"], settings["data"]
     return {
         "objectives": list(options.objectives),
         "sampler": options.sampler,
@@ -359,14 +358,31 @@ def describe_study(
             p.key: [json.loads(distribution_to_json(p.distribution)), {k: list(v) for k, v in p.when.items()}]
             for p in space.parameters
         },
-        # Files may lie elsewhere on another machine: what counts is what is in them.
-        "config": settings
-        | {
-            "run": {key: run[key] for key in ("threads", "compile", "select", "device")},
-            "data": {key: value for key, value in data.items() if key not in ("path", "pool", "if_missing")},
-        },
+        "config": shared_settings(config),
         **files,
     }
+
+
+def shared_settings(config: Config) -> dict[str, Any]:
+    """The settings on which all workers of a study must agree."""
+    settings = to_dict(config)
+    run, data = settings["run"], settings["data"]
+    # Files may lie elsewhere on another machine: what counts is what is in them.
+    return settings | {
+        "run": {key: run[key] for key in ("threads", "compile", "select", "device")},
+        "data": {key: value for key, value in data.items() if key not in ("path", "pool", "if_missing")},
+    }
+
+
+def present_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with their settings as this gmsa names them; an earlier one wrote ``data.labels``, for example."""
+    try:
+        config = from_dict(copy.deepcopy(facts["config"]))
+    except (ConfigError, KeyError, TypeError, AttributeError):  # a difference says what is wrong
+        return dict(facts)
+    data = replace(config.data, normalize=config.data.normalized(config.named_modalities))
+    config = replace(config, data=data, run=replace(config.run, select=config.select))
+    return dict(facts) | {"config": shared_settings(config)}
 
 
 def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, facts: Mapping[str, Any]) -> Study:
@@ -395,8 +411,8 @@ def open_study(storage: optuna.storages.BaseStorage, options: StudyOptions, fact
             f"'{options.where.shown}': the study '{options.name}' has other directions than its objectives, which gmsa "
             "did not write; give another --study"
         )
-    differing = differences(facts_of(study.user_attrs[FACTS], f"'{options.where.shown}'"), facts)
-    if differing:
+    before = facts_of(study.user_attrs[FACTS], f"'{options.where.shown}'")
+    if differing := differences(present_facts(before), present_facts(json.loads(json.dumps(facts)))):
         raise RunError(
             f"cannot resume the study '{options.name}' in '{options.where.shown}': {few(differing)}; "
             "give another --study"

@@ -155,7 +155,7 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
         (["--vary", "model.channels=16,15"], "setting 'model.channels=15': 'model.channels' must be divisible by"),
         (["--vary", "model.fusion=gate", "--vary", "model.fusion=add"], "from --vary and from --vary; leave one out"),
         (["--vary", "model.heads=1,2", "--set", "model.heads=4"], "from --set and from --vary; leave one out"),
-        (["--vary", "model.fusion=gate,add", "--set", "optim.lrr=1"], "base.yaml: unknown key 'optim.lrr'"),
+        (["--vary", "model.fusion=gate,add", "--set", "optim.lrr=1"], "--set optim.lrr=1: unknown key 'optim.lrr'"),
         (
             ["--settings", "none.yaml"],
             "settings file 'none.yaml' does not exist; give a file, or one that comes with gmsa: fusion, ",

@@ -62,7 +62,7 @@ def test_errors_are_those_of_the_classes(cells: list[Cell]) -> None:
 
 def test_variants_are_ranked_by_weighted_f1_and_differ_in_their_share_of_errors(cells: list[Cell]) -> None:
     variants = [cell.variant for cell in cells[::2]]
-    records: Any = {(cell.variant.name, cell.seed): cell.record() for cell in cells}
+    records: Any = {cell.key: cell.record() for cell in cells}
     found = ablation_summary("names", variants, cells, records, {"synthetic": False, "data_sha256": "0" * 64})
     assert (found["labels"], found["select"], found["chosen"]) == ("classes", "weighted_F1", "add")
     for row in found["rows"]:

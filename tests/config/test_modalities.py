@@ -126,3 +126,18 @@ def test_subsets_by_letters_and_by_names() -> None:
     assert str(parse_missing("fixed:at", "key")) == "fixed:ta"
     assert str(parse_missing("fixed:eeg+text", "key")) == "fixed:text+eeg"
     assert parse_missing("fixed:eeg", "key").left == ("eeg",)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<video>(a+)+)$", r"((?P<video>\w*)_)*x", r"(?:(?P<video>\d+)|x)+", r"(a|b+)*"]
+)
+def test_a_pattern_that_could_take_forever_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="repeats what repeats"):
+        from_dict({"data": {"video_from": pattern}})
+
+
+@pytest.mark.parametrize(
+    "pattern", ["auto", "video", r"dia(?P<video>\d+)_utt(?P<clip>\d+)", r"(\w+)_(\d{1,3})", "(", "a{2,3}+"]
+)
+def test_other_patterns_and_keys_are_taken(pattern: str) -> None:
+    assert from_dict({"data": {"video_from": pattern}}).data.video_from == pattern

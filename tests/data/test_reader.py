@@ -251,6 +251,13 @@ def test_auto_takes_no_labels_or_lengths(key: str) -> None:
     assert ("target.field" in notes[0]) == (key in ("arousal", "emotion", "pulse_lengths"))
 
 
+@pytest.mark.parametrize("key", ["k" * 81, "\x1b[2J"])
+def test_auto_takes_no_name_that_a_line_cannot_show(key: str) -> None:
+    found, notes = read(content_of(put(**{key: lambda n: features(n, 2)})), modalities="auto")
+    assert (found.dims, len(notes)) == (DIMS, 1)
+    assert "not read" in notes[0]
+
+
 def test_auto_of_other_modalities_alone() -> None:
     content = content_of(
         put(text=None, audio=None, vision=None, gaze=lambda n: features(n, 3), pulse=lambda n: features(n, 2))
@@ -420,6 +427,14 @@ def test_an_error_names_the_first_keys_and_their_number() -> None:
     content = {f"bit{i:04d}": {"words": "no features"} for i in range(5000)}
     message = refused(content)
     assert "its 5,000 keys: bit0000, bit0001" in message
+
+
+@pytest.mark.parametrize("modalities", [tuple(DIMS), "auto"])
+@pytest.mark.parametrize("value", [None, [1], "train", 5, np.ones(3), {1: 2}, {}])
+def test_a_split_that_is_none(value: Any, modalities: Any) -> None:
+    message = refused({**corpus(), "train": value}, modalities=modalities)
+    assert message.startswith("f.pkl: split 'train'")
+    assert read({**corpus(), "more": value}, modalities=modalities)[1] == []
 
 
 IDS: dict[str, tuple[Change, str]] = {

@@ -50,10 +50,10 @@ def write_pickle(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def tiny_run(folder: Path, data: Path, **groups: Mapping[str, Any]) -> Path:
+def tiny_run(folder: Path, file: Path, /, **groups: Mapping[str, Any]) -> Path:
     """Trains a run into ``folder``, unless it is there."""
     settings: dict[str, dict[str, Any]] = {
-        "data": {"path": str(data), "name": data.stem},
+        "data": {"path": str(file), "name": file.stem},
         "model": {"channels": 16, "heads": 2},
         "optim": {"epochs": 1, "min_steps": 0, "batch_size": 8},
         "protocol": {"name": "supervised"},

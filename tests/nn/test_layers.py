@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.config import from_dict
+from gmsa.data import Target
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
 from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
@@ -615,7 +616,7 @@ def tensors(value: Any) -> list[Tensor]:
 @pytest.mark.parametrize("name", sorted(ON_GPU))
 def test_prefetched_batches_are_equal(make_utterance, name: str) -> None:
     config = from_dict(ON_GPU[name])
-    examples = labeled_examples([make_utterance(f"v$_${i}", (5, i, 3), 0.5) for i in range(100)], "mosi")
+    examples = labeled_examples([make_utterance(f"v$_${i}", (5, i, 3), 0.5) for i in range(100)], Target())
     batches = list(training_batches(examples, config, 1))
     moved = list(prefetch(training_batches(examples, config, 1), torch.device("cuda")))
     assert len(moved) == len(batches) > 0
@@ -632,7 +633,7 @@ def test_prefetched_batches_are_equal(make_utterance, name: str) -> None:
 def test_a_training_step_never_waits_for_the_gpu(make_utterance, name: str) -> None:
     device = torch.device("cuda")
     config = from_dict(ON_GPU[name] | {"optim": {"batch_size": 8}})
-    examples = labeled_examples([make_utterance(f"v{i // 4}$_${i}", (5, i, 3), 0.5) for i in range(64)], "mosi")
+    examples = labeled_examples([make_utterance(f"v{i // 4}$_${i}", (5, i, 3), 0.5) for i in range(64)], Target())
     model = build_model({"text": 6, "audio": 4, "vision": 5}, config).to(device)
     optimizer = build_optimizer(model, config.optim)
     average = MovingAverage(model, 0.9)
@@ -661,7 +662,7 @@ def test_a_training_step_never_waits_for_the_gpu(make_utterance, name: str) -> N
 @pytest.mark.parametrize("graph", [{"intra": "window"}, {"intra": "temporal", "inter": "temporal"}], ids=str)
 def test_a_gpu_says_what_a_cpu_says(make_utterance, route: str, graph: dict[str, Any]) -> None:
     config = from_dict({"graph": graph, "model": {"route": route}})
-    examples = labeled_examples([make_utterance(f"v$_${i}", (5, i, 3), 0.5) for i in range(20)], "mosi")
+    examples = labeled_examples([make_utterance(f"v$_${i}", (5, i, 3), 0.5) for i in range(20)], Target())
     torch.manual_seed(0)
     model = build_model({"text": 6, "audio": 4, "vision": 5}, config).eval()
     ((batch, _),) = training_batches(examples, config, 1)

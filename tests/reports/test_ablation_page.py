@@ -38,7 +38,7 @@ def chromium() -> Iterator[Browser]:
 
 def page_of(comparison: dict[str, Any]) -> str:
     runs = {
-        (row["setting"], seed): f"{row['folder']}/seed-{seed}/report.html"
+        (row["setting"], None, seed): f"{row['folder']}/seed-{seed}/report.html"
         for row in comparison["rows"]
         for seed in (1, 2)
     }
@@ -63,7 +63,7 @@ def test_the_numbers_are_those_of_the_summary(light: None) -> None:
                 assert shown[3] == f"{found['p_holm']:.3f}"
         assert cost[1] == f"{row['parameters']:,}"
         assert cost[6] == f"{row['peak_memory_mb']:.0f}"
-    assert failed[1:] == [["too fast", "1", "the loss is not finite"]]
+    assert failed[1:] == [["too fast", "seed 1", "the loss is not finite"]]
     assert runs[1:][0] == ["dot", "report", "report"]
     assert 'href="cells/dot/seed-1/report.html"' in page
 
@@ -113,6 +113,8 @@ def test_targets_have_metrics_of_their_own(
     assert f"Its {error} differs from" in headline(comparison)
     if metrics == "classes":
         assert "MAE" not in page + report + latex_rows(comparison)
+        cost = plots_of(page)[-1]["data"][0]  # in percent, as the tables
+        assert cost["y"] == [pytest.approx(100 * row["valid"]["weighted_F1"]["mean"]) for row in comparison["rows"]]
 
 
 def test_test_scores_change_no_order_and_say_what_they_are(light: None) -> None:

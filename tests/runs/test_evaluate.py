@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_data import tiny_content, write_pickle
+from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
 from gmsa import evaluate as command
 from gmsa.data import add_noise, signal_power
@@ -18,6 +18,7 @@ from gmsa.data.notes import collected
 from gmsa.errors import DataError, RunError
 from gmsa.reports.run import markdown_report
 from gmsa.runs import Run
+from gmsa.runs import report as results
 from gmsa.training.scoring import predict_utterances
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant", "ignore:all labels are on one side")
@@ -168,3 +169,16 @@ def test_runs_are_compared_with_noise(run: Run, tiny: Path, tmp_path: Path) -> N
     line = next(line for line in text.splitlines() if line.startswith("| 10 |"))
     assert line.split(" | ")[1] == line.split(" | ")[2].removesuffix(" |")
     assert (tmp_path / "out" / "figures" / "robustness_noise.svg").exists()
+
+
+def test_modalities_of_any_name(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
+    file = write_pickle(tmp_path / "brain.pkl", tiny_content("b-", text=(5, 4), eeg=(9, 3), gaze=(4, 2)))
+    run = Run(tiny_run(tmp_path / "brain", file, data={"modalities": "auto"}, run={"seeds": [1]}))
+    found = run.evaluate(missing=["fixed:text+eeg,gaze", "eta:0.5"], noise="eeg+gaze:0dB", mask_seeds=0)
+    assert [row["left"] for row in found["protocols"]["fixed"]["rows"]] == ["text+eeg+gaze", "gaze", "text+eeg"]
+    assert list(found["noise"]) == ["eeg+gaze"]
+    whole = found["protocols"]["fixed"]["rows"][0]["metrics"]
+    assert whole == found["noise"]["eeg+gaze"]["rows"][0]["metrics"] == run.metrics["test"]
+    assert run.attention(file).node_types == ("val", "cls", "text", "eeg", "gaze")
+    assert len(run.predict({"gaze": np.ones((2, 3, 2), np.float32)})) == 2

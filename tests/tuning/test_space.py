@@ -8,8 +8,9 @@ import optuna
 import pytest
 
 from gmsa.config import ByModality, Config, from_dict, load_config
+from gmsa.data.notes import collected
 from gmsa.errors import ConfigError
-from gmsa.tuning.space import Space, apply_values
+from gmsa.tuning.space import Space, apply_values, as_stored
 from gmsa.tuning.space_file import read_space
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,11 @@ def test_values_that_go_together_only_in_pairs_are_taken(tmp_path: Path) -> None
         ("data.missing.valid: {choice: [none]}", "cannot be searched: trials would not be scored on the same feat"),
         ("data.missing: {choice: [none]}", "search 'data.missing.train'"),
         ("data.label_ratio: {float: [0.1, 1]}", "'data.label_ratio' cannot be searched: it is the task"),
+        ("data.split.seed: {int: [1, 9]}", "'data.split.seed' cannot be searched: trials would not be scored on the"),
+        ("data.video_from: {choice: [auto, id]}", "'data.video_from' cannot be searched: splits are made of whole"),
+        ("target.preset: {choice: [mosi, sims]}", "'target.preset' cannot be searched: trials would not be scored on"),
+        ("data.labels: {choice: [mosi, sims]}", "'target.preset' cannot be searched: trials would not be scored on"),
+        ("model.encoders.eeg: {choice: [[[3, 1]]]}", "unknown key 'model.encoders.eeg'"),
     ],
 )
 def test_a_wrong_space_is_refused_by_the_name_of_the_key(text: str, message: str, tmp_path: Path) -> None:
@@ -206,6 +212,51 @@ def test_a_wrong_space_is_refused_by_the_name_of_the_key(text: str, message: str
     assert message in str(caught.value)
     assert str(tmp_path / "space.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+EEG = {"data": {"modalities": ["text", "eeg"]}, "model": {"encoders": {"eeg": [[3, 1]]}}}
+
+
+def test_a_space_of_other_modalities_is_searched_without_them(tmp_path: Path) -> None:
+    config = from_dict(EEG)
+    with collected() as notes:
+        space = read_space(ROOT / "configs" / "spaces" / "default.yaml", config)
+    assert len(notes) == 1
+    assert "model.modality_dropout.audio, model.modality_dropout.vision belong to modalities that data.mod" in notes[0]
+    keys = [p.key for p in space.parameters]
+    assert "model.modality_dropout.text" in keys
+    assert not {"model.modality_dropout.audio", "model.modality_dropout.vision"} & set(keys)
+    assert apply_values(config, space.values(space.own(config))) == config
+    with pytest.raises(
+        ConfigError, match=r"graph.intra.audio belongs to a modality .*\(text, eeg\).*search other keys"
+    ):
+        read("graph.intra.audio: {choice: [complete, window]}", tmp_path, config)
+    with pytest.raises(ConfigError, match=r"unknown key 'model\.modality_dropout\.ege'.*did you mean.*eeg"):
+        read("model.modality_dropout.ege: {float: [0, 0.5]}\nmodel.layers: {int: [1, 4]}", tmp_path, config)
+
+
+def test_settings_of_a_modality_are_searched(tmp_path: Path) -> None:
+    config = from_dict(EEG)
+    with collected() as notes:
+        space = read(
+            """
+            model.modality_dropout.eeg: {float: [0, 0.5]}
+            model.encoders.eeg: {choice: [[[3, 1]], [[5, 2]]]}
+            graph.intra.eeg: {choice: [complete, window]}
+            graph.inter.eeg_to_text: {choice: [complete, aligned]}
+            """,
+            tmp_path,
+            config,
+        )
+    assert not notes
+    stored = space.own(config)
+    assert apply_values(config, space.values(stored)) == config
+    trial = {"model.modality_dropout.eeg": 0.5, "graph.intra.eeg": "window", "graph.inter.eeg_to_text": "aligned"}
+    stored = {"model.encoders.eeg": as_stored([[5, 2]])} | trial
+    found = apply_values(config, space.values(stored))
+    assert (found.model.convs("eeg"), found.model.modality_dropout.of("eeg")) == (((5, 2),), 0.5)
+    assert (found.graph.intra.of("eeg"), found.graph.intra.of("text")) == ("window", "complete")
+    assert found.model.modality_dropout.of("text") == config.model.modality_dropout.of("text")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 # N utterances, D features
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gmsa.config import MODALITIES, DataConfig
 from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
-from gmsa.data.mmsa import SPLITS
+from gmsa.data.labels import Column, label_notes
+from gmsa.data.mmsa.split import UNREADABLE
+from gmsa.data.splits import POOL
 from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.targets import scale_limit
-from gmsa.errors import cut
+from gmsa.data.targets import Target, describe_target
+from gmsa.errors import cut, listed, shown
 
 RATIO = 3.0
 """The scale of a feature differs between two splits if the ratio of its standard deviations exceeds this factor."""
@@ -23,13 +27,19 @@ SHIFT = 1.0
 
 The deviation is that of train. By chance, means of N utterances differ by 1 / sqrt(N): 0.1 for a hundred."""
 MANY = 0.05
-"""Share of a modality's features with differing scale from which the finding is a warning rather than a note."""
+"""Share of a modality's features with differing scale from which that is a finding."""
+FEW = 20
+"""Steps, at least, that tell the scale of a split."""
 LARGE = 100.0
 """Standard deviation of a feature above which its scale is worth a note."""
 LONG = 10
 """A sequence is long if it has more than this many times the median number of steps."""
 CUT = 0.1
-"""Share of sequences with the greatest length from which they look truncated."""
+"""Share of sequences with the greatest length, or with zeros at the end, from which they look truncated or padded."""
+LEAST = 10
+"""Steps of the longest sequence, at least, where lengths are compared: shorter ones are as they are by chance."""
+IMBALANCE = 20
+"""How many times as frequent a class may be as another."""
 SHOWN = 3
 """Number of examples that a finding lists."""
 SEVERITIES = ("error", "warning", "note")
@@ -42,6 +52,8 @@ KNOWN = {
     "c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f": "SIMS/Processed/unaligned_39.pkl",
 }
 """Files published by MMSA, by SHA-256."""
+_PUBLISHED = ((768, 5, 20), (768, 74, 35), (768, 33, 709))
+"""Features per step of their text, audio and vision."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +72,79 @@ class Finding:
     """Ids of some of the utterances."""
 
 
-def findings_of(survey: Survey, labels: str) -> list[Finding]:
+def findings_of(survey: Survey, target: Target | None = None, normalized: Sequence[str] | None = None) -> list[Finding]:
     """Returns the findings of a survey, errors first.
 
     Args:
         survey: the survey of all utterances.
-        labels: label scale, ``mosi`` or ``sims``.
+        target: what the labels are (default: intensities in [-3, 3]).
+        normalized: modalities that training normalizes (default: as ``data.normalize: auto``).
     """
+    target = target or Target()
+    scaled = DataConfig().normalized(survey.modalities) if normalized is None else normalized
     found = [
         *_not_finite(survey),
         *_ids(survey),
-        *_splits(survey),
-        *_labels(survey, labels),
-        *_annotations(survey),
-        *_duplicates(survey),
+        *_groups(survey),
+        *_labels(survey, target),
+        *(_imbalance(survey, target) if target.is_classes else _annotations(survey)),
+        *_duplicates(survey, target),
         *_lengths(survey),
-        *_scales(survey),
+        *_scales(survey, scaled),
     ]
+    for name, ids in survey.unreadable.items():
+        found.append(finding("note", f"transcript has bytes that are not UTF-8, read as {UNREADABLE}", name, ids))
     return by_severity(found)
+
+
+def findings_of_labels(survey: Survey, target: Target, where: str) -> list[Finding]:
+    """Returns what the notes of a pickle's reader would say of the labels of another source."""
+    columns = {}
+    for name, split in survey.splits.items():
+        values, ids = np.array(split.labels), _ids_of(survey, name)
+        place = f"{where}: split {shown(name)}"
+        if target.is_classes:
+            words = ["" if value != value else target.name_of(value) for value in values.tolist()]
+            columns[name] = Column(place, "label", ids, None, words)
+        else:
+            columns[name] = Column(place, "label", ids, values)
+    return [_of_note(text, where) for text in label_notes(columns, target, where)]
+
+
+def findings_of_notes(notes: Iterable[str], where: str, others: Sequence[Finding]) -> list[Finding]:
+    """Returns the notes of training as findings, before those others that say something else.
+
+    Args:
+        notes: one line each.
+        where: the file, with which they begin.
+        others: findings of the survey.
+    """
+    said = [_of_note(text, where) for text in notes]
+    known = {(f.where, modality[1]) for f in said if (modality := re.search("'(.+)' is missing from all", f.what))}
+    absent = {(f.where, f.what.partition(" is missing from all")[0]) for f in others} & known
+    kept = [f for f in others if (f.where, f.what.partition(" is missing from all")[0]) not in absent]
+    return [*said, *kept]
+
+
+def placed(text: str, where: str) -> tuple[str, str]:
+    """Parts a message into what is said, and the split that it is said of."""
+    text = text.removeprefix(f"{where}: ")
+    split = re.match(r"split '([^']*)': ", text)
+    return (text[split.end() :], split[1]) if split else (text, "")
+
+
+_WARNED = re.compile(
+    r"looks? like features|text encoder|^has no |^split .* has no |two values|lies? in \[|^all .* labels "
+    r"|^no label in |sets the scale|missing from all|no training label|labels are not read|not used"
+    r"|were (set to 0|dropped)"
+)
+"""What a note says that makes scores worse or wrong; others are good to know."""
+
+
+def _of_note(text: str, where: str) -> Finding:
+    what, split = placed(text, where)
+    harmless = "join the pool" in what or "joins the pool" in what or not _WARNED.search(what)
+    return Finding("note" if harmless else "warning", what, split)
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
@@ -85,12 +152,23 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def recognise(sha256s: Sequence[str]) -> Finding:
-    """Returns a note that says whether a file is one published by MMSA, by its SHA-256."""
+def recognise(sha256s: Sequence[str], name: str = "", dims: Mapping[str, int] | None = None) -> list[Finding]:
+    """Returns a note if a file is one published by MMSA, by its SHA-256, or is not though it looks like one.
+
+    Args:
+        sha256s: of the file, or of those that a store was made of.
+        name: of the file.
+        dims: features per step of its modalities.
+    """
     known = [KNOWN[sha256] for sha256 in sha256s if sha256 in KNOWN]
     if known:
-        return Finding("note", f"is MMSA's {known[0]}, byte for byte")
-    return Finding("note", "is not one of the files that MMSA publishes, by its SHA-256")
+        return [Finding("note", f"is MMSA's {known[0]}, byte for byte")]
+    alike = tuple((dims or {}).get(modality) for modality in MODALITIES) in _PUBLISHED
+    if alike or name in {path.rpartition("/")[2] for path in KNOWN.values()}:
+        return [
+            Finding("note", "is not one of the files that MMSA publishes, by its SHA-256, though it looks like one")
+        ]
+    return []
 
 
 def finding(severity: str, what: str, where: str, ids: Sequence[str]) -> Finding:
@@ -134,45 +212,60 @@ def _ids(survey: Survey) -> Iterable[Finding]:
         yield finding("error", "duplicate id", where, ids)
     for where, ids in across.items():
         yield finding("error", "duplicate id in two splits", where, ids)
-    videos: dict[str, set[str]] = defaultdict(set)
-    for identity, split in zip(survey.ids, survey.split_of, strict=True):
-        video, mark, _ = identity.partition("$_$")
-        if mark:
-            videos[video].add(split)
-    shared: dict[str, list[str]] = defaultdict(list)
-    for video, names in videos.items():
-        if len(names) > 1:
-            shared[", ".join(name for name in survey.splits if name in names)].append(video)
-    for where, both in shared.items():
-        yield finding("warning", "the same video in two splits: its speaker is known from training", where, both)
 
 
-def _splits(survey: Survey) -> Iterable[Finding]:
-    missing = [name for name in SPLITS if name not in survey.splits]
-    if missing:
-        yield Finding("warning", f"no split {', '.join(missing)}, which training needs", ", ".join(survey.splits))
+def _groups(survey: Survey) -> Iterable[Finding]:
+    """Videos and speakers of two splits."""
+    for names, severity, what in (
+        (survey.videos, "warning", "the same video in two splits: its speaker is known from training"),
+        (survey.speakers, "note", "the same speaker in two splits: scores do not tell of speakers that are not known"),
+    ):
+        splits: dict[str, set[str]] = defaultdict(set)
+        for name, split in zip(names, survey.split_of, strict=True):
+            if name and split != POOL:
+                splits[name].add(split)
+        both = {name: found for name, found in splits.items() if len(found) > 1}
+        if both:
+            concerned = set().union(*both.values())
+            yield finding(severity, what, ", ".join(n for n in survey.splits if n in concerned), list(both))
 
 
-def _labels(survey: Survey, labels: str) -> Iterable[Finding]:
-    bound, most = scale_limit(labels), 0.0
+def _labels(survey: Survey, target: Target) -> Iterable[Finding]:
     for name, split in survey.splits.items():
         values, ids = np.array(split.labels), _ids_of(survey, name)
         unlabeled = np.flatnonzero(np.isnan(values))
         if len(unlabeled) == len(values):
-            yield Finding("note", "no labels", name, len(values))
+            if name != POOL:
+                yield Finding("note", "no labels", name, len(values))
             continue
-        if len(unlabeled):
-            severity = "error" if name in ("valid", "test") else "note"
-            yield finding(severity, "without a label", name, [ids[i] for i in unlabeled])
-        beyond = np.flatnonzero(np.abs(values) > bound + 1e-6)
-        if len(beyond):
-            what = f"label out of [-{bound:g}, {bound:g}], the scale '{labels}'"
-            yield finding("error", what, name, [f"{ids[i]}: {values[i]:g}" for i in beyond])
-        if len(values) > 1 and np.nanmin(values) == np.nanmax(values):
-            yield Finding("warning", f"all labels are {np.nanmin(values):g}", name, len(values))
-        most = max(most, float(np.nanmax(np.abs(values))))
-    if labels == "mosi" and 0 < most <= scale_limit("sims"):
-        yield Finding("warning", f"no label is beyond ±{most:g}: is this the scale 'sims'?", "all splits")
+        if len(unlabeled) and name in ("valid", "test"):
+            yield finding("error", "without a label", name, [ids[i] for i in unlabeled])
+        beyond = [i for i, value in enumerate(values.tolist()) if value == value and not target.holds(value)]
+        if beyond:
+            what = f"label is none of the {describe_target(target)}"
+            yield finding("error", cut(what), name, [f"{ids[i]}: {values[i]:g}" for i in beyond])
+        known = values[~np.isnan(values)]
+        if len(known) > 1 and known.min() == known.max():
+            yield Finding("warning", cut(f"all labels are {_named(target, known[0])}"), name, len(known))
+
+
+def _named(target: Target, label: float) -> str:
+    return shown(target.name_of(label)) if target.is_classes and target.holds(label) else f"{label:g}"
+
+
+def _imbalance(survey: Survey, target: Target) -> Iterable[Finding]:
+    """A class that is much rarer in training than another."""
+    train = survey.splits.get("train")
+    labels = np.array(train.labels) if train else np.zeros(0)
+    counts = np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(target.classes))
+    present = np.flatnonzero(counts)
+    if len(present) and counts.max() > IMBALANCE * counts[present].min():
+        few, many = int(present[counts[present].argmin()]), int(counts.argmax())
+        what = (
+            f"class {_named(target, few)} has {counts[few]:,} labels, {_named(target, many)} {counts[many]:,}: "
+            "loss.class_weights: balanced weighs rare classes more, and macro_F1 counts all alike"
+        )
+        yield Finding("note", what, "train", int(counts[few]))
 
 
 def _annotations(survey: Survey) -> Iterable[Finding]:
@@ -192,18 +285,32 @@ def _annotations(survey: Survey) -> Iterable[Finding]:
                 yield finding(severity, what, name, [f"{ids[i]}: {values[i]:g}, {words[int(notes[i])]}" for i in rows])
 
 
-def _duplicates(survey: Survey) -> Iterable[Finding]:
+def _duplicates(survey: Survey, target: Target) -> Iterable[Finding]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    unlike, where_unlike = [], set()
     for places in repeated(digest or -place - 1 for place, digest in enumerate(survey.digests)):
-        splits = list(dict.fromkeys(survey.split_of[place] for place in places))
-        # Two short transcripts may be equal; audio and vision of two clips are not.
-        severity = "error" if len(splits) > 1 and survey.shown[places[0]] > 1 else "warning"
+        splits = [name for name in survey.splits if name in {survey.split_of[place] for place in places}]
+        first = places[0]
+        other = next((p for p in places if abs(survey.labels[p] - survey.labels[first]) > 0), None)
+        if other is not None:
+            pair = (f"{survey.ids[p]}: {_named(target, survey.labels[p])}" for p in (first, other))
+            unlike.append(", ".join(pair))
+            where_unlike |= set(splits)
+        # Two short utterances may have the same words; audio and vision of two clips are not equal.
+        if survey.shown[first] == 1 and survey.texts[first] and len({survey.texts[p] for p in places}) == 1:
+            continue
+        severity = "error" if len(splits) > 1 and survey.shown[first] > 1 else "warning"
         groups[severity, ", ".join(splits)].append(" = ".join(survey.ids[place] for place in places[:2]))
     for (severity, where), pairs in groups.items():
         yield finding(severity, "equal features in all modalities", where, pairs)
+    if unlike:
+        where = ", ".join(name for name in survey.splits if name in where_unlike)
+        yield finding("note", "equal features in all modalities, but different labels", where, unlike)
 
 
 def _lengths(survey: Survey) -> Iterable[Finding]:
+    truncated: dict[int, _Some] = defaultdict(_Some)
+    padded = _Some()
     for name, split in survey.splits.items():
         lengths = {m: np.array(split.lengths[m]) for m in survey.modalities}
         nothing = np.flatnonzero(sum(lengths.values()) == 0)
@@ -212,6 +319,47 @@ def _lengths(survey: Survey) -> Iterable[Finding]:
             yield finding("warning", "all modalities missing", name, [ids[i] for i in nothing])
         for modality, found in lengths.items():
             yield from _lengths_of(modality, found, name, survey)
+            present = int((found > 0).sum())
+            longest, reached = _cut_at(found)
+            if reached:
+                truncated[longest].add(modality, name, reached, present)
+            if split.padded[modality] >= max(2, CUT * present):
+                padded.add(modality, name, split.padded[modality], present)
+    for longest, some in truncated.items():
+        yield some.finding(f"of the sequences have {longest} steps, none more: longer ones look truncated")
+    if padded.count:
+        yield padded.finding(
+            "of the sequences end with two or more steps of zeros, as padding does; give the real lengths by the keys "
+            "'..._lengths', or save them without padding"
+        )
+
+
+class _Some:
+    """Sequences of some modalities and splits, of which the same is said."""
+
+    def __init__(self) -> None:
+        self.modalities: dict[str, None] = {}
+        self.splits: dict[str, None] = {}
+        self.count = self.total = 0
+
+    def add(self, modality: str, split: str, count: int, total: int) -> None:
+        self.modalities[modality] = self.splits[split] = None
+        self.count += count
+        self.total += total
+
+    def finding(self, what: str) -> Finding:
+        share = f"{listed(self.modalities)}: {self.count / self.total:.0%}"
+        return Finding("note", f"{share} {what}", ", ".join(self.splits), self.count)
+
+
+def _cut_at(lengths: np.ndarray) -> tuple[int, int]:
+    """The greatest length, and how many sequences have it, if that looks like a cut; else 0."""
+    present = lengths[lengths > 0]
+    longest = int(present.max()) if len(present) else 0
+    reached = int((present == longest).sum())
+    near = int(((present >= 0.9 * longest) & (present < longest)).sum())
+    varied = longest >= LEAST and reached < len(present)
+    return longest, reached if varied and reached >= max(3, CUT * len(present)) and reached > 2 * near else 0
 
 
 def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -> Iterable[Finding]:
@@ -223,45 +371,42 @@ def _lengths_of(modality: str, lengths: np.ndarray, name: str, survey: Survey) -
         share = 1 - len(present) / len(lengths)
         yield Finding("note", f"{modality} is missing in {share:.1%}", name, len(lengths) - len(present))
     longest, middle = int(present.max()), float(np.median(present))
-    at_most = int((present == longest).sum())
-    if longest > 1 and at_most == len(present) and len(present) > 1:
-        yield Finding("note", f"all {modality} has {longest} steps, perhaps with padding", name, at_most)
-    elif longest > 1 and at_most >= max(2, CUT * len(present)):
-        what = f"{modality} has {longest} steps in {at_most / len(present):.1%}: it looks truncated"
-        yield Finding("note", what, name, at_most)
     far = np.flatnonzero(lengths > LONG * middle)
-    if len(far):
+    if len(far) and longest >= LEAST:
         ids = _ids_of(survey, name)
         what = f"{modality} longer than {LONG} times the median of {middle:g} steps"
         yield finding("note", what, name, [f"{ids[i]}: {lengths[i]}" for i in far])
 
 
-def _scales(survey: Survey) -> Iterable[Finding]:
+def _scales(survey: Survey, normalized: Sequence[str]) -> Iterable[Finding]:
     for modality in survey.modalities:
         name = next((name for name, s in _train_first(survey) if s.moments[modality].settle().count > 1), None)
         if name is None:
             continue
         first = survey.splits[name].moments[modality]
-        constant = int((first.std == 0).sum())
-        if constant:
-            severity = "warning" if constant == len(first.std) else "note"
+        constant, largest = int((first.std == 0).sum()), float(first.std.max())
+        if constant == len(first.std):
+            yield Finding("warning", f"all {constant} features of {modality} are constant", name, constant)
+        elif constant and modality in normalized:
             what = f"{constant} of {len(first.std)} features of {modality} are constant; normalized, they become 0"
-            yield Finding(severity, what, name, constant)
-        largest = float(first.std.max())
-        if largest > LARGE:
-            what = f"features of {modality} vary by up to {largest:.3g} (standard deviation): keep it in data.normalize"
+            yield Finding("note", what, name, constant)
+        if largest > LARGE and modality not in normalized:
+            what = (
+                f"features of {modality} vary by up to {largest:.3g} (standard deviation) and are not normalized; "
+                f"list {modality} in data.normalize, too"
+            )
             yield Finding("note", what, name, int((first.std > LARGE).sum()))
     for modality, splits in scale_table(survey).items():
         for name, table in splits.items():
             ratio, shift = np.array(table["ratio"]), np.array(table["shift"])
             unlike = (ratio > RATIO) | (ratio < 1 / RATIO) | (shift > SHIFT)
-            if unlike.any():
-                severity = "warning" if unlike.mean() >= MANY else "note"
+            known = survey.splits[name].moments[modality].count >= FEW
+            if known and len(unlike) and unlike.mean() >= MANY:
                 what = (
                     f"{unlike.sum()} of {len(ratio)} features of {modality} are on another scale than in train "
                     f"(deviation beyond a factor of {RATIO:g}, or mean beyond {SHIFT:g} deviation)"
                 )
-                yield Finding(severity, what, name, int(unlike.sum()))
+                yield Finding("warning", what, name, int(unlike.sum()))
 
 
 def _train_first(survey: Survey) -> list[tuple[str, SplitSurvey]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gmsa.data.mmsa.split import UNREADABLE
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.utterance import Utterance
 
@@ -71,6 +73,8 @@ class SplitSurvey:
     """Per modality, the number of steps of each utterance."""
     moments: dict[str, Moments] = field(default_factory=dict)
     """Per modality, the moments of its features."""
+    padded: dict[str, int] = field(default_factory=dict)
+    """Per modality, the number of sequences that seem to end with padding."""
 
 
 class Survey:
@@ -90,6 +94,14 @@ class Survey:
         """Hash of all features of each utterance; 0 if it has none."""
         self.shown = array("b")
         """Number of modalities that each utterance has."""
+        self.labels = array("d")
+        """Label of each utterance; NaN if unlabeled."""
+        self.videos: list[str] = []
+        self.speakers: list[str] = []
+        self.texts = array("Q")
+        """Hash of the words of each utterance; 0 if it has none."""
+        self.unreadable: dict[str, list[str]] = defaultdict(list)
+        """Ids of the utterances whose transcripts hold bytes that are not UTF-8, by split."""
         self.not_finite: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         """Ids of the utterances with such values, by (split, modality, NaN or infinity)."""
 
@@ -101,14 +113,24 @@ class Survey:
             split = self.splits[name] = SplitSurvey()
             split.lengths = {m: array("q") for m in self.modalities}
             split.moments = {m: Moments() for m in self.modalities}
+            split.padded = dict.fromkeys(self.modalities, 0)
         self.ids.append(utterance.id)
         self.split_of.append(name)
-        split.labels.append(float("nan") if utterance.label is None else utterance.label)
+        self.videos.append(utterance.video)
+        self.speakers.append(utterance.speaker)
+        text = re.sub(r"\W+", "", utterance.text.casefold()).encode()
+        self.texts.append(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") if text else 0)
+        if UNREADABLE in utterance.text:
+            self.unreadable[name].append(utterance.id)
+        label = float("nan") if utterance.label is None else utterance.label
+        self.labels.append(label)
+        split.labels.append(label)
         split.annotations.append(annotation)
         self._add_features(name, split, utterance)
 
     def _add_features(self, name: str, split: SplitSurvey, utterance: Utterance) -> None:
         digest, shown = hashlib.blake2b(digest_size=8), 0
+        ends: dict[str, tuple[int, bool]] = {}
         for modality in self.modalities:
             sequence = utterance.features.get(modality)
             length = 0 if sequence is None else len(sequence)
@@ -126,7 +148,12 @@ class Survey:
             digest.update(f"{modality}{length} ".encode())
             digest.update(np.ascontiguousarray(values).data)
             shown += 1
+            ends[modality] = length, bool(values[-2:].any())
             split.moments[modality].add(values)
+        for modality, (length, last) in ends.items():
+            # One step of zeros may be a word without features, and where modalities are aligned, others have it.
+            if length > 2 and not last and not any(full for steps, full in ends.values() if steps == length):
+                split.padded[modality] += 1
         self.shown.append(shown)
         self.digests.append(int.from_bytes(digest.digest(), "little") if shown else 0)
 

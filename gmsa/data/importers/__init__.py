@@ -28,18 +28,20 @@ an importer reads may be a stranger's: it reads plain files of limited size, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from gmsa.config import TargetConfig
+from gmsa.config import AUTO, DataConfig, TargetConfig
 from gmsa.data.importers import csd
 from gmsa.data.importers.datasets import is_saved
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
-from gmsa.data.importers.mmsa import read_content
+from gmsa.data.importers.mmsa import import_mmsa, read_content
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits
-from gmsa.errors import DataError, short
+from gmsa.data.notes import note
+from gmsa.errors import DataError, listed, short
 from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
 from gmsa.system.reading import entries, exists, is_folder
@@ -53,7 +55,12 @@ _SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
 
 
 def open_source(
-    path: Path, form: str = "auto", target: TargetConfig | str = "mosi", splits: Path | None = None
+    path: Path,
+    form: str = "auto",
+    target: TargetConfig | str = "mosi",
+    splits: Path | None = None,
+    data: DataConfig | None = None,
+    features: Mapping[str, Path] | None = None,
 ) -> Source:
     """Opens a source with the importer of its format; the importer checks what it can before features are read.
 
@@ -62,6 +69,8 @@ def open_source(
         form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: told by :func:`form_of`.
         target: the group ``target`` of a config, or the name of a preset.
         splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
+        data: the group ``data``: ``modalities``, and of a pickle ``nan`` and ``video_from`` (default: all modalities).
+        features: files of the features of single modalities, which replace those of a pickle.
 
     Raises:
         ConfigError: no importer is registered under ``form``.
@@ -82,9 +91,23 @@ def open_source(
             f"'{short(path)}' {kind}, which --format {form} does not read; choose another, or omit --format"
         )
     target = TargetConfig(preset=cast(Any, target)) if isinstance(target, str) else target
-    found = IMPORTERS[form](path, target, None if splits is None else Splits.from_csv(splits))
+    data = DataConfig(modalities=AUTO) if data is None else data
+    assigned = None if splits is None else Splits.from_csv(splits)
+    if form == "mmsa":
+        return import_mmsa(path, target, assigned, data, features)
+    if features or (data.nan, data.video_from) != ("error", AUTO):
+        what = "features of other files" if features else "data.nan and data.video_from"
+        raise DataError(f"'{short(path)}': {what} go with a pickle only; leave them out here")
+    found = IMPORTERS[form](path, target, assigned)
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
+    if data.modalities != AUTO:
+        lacking = [m for m in data.modalities if m not in found.dtypes]
+        if len(lacking) == len(data.modalities):
+            raise DataError(f"{short(path)}: has none of the modalities {listed(lacking)}, only {listed(found.dtypes)}")
+        if lacking:
+            note(f"{short(path)}: has no {' and no '.join(lacking)}: missing from all utterances")
+        found.dtypes = {m: found.dtypes[m] for m in data.modalities if m in found.dtypes}
     return found
 
 

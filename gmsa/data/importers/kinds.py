@@ -31,6 +31,8 @@ class Kind(NamedTuple):
     """What it is and what to do, for a file that is no pickle; ``{name}`` and ``{stem}`` stand for its path."""
 
 
+_TORCH = Kind("torch", f"was saved by torch.save; re-save it: {_RESAVE}")
+
 _NOT_PICKLES = (
     (b"version https://git-lfs", Kind("lfs", "is a Git LFS pointer, not the data; run 'git lfs pull'")),
     (b"\x1f\x8b", Kind("gzip", "is gzip-compressed; unpack it first: gunzip -k '{name}'")),
@@ -44,6 +46,7 @@ _NOT_PICKLES = (
         Kind("npy", "is one .npy array; name it in a table with the columns id, split, label and text, ..."),
     ),
     (b"\x89HDF\r\n\x1a\n", Kind("hdf5", f"is an HDF5 file; for a .csd of the CMU SDK: {_TABLE} --format csd")),
+    (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", _TORCH),  # as torch.save wrote until 1.5
     (b"PAR1", Kind("parquet", f"is a Parquet file: {_TABLE} --format datasets")),
     (b"ARROW1", Kind("arrow", "is an Arrow file; name the folder that save_to_disk wrote")),
     (b"\x89PNG\r\n\x1a\n", Kind("media", f"is a PNG image; {_MEDIA.format(what='images')}")),
@@ -65,7 +68,6 @@ _RIFF = {
 }
 _VIDEO = Kind("media", f"is a video (MP4, MOV or such); {_MEDIA.format(what='videos')}")
 _MP3 = Kind("media", f"is a recording (MP3); {_MEDIA.format(what='recordings')}")
-_TORCH = Kind("torch", f"was saved by torch.save; re-save it: {_RESAVE}")
 _NPZ = Kind(
     "npz",
     "is an .npz archive; name its arrays in a table as FILE.npz#MEMBER, or give it as the features of one modality",

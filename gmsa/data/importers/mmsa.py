@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from gmsa.config import DataConfig, TargetConfig
-from gmsa.config.presets import TEXT
-from gmsa.config.target import AUTO
+from gmsa.config import AUTO, MODALITIES, DataConfig, TargetConfig
+from gmsa.config.presets import MOST_MODALITIES, TEXT
+from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of
+from gmsa.data.mmsa.keys import all_modalities, renamed, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.mmsa.reader import MmsaFile
-from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
@@ -27,7 +28,13 @@ WORDS = ("text_bert", "raw_text")
 """Keys of text that is no features yet."""
 
 
-def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
+def import_mmsa(
+    path: Path,
+    target: TargetConfig,
+    splits: Splits | None = None,
+    data: DataConfig | None = None,
+    features: Mapping[str, Path] | None = None,
+) -> Source:
     """Imports every split and every modality of a pickle as :func:`gmsa.data.from_mmsa` reads it; skips empty splits.
 
     A split without labels is unlabeled. Splits are read one at a time, so memory holds the float32 utterances of one
@@ -37,23 +44,38 @@ def import_mmsa(path: Path, target: TargetConfig, splits: Splits | None = None) 
         path: the pickle.
         target: the group ``target`` of a config.
         splits: the user's assignment of utterances to splits; all utterances are then held in memory.
+        data: the group ``data``: ``modalities``, ``nan`` and ``video_from`` (default: all modalities).
+        features: files of the features of single modalities, which replace those of the pickle.
 
     Raises:
         DataError: the file is missing, unsafe or invalid.
     """
     where = short(path)
     content = read_content(path)
-    file = MmsaFile(content, where, DataConfig(modalities=AUTO), target, labels="found")
+    if features:
+        content = with_features(content, features, where)
+    data = DataConfig(modalities=AUTO) if data is None else data
+    if data.modalities == AUTO:
+        data = replace(data, modalities=_modalities(content, where))
+    file = MmsaFile(content, where, data, target, labels="found")
     columns = [split.columns for split in file.splits.values()]
-    if TEXT not in file.dims and (words := [key for key in WORDS if any(key in c for c in columns)]):
-        verb = "is none" if len(words) == 1 else "are none"
-        note(f"{where}: has no features of text ({' and '.join(words)} {verb}); extract some, or train without text")
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
     rows = _rows(file)
     if splits is not None:
         rows = _assigned(list(rows), splits, where)
     count = sum(len(split.ids) for split in file.splits.values())
-    return Source(rows, count, dtypes, about_files("mmsa", [path], splits))
+    return Source(rows, count, dtypes, about_files("mmsa", [path, *(features or {}).values()], splits))
+
+
+def _modalities(content: Any, where: str) -> tuple[str, ...] | Literal["auto"]:
+    """All that look like features; text, too, where only its words are there, so that a note tells of them."""
+    try:
+        splits = [renamed(columns, MODALITIES)[0] for columns in split_columns(content, where).values()]
+    except DataError:
+        return AUTO  # the reader says what is wrong
+    found = all_modalities(splits, where)
+    words = TEXT not in found and found and any(key in columns for columns in splits for key in WORDS)
+    return (TEXT, *found) if words and len(found) < MOST_MODALITIES else AUTO
 
 
 def read_content(path: Path) -> Any:

@@ -111,7 +111,7 @@ class MmsaFile:
         modalities = MODALITIES if self.data.modalities == AUTO else tuple(self.data.modalities)
         groups, changed = _with_names(_splits_of(content, where, modalities), modalities)
         if self.data.modalities == AUTO:
-            modalities = all_modalities(list(groups.values()), where)
+            modalities = all_modalities([c for c in groups.values() if isinstance(c, Mapping)], where)
         self._groups = groups
         chosen = self._chosen(splits)
         if not any(modality in columns for columns in chosen.values() for modality in modalities):

@@ -11,7 +11,7 @@ import numpy as np
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
 from gmsa.data.texts import check_count, check_split, few
-from gmsa.errors import DataError, cut, listed, shown
+from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
 
 SPLITS = ("train", "valid", "test")
 POOL = "pool"
@@ -153,8 +153,11 @@ def holds_utterances(columns: Any) -> bool:
 
 
 def is_features(key: Any, values: Any) -> bool:
-    """Whether a column looks like a modality: numbers [N, L, D] or [N, D], or a list of [L, D], under no known name."""
-    if not isinstance(key, str) or _is_reserved(key):
+    """Whether a column looks like a modality: numbers [N, L, D] or [N, D], or a list of [L, D], under no known name.
+
+    A name that no line could show is none of a modality.
+    """
+    if not isinstance(key, str) or len(key) > LONGEST_VALUE or not key.isprintable() or _is_reserved(key):
         return False
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values.dtype.kind in "iuf" and (values.ndim in (3, 4) or (values.ndim == 2 and values.shape[1] > 1))
@@ -213,7 +216,8 @@ def all_modalities(splits: Collection[Columns], where: str) -> tuple[str, ...]:
     Raises:
         DataError: there are too many.
     """
-    found = dict.fromkeys(key for columns in splits for key, values in columns.items() if is_features(key, values))
+    read = [columns for columns in splits if _is_dict(columns)]
+    found = dict.fromkeys(key for columns in read for key, values in columns.items() if is_features(key, values))
     names = (*(m for m in MODALITIES if m in found), *(key for key in found if key not in MODALITIES))
     if len(names) > MOST_MODALITIES:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,8 +13,10 @@ from gmsa.reports.ablation import (
     MAIN,
     Comparison,
     brief,
+    drawn,
     error_name,
     failures,
+    folds_of,
     further_metrics,
     headline,
     interval,
@@ -26,8 +29,8 @@ from gmsa.reports.pages import charts, html
 from gmsa.reports.summary import SCORED_SPLITS, dataset_of
 from gmsa.reports.tables import cell, plural, title
 
-Runs = Mapping[tuple[str, int], str]
-"""The relative path of every cell's report, or else of its folder, by setting and seed."""
+Runs = Mapping[tuple[str, int | None, int], str]
+"""The relative path of every cell's report, or else of its folder, by setting, fold (if any) and seed."""
 WORDS = {"valid": "validation", "test": "test"}
 COLOUR = {"valid": BLUE, "test": ORANGE}
 COSTS = {
@@ -42,6 +45,9 @@ DIFFERENCES = (
     "Difference of a setting's {error} from the reference's, with its 95 % interval: left of 0 the setting is better. "
     "An interval that includes 0 may be chance. Rest the pointer on a mark for its numbers."
 )
+SIZES = {"train": "training", "valid": "validation", "test": "test"}
+"""Utterances of a fold: its splits and their names."""
+FOLDS = "Utterances of each fold, whose test parts share none. The scores below are means over the seeds."
 TEST = "Scored once, after each training had ended. Nothing here took part in the ranking: the order is validation's."
 
 
@@ -53,10 +59,13 @@ def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> s
         again: commands that give the comparison again.
     """
     rows = comparison["rows"]
-    seeds, failed = comparison["seeds"], len(failures(comparison))
+    seeds, folds, failed = comparison["seeds"], folds_of(comparison), len(failures(comparison))
     trained = f"{plural(len(rows), 'setting')} with {plural(len(seeds), 'seed')} each ({', '.join(map(str, seeds))})"
+    trained += f" on {plural(len(folds), 'fold')}" if folds else ""
+    count = len(rows) * len(seeds) * max(1, len(folds))
     facts = {
-        "Compared": f"{trained}: {plural(len(rows) * len(seeds), 'training')}{f', {failed} failed' if failed else ''}",
+        "Compared": f"{trained}: {plural(count, 'training')}{f', {failed} failed' if failed else ''}",
+        **({"Folds": _folds_made(comparison)} if folds else {}),
         **({"Varied": ", ".join(rows[0]["values"])} if rows and rows[0]["values"] else {}),
         "Reference": comparison["reference"],
         "Ranked by": f"validation {comparison['select']}",
@@ -87,6 +96,7 @@ def comparison_sections(comparison: Comparison) -> list[str]:
     return [
         html.section("Ranking, on validation", *ranking_parts(comparison), *figures),
         html.section("Test", *test_parts(comparison)),
+        html.section("Folds", *fold_parts(comparison)) if folds_of(comparison) else "",
         html.section("Quality against cost", *costs),
         failed_section(comparison),
     ]
@@ -108,20 +118,50 @@ def test_parts(comparison: Comparison) -> list[str]:
     return [html.paragraph(TEST), _test(comparison, ranked)] if ranked else []
 
 
+def fold_parts(comparison: Comparison) -> list[str]:
+    """The score of every setting on every fold as tables, a split each, and the sizes of the folds."""
+    folds, select = folds_of(comparison), comparison["select"]
+    numbers = [str(fold["fold"]) for fold in folds]
+    names = ["fold", *(["in the file"] if any("name" in fold for fold in folds) else [])]
+    sizes = [
+        [number, *([fold.get("name", "")] if names[1:] else []), *(f"{fold[split]:,}" for split in SIZES)]
+        for number, fold in zip(numbers, folds, strict=True)
+    ]
+    parts = [html.table([*names, *SIZES.values()], sizes, names[1:]), html.paragraph(FOLDS)]
+    for split in SCORED_SPLITS if ranked_rows(comparison) else ():
+        rows = [
+            [_name(row), *(cell(select, {"mean": v, "std": 0, "values": [v]}) for v in row[split][select]["values"])]
+            for row in ranked_rows(comparison)
+        ]
+        header = [f"{WORDS[split]} {title(select)}", *(f"fold {number}" for number in numbers)]
+        parts.append(html.table(header, rows, header[:1]))
+    return parts
+
+
+def _folds_made(comparison: Comparison) -> str:
+    """How the parts of the folds are made."""
+    made, folds = comparison["folds"], folds_of(comparison)
+    if all("name" in fold for fold in folds):
+        return f"{len(folds)}, as the file says"
+    return f"{len(folds)} by {made['by']}, seed {made['seed']}"
+
+
 def failed_section(comparison: Comparison) -> str:
     """The cells that failed, and why."""
-    found = [(setting, seed, brief(why)) for setting, seed, why in failures(comparison)]
-    return html.section("Failed", html.table(("setting", "seed", "why"), found, ("setting", "why"))) if found else ""
+    found = [(setting, place, brief(why)) for setting, place, why in failures(comparison)]
+    left = ("setting", "training", "why")
+    return html.section("Failed", html.table(left, found, left)) if found else ""
 
 
 def runs_section(comparison: Comparison, runs: Runs) -> str:
     """Links to the run of every cell."""
     seeds = comparison["seeds"]
     rows = []
-    for row in comparison["rows"]:
-        paths = [runs.get((row["setting"], seed)) for seed in seeds]
-        rows.append([row["setting"], *(html.links({PurePosixPath(p).stem: p}) if p else "" for p in paths)])
-    header = ["setting", *(f"seed {seed}" for seed in seeds)]
+    for row, fold in itertools.product(comparison["rows"], [f["fold"] for f in folds_of(comparison)] or [None]):
+        paths = [runs.get((row["setting"], fold, seed)) for seed in seeds]
+        number = [] if fold is None else [str(fold)]
+        rows.append([row["setting"], *number, *(html.links({PurePosixPath(p).stem: p}) if p else "" for p in paths)])
+    header = ["setting", *(["fold"] if folds_of(comparison) else []), *(f"seed {seed}" for seed in seeds)]
     return html.section("Runs", html.table(header, rows, ("setting",))) if runs else ""
 
 
@@ -183,16 +223,17 @@ def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis:
     for index, line in enumerate(lines):
         rows = sorted((r for r in ranked if line_of(r["values"], axis) == line), key=lambda r: r["values"][axis])
         for split in SCORED_SPLITS:
+            spreads = [drawn(select, row[split][select]) for row in rows]
             colour = LINES[index % len(LINES)]
             trace = charts.points(
                 [row["values"][axis] for row in rows],
-                [row[split][select]["mean"] for row in rows],
+                [found["mean"] for found in spreads],
                 f"{line}, {WORDS[split]}" if line else WORDS[split],
                 colour,
                 [_note(row, split, select) for row in rows],
                 mode="lines+markers",
                 hollow=split == "test",
-                error_y={"type": "data", "array": [row[split][select]["std"] for row in rows], "color": colour},
+                error_y={"type": "data", "array": [found["std"] for found in spreads], "color": colour},
             )
             trace["line"]["dash"] = "solid" if split == "valid" else "dash"
             traces.append(trace)
@@ -205,7 +246,7 @@ def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis:
 def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
     """The validation score over each cost in turn; marks bear the rank."""
     select = comparison["select"]
-    spreads = [row["valid"][select] for row in ranked]
+    spreads = [drawn(select, row["valid"][select]) for row in ranked]
     notes = [
         charts.hover(
             {f"validation {title(select)}": cell(select, row["valid"][select])}
@@ -234,7 +275,8 @@ def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> st
             "buttons": buttons, "showactive": True}  # fmt: skip
     drawing = charts.chart([trace], axes[first], f"validation {title(select)}", updatemenus=[menu])
     better = "higher" if higher_is_better(select) else "lower"
-    text = f"Marks bear the rank of a setting; bars are standard deviations over the seeds; {better} is better."
+    over = "folds" if folds_of(comparison) else "seeds"
+    text = f"Marks bear the rank of a setting; bars are standard deviations over the {over}; {better} is better."
     return html.plot(drawing, f"Validation {select} against cost") + html.paragraph(text)
 
 
