@@ -36,10 +36,10 @@ class Missing(NamedTuple):
 
 
 def joined(modalities: Sequence[str], among: Sequence[str] = ()) -> str:
-    """A subset as ``fixed`` takes it: ``ta``, or ``text+eeg`` where one of them, or of those of the data, has no letter.
+    """A subset as ``fixed`` takes it: ``ta``, or ``text+eeg`` where one of the data's modalities has no letter.
 
     Args:
-        among: all modalities of the data.
+        among: all modalities of the data (default: the subset).
     """
     short = {name: letter for letter, name in LETTERS.items()}
     if all(name in short for name in (*modalities, *among)):
