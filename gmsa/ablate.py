@@ -36,7 +36,8 @@ def parser() -> cli.Parser:
         "--folds",
         type=int,
         metavar="N",
-        help="cross-validation: train every setting on each of N folds; a column 'fold' of the file is honoured",
+        help="cross-validation: train every setting, or the config alone, on each of N folds; a column 'fold' of the "
+        "file is honoured",
     )
     parser.add_argument(
         "--by",

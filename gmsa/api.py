@@ -140,7 +140,8 @@ def compare(
         settings: name of a packaged list of settings, or path of one (with ``vary``: all combinations).
         seeds: seeds of every setting; by default the config's.
         folds: parts of cross-validation: every setting is trained on each fold, whose part is tested and the next one
-            validates. Scores are means and standard deviations over the folds.
+            validates. Scores are means and standard deviations over the folds. Without ``vary`` and ``settings`` the
+            config alone is cross-validated.
         by: ``video``, ``speaker`` or ``utterance``: what stays together in a fold; by default ``data.split.by`` of the
             config. Where the file's utterances have a ``fold``, those are the parts.
         jobs: number of trainings at a time.
@@ -169,7 +170,7 @@ def compare(
     from gmsa.ablation.folder import Table
     from gmsa.ablation.variants import read_variants
 
-    variants = read_variants(base, items, list(vary), file)
+    variants = read_variants(base, items, list(vary), file, alone=name if folds else "")
     variants = [replace(variant, config=with_plugins(variant.config, modules)) for variant in variants]
     name = name if file is None else f"{name}-{file.stem}"
     folder = expanded(out or f"runs/ablate-{name}")

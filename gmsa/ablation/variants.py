@@ -113,7 +113,7 @@ def entries_of(variants: Sequence[Variant]) -> list[dict[str, Any]] | None:
 
 
 def read_variants(
-    base: str | Path | Config, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None
+    base: str | Path | Config, overrides: Sequence[str], vary: Sequence[str], file: str | Path | None, alone: str = ""
 ) -> list[Variant]:
     """The checked variants of an ablation; the first one is its reference.
 
@@ -123,12 +123,15 @@ def read_variants(
         overrides: ``key=value`` changes of the base config, for all variants.
         vary: ``key=a,b,c``; commas within brackets do not split.
         file: YAML list of ``{name: ..., <dotted key>: value, ...}``, or a packaged one by name.
+        alone: name of the base config as the only variant, where nothing is varied; by default that is an error.
 
     Raises:
         ConfigError: names the key, the value or the entry that is wrong, or the two that are the same.
     """
     check_protocol(changed(base, overrides))  # first, so that what is wrong here is not said of a variant
     if not vary and file is None:
+        if alone:
+            return [_check(alone, base, overrides, {})]
         raise ConfigError("nothing to compare: give --vary KEY=A,B,... or --settings FILE")
     entries: list[tuple[str, dict[str, str]]] = [("", {})] if file is None else _read_entries(file)
     axes = [_read_axis(item) for item in vary]

@@ -35,10 +35,14 @@ class Missing(NamedTuple):
         return f"fixed:{joined(self.left)}" if self.protocol == "fixed" else self.protocol
 
 
-def joined(modalities: Sequence[str]) -> str:
-    """A subset as ``fixed`` takes it: ``ta``, or ``text+eeg`` where one has no letter."""
+def joined(modalities: Sequence[str], among: Sequence[str] = ()) -> str:
+    """A subset as ``fixed`` takes it: ``ta``, or ``text+eeg`` where one of the data's modalities has no letter.
+
+    Args:
+        among: all modalities of the data (default: the subset).
+    """
     short = {name: letter for letter, name in LETTERS.items()}
-    if all(name in short for name in modalities):
+    if all(name in short for name in (*modalities, *among)):
         return "".join(short[name] for name in modalities)
     return "+".join(modalities)
 

@@ -167,7 +167,7 @@ def describe_missing(
     lacking = (steps[1].reshape(-1, len(modalities)) == 0).mean(0) if len(after) else np.zeros(len(modalities))
     found: dict[str, Any] = {"protocol": missing.protocol}
     if missing.protocol == "fixed":
-        found["left"] = joined(missing.left)
+        found["left"] = joined(missing.left, modalities)
     if missing.protocol in ("eta", "sample", "frame"):
         found["asked"] = missing.rate
     by_step = missing.protocol in ("frame", "frame_uniform")

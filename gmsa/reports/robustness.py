@@ -129,7 +129,7 @@ def _noise_row(point: NoisePoint) -> dict[str, Any]:
 def _row(point: Point, modalities: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     asked: dict[str, Any] = {"asked": point.missing.rate}
     if point.missing.protocol not in RATES:
-        asked = {"left": joined(point.missing.left or modalities)}
+        asked = {"left": joined(point.missing.left or modalities, modalities)}
     return {
         **asked,
         "mask_seeds": list(point.mask_seeds),

@@ -276,7 +276,8 @@ def fit_plan(plan: Plan, split: Split) -> Plan:
             continue
         chosen = missing or [Missing(protocol, left=left) for left in subsets(split.modalities)]
         proper = [m for m in chosen if set(m.left) < set(split.modalities)]
-        if wrong := [joined(m.left) for m in chosen if m not in proper] or ([] if proper else ["all"]):
+        wrong = [joined(m.left, split.modalities) for m in chosen if m not in proper]
+        if wrong := wrong or ([] if proper else ["all"]):
             raise ConfigError(
                 f"--missing fixed:{','.join(wrong)}: the data have {', '.join(split.modalities)}, "
                 f"so name proper subsets of '{joined(split.modalities)}'"

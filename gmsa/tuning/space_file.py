@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from gmsa.ablation.variants import reason_fixed
 from gmsa.config import AUTO, MODALITIES, Config, to_dict
 from gmsa.config.coerce import FORMER, RENAMED, coerce
+from gmsa.config.inherit import BY_MODALITY
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.data.notes import note
@@ -103,6 +104,8 @@ def _parameter(key: str, entry: Any, config: Config) -> Parameter:
     known = [*_keys(to_dict(config)), *_keys_by_modality(config.named_modalities)]
     if key not in known:
         hint = f"; it is now '{RENAMED[key]}'" if key in RENAMED else nearest(key, known)
+        if key.split(".")[-2:-1] in [[group] for group in BY_MODALITY] and config.data.modalities == AUTO:
+            hint += "; a space knows the modalities that data.modalities names"
         raise ConfigError(f"unknown key '{cut(key)}'{hint}; keys are those of --set")
     if reason := reason_fixed(key, FIXED):
         raise ConfigError(f"'{key}' cannot be searched: {reason}")

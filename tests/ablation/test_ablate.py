@@ -533,14 +533,10 @@ def quick_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
             from pathlib import Path
             class QuickCell:
                 def __init__(self, folder, what):
-                    self.folder, self.what, self.seed = Path(folder), what, 1
-                    self.variant = type(self)
-                @property
-                def name(self): return self.what
+                    self.folder, self.what, self.head = Path(folder), what, {"setting": what, "seed": 1}
                 def record(self):
                     path = self.folder / "cell.json"
                     return json.loads(path.read_text()) if path.exists() else None
-            QuickCell.name = "quick"
             def work(cell, plugins=()):
                 cell.folder.mkdir(parents=True)
                 (cell.folder / "pid").write_text(str(os.getpid()))

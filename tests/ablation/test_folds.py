@@ -20,20 +20,24 @@ from gmsa.ablate import main
 from gmsa.ablation import ablate as ablation
 from gmsa.ablation import comparison
 from gmsa.ablation.cells import Cell, CellKey, train_cell
+from gmsa.ablation.folder import Table
+from gmsa.ablation.variants import read_variants
 from gmsa.config import load_config
 from gmsa.data import load_corpus
 from gmsa.errors import ConfigError, GmsaError
+from gmsa.figures import figure_ablation
 from gmsa.metrics import holm, paired_bootstrap
 from gmsa.reports.pages import html
 from gmsa.runs import report as results
 
+pytestmark = pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
 SPEAKERS = 7
 FUSIONS = ["gate", "add"]
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
-    """Trains cells in this process, without figures of runs, as each process takes seconds to start; notes which."""
+    """Trains cells in this process, without figures, as each process takes seconds to start; notes which."""
     found: list[CellKey] = []
 
     def run_cells(waiting: list[Cell], jobs: int, ended: Callable) -> None:
@@ -45,6 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
     monkeypatch.delenv("GMSA_DATA", raising=False)
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
+    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     return found
 
@@ -186,8 +191,7 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     columns = {"emotion": names[np.arange(count) % 3].tolist(), "fold": sessions}
     base = write_base(tmp_path, columns, target={"kind": "classes", "field": "emotion"}, run={"seeds": [1, 2]})
     drawn: list[Any] = []
-    real = comparison.figure_ablation
-    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: drawn.append(a) or real(*a))
+    monkeypatch.setattr(comparison, "figure_ablation", lambda *a: drawn.append(a) or figure_ablation(*a))
     out = tmp_path / "out"
     with pytest.raises(GmsaError, match=r"its own folds are 3 \(Session1, .*set data.split.folds=3"):
         main([*command(base, out), "--folds", "5", "--by", "speaker"])
@@ -225,6 +229,16 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     failed = summary_of(out)["rows"][-1]
     assert (failed["rank"], failed["failed"]) == (None, {"fold 1, seed 1": "RuntimeError: no memory"})
     assert "- model.fusion=add, fold 1, seed 1: RuntimeError: no memory" in (out / "summary.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:the prediction is constant")
+def test_a_config_is_cross_validated_alone(base: Path, tmp_path: Path, trained: list) -> None:
+    out = tmp_path / "out"
+    table = gmsa.compare(base, folds=3, by="speaker", out=out)
+    assert trained == [("base", fold, 1) for fold in range(3)]
+    assert (table.chosen, len(table)) == ("base", 1)
+    again = load_config(out / "base.yaml")
+    assert [v.name for v in read_variants(again, [], [], out / "settings.yaml")] == ["base"]
 
 
 @pytest.mark.parametrize(
@@ -277,3 +291,41 @@ def test_modalities_and_class_weights_are_varied(tmp_path: Path, trained: list) 
         "balanced",
         "none",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:the prediction is constant")
+def test_an_ablation_of_an_earlier_gmsa_opens_and_goes_on(
+    write_mmsa: Callable[..., Path], tmp_path: Path, trained: list
+) -> None:
+    """Its configs name ``data.labels`` and a setting per modality; its p-values are not corrected."""
+    settings: dict[str, Any] = {
+        "data": {"path": str(write_mmsa()), "name": "tiny", "labels": "mosi"},
+        "model": {"channels": 8, "heads": 2, "layers": 1, "text_convs": [[5, 1]]},
+        "optim": {"epochs": 1, "min_steps": 0},
+        "protocol": {"name": "supervised"},
+        "run": {"seeds": [1], "device": "cpu"},
+    }
+    base, out = tmp_path / "base.yaml", tmp_path / "out"
+    base.write_text(yaml.safe_dump(settings))
+    main(command(base, out))
+    assert len(trained) == 2
+    for path in out.glob("cells/*/seed-1/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        del config["target"]
+        for key in ("split", "nan", "video_from"):
+            del config["data"][key]
+        config["data"]["labels"] = "mosi"
+        convs = config["model"].pop("encoders")
+        config["model"] |= {f"{m}_convs": convs[m] for m in ("text", "audio", "vision")}
+        path.write_text(yaml.safe_dump(config))
+    summary = summary_of(out)
+    for row in summary["rows"]:
+        for difference in row.get("difference", {}).values():
+            del difference["p_holm"]
+    (out / "summary.json").write_text(json.dumps(summary))
+    table = Table(out)
+    assert len(table) == 2
+    assert "p = " in table.to_markdown()
+    trained.clear()
+    main(command(base, out))
+    assert not trained

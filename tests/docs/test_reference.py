@@ -279,7 +279,7 @@ def named_on(page: str) -> set[str]:
 
 def patterns(names: set[str]) -> re.Pattern[str]:
     """The names of files in which capitals stand for others, as ``STAGE.safetensors``."""
-    parts = [re.sub(r"[A-Z][A-Z0-9]+|\bN\b|\\\*", ".+", re.escape(name)) for name in names]
+    parts = [re.sub(r"[A-Z]{2}[A-Z0-9]*|\bN\b|\\\*", ".+", re.escape(name)) for name in names]
     return re.compile("|".join(f"(?:{part})" for part in parts))
 
 

@@ -117,6 +117,40 @@ def test_targets_have_metrics_of_their_own(
         assert cost["y"] == [pytest.approx(100 * row["valid"]["weighted_F1"]["mean"]) for row in comparison["rows"]]
 
 
+def test_a_page_shows_every_fold(light: None) -> None:
+    comparison = comparison_of(["gate", "add"], failed=["too fast"], metrics="classes")
+    sizes = [{"fold": i, "name": f"Ses0{i + 1}", "train": 30 + i, "valid": 10, "test": 12} for i in range(2)]
+    comparison["folds"] = {"by": "speaker", "seed": 0, "parts": sizes}
+    comparison["rows"][-1]["failed"] = {"fold 1, seed 2": "the loss is not finite"}
+    runs = {
+        (row["setting"], fold, seed): f"{row['folder']}/fold-{fold}/seed-{seed}/report.html"
+        for row in comparison["rows"]
+        for fold in (0, 1)
+        for seed in (1, 2)
+    }
+    page = ablation_page(comparison, runs, AGAIN)
+    _, _, folds, valid, test, _, failed, links = tables_of(page)
+    assert folds == [
+        ["fold", "in the file", "training", "validation", "test"],
+        ["0", "Ses01", "30", "10", "12"],
+        ["1", "Ses02", "31", "10", "12"],
+    ]
+    for table, split in ((valid, "valid"), (test, "test")):
+        assert table[0][1:] == ["fold 0", "fold 1"]
+        for line, row in zip(table[1:], comparison["rows"], strict=False):
+            assert line[1:] == [f"{100 * value:.2f}" for value in row[split]["weighted_F1"]["values"]]
+    assert failed[1:] == [["too fast", "fold 1, seed 2", "the loss is not finite"]]
+    assert [line[:2] for line in links[1:]] == [[r["setting"], str(f)] for r in comparison["rows"] for f in (0, 1)]
+    assert "3 settings with 2 seeds each (1, 2) on 2 folds: 12 trainings, 1 failed" in page
+    assert "2, as the file says" in page
+    assert "standard deviations over the folds" in page
+    report = markdown_report(comparison, {})
+    assert "- too fast, fold 1, seed 2: the loss is not finite" in report
+    assert "mean ± standard deviation over 2 folds of the mean over 2 seeds. Test took" in report
+    assert "over 2 folds of the mean over 2 seeds" in headline(comparison)
+    assert "over 2 folds of the mean over 2 seeds" in latex_rows(comparison)
+
+
 def test_test_scores_change_no_order_and_say_what_they_are(light: None) -> None:
     comparison = comparison_of(["gate", "add", "dot"])
     other = copy.deepcopy(comparison)

@@ -532,6 +532,12 @@ def test_ablation_marks_every_row_and_the_reference(tmp_path, monkeypatch):
     assert [line.get_xdata()[0] for line in dashed] == [ABLATION[3]["valid"]["mean"]]
 
 
+def test_ablation_says_what_its_spread_is_over(tmp_path, monkeypatch):
+    for over, said in (("", "over 2 seeds"), ("2 folds", "over 2 folds")):
+        figure = drawn(monkeypatch, figures.figure_ablation, ABLATION[:4], path=tmp_path / "a.png", over=over)
+        assert said in figure.get_suptitle()
+
+
 def test_ablation_over_a_number_has_a_line_per_name_and_split(tmp_path, monkeypatch):
     figure = drawn(monkeypatch, figures.figure_ablation, ABLATION, path=tmp_path / "a.png", key="data.label_ratio")
     (axis,) = figure.axes

@@ -235,6 +235,15 @@ def test_a_space_of_other_modalities_is_searched_without_them(tmp_path: Path) ->
         read("model.modality_dropout.ege: {float: [0, 0.5]}\nmodel.layers: {int: [1, 4]}", tmp_path, config)
 
 
+def test_a_space_needs_the_names_of_modalities(tmp_path: Path) -> None:
+    config = from_dict({"data": {"modalities": "auto"}})
+    read("model.modality_dropout.audio: {float: [0, 0.5]}", tmp_path, config)
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'graph.intra.eeg'.*; a space knows the modalities that data\.mod"
+    ):
+        read("graph.intra.eeg: {choice: [complete, window]}", tmp_path, config)
+
+
 def test_settings_of_a_modality_are_searched(tmp_path: Path) -> None:
     config = from_dict(EEG)
     with collected() as notes:

@@ -16,7 +16,7 @@ from gmsa import train
 from gmsa.config import Config, from_dict
 from gmsa.errors import ConfigError
 from gmsa.tuning.objective import direction_of, objectives_of
-from gmsa.tuning.study import StudyOptions, check_options
+from gmsa.tuning.study import StudyOptions, check_options, differences, present_facts, shared_settings
 
 SPACE = """
 model.modality_dropout.text: {float: [0, 0.4]}
@@ -101,3 +101,24 @@ def test_objectives_are_those_of_the_target(tmp_path: Path) -> None:
         check_options(options, Config())
     with pytest.raises(ConfigError, match="--objective must be one of weighted_F1, accuracy"):
         check_options(StudyOptions("s", 3, tmp_path, ("MAE",)), classes)
+
+
+def test_the_settings_of_an_earlier_study_read_as_the_present_ones() -> None:
+    config = from_dict({"target": {"preset": "sims"}, "model": {"encoders": {"audio": [[2, 2]]}}})
+    now = {"seed": 3, "config": json.loads(json.dumps(shared_settings(config)))}
+    then = {"seed": 3, "config": json.loads(json.dumps(now["config"]))}
+    del then["config"]["target"]
+    for key in ("split", "nan", "video_from"):
+        del then["config"]["data"][key]
+    then["config"]["data"] |= {"labels": "sims", "normalize": ["audio", "vision"]}
+    model = then["config"]["model"]
+    convs = model.pop("encoders")
+    model |= {f"{m}_convs": convs[m] for m in ("text", "audio", "vision")}
+    then["config"]["run"]["select"] = "MAE"
+    assert differences(then, now)
+    assert not differences(present_facts(then), present_facts(now))
+    then["config"]["data"]["normalize"] = ["audio"]
+    then["config"]["model"]["audio_convs"] = [[3, 3]]
+    assert len(differences(present_facts(then), present_facts(now))) == 2
+    damaged = {"config": {"model": 3}}
+    assert present_facts(damaged) == damaged
