@@ -576,3 +576,14 @@ def test_a_store_of_classes_is_imported_again(write_mmsa: Write) -> None:
     assert second.manifest.target == first.manifest.target
     assert second.labels.tolist() == first.labels.tolist()
     assert [u.speaker for u in second.utterances()] == [u.speaker for u in first.utterances()]
+
+
+def test_what_stops_training_is_not_hidden_by_another_fault(write_mmsa: Write) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["dev"] = {key: values[:4] for key, values in content["valid"].items()}
+        content["test"]["audio"][0, 0, 0] = np.nan
+
+    found = [key[1] for key in found_in(write_mmsa(change=change), code=1) if key[0] == "error"]
+    assert "NaN in audio @ test" in found
+    assert [what for what in found if what.startswith("the splits 'valid' and 'dev' are both the valid split")]
+    assert len(found) == 2
