@@ -64,7 +64,7 @@ def parser() -> cli.Parser:
         description="Read a source of features and write it as a feature store.",
         example="clips.pkl --out clips",
     )
-    new.add_argument("source", help=_PATH.partition(", or")[0])
+    new.add_argument("source", help=_PATH)
     new.add_argument("--out", required=True, metavar="DIR", help="feature store to write: a new folder")
     new.add_argument(
         "--format",
