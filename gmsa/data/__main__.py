@@ -16,6 +16,7 @@ from gmsa.data import importers
 from gmsa.data.checks import examine
 from gmsa.data.checks.reading import describe_store
 from gmsa.data.store.files import DTYPES, LABEL_SCALES
+from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, shown
 from gmsa.registry import IMPORTERS
@@ -165,12 +166,13 @@ def _import(options: argparse.Namespace) -> None:
     check_target(out)
     splits = expanded(options.splits, DataError) if options.splits else None
     data = settings.data if "data.modalities" in settings.given else replace(settings.data, modalities=AUTO)
-    source = importers.open_source(
-        expanded(options.source, DataError), options.format, settings.target, splits, data, _features(options)
-    )
+    path, target = expanded(options.source, DataError), settings.chosen_target
+    source = importers.open_source(path, options.format, target, splits, data, _features(options))
     dtypes = dict.fromkeys(source.dtypes, options.dtype) if options.dtype else source.dtypes
     rows = track(source.rows, source.count)
-    store = write_store(out, rows, dtypes, settings.target, source.about, options.source)
+    if target is None:
+        target = Store(path).manifest.target.settings(TargetConfig()) if is_store(path) else TargetConfig()
+    store = write_store(out, rows, dtypes, target, source.about, options.source)
     console().print(markdown_overview(examine.describe(describe_store(store))))
     console().print(f"Wrote {out}")
 

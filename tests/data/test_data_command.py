@@ -539,3 +539,51 @@ def test_every_key_of_a_report_is_listed(write_mmsa: Write) -> None:
     split = found["splits"]["train"]
     for group in (found, found["target"], split, split["labels"], split["lengths"]["text"], found["findings"][0]):
         assert [key for key in group if key not in listed] == []
+
+
+@pytest.mark.parametrize("scale", ["mosi", "sims"])
+def test_a_store_of_a_former_version(write_mmsa: Write, scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def narrow(content: dict[str, Any]) -> None:
+        for split in content.values():
+            split["regression_labels"] = split["regression_labels"] / (3 if scale == "sims" else 1)
+
+    write_mmsa(change=narrow)
+    main(["import", "tiny.pkl", "--out", "old", "--labels", scale])
+    new = json.loads(Path("old/manifest.json").read_text())
+    old = {key: value for key, value in new.items() if key not in ("target", "columns")}
+    Path("old/manifest.json").write_text(json.dumps({**old, "version": 1, "labels": scale}))
+    capsys.readouterr()
+    main(["info", "old"])
+    assert f"metrics {scale}" in capsys.readouterr().out
+    found = found_in("old", code=0)
+    assert not [key for key in found if "target" in key[1]]
+    main(["import", "old", "--out", "new", "--dtype", "float16"])
+    store, former = Store("new"), Store("old")
+    assert store.manifest.target == former.manifest.target
+    assert store.labels.tolist() == former.labels.tolist()
+    assert [file["name"] for file in store.manifest.source["files"]] == ["old", "tiny.pkl"]
+    said = told(main, "data", ["import", "old", "--out", "x", "--set", "target.kind=classes"])
+    assert said.code == 2
+    assert "was imported with intensity in" in said.err
+
+
+def test_a_store_of_classes_is_imported_again(write_mmsa: Write) -> None:
+    write_mmsa(change=with_words)
+    main(["import", "tiny.pkl", "--out", "first", *CLASSES])
+    main(["import", "first", "--out", "second", "--set", "data.modalities=[eeg]"])
+    first, second = Store("first"), Store("second")
+    assert list(second.dims) == ["eeg"]
+    assert second.manifest.target == first.manifest.target
+    assert second.labels.tolist() == first.labels.tolist()
+    assert [u.speaker for u in second.utterances()] == [u.speaker for u in first.utterances()]
+
+
+def test_what_stops_training_is_not_hidden_by_another_fault(write_mmsa: Write) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["dev"] = {key: values[:4] for key, values in content["valid"].items()}
+        content["test"]["audio"][0, 0, 0] = np.nan
+
+    found = [key[1] for key in found_in(write_mmsa(change=change), code=1) if key[0] == "error"]
+    assert "NaN in audio @ test" in found
+    assert [what for what in found if what.startswith("the splits 'valid' and 'dev' are both the valid split")]
+    assert len(found) == 2

@@ -198,15 +198,18 @@ def _hashes(reading: Reading) -> list[str]:
     return [reading.sha256, *known]
 
 
+_KINDS = ("duplicate id", "features per step", "NaN", "infinity", "float32")
+"""Words of faults that findings and errors of training name in other sentences."""
+
+
 def _stops(reading: Reading, survey: Survey, found: Sequence[Finding], where: str) -> list[Finding]:
     """What would stop training, unless a finding tells it: a warning of good data that only lacks splits or labels."""
-    if not reading.error:
-        return []
     what, split = placed(reading.error, where)
-    if reading.bad_labels or not any(f.severity == "error" for f in found):
-        lacking = [name for name in SPLITS if name not in survey.splits]
-        unlabeled = "train" in survey.splits and np.isnan(survey.splits["train"].labels).all()
-        good = not reading.bad_labels and not reading.faults and any(survey.shown)
-        severity = "warning" if (lacking or unlabeled) and good else "error"
-        return [Finding(severity, what, split)]
-    return []
+    errors = [f.what for f in found if f.severity == "error"]
+    told = any(e[:40] in what or any(kind in e and kind in what for kind in _KINDS) for e in errors)
+    if not reading.error or told:
+        return []
+    lacking = [name for name in SPLITS if name not in survey.splits]
+    unlabeled = "train" in survey.splits and np.isnan(survey.splits["train"].labels).all()
+    good = not reading.bad_labels and not reading.faults and any(survey.shown)
+    return [Finding("warning" if (lacking or unlabeled) and good else "error", what, split)]

@@ -39,8 +39,10 @@ from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
 from gmsa.data.importers.mmsa import import_mmsa, read_content
 from gmsa.data.importers.rows import Source
+from gmsa.data.importers.stores import import_store
 from gmsa.data.importers.tables import Splits
 from gmsa.data.notes import note
+from gmsa.data.store.store import is_store
 from gmsa.errors import DataError, listed, short
 from gmsa.registry import IMPORTERS
 from gmsa.system.files import check_name
@@ -57,7 +59,7 @@ _SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
 def open_source(
     path: Path,
     form: str = "auto",
-    target: TargetConfig | str = "mosi",
+    target: TargetConfig | str | None = None,
     splits: Path | None = None,
     data: DataConfig | None = None,
     features: Mapping[str, Path] | None = None,
@@ -67,7 +69,7 @@ def open_source(
     Args:
         path: file or folder to import.
         form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: told by :func:`form_of`.
-        target: the group ``target`` of a config, or the name of a preset.
+        target: the group ``target`` of a config, or the name of a preset (default: that of a store, else ``mosi``).
         splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
         data: the group ``data``: ``modalities``, and of a pickle ``nan`` and ``video_from`` (default: all modalities).
         features: files of the features of single modalities, which replace those of a pickle.
@@ -82,23 +84,26 @@ def open_source(
         if named is not None:
             check_name(named, DataError)
     folder = is_folder(path, DataError)
-    if form == "auto":
+    stored = form == "auto" and folder and is_store(path)
+    if form == "auto" and not stored:
         form = form_of(path, folder)
-    IMPORTERS.check(form, "--format")
+    if not stored:
+        IMPORTERS.check(form, "--format")
     if folder != _READS_FOLDERS.get(form, folder):
         kind = "is a folder" if folder else "is a file"
         raise DataError(
             f"'{short(path)}' {kind}, which --format {form} does not read; choose another, or omit --format"
         )
     target = TargetConfig(preset=cast(Any, target)) if isinstance(target, str) else target
+    settings = TargetConfig() if target is None else target
     data = DataConfig(modalities=AUTO) if data is None else data
     assigned = None if splits is None else Splits.from_csv(splits)
     if form == "mmsa":
-        return import_mmsa(path, target, assigned, data, features)
+        return import_mmsa(path, settings, assigned, data, features)
     if features or (data.nan, data.video_from) != ("error", AUTO):
         what = "features of other files" if features else "data.nan and data.video_from"
         raise DataError(f"'{short(path)}': {what} go with a pickle only; leave them out here")
-    found = IMPORTERS[form](path, target, assigned)
+    found = import_store(path, target, assigned) if stored else IMPORTERS[form](path, settings, assigned)
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
     if data.modalities != AUTO:

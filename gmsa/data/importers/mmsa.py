@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,11 @@ from gmsa.config.presets import MOST_MODALITIES, TEXT
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
-from gmsa.data.importers.tables import Splits, about_files, annotation_of
+from gmsa.data.importers.tables import Splits, about_files, annotation_of, assigned
 from gmsa.data.mmsa.keys import all_modalities, renamed, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.mmsa.reader import MmsaFile
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
-from gmsa.data.texts import check_count
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
 from gmsa.system.reading import is_folder
@@ -62,7 +61,7 @@ def import_mmsa(
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
     rows = _rows(file)
     if splits is not None:
-        rows = _assigned(list(rows), splits, where)
+        rows = assigned(list(rows), splits, where)
     count = sum(len(split.ids) for split in file.splits.values())
     return Source(rows, count, dtypes, about_files("mmsa", [path, *(features or {}).values()], splits))
 
@@ -117,11 +116,3 @@ def _rows(file: MmsaFile) -> Iterator[Row]:
 
 def _class_of(file: MmsaFile, label: float | None) -> str:
     return file.target.name_of(label) if label is not None and file.target.is_classes else ""
-
-
-def _assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
-    moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
-    names = dict.fromkeys(row.split for row in moved)
-    check_count(names, where)
-    for name in names:
-        yield from (row for row in moved if row.split == name)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gmsa.data.opening import open_data
-from gmsa.data.store.writer import NOT_ANNOTATED
-from gmsa.data.texts import hint
+from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.texts import check_count, hint
 from gmsa.errors import DataError, cut, listed, short, shown
 from gmsa.system.files import check_name, sha256_of
 from gmsa.system.reading import parse_json, reason_of
@@ -38,6 +38,15 @@ def annotation_of(value: object) -> int:
     """Returns -1, 0 or 1 for Negative, Neutral or Positive, and -128 for anything else."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return _ANNOTATIONS.get(text.strip().lower(), NOT_ANNOTATED) if isinstance(text, str) else NOT_ANNOTATED
+
+
+def assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
+    """Rows in the splits that the user assigns, split by split."""
+    moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
+    names = dict.fromkeys(row.split for row in moved)
+    check_count(names, where)
+    for name in names:
+        yield from (row for row in moved if row.split == name)
 
 
 def about_files(importer: str, paths: Sequence[Path], splits: Splits | None) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Imports a feature store, as one of a former version, or with other types, splits or modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gmsa.config import TargetConfig
+from gmsa.data.importers.rows import Source
+from gmsa.data.importers.tables import Splits, about_files, assigned
+from gmsa.data.store.store import Store
+from gmsa.data.store.writer import NOT_ANNOTATED, Row
+from gmsa.data.targets import Target, describe_target
+from gmsa.errors import DataError, short
+
+
+def import_store(path: Path, target: TargetConfig | None = None, splits: Splits | None = None) -> Source:
+    """Imports all of a store.
+
+    Args:
+        path: the store.
+        target: the group ``target`` of a config (default: that of the store).
+        splits: the user's assignment of utterances to splits.
+
+    Raises:
+        DataError: the store is damaged, or its labels are of another target.
+    """
+    store = Store(path)
+    held = store.manifest.target
+    wanted = held if target is None else Target.of(target)
+    if (held.kind, held.low, held.high) != (wanted.kind, wanted.low, wanted.high):
+        raise DataError(
+            f"{short(path)}: was imported with {describe_target(held)}, not {describe_target(wanted)}; leave target out"
+        )
+    rows = _rows(store)
+    if splits is not None:
+        rows = assigned(list(rows), splits, short(path))
+    dtypes = {modality: stored.dtype for modality, stored in store.manifest.modalities.items()}
+    about = about_files("store", [], splits)
+    before = store.manifest.source.get("files")
+    about["files"] += [{"name": path.name, "sha256": store.sha256}, *(before if isinstance(before, list) else [])]
+    return Source(rows, len(store), dtypes, about)
+
+
+def _rows(store: Store) -> Iterator[Row]:
+    target = store.manifest.target
+    for name, split in store.manifest.splits.items():
+        for row, utterance in zip(range(split.start, split.stop), store.split(name), strict=True):
+            annotation = NOT_ANNOTATED if store.annotations is None else int(store.annotations[row])
+            named = target.name_of(utterance.label) if target.is_classes and utterance.label is not None else ""
+            yield Row(name, utterance, annotation, named)
