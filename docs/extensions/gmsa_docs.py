@@ -32,7 +32,7 @@ SCORED = {
     "intensity": metrics.intensity_metrics,
     "classes": metrics.class_metrics,
 }
-"""The function whose docstring defines the metrics of a label scale."""
+"""The function whose docstring defines the metrics of a target, by `target.metrics`."""
 CODE = re.compile(r"(?<![^\s(])(--[\w-]+|\$\w+|[a-z_/]+\.[a-z_]+(?:=[\w-]+)?)")
 """What is code in the plain text of a help: options, variables, settings and files."""
 
@@ -191,9 +191,9 @@ def _component_signature(env: Any, signature: str, node: addnodes.desc_signature
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
-def definitions(label_scale: str) -> dict[str, str]:
+def definitions(target: str) -> dict[str, str]:
     """The definition of each of a target's metrics, from the list in the docstring of its function."""
-    docstring = inspect.getdoc(SCORED[label_scale]) or ""
+    docstring = inspect.getdoc(SCORED[target]) or ""
     items = re.findall(r"(?m)^- ``(\w+)``: (.*(?:\n  .*)*)", docstring)
     return {name: _sentence(markdown(" ".join(text.split()))) for name, text in items}
 
