@@ -46,7 +46,7 @@ from step import SEED, Graph
 from torch_geometric.data import Batch, HeteroData
 
 from gmsa.config import MODALITIES, Config, GraphConfig
-from gmsa.data import Row, Store, Utterance, load_corpus, write_store
+from gmsa.data import Row, Store, Target, Utterance, load_corpus, write_store
 from gmsa.graph import build_graph, build_video_graph, collate, connect, edges
 from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
@@ -139,7 +139,7 @@ def share_of_step(
 ) -> tuple[float, float]:
     """Mean milliseconds of a training step, and the share of waiting for its batch, after an epoch to warm up."""
     torch.manual_seed(0)
-    examples = labeled_examples(utterances, "mosi")
+    examples = labeled_examples(utterances, Target())
     steps = SampleGroups(examples, config).per_epoch
     run = Graph(build_model(dims, config), config, device, examples, (epochs + 1) * steps)
     laps = []

@@ -36,7 +36,7 @@ from common import (
 from step import SEED, Graph, Run
 
 from gmsa.config import Config, GraphConfig, load_config
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.data.synthetic import DIMS
 from gmsa.graph import GraphBatch, collate
 from gmsa.models import build_model, graph_spec
@@ -56,7 +56,7 @@ class Repeated(Run):
         dims = {m: x.shape[1] for m, x in utterances[0].features.items()}
         super().__init__(build_model(dims, config), config, device, steps=1_000)
         self.utterances = utterances
-        examples = labeled_examples(utterances, "mosi")
+        examples = labeled_examples(utterances, Target())
         self.targets = Targets(torch.tensor([e.value for e in examples]), torch.stack([e.classes for e in examples]))
         self.begin(0)
 
@@ -179,7 +179,7 @@ def by_file(config: Config, device: torch.device, quick: bool) -> None:
     for count in counts:
         first = len(examples)
         # One file goes on in the next: memory that is used again would not be seen.
-        examples += labeled_examples(made_up(lengths[first:count], DIMS, first), "mosi")
+        examples += labeled_examples(made_up(lengths[first:count], DIMS, first), Target())
         gc.collect()
         now = resident()
         began = time.perf_counter()

@@ -36,6 +36,7 @@ from plain import PlainSemiIIN
 from torch import Tensor, nn
 
 from gmsa.config import Config
+from gmsa.data import Target
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.rng import generator
@@ -410,7 +411,7 @@ def main() -> None:
     device = begin(arguments)
     utterances, dims, config, what = training_utterances(arguments.data)
     epochs = 1 if arguments.quick else arguments.epochs
-    examples = labeled_examples(utterances[:96] if arguments.quick else utterances, "mosi")
+    examples = labeled_examples(utterances[:96] if arguments.quick else utterances, Target())
     print(f"Data: {what}; {len(examples)} utterances.")
     (compare_options if arguments.options else compare)(config, dims, examples, device, epochs)
     print(f"\n{machine(device)}")

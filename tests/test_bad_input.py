@@ -168,10 +168,6 @@ DATA = {
         "own.pkl: split 'valid' is a list, not a dict; expected {'train': {'id': ",
     ),
     "empty split": (empty, "own.pkl: split 'test': is empty; every split needs utterances"),
-    "NaN label": (
-        entry("valid", "regression_labels", 3, np.nan),
-        "own.pkl: split 'valid': 'regression_labels' of 'valid0$_$3' is NaN or empty; label it, or move it to",
-    ),
     "label out of range": (
         entry("valid", "regression_labels", 4, 3.5),
         "own.pkl: split 'valid': 'regression_labels' of 'valid1$_$4' is 3.5, out of [-3, 3]; 1 of 48 labels",
@@ -250,7 +246,7 @@ def test_an_id_that_holds_a_line_break_is_still_one_line(files, refused) -> None
         (None, ["data file 'own.pkl' does not exist; the README says where to get it", "use data.path=synthetic"]),
         (b"", ["own.pkl: is empty; download the file again and compare its SHA-256"]),
         (b"half", ["own.pkl: is truncated; download the file again and compare its SHA-256"]),
-        (b"id,text\n1,good\n", ["own.pkl: not a readable pickle (", "download the file again"]),
+        (b"id,text\n1,good\n", ["own.pkl: no column holds paths of .npy or .npz files", "add one per modality"]),
         (b"version https://git-lfs.github.com/spec/v1", ["own.pkl: is a Git LFS pointer", "run 'git lfs pull'"]),
         (pickle.dumps([1]), ["own.pkl: holds a list, not a dict of splits; expected {'train': {'id': "]),
     ],
@@ -385,7 +381,7 @@ def test_a_wrong_config_file(files, refused, command: list[str], text: str | byt
         (["train"], "the following arguments are required: --config (see --help)"),
         (["train", "--config"], "argument --config: expected one argument (see --help)"),
         (["evaluate"], "the following arguments are required: --run (see --help)"),
-        (["predict", "--run", "run"], "the following arguments are required: --input, --out (see --help)"),
+        (["predict", "--run", "run"], "the following arguments are required: --input (see --help)"),
         (["inspect", "--config", "tiny.yaml"], "the following arguments are required: --id, --out (see --help)"),
         ([*TRAIN, "--seeds", "1,two"], "argument --seeds: expected seeds such as 1111,1112 (got '1,two')"),
         ([*TRAIN, "--seeds", ""], "argument --seeds: expected seeds such as 1111,1112 (got '')"),
@@ -661,11 +657,10 @@ def test_evaluating_with_another_file_in_its_place(run: Path, refused, files) ->
         ),
         (lambda c: c["test"].pop("id"), "other.pkl: split 'test': has no key 'id'; every utterance needs an id"),
         (entry("test", "id", 0, "test0$_$1"), "other.pkl: split 'test': duplicate id 'test0$_$1'; ids must be"),
-        (entry("test", "text", (0, 0, 0), np.nan), "other.pkl: split 'test': 'text' of 'test0$_$0' holds NaN; repair"),
         (columns("test", "text", Hostile()), "other.pkl: refused: the pickle asks for"),
         (None, "other.pkl: does not exist; check the path"),
     ],
-    ids=["other dimensions", "no features", "no ids", "duplicate id", "NaN", "hostile", "missing"],
+    ids=["other dimensions", "no features", "no ids", "duplicate id", "hostile", "missing"],
 )
 def test_a_file_that_does_not_fit_the_run(
     run: Path, files, refused, command: str, change: Change | None, said: str
@@ -677,12 +672,15 @@ def test_a_file_that_does_not_fit_the_run(
     assert not Path("out.csv").exists()
 
 
+def test_scoring_a_file_with_nan(run: Path, files, refused) -> None:
+    files("other.pkl", change=entry("test", "text", (0, 0, 0), np.nan))
+    said = "other.pkl: split 'test': 'text' of 'test0$_$0' holds NaN; in all, 'text' has 1 value in 1 utterance: repair"
+    refused([*EVALUATE, "--data", "other.pkl"], said)
+
+
 def test_scoring_a_file_without_labels(run: Path, files, refused) -> None:
-    files("other.pkl", change=lambda c: c["test"].pop("regression_labels"))
-    refused(
-        [*EVALUATE, "--data", "other.pkl"],
-        "other.pkl: split 'test': has no key 'regression_labels'; training and scoring need labels",
-    )
+    files("other.pkl", change=lambda c: [split.pop("regression_labels") for split in c.values()])
+    refused([*EVALUATE, "--data", "other.pkl"], "other.pkl: no utterance has a label; scoring needs labels")
 
 
 # --- as a user runs it -----------------------------------------------------------------------------------------------

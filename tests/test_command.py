@@ -93,7 +93,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(
         (["train", "--config", "none.yaml"], "gmsa train: error: config file 'none.yaml' does not exist; "),
         (["data"], "gmsa data: error: the following arguments are required: COMMAND (see --help)"),
         (["data", "info"], "gmsa data info: error: the following arguments are required: path (see --help)"),
-        (["data", "info", "none.pkl"], "gmsa data: error: none.pkl: does not exist; check the path"),
+        (["data", "info", "none.pkl"], "gmsa data: error: 'none.pkl' does not exist; check the path"),
     ],
     ids=" ".join,
 )

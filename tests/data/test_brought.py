@@ -1292,8 +1292,8 @@ def test_a_run_is_not_scored_on_what_it_was_trained_with(bench: Bench) -> None:
     own.mkdir()
     file = pickled(lambda: columns("train", COUNTS["train"]))(own)
     run = str(bench.run)
-    with inside(own):
-        said = told(evaluate.main, "evaluate", ["--run", run, "--data", file.name])
+    with inside(bench.file(CASES[0]).parent):  # the run finds its own file there, and compares the utterances
+        said = told(evaluate.main, "evaluate", ["--run", run, "--data", str(file)])
     assert said.code == 2, said.out
     assert re.search(r"\b12\b", said.err)
     assert "train" in said.err
