@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import pickle
 import re
 import warnings
@@ -1293,7 +1294,7 @@ def test_a_run_is_not_scored_on_what_it_was_trained_with(bench: Bench) -> None:
     file = pickled(lambda: columns("train", COUNTS["train"]))(own)
     run = str(bench.run)
     with inside(bench.file(CASES[0]).parent):  # the run finds its own file there, and compares the utterances
-        said = told(evaluate.main, "evaluate", ["--run", run, "--data", str(file)])
+        said = told(evaluate.main, "evaluate", ["--run", run, "--data", os.path.relpath(file)])
     assert said.code == 2, said.out
     assert re.search(r"\b12\b", said.err)
     assert "train" in said.err
