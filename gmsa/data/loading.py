@@ -16,12 +16,11 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
-from gmsa.data.mmsa import SPLITS
 from gmsa.data.mmsa.reader import read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
-from gmsa.data.splits import POOL, WHOLE, make_splits, named
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT, make_splits, named
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
@@ -125,8 +124,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     pool_sha256 = None
     if config.pool is not None:
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
-        _check_apart(more.splits[WHOLE], {**splits, POOL: own_pool}, short(config.pool))
-        pool = [*own_pool, *more.splits[WHOLE]] if own_pool else more.splits[WHOLE]
+        _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
+        pool = [*own_pool, *more.splits[UNSPLIT]] if own_pool else more.splits[UNSPLIT]
         pool_sha256 = more.sha256
     return Corpus(splits, found.dims, pool, found.sha256, found.target, pool_sha256=pool_sha256)
 
@@ -212,7 +211,7 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, WHOLE), strict)
+    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
@@ -249,7 +248,7 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     _check_dims(found.dims, dims, short(path))
     parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
     whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
-    return replace(found, splits={WHOLE: whole})
+    return replace(found, splits={UNSPLIT: whole})
 
 
 def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:

@@ -20,9 +20,9 @@ from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
 from gmsa.data.importers.tables import Splits, about_files
-from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.files import LARGEST, MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.utterance import Utterance

@@ -31,9 +31,9 @@ from gmsa.data.importers.manifest import (
 )
 from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
-from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
 from gmsa.data.opening import lies_at, open_data
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.files import MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.texts import check_count

@@ -12,8 +12,9 @@ import numpy as np
 from gmsa.config.presets import ALIASES, TEXT
 from gmsa.data.importers.arrays import read_members
 from gmsa.data.importers.kinds import kind_of, refuse_foreign
-from gmsa.data.mmsa.layouts import UNSPLIT, as_mmsa
+from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.notes import note
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import expanded

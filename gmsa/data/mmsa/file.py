@@ -14,10 +14,7 @@ from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, Column, find_field,
 from gmsa.data.mmsa.faults import Values, counted
 from gmsa.data.mmsa.keys import (
     EXPECTED,
-    POOL,
     SPLIT_NAMES,
-    SPLITS,
-    UNSPLIT,
     Columns,
     all_modalities,
     check_keys,
@@ -31,6 +28,7 @@ from gmsa.data.mmsa.keys import (
 )
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.utterance import Utterance

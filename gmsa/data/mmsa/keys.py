@@ -10,14 +10,10 @@ import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
+from gmsa.data.splits import POOL, UNSPLIT
 from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
 
-SPLITS = ("train", "valid", "test")
-POOL = "pool"
-"""Split of the unlabeled utterances."""
-UNSPLIT = "all"
-"""Name of the only split of a file without splits."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),

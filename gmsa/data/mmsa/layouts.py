@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, shown
 
-UNSPLIT = "all"
-"""Name of the only split of a file without splits."""
 PARTS = ("words", "visual", "acoustic")
 """What the lists of MAG-BERT, MISA and MMIM hold of an utterance, in their order."""
 

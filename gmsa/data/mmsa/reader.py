@@ -9,14 +9,15 @@ from typing import Any
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
 from gmsa.config.target import AUTO
 from gmsa.data.mmsa.file import Labels, MmsaFile, Reading, read_file
-from gmsa.data.mmsa.keys import EXPECTED, SPLIT_NAMES, SPLITS, Columns, check_keys, keys_of
+from gmsa.data.mmsa.keys import EXPECTED, SPLIT_NAMES, Columns, check_keys, keys_of
+from gmsa.data.splits import SPLITS
 from gmsa.data.targets import Target
 from gmsa.data.texts import hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, short, shown
 
-__all__ = ["SPLITS", "Labels", "MmsaFile", "Reading", "feature_dims", "from_mmsa", "read_file", "read_mmsa"]
+__all__ = ["Labels", "MmsaFile", "Reading", "feature_dims", "from_mmsa", "read_file", "read_mmsa"]
 
 
 def read_mmsa(
