@@ -12,6 +12,7 @@ import numpy as np
 from gmsa.config.presets import ALIASES, TEXT
 from gmsa.data.importers.arrays import read_members
 from gmsa.data.importers.kinds import kind_of, refuse_foreign
+from gmsa.data.labels import is_column
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
@@ -52,7 +53,7 @@ def with_features(content: Any, files: Mapping[str, str | Path], where: str) -> 
 
 def _replace(splits: dict[str, Any], modality: str, path: Path, where: str) -> None:
     found = {
-        name: columns for name, columns in splits.items() if isinstance(columns, dict) and _is_column(columns.get("id"))
+        name: columns for name, columns in splits.items() if isinstance(columns, dict) and is_column(columns.get("id"))
     }
     other = _read(path, modality)
     left_out = {f"{modality}_lengths", *(key for key, name in ALIASES.items() if name == modality)}
@@ -109,7 +110,7 @@ class _Features:
         names |= {"text_bert": "text_bert"} if self.modality == TEXT else {}
         found = {ours: columns[name] for name, ours in names.items() if name in columns}
         for name, column in found.items():
-            if not _is_column(column) or len(column) != len(found[self.modality]):
+            if not is_column(column) or len(column) != len(found[self.modality]):
                 raise DataError(
                     f"{where}: '{name}' has not one entry for each of '{self.modality}'; save them together"
                 )
@@ -142,10 +143,6 @@ class _Features:
             kept = {self.modality}
         kept = {key for key in kept if all(key in columns for columns in self.splits.values())}
         return {key: [None if row is None else self.splits[row[0]][key][row[1]] for row in rows] for key in kept}
-
-
-def _is_column(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _read(path: Path, modality: str) -> _Features:
