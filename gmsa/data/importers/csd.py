@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gmsa.config import TargetConfig
-from gmsa.config.presets import TEXT
+from gmsa.config.presets import INFINITE_IS_ZERO, TEXT
 from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
@@ -280,7 +280,7 @@ class _Parts:
             return np.zeros((0, dim), np.float32)
         with np.errstate(over="ignore"):
             features = frames.features.astype(np.float32)
-        if modality == "audio":
+        if modality in INFINITE_IS_ZERO:
             features[np.isinf(features)] = 0
         if spans is None:
             return features[frames.within(start, end)]
