@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
-from gmsa.data.mmsa.reader import read_file
+from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
@@ -30,9 +29,6 @@ from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
 from gmsa.system.reading import exists, expanded
-
-Labels = Literal["needed", "tried", "found", "unread"]
-"""Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,7 +338,7 @@ def _with_missing(
     if isinstance(utterances, StoredUtterances):
         return StoredUtterances(utterances.store, utterances.rows, wanted, utterances.with_labels)
     missing = {modality: torch.zeros(0, dim) for modality, dim in wanted.items()}
-    return [dataclasses.replace(u, features={**missing, **u.features}) for u in utterances]
+    return [replace(u, features={**missing, **u.features}) for u in utterances]
 
 
 def _without_labels(utterances: Sequence[Utterance]) -> Sequence[Utterance]:

@@ -259,7 +259,7 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
     if isinstance(columns.get("id"), (str, bytes)):
         columns["id"] = [columns["id"]]
     count = len(columns["id"]) if "id" in columns else None
-    if given and len(flat) == len(given) and set(flat.values()) != {1}:
+    if len(flat) == len(given) and set(flat.values()) != {1}:
         lengths = set(flat.values())
         if count is None and len(lengths) == 1:
             modality, steps = next(iter(flat.items()))
@@ -270,7 +270,7 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
         if count in (None, 1):
             columns |= {m: [columns[m]] for m in flat}
     if count is None:
-        columns["id"] = [str(i) for i in range(max((len(columns[m]) for m in given), default=0))]
+        columns["id"] = [str(i) for i in range(max(len(columns[m]) for m in given))]
     return columns
 
 

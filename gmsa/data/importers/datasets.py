@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _arrow_files(folder: Path) -> list[Path]:
 class _Item(Item):
     """One utterance, with its features."""
 
-    arrays: Mapping[str, np.ndarray] = None  # type: ignore[assignment]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Per modality [L, D]."""
 
 

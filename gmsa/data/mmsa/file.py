@@ -41,7 +41,8 @@ from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, shown
 
-Labels = Literal["needed", "found", "tried", "unread"]
+Labels = Literal["needed", "tried", "found", "unread"]
+"""Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
 
 
 @dataclass(frozen=True)
