@@ -13,15 +13,13 @@ from gmsa.config.presets import ALIASES, TEXT
 from gmsa.data.importers.arrays import read_members
 from gmsa.data.importers.kinds import kind_of, refuse_foreign
 from gmsa.data.labels import is_column
+from gmsa.data.mmsa.keys import Columns
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import expanded
-
-Column = Mapping[str, Any]
-"""Features of a modality by the ids of the utterances."""
 
 
 def with_features(content: Any, files: Mapping[str, str | Path], where: str) -> Any:
@@ -77,14 +75,14 @@ def _replace(splits: dict[str, Any], modality: str, path: Path, where: str) -> N
         )
 
 
-def _few(splits: Mapping[str, Column]) -> list[str]:
+def _few(splits: Mapping[str, Columns]) -> list[str]:
     return [_key(value) for columns in splits.values() for value in columns["id"][:2]][:2]
 
 
 class _Features:
     """The features of a modality in a file, with what belongs to them, and the place of each utterance."""
 
-    def __init__(self, splits: Mapping[str, Column], modality: str, path: Path) -> None:
+    def __init__(self, splits: Mapping[str, Columns], modality: str, path: Path) -> None:
         self.path, self.modality = path, modality
         found = {
             name: self._of_split(columns, f"{short(path)}: split {shown(name)}") for name, columns in splits.items()
@@ -101,7 +99,7 @@ class _Features:
             for row, value in enumerate(columns.get("id", ()))
         }
 
-    def _of_split(self, columns: Column, where: str) -> dict[str, Any]:
+    def _of_split(self, columns: Columns, where: str) -> dict[str, Any]:
         """The features, their lengths, word pieces and ids, under gmsa's names; empty if there are no features."""
         key = _key_of(columns, self.modality)
         if key is None:
@@ -173,7 +171,7 @@ def _is_by_id(content: Any) -> bool:
     return arrays and names.isdisjoint(content)
 
 
-def _key_of(columns: Column, modality: str) -> str | None:
+def _key_of(columns: Columns, modality: str) -> str | None:
     """The key of the features: the modality, another name of it, or ``features``."""
     if modality in columns:
         return modality

@@ -16,9 +16,9 @@ from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of, assigned
 from gmsa.data.labels import is_column
+from gmsa.data.mmsa.file import MmsaFile
 from gmsa.data.mmsa.keys import all_modalities, renamed, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
-from gmsa.data.mmsa.reader import MmsaFile
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short

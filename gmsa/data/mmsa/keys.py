@@ -42,6 +42,7 @@ _MANY = 16
 """Keys beyond which a message says how many there are."""
 
 Columns = Mapping[str, Any]
+"""The columns of a split by their keys."""
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gmsa.data.labels import is_column
+from gmsa.data.mmsa.keys import SPLIT_KEYS, Columns
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, shown
 
@@ -24,7 +25,6 @@ PARTS = ("words", "visual", "acoustic")
 _EXAMPLE = "expected ((words, visual, acoustic), label, segment)"
 _SPLITS = frozenset({"train", "valid", "test", "dev", "val", "validation", "unlabeled", "pool", UNSPLIT})
 _TEXTS = frozenset({"raw_text", "transcript", "sentence"})
-_SPLIT_KEYS = ("split", "mode")
 _USUAL = frozenset({"text", "audio", "vision", "visual", "acoustic", "video"})
 _RESERVED = _TEXTS | {
     *("id", "ids", "annotations", "annotation", "config", "speaker", "split", "mode", "fold", "mask", "text_bert"),
@@ -32,8 +32,6 @@ _RESERVED = _TEXTS | {
 }
 _FEW = 8
 """Entries that tell what the others are."""
-
-Columns = Mapping[str, Any]
 
 
 def as_mmsa(content: Any, where: str) -> Any:
@@ -313,7 +311,7 @@ def _of_entries(entries: Sequence[Any], ids: list[Any] | None, where: str) -> di
 
 def _grouped(columns: dict[str, Any], where: str) -> dict[str, Any]:
     """Columns by their split, if they tell it."""
-    key = next((key for key in _SPLIT_KEYS if key in columns), None)
+    key = next((key for key in SPLIT_KEYS if key in columns), None)
     if key is None:
         return {UNSPLIT: columns}
     names = columns.pop(key)
