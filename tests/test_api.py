@@ -156,7 +156,7 @@ def test_overrides_are_a_dict_or_a_list(own: Path) -> None:
     values = {"optim.lr": 1e-5, "graph.intra": "window(radius=3)", "run.seeds": (1, 2), "data.pool": None}
     listed = ["optim.lr=1e-5", "graph.intra=window(radius=3)", "run.seeds=[1, 2]", "data.pool=null"]
     assert override(base, as_items(values)) == override(base, listed)
-    assert override(base, as_items(values)).graph.intra.text == "window(radius=3)"
+    assert override(base, as_items(values)).graph.intra.plain == "window(radius=3)"
     assert override(base, as_items({"data.name": "yes"})).data.name == "yes"  # text, not true
     assert override(base, [f"data.path={own}"]).data.name == "own"
     assert base == from_dict(SETTINGS)
