@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmsa.data import Utterance, to_class, withhold_labels
+from gmsa.config import TargetConfig
+from gmsa.data import Target, Utterance, withhold_labels
 
 RATIOS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 
@@ -21,8 +22,11 @@ def corpus(labels):
     ]
 
 
-def class_of(utterance, label_scale="mosi"):
-    return to_class(torch.tensor(utterance.label), label_scale).item()
+SIMS = Target.of(TargetConfig(preset="sims"))
+
+
+def class_of(utterance, target=Target()):
+    return target.to_class(torch.tensor(utterance.label)).item()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def test_stratified(skewed, ratio):
 
 def test_stratified_on_the_scale_of_sims():
     utterances = corpus([x / 5 for x in range(-5, 6) for _ in range(16)])
-    kept = [class_of(u, "sims") for u in withhold_labels(utterances, 0.25, 0, "sims")[0]]
+    kept = [class_of(u, SIMS) for u in withhold_labels(utterances, 0.25, 0, SIMS)[0]]
     assert [kept.count(class_) for class_ in range(7)] == [4, 8, 8, 4, 8, 8, 4]
 
 

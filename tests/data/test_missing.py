@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config
-from gmsa.config.missing import SUBSETS, Missing, MissingConfig, parse_missing
+from gmsa.config.missing import Missing, MissingConfig, joined, parse_missing, subsets
 from gmsa.data import Utterance, apply_missing, describe_missing
 from gmsa.errors import ConfigError
 from gmsa.runs import report as results
@@ -28,7 +28,7 @@ TWO_THIRDS = 2 / 3
 ALL = [
     *(Missing("eta", rate) for rate in (0.0, 0.3, 0.5, TWO_THIRDS)),
     *(Missing("sample", rate) for rate in (0.5, 1.0)),
-    *(Missing("fixed", left=left) for left in SUBSETS),
+    *(Missing("fixed", left=left) for left in subsets(MODALITIES)),
     *(Missing("frame", rate) for rate in (0.0, 0.3, 1.0)),
     Missing("frame_uniform"),
 ]
@@ -145,10 +145,12 @@ def test_sample_of_none_and_of_all(rate: float) -> None:
     [("t", (1, 0, 0)), ("a", (0, 1, 0)), ("v", (0, 0, 1)), ("ta", (1, 1, 0)), ("tv", (1, 0, 1)), ("av", (0, 1, 1))],
 )
 def test_fixed_leaves_the_same_to_all(left: str, expected: tuple[int, ...]) -> None:
-    assert left in SUBSETS
-    hidden = apply_missing(COMPLETE[:50], Missing("fixed", left=left), MODALITIES, 0)
+    missing = parse_missing(f"fixed:{left}", "missing")
+    assert missing.left in subsets(MODALITIES)
+    assert joined(missing.left) == left
+    hidden = apply_missing(COMPLETE[:50], missing, MODALITIES, 0)
     assert (there(hidden) == np.array(expected, bool)).all()
-    some = apply_missing(partly(), Missing("fixed", left=left), MODALITIES, 0)
+    some = apply_missing(partly(), missing, MODALITIES, 0)
     assert (there(some) == there(partly()) & np.array(expected, bool)).all()  # may leave nothing
 
 
@@ -346,7 +348,7 @@ def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
 
 
 def test_the_order_of_letters_and_the_spaces_do_not_matter() -> None:
-    assert parse_missing("fixed:at", "key") == Missing("fixed", left="ta")
+    assert parse_missing("fixed:at", "key") == Missing("fixed", left=("text", "audio"))
     assert parse_missing(" eta : 0.5 ", "key") == Missing("eta", 0.5)
     assert parse_missing("eta:0.67", "key").rate == TWO_THIRDS
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.data import from_mmsa, read_mmsa, synthetic, synthetic_corpus, synthetic_mmsa, to_class
+from gmsa.config import TargetConfig
+from gmsa.data import Target, from_mmsa, read_mmsa, synthetic, synthetic_corpus, synthetic_mmsa
 from gmsa.data.synthetic import DIMS, FACE, LENGTHS, SIZES, TONE
 from gmsa.rng import generator
 
@@ -61,11 +62,11 @@ def test_shape(corpus):
     assert all(any(u.present.values()) for u in everything)
     labels = torch.tensor([u.label for u in corpus.splits["train"]])
     assert torch.allclose(labels * 5, (labels * 5).round(), atol=1e-5)
-    assert to_class(labels).bincount(minlength=7).min() > 20
+    assert Target().to_class(labels).bincount(minlength=7).min() > 20
 
 
 def test_scale_of_sims_and_fewer_modalities(corpus):
-    sims = synthetic_corpus(modalities=("text", "vision"), labels="sims")
+    sims = synthetic_corpus(modalities=("text", "vision"), target=Target.of(TargetConfig(preset="sims")))
     assert sims.dims == {"text": 24, "vision": 10}
     for ours, theirs in zip(sims.splits["test"], corpus.splits["test"], strict=True):
         assert ours.label == pytest.approx(theirs.label / 3)
