@@ -244,7 +244,7 @@ def test_what_the_file_lacks_stays_missing_and_counts(missing: Missing) -> None:
     assert record["with_text"] == pytest.approx(there(after)[:, 0].mean())
     assert record["protocol"] == missing.protocol
     assert record.get("asked") == (missing.rate if missing.protocol in ("eta", "sample", "frame") else None)
-    assert record.get("left") == (missing.left or None)
+    assert record.get("left") == (joined(missing.left) or None)
     if missing.protocol.startswith("frame"):
         assert record["realized"] == pytest.approx(1 - sum(u.steps for u in after) / sum(u.steps for u in before))
     else:
@@ -321,24 +321,25 @@ def test_what_is_written_is_read_again(missing: Missing) -> None:
     assert again.rate == pytest.approx(missing.rate, abs=1e-6)
 
 
+FIXED = "'data.missing.test': fixed takes what is left, letters of text, audio, vision such as ta, or names joined by +"
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ("etta:1", "'data.missing.test' must be one of none, eta, sample, frame, fixed, frame_uniform (got 'etta:1')"
                    " (did you mean 'eta'?)"),
         ("", "'data.missing.test' must be one of none, eta, sample, frame, fixed, frame_uniform (got '')"),
-        ("eta", "'data.missing.test': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta')"),
-        ("eta:0.7", "'data.missing.test': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:0.7')"),
-        ("eta:nan", "'data.missing.test': eta takes a rate from 0 to 0.6667, as eta:0.3 (got 'eta:nan')"),
+        ("eta", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta')"),
+        ("eta:0.9", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:0.9')"),
+        ("eta:nan", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:nan')"),
         ("sample:-0.1", "'data.missing.test': sample takes a rate from 0 to 1, as sample:0.3 (got 'sample:-0.1')"),
         ("frame:1.1", "'data.missing.test': frame takes a rate from 0 to 1, as frame:0.3 (got 'frame:1.1')"),
         ("frame:half", "'data.missing.test': frame takes a rate from 0 to 1, as frame:0.3 (got 'frame:half')"),
         ("frame_uniform:0.5", "'data.missing.test': frame_uniform takes no rate (got 'frame_uniform:0.5')"),
         ("none:0", "'data.missing.test': none takes no rate (got 'none:0')"),
-        ("fixed", "'data.missing.test': fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed')"),
-        ("fixed:tav", "'data.missing.test': fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tav')"),
-        ("fixed:tt", "'data.missing.test': fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tt')"),
-        ("fixed:tx", "'data.missing.test': fixed takes what is left, one of t, a, v, ta, tv, av (got 'fixed:tx')"),
+        ("fixed", f"{FIXED} (got 'fixed')"),
+        ("fixed:tt", f"{FIXED} (got 'fixed:tt')"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
@@ -347,10 +348,27 @@ def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
     assert str(error.value) == said
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("fixed:tav", "'data.missing.test': fixed:tav keeps every modality; name fewer, or use none"),
+        ("fixed:tx", "'data.missing.test': fixed keeps 'tx' (did you mean 'text'?), which is none of text, audio, vision"),
+        (
+            "eta:0.7",
+            "'data.missing.test': eta takes a rate from 0 to 0.6667 with 3 modalities, of which one always stays "
+            "(got eta:0.7)",
+        ),
+    ],
+)
+def test_a_setting_that_does_not_fit_the_modalities_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        from_dict({"data": {"missing": {"test": spec}}})
+    assert str(error.value).removeprefix("settings: ") == said
+
+
 def test_the_order_of_letters_and_the_spaces_do_not_matter() -> None:
     assert parse_missing("fixed:at", "key") == Missing("fixed", left=("text", "audio"))
     assert parse_missing(" eta : 0.5 ", "key") == Missing("eta", 0.5)
-    assert parse_missing("eta:0.67", "key").rate == TWO_THIRDS
 
 
 @pytest.mark.parametrize(
@@ -446,9 +464,8 @@ def test_a_run_says_at_once_what_is_missing(
 
 
 def test_a_rate_that_cannot_be_reached_is_named_with_its_key(write_mmsa) -> None:
-    config = tiny(write_mmsa, 1, modalities=["text", "audio"], missing={"train": "none", "valid": "eta:0.6"})
-    with pytest.raises(ConfigError, match=r"'data.missing.valid': eta:0.6 cannot be reached with 2 modalities"):
-        prepare(config)
+    with pytest.raises(ConfigError, match=r"'data.missing.valid': eta takes a rate from 0 to 0.5 with 2 modalities"):
+        tiny(write_mmsa, 1, modalities=["text", "audio"], missing={"train": "none", "valid": "eta:0.6"})
 
 
 def test_training_frames_are_whole_until_an_epoch_draws(write_mmsa) -> None:
