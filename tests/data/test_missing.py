@@ -352,7 +352,10 @@ def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
     ("spec", "said"),
     [
         ("fixed:tav", "'data.missing.test': fixed:tav keeps every modality; name fewer, or use none"),
-        ("fixed:tx", "'data.missing.test': fixed keeps 'tx' (did you mean 'text'?), which is none of text, audio, vision"),
+        (
+            "fixed:tx",
+            "'data.missing.test': fixed keeps 'tx' (did you mean 'text'?), which is none of text, audio, vision",
+        ),
         (
             "eta:0.7",
             "'data.missing.test': eta takes a rate from 0 to 0.6667 with 3 modalities, of which one always stays "
