@@ -12,7 +12,7 @@ from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
 from gmsa.config import Config, DataConfig, TargetConfig
 from gmsa.data import Corpus, Utterance
-from gmsa.data.splits import TRAINED, fold_names
+from gmsa.data.splits import SPLITS, fold_names
 from gmsa.errors import RunError
 from gmsa.graph import build_graph, build_video_graph
 from gmsa.models import build_model, graph_spec
@@ -138,7 +138,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
 def describe_fold(fold: int, corpus: Corpus) -> dict[str, Any]:
     """Number of a fold, the name that the file gives its test part, if any, and how many utterances each split has."""
     names = fold_names(corpus.splits["test"])
-    sizes = {split: len(corpus.splits[split]) for split in TRAINED}
+    sizes = {split: len(corpus.splits[split]) for split in SPLITS}
     return {"fold": fold, **({"name": names[0]} if len(names) == 1 else {}), **sizes}
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,11 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
-from gmsa.data.mmsa import SPLITS
-from gmsa.data.mmsa.reader import read_file
+from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
-from gmsa.data.splits import POOL, WHOLE, make_splits, named
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT, make_splits, named
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
@@ -31,9 +29,6 @@ from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
 from gmsa.system.reading import exists, expanded
-
-Labels = Literal["needed", "tried", "found", "unread"]
-"""Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +120,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     pool_sha256 = None
     if config.pool is not None:
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
-        _check_apart(more.splits[WHOLE], {**splits, POOL: own_pool}, short(config.pool))
-        pool = [*own_pool, *more.splits[WHOLE]] if own_pool else more.splits[WHOLE]
+        _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
+        pool = [*own_pool, *more.splits[UNSPLIT]] if own_pool else more.splits[UNSPLIT]
         pool_sha256 = more.sha256
     return Corpus(splits, found.dims, pool, found.sha256, found.target, pool_sha256=pool_sha256)
 
@@ -212,7 +207,7 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, WHOLE), strict)
+    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
@@ -249,7 +244,7 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     _check_dims(found.dims, dims, short(path))
     parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
     whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
-    return replace(found, splits={WHOLE: whole})
+    return replace(found, splits={UNSPLIT: whole})
 
 
 def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:
@@ -343,7 +338,7 @@ def _with_missing(
     if isinstance(utterances, StoredUtterances):
         return StoredUtterances(utterances.store, utterances.rows, wanted, utterances.with_labels)
     missing = {modality: torch.zeros(0, dim) for modality, dim in wanted.items()}
-    return [dataclasses.replace(u, features={**missing, **u.features}) for u in utterances]
+    return [replace(u, features={**missing, **u.features}) for u in utterances]
 
 
 def _without_labels(utterances: Sequence[Utterance]) -> Sequence[Utterance]:

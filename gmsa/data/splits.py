@@ -17,9 +17,9 @@ from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, shown
 from gmsa.rng import seed_for
 
-TRAINED = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 """The splits of a training."""
-WHOLE = "all"
+UNSPLIT = "all"
 """Name of the only split of a file without splits."""
 OTHER_NAMES = {
     **dict.fromkeys(("training", "trn"), "train"),
@@ -43,7 +43,7 @@ def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
     found: dict[str, Sequence[Utterance]] = {}
     for name, utterances in splits.items():
         usual = name.lower()
-        usual = OTHER_NAMES.get(usual, usual if usual in (*TRAINED, WHOLE, POOL) else name)
+        usual = OTHER_NAMES.get(usual, usual if usual in (*SPLITS, UNSPLIT, POOL) else name)
         found[name if usual in splits or usual in found else usual] = utterances
     return found
 
@@ -86,7 +86,7 @@ def make_splits(
         if name in splits and shares[name]:
             note(f"{where}: has a split '{name}', which is used; data.split.{name}={shares[name]:g} makes none")
     lacking = [name for name in shares if name not in splits]
-    source = "train" if "train" in splits else WHOLE
+    source = "train" if "train" in splits else UNSPLIT
     if unasked := [name for name in lacking if not shares[name]] or [n for n in ("train",) if source not in splits]:
         raise DataError(_no_split(unasked[0], lacking, splits, where))
     if not lacking:
@@ -112,9 +112,9 @@ def make_splits(
             f"{where}: every utterance is a video of its own by its id; if several are of one video, data.video_from "
             "tells which, so that no video is in two splits"
         )
-    order_of = [name for name in TRAINED if name in made or name in splits]
+    order_of = [name for name in SPLITS if name in made or name in splits]
     return {name: made[name] if name in made else splits[name] for name in order_of} | {
-        name: utterances for name, utterances in splits.items() if name not in (*TRAINED, source)
+        name: utterances for name, utterances in splits.items() if name not in (*SPLITS, source)
     }
 
 
@@ -148,7 +148,7 @@ def folds(
     unlabeled = [u for u in unlabeled if u.fold not in held]
     made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
     _tell(made, f"fold {settings.fold} of {settings.folds}{', as the file says' * bool(names)}", settings, where)
-    return {name: made[name] for name in TRAINED}
+    return {name: made[name] for name in SPLITS}
 
 
 def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:
@@ -161,8 +161,8 @@ def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:
 
 def _no_split(name: str, lacking: Sequence[str], splits: Splits, where: str) -> str:
     said = f"{where}: has no split '{name}' (its splits: {listed(splits)})"
-    if not {"train", WHOLE} & set(splits):
-        return f"{said}; name its training split 'train', or give one split '{WHOLE}' with data.split.valid and .test"
+    if not {"train", UNSPLIT} & set(splits):
+        return f"{said}; name its training split 'train', or give one split '{UNSPLIT}' with data.split.valid and .test"
     asked = " and ".join({"valid": "data.split.valid=0.1", "test": "data.split.test=0.2"}[one] for one in lacking)
     which = "it" if len(lacking) == 1 else "them"
     return f"{said}; make {which} by {asked}, shares of whole videos (or of speakers, data.split.by=speaker)"
@@ -279,7 +279,7 @@ def _placed(
     utterances: Sequence[Utterance], part: Mapping[str, str], names: Sequence[str]
 ) -> dict[str, list[Utterance]]:
     """The labeled utterances by their new split, in their order."""
-    made: dict[str, list[Utterance]] = {name: [] for name in TRAINED if name == "train" or name in names}
+    made: dict[str, list[Utterance]] = {name: [] for name in SPLITS if name == "train" or name in names}
     for utterance in utterances:
         if utterance.label is not None:
             made[part[utterance.id]].append(utterance)
@@ -305,6 +305,6 @@ def _with_unlabeled(
 
 
 def _tell(made: Mapping[str, Sequence[Utterance]], what: str, settings: SplitConfig, where: str) -> None:
-    first, *others = [name for name in TRAINED if name in made]
+    first, *others = [name for name in SPLITS if name in made]
     sizes = ", ".join([f"{first} {len(made[first])} utterances", *(f"{name} {len(made[name])}" for name in others)])
     note(f"{where}: {what} by {settings.by}, seed {settings.seed}: {sizes}")

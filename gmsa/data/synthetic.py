@@ -11,11 +11,11 @@ import numpy as np
 
 from gmsa.config import MODALITIES
 from gmsa.data.corpus import Corpus
-from gmsa.data.mmsa import SPLITS, feature_dims, from_mmsa
+from gmsa.data.mmsa import feature_dims, from_mmsa
+from gmsa.data.splits import POOL, SPLITS
 from gmsa.data.targets import Target
 from gmsa.rng import generator
 
-POOL = "pool"
 SIZES = {"train": 400, "valid": 120, "test": 160, POOL: 200}
 """Utterances of each split."""
 DIMS = {"text": 24, "audio": 8, "vision": 10}

@@ -21,17 +21,6 @@ _EDGES = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)
 _DECIMALS = 6
 
 
-def scale_limit(labels: str) -> float:
-    """The largest intensity of a label scale: 3 for ``mosi``, 1 for ``sims``."""
-    return {"mosi": 3.0, "sims": 1.0}[labels]
-
-
-def target_of_scale(labels: str) -> Target:
-    """The target of a label scale, ``mosi`` or ``sims``."""
-    bound = scale_limit(labels)
-    return Target("intensity", -bound, bound, (), labels)
-
-
 @dataclass(frozen=True)
 class Target:
     """What is predicted.

@@ -17,13 +17,14 @@ from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
+from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, nearest, shown
 from gmsa.system.reading import expanded
 from gmsa.training.scoring import HUGE
 
 Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Mapping[str, Any]
 """A file, a feature store, utterances, or arrays by modality."""
-UNSPLIT = "input"
+INPUT = "input"
 """Split of what comes without splits."""
 _TARGETS = ("regression_labels", "classification_labels", "annotations", "label")
 """How the keys begin that hold targets."""
@@ -109,9 +110,9 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
     elif isinstance(x, Mapping):
         pairs = _by_split(_from_arrays(x, wanted, config))
     elif isinstance(x, Utterance):
-        pairs = [(UNSPLIT, x)]
+        pairs = [(INPUT, x)]
     elif isinstance(x, Iterable):
-        pairs = [(UNSPLIT, utterance) for utterance in x]
+        pairs = [(INPUT, utterance) for utterance in x]
     else:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
@@ -131,7 +132,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
 
 
 def _by_split(splits: Mapping[str, Sequence[Utterance]]) -> list[tuple[str, Utterance]]:
-    return [(UNSPLIT if name == "all" else name, u) for name, utterances in splits.items() for u in utterances]
+    return [(INPUT if name == UNSPLIT else name, u) for name, utterances in splits.items() for u in utterances]
 
 
 def _checked(pairs: Sequence[tuple[str, Any]], wanted: Mapping[str, int], config: Config) -> Inputs:
@@ -195,7 +196,7 @@ def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: Target) 
             raise DataError(f"{where}: {problem}")
     fits = x.with_labels and x.store.manifest.labels == target.metrics
     spans = {name: range(split.start, split.stop) for name, split in x.store.manifest.splits.items()}
-    names = [next((name for name, span in spans.items() if row in span), UNSPLIT) for row in x.rows]
+    names = [next((name for name, span in spans.items() if row in span), INPUT) for row in x.rows]
     return list(zip(names, x.store.utterances(x.rows, wanted, labels=fits), strict=True))
 
 
@@ -258,7 +259,7 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
     if isinstance(columns.get("id"), (str, bytes)):
         columns["id"] = [columns["id"]]
     count = len(columns["id"]) if "id" in columns else None
-    if given and len(flat) == len(given) and set(flat.values()) != {1}:
+    if len(flat) == len(given) and set(flat.values()) != {1}:
         lengths = set(flat.values())
         if count is None and len(lengths) == 1:
             modality, steps = next(iter(flat.items()))
@@ -269,7 +270,7 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
         if count in (None, 1):
             columns |= {m: [columns[m]] for m in flat}
     if count is None:
-        columns["id"] = [str(i) for i in range(max((len(columns[m]) for m in given), default=0))]
+        columns["id"] = [str(i) for i in range(max(len(columns[m]) for m in given))]
     return columns
 
 

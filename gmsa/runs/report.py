@@ -15,7 +15,7 @@ import torch
 from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
-from gmsa.data import INTENSITY_CLASSES, Target
+from gmsa.data import INTENSITY_CLASSES, SPLITS, Target
 from gmsa.metrics import metrics, per_class
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
@@ -31,7 +31,6 @@ from gmsa.training.protocols import TrainingData
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv, readouts
 from gmsa.training.trainer import Trainer
 
-SPLITS = ("train", "valid", "test")
 WORST = 10
 """Utterances of the test split that the summary shows because their predictions are farthest off."""
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmsa.config import Config, from_dict
+from gmsa.config import Config, TargetConfig, from_dict
 from gmsa.config.missing import Missing
 from gmsa.data import Target, Utterance, apply_missing
-from gmsa.data.targets import INTENSITY_CLASSES, target_of_scale
+from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import READOUTS, STREAMS, GraphBatch, collate, schema
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.models.build import model_skeleton
@@ -291,7 +291,8 @@ def test_classes_count_the_edges_at_or_below_a_label() -> None:
     edges = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]
     labels = torch.tensor([-3, -2.5, -2.4, -1.5, -0.5, 0, 0.4, 0.5, 1.5, 2.4, 2.5, 3])
     assert Target().to_class(labels).tolist() == [sum(y >= edge for edge in edges) for y in labels.tolist()]
-    assert target_of_scale("sims").to_class(labels / 3).tolist() == Target().to_class(labels).tolist()
+    sims = Target.of(TargetConfig(preset="sims"))
+    assert sims.to_class(labels / 3).tolist() == Target().to_class(labels).tolist()
     assert Target().to_class(torch.tensor(0.5)) == 4
     assert round(0.5) == 0  # as Acc-7 rounds
 

@@ -23,8 +23,8 @@ from gmsa.data.checks.findings import (
 )
 from gmsa.data.checks.reading import Reading, read_data
 from gmsa.data.checks.survey import Survey
-from gmsa.data.mmsa import SPLITS
 from gmsa.data.notes import note
+from gmsa.data.splits import SPLITS
 from gmsa.data.store.store import Store, StoredUtterances
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import Target, describe_target

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from gmsa.config import TargetConfig
-from gmsa.config.presets import TEXT
+from gmsa.config.presets import INFINITE_IS_ZERO, TEXT
 from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
 from gmsa.data.importers.tables import Splits, about_files
-from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.files import LARGEST, MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.utterance import Utterance
@@ -280,7 +280,7 @@ class _Parts:
             return np.zeros((0, dim), np.float32)
         with np.errstate(over="ignore"):
             features = frames.features.astype(np.float32)
-        if modality == "audio":
+        if modality in INFINITE_IS_ZERO:
             features[np.isinf(features)] = 0
         if spans is None:
             return features[frames.within(start, end)]

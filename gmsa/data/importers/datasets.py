@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from gmsa.data.importers.manifest import (
 )
 from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
 from gmsa.data.importers.tables import Splits, about_files, split_name
-from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
 from gmsa.data.opening import lies_at, open_data
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.files import MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.texts import check_count
@@ -146,7 +146,7 @@ def _arrow_files(folder: Path) -> list[Path]:
 class _Item(Item):
     """One utterance, with its features."""
 
-    arrays: Mapping[str, np.ndarray] = None  # type: ignore[assignment]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Per modality [L, D]."""
 
 

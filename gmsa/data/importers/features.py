@@ -12,14 +12,14 @@ import numpy as np
 from gmsa.config.presets import ALIASES, TEXT
 from gmsa.data.importers.arrays import read_members
 from gmsa.data.importers.kinds import kind_of, refuse_foreign
-from gmsa.data.mmsa.layouts import UNSPLIT, as_mmsa
+from gmsa.data.labels import is_column
+from gmsa.data.mmsa.keys import Columns
+from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.notes import note
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import expanded
-
-Column = Mapping[str, Any]
-"""Features of a modality by the ids of the utterances."""
 
 
 def with_features(content: Any, files: Mapping[str, str | Path], where: str) -> Any:
@@ -51,7 +51,7 @@ def with_features(content: Any, files: Mapping[str, str | Path], where: str) -> 
 
 def _replace(splits: dict[str, Any], modality: str, path: Path, where: str) -> None:
     found = {
-        name: columns for name, columns in splits.items() if isinstance(columns, dict) and _is_column(columns.get("id"))
+        name: columns for name, columns in splits.items() if isinstance(columns, dict) and is_column(columns.get("id"))
     }
     other = _read(path, modality)
     left_out = {f"{modality}_lengths", *(key for key, name in ALIASES.items() if name == modality)}
@@ -75,14 +75,14 @@ def _replace(splits: dict[str, Any], modality: str, path: Path, where: str) -> N
         )
 
 
-def _few(splits: Mapping[str, Column]) -> list[str]:
+def _few(splits: Mapping[str, Columns]) -> list[str]:
     return [_key(value) for columns in splits.values() for value in columns["id"][:2]][:2]
 
 
 class _Features:
     """The features of a modality in a file, with what belongs to them, and the place of each utterance."""
 
-    def __init__(self, splits: Mapping[str, Column], modality: str, path: Path) -> None:
+    def __init__(self, splits: Mapping[str, Columns], modality: str, path: Path) -> None:
         self.path, self.modality = path, modality
         found = {
             name: self._of_split(columns, f"{short(path)}: split {shown(name)}") for name, columns in splits.items()
@@ -99,7 +99,7 @@ class _Features:
             for row, value in enumerate(columns.get("id", ()))
         }
 
-    def _of_split(self, columns: Column, where: str) -> dict[str, Any]:
+    def _of_split(self, columns: Columns, where: str) -> dict[str, Any]:
         """The features, their lengths, word pieces and ids, under gmsa's names; empty if there are no features."""
         key = _key_of(columns, self.modality)
         if key is None:
@@ -108,7 +108,7 @@ class _Features:
         names |= {"text_bert": "text_bert"} if self.modality == TEXT else {}
         found = {ours: columns[name] for name, ours in names.items() if name in columns}
         for name, column in found.items():
-            if not _is_column(column) or len(column) != len(found[self.modality]):
+            if not is_column(column) or len(column) != len(found[self.modality]):
                 raise DataError(
                     f"{where}: '{name}' has not one entry for each of '{self.modality}'; save them together"
                 )
@@ -143,10 +143,6 @@ class _Features:
         return {key: [None if row is None else self.splits[row[0]][key][row[1]] for row in rows] for key in kept}
 
 
-def _is_column(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
-
-
 def _read(path: Path, modality: str) -> _Features:
     kind = kind_of(path)
     if kind is not None and kind.name == "npz":
@@ -175,7 +171,7 @@ def _is_by_id(content: Any) -> bool:
     return arrays and names.isdisjoint(content)
 
 
-def _key_of(columns: Column, modality: str) -> str | None:
+def _key_of(columns: Columns, modality: str) -> str | None:
     """The key of the features: the modality, another name of it, or ``features``."""
     if modality in columns:
         return modality

@@ -12,8 +12,8 @@ from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, modality_names, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
-from gmsa.data.mmsa.layouts import UNSPLIT
 from gmsa.data.notes import note
+from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.texts import hint
 from gmsa.errors import DataError, listed, short, shown

@@ -15,9 +15,10 @@ from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import refuse_foreign
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of, assigned
+from gmsa.data.labels import is_column
+from gmsa.data.mmsa.file import MmsaFile
 from gmsa.data.mmsa.keys import all_modalities, renamed, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
-from gmsa.data.mmsa.reader import MmsaFile
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
@@ -90,9 +91,8 @@ def read_content(path: Path) -> Any:
 
 def annotations_of(columns: Mapping[str, Any], count: int) -> list[int]:
     """Returns -1, 0, 1 or -128 (none) per utterance, from the column ``annotations`` if the split has it."""
-    column = columns.get("annotations")
-    listed = isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim)
-    if column is None or not listed or len(column) != count:
+    column: Any = columns.get("annotations")
+    if not is_column(column) or len(column) != count:
         return [NOT_ANNOTATED] * count
     return [annotation_of(value) for value in column]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import MODALITIES
-from gmsa.config.presets import ALIASES
+from gmsa.config.presets import ALIASES, INFINITE_IS_ZERO
 from gmsa.data.importers.arrays import ArrayFile, read_array, read_shape
 from gmsa.data.notes import note
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
@@ -162,7 +162,7 @@ def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         kept = values.astype(np.float32)
     if not np.isfinite(kept).all():
-        if modality == "audio":
+        if modality in INFINITE_IS_ZERO:
             kept[np.isinf(values)] = 0
         if not np.isfinite(kept).all():
             kind = "NaN" if np.isnan(kept).any() else "infinity"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gmsa.data.opening import open_data
+from gmsa.data.splits import SPLITS
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count, hint
 from gmsa.errors import DataError, cut, listed, short, shown
@@ -31,7 +32,7 @@ _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
 
 def split_name(text: str) -> str:
     """Returns ``train``, ``valid`` or ``test`` for their usual synonyms; other names as they are."""
-    return SPLIT_NAMES.get(text.lower(), text.lower() if text.lower() in ("train", "valid", "test") else text)
+    return SPLIT_NAMES.get(text.lower(), text.lower() if text.lower() in SPLITS else text)
 
 
 def annotation_of(value: object) -> int:

@@ -77,6 +77,7 @@ def read_column(
 
 
 def is_column(values: Any) -> bool:
+    """Whether a value is a list, or an array with an axis: one entry per utterance."""
     return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 

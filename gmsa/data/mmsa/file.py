@@ -6,18 +6,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
 from gmsa.config.target import AUTO
-from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, Column, find_field, label_notes, read_column, read_labels
+from gmsa.data.labels import (
+    CLASS_FIELDS,
+    INTENSITY_FIELDS,
+    Column,
+    find_field,
+    is_column,
+    label_notes,
+    read_column,
+    read_labels,
+)
 from gmsa.data.mmsa.faults import Values, counted
 from gmsa.data.mmsa.keys import (
     EXPECTED,
-    POOL,
     SPLIT_NAMES,
-    SPLITS,
-    UNSPLIT,
     Columns,
     all_modalities,
     check_keys,
@@ -31,12 +35,14 @@ from gmsa.data.mmsa.keys import (
 )
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, shown
 
-Labels = Literal["needed", "found", "tried", "unread"]
+Labels = Literal["needed", "tried", "found", "unread"]
+"""Labels must be there; are read where they fit the target; must fit where they are; or are not read."""
 
 
 @dataclass(frozen=True)
@@ -357,10 +363,8 @@ def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where
 
 def _length(columns: Any) -> int | None:
     """Number of utterances of a split; None if it has no column of ids."""
-    column = columns.get("id") if isinstance(columns, Mapping) else None
-    if isinstance(column, (list, tuple)) or (isinstance(column, np.ndarray) and column.ndim):
-        return len(column)
-    return None
+    column: Any = columns.get("id") if isinstance(columns, Mapping) else None
+    return len(column) if is_column(column) else None
 
 
 def _check_ids(readers: Mapping[str, Split], where: str) -> None:

@@ -10,14 +10,10 @@ import numpy as np
 
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
+from gmsa.data.splits import POOL, UNSPLIT
 from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
 
-SPLITS = ("train", "valid", "test")
-POOL = "pool"
-"""Split of the unlabeled utterances."""
-UNSPLIT = "all"
-"""Name of the only split of a file without splits."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),
@@ -46,6 +42,7 @@ _MANY = 16
 """Keys beyond which a message says how many there are."""
 
 Columns = Mapping[str, Any]
+"""The columns of a split by their keys."""
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -64,7 +61,8 @@ def split_columns(content: Any, where: str, modalities: Sequence[str] = MODALITI
     Raises:
         DataError: the content is not a dict of splits, or has keys that are not text.
     """
-    found = {name: columns for name, columns in groups_of(content, where, modalities).items() if _is_dict(columns)}
+    groups = groups_of(content, where, modalities)
+    found = {name: columns for name, columns in groups.items() if isinstance(columns, Mapping)}
     if not found:
         raise DataError(f"{where}: has neither splits nor 'id' ({keys_of(content)}); {EXPECTED}")
     check_count(found, where)
@@ -80,10 +78,6 @@ def groups_of(content: Any, where: str, modalities: Sequence[str] = MODALITIES) 
     if any(key in content for key in ("id", *modalities)):
         return _parted(content, where)
     return dict(content)
-
-
-def _is_dict(columns: Any) -> bool:
-    return isinstance(columns, Mapping)
 
 
 def check_keys(content: Any, where: str, split: str | None = None) -> None:
@@ -216,7 +210,7 @@ def all_modalities(splits: Collection[Columns], where: str) -> tuple[str, ...]:
     Raises:
         DataError: there are too many.
     """
-    read = [columns for columns in splits if _is_dict(columns)]
+    read = [columns for columns in splits if isinstance(columns, Mapping)]
     found = dict.fromkeys(key for columns in read for key, values in columns.items() if is_features(key, values))
     names = (*(m for m in MODALITIES if m in found), *(key for key in found if key not in MODALITIES))
     if len(names) > MOST_MODALITIES:

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from gmsa.data.labels import is_column
+from gmsa.data.mmsa.keys import SPLIT_KEYS, Columns
+from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, shown
 
-UNSPLIT = "all"
-"""Name of the only split of a file without splits."""
 PARTS = ("words", "visual", "acoustic")
 """What the lists of MAG-BERT, MISA and MMIM hold of an utterance, in their order."""
 
 _EXAMPLE = "expected ((words, visual, acoustic), label, segment)"
 _SPLITS = frozenset({"train", "valid", "test", "dev", "val", "validation", "unlabeled", "pool", UNSPLIT})
 _TEXTS = frozenset({"raw_text", "transcript", "sentence"})
-_SPLIT_KEYS = ("split", "mode")
 _USUAL = frozenset({"text", "audio", "vision", "visual", "acoustic", "video"})
 _RESERVED = _TEXTS | {
     *("id", "ids", "annotations", "annotation", "config", "speaker", "split", "mode", "fold", "mask", "text_bert"),
@@ -32,8 +32,6 @@ _RESERVED = _TEXTS | {
 }
 _FEW = 8
 """Entries that tell what the others are."""
-
-Columns = Mapping[str, Any]
 
 
 def as_mmsa(content: Any, where: str) -> Any:
@@ -198,7 +196,7 @@ def _columns(columns: Columns, split: str) -> Columns:
         found["labels"] = _from_one_hot(found["labels"])
     if _is_list(found.get("text")) and len(found["text"]) and isinstance(found["text"][0], (str, bytes)):
         found.setdefault("raw_text", found.pop("text"))
-    if "id" not in found and _is_array(found.get("labels")) and "regression_labels" not in found:
+    if "id" not in found and is_column(found.get("labels")) and "regression_labels" not in found:
         found["id"] = [f"{split}{i}" for i in range(len(found["labels"]))]
     same = found.keys() == columns.keys() and all(found[key] is columns[key] for key in found)
     return columns if same else found
@@ -228,7 +226,7 @@ def _is_batch(content: Columns, features: Iterable[Any]) -> bool:
     """Whether features [N, D] are of N utterances: they have N labels."""
     counts = {len(value) for value in features}
     labels: Any = next((content[key] for key in ("regression_labels", "labels", "label") if key in content), None)
-    return len(counts) == 1 and _is_array(labels) and len(labels) in counts - {1}
+    return len(counts) == 1 and is_column(labels) and len(labels) in counts - {1}
 
 
 def _from_one_hot(labels: Any) -> Any:
@@ -245,7 +243,7 @@ def _from_one_hot(labels: Any) -> Any:
 
 def _numbered(ids: Mapping[str, Any]) -> dict[str, Any]:
     """Ids ``[video, start, end]`` of all splits as ``video$_$k`` in order of time; others as they are."""
-    times = {name: [_interval(value) for value in column] if _is_array(column) else [] for name, column in ids.items()}
+    times = {name: [_interval(value) for value in column] if is_column(column) else [] for name, column in ids.items()}
     found = [interval for column in times.values() for interval in column]
     if not found or None in found:
         return dict(ids)
@@ -313,7 +311,7 @@ def _of_entries(entries: Sequence[Any], ids: list[Any] | None, where: str) -> di
 
 def _grouped(columns: dict[str, Any], where: str) -> dict[str, Any]:
     """Columns by their split, if they tell it."""
-    key = next((key for key in _SPLIT_KEYS if key in columns), None)
+    key = next((key for key in SPLIT_KEYS if key in columns), None)
     if key is None:
         return {UNSPLIT: columns}
     names = columns.pop(key)
@@ -343,7 +341,7 @@ def _is_utterance(entry: Columns) -> bool:
     features = [value for key, value in entry.items() if _is_features(key, value)]
     if not features or any(_axes(value) > 2 for value in features) or _is_batch(entry, features):
         return False
-    return not _is_array(entry.get("id")) or len(entry["id"]) < 2
+    return not is_column(entry.get("id")) or len(entry["id"]) < 2
 
 
 def _holds_modalities(entries: Columns) -> bool:
@@ -408,11 +406,7 @@ def _axes(value: Any) -> int:
     return axes + (value.ndim if isinstance(value, np.ndarray) else 0)
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
-
-
 def _kind(value: Any) -> str:
-    if _is_array(value):
+    if is_column(value):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"

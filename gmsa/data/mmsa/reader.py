@@ -8,15 +8,14 @@ from typing import Any
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
 from gmsa.config.target import AUTO
-from gmsa.data.mmsa.file import Labels, MmsaFile, Reading, read_file
-from gmsa.data.mmsa.keys import EXPECTED, SPLIT_NAMES, SPLITS, Columns, check_keys, keys_of
+from gmsa.data.mmsa.file import Labels, read_file
+from gmsa.data.mmsa.keys import EXPECTED, SPLIT_NAMES, Columns, check_keys, keys_of
+from gmsa.data.splits import SPLITS
 from gmsa.data.targets import Target
 from gmsa.data.texts import hint
 from gmsa.data.unpickling import load_pickle
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, short, shown
-
-__all__ = ["SPLITS", "Labels", "MmsaFile", "Reading", "feature_dims", "from_mmsa", "read_file", "read_mmsa"]
 
 
 def read_mmsa(
@@ -30,7 +29,7 @@ def read_mmsa(
 
     Args:
         path: the pickle; it is read without executing code.
-        modalities: modalities to read (default: all three).
+        modalities: modalities to read (default: text, audio and vision).
         target: what the labels are (default: intensities in [-3, 3]).
         splits: splits to read (default: ``train``, ``valid``, ``test``); None reads all.
         require_labels: whether to read labels and to fail without (default: True).
@@ -73,7 +72,7 @@ def from_mmsa(
     Args:
         content: the unpickled file.
         where: name of the file, for errors.
-        modalities: modalities to read (default: all three).
+        modalities: modalities to read (default: text, audio and vision).
         target: what the labels are (default: intensities in [-3, 3]).
         splits: splits to read (default: ``train``, ``valid``, ``test``), by any of their usual names; None reads all,
             under gmsa's names, and a flat dict as ``"all"``.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmsa.config import TargetConfig
 from gmsa.config.target import AUTO
-from gmsa.data.labels import read_column, read_labels
+from gmsa.data.labels import is_column, read_column, read_labels
 from gmsa.data.mmsa.faults import Values
 from gmsa.data.mmsa.keys import SPEAKERS, STARTS, UNIMODAL
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
@@ -46,7 +46,7 @@ class Split:
 
     def _list(self, key: str, count: int | None) -> Any:
         column = self.columns[key]
-        if not isinstance(column, (list, tuple, np.ndarray)) or (isinstance(column, np.ndarray) and not column.ndim):
+        if not is_column(column):
             raise DataError(f"{self.where}: '{cut(key)}' is a {type(column).__name__}; expected an array or a list")
         if count is not None and len(column) != count:
             raise DataError(

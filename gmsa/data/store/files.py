@@ -13,8 +13,8 @@ from typing import Any
 
 from gmsa.config.presets import MOST_MODALITIES
 from gmsa.config.schema import check_modality
-from gmsa.config.target import MOST_CLASSES
-from gmsa.data.targets import Target, target_of_scale
+from gmsa.config.target import MOST_CLASSES, TargetConfig
+from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
@@ -205,7 +205,8 @@ def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
     rest = dict(content)
     if (labels := rest.pop("labels", None)) not in LABEL_SCALES:
         raise ValueError(f"'labels' is not one of {', '.join(LABEL_SCALES)}")
-    return {**rest, "target": dataclasses.asdict(target_of_scale(labels)) | {"classes": []}, "columns": []}
+    target = Target.of(TargetConfig(preset=labels))
+    return {**rest, "target": dataclasses.asdict(target) | {"classes": []}, "columns": []}
 
 
 def _check_values(value: Any, depth: int = 0) -> None:

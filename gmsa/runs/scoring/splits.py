@@ -13,6 +13,7 @@ from gmsa.config import SYNTHETIC
 from gmsa.data import Corpus, Utterance, data_sha256, load_corpus
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
+from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, RunError, listed, nearest, short, shown
 from gmsa.runs.folder import Run
 from gmsa.system.reading import MOST_RECORDS, exists, read_text
@@ -162,7 +163,7 @@ def choose_splits(labeled: Mapping[str, Sequence[Utterance]], split: str | None,
     names = [name for name in labeled if name != TRAINING]
     if not names:
         raise DataError(f"{where}: only its split 'train' has labels; score that with --split train")
-    if labeled.keys() != {ALL}:
+    if labeled.keys() != {UNSPLIT}:
         note(f"{where}: has no split 'test'; scored: {listed(names)}; choose with --split")
     return names
 
