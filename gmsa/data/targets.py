@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gmsa.config import TargetConfig
+from gmsa.config import AUTO, TargetConfig
 from gmsa.errors import listed
 
 INTENSITY_CLASSES = 7
@@ -42,6 +43,8 @@ class Target:
     """Names of the K classes, in the order of their numbers; none for an intensity."""
     metrics: str = "mosi"
     """Metrics to report: ``mosi``, ``sims``, ``intensity`` or ``classes``."""
+    field: str = dataclasses.field(default=AUTO, compare=False, repr=False)
+    """Key of the file that held the classes; ``auto`` where nothing says it."""
 
     @classmethod
     def of(cls, settings: TargetConfig) -> Target:
@@ -53,7 +56,8 @@ class Target:
         """The settings that say the target without the file: those ``before``, with nothing left to find."""
         found: dict[str, Any] = {"kind": self.kind, "metrics": self.metrics}
         found |= {"classes": self.classes} if self.is_classes else {"range": (self.low, self.high)}
-        return replace(before, field=before.chosen_field, **found)
+        field = self.field if before.chosen_field == AUTO else before.chosen_field
+        return replace(before, field=field, **found)
 
     @property
     def is_classes(self) -> bool:

@@ -103,7 +103,8 @@ class Model(nn.Module):
         chosen["convs"] = {m: config.model.convs(m) for m in placed(config.named_modalities)}
         chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
         target = Target.of(config.target)
-        chosen["num_classes"], chosen["intensity"] = target.num_classes, not target.is_classes
+        # One class where only the data says how many there are: settings are checked before it is read.
+        chosen["num_classes"], chosen["intensity"] = max(1, target.num_classes), not target.is_classes
         given = find_part(config.model.name, MODELS, "model.name")[1]
         arguments: dict[str, Any] = {name: chosen[name] for name in arguments_of(cls) if name in chosen} | given
         return cls(dims, **arguments)  # type: ignore[call-arg]  # each model has its own

@@ -48,7 +48,7 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
     if config.loss.unimodal_weight:
         target = Target.of(config.target)
-        classes = target.num_classes if target.is_classes else 0
+        classes = max(1, target.num_classes) if target.is_classes else 0
         model.unimodal = UnimodalHeads(model.embedding.modalities, config.model.channels, classes, config.model.dropout)
     return model
 

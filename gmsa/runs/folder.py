@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config, to_dict
 from gmsa.config.override import as_seeds
+from gmsa.config.target import SELECTABLE
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
 from gmsa.errors import ConfigError, DataError, RunError
@@ -80,9 +81,8 @@ class Run:
             test = self.metrics["test"]
         except RunError:
             return f"{text}; not finished)"
-        scores = (
-            f"{name} {test[name]['mean']:.4f} ± {test[name]['std']:.4f}" for name in ("MAE", "Corr") if name in test
-        )
+        names = SELECTABLE[self.config.target.chosen_metrics][:2]
+        scores = (f"{name} {test[name]['mean']:.4f} ± {test[name]['std']:.4f}" for name in names if name in test)
         return f"{text}; test {', '.join(scores)})" if test else f"{text}; predicts nothing)"
 
     @property

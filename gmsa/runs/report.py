@@ -48,7 +48,7 @@ def report(
     Withheld labels are read here alone, to score the pseudo-labels.
     """
     target = prepared.corpus.target
-    truth = {u.id: u.label for u in prepared.corpus.splits["train"]}
+    truth = {u.id: u.label for u in prepared.corpus.splits["train"] if u.label is not None}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
     turns = calibration_turns(prepared)

@@ -9,10 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-<<<<<<< HEAD
-=======
-from gmsa.config import TargetConfig
->>>>>>> tidy
 from gmsa.data import Target, Utterance, withhold_labels
 
 RATIOS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -25,19 +21,11 @@ def corpus(labels):
     ]
 
 
-<<<<<<< HEAD
 SIMS = Target("intensity", -1.0, 1.0, (), "sims")
 
 
 def class_of(utterance, target=None):
     return (target or Target()).to_class(torch.tensor(utterance.label)).item()
-=======
-MOSI, SIMS = Target(), Target.of(TargetConfig(preset="sims"))
-
-
-def class_of(utterance, target=MOSI):
-    return target.to_class(torch.tensor(utterance.label)).item()
->>>>>>> tidy
 
 
 @pytest.fixture(scope="module")

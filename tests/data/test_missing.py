@@ -146,11 +146,7 @@ def test_sample_of_none_and_of_all(rate: float) -> None:
     [("t", (1, 0, 0)), ("a", (0, 1, 0)), ("v", (0, 0, 1)), ("ta", (1, 1, 0)), ("tv", (1, 0, 1)), ("av", (0, 1, 1))],
 )
 def test_fixed_leaves_the_same_to_all(left: str, expected: tuple[int, ...]) -> None:
-<<<<<<< HEAD
     missing = parse_missing(f"fixed:{left}", "key")
-=======
-    missing = parse_missing(f"fixed:{left}", "missing")
->>>>>>> tidy
     assert missing.left in subsets(MODALITIES)
     assert joined(missing.left) == left
     hidden = apply_missing(COMPLETE[:50], missing, MODALITIES, 0)
@@ -326,9 +322,6 @@ def test_what_is_written_is_read_again(missing: Missing) -> None:
     assert again.rate == pytest.approx(missing.rate, abs=1e-6)
 
 
-FIXED = "'data.missing.test': fixed takes what is left, letters of text, audio, vision such as ta, or names joined by +"
-
-
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -336,23 +329,14 @@ FIXED = "'data.missing.test': fixed takes what is left, letters of text, audio, 
                    " (did you mean 'eta'?)"),
         ("", "'data.missing.test' must be one of none, eta, sample, frame, fixed, frame_uniform (got '')"),
         ("eta", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta')"),
-<<<<<<< HEAD
-=======
-        ("eta:0.9", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:0.9')"),
->>>>>>> tidy
         ("eta:nan", "'data.missing.test': eta takes a rate from 0 to 0.875, as eta:0.3 (got 'eta:nan')"),
         ("sample:-0.1", "'data.missing.test': sample takes a rate from 0 to 1, as sample:0.3 (got 'sample:-0.1')"),
         ("frame:1.1", "'data.missing.test': frame takes a rate from 0 to 1, as frame:0.3 (got 'frame:1.1')"),
         ("frame:half", "'data.missing.test': frame takes a rate from 0 to 1, as frame:0.3 (got 'frame:half')"),
         ("frame_uniform:0.5", "'data.missing.test': frame_uniform takes no rate (got 'frame_uniform:0.5')"),
         ("none:0", "'data.missing.test': none takes no rate (got 'none:0')"),
-<<<<<<< HEAD
         ("fixed", f"'data.missing.test': fixed takes what is left, {LEFT} (got 'fixed')"),
         ("fixed:tt", f"'data.missing.test': fixed takes what is left, {LEFT} (got 'fixed:tt')"),
-=======
-        ("fixed", f"{FIXED} (got 'fixed')"),
-        ("fixed:tt", f"{FIXED} (got 'fixed:tt')"),
->>>>>>> tidy
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
@@ -361,34 +345,10 @@ def test_a_wrong_setting_is_refused_by_its_key(spec: str, said: str) -> None:
     assert str(error.value) == said
 
 
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        ("fixed:tav", "'data.missing.test': fixed:tav keeps every modality; name fewer, or use none"),
-        (
-            "fixed:tx",
-            "'data.missing.test': fixed keeps 'tx' (did you mean 'text'?), which is none of text, audio, vision",
-        ),
-        (
-            "eta:0.7",
-            "'data.missing.test': eta takes a rate from 0 to 0.6667 with 3 modalities, of which one always stays "
-            "(got eta:0.7)",
-        ),
-    ],
-)
-def test_a_setting_that_does_not_fit_the_modalities_is_refused(spec: str, said: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        from_dict({"data": {"missing": {"test": spec}}})
-    assert str(error.value).removeprefix("settings: ") == said
-
-
 def test_the_order_of_letters_and_the_spaces_do_not_matter() -> None:
     assert parse_missing("fixed:at", "key") == Missing("fixed", left=("text", "audio"))
     assert parse_missing(" eta : 0.5 ", "key") == Missing("eta", 0.5)
-<<<<<<< HEAD
     assert parse_missing("eta:0.67", "key").rate == 0.67  # meant as two thirds
-=======
->>>>>>> tidy
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-<<<<<<< HEAD
-=======
-from gmsa.config import TargetConfig
->>>>>>> tidy
 from gmsa.data import Target, from_mmsa, read_mmsa, synthetic, synthetic_corpus, synthetic_mmsa
 from gmsa.data.synthetic import DIMS, FACE, LENGTHS, SIZES, TONE
 from gmsa.rng import generator
@@ -69,11 +65,7 @@ def test_shape(corpus):
 
 
 def test_scale_of_sims_and_fewer_modalities(corpus):
-<<<<<<< HEAD
     sims = synthetic_corpus(modalities=("text", "vision"), target=Target("intensity", -1.0, 1.0, (), "sims"))
-=======
-    sims = synthetic_corpus(modalities=("text", "vision"), target=Target.of(TargetConfig(preset="sims")))
->>>>>>> tidy
     assert sims.dims == {"text": 24, "vision": 10}
     for ours, theirs in zip(sims.splits["test"], corpus.splits["test"], strict=True):
         assert ours.label == pytest.approx(theirs.label / 3)

@@ -16,7 +16,7 @@ _BOTH = ("label", "labels", "sentiment", "sentiments", "score", "scores")
 INTENSITY_FIELDS = ("regression_labels", "labels", "label", *_BOTH[2:], "intensity")
 """Keys of intensities, in the order in which ``target.field: auto`` looks for them; a key of words is none of them."""
 CLASS_FIELDS = (
-    *("classification_labels", "emotion", "emotions", "emotion_labels", "emotion_label", "class", "category"),
+    *("emotion", "emotions", "emotion_labels", "emotion_label", "classification_labels", "class", "category"),
     *(*_BOTH, "annotations", "annotation", "regression_labels"),
 )
 """Keys of classes, in the order in which ``target.field: auto`` looks for them."""

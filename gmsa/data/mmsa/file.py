@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
@@ -228,6 +228,8 @@ class MmsaFile:
             if key not in split.columns and self._kind == "found":
                 note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
         self.field = key
+        if self.target.is_classes:
+            self.target = replace(self.target, field=key)
         for name, found in values.items():
             self._labels[name] = [None if value != value else value for value in found.tolist()]
         for text in label_notes({**self._others(key), **read}, self.target, self.where):

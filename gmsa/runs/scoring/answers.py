@@ -169,8 +169,6 @@ def _answer(text: str, target: Target, where: str) -> float:
     lower = [name.lower() for name in target.classes]
     if lower.count(text.lower()) == 1:
         return float(lower.index(text.lower()))
-    if text.removesuffix(".0").isdecimal() and float(text) < target.num_classes:
-        return float(text)
     raise DataError(
         f"{where}: {shown(text)} is no class{nearest(text, target.classes)}; the classes are {listed(target.classes)}"
     )
