@@ -330,7 +330,7 @@ def test_predictions_of_strangely_named_classes_survive_csv() -> None:
     "protocol",
     ["self_training", *(pytest.param(p, marks=pytest.mark.slow) for p in ("supervised", "distillation", "sslmm"))],
 )
-@pytest.mark.parametrize("target", ["classes", "stars"])
+@pytest.mark.parametrize("target", ["classes", pytest.param("stars", marks=pytest.mark.slow)])
 def test_every_protocol_learns(write_mmsa: Callable[..., Path], tmp_path: Path, protocol: str, target: str) -> None:
     groups: dict[str, dict[str, Any]] = {"target": MOOD_SETTINGS, "loss": {"class_weights": "balanced"}}
     if target == "stars":
