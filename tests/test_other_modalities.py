@@ -82,20 +82,10 @@ def test_from_training_to_prediction(
         rows = rows_of(tmp_path / "robust")
         assert len(rows) == 1 + 14
         assert {"text", "eeg", "pose+gaze", "text+eeg+pose"} <= {row["left"] for row in rows}
-    ablate.main(
-        [
-            "--config",
-            config,
-            "--vary",
-            "model.name=semi_iin,late_fusion",
-            "--out",
-            str(tmp_path / "ablation"),
-            "--jobs",
-            "1",
-        ]
-    )
-    rows = json.loads((tmp_path / "ablation" / "summary.json").read_text())["rows"]
-    assert len(rows) == 2
+    if len(names) > 1:
+        vary = ["--vary", "model.layers=1,2", "--jobs", "1"]
+        ablate.main(["--config", config, *vary, "--out", str(tmp_path / "ablation")])
+        assert len(json.loads((tmp_path / "ablation" / "summary.json").read_text())["rows"]) == 2
     predict.main(["--run", str(run), "--input", data, "--out", str(tmp_path / "answers.csv")])
     with open(tmp_path / "answers.csv", newline="") as file:
         answers = list(csv.DictReader(file))
