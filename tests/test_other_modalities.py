@@ -82,10 +82,6 @@ def test_from_training_to_prediction(
         rows = rows_of(tmp_path / "robust")
         assert len(rows) == 1 + 14
         assert {"text", "eeg", "pose+gaze", "text+eeg+pose"} <= {row["left"] for row in rows}
-    if len(names) > 1:
-        vary = ["--vary", "model.layers=1,2", "--jobs", "1"]
-        ablate.main(["--config", config, *vary, "--out", str(tmp_path / "ablation")])
-        assert len(json.loads((tmp_path / "ablation" / "summary.json").read_text())["rows"]) == 2
     predict.main(["--run", str(run), "--input", data, "--out", str(tmp_path / "answers.csv")])
     with open(tmp_path / "answers.csv", newline="") as file:
         answers = list(csv.DictReader(file))
@@ -105,3 +101,12 @@ def test_a_model_learns_what_needs_two_modalities(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "robust")
     error = {row["left"]: row["metrics"]["MAE"]["mean"] for row in rows}
     assert error["eeg+pose"] < 0.6 * min(error["eeg"], error["pose"], error["text+gaze"])
+
+
+@pytest.mark.slow
+def test_an_ablation_over_modalities(tmp_path: Path) -> None:
+    _, config = write(tmp_path, tuple(DIMS), 24, 1)
+    plain = ["--set", "graph.intra=complete", "--set", "graph.inter=complete", "--set", "model.encoders=[[1, 1]]"]
+    vary = ["--vary", "data.modalities=[eeg],[eeg,pose]", "--set", "model.modality_dropout=0.1", "--jobs", "1"]
+    ablate.main(["--config", config, *plain, *vary, "--out", str(tmp_path / "ablation")])
+    assert len(json.loads((tmp_path / "ablation" / "summary.json").read_text())["rows"]) >= 2
