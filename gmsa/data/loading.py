@@ -193,7 +193,7 @@ def _read(
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     store = Store(path)
     dims = _chosen_dims(store.dims, data, short(path), other)
-    resolved, problem = _target_of(store, target), None
+    resolved, problem = target_of_store(store, target), None
     if isinstance(resolved, str):
         problem, resolved = resolved, Target.of(target)
     if problem and labels in ("needed", "found"):
@@ -305,7 +305,7 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
     return found
 
 
-def _target_of(store: Store, settings: TargetConfig) -> Target | str:
+def target_of_store(store: Store, settings: TargetConfig) -> Target | str:
     """The target of a store's labels by the settings, or why they do not fit."""
     held, wanted, where = store.manifest.target, Target.of(settings), short(store.path)
     if held.kind != wanted.kind:

@@ -13,10 +13,12 @@ import torch
 from helpers.tiny_data import tiny_content, write_pickle
 
 from gmsa import predict as command
-from gmsa.data import Utterance
+from gmsa.config import TargetConfig
+from gmsa.data import Row, Utterance, write_store
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
+from gmsa.runs.inputs import read_inputs
 from gmsa.runs.scoring import windows as cutting
 from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
@@ -47,6 +49,21 @@ def test_splits_and_labels_are_those_of_the_file(run: Run, tiny: Path, tmp_path:
     answers = run.predict(tiny / "other.pkl")
     assert [np.float32(r["prediction"]) for r in rows] == answers.values.tolist() == answers.predicted.tolist()
     assert answers.splits == [r["split"] for r in rows]
+
+
+@pytest.mark.parametrize("classes", [("anger", "fear", "joy"), ("a", "b", "c", "d", "e", "f")])
+def test_labels_of_a_store_are_read_where_its_classes_are_those_of_the_run(
+    emotion: Run, tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    settings = TargetConfig(kind="classes", classes=classes)
+    dtypes = dict.fromkeys(("text", "audio", "vision"), "float32")
+    rows = [Row("test", clip(name, label=float(i)), named=name) for i, name in enumerate(classes)]
+    store = write_store(tmp_path / "store", rows, dtypes, settings, {})
+    fits = len(classes) == 3
+    with collected() as notes:
+        found = read_inputs(store, {"text": 4, "audio": 3, "vision": 2}, emotion.config)
+    assert [u.label for u in found.utterances] == ([0.0, 1.0, 2.0] if fits else [None] * 6)
+    assert [note.endswith("(its labels are not read)") for note in notes] == ([] if fits else [True])
 
 
 def test_a_file_without_labels_or_splits(run: Run, tmp_path: Path) -> None:
