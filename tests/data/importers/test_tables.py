@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from gmsa.config import TargetConfig
+from gmsa.data import Row, Utterance
 from gmsa.data.importers import form_of
 from gmsa.data.importers.manifest import import_manifest
-from gmsa.data.importers.tables import Splits, Table
+from gmsa.data.importers.tables import Splits, Table, assigned
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 
@@ -183,6 +184,17 @@ def test_tables_that_are_refused(text: str | bytes, said: str) -> None:
 def test_assignments_to_splits_may_be_such_tables_too() -> None:
     Path("splits.csv").write_text("video;split\nv;dev\n")
     assert Splits.from_csv(Path("splits.csv")).of("v$_$3", "x") == "valid"
+
+
+def test_assignments_by_video_use_the_column_of_the_video() -> None:
+    Path("splits.csv").write_text("video,split\nv,dev\nw,test\n")
+    Path("t/data.csv").write_text(
+        "id,video,label,text\n0,v,1,arrays/a.npy\n1,w,1,arrays/b.npy\nw$_$2,,1,arrays/a.npy\n"
+    )
+    found = import_manifest(Path("t/data.csv"), TargetConfig(), Splits.from_csv(Path("splits.csv")))
+    assert {row.utterance.id: row.split for row in found.rows} == {"0": "valid", "1": "test", "w$_$2": "test"}
+    rows = [Row("all", Utterance("0", {}, of_video="w"))]
+    assert [row.split for row in assigned(rows, Splits.from_csv(Path("splits.csv")), "x")] == ["test"]
 
 
 def test_a_comma_inside_quotes_does_not_count_as_a_separator() -> None:
