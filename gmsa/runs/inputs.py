@@ -194,10 +194,10 @@ def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: TargetCo
     for modality in wanted.keys() & held.keys():
         if problem := _other_dim(modality, held[modality], wanted[modality]):
             raise DataError(f"{where}: {problem}")
-    problem = target_of_store(x.store, target)
-    fits = x.with_labels and not isinstance(problem, str)
-    if isinstance(problem, str) and x.with_labels and not np.isnan(x.labels).all():
-        note(f"{problem} (its labels are not read)")
+    found = target_of_store(x.store, target)
+    fits = x.with_labels and isinstance(found, Target)
+    if isinstance(found, str) and x.with_labels and not np.isnan(x.labels).all():
+        note(f"{found} (its labels are not read)")
     spans = {name: range(split.start, split.stop) for name, split in x.store.manifest.splits.items()}
     names = [next((name for name, span in spans.items() if row in span), INPUT) for row in x.rows]
     return list(zip(names, x.store.utterances(x.rows, wanted, labels=fits), strict=True))
