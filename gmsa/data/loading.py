@@ -15,6 +15,7 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
+from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
@@ -228,14 +229,35 @@ def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Lab
 def _read_rows(path: Path, data: DataConfig, target: TargetConfig, labeled: bool) -> tuple[Any, ...]:
     """The modalities of a source, its splits, D of those that are read, its target, and its provenance."""
     source = open_source(path, "auto", target)
+    source.nan = data.nan
     rows: Iterable[Row] = source.rows
     if not labeled:
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
     kept = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
     if not kept:
         _chosen_dims(source.dtypes, data, short(path), False)  # raises
+    values = Values(short(path), data.nan)
+    if data.nan != "error":
+        rows = _repaired(rows, list(kept), values)
     splits, dims, resolved = read_rows(rows, kept, target if labeled else TargetConfig(), short(path))
+    values.tell()
     return source.dtypes, splits, dims, resolved if labeled else Target.of(target), source.about
+
+
+def _repaired(rows: Iterable[Row], modalities: Sequence[str], values: Values) -> list[Row]:
+    """Rows whose features are finite, as ``data.nan`` asks: ``zero`` or ``drop``."""
+    given = [(row, {m: x.float() for m, x in row.utterance.features.items() if m in modalities}) for row in rows]
+    lengths = [{len(x) for x in features.values() if len(x)} for _, features in given]
+    aligned = all(len(found) <= 1 for found in lengths)
+    kept = []
+    for row, features in given:
+        looked = {m: values.look(x, x.numpy(), m, row.utterance.id) for m, x in features.items() if x.numel()}
+        wrong = {m: bad for m, bad in looked.items() if bad is not None}
+        if wrong:
+            fixed = repaired(features, wrong, values.nan, aligned)
+            row = row._replace(utterance=replace(row.utterance, features=fixed))
+        kept.append(row)
+    return kept
 
 
 def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig) -> _Loaded:

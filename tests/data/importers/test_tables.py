@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from gmsa.config import TargetConfig
-from gmsa.data import Row, Utterance
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Utterance, load_corpus
 from gmsa.data.importers import form_of
 from gmsa.data.importers.manifest import import_manifest
 from gmsa.data.importers.tables import Splits, Table, assigned
@@ -184,6 +185,31 @@ def test_tables_that_are_refused(text: str | bytes, said: str) -> None:
 def test_assignments_to_splits_may_be_such_tables_too() -> None:
     Path("splits.csv").write_text("video;split\nv;dev\n")
     assert Splits.from_csv(Path("splits.csv")).of("v$_$3", "x") == "valid"
+
+
+@pytest.mark.parametrize(
+    ("how", "aligned", "lengths", "said"),
+    [
+        ("zero", False, {"text": 3, "audio": 5}, "were set to 0 (data.nan: zero)"),
+        ("drop", False, {"text": 2, "audio": 5}, "were dropped with their steps (data.nan: drop)"),
+        ("drop", True, {"text": 2, "audio": 2}, "were dropped with their steps (data.nan: drop)"),
+    ],
+)
+def test_nan_is_repaired_as_asked(how: Any, aligned: bool, lengths: dict[str, int], said: str) -> None:
+    broken = np.ones((3, 4), np.float32)
+    broken[1, 2] = np.nan
+    np.save("t/arrays/nan.npy", broken)
+    other = "arrays/a.npy" if aligned else "arrays/c.npy"
+    rows = [f"{split}$_$0,{split},1,arrays/nan.npy,{other}" for split in ("train", "valid", "test")]
+    Path("t/nan.csv").write_text("\n".join(["id,split,label,text,audio", *rows]))
+    with pytest.raises(DataError, match=r"nan.csv: row 2: text 'arrays/nan.npy': holds NaN"):
+        load_corpus(DataConfig(path="t/nan.csv", modalities=("text", "audio")))
+    with collected() as notes:
+        corpus = load_corpus(DataConfig(path="t/nan.csv", modalities=("text", "audio"), nan=how))
+    assert f"t/nan.csv: 'text': 3 values in 3 utterances, NaN, {said}" in notes
+    first = corpus.splits["train"][0]
+    assert dict(first.lengths) == lengths
+    assert torch.isfinite(first.features["text"]).all()
 
 
 def test_assignments_by_video_use_the_column_of_the_video() -> None:
