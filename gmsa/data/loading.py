@@ -15,6 +15,7 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
+from gmsa.data.importers.stores import tell_unused
 from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.split import Split
@@ -193,6 +194,8 @@ def _read(
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     store = Store(path)
+    if labels == "needed":
+        tell_unused(target, short(path))
     dims = _chosen_dims(store.dims, data, short(path), other)
     resolved, problem = target_of_store(store, target), None
     if isinstance(resolved, str):
@@ -208,8 +211,23 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
+    content = read_content(path)
+    if labels == "tried":
+        content = _numbered(content, data, short(path))
+    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
+
+
+def _numbered(content: Any, data: DataConfig, where: str) -> Any:
+    """The content of a pickle; the utterances of one without splits and without ids get the ids 0, 1, 2, ..."""
+    columns = content.get(UNSPLIT) if isinstance(content, Mapping) and len(content) == 1 else None
+    if not isinstance(columns, Mapping) or "id" in columns:
+        return content
+    counts = [len(columns[m]) for m in _named(data) if hasattr(columns.get(m), "__len__")]
+    if not counts:
+        return content
+    note(f"{where}: has no key 'id'; its utterances are called 0 to {max(counts) - 1}, in their order")
+    return {UNSPLIT: {"id": [str(i) for i in range(max(counts))], **columns}}
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:

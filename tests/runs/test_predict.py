@@ -13,8 +13,8 @@ import torch
 from helpers.tiny_data import tiny_content, write_pickle
 
 from gmsa import predict as command
-from gmsa.config import TargetConfig
-from gmsa.data import Row, Utterance, write_store
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Utterance, load_corpus, write_store
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
@@ -70,6 +70,20 @@ def test_a_file_without_labels_or_splits(run: Run, tmp_path: Path) -> None:
     columns = {k: v for k, v in tiny_content("o-")["test"].items() if k != "regression_labels"}
     run.predict(write_pickle(tmp_path / "flat.pkl", columns)).to_csv(tmp_path / "out.csv")
     assert {(r["split"], r["label"]) for r in rows_of(tmp_path / "out.csv")} == {("input", "")}
+
+
+def test_the_utterances_of_a_file_without_ids_are_numbered_as_those_of_arrays(run: Run, tmp_path: Path) -> None:
+    columns = {k: v for k, v in tiny_content("o-")["test"].items() if k not in ("id", "regression_labels")}
+    arrays = run.predict(columns)
+    file = write_pickle(tmp_path / "flat.pkl", columns)
+    with collected() as notes:
+        command.main(["--run", str(run.folder), "--input", str(file), "--out", str(tmp_path / "out.csv")])
+    rows = rows_of(tmp_path / "out.csv")
+    assert [r["id"] for r in rows] == arrays.ids == [str(i) for i in range(12)]
+    assert [np.float32(r["prediction"]) for r in rows] == arrays.values.tolist()
+    assert any("has no key 'id'; its utterances are called 0 to 11, in their order" in note for note in notes)
+    with pytest.raises(DataError, match="every utterance needs an id"):
+        load_corpus(DataConfig(path=str(file)))
 
 
 def test_classes_have_their_names(emotion: Run, tiny: Path, tmp_path: Path) -> None:

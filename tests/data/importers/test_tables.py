@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from gmsa.config import DataConfig, TargetConfig
-from gmsa.data import Row, Utterance, load_corpus
-from gmsa.data.importers import form_of
+from gmsa.data import Row, Utterance, load_corpus, write_store
+from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.manifest import import_manifest
 from gmsa.data.importers.tables import Splits, Table, assigned
 from gmsa.data.notes import collected
@@ -210,6 +211,27 @@ def test_nan_is_repaired_as_asked(how: Any, aligned: bool, lengths: dict[str, in
     first = corpus.splits["train"][0]
     assert dict(first.lengths) == lengths
     assert torch.isfinite(first.features["text"]).all()
+
+
+def test_settings_of_the_target_without_effect_are_told() -> None:
+    rows = [f"{split}$_$0,{split},1,arrays/a.npy" for split in ("train", "valid", "test")]
+    Path("t/data.csv").write_text("\n".join(["id,split,label,text", *rows]))
+    data, chosen = DataConfig(path="t/data.csv", modalities=("text",)), TargetConfig(field="label", column=0)
+    with collected() as notes:
+        load_corpus(data, chosen)
+    assert [note for note in notes if "no effect" in note] == [
+        "t/data.csv: target.column has no effect: a cell holds one label; target.field names another column"
+    ]
+    source = open_source(Path("t/data.csv"))
+    write_store("store", source.rows, source.dtypes, TargetConfig(), source.about)
+    for read in (
+        lambda: load_corpus(replace(data, path="store"), chosen),
+        lambda: open_source(Path("store"), target=chosen),
+    ):
+        with collected() as notes:
+            read()
+        told = [note for note in notes if "no effect" in note]
+        assert [note.partition(" has")[0] for note in told] == ["store: target.field", "store: target.column"]
 
 
 def test_assignments_by_video_use_the_column_of_the_video() -> None:
