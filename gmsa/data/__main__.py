@@ -26,7 +26,21 @@ from gmsa.system.console import console, progress_bar
 from gmsa.system.reading import expanded
 
 _PATH = "pickle, table, folder of features or of .csd files, or feature store"
-_OF_TRAINING = frozenset({"data.split", "data.pool", "data.path", "data.label_ratio", "data.missing"})
+_OF_TRAINING = frozenset(
+    f"data.{key}"
+    for key in (
+        "split",
+        "pool",
+        "path",
+        "label_ratio",
+        "label_seed",
+        "missing",
+        "if_missing",
+        "normalize",
+        "clip",
+        "name",
+    )
+)
 """Settings that the import has no use for."""
 _EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""
@@ -160,7 +174,7 @@ def _import(options: argparse.Namespace) -> None:
     if options.format != "auto":
         IMPORTERS.check(options.format, "--format")
     settings = _settings(options)
-    for key in settings.given & _OF_TRAINING:
+    for key in sorted(settings.given & _OF_TRAINING):
         raise ConfigError(f"--set {key}: is of training, not of import; set it there (--splits FILE assigns splits)")
     out = expanded(options.out)
     check_target(out)

@@ -15,6 +15,8 @@ from gmsa.config import AUTO, MODALITIES, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
+from gmsa.data.importers.stores import tell_unused
+from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
@@ -192,8 +194,10 @@ def _read(
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
     store = Store(path)
+    if labels == "needed":
+        tell_unused(target, short(path))
     dims = _chosen_dims(store.dims, data, short(path), other)
-    resolved, problem = _target_of(store, target), None
+    resolved, problem = target_of_store(store, target), None
     if isinstance(resolved, str):
         problem, resolved = resolved, Target.of(target)
     if problem and labels in ("needed", "found"):
@@ -207,8 +211,23 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
+    content = read_content(path)
+    if labels == "tried":
+        content = _numbered(content, data, short(path))
+    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
+
+
+def _numbered(content: Any, data: DataConfig, where: str) -> Any:
+    """The content of a pickle; the utterances of one without splits and without ids get the ids 0, 1, 2, ..."""
+    columns = content.get(UNSPLIT) if isinstance(content, Mapping) and len(content) == 1 else None
+    if not isinstance(columns, Mapping) or "id" in columns:
+        return content
+    counts = [len(columns[m]) for m in _named(data) if hasattr(columns.get(m), "__len__")]
+    if not counts:
+        return content
+    note(f"{where}: has no key 'id'; its utterances are called 0 to {max(counts) - 1}, in their order")
+    return {UNSPLIT: {"id": [str(i) for i in range(max(counts))], **columns}}
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
@@ -228,14 +247,35 @@ def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Lab
 def _read_rows(path: Path, data: DataConfig, target: TargetConfig, labeled: bool) -> tuple[Any, ...]:
     """The modalities of a source, its splits, D of those that are read, its target, and its provenance."""
     source = open_source(path, "auto", target)
+    source.nan = data.nan
     rows: Iterable[Row] = source.rows
     if not labeled:
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
     kept = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
     if not kept:
         _chosen_dims(source.dtypes, data, short(path), False)  # raises
+    values = Values(short(path), data.nan)
+    if data.nan != "error":
+        rows = _repaired(rows, list(kept), values)
     splits, dims, resolved = read_rows(rows, kept, target if labeled else TargetConfig(), short(path))
+    values.tell()
     return source.dtypes, splits, dims, resolved if labeled else Target.of(target), source.about
+
+
+def _repaired(rows: Iterable[Row], modalities: Sequence[str], values: Values) -> list[Row]:
+    """Rows whose features are finite, as ``data.nan`` asks: ``zero`` or ``drop``."""
+    given = [(row, {m: x.float() for m, x in row.utterance.features.items() if m in modalities}) for row in rows]
+    lengths = [{len(x) for x in features.values() if len(x)} for _, features in given]
+    aligned = all(len(found) <= 1 for found in lengths)
+    kept = []
+    for row, features in given:
+        looked = {m: values.look(x, x.numpy(), m, row.utterance.id) for m, x in features.items() if x.numel()}
+        wrong = {m: bad for m, bad in looked.items() if bad is not None}
+        if wrong:
+            fixed = repaired(features, wrong, values.nan, aligned)
+            row = row._replace(utterance=replace(row.utterance, features=fixed))
+        kept.append(row)
+    return kept
 
 
 def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig) -> _Loaded:
@@ -305,7 +345,7 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
     return found
 
 
-def _target_of(store: Store, settings: TargetConfig) -> Target | str:
+def target_of_store(store: Store, settings: TargetConfig) -> Target | str:
     """The target of a store's labels by the settings, or why they do not fit."""
     held, wanted, where = store.manifest.target, Target.of(settings), short(store.path)
     if held.kind != wanted.kind:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config import Config
+from gmsa.config import Config, TargetConfig
 from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
-from gmsa.data.loading import load_other
+from gmsa.data.loading import load_other, target_of_store
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, nearest, shown
@@ -106,7 +106,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         other = load_other(path, wanted, config.data, config.target, require_labels=False, strict=False)
         pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
-        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, wanted, Target.of(config.target))
+        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, wanted, config.target)
     elif isinstance(x, Mapping):
         pairs = _by_split(_from_arrays(x, wanted, config))
     elif isinstance(x, Utterance):
@@ -185,7 +185,7 @@ def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
     return f"has no {' or '.join(wanted)} to predict from{more}; give at least one of them"
 
 
-def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: Target) -> list[tuple[str, Utterance]]:
+def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: TargetConfig) -> list[tuple[str, Utterance]]:
     where, held = str(x.store.path), x.store.dims
     if not len(x):
         raise DataError(f"{where}: no utterance is chosen; give at least one")
@@ -194,7 +194,10 @@ def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: Target) 
     for modality in wanted.keys() & held.keys():
         if problem := _other_dim(modality, held[modality], wanted[modality]):
             raise DataError(f"{where}: {problem}")
-    fits = x.with_labels and x.store.manifest.labels == target.metrics
+    found = target_of_store(x.store, target)
+    fits = x.with_labels and isinstance(found, Target)
+    if isinstance(found, str) and x.with_labels and not np.isnan(x.labels).all():
+        note(f"{found} (its labels are not read)")
     spans = {name: range(split.start, split.stop) for name, split in x.store.manifest.splits.items()}
     names = [next((name for name, span in spans.items() if row in span), INPUT) for row in x.rows]
     return list(zip(names, x.store.utterances(x.rows, wanted, labels=fits), strict=True))

@@ -13,11 +13,12 @@ from helpers.tiny_data import tiny_content
 
 from gmsa import evaluate as command
 from gmsa.config.override import override
+from gmsa.data import Target
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.metrics import metrics
 from gmsa.runs import Run
-from gmsa.runs.scoring.answers import evaluate_answers
+from gmsa.runs.scoring.answers import evaluate_answers, read_answers
 from gmsa.system import cli
 
 TEST = tiny_content("o-")["test"]
@@ -65,6 +66,12 @@ def test_a_runs_own_predictions_score_as_the_run(run: Run, tiny: Path, tmp_path:
     again = evaluate_answers(tmp_path / "own.csv", tiny / "own.pkl")
     assert again["scores"] == found["scores"]
     assert "tests" not in again
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_where_commas_do_not_separate(tmp_path: Path, separator: str) -> None:
+    file = write(tmp_path / "peer.csv", [["id", "prediction"], ["a", "-0,273"], ["b", "1.5"]], separator)
+    assert read_answers(file, Target()) == {"a": -0.273, "b": 1.5}
 
 
 def test_missing_and_unknown_answers_are_named(tiny: Path, tmp_path: Path) -> None:

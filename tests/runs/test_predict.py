@@ -13,10 +13,12 @@ import torch
 from helpers.tiny_data import tiny_content, write_pickle
 
 from gmsa import predict as command
-from gmsa.data import Utterance
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Utterance, load_corpus, write_store
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
+from gmsa.runs.inputs import read_inputs
 from gmsa.runs.scoring import windows as cutting
 from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
@@ -49,10 +51,39 @@ def test_splits_and_labels_are_those_of_the_file(run: Run, tiny: Path, tmp_path:
     assert answers.splits == [r["split"] for r in rows]
 
 
+@pytest.mark.parametrize("classes", [("anger", "fear", "joy"), ("a", "b", "c", "d", "e", "f")])
+def test_labels_of_a_store_are_read_where_its_classes_are_those_of_the_run(
+    emotion: Run, tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    settings = TargetConfig(kind="classes", classes=classes)
+    dtypes = dict.fromkeys(("text", "audio", "vision"), "float32")
+    rows = [Row("test", clip(name, label=float(i)), named=name) for i, name in enumerate(classes)]
+    store = write_store(tmp_path / "store", rows, dtypes, settings, {})
+    fits = len(classes) == 3
+    with collected() as notes:
+        found = read_inputs(store, {"text": 4, "audio": 3, "vision": 2}, emotion.config)
+    assert [u.label for u in found.utterances] == ([0.0, 1.0, 2.0] if fits else [None] * 6)
+    assert [note.endswith("(its labels are not read)") for note in notes] == ([] if fits else [True])
+
+
 def test_a_file_without_labels_or_splits(run: Run, tmp_path: Path) -> None:
     columns = {k: v for k, v in tiny_content("o-")["test"].items() if k != "regression_labels"}
     run.predict(write_pickle(tmp_path / "flat.pkl", columns)).to_csv(tmp_path / "out.csv")
     assert {(r["split"], r["label"]) for r in rows_of(tmp_path / "out.csv")} == {("input", "")}
+
+
+def test_the_utterances_of_a_file_without_ids_are_numbered_as_those_of_arrays(run: Run, tmp_path: Path) -> None:
+    columns = {k: v for k, v in tiny_content("o-")["test"].items() if k not in ("id", "regression_labels")}
+    arrays = run.predict(columns)
+    file = write_pickle(tmp_path / "flat.pkl", columns)
+    with collected() as notes:
+        command.main(["--run", str(run.folder), "--input", str(file), "--out", str(tmp_path / "out.csv")])
+    rows = rows_of(tmp_path / "out.csv")
+    assert [r["id"] for r in rows] == arrays.ids == [str(i) for i in range(12)]
+    assert [np.float32(r["prediction"]) for r in rows] == arrays.values.tolist()
+    assert any("has no key 'id'; its utterances are called 0 to 11, in their order" in note for note in notes)
+    with pytest.raises(DataError, match="every utterance needs an id"):
+        load_corpus(DataConfig(path=str(file)))
 
 
 def test_classes_have_their_names(emotion: Run, tiny: Path, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ __all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "read_
 
 _READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True}
 _FORMS = {"table": "manifest", "json": "manifest", "parquet": "datasets"}
+_ONE_COLUMN = ("manifest", "semi_iin", "datasets")
+"""Importers whose fields of labels hold one label per utterance."""
 _SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
 """What a name says of files of other content, such as empty ones."""
 
@@ -97,6 +99,8 @@ def open_source(
     target = TargetConfig(preset=cast(Any, target)) if isinstance(target, str) else target
     settings = TargetConfig() if target is None else target
     data = DataConfig(modalities=AUTO) if data is None else data
+    if settings.column is not None and form in _ONE_COLUMN:
+        note(f"{short(path)}: target.column has no effect: a cell holds one label; target.field names another column")
     assigned = None if splits is None else Splits.from_csv(splits)
     if form == "mmsa":
         return import_mmsa(path, settings, assigned, data, features)

@@ -240,7 +240,8 @@ class _Table:
             identity = (
                 f"{text(self.video)}$_${text(self.clip)}" if self.video and self.clip else f"{self.name}{number - 1}"
             )
-        split = splits.of(identity, where) if splits else split_name(text(self.split)) if self.split else self.name
+        split = split_name(text(self.split)) if self.split else self.name
+        split = splits.of(identity, where, text(self.video)) if splits else split
         arrays = {self.modality[c]: _steps(column, row, f"{where}: {shown(c)}") for c, column in lists.items()}
         return _Item(
             where,

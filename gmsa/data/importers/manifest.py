@@ -103,7 +103,8 @@ class _Columns:
         comma = self.table.decimal_comma
         for where, row in self.table.rows():
             identity = row[self.id] if self.id else f"{row[self.video or '']}$_${row[self.clip or '']}"
-            split = self.splits.of(identity, where) if self.splits else UNSPLIT
+            video = row[self.video] if self.video else ""
+            split = self.splits.of(identity, where, video) if self.splits else UNSPLIT
             split = split_name(row[self.split]) if self.split else split
             if not split:
                 raise DataError(f"{where}: has no split; write train, valid, test or another name")
@@ -118,7 +119,7 @@ class _Columns:
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,
                 {m: value for m, value in own.items() if value is not None},
                 row[self.speaker] if self.speaker else "",
-                row[self.video] if self.video else "",
+                video,
                 row[self.fold] if self.fold else "",
             )
 

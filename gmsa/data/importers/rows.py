@@ -40,6 +40,9 @@ class Source:
     about: dict[str, Any]
     """Provenance, stored in the manifest as JSON: ``importer`` (its name) and ``files`` (objects with ``name`` and
     ``sha256``). It may be completed while the rows are read."""
+    nan: str = "error"
+    """Whether NaN and infinity among the features are errors: if it is set to another value than ``error`` before the
+    rows are read, they stay in the rows."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
     if not half:
         raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
-    return Source(_rows(items, list(splits), dims, about), sum(splits.values()), dtypes, about)
+    source = Source((), sum(splits.values()), dtypes, about)
+    source.rows = _rows(items, list(splits), dims, source)
+    return source
 
 
 def modality_names(names: Iterable[str], where: str) -> dict[str, str]:
@@ -126,7 +131,7 @@ def ordered(modalities: Iterable[str]) -> list[str]:
 
 
 def _rows(
-    items: Callable[[], Iterable[Item]], splits: Sequence[str], dims: Mapping[str, int], about: dict[str, Any]
+    items: Callable[[], Iterable[Item]], splits: Sequence[str], dims: Mapping[str, int], source: Source
 ) -> Iterator[Row]:
     count, digest = 0, hashlib.sha256()
     for split in splits:
@@ -138,13 +143,14 @@ def _rows(
                 found = []
                 for file in files:
                     values, sha256 = read_array(file, f"{item.where}: {modality}")
-                    found.append(_finite(values, modality, f"{item.where}: {modality} {shown(file.name)}"))
+                    place = f"{item.where}: {modality} {shown(file.name)}"
+                    found.append(_finite(values, modality, place, source.nan))
                     digest.update(sha256)
                     count += 1
                 steps = np.concatenate([part for part in found if part.size] or [np.zeros((0, dims[modality]))])
                 features[modality] = torch.from_numpy(np.array(steps if steps.any() else steps[:0], np.float32))
             yield row_of(item, features)
-    about["arrays"] = {"count": count, "sha256": digest.hexdigest()}
+    source.about["arrays"] = {"count": count, "sha256": digest.hexdigest()}
 
 
 def row_of(item: Item, features: Mapping[str, Tensor]) -> Row:
@@ -157,14 +163,14 @@ def row_of(item: Item, features: Mapping[str, Tensor]) -> Row:
     return Row(item.split, utterance, item.annotation, word)
 
 
-def _finite(values: np.ndarray, modality: str, where: str) -> np.ndarray:
+def _finite(values: np.ndarray, modality: str, where: str, nan: str) -> np.ndarray:
     """Returns the features as float32, with infinite audio as 0 as in MMSA's files."""
     with np.errstate(over="ignore"):
         kept = values.astype(np.float32)
     if not np.isfinite(kept).all():
         if modality in INFINITE_IS_ZERO:
             kept[np.isinf(values)] = 0
-        if not np.isfinite(kept).all():
+        if nan == "error" and not np.isfinite(kept).all():
             kind = "NaN" if np.isnan(kept).any() else "infinity"
             raise DataError(f"{where}: holds {kind}; repair or drop the utterance")
     return kept

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gmsa.config import TargetConfig
+from gmsa.config import AUTO, TargetConfig
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, assigned
+from gmsa.data.notes import note
 from gmsa.data.store.store import Store
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import Target, describe_target
@@ -28,6 +29,8 @@ def import_store(path: Path, target: TargetConfig | None = None, splits: Splits 
     store = Store(path)
     held = store.manifest.target
     wanted = held if target is None else Target.of(target)
+    if target is not None:
+        tell_unused(target, short(path))
     if (held.kind, held.low, held.high) != (wanted.kind, wanted.low, wanted.high):
         raise DataError(
             f"{short(path)}: was imported with {describe_target(held)}, not {describe_target(wanted)}; leave target out"
@@ -40,6 +43,15 @@ def import_store(path: Path, target: TargetConfig | None = None, splits: Splits 
     before = store.manifest.source.get("files")
     about["files"] += [{"name": path.name, "sha256": store.sha256}, *(before if isinstance(before, list) else [])]
     return Source(rows, len(store), dtypes, about)
+
+
+def tell_unused(target: TargetConfig, where: str) -> None:
+    """Notes settings of the target that choose among labels, of which a store holds one per utterance."""
+    for key, given in (("field", target.field != AUTO), ("column", target.column is not None)):
+        if given:
+            note(
+                f"{where}: target.{key} has no effect: a store holds the labels that its import chose; import it again"
+            )
 
 
 def _rows(store: Store) -> Iterator[Row]:

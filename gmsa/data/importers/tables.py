@@ -43,7 +43,7 @@ def annotation_of(value: object) -> int:
 
 def assigned(rows: Sequence[Row], splits: Splits, where: str) -> Iterator[Row]:
     """Rows in the splits that the user assigns, split by split."""
-    moved = [row._replace(split=splits.of(row.utterance.id, where)) for row in rows]
+    moved = [row._replace(split=splits.of(row.utterance.id, where, row.utterance.of_video)) for row in rows]
     names = dict.fromkeys(row.split for row in moved)
     check_count(names, where)
     for name in names:
@@ -198,17 +198,18 @@ class Splits:
                 raise DataError(f"{where}: {shown(row[key])} has no split or two splits; assign exactly one")
         return cls(path, by, found)
 
-    def of(self, identity: str, where: str) -> str:
+    def of(self, identity: str, where: str, video: str = "") -> str:
         """Returns the split of an utterance.
 
         Args:
             identity: id of the utterance.
             where: where the source names it, for the error.
+            video: its video, if the source says it (default: what comes before ``$_$`` in the id).
 
         Raises:
             DataError: the file assigns it to no split.
         """
-        key = identity if self.by == "id" else identity.partition("$_$")[0]
+        key = identity if self.by == "id" else video or identity.partition("$_$")[0]
         if key not in self.found:
             raise DataError(f"{where}: '{short(self.path)}' assigns no split to {self.by} {shown(key)}; add a row")
         return self.found[key]

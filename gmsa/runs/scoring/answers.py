@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
+from gmsa.data.importers.tables import as_number
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
 from gmsa.data.targets import describe_target
@@ -143,6 +143,7 @@ def read_answers(path: Path, target: Target) -> dict[str, float]:
             f"{short(path)}: needs the columns 'id' and 'prediction'{nearest('prediction', columns)}; "
             f"it has {listed(columns)}"
         )
+    comma = separator != ","
     found: dict[str, float] = {}
     for number, row in enumerate(rows, 2):
         if not any(row):
@@ -154,16 +155,16 @@ def read_answers(path: Path, target: Target) -> dict[str, float]:
             raise DataError(f"{where}: id {shown(identity)} is answered twice; answer each once")
         text = row[columns["prediction"]].strip() if "prediction" in columns else ""
         if text:
-            found[identity] = _answer(text, target, where)
+            found[identity] = _answer(text, target, where, comma)
         elif chances and any(row[place].strip() for place in chances.values()):
-            values = [_number(row[place], f"{where}: 'p_{name}'") for name, place in chances.items()]
+            values = [_number(row[place], f"{where}: 'p_{name}'", comma) for name, place in chances.items()]
             found[identity] = float(np.argmax(values))
     return found
 
 
-def _answer(text: str, target: Target, where: str) -> float:
+def _answer(text: str, target: Target, where: str, comma: bool) -> float:
     if not target.is_classes:
-        return _number(text, f"{where}: 'prediction'")
+        return _number(text, f"{where}: 'prediction'", comma)
     if text in target.classes:
         return float(target.classes.index(text))
     lower = [name.lower() for name in target.classes]
@@ -174,12 +175,9 @@ def _answer(text: str, target: Target, where: str) -> float:
     )
 
 
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+def _number(text: str, where: str, comma: bool) -> float:
+    value = as_number(text.strip(), comma)
+    if value is None:
         raise DataError(f"{where} is {shown(text)}; expected a number")
     return value
 

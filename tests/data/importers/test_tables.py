@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from gmsa.config import TargetConfig
-from gmsa.data.importers import form_of
+from gmsa.config import DataConfig, TargetConfig
+from gmsa.data import Row, Utterance, load_corpus, write_store
+from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.manifest import import_manifest
-from gmsa.data.importers.tables import Splits, Table
+from gmsa.data.importers.tables import Splits, Table, assigned
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 
@@ -183,6 +186,63 @@ def test_tables_that_are_refused(text: str | bytes, said: str) -> None:
 def test_assignments_to_splits_may_be_such_tables_too() -> None:
     Path("splits.csv").write_text("video;split\nv;dev\n")
     assert Splits.from_csv(Path("splits.csv")).of("v$_$3", "x") == "valid"
+
+
+@pytest.mark.parametrize(
+    ("how", "aligned", "lengths", "said"),
+    [
+        ("zero", False, {"text": 3, "audio": 5}, "were set to 0 (data.nan: zero)"),
+        ("drop", False, {"text": 2, "audio": 5}, "were dropped with their steps (data.nan: drop)"),
+        ("drop", True, {"text": 2, "audio": 2}, "were dropped with their steps (data.nan: drop)"),
+    ],
+)
+def test_nan_is_repaired_as_asked(how: Any, aligned: bool, lengths: dict[str, int], said: str) -> None:
+    broken = np.ones((3, 4), np.float32)
+    broken[1, 2] = np.nan
+    np.save("t/arrays/nan.npy", broken)
+    other = "arrays/a.npy" if aligned else "arrays/c.npy"
+    rows = [f"{split}$_$0,{split},1,arrays/nan.npy,{other}" for split in ("train", "valid", "test")]
+    Path("t/nan.csv").write_text("\n".join(["id,split,label,text,audio", *rows]))
+    with pytest.raises(DataError, match=r"nan.csv: row 2: text 'arrays/nan.npy': holds NaN"):
+        load_corpus(DataConfig(path="t/nan.csv", modalities=("text", "audio")))
+    with collected() as notes:
+        corpus = load_corpus(DataConfig(path="t/nan.csv", modalities=("text", "audio"), nan=how))
+    assert f"t/nan.csv: 'text': 3 values in 3 utterances, NaN, {said}" in notes
+    first = corpus.splits["train"][0]
+    assert dict(first.lengths) == lengths
+    assert torch.isfinite(first.features["text"]).all()
+
+
+def test_settings_of_the_target_without_effect_are_told() -> None:
+    rows = [f"{split}$_$0,{split},1,arrays/a.npy" for split in ("train", "valid", "test")]
+    Path("t/data.csv").write_text("\n".join(["id,split,label,text", *rows]))
+    data, chosen = DataConfig(path="t/data.csv", modalities=("text",)), TargetConfig(field="label", column=0)
+    with collected() as notes:
+        load_corpus(data, chosen)
+    assert [note for note in notes if "no effect" in note] == [
+        "t/data.csv: target.column has no effect: a cell holds one label; target.field names another column"
+    ]
+    source = open_source(Path("t/data.csv"))
+    write_store("store", source.rows, source.dtypes, TargetConfig(), source.about)
+    for read in (
+        lambda: load_corpus(replace(data, path="store"), chosen),
+        lambda: open_source(Path("store"), target=chosen),
+    ):
+        with collected() as notes:
+            read()
+        told = [note for note in notes if "no effect" in note]
+        assert [note.partition(" has")[0] for note in told] == ["store: target.field", "store: target.column"]
+
+
+def test_assignments_by_video_use_the_column_of_the_video() -> None:
+    Path("splits.csv").write_text("video,split\nv,dev\nw,test\n")
+    Path("t/data.csv").write_text(
+        "id,video,label,text\n0,v,1,arrays/a.npy\n1,w,1,arrays/b.npy\nw$_$2,,1,arrays/a.npy\n"
+    )
+    found = import_manifest(Path("t/data.csv"), TargetConfig(), Splits.from_csv(Path("splits.csv")))
+    assert {row.utterance.id: row.split for row in found.rows} == {"0": "valid", "1": "test", "w$_$2": "test"}
+    rows = [Row("all", Utterance("0", {}, of_video="w"))]
+    assert [row.split for row in assigned(rows, Splits.from_csv(Path("splits.csv")), "x")] == ["test"]
 
 
 def test_a_comma_inside_quotes_does_not_count_as_a_separator() -> None:
