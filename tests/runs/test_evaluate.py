@@ -79,6 +79,23 @@ def test_a_file_without_splits_is_scored_whole(run: Run, tmp_path: Path) -> None
     assert "MAE" in (tmp_path / "out" / "summary.tex").read_text()
 
 
+@pytest.mark.parametrize("missing", ["fixed:ta", {"test": "eta:0.5"}])
+def test_own_data_scores_as_in_training(tiny: Path, tmp_path: Path, missing) -> None:
+    """Also what no training utterance had is left out, and what was masked is masked, by whatever option."""
+    own, test = tiny / "own.pkl", "predictions-1.csv"
+    run = Run(tiny_run(tmp_path / "run", own, data={"path": str(own), "missing": missing}, run={"seeds": [1]}))
+    whole = run.evaluate(out=tmp_path / "whole")
+    assert whole["test"] == run.metrics["test"]
+    expected = [row for row in (tmp_path / "whole" / test).read_text().splitlines() if row.startswith("test")]
+    for i, options in enumerate(({"split": "test"}, {"data": own}, {"data": own, "split": "test"})):
+        found = run.evaluate(**options, out=tmp_path / str(i))
+        assert found["test"] == whole["test"]
+        assert found["missing"] == {"test": whole["missing"]["test"]}
+        assert (tmp_path / str(i) / test).read_text().splitlines()[1:] == expected
+    train = run.evaluate(split="train", include_training=True)
+    assert train["scored"] == {"train": 24}
+
+
 # --- the run's own training utterances -------------------------------------------------------------------------------
 
 

@@ -75,7 +75,7 @@ def evaluate_answers(
         run = as_run(run)
         models = [run.load_model(seed, device) for seed in run.chosen_seeds(seeds)]
         config, target = run.config, Target.of(run.config.target)
-        chosen = splits_to_score(run, data, split, include_training)
+        chosen = splits_to_score(run, data, split, include_training, mask=True)
     else:
         config = Config() if config is None else config
         if data is None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gmsa.config import SYNTHETIC
-from gmsa.data import Corpus, Utterance, data_sha256, load_corpus
+from gmsa.data import Corpus, Utterance, data_sha256, describe_missing, load_corpus
+from gmsa.data.features import select
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, RunError, listed, nearest, short, shown
 from gmsa.runs.folder import Run
+from gmsa.runs.prepare import hide
 from gmsa.system.reading import MOST_RECORDS, exists, read_text
 
 TRAINING = "train"
@@ -37,6 +40,8 @@ class Chosen:
     """Whether it is the file that the run was trained on."""
     ids: frozenset[str] = frozenset()
     """Ids of all utterances of the file."""
+    missing: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Of masked splits, the record of :func:`~gmsa.data.describe_missing`."""
 
     @property
     def name(self) -> str:
@@ -73,12 +78,32 @@ def own_corpus(run: Run) -> Corpus:
     return corpus
 
 
+def masked(run: Run, corpus: Corpus) -> tuple[Corpus, dict[str, dict[str, Any]]]:
+    """A run's own corpus as masked by ``data.missing``, and by split what is missing."""
+    missing, modalities = run.config.data.missing, [*corpus.dims]
+    hidden = hide(corpus, missing)
+    records = {s: describe_missing(us, hidden.splits[s], missing.of(s), modalities) for s, us in corpus.splits.items()}
+    return hidden, records
+
+
+def _known(utterances: Sequence[Utterance], modalities: Collection[str]) -> list[Utterance]:
+    """The labeled utterances without features of other modalities, such as those that training left out."""
+    return [
+        replace(u, features=select(u.features, modalities), withheld=select(u.withheld, modalities))
+        if u.features.keys() - set(modalities)
+        else u
+        for u in utterances
+        if u.label is not None
+    ]
+
+
 def splits_to_score(
     run: Run,
     data: str | Path | None,
     split: str | None = None,
     include_training: bool = False,
     dims: Mapping[str, int | None] | None = None,
+    mask: bool = False,
 ) -> Chosen:
     """The splits of the run's own file, or of another labeled one, that are to be scored.
 
@@ -89,22 +114,26 @@ def splits_to_score(
         include_training: whether utterances that the run was trained on may be scored; they make up the split
             ``train`` then, whatever the file calls them.
         dims: features per step of each modality to read; those of the run by default.
+        mask: whether the run's own file is masked by ``data.missing``, as in training; another file never is.
 
     Raises:
         RunError: utterances are chosen that the run was trained on, or its own file is not as it was.
         DataError: the file is missing, unsafe or wrong, or has no such split.
     """
-    other = None
+    other, records = None, {}
+    dims = run.dims if dims is None else dims
     if data is not None and _sha256(data) != run.environment["data_sha256"]:
-        other = load_other(data, run.dims if dims is None else dims, run.config.data, run.config.target)
+        other = load_other(data, dims, run.config.data, run.config.target)
     if other is None or other.sha256 == run.environment["data_sha256"]:
         if data is None:
             corpus = own_corpus(run)
         else:  # its splits are those of the training, also where these were drawn
             corpus = load_corpus(replace(run.config.data, path=str(data), pool=None), run.config.target)
+        if mask:
+            corpus, records = masked(run, corpus)
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
-        labeled = {name: [u for u in utterances if u.label is not None] for name, utterances in corpus.splits.items()}
+        labeled = {name: _known(utterances, dims) for name, utterances in corpus.splits.items()}
     else:
         where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
@@ -131,7 +160,9 @@ def splits_to_score(
                 f"{', '.join(run.dims)} (the first {shown(empty[0])}); they are scored all the same"
             )
     dataset = run.config.data.name if data is None else Path(data).stem
-    return Chosen(chosen, dataset, synthetic, sha256, own, ids)
+    return Chosen(
+        chosen, dataset, synthetic, sha256, own, ids, {name: records[name] for name in chosen if name in records}
+    )
 
 
 def _sha256(data: str | Path) -> str | None:
