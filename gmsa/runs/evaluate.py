@@ -52,7 +52,8 @@ def evaluate(
     """Scores a run's models on its own validation and test split, or on splits of another labeled file.
 
     On the run's own data, with its device and library versions, the numbers are exactly those of its
-    summary: ``data.missing`` masks all splits of that file, and none of another. Writes the table and the predictions into ``out`` if given.
+    summary: ``data.missing`` masks all splits of that file, and none of another. Writes the table and the
+    predictions into ``out`` if given.
 
     Args:
         split: split to score, or ``all``; by default the run's own ``valid`` and ``test``, of another file ``test``, or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -221,7 +222,7 @@ def _recorded_ids(run: Run) -> set[str]:
     path = run.folder / f"seed-{run.seeds[0]}" / "predictions.csv"
     if not exists(path):
         return set()
-    rows = csv.DictReader(read_text(path, MOST_RECORDS, inside=run.folder).splitlines())
+    rows = csv.DictReader(io.StringIO(read_text(path, MOST_RECORDS, inside=run.folder), newline=""))
     return {row["id"] for row in rows if row.get("split") == TRAINING and row.get("id")}
 
 
