@@ -123,9 +123,16 @@ def test_training_utterances_among_others_are_found(run: Run, tmp_path: Path) ->
     with pytest.raises(RunError, match=r"was trained on 3 of the utterances to score \(split 'test'"):
         run.evaluate(file)
     assert run.evaluate(file, include_training=True)["scored"] == {"test": 12, "train": 3}
+    for modality in ("text", "audio", "vision"):
+        mixed[modality] = mixed[modality].astype(np.float16)
+    with pytest.raises(RunError, match=r"was trained on 3 of the utterances to score \(split 'test'"):
+        run.evaluate(write_pickle(tmp_path / "half.pkl", {"test": mixed}))
     # The same ids of other utterances are no training utterances.
     mixed["text"] = mixed["text"] + 1
-    assert run.evaluate(write_pickle(tmp_path / "ids.pkl", {"test": mixed}))["scored"] == {"test": 15}
+    with collected() as notes:
+        assert run.evaluate(write_pickle(tmp_path / "ids.pkl", {"test": mixed}))["scored"] == {"test": 15}
+    said = "3 ids, such as 'train0$_$0', are also ids of the training split of"
+    assert any(said in note and "with other features" in note for note in notes)
 
 
 def test_what_cannot_be_checked_is_said(run: Run, tiny: Path, tmp_path: Path) -> None:

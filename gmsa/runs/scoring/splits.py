@@ -121,7 +121,7 @@ def splits_to_score(
         RunError: utterances are chosen that the run was trained on, or its own file is not as it was.
         DataError: the file is missing, unsafe or wrong, or has no such split.
     """
-    other, records = None, {}
+    other, records = None, dict[str, dict[str, Any]]()
     dims = run.dims if dims is None else dims
     if data is not None and _sha256(data) != run.environment["data_sha256"]:
         other = load_other(data, dims, run.config.data, run.config.target)
@@ -201,7 +201,10 @@ def choose_splits(labeled: Mapping[str, Sequence[Utterance]], split: str | None,
 
 
 def _training_ids(run: Run, chosen: Mapping[str, Sequence[Utterance]], where: str) -> set[str]:
-    """The ids of utterances that the run was trained on: they have the same ids and the same features."""
+    """The ids of utterances that the run was trained on: they have the same ids, and the same features in float16.
+
+    A note tells of utterances with such ids and other features.
+    """
     ids = _recorded_ids(run)
     same = [u for utterances in chosen.values() for u in utterances if u.id in ids]
     if not same:
@@ -214,7 +217,13 @@ def _training_ids(run: Run, chosen: Mapping[str, Sequence[Utterance]], where: st
             f"'{short(run.folder)}'; whether the utterances are the same cannot be checked without its data file"
         )
         return set()
-    return {u.id for u in same if u.id in trained and _same_features(u, trained[u.id])}
+    found = {u.id for u in same if u.id in trained and _same_features(u, trained[u.id])}
+    if other := [u.id for u in same if u.id not in found]:
+        note(
+            f"{where}: {len(other)} ids, such as {shown(other[0])}, are also ids of the training split of "
+            f"'{short(run.folder)}', with other features; if they are the same clips, leave them out"
+        )
+    return found
 
 
 def _recorded_ids(run: Run) -> set[str]:
@@ -228,7 +237,8 @@ def _recorded_ids(run: Run) -> set[str]:
 
 def _same_features(one: Utterance, other: Utterance) -> bool:
     shared = [m for m in one.features if m in other.features]
-    return bool(shared) and all(torch.equal(one.features[m], other.features[m]) for m in shared)
+    # A feature store may hold float16, and rounding again changes nothing.
+    return bool(shared) and all(torch.equal(one.features[m].half(), other.features[m].half()) for m in shared)
 
 
 def _refusal(chosen: Mapping[str, Sequence[Utterance]], seen: set[str], where: str, run: Run) -> str:
