@@ -142,7 +142,7 @@ def load_other(
     Args:
         path: the file; ``~`` and ``$VARS`` are expanded.
         dims: features per step of each modality of the run; None accepts any number.
-        data: the run's group ``data``, resolved: its modalities, ``nan`` and ``video_from`` hold.
+        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` where it can.
         target: the run's group ``target``, resolved.
         require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
             False, labels are read where they fit the target, and a note tells where they do not.
@@ -186,8 +186,8 @@ def _read(
     elif exists(path, DataError) and form_of(path) != "mmsa":
         found = _read_source(path, data, target, labels, other)
     else:
-        return _read_pickle(path, data, target, labels, strict)
-    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path)))
+        return _read_pickle(path, data, target, labels, strict, other)
+    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path), not other))
 
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
@@ -205,9 +205,11 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
     return _Loaded(splits, dims, resolved, store.sha256)
 
 
-def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
+def _read_pickle(
+    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool, other: bool
+) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
-    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
+    found = read_file(read_content(path), short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict, other)
     return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
 
 
@@ -247,7 +249,9 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     return replace(found, splits={UNSPLIT: whole})
 
 
-def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:
+def _with_videos(
+    splits: Mapping[str, Sequence[Utterance]], how: str, where: str, needed: bool
+) -> Mapping[str, Sequence[Utterance]]:
     """The utterances with their video and place as ``data.video_from`` says, by a column or their ids."""
     if how == AUTO:
         return splits
@@ -259,8 +263,10 @@ def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str
             "video": [u.of_video for u in known],
             "speaker": [u.speaker for u in known],
         }
-        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how)
-        found[name] = [replace(u, of_video=v, place=p) for u, v, p in zip(known, videos, places, strict=True)]
+        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how, needed)
+        found[name] = [
+            replace(u, of_video=v, place=p) if v else u for u, v, p in zip(known, videos, places, strict=True)
+        ]
     return found
 
 

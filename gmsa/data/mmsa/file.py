@@ -68,6 +68,7 @@ def read_file(
     labels: Labels = "needed",
     unlabeled: Collection[str] = ("train", UNSPLIT),
     strict: bool = True,
+    other: bool = False,
 ) -> Reading:
     """Reads the content of a file in MMSA's layout, and notes what it holds that is not used or looks wrong.
 
@@ -82,11 +83,12 @@ def read_file(
             ``unread``: none are.
         unlabeled: splits in which single utterances may have no label if labels are ``needed``.
         strict: whether an utterance whose features cannot be read is an error; else it is left out.
+        other: whether it is another file than was trained on, whose ids may tell no video by ``video_from``.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
-    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict)
+    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict, other)
     found = {name: file.read(name) for name in file.splits}
     file.finish()
     left_out = file.left_out
@@ -111,6 +113,7 @@ class MmsaFile:
         labels: Labels = "needed",
         unlabeled: Collection[str] = ("train", UNSPLIT),
         strict: bool = True,
+        other: bool = False,
     ) -> None:
         self.where, self.data = where, DataConfig() if data is None else data
         self._settings, self._kind, self._unlabeled = settings or TargetConfig(), labels, unlabeled
@@ -137,7 +140,7 @@ class MmsaFile:
         self._values = Values(where, self.data.nan)
         if not strict and self.data.nan == "error":
             self._values.bad = self.left_out
-        self._strict = strict
+        self._strict, self._other = strict, other
         self.field = ""
         """Key of the labels; empty if none are read."""
         self.target = Target.of(self._settings)
@@ -291,7 +294,7 @@ class MmsaFile:
                 note(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}")
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
-        videos, places = split.videos(self.data.video_from)
+        videos, places = split.videos(self.data.video_from, needed=not self._other)
         return [
             Utterance(i, x, label, single, text, {}, speaker, video, place, fold)
             for i, x, label, single, text, speaker, video, place, fold in zip(
@@ -377,7 +380,10 @@ def _check_ids(readers: Mapping[str, Split], where: str) -> None:
                 raise DataError(f"{reader.where}: duplicate id {shown(identity)}; ids must be unique")
             if identity in seen:
                 both = f"splits {shown(seen[identity])} and {shown(name)}"
-                raise DataError(f"{where}: duplicate id {shown(identity)} in {both}; splits must not overlap")
+                raise DataError(
+                    f"{where}: duplicate id {shown(identity)} in {both}; splits must not overlap (if these "
+                    "are different clips, make ids unique, for example by the split's name before them)"
+                )
             seen[identity] = name
 
 
