@@ -114,7 +114,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
             "pre-training is validated on features, but no utterance of 'valid' has any; "
             "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
         )
-    read_metrics(config.run.metrics)
+    read_metrics(config.run.metrics, config.target.chosen_kind)
     check(config)
     model_skeleton(corpus.dims, config)
     spec = graph_spec(config)
