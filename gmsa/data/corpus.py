@@ -32,6 +32,8 @@ class Corpus:
     the generated values of the synthetic corpus."""
     target: Target = field(default_factory=Target)
     """What its labels are."""
+    field: str = "auto"
+    """Key of the file that held the labels; ``auto`` where it is not known."""
     synthetic: bool = False
     """Whether this is the embedded synthetic corpus."""
     pool_sha256: str | None = None

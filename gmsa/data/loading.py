@@ -68,6 +68,8 @@ class _Loaded:
     target: Target
     sha256: str
     left_out: Mapping[str, str] = field(default_factory=dict)
+    field: str = AUTO
+    """Key of the labels; ``auto`` where it is not known."""
     told: bool = False
     """Whether notes have told of the pool, of unlabeled utterances and of splits that are not used."""
 
@@ -125,7 +127,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
         pool = [*own_pool, *more.splits[UNSPLIT]] if own_pool else more.splits[UNSPLIT]
         pool_sha256 = more.sha256
-    return Corpus(splits, found.dims, pool, found.sha256, found.target, pool_sha256=pool_sha256)
+    return Corpus(splits, found.dims, pool, found.sha256, found.target, found.field, pool_sha256=pool_sha256)
 
 
 def load_other(
@@ -144,7 +146,7 @@ def load_other(
     Args:
         path: the file; ``~`` and ``$VARS`` are expanded.
         dims: features per step of each modality of the run; None accepts any number.
-        data: the run's group ``data``, resolved: its modalities, ``nan`` and ``video_from`` hold.
+        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` where it can.
         target: the run's group ``target``, resolved.
         require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
             False, labels are read where they fit the target, and a note tells where they do not.
@@ -188,8 +190,8 @@ def _read(
     elif exists(path, DataError) and form_of(path) != "mmsa":
         found = _read_source(path, data, target, labels, other)
     else:
-        return _read_pickle(path, data, target, labels, strict)
-    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path)))
+        return _read_pickle(path, data, target, labels, strict, other)
+    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path), not other))
 
 
 def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> _Loaded:
@@ -209,13 +211,17 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
     return _Loaded(splits, dims, resolved, store.sha256)
 
 
-def _read_pickle(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool) -> _Loaded:
+def _read_pickle(
+    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool, other: bool
+) -> _Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
     content = read_content(path)
     if labels == "tried":
         content = _numbered(content, data, short(path))
-    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict)
-    return _Loaded(found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, told=True)
+    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict, other)
+    return _Loaded(
+        found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, found.field, told=True
+    )
 
 
 def _numbered(content: Any, data: DataConfig, where: str) -> Any:
@@ -287,7 +293,9 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
     return replace(found, splits={UNSPLIT: whole})
 
 
-def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str) -> Mapping[str, Sequence[Utterance]]:
+def _with_videos(
+    splits: Mapping[str, Sequence[Utterance]], how: str, where: str, needed: bool
+) -> Mapping[str, Sequence[Utterance]]:
     """The utterances with their video and place as ``data.video_from`` says, by a column or their ids."""
     if how == AUTO:
         return splits
@@ -299,8 +307,10 @@ def _with_videos(splits: Mapping[str, Sequence[Utterance]], how: str, where: str
             "video": [u.of_video for u in known],
             "speaker": [u.speaker for u in known],
         }
-        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how)
-        found[name] = [replace(u, of_video=v, place=p) for u, v, p in zip(known, videos, places, strict=True)]
+        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how, needed)
+        found[name] = [
+            replace(u, of_video=v, place=p) if v else u for u, v, p in zip(known, videos, places, strict=True)
+        ]
     return found
 
 

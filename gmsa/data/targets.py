@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +42,6 @@ class Target:
     """Names of the K classes, in the order of their numbers; none for an intensity."""
     metrics: str = "mosi"
     """Metrics to report: ``mosi``, ``sims``, ``intensity`` or ``classes``."""
-    field: str = dataclasses.field(default=AUTO, compare=False, repr=False)
-    """Key of the file that held the classes; ``auto`` where nothing says it."""
 
     @classmethod
     def of(cls, settings: TargetConfig) -> Target:
@@ -52,12 +49,17 @@ class Target:
         low, high = settings.chosen_range
         return cls(settings.chosen_kind, low, high, settings.chosen_classes, settings.chosen_metrics)
 
-    def settings(self, before: TargetConfig) -> TargetConfig:
-        """The settings that say the target without the file: those ``before``, with nothing left to find."""
+    def settings(self, before: TargetConfig, field: str = AUTO) -> TargetConfig:
+        """The settings that say the target without the file: those ``before``, with nothing left to find.
+
+        Args:
+            field: key of the file that held the labels (default: unknown); of classes it is kept, since another file
+                may number them in another order.
+        """
         found: dict[str, Any] = {"kind": self.kind, "metrics": self.metrics}
         found |= {"classes": self.classes} if self.is_classes else {"range": (self.low, self.high)}
-        field = self.field if before.chosen_field == AUTO else before.chosen_field
-        return replace(before, field=field, **found)
+        kept = before.chosen_field if before.chosen_field != AUTO or not self.is_classes else field
+        return replace(before, field=kept, **found)
 
     @property
     def is_classes(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,15 +31,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """The metrics of a target, by the name of the set; MMSA's in MMSA's order."""
 
 
-def metric(*, higher_is_better: bool) -> Callable[[M], M]:
+def metric(*, higher_is_better: bool, of: Literal["both", "intensity", "classes"] = "both") -> Callable[[M], M]:
     """Marks a function ``(prediction [N], truth [N]) -> float`` as a metric; its further parameters are the user's.
 
     Args:
         higher_is_better: whether the better of two models has the higher value.
+        of: the kind of target that it scores.
     """
 
     def mark(function: M) -> M:
-        function.higher_is_better = higher_is_better  # type: ignore[attr-defined]
+        function.higher_is_better, function.of = higher_is_better, of  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -165,7 +166,7 @@ def intensity_metrics(prediction: ArrayLike, truth: ArrayLike) -> dict[str, floa
     return {"MAE": _mae(p, t), "RMSE": rmse(p, t), "Corr": _pearson(p, t), "CCC": ccc(p, t)}
 
 
-@metric(higher_is_better=False)
+@metric(higher_is_better=False, of="intensity")
 def rmse(prediction: ArrayLike, truth: ArrayLike) -> float:
     r"""Root mean squared error: :math:`\sqrt{\frac{1}{N} \sum_n (p_n - t_n)^2}`.
 
@@ -184,7 +185,7 @@ def rmse(prediction: ArrayLike, truth: ArrayLike) -> float:
     return float(np.sqrt(((p - t) ** 2).mean()))
 
 
-@metric(higher_is_better=True)
+@metric(higher_is_better=True, of="intensity")
 def ccc(prediction: ArrayLike, truth: ArrayLike) -> float:
     r"""Lin's concordance correlation coefficient: :math:`\frac{2 s_{pt}}{s_p^2 + s_t^2 + (\bar p - \bar t)^2}`.
 

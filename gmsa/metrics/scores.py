@@ -22,6 +22,7 @@ Numbers = NDArray[np.number]
 _SCORES = {"mosi": mosi_metrics, "sims": sims_metrics, "intensity": intensity_metrics}
 _OWN = {"loss", *itertools.chain.from_iterable(COLUMNS.values())} - {"RMSE", "CCC"}
 """Metrics that no registered one may be named as; RMSE and CCC are registered themselves."""
+_KINDS = {"intensity": "an intensity", "classes": "classes"}
 
 
 def higher_is_better(name: str) -> bool:
@@ -48,11 +49,15 @@ def is_better(name: str, score: float, best: float) -> bool:
     return score > best if higher_is_better(name) else score < best
 
 
-def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Numbers, Numbers], float]]:
+def read_metrics(specs: Sequence[str], kind: str = "") -> dict[str, Callable[[Numbers, Numbers], float]]:
     """The registered metrics that ``run.metrics`` names, with their parameters, by name.
 
+    Args:
+        kind: of the target that they must score, ``intensity`` or ``classes``; any by default.
+
     Raises:
-        ConfigError: one is unknown, named twice, has the name of a target's metric, or is not marked by :func:`metric`.
+        ConfigError: one is unknown, named twice, has the name of a target's metric, is not marked by :func:`metric`, or
+            does not score such a target.
     """
     found: dict[str, Callable[[Numbers, Numbers], float]] = {}
     for spec in specs:
@@ -62,6 +67,11 @@ def read_metrics(specs: Sequence[str]) -> dict[str, Callable[[Numbers, Numbers],
         if name in _OWN:
             raise ConfigError(f"'run.metrics': '{name}' is a metric of gmsa already; register yours under another name")
         higher_is_better(name)
+        scored = getattr(METRICS[name], "of", "both")
+        if kind and scored not in ("both", kind):
+            raise ConfigError(
+                f"'run.metrics': '{name}' scores {_KINDS[scored]}, but the target is {_KINDS[kind]}; leave it out"
+            )
         found[name] = functools.partial(METRICS[name], **parameters)
     return found
 

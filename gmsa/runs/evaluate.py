@@ -13,8 +13,8 @@ from gmsa.errors import RunError
 from gmsa.reports.run import markdown_table, write_summary
 from gmsa.reports.summary import SCORED_SPLITS, summarize
 from gmsa.runs.folder import Run, as_run
-from gmsa.runs.prepare import hide, leave_out_unseen
-from gmsa.runs.scoring.splits import Chosen, own_corpus, splits_to_score
+from gmsa.runs.prepare import leave_out_unseen
+from gmsa.runs.scoring.splits import Chosen, masked, own_corpus, splits_to_score
 from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts, make_folder, write_text
@@ -52,7 +52,8 @@ def evaluate(
     """Scores a run's models on its own validation and test split, or on splits of another labeled file.
 
     On the run's own data, with its device and library versions, the numbers are exactly those of its
-    summary. Writes the table and the predictions into ``out`` if given.
+    summary: ``data.missing`` masks all splits of that file, and none of another. Writes the table and the
+    predictions into ``out`` if given.
 
     Args:
         split: split to score, or ``all``; by default the run's own ``valid`` and ``test``, of another file ``test``, or
@@ -75,10 +76,11 @@ def evaluate(
     if data is None and split is None:
         found, missing = _own_splits(run)
     else:
-        found = splits_to_score(run, data, split, include_training)
+        found = splits_to_score(run, data, split, include_training, mask=True)
         splits = {name: [run.normalizer.apply(u) for u in utterances] for name, utterances in found.splits.items()}
         found = replace(found, splits=splits)
-        missing = {name: describe_missing(us, us, Missing("none"), [*run.dims]) for name, us in splits.items()}
+        unmasked = {name: describe_missing(us, us, Missing("none"), [*run.dims]) for name, us in splits.items()}
+        missing = {**unmasked, **found.missing}
     parts: list[dict[str, Predictions]] = [
         {name: predict_whole(model, given, run.config, where) for name, given in found.splits.items()}
         for model in models
@@ -121,13 +123,10 @@ def check_no_run(out: Path) -> None:
         raise RunError(f"cannot write into '{out}': it holds a run, whose summary would be lost; name another --out")
 
 
-def _own_splits(run: Run) -> tuple[Chosen, dict[str, Any]]:
+def _own_splits(run: Run) -> tuple[Chosen, Mapping[str, Any]]:
     """The run's own validation and test split, masked and normalized as in training, and what they miss."""
-    whole, missing = own_corpus(run), run.config.data.missing
-    masked = hide(whole, missing)
-    corpus, _ = leave_out_unseen(masked)
-    splits, records = {}, {}
-    for s in SCORED_SPLITS:
-        splits[s] = [run.normalizer.apply(u) for u in corpus.splits[s]]
-        records[s] = describe_missing(whole.splits[s], masked.splits[s], missing.of(s), [*whole.dims])
-    return Chosen(splits, run.config.data.name, corpus.synthetic, corpus.sha256, True), records
+    hidden, records = masked(run, own_corpus(run))
+    corpus, _ = leave_out_unseen(hidden)
+    splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in SCORED_SPLITS}
+    missing = {s: records[s] for s in SCORED_SPLITS}
+    return Chosen(splits, run.config.data.name, corpus.synthetic, corpus.sha256, True), missing

@@ -94,7 +94,7 @@ def resolved(config: Config, corpus: Corpus) -> Config:
     """The settings, with what the data says in the place of ``auto``: a run folder needs no data file to be used."""
     data, modalities = config.data, tuple(corpus.dims) if config.data.modalities == AUTO else config.data.modalities
     data = replace(data, modalities=modalities, normalize=data.normalized(modalities))
-    target = corpus.target.settings(config.target)
+    target = corpus.target.settings(config.target, corpus.field)
     return replace(config, data=data, target=target, run=replace(config.run, select=config.select))
 
 
@@ -114,7 +114,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
             "pre-training is validated on features, but no utterance of 'valid' has any; "
             "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
         )
-    read_metrics(config.run.metrics)
+    read_metrics(config.run.metrics, config.target.chosen_kind)
     check(config)
     model_skeleton(corpus.dims, config)
     spec = graph_spec(config)

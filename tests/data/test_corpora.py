@@ -183,6 +183,21 @@ def test_videos_are_told_by_a_pattern_for_stores_and_tables():
         corpus(path, modalities=("text",), video_from=r"x(\d+)")
 
 
+@pytest.mark.parametrize("form", ["store", "pickle"])
+def test_another_file_may_tell_its_videos_otherwise(tmp_path: Path, form: str) -> None:
+    data = DataConfig(modalities=("text",), video_from=r"dia(?P<video>\d+)_utt(?P<clip>\d+)")
+    if form == "store":
+        path = write_store("store", list(rows("test", 3)), {"text": "float32"}).path
+    else:
+        columns = {"id": ["a$_$1", "a$_$2"], "text": np.ones((2, 3, 4), np.float32), "regression_labels": [1.0, 0.0]}
+        path = tmp_path / "f.pkl"
+        path.write_bytes(pickle.dumps({"test": columns}))
+    with collected() as notes:
+        found = load_other(path, {"text": None}, data, TargetConfig()).splits["test"]
+    assert [u.video for u in found] == [u.id.partition("$_$")[0] for u in found]
+    assert any("does not match" in note and note.endswith("; the ids tell the videos, up to '$_$'") for note in notes)
+
+
 # --- the target ------------------------------------------------------------------------------------------------------
 
 

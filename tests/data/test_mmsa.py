@@ -397,7 +397,8 @@ ERRORS = {
     ),
     "id in two splits": (
         put("test", "id", 0, "train$_$1"),
-        "f.pkl: duplicate id 'train$_$1' in splits 'train' and 'test'; splits must not overlap",
+        "f.pkl: duplicate id 'train$_$1' in splits 'train' and 'test'; splits must not overlap (if these are different "
+        "clips, make ids unique, for example by the split's name before them)",
     ),
     "NaN feature": (
         put("valid", "text", (1, 0, 2), np.nan),

@@ -382,6 +382,18 @@ def test_metrics_that_a_config_cannot_add(register):
             read_metrics(specs)
 
 
+def test_metrics_of_the_other_kind_of_target(register):
+    register("share", metric(higher_is_better=True)(lambda prediction, truth: 1.0))
+    register("kappa", metric(higher_is_better=True, of="classes")(lambda prediction, truth: 1.0))
+    assert [*read_metrics(("share", "RMSE", "CCC"), "intensity")] == ["share", "RMSE", "CCC"]
+    assert [*read_metrics(("share", "kappa"), "classes")] == ["share", "kappa"]
+    for name in ("RMSE", "CCC"):
+        with pytest.raises(ConfigError, match=f"'{name}' scores an intensity, but the target is classes; leave it out"):
+            read_metrics((name,), "classes")
+    with pytest.raises(ConfigError, match="'kappa' scores classes, but the target is an intensity; leave it out"):
+        read_metrics(("kappa",), "intensity")
+
+
 # --- paired bootstrap
 
 

@@ -20,6 +20,7 @@ from gmsa.metrics import metrics
 from gmsa.runs import Run
 from gmsa.runs.scoring.answers import evaluate_answers, read_answers
 from gmsa.system import cli
+from gmsa.training.scoring import Predictions, predictions_csv
 
 TEST = tiny_content("o-")["test"]
 
@@ -88,7 +89,7 @@ def test_missing_and_unknown_answers_are_named(tiny: Path, tmp_path: Path) -> No
     assert "Answers for no utterance: 1 (stranger)." in str(found)
 
 
-@pytest.mark.parametrize("form", ["names", "numbers", "probabilities"])
+@pytest.mark.parametrize("form", ["names", "probabilities"])
 def test_classes(emotion: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     content = tiny_content("w-", ("joy", "anger", "fear"), "emotion")["test"]
     names, truth = ["anger", "fear", "joy"], content["emotion"]
@@ -99,8 +100,7 @@ def test_classes(emotion: Run, tiny: Path, tmp_path: Path, form: str) -> None:
         rows = [["id", *(f"p_{name}" for name in labels)]]
         rows += [[i, *row] for i, row in zip(content["id"], chances, strict=True)]
     else:
-        cells = [str(names.index(g)) for g in guess] if form == "numbers" else guess
-        rows = [["id", "prediction"], *([i, g] for i, g in zip(content["id"], cells, strict=True))]
+        rows = [["id", "prediction"], *([i, g] for i, g in zip(content["id"], guess, strict=True))]
     file = write(tmp_path / "peer.csv", rows)
     found = evaluate_answers(file, tiny / "words.pkl", emotion)
     numbers = [names.index(g.lower()) for g in guess]
@@ -111,7 +111,54 @@ def test_classes(emotion: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     assert alone["scores"] == found["scores"]
 
 
+STRANGE = (
+    "joy",
+    "Joy",
+    " joy",
+    "a;b;c;d;e;f;g;h",
+    "x\u2028y",
+    'say "no", now',
+    "two\nlines",
+    "a\rb",
+    "\t",
+    "1",
+    "01",
+    "-2.5",
+)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_own_predictions_are_read_back_whatever_classes_are_called(tmp_path: Path, probabilities: bool) -> None:
+    rng = np.random.default_rng(1)
+    for count in range(2, len(STRANGE) + 1):
+        classes = tuple(str(name) for name in rng.permutation(STRANGE)[:count])
+        target = Target("classes", classes=classes, metrics="classes")
+        ids = [*STRANGE, *map(str, range(10, 20))]
+        chances = rng.dirichlet(np.ones(count), len(ids)).astype(np.float32)
+        found = Predictions(ids, np.zeros(len(ids), np.float32), None, chances, None, target)
+        text = predictions_csv([("test", found)])
+        if probabilities:
+            text = text.replace(",prediction,", ",answer,", 1)
+        (tmp_path / "own.csv").write_text(text, newline="")
+        read = read_answers(tmp_path / "own.csv", target, ids)
+        assert read == dict(zip(ids, found.predicted.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("cell", "place"), [("1.0", 0), ("1", 0), ("2.000e+00", 1), ("01", None), ("0", None), ("１", None), ("1_0", None)]
+)
+def test_a_number_is_the_class_of_its_value(tmp_path: Path, cell: str, place: int | None) -> None:
+    file = write(tmp_path / "peer.csv", [["ID", "Prediction"], ["a", cell]])
+    target = Target("classes", classes=("1", "2", "10"), metrics="classes")
+    if place is not None:
+        assert read_answers(file, target) == {"a": place}
+    else:
+        with pytest.raises(DataError, match=f"line 2: '{cell}' is no class"):
+            read_answers(file, target)
+
+
 WRONG = {
+    "a long cell": ([["id", "prediction"], ["a", "1" * 200_000]], "line 2: field larger than field limit"),
     "no column": ([["id", "answer"], ["a", "1"]], "needs the columns 'id' and 'prediction'; it has id, answer"),
     "no number": (answers(["much", *["1"] * 11]), "line 2: 'prediction' is 'much'; expected a number"),
     "not finite": (answers(["1", "nan", *["1"] * 10]), "line 3: 'prediction' is 'nan'; expected a number"),

@@ -79,6 +79,23 @@ def test_a_file_without_splits_is_scored_whole(run: Run, tmp_path: Path) -> None
     assert "MAE" in (tmp_path / "out" / "summary.tex").read_text()
 
 
+@pytest.mark.parametrize("missing", ["fixed:ta", {"test": "eta:0.5"}])
+def test_own_data_scores_as_in_training(tiny: Path, tmp_path: Path, missing) -> None:
+    """Also what no training utterance had is left out, and what was masked is masked, by whatever option."""
+    own, test = tiny / "own.pkl", "predictions-1.csv"
+    run = Run(tiny_run(tmp_path / "run", own, data={"path": str(own), "missing": missing}, run={"seeds": [1]}))
+    whole = run.evaluate(out=tmp_path / "whole")
+    assert whole["test"] == run.metrics["test"]
+    expected = [row for row in (tmp_path / "whole" / test).read_text().splitlines() if row.startswith("test")]
+    for i, options in enumerate(({"split": "test"}, {"data": own}, {"data": own, "split": "test"})):
+        found = run.evaluate(**options, out=tmp_path / str(i))
+        assert found["test"] == whole["test"]
+        assert found["missing"] == {"test": whole["missing"]["test"]}
+        assert (tmp_path / str(i) / test).read_text().splitlines()[1:] == expected
+    train = run.evaluate(split="train", include_training=True)
+    assert train["scored"] == {"train": 24}
+
+
 # --- the run's own training utterances -------------------------------------------------------------------------------
 
 
@@ -106,9 +123,16 @@ def test_training_utterances_among_others_are_found(run: Run, tmp_path: Path) ->
     with pytest.raises(RunError, match=r"was trained on 3 of the utterances to score \(split 'test'"):
         run.evaluate(file)
     assert run.evaluate(file, include_training=True)["scored"] == {"test": 12, "train": 3}
+    for modality in ("text", "audio", "vision"):
+        mixed[modality] = mixed[modality].astype(np.float16)
+    with pytest.raises(RunError, match=r"was trained on 3 of the utterances to score \(split 'test'"):
+        run.evaluate(write_pickle(tmp_path / "half.pkl", {"test": mixed}))
     # The same ids of other utterances are no training utterances.
     mixed["text"] = mixed["text"] + 1
-    assert run.evaluate(write_pickle(tmp_path / "ids.pkl", {"test": mixed}))["scored"] == {"test": 15}
+    with collected() as notes:
+        assert run.evaluate(write_pickle(tmp_path / "ids.pkl", {"test": mixed}))["scored"] == {"test": 15}
+    said = "3 ids, such as 'train0$_$0', are also ids of the training split of"
+    assert any(said in note and "with other features" in note for note in notes)
 
 
 def test_what_cannot_be_checked_is_said(run: Run, tiny: Path, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class Reading:
     """What the labels are, with the classes found in the file."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Why utterances were left out, by id; none if the reading is strict."""
+    field: str = AUTO
+    """Key of the labels; ``auto`` if none were read."""
 
 
 def read_file(
@@ -68,6 +70,7 @@ def read_file(
     labels: Labels = "needed",
     unlabeled: Collection[str] = ("train", UNSPLIT),
     strict: bool = True,
+    other: bool = False,
 ) -> Reading:
     """Reads the content of a file in MMSA's layout, and notes what it holds that is not used or looks wrong.
 
@@ -82,17 +85,18 @@ def read_file(
             ``unread``: none are.
         unlabeled: splits in which single utterances may have no label if labels are ``needed``.
         strict: whether an utterance whose features cannot be read is an error; else it is left out.
+        other: whether it is another file than was trained on, whose ids may tell no video by ``video_from``.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
-    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict)
+    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict, other)
     found = {name: file.read(name) for name in file.splits}
     file.finish()
     left_out = file.left_out
     if left_out:
         found = {name: [u for u in utterances if u.id not in left_out] for name, utterances in found.items()}
-    return Reading(found, file.dims, file.target, left_out)
+    return Reading(found, file.dims, file.target, left_out, file.field or AUTO)
 
 
 class MmsaFile:
@@ -111,6 +115,7 @@ class MmsaFile:
         labels: Labels = "needed",
         unlabeled: Collection[str] = ("train", UNSPLIT),
         strict: bool = True,
+        other: bool = False,
     ) -> None:
         self.where, self.data = where, DataConfig() if data is None else data
         self._settings, self._kind, self._unlabeled = settings or TargetConfig(), labels, unlabeled
@@ -137,7 +142,7 @@ class MmsaFile:
         self._values = Values(where, self.data.nan)
         if not strict and self.data.nan == "error":
             self._values.bad = self.left_out
-        self._strict = strict
+        self._strict, self._other = strict, other
         self.field = ""
         """Key of the labels; empty if none are read."""
         self.target = Target.of(self._settings)
@@ -215,7 +220,7 @@ class MmsaFile:
     def _take_labels(self, labeled: Mapping[str, Split], columns: Mapping[str, Columns]) -> None:
         if not labeled:
             return
-        key = find_field(columns, self._settings, self.where)
+        key = self._find_field(columns)
         for split in labeled.values():
             if key not in split.columns and self._kind == "needed":
                 near = hint(key, split.columns)
@@ -228,12 +233,20 @@ class MmsaFile:
             if key not in split.columns and self._kind == "found":
                 note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
         self.field = key
-        if self.target.is_classes:
-            self.target = replace(self.target, field=key)
         for name, found in values.items():
             self._labels[name] = [None if value != value else value for value in found.tolist()]
         for text in label_notes({**self._others(key), **read}, self.target, self.where):
             note(text)
+
+    def _find_field(self, columns: Mapping[str, Columns]) -> str:
+        """The key of the labels; of another file than a run was trained on, another if it lacks the run's."""
+        settings = self._settings
+        named = any(settings.field in keys for keys in columns.values())
+        if settings.field == AUTO or named or self._kind == "needed":
+            return find_field(columns, settings, self.where)
+        found = find_field(columns, replace(settings, field=AUTO), self.where)
+        note(f"{self.where}: has no key '{settings.field}', which target.field names; '{found}' is read")
+        return found
 
     def _column(self, split: Split, key: str) -> Column:
         settings = self._settings
@@ -291,7 +304,7 @@ class MmsaFile:
                 note(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}")
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
-        videos, places = split.videos(self.data.video_from)
+        videos, places = split.videos(self.data.video_from, needed=not self._other)
         return [
             Utterance(i, x, label, single, text, {}, speaker, video, place, fold)
             for i, x, label, single, text, speaker, video, place, fold in zip(
@@ -377,7 +390,10 @@ def _check_ids(readers: Mapping[str, Split], where: str) -> None:
                 raise DataError(f"{reader.where}: duplicate id {shown(identity)}; ids must be unique")
             if identity in seen:
                 both = f"splits {shown(seen[identity])} and {shown(name)}"
-                raise DataError(f"{where}: duplicate id {shown(identity)} in {both}; splits must not overlap")
+                raise DataError(
+                    f"{where}: duplicate id {shown(identity)} in {both}; splits must not overlap (if these "
+                    "are different clips, make ids unique, for example by the split's name before them)"
+                )
             seen[identity] = name
 
 

@@ -119,17 +119,28 @@ class Split:
         """The speaker of each utterance; empty if unknown."""
         return self.names(SPEAKERS)
 
-    def videos(self, how: str) -> tuple[list[str], list[int | None]]:
+    def videos(self, how: str, needed: bool = True) -> tuple[list[str], list[int | None]]:
         """The video of each utterance and its place there, as ``data.video_from`` says.
 
         A key of the file names the videos; places are then those in order of time, if the file tells it, else of the
         file. A regular expression finds both in the id: by its groups ``video`` and ``clip``, or the first and second.
 
+        Args:
+            needed: whether it is an error if they cannot be found; else a note says so, and the ids tell them.
+
         Raises:
             DataError: the file has no such key, or an id does not match.
         """
-        if how == AUTO:
-            return [""] * len(self.ids), [None] * len(self.ids)
+        if how != AUTO:
+            try:
+                return self._videos(how)
+            except DataError as error:
+                if needed:
+                    raise
+                note(f"{str(error)[:300]}; the ids tell the videos, up to '$_$'")
+        return [""] * len(self.ids), [None] * len(self.ids)
+
+    def _videos(self, how: str) -> tuple[list[str], list[int | None]]:
         if how in self.columns:
             videos = self.names([how])
             if "" in videos:

@@ -227,7 +227,8 @@ def read_rows(
         utterance, split = row.utterance, row.split
         if (other := seen.get(utterance.id)) is not None:
             both = f"split {shown(split)}" if other == split else f"splits {shown(other)} and {shown(split)}"
-            raise DataError(f"{where}: duplicate id {shown(utterance.id)} in {both}; ids must be unique")
+            how = "" if other == split else ", for example by the split's name before them"
+            raise DataError(f"{where}: duplicate id {shown(utterance.id)} in {both}; ids must be unique{how}")
         seen[utterance.id] = split
         values = {modality: checker.sequence_of(row, modality) for modality in dtypes}
         label, own = checker.label_of(row), {m: checker.label_of(row, m) for m in utterance.unimodal if m in dtypes}

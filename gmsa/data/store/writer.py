@@ -263,7 +263,8 @@ class _Writer:
             if name == same:
                 at = [split for row in (one, other) for split, rows in self.splits.items() if row in _range(rows)]
                 both = f"split {shown(at[0])}" if at[0] == at[1] else f"splits {shown(at[0])} and {shown(at[1])}"
-                raise DataError(f"{self.where}: duplicate id {shown(name.decode())} in {both}; ids must be unique")
+                how = "" if at[0] == at[1] else ", for example by the split's name before them"
+                raise DataError(f"{self.where}: duplicate id {shown(name.decode())} in {both}; ids must be unique{how}")
 
     def _arrays(self) -> Iterable[GrowingArray]:
         ragged = (*self.sequences.values(), self.ids, self.transcripts, *self.texts.values())

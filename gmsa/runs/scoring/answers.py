@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import io
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from gmsa.data.importers.tables import as_number
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
 from gmsa.data.targets import describe_target
-from gmsa.errors import DataError, listed, nearest, short, shown
+from gmsa.errors import DataError, cut, listed, nearest, short, shown
 from gmsa.metrics import metrics, paired_test
 from gmsa.reports.answers import markdown_answers
 from gmsa.runs.evaluate import Scores, check_no_run
@@ -33,6 +35,7 @@ NAMED = 10
 """Ids of missing and of unknown utterances that a report names."""
 SAMPLES = 1000
 """Samples of the paired tests."""
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 def evaluate_answers(
@@ -51,7 +54,7 @@ def evaluate_answers(
     Answers without an utterance, and utterances without an answer, are counted and named.
 
     Args:
-        predictions: CSV with the columns ``id`` and ``prediction``: an intensity, or the name or number of a class.
+        predictions: CSV with the columns ``id`` and ``prediction``: an intensity, or the name of a class.
             Instead of ``prediction`` it may have the probabilities of the classes, ``p_joy`` and so on. Columns may be
             separated by commas, semicolons or tabs.
         data: the labeled file; the run's own by default.
@@ -75,13 +78,13 @@ def evaluate_answers(
         run = as_run(run)
         models = [run.load_model(seed, device) for seed in run.chosen_seeds(seeds)]
         config, target = run.config, Target.of(run.config.target)
-        chosen = splits_to_score(run, data, split, include_training)
+        chosen = splits_to_score(run, data, split, include_training, mask=True)
     else:
         config = Config() if config is None else config
         if data is None:
             raise DataError(f"{short(path)}: --predictions needs --data FILE, whose labels to score against, or --run")
         chosen, target = _labeled(data, config, split)
-    table = read_answers(path, target)
+    table = read_answers(path, target, chosen.ids)
     found = _matched(table, chosen, path)
     answers, truth = np.array([table[u.id] for u in found.answered]), _labels_of(found.answered)
     name, more = target.metrics, config.run.metrics if run is not None else ()
@@ -126,53 +129,100 @@ def _labeled(data: str | Path, config: Config, split: str | None) -> tuple[Chose
     return Chosen(splits, Path(data).stem, False, other.sha256, False, ids), other.target
 
 
-def read_answers(path: Path, target: Target) -> dict[str, float]:
+def read_answers(path: Path, target: Target, ids: Collection[str] = ()) -> dict[str, float]:
     """Reads a CSV of answers: by id the intensity, or the number of the class; without rows that answer nothing.
+
+    Args:
+        ids: known ids, which may begin or end with spaces; those of other ids are stripped.
 
     Raises:
         DataError: the file is missing or wrong; the message names the line.
     """
-    lines = read_text(path, MOST_RECORDS, kind=DataError).splitlines()
-    header = lines[0].removeprefix("\ufeff") if lines else ""
-    separator = max(",;\t", key=header.count)
-    rows = csv.reader([header, *lines[1:]], delimiter=separator)
-    columns = {name.strip().lower(): place for place, name in enumerate(next(rows, []))}
-    chances = {name: columns[f"p_{name}".lower()] for name in target.classes if f"p_{name}".lower() in columns}
-    if "id" not in columns or not ("prediction" in columns or (chances and len(chances) == len(target.classes))):
+    text = read_text(path, MOST_RECORDS, kind=DataError).removeprefix("\ufeff")
+    separator = max(",;\t", key=lambda one: _fit(next(_rows(text, one, path), (0, []))[1]))
+    rows = _rows(text, separator, path)
+    header = next(rows, (0, []))[1]
+    columns, classes = _Names(header), _Names(target.classes)
+    at, answer = columns.place("id"), columns.place("prediction")
+    chances = {name: place for name in target.classes if (place := columns.place(f"p_{name}")) is not None}
+    if len(set(chances.values())) < len(target.classes):
+        chances = {}
+    if at is None or (answer is None and not chances):
         raise DataError(
-            f"{short(path)}: needs the columns 'id' and 'prediction'{nearest('prediction', columns)}; "
-            f"it has {listed(columns)}"
+            f"{short(path)}: needs the columns 'id' and 'prediction'{nearest('prediction', header)}; "
+            f"it has {listed(cut(name) for name in header)}"
         )
     comma = separator != ","
     found: dict[str, float] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if not any(row):
             continue
-        if len(row) != len(columns):
-            raise DataError(f"{short(path)}: line {number} has {len(row)} cells, the header {len(columns)}; quote them")
-        where, identity = f"{short(path)}: line {number}", row[columns["id"]].strip()
+        if len(row) != len(header):
+            raise DataError(f"{short(path)}: line {number} has {len(row)} cells, the header {len(header)}; quote them")
+        where, identity = f"{short(path)}: line {number}", row[at] if row[at] in ids else row[at].strip()
         if identity in found:
             raise DataError(f"{where}: id {shown(identity)} is answered twice; answer each once")
-        text = row[columns["prediction"]].strip() if "prediction" in columns else ""
-        if text:
-            found[identity] = _answer(text, target, where, comma)
+        cell = "" if answer is None else row[answer]
+        if cell.strip() or cell in classes.exact:
+            what = f"{where}: 'prediction'"
+            found[identity] = _class(cell, classes, where) if target.is_classes else _number(cell, what, comma)
         elif chances and any(row[place].strip() for place in chances.values()):
-            values = [_number(row[place], f"{where}: 'p_{name}'", comma) for name, place in chances.items()]
+            values = [_number(row[place], f"{where}: {shown(f'p_{name}')}", comma) for name, place in chances.items()]
             found[identity] = float(np.argmax(values))
     return found
 
 
-def _answer(text: str, target: Target, where: str, comma: bool) -> float:
-    if not target.is_classes:
-        return _number(text, f"{where}: 'prediction'", comma)
-    if text in target.classes:
-        return float(target.classes.index(text))
-    lower = [name.lower() for name in target.classes]
-    if lower.count(text.lower()) == 1:
-        return float(lower.index(text.lower()))
-    raise DataError(
-        f"{where}: {shown(text)} is no class{nearest(text, target.classes)}; the classes are {listed(target.classes)}"
-    )
+def _rows(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV, and the line where each ends."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise DataError(
+            f"{short(path)}: line {rows.line_num}: {error}; check that every quotation mark is closed"
+        ) from None
+
+
+def _fit(header: Sequence[str]) -> tuple[int, int]:
+    """How well a header is read: by the columns that are needed, else by the number of columns."""
+    found = len({"id", "prediction"} & {name.strip().lower() for name in header})
+    return found, 0 if found else len(header)
+
+
+class _Names:
+    """Finds the place of a name: as it is written, else in any case where only one name is meant."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.exact: dict[str, int] = {}
+        self._lower: dict[str, int | None] = {}
+        self._values: dict[float, int | None] = {}
+        for place, name in enumerate(names):
+            self.exact.setdefault(name, place)
+            lower = name.strip().lower()
+            self._lower[lower] = None if lower in self._lower else place
+            if _NUMBER.fullmatch(lower):
+                self._values[float(lower)] = None if float(lower) in self._values else place
+
+    def place(self, name: str) -> int | None:
+        for written in (name, name.strip()):
+            if written in self.exact:
+                return self.exact[written]
+        return self._lower.get(name.strip().lower())
+
+    def by_value(self, text: str) -> int | None:
+        """The place of the name that is the same number, as 1.0 is 1."""
+        return self._values.get(float(text)) if _NUMBER.fullmatch(text) else None
+
+
+def _class(text: str, classes: _Names, where: str) -> float:
+    place = classes.place(text)
+    place = classes.by_value(text.strip()) if place is None else place
+    if place is None:
+        raise DataError(
+            f"{where}: {shown(text)} is no class{nearest(text, classes.exact)}; the classes are {listed(classes.exact)}"
+        )
+    return float(place)
 
 
 def _number(text: str, where: str, comma: bool) -> float:

@@ -92,7 +92,7 @@ def _cell(
     run: Run, models: Sequence[nn.Module], file: str | Path, where: torch.device, split: str | None, training: bool
 ) -> dict[str, Any]:
     try:
-        chosen = splits_to_score(run, file, split, training)
+        chosen = splits_to_score(run, file, split, training, mask=True)
         utterances = [run.normalizer.apply(u) for u in chosen.utterances]
         found = [predict_whole(model, utterances, run.config, where).metrics(run.config) for model in models]
     except GmsaError as error:

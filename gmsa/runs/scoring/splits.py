@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gmsa.config import SYNTHETIC
-from gmsa.data import Corpus, Utterance, data_sha256, load_corpus
+from gmsa.data import Corpus, Utterance, data_sha256, describe_missing, load_corpus
+from gmsa.data.features import select
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, RunError, listed, nearest, short, shown
 from gmsa.runs.folder import Run
+from gmsa.runs.prepare import hide
 from gmsa.system.reading import MOST_RECORDS, exists, read_text
 
 TRAINING = "train"
@@ -37,6 +41,8 @@ class Chosen:
     """Whether it is the file that the run was trained on."""
     ids: frozenset[str] = frozenset()
     """Ids of all utterances of the file."""
+    missing: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Of masked splits, the record of :func:`~gmsa.data.describe_missing`."""
 
     @property
     def name(self) -> str:
@@ -73,12 +79,32 @@ def own_corpus(run: Run) -> Corpus:
     return corpus
 
 
+def masked(run: Run, corpus: Corpus) -> tuple[Corpus, dict[str, dict[str, Any]]]:
+    """A run's own corpus as masked by ``data.missing``, and by split what is missing."""
+    missing, modalities = run.config.data.missing, [*corpus.dims]
+    hidden = hide(corpus, missing)
+    records = {s: describe_missing(us, hidden.splits[s], missing.of(s), modalities) for s, us in corpus.splits.items()}
+    return hidden, records
+
+
+def _known(utterances: Sequence[Utterance], modalities: Collection[str]) -> list[Utterance]:
+    """The labeled utterances without features of other modalities, such as those that training left out."""
+    return [
+        replace(u, features=select(u.features, modalities), withheld=select(u.withheld, modalities))
+        if u.features.keys() - set(modalities)
+        else u
+        for u in utterances
+        if u.label is not None
+    ]
+
+
 def splits_to_score(
     run: Run,
     data: str | Path | None,
     split: str | None = None,
     include_training: bool = False,
     dims: Mapping[str, int | None] | None = None,
+    mask: bool = False,
 ) -> Chosen:
     """The splits of the run's own file, or of another labeled one, that are to be scored.
 
@@ -89,22 +115,26 @@ def splits_to_score(
         include_training: whether utterances that the run was trained on may be scored; they make up the split
             ``train`` then, whatever the file calls them.
         dims: features per step of each modality to read; those of the run by default.
+        mask: whether the run's own file is masked by ``data.missing``, as in training; another file never is.
 
     Raises:
         RunError: utterances are chosen that the run was trained on, or its own file is not as it was.
         DataError: the file is missing, unsafe or wrong, or has no such split.
     """
-    other = None
+    other, records = None, dict[str, dict[str, Any]]()
+    dims = run.dims if dims is None else dims
     if data is not None and _sha256(data) != run.environment["data_sha256"]:
-        other = load_other(data, run.dims if dims is None else dims, run.config.data, run.config.target)
+        other = load_other(data, dims, run.config.data, run.config.target)
     if other is None or other.sha256 == run.environment["data_sha256"]:
         if data is None:
             corpus = own_corpus(run)
         else:  # its splits are those of the training, also where these were drawn
             corpus = load_corpus(replace(run.config.data, path=str(data), pool=None), run.config.target)
+        if mask:
+            corpus, records = masked(run, corpus)
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
-        labeled = {name: [u for u in utterances if u.label is not None] for name, utterances in corpus.splits.items()}
+        labeled = {name: _known(utterances, dims) for name, utterances in corpus.splits.items()}
     else:
         where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
@@ -131,7 +161,9 @@ def splits_to_score(
                 f"{', '.join(run.dims)} (the first {shown(empty[0])}); they are scored all the same"
             )
     dataset = run.config.data.name if data is None else Path(data).stem
-    return Chosen(chosen, dataset, synthetic, sha256, own, ids)
+    return Chosen(
+        chosen, dataset, synthetic, sha256, own, ids, {name: records[name] for name in chosen if name in records}
+    )
 
 
 def _sha256(data: str | Path) -> str | None:
@@ -169,7 +201,10 @@ def choose_splits(labeled: Mapping[str, Sequence[Utterance]], split: str | None,
 
 
 def _training_ids(run: Run, chosen: Mapping[str, Sequence[Utterance]], where: str) -> set[str]:
-    """The ids of utterances that the run was trained on: they have the same ids and the same features."""
+    """The ids of utterances that the run was trained on: they have the same ids, and the same features in float16.
+
+    A note tells of utterances with such ids and other features.
+    """
     ids = _recorded_ids(run)
     same = [u for utterances in chosen.values() for u in utterances if u.id in ids]
     if not same:
@@ -182,7 +217,13 @@ def _training_ids(run: Run, chosen: Mapping[str, Sequence[Utterance]], where: st
             f"'{short(run.folder)}'; whether the utterances are the same cannot be checked without its data file"
         )
         return set()
-    return {u.id for u in same if u.id in trained and _same_features(u, trained[u.id])}
+    found = {u.id for u in same if u.id in trained and _same_features(u, trained[u.id])}
+    if other := [u.id for u in same if u.id not in found]:
+        note(
+            f"{where}: {len(other)} ids, such as {shown(other[0])}, are also ids of the training split of "
+            f"'{short(run.folder)}', with other features; if they are the same clips, leave them out"
+        )
+    return found
 
 
 def _recorded_ids(run: Run) -> set[str]:
@@ -190,13 +231,14 @@ def _recorded_ids(run: Run) -> set[str]:
     path = run.folder / f"seed-{run.seeds[0]}" / "predictions.csv"
     if not exists(path):
         return set()
-    rows = csv.DictReader(read_text(path, MOST_RECORDS, inside=run.folder).splitlines())
+    rows = csv.DictReader(io.StringIO(read_text(path, MOST_RECORDS, inside=run.folder), newline=""))
     return {row["id"] for row in rows if row.get("split") == TRAINING and row.get("id")}
 
 
 def _same_features(one: Utterance, other: Utterance) -> bool:
     shared = [m for m in one.features if m in other.features]
-    return bool(shared) and all(torch.equal(one.features[m], other.features[m]) for m in shared)
+    # A feature store may hold float16, and rounding again changes nothing.
+    return bool(shared) and all(torch.equal(one.features[m].half(), other.features[m].half()) for m in shared)
 
 
 def _refusal(chosen: Mapping[str, Sequence[Utterance]], seen: set[str], where: str, run: Run) -> str:
