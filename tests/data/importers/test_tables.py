@@ -188,3 +188,10 @@ def test_assignments_to_splits_may_be_such_tables_too() -> None:
 def test_a_comma_inside_quotes_does_not_count_as_a_separator() -> None:
     Path("t/data.csv").write_text('"id, of the clip";split\na;train\n')
     assert Table.open(Path("t/data.csv")).columns == ("id, of the clip", "split")
+
+
+def test_json_whose_rows_have_keys_of_their_own() -> None:
+    Path("t").mkdir(exist_ok=True)
+    Path("t/data.json").write_text(json.dumps([{"id": "a", f"k{i}": 1} for i in range(1000)]))
+    with pytest.raises(DataError, match="has over 1,000 columns"):
+        Table.open(Path("t/data.json"))
