@@ -318,7 +318,9 @@ def _keys_of(rows: Iterable[Mapping[str, Any]], where: str) -> dict[str, None]:
     for row in rows:
         found.update(dict.fromkeys(row))
         if len(found) > _MOST_KEYS:
-            raise DataError(f"{where}: its utterances have over {_MOST_KEYS:,} different keys; give all of them the same")
+            raise DataError(
+                f"{where}: its utterances have over {_MOST_KEYS:,} different keys; give all of them the same"
+            )
     return found
 
 

@@ -195,3 +195,11 @@ def test_json_whose_rows_have_keys_of_their_own() -> None:
     Path("t/data.json").write_text(json.dumps([{"id": "a", f"k{i}": 1} for i in range(1000)]))
     with pytest.raises(DataError, match="has over 1,000 columns"):
         Table.open(Path("t/data.json"))
+
+
+@pytest.mark.parametrize("value", ["hunter2", "../hunter2", "/hunter2"])
+def test_messages_do_not_tell_what_a_variable_holds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", value)
+    with pytest.raises(DataError, match=r"'\$SECRET/x\.npy' (does not exist|may leave)") as caught:
+        rows_of("id,text,label\na,$SECRET/x.npy,1\n")
+    assert "hunter2" not in str(caught.value)
