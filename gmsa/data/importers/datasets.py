@@ -216,9 +216,9 @@ class _Table:
         size, groups = self.path.stat().st_size, range(file.metadata.num_row_groups)
         most = DENSEST * size + _SLACK
         for group in map(file.metadata.row_group, groups):
-            most -= group.total_byte_size  # encoded: a long run of one value has few bytes
             values = sum(group.column(k).num_values for k in range(group.num_columns))
-            if most < 0 or 4 * values > DENSEST * size + _SLACK:
+            most -= max(group.total_byte_size, 4 * values)  # its bytes are encoded: a long run of one value has few
+            if most < 0:
                 raise DataError(f"{self.where}: grows to far more than its {size:,} bytes; save it again")
         return file
 
