@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,8 @@ else:
 
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
+LONGEST_MATCHED = 200
+"""Characters of an id that ``data.video_from`` is matched with, if it is a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", Path(self.path).stem)
-        if _repeats_repeats(self.video_from):
+        if _takes_long(self.video_from):
             raise ConfigError(
-                f"'data.video_from': {shown(self.video_from)} repeats what repeats, which can take forever on an id; "
-                "write it without, as (?P<video>[a-z]+[0-9]+)_"
+                f"'data.video_from': {shown(self.video_from)} repeats what repeats or has a choice, or repeats too "
+                "often, which can take forever on an id; write it as (?P<video>[a-z]+[0-9]+)_"
             )
 
     def normalized(self, modalities: Iterable[str]) -> tuple[str, ...]:
@@ -109,22 +112,33 @@ class DataConfig:
         return self.normalize != AUTO or modality != TEXT
 
 
-def _repeats_repeats(pattern: str) -> bool:
-    """Whether a regular expression, which may be of a stranger's run, has a repeat without end within another."""
-
-    def within(parsed: Any, repeated: bool) -> bool:
-        for operation, argument in parsed:
-            again = operation in _REPEATS and argument[1] == sre_parse.MAXREPEAT
-            if again and repeated:
-                return True
-            if any(within(part, repeated or again) for part in _parts(argument)):
-                return True
-        return False
-
+def _takes_long(pattern: str) -> bool:
+    """Whether a regular expression, which may be of a stranger's run, can take forever on an id."""
     try:
-        return within(sre_parse.parse(pattern), False)
+        return _ways(sre_parse.parse(pattern)) > _MOST_WAYS
     except (re.error, RecursionError, OverflowError):
         return False  # a key of the file, or refused where it is used
+
+
+def _ways(parsed: Any) -> float:
+    """In how many ways an expression may be tried on an id, about: without end if a repeat holds a choice."""
+    ways = 1.0
+    for operation, argument in parsed:
+        if operation in _REPEATS:
+            low, high, inner = argument
+            inside, varies = _ways(inner), high > low
+            if inside > 1 and high > (1 if varies else _MOST_COPIES):
+                return math.inf
+            ways *= min(inside, _MOST_WAYS * 2) ** (high if inside > 1 else 1)
+            ways *= min(high - low + 1, LONGEST_MATCHED) if varies else 1
+        elif operation is sre_parse.BRANCH:
+            ways *= sum(map(_ways, argument[1]))
+        else:
+            for part in _parts(argument):
+                ways *= _ways(part)
+        if ways > _MOST_WAYS:
+            return math.inf
+    return ways
 
 
 def _parts(argument: Any) -> Iterator[Any]:
@@ -136,4 +150,7 @@ def _parts(argument: Any) -> Iterator[Any]:
             yield from _parts(one)
 
 
+_MOST_WAYS = 1e8
+"""Three repeats without end on a long id, and a few choices."""
+_MOST_COPIES = 30
 _REPEATS = (sre_parse.MAX_REPEAT, sre_parse.MIN_REPEAT)

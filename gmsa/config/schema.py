@@ -358,6 +358,8 @@ def check_modality(name: str, key: str) -> None:
     Raises:
         ConfigError: it is not letters, digits and underscores, or a word that means something else in settings.
     """
+    if _DEVICES.fullmatch(name):
+        raise ConfigError(f"'{key}': Windows keeps the name {shown(name)} for itself; rename the modality")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name) or "_to_" in name or name in _RESERVED:
         raise ConfigError(
             f"'{key}': a modality's name begins with a letter and has letters, digits and underscores, not "
@@ -365,6 +367,8 @@ def check_modality(name: str, key: str) -> None:
         )
 
 
+_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
+"""Names that no file may have on Windows."""
 _RESERVED = (OTHERS, AUTO, "val", "cls", "all", "none", "id", "ids", "label", "steps", "training")
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from gmsa.config.presets import TARGETS
-from gmsa.errors import ConfigError, shown
+from gmsa.errors import ConfigError, printable, shown
 
 AUTO: Final = "auto"
 """What only the data, or another setting, says."""
 MOST_CLASSES = 1000
 """Classes, at most."""
+LONGEST_CLASS = 200
+"""Characters of the name of a class, at most."""
 SELECTED = {"mosi": "MAE", "sims": "MAE", "intensity": "MAE", "classes": "weighted_F1"}
 """The metric that ``run.select: auto`` stands for, by ``target.metrics``."""
 SELECTABLE = {
@@ -59,6 +61,12 @@ class TargetConfig:
                     f"'target.classes' must name 2 to {MOST_CLASSES:,} classes (got {len(self.classes)}); "
                     "leave it out to take those of the file"
                 )
+            for name in self.classes:
+                if not is_class_name(name) or name != name.strip():
+                    raise ConfigError(
+                        f"'target.classes': a class is one line of 1 to {LONGEST_CLASS} printable characters without "
+                        f"spaces around it (got {shown(name)})"
+                    )
         if self.column is not None and self.column < 0:
             raise ConfigError(f"'target.column' counts from 0 (got {self.column})")
         for key, kind in (("range", "intensity"), ("classes", "classes")):
@@ -109,6 +117,17 @@ class TargetConfig:
         if self.is_classes:
             return "classes"
         return next((p["metrics"] for p in TARGETS.values() if p.get("range") == self.chosen_range), "intensity")
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a text can be the name of a class: one line, not long, without control characters.
+
+    >>> is_class_name("joy"), is_class_name(" "), is_class_name("a\\nb")
+    (True, False, False)
+    """
+    return (
+        bool(name.strip()) and len(name) <= LONGEST_CLASS and printable(name) == name and not {"\n", "\t"} & set(name)
+    )
 
 
 _KINDS = {"intensity": "an intensity", "classes": "classes"}

@@ -85,6 +85,7 @@ def test_former_names_in_overrides_and_base_files(tmp_path: Path) -> None:
         ({"data": {"modalities": []}}, "'data.modalities' must not be empty"),
         ({"data": {"modalities": ["a b"]}}, "begins with a letter"),
         ({"data": {"modalities": ["../x"]}}, "begins with a letter"),
+        ({"data": {"modalities": ["text", "Nul"]}}, "Windows keeps the name 'Nul' for itself"),
         ({"data": {"modalities": ["others"]}}, "begins with a letter"),
         ({"data": {"modalities": ["a_to_b"]}}, "begins with a letter"),
         ({"data": {"modalities": [f"m{i}" for i in range(9)]}}, "lists 9; at most 8 are used"),
@@ -129,7 +130,12 @@ def test_subsets_by_letters_and_by_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(?P<video>(a+)+)$", r"((?P<video>\w*)_)*x", r"(?:(?P<video>\d+)|x)+", r"(a|b+)*"]
+    "pattern",
+    [
+        *(r"(?P<video>(a+)+)$", r"((?P<video>\w*)_)*x", r"(?:(?P<video>\d+)|x)+", r"(a|b+)*"),
+        *(r"(ab|a|b)*x", r"(a{1,60})+", r"(a{1,2})*x", r"(a+){30}x", r"(a?){30}a{30}", "a?" * 30 + "a" * 30),
+        *(r"\w*" * 4 + "x", r"((a{0,20}){0,20}){0,20}x"),
+    ],
 )
 def test_a_pattern_that_could_take_forever_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigError, match="repeats what repeats"):
@@ -137,7 +143,16 @@ def test_a_pattern_that_could_take_forever_is_refused(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["auto", "video", r"dia(?P<video>\d+)_utt(?P<clip>\d+)", r"(\w+)_(\d{1,3})", "(", "a{2,3}+"]
+    "pattern",
+    [
+        "auto",
+        "video",
+        r"dia(?P<video>\d+)_utt(?P<clip>\d+)",
+        r"(\w+)_(\d{1,3})",
+        "(",
+        "a{2,3}+",
+        r"^(\w+dia\d+)_utt(\d+)$",
+    ],
 )
 def test_other_patterns_and_keys_are_taken(pattern: str) -> None:
     assert from_dict({"data": {"video_from": pattern}}).data.video_from == pattern

@@ -11,7 +11,7 @@ import pytest
 from gmsa.config import TargetConfig
 from gmsa.data.labels import FEWEST, find_field, label_notes, read_column, read_labels, usual_range
 from gmsa.data.notes import collected
-from gmsa.errors import DataError
+from gmsa.errors import ConfigError, DataError
 
 NAN = math.nan
 LONG = "w" * 5000
@@ -246,6 +246,10 @@ CLASSES_REFUSED = {
     "no label": ("auto", [None, None], "no utterance has a label; list target.classes"),
     "more than a thousand": ("auto", np.arange(1001), "hold 1,001 classes (0, 1, 2,"),
     "more than a thousand words": ("auto", [f"w{i}" for i in range(1001)], "hold 1,001 classes (w0, w1,"),
+    "an escape": ("auto", ["joy", "\x1b[2Jsad"], "is no class, which is one line of 1 to 200 printable characters"),
+    "two lines": ("auto", ["joy", "a\nb"], "'a\\nb' is no class"),
+    "a lone surrogate": ("auto", ["joy", "\ud800"], "is no class"),
+    "long names": ("auto", ["joy", "x" * 201], "is no class"),
     "long words": (("a", "b"), [LONG, "a"], "which is none of the 2 classes"),
 }
 
@@ -254,6 +258,13 @@ CLASSES_REFUSED = {
 def test_no_classes(case: str) -> None:
     names, values, words = CLASSES_REFUSED[case]
     assert words in refused(TargetConfig(kind="classes", classes=names), train=values)
+
+
+@pytest.mark.parametrize("name", ["", " joy", "joy ", "a\nb", "\x1b[2J", "\ud800", "x" * 201])
+def test_names_of_classes_that_cannot_be_listed(name: str) -> None:
+    with pytest.raises(ConfigError, match="a class is one line of 1 to 200 printable characters") as caught:
+        TargetConfig(kind="classes", classes=("joy", name))
+    assert str(caught.value).isprintable()
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------

@@ -289,3 +289,14 @@ def test_any_content_is_a_dict_of_columns_an_error_of_one_line_or_left_as_it_is(
         assert "\n" not in message and len(message) <= 400  # noqa: PT018
     if found is not None and found is not content:
         assert all(isinstance(name, str) for name in found)
+
+
+def test_keys_of_their_own_and_numbers_of_many_digits() -> None:
+    entries = [{f"k{i}": 1, "text": steps(2, 3), "label": 0.5} for i in range(1001)]
+    with pytest.raises(DataError, match="have over 1,000 different keys"):
+        as_mmsa(entries, "f.pkl")
+    (columns,) = as_mmsa([example("v[" + "9" * 5000 + "]")], "f.pkl").values()
+    assert columns["id"] == ["v[" + "9" * 5000 + "]"]
+    label, *_ = example("v[1]"), 0
+    with pytest.raises(DataError, match="have over 1,000 different keys"):
+        as_mmsa([(*label, *range(1001))], "f.pkl")

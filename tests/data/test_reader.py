@@ -493,6 +493,7 @@ def test_videos(case: str) -> None:
         ("ids", "(did you mean 'id'?)"),
         ("(unclosed", "data.video_from '(unclosed' is no regular expression"),
         (r"(\d+)-(\d+)", "does not match 12 of 12 ids, such as 'train0$_$0'"),
+        ("(" + "a{4294967295}" * 2 + ")", "is no regular expression (the repetition number is too large); name a key"),
         (r"(?P<video>x?)", "does not match 12 of 12 ids"),
     ],
 )
@@ -821,3 +822,9 @@ def test_meld_in_three_ways(real_data: Any) -> None:
         "target.field: emotion and target.kind: classes would make it the target",
     ]
     assert first(found).speaker == "Chandler"
+
+
+def test_long_ids_are_not_matched_with_an_expression() -> None:
+    content = corpus()
+    content["train"]["id"] = ["v" * 201 + f"_{i}" for i in range(len(content["train"]["id"]))]
+    assert "is too long for a regular expression in data.video_from" in refused(content, video_from=r"(\w+)_(\d+)")

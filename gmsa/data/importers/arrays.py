@@ -59,36 +59,42 @@ class Shape:
     """Whether it is float16."""
 
 
-def check_relative(name: str, folder: Path, where: str) -> tuple[str, ...]:
+def check_relative(name: str, folder: Path, where: str, said: str | None = None) -> tuple[str, ...]:
     """Returns the parts of a relative path after checking that its name cannot leave ``folder``.
+
+    Args:
+        said: the path as the source writes it, for errors (default: ``name``).
 
     Raises:
         DataError: the path is empty, absolute, or may leave the folder.
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", name):
-        raise DataError(f"{where}: path {shown(name)} may leave the folder; use a path under '{short(folder)}'")
+        raise DataError(f"{where}: path {shown(said or name)} may leave the folder; use a path under '{short(folder)}'")
     return parts
 
 
-def resolve_inside(folder: Path, name: str, where: str) -> Path:
+def resolve_inside(folder: Path, name: str, where: str, said: str | None = None) -> Path:
     """Returns the path of ``name`` in a folder; the file must exist, and no part of the path may be a symbolic link.
+
+    Args:
+        said: the path as the source writes it, for errors (default: ``name``): ``name`` may hold the user's variables.
 
     Raises:
         DataError: the path is absolute, leaves the folder, goes through a link, or does not exist.
     """
-    path = folder
-    for part in check_relative(name, folder, where):
+    path, given = folder, shown(said or name)
+    for part in check_relative(name, folder, where, said):
         path = path / part
         try:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
-            raise DataError(f"{where}: {shown(name)} does not exist under '{short(folder)}'; check the path") from None
+            raise DataError(f"{where}: {given} does not exist under '{short(folder)}'; check the path") from None
         except (OSError, ValueError) as error:
             reason = f"{reason_of(error)}; check the path and its permissions"
-            raise DataError(f"{where}: {shown(name)} under '{short(folder)}' cannot be looked at: {reason}") from None
+            raise DataError(f"{where}: {given} under '{short(folder)}' cannot be looked at: {reason}") from None
         if linked:
-            raise DataError(f"{where}: {shown(name)} goes through a symbolic link; replace it by the file itself")
+            raise DataError(f"{where}: {given} goes through a symbolic link; replace it by the file itself")
     return path
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,14 @@ _PAUSE = "sp"
 _SHORTEST = 1e-5
 """Seconds of a segment, at least: the SDK leaves out shorter ones."""
 _MOST_VIDEOS = 1_000_000
-_MOST_WORDS = 1 << 26
+_MOST_SEGMENTS = 20_000
+"""Segments, or entries, of one video."""
+_MOST_WORDS = 1 << 17
+"""Words of one video."""
+_MOST_TEXT = 1 << 26
+_LONGEST_NUMBER = 18
+_BROKEN = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError)
+"""What h5py raises for a damaged file."""
 _MOST_METADATA = 1 << 16
 
 
@@ -60,6 +68,9 @@ def import_csd(path: Path, target: TargetConfig, splits: Splits | None = None) -
     sequence of word vectors is, the others are averaged over each word, so that all have one step per word. Pauses
     (``sp``) are left out. Sequences are called by what their names hold (``COVAREP`` is audio, ``Facet`` vision), or
     by their own names.
+
+    HDF5's own library reads the files. It reports most damage, but a damaged heap of texts of variable length may make
+    it hang, which gmsa cannot interrupt: stop the process, and download the file again.
 
     Args:
         path: the folder. Links inside it, and HDF5's links and external storage, are refused.
@@ -90,7 +101,12 @@ class _Sequence:
 
     def __init__(self, path: Path) -> None:
         self.path, self.where = path, short(path)
+        self.arrays: dict[int, str] = {}
+        """Name of each array that was read, by its address."""
+        self.stored = 0
+        """Their bytes in the file."""
         with ExitStack() as stack:
+            stack.enter_context(_guarded(self.where))
             root = self._open(stack)
             self.name = next(iter(root))
             if not re.search(LABELS, self.name) and LABELS.search(path.name):
@@ -101,6 +117,8 @@ class _Sequence:
             self.entries: dict[str, list[str]] = {}
             for name in data:
                 self.entries.setdefault(name.partition("[")[0], []).append(name)
+            if (most := max(map(len, self.entries.values()))) > _MOST_SEGMENTS:
+                raise DataError(f"{self.where}: a video has {most:,} entries; at most {_MOST_SEGMENTS:,} are read")
             first = self._frames(data, next(iter(data)))
             self.is_text, self.dim = first.features.dtype.kind in "SO", first.features.shape[-1]
             self.dimensions = _dimensions(root[next(iter(root))], self.where)
@@ -111,22 +129,24 @@ class _Sequence:
         except ImportError:
             raise DataError(f"{self.where}: {_INSTALL}") from None
         raw = stack.enter_context(open_data(self.path, follow=False))
-        try:
-            root = stack.enter_context(h5py.File(raw, "r"))
-            if len(root) != 1:
-                raise DataError(f"{self.where}: has {len(root)} groups; a .csd file has one, with 'data' in it")
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{self.where}: is no readable HDF5 file ({cut(error)}); download it again") from None
+        root = stack.enter_context(h5py.File(raw, "r"))
+        if len(root) != 1:
+            raise DataError(f"{self.where}: has {len(root)} groups; a .csd file has one, with 'data' in it")
         return root
 
     def video(self, name: str) -> _Frames | None:
         """The frames of a video in order of time: those of its entries ``name`` or ``name[k]``."""
+        found: list[_Frames] = []
         with ExitStack() as stack:
+            stack.enter_context(_guarded(self.where))
             root = self._open(stack)
             data = _group(_group(root, next(iter(root)), self.where), "data", self.where)
-            found = [self._frames(data, entry) for entry in self.entries.get(name, ())]
+            size = 0
+            for entry in self.entries.get(name, ()):
+                found.append(self._frames(data, entry))
+                size += found[-1].features.nbytes
+                if size > LARGEST:
+                    raise DataError(f"{self.where}: {shown(name)} has over {LARGEST >> 30} GiB of features in all")
         if not found:
             return None
         for frames in found:
@@ -144,9 +164,12 @@ class _Sequence:
         where = f"{self.where}: {shown(entry)}"
         try:
             group = _group(data, entry, self.where)
-            intervals = _read(_dataset(group, "intervals", where), f"{where}: 'intervals'")
-            features = _read(_dataset(group, "features", where), f"{where}: 'features'", words=True)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
+            found = [_dataset(group, name, where) for name in ("intervals", "features")]
+            for array in found:
+                self._count(array, where)
+            intervals = _read(found[0], f"{where}: 'intervals'")
+            features = _read(found[1], f"{where}: 'features'", words=True)
+        except _BROKEN as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{where} cannot be read ({cut(error)}); download the file again") from None
@@ -160,6 +183,30 @@ class _Sequence:
             )
         return _Frames(intervals.astype(float), features)
 
+    def _count(self, array: h5py.Dataset, where: str) -> None:
+        """Refuses an array of several names, or in all more bytes than the file has."""
+        import h5py
+
+        address = h5py.h5o.get_info(array.id).addr
+        if address not in self.arrays:
+            self.arrays[address] = array.name
+            self.stored += array.id.get_storage_size()
+        if self.arrays[address] != array.name:
+            raise DataError(f"{where}: its arrays are those of another entry, too; give each its own")
+        if self.stored > self.path.stat().st_size:
+            raise DataError(f"{self.where}: is damaged: its arrays have more bytes than the file; download it again")
+
+
+@contextmanager
+def _guarded(where: str) -> Iterator[None]:
+    """Turns the errors of HDF5 into one line."""
+    try:
+        yield
+    except _BROKEN as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: is no readable HDF5 file ({cut(error)}); download it again") from None
+
 
 @dataclass(frozen=True)
 class _Frames:
@@ -172,8 +219,15 @@ class _Frames:
 
     def within(self, start: float, end: float) -> np.ndarray:
         """Indices of the frames that overlap an interval; one without duration counts where it begins."""
-        starts, ends = self.intervals[:, 0], self.intervals[:, 1]
-        return np.flatnonzero((starts < end) & ((ends > start) | ((ends == starts) & (starts >= start))))
+        first = np.searchsorted(self.latest, start, "left")
+        last = max(np.searchsorted(self.intervals[:, 0], end, "left"), first)
+        starts, ends = self.intervals[first:last, 0], self.intervals[first:last, 1]
+        return first + np.flatnonzero((ends > start) | ((ends == starts) & (starts >= start)))
+
+    @cached_property
+    def latest(self) -> np.ndarray:
+        """The latest end up to each frame, which never falls [F]."""
+        return np.maximum.accumulate(self.intervals[:, 1])
 
 
 class _Parts:
@@ -205,9 +259,10 @@ class _Parts:
 
     def _column(self, settings: TargetConfig) -> int:
         names = self.target.dimensions
-        if settings.chosen_field in names:
+        if settings.chosen_field in names[: self.target.dim]:
             return names.index(settings.chosen_field)
         if settings.field != AUTO:
+            names = names[: self.target.dim]
             what = f"has no dimension {shown(settings.field)} of labels, which target.field names"
             raise DataError(f"{self.target.where}: {what} (its dimensions: {listed(names)})")
         if settings.column is not None:
@@ -228,11 +283,14 @@ class _Parts:
         frames = self.target.video(video)
         if frames is None:
             return []
+        if len(frames.features) > _MOST_SEGMENTS:
+            what = f"{shown(video)} has {len(frames.features):,} segments"
+            raise DataError(f"{self.target.where}: {what}; at most {_MOST_SEGMENTS:,} are read")
         entries_ = self.target.entries[video]
         aligned = [entry[:-1].rpartition("[")[2] for entry in entries_ if entry.endswith("]")]
         numbers = (
             sorted(map(int, aligned))
-            if all(k.isdecimal() for k in aligned) and len(aligned) == len(frames.features)
+            if all(k.isdecimal() and len(k) < _LONGEST_NUMBER for k in aligned) and len(aligned) == len(frames.features)
             else None
         )
         found = []
@@ -255,7 +313,7 @@ class _Parts:
 
     def _utterances(self, video: str, segments: Sequence[tuple[str, float, float, float]]) -> Iterator[Utterance]:
         words = self.words.video(video) if self.words else None
-        frames = {modality: sequence.video(video) for modality, sequence in self.modalities.items()}
+        frames = {modality: _numbers(sequence.video(video), modality) for modality, sequence in self.modalities.items()}
         steps = words if words is not None else frames.get(TEXT)
         for identity, start, end, label in segments:
             spans, said = None, []
@@ -268,28 +326,35 @@ class _Parts:
                 spans = steps.intervals[chosen]
             features = {}
             for modality, sequence in self.modalities.items():
-                values = self._values(frames[modality], modality, start, end, spans, sequence.dim)
+                values = self._values(frames[modality], start, end, spans, sequence.dim)
                 features[modality] = torch.from_numpy(values if values.any() else values[:0])
             yield Utterance(identity, features, None if np.isnan(label) else label, {}, " ".join(said))
 
     def _values(
-        self, frames: _Frames | None, modality: str, start: float, end: float, spans: np.ndarray | None, dim: int
+        self, frames: _Frames | None, start: float, end: float, spans: np.ndarray | None, dim: int
     ) -> np.ndarray:
         """Features of a segment: its frames [F, D], or their means over each word [L, D], 0 where a word has none."""
         if frames is None:
             return np.zeros((0, dim), np.float32)
-        with np.errstate(over="ignore"):
-            features = frames.features.astype(np.float32)
-        if modality in INFINITE_IS_ZERO:
-            features[np.isinf(features)] = 0
         if spans is None:
-            return features[frames.within(start, end)]
+            return frames.features[frames.within(start, end)]
         found = np.zeros((len(spans), dim), np.float32)
         for step, span in enumerate(spans):
             chosen = frames.within(*span)
             if len(chosen):
-                found[step] = features[chosen].mean(axis=0, dtype=np.float64)
+                found[step] = frames.features[chosen].mean(axis=0, dtype=np.float64)
         return found
+
+
+def _numbers(frames: _Frames | None, modality: str) -> _Frames | None:
+    """The frames with features as float32."""
+    if frames is None:
+        return None
+    with np.errstate(over="ignore"):
+        features = frames.features.astype(np.float32)
+    if modality in INFINITE_IS_ZERO:
+        features[np.isinf(features)] = 0
+    return _Frames(frames.intervals, features)
 
 
 def _modality(name: str) -> str:
@@ -362,12 +427,14 @@ def _read(data: h5py.Dataset, where: str, words: bool = False) -> np.ndarray:
         )
     if kind != "O":
         return data[()]
+    if (count := int(np.prod([int(n) for n in shape], dtype=object))) > _MOST_WORDS:
+        raise DataError(f"{where} holds {count:,} texts; at most {_MOST_WORDS:,} words of one video are read")
     found, total = np.empty(shape, dtype=object), 0
     for index in np.ndindex(*shape):  # one by one: many may share one long text
         found[index] = data[index]
         total += len(found[index])
-        if total > _MOST_WORDS:
-            raise DataError(f"{where} holds over {_MOST_WORDS >> 20} MiB of text; that is no sequence of words")
+        if total > _MOST_TEXT:
+            raise DataError(f"{where} holds over {_MOST_TEXT >> 20} MiB of text; that is no sequence of words")
     return found
 
 
@@ -377,6 +444,6 @@ def _dimensions(root: Any, where: str) -> list[str]:
         data = _dataset(_group(root, "metadata", where), "dimension names", where)
         text = _read(data, where, words=True).ravel()[0]
         names = json.loads(_word(text)[:_MOST_METADATA])
-    except (DataError, OSError, RuntimeError, ValueError, KeyError, IndexError, RecursionError):
+    except _BROKEN:
         return []
     return [str(name) for name in names] if isinstance(names, list) else []

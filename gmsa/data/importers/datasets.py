@@ -30,11 +30,11 @@ from gmsa.data.importers.manifest import (
     target_column,
 )
 from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
-from gmsa.data.importers.tables import Splits, about_files, split_name
+from gmsa.data.importers.tables import MOST_COLUMNS, Splits, about_files, split_name
 from gmsa.data.notes import note
 from gmsa.data.opening import lies_at, open_data
 from gmsa.data.splits import UNSPLIT
-from gmsa.data.store.files import MOST_FEATURES
+from gmsa.data.store.files import LARGEST, MOST_FEATURES
 from gmsa.data.store.writer import Row
 from gmsa.data.texts import check_count
 from gmsa.errors import DataError, cut, listed, short, shown
@@ -46,6 +46,13 @@ PARQUET = ".parquet"
 _INSTALL = "reading Arrow and Parquet files needs pyarrow; install it: pip install pyarrow (or datasets)"
 _OF_SPLIT = re.compile(r"([A-Za-z]+)(?:-\d+-of-\d+.*)?\.parquet")
 _SLACK = 1 << 28
+_LONGEST_CELL = 1 << 20
+"""Bytes of a text, at most."""
+_BROKEN = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+"""What reading a damaged file raises."""
+_MOST_ROWS = 10_000_000
+_AT_ONCE = 256
+"""Rows that are read at once: of a Parquet file all their columns, else their texts."""
 
 
 def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = None) -> Source:
@@ -159,6 +166,8 @@ class _Table:
         with self._guarded():
             schema = self._schema()
         self.columns: list[str] = list(schema.names)
+        if len(self.columns) > MOST_COLUMNS:
+            raise DataError(f"{self.where}: has {len(self.columns):,} columns; at most {MOST_COLUMNS:,} are read")
         if len(set(self.columns)) != len(self.columns):
             raise DataError(f"{self.where}: has two columns of one name ({listed(self.columns)}); rename one")
         self.classes = _classes(schema)
@@ -174,6 +183,8 @@ class _Table:
         self.used += [self.label] if self.label and self.label not in self.used else []
         if self.label in self.modalities:
             raise DataError(f"{self.where}: column {shown(self.label)} holds lists; expected one label per row")
+        if nested := [c for c in self.used if self.arrow.types.is_nested(schema.field(c).type)]:
+            raise DataError(f"{self.where}: column {shown(nested[0])} is nested; expected one text or number per row")
         self.modality = modality_names(self.modalities, self.where)
         unused = [name for name in self.columns if name not in (*self.used, *self.modalities)]
         if unused:
@@ -203,8 +214,12 @@ class _Table:
 
         file = pyarrow.parquet.ParquetFile(str(self.path))
         size, groups = self.path.stat().st_size, range(file.metadata.num_row_groups)
-        if sum(file.metadata.row_group(i).total_byte_size for i in groups) > DENSEST * size + _SLACK:
-            raise DataError(f"{self.where}: grows to far more than its {size:,} bytes; save it again")
+        most = DENSEST * size + _SLACK
+        for group in map(file.metadata.row_group, groups):
+            values = sum(group.column(k).num_values for k in range(group.num_columns))
+            most -= max(group.total_byte_size, 4 * values)  # its bytes are encoded: a long run of one value has few
+            if most < 0:
+                raise DataError(f"{self.where}: grows to far more than its {size:,} bytes; save it again")
         return file
 
     def batches(self) -> Iterator[Any]:
@@ -212,9 +227,13 @@ class _Table:
         names = [*self.used, *self.modalities]
         if self._is_parquet():
             with self._parquet() as file:
-                yield from file.iter_batches(batch_size=256, columns=names)
+                yield from file.iter_batches(batch_size=_AT_ONCE, columns=names)
             return
         with self.arrow.memory_map(str(self.path)) as raw:
+            for message in self.arrow.ipc.MessageReader.open_stream(raw):
+                if _is_compressed(message.metadata.to_pybytes()):
+                    raise DataError(f"{self.where}: is a compressed Arrow file; save it with save_to_disk")
+            raw.seek(0)
             for batch in self.arrow.ipc.open_stream(raw):
                 yield batch.select(names)
 
@@ -223,12 +242,17 @@ class _Table:
         number = 0
         with self._guarded():
             for batch in self.batches():
+                if number + batch.num_rows > _MOST_ROWS:
+                    raise DataError(f"{self.where}: has over {_MOST_ROWS:,} rows; save it in several parts")
                 batch.validate(full=True)
-                cells = {name: batch.column(name).to_pylist() for name in self.used}
                 lists = {name: _storage(batch.column(name)) for name in self.modalities}
+                texts = {name: _storage(batch.column(name)) for name in self.used}
                 for row in range(batch.num_rows):
                     number += 1
-                    yield self._item({name: cell[row] for name, cell in cells.items()}, lists, row, number, splits)
+                    cells = {
+                        n: _cell(column[row], f"{self.where}: row {number}: {shown(n)}") for n, column in texts.items()
+                    }
+                    yield self._item(cells, lists, row, number, splits)
 
     def _item(
         self, cells: Mapping[str, Any], lists: Mapping[str, Any], row: int, number: int, splits: Splits | None
@@ -277,7 +301,7 @@ class _Guard:
         pass
 
     def __exit__(self, kind: Any, error: Any, _: Any) -> None:
-        if isinstance(error, (self.arrow.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError)):
+        if isinstance(error, (self.arrow.ArrowException, *_BROKEN)):
             if isinstance(error, DataError):
                 return
             raise DataError(
@@ -315,6 +339,44 @@ def _storage(column: Any) -> Any:
     return column.storage if hasattr(column, "storage") else column
 
 
+def _cell(value: Any, where: str) -> Any:
+    """The value of a cell that holds no list; many rows may share one long text, so that none is copied unchecked."""
+    while hasattr(value, "dictionary"):
+        value = value.value
+    if hasattr(value, "as_buffer") and (text := value.as_buffer()) is not None and text.size > _LONGEST_CELL:
+        raise DataError(f"{where} has {text.size:,} bytes; at most {_LONGEST_CELL:,} are read")
+    return value.as_py()
+
+
+def _is_compressed(header: bytes) -> bool:
+    """Whether a message of Arrow has compressed buffers, which are expanded before their size can be checked.
+
+    The header is a FlatBuffer: ``Message``, whose field 1 is the type of its field 2, a ``RecordBatch`` (3) or a
+    ``DictionaryBatch`` (2), whose field 1 is a ``RecordBatch``; field 3 of that is the compression.
+    """
+    message = _follow(header, 0)
+    kind = _field(header, message, 1)
+    if not kind or header[kind] not in (2, 3) or not (place := _field(header, message, 2)):
+        return False
+    batch = _follow(header, place)
+    if header[kind] == 2:
+        batch = _follow(header, _field(header, batch, 1))
+    return _field(header, batch, 3) > 0
+
+
+def _follow(header: bytes, place: int) -> int:
+    return place + int.from_bytes(header[place : place + 4], "little")
+
+
+def _field(header: bytes, table: int, number: int) -> int:
+    """The place of a field of a FlatBuffer's table; 0 if it is absent."""
+    fields = table - int.from_bytes(header[table : table + 4], "little", signed=True)
+    if fields < 0 or 4 + 2 * number >= int.from_bytes(header[fields : fields + 2], "little"):
+        return 0
+    start = int.from_bytes(header[fields + 4 + 2 * number : fields + 6 + 2 * number], "little")
+    return table + start if start else 0
+
+
 def _steps(column: Any, row: int, where: str) -> np.ndarray:
     """The features [L, D] of a row."""
     values = column[row].values
@@ -322,10 +384,13 @@ def _steps(column: Any, row: int, where: str) -> np.ndarray:
         return np.zeros((0, 0), np.float32)
     shape: list[int] = []
     while hasattr(values.type, "value_type"):
-        if not hasattr(values.type, "list_size") and len(lengths := set(values.value_lengths().to_pylist())) > 1:
-            raise DataError(f"{where} has steps of {listed(sorted(map(str, lengths)))} features; expected [L, D]")
+        _check_size(values, where)
+        if not hasattr(values.type, "list_size") and len(lengths := values.value_lengths().unique()) > 1:
+            some = sorted(map(str, lengths[:20].to_pylist()))
+            raise DataError(f"{where} has steps of {listed(some)} features; expected [L, D]")
         shape.append(len(values) // max(math.prod(shape), 1))
         values = values.flatten()
+    _check_size(values, where)
     if values.null_count:
         raise DataError(f"{where} has {values.null_count:,} empty values among its features; repair or drop the row")
     found = values.to_numpy(zero_copy_only=False)
@@ -335,6 +400,11 @@ def _steps(column: Any, row: int, where: str) -> np.ndarray:
     if len(shape) > 1 or found.size // (shape[0] if shape else 1) > MOST_FEATURES:
         raise DataError(f"{where} has shape {[*shape, -1]}; expected [steps, features]")
     return found.reshape(shape[0] if shape else 1, -1)
+
+
+def _check_size(values: Any, where: str) -> None:
+    if 4 * len(values) > LARGEST:
+        raise DataError(f"{where} has {len(values):,} values; at most {LARGEST // 4:,} are read")
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:

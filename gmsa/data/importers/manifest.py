@@ -127,7 +127,7 @@ class _Columns:
         file, _, member = name.partition("#")
         if not _ARRAY.search(file) or (member and not file.lower().endswith(".npz")):
             raise DataError(f"{where}: {shown(name)} is neither FILE.npy nor FILE.npz#MEMBER; use one of the two")
-        path = resolve_inside(self.folder, _relative(file, self.folder, where), where)
+        path = resolve_inside(self.folder, _relative(file, self.folder, where), where, file)
         return ArrayFile(path, name, member if file.lower().endswith(".npz") else None)
 
 

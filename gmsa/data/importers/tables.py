@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +24,7 @@ from gmsa.system.reading import parse_json, reason_of
 
 SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}
 _LONGEST_LINE = 1 << 20
-_MOST_COLUMNS = 1000
+MOST_COLUMNS = 1000
 _MOST_JSON = 1 << 26
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
@@ -246,8 +246,8 @@ def _parted(line: str, delimiter: str) -> list[str]:
 def _checked(columns: tuple[str, ...], path: Path) -> tuple[str, ...]:
     if not any(columns):
         raise DataError(f"{short(path)}: is empty; the first row must hold the column names")
-    if len(columns) > _MOST_COLUMNS:
-        raise DataError(f"{short(path)}: has {len(columns):,} columns; at most {_MOST_COLUMNS:,} are read")
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(f"{short(path)}: has {len(columns):,} columns; at most {MOST_COLUMNS:,} are read")
     if len(set(columns)) != len(columns):
         repeated = next(name for name in columns if columns.count(name) > 1)
         raise DataError(f"{short(path)}: duplicate column {shown(repeated)}; rename one")
@@ -285,12 +285,26 @@ def _read_json(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, list[str]]
             f"{where}: is JSON, but no table{keys}; gmsa reads a list of objects, or one object per line, with 'id', "
             "'label' and the paths of arrays, as in a CSV"
         )
-    columns = tuple(dict.fromkeys(key for row in content for key in row))
+    columns = _keys_of(content, where)
     rows = [
         (i, [_json_text(row.get(c), f"{where}: row {i}: {shown(c)}") for c in columns])
         for i, row in enumerate(content, 1)
     ]
     return columns, tuple(rows)
+
+
+def _keys_of(rows: Iterable[Mapping[str, Any]], where: str) -> tuple[str, ...]:
+    """Returns the keys of rows, in the order in which they come.
+
+    Raises:
+        DataError: they are too many: each row may have keys of its own, and each key becomes a column of all rows.
+    """
+    found: dict[str, None] = {}
+    for row in rows:
+        found.update(dict.fromkeys(row))
+        if len(found) > MOST_COLUMNS:
+            raise DataError(f"{where}: has over {MOST_COLUMNS:,} columns; at most {MOST_COLUMNS:,} are read")
+    return tuple(found)
 
 
 def _json_text(value: Any, where: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gmsa.config import TargetConfig
 from gmsa.config.presets import TARGETS
-from gmsa.config.target import AUTO, MOST_CLASSES
+from gmsa.config.target import AUTO, LONGEST_CLASS, MOST_CLASSES, is_class_name
 from gmsa.data.labels.columns import Column, class_name, known_numbers, number_of, words_of
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
@@ -187,5 +187,10 @@ def _checked(names: Sequence[str], where: str, field: str) -> tuple[str, ...]:
         raise DataError(
             f"{what} hold {len(names):,} classes ({listed(names)}), at most {MOST_CLASSES:,} are taken; "
             "set target.kind: intensity, or name another target.field"
+        )
+    if (wrong := next((name for name in names if not is_class_name(name)), None)) is not None:
+        raise DataError(
+            f"{what}: {shown(wrong)} is no class, which is one line of 1 to {LONGEST_CLASS} printable characters; "
+            "repair it, or name another target.field"
         )
     return tuple(names)

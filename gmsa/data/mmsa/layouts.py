@@ -32,6 +32,9 @@ _RESERVED = _TEXTS | {
 }
 _FEW = 8
 """Entries that tell what the others are."""
+_MOST_KEYS = 1000
+_LONGEST_NUMBER = 18
+"""Digits of the number of a clip, at most."""
 
 
 def as_mmsa(content: Any, where: str) -> Any:
@@ -120,7 +123,7 @@ def _of_examples(examples: Sequence[Any], where: str, split: str) -> Columns | N
             raise DataError(f"{place} holds {_kind(parts)} in the place of the modalities; {_EXAMPLE}")
         row = {"id": _segment(others[0]) if others else f"{split}{number - 1}", **_parts(parts), "label": label}
         rows.append(row | {f"label_{i}": value for i, value in enumerate(others[1:], 2)})
-    keys = dict.fromkeys(key for row in rows for key in row)
+    keys = _keys_of(rows, where)
     columns = {key: [row.get(key, "" if key in _TEXTS else None) for row in rows] for key in keys}
     columns["id"] = _numbered({split: columns["id"]})[split]
     return columns
@@ -154,9 +157,9 @@ def _segment(value: Any) -> Any:
     """The id of a segment: ``v[3]`` of the CMU SDK is clip 3 of the video v."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and value.endswith("]") and value[:-1].rpartition("[")[2].isdecimal():
+    if isinstance(value, str) and value.endswith("]"):
         video, _, clip = value[:-1].rpartition("[")
-        return f"{video}$_${int(clip)}" if video else value
+        return f"{video}$_${int(clip)}" if video and clip.isdecimal() and len(clip) < _LONGEST_NUMBER else value
     return value
 
 
@@ -296,7 +299,7 @@ def _of_entries(entries: Sequence[Any], ids: list[Any] | None, where: str) -> di
             raise DataError(
                 f"{where}: {name} is {_kind(entry)}; expected a dict such as {{'text': [L, D], 'label': 0}}"
             )
-    keys = dict.fromkeys(key for entry in entries for key in entry)
+    keys = _keys_of(entries, where)
     columns: dict[str, Any] = {}
     for key in keys:
         values = [entry.get(key) for entry in entries]
@@ -307,6 +310,18 @@ def _of_entries(entries: Sequence[Any], ids: list[Any] | None, where: str) -> di
     elif "id" not in columns:
         columns["id"] = [f"{UNSPLIT}{i}" for i in range(len(entries))]
     return dict(_columns(columns, UNSPLIT))
+
+
+def _keys_of(rows: Iterable[Mapping[str, Any]], where: str) -> dict[str, None]:
+    """The keys of rows, each of which becomes a column of all rows, in the order in which they come."""
+    found: dict[str, None] = {}
+    for row in rows:
+        found.update(dict.fromkeys(row))
+        if len(found) > _MOST_KEYS:
+            raise DataError(
+                f"{where}: its utterances have over {_MOST_KEYS:,} different keys; give all of them the same"
+            )
+    return found
 
 
 def _grouped(columns: dict[str, Any], where: str) -> dict[str, Any]:

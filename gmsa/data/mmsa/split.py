@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gmsa.config import TargetConfig
+from gmsa.config.data import LONGEST_MATCHED
 from gmsa.config.target import AUTO
 from gmsa.data.labels import is_column, read_column, read_labels
 from gmsa.data.mmsa.faults import Values
@@ -149,12 +150,18 @@ class Split:
             return videos, self._places(videos)
         try:
             pattern = re.compile(how)
-        except re.error as error:
-            raise DataError(f"{self.where}: data.video_from '{how}' is no regular expression: {error}") from None
+        except (re.error, OverflowError, RecursionError) as error:
+            said = f"data.video_from {shown(how)} is no regular expression ({cut(error)})"
+            raise DataError(f"{self.where}: {said}; name a key of the file, or repair it") from None
         if not pattern.groups:
             raise DataError(
                 f"{self.where}: has no key '{how}'{hint(how, self.columns)}, which data.video_from names; name a key "
                 "of the file, or a regular expression such as '(?P<video>.+)_(?P<clip>[0-9]+)'"
+            )
+        if long := [identity for identity in self.ids if len(identity) > LONGEST_MATCHED]:
+            raise DataError(
+                f"{self.where}: the id {shown(long[0])} is too long for a regular expression in data.video_from, "
+                f"at most {LONGEST_MATCHED} characters; name a key of the file"
             )
         found = [pattern.search(identity) for identity in self.ids]
         video = "video" if "video" in pattern.groupindex else 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from gmsa.config.presets import MOST_MODALITIES
 from gmsa.config.schema import check_modality
-from gmsa.config.target import MOST_CLASSES, TargetConfig
+from gmsa.config.target import LONGEST_CLASS, MOST_CLASSES, TargetConfig, is_class_name
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
@@ -33,8 +33,6 @@ NO_PLACE = -(1 << 63)
 """Place of an utterance without one."""
 OWN_NAMES = ("ids", "transcripts", "labels", "annotations", *TEXT_COLUMNS.values(), "places")
 """Names of files that no modality may have."""
-LONGEST_CLASS = 200
-"""Characters of the name of a class, at most."""
 AGAIN = "import the data again"
 NOT_ANNOTATED = -128
 """Annotation of an utterance without one."""
@@ -272,7 +270,7 @@ def check_classes(names: Sequence[str]) -> None:
     if names and not 2 <= len(names) <= MOST_CLASSES:
         raise ValueError(f"'target.classes' are {len(names):,}, not 2 to {MOST_CLASSES:,}")
     for name in names:
-        if not name.strip() or len(name) > LONGEST_CLASS or printable(name) != name or {"\n", "\t"} & set(name):
+        if not is_class_name(name):
             raise ValueError(f"the class {shown(name)} is empty, of several lines or over {LONGEST_CLASS} characters")
     if len(set(names)) < len(names):
         raise ValueError(f"the class {shown(next(n for n in names if names.count(n) > 1))} is named twice")

@@ -310,3 +310,43 @@ def test_many_words_that_share_one_long_text_are_refused() -> None:
         data[:] = ["x" * (1 << 20)] * 100
         entry["intervals"] = np.zeros((100, 2))
     refused("holds over 64 MiB of text; that is no sequence of words")
+
+
+def test_what_grows_beyond_its_file_is_refused() -> None:
+    write_sdk()
+    with h5py.File("sdk/CMU_MOSI_COVAREP.csd", "a") as file:
+        data = file["CMU_MOSI_COVAREP/data"]
+        data["v[1]"] = data["v"]
+    with pytest.raises(DataError, match=r"COVAREP\.csd: 'v\[1\]': its arrays are those of another entry"):
+        list(import_csd(Path("sdk"), TargetConfig()).rows)
+    write("CMU_MOSI_COVAREP", {"v": frames(40, 3, 0.1)})
+    write("CMU_MOSI_Opinion_Labels", {"v": (np.zeros((20_001, 1)), frames(20_001, 1, 1)[1])})
+    with pytest.raises(DataError, match=r"'v' has 20,001 segments; at most 20,000"):
+        import_csd(Path("sdk"), TargetConfig())
+    write("CMU_MOSI_Opinion_Labels", LABELS)
+    with h5py.File("sdk/CMU_MOSI_TimestampedWords.csd", "w") as file:
+        entry = file.create_group("CMU_MOSI_TimestampedWords/data/v")
+        entry.create_dataset("intervals", data=np.zeros((200_000, 2), "f4"))
+        entry.create_dataset("features", shape=(200_000, 1), dtype=h5py.string_dtype(), chunks=(10_000, 1))
+    with pytest.raises(DataError, match=r"'features' holds 200,000 texts"):
+        import_csd(Path("sdk"), TargetConfig())
+
+
+def test_names_of_dimensions_and_entries_that_mislead() -> None:
+    write_sdk()
+    write("CMU_MOSI_Opinion_Labels", {"v[" + "9" * 200 + "]": LABELS["v"]}, dimension_names=["a", "b", "happy"])
+    assert [row.utterance.id for row in import_csd(Path("sdk"), TargetConfig()).rows] == ["v$_$0", "v$_$1"]
+    with pytest.raises(DataError, match=r"has no dimension 'happy' .*\(its dimensions: a\)"):
+        import_csd(Path("sdk"), TargetConfig(field="happy"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError, OverflowError, OSError])
+def test_what_h5py_raises_is_one_line(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sdk()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error("damaged\nheap")
+
+    monkeypatch.setattr(h5py.Group, "get", broken)
+    with pytest.raises(DataError, match=r"\.csd: is no readable HDF5 file \('?damaged.*heap'?\); download it again"):
+        import_csd(Path("sdk"), TargetConfig())

@@ -251,3 +251,39 @@ def test_what_the_library_itself_writes() -> None:
     assert [row.split for row in rows] == ["train", "train", "train", "test"]
     assert [row.named for row in rows] == ["anger", "joy", "anger", "anger"]
     assert rows[0].utterance.lengths == {"text": 2, "audio": 4}
+
+
+def test_what_grows_beyond_its_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet
+
+    monkeypatch.setattr("gmsa.data.importers.datasets._SLACK", 1 << 20)
+    steps = 2_000_000
+    inner = pa.ListArray.from_arrays(pa.array([0, steps], pa.int32()), pa.array(np.zeros(steps, np.int8)))
+    outer = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), inner)
+    bomb = pa.table({"id": ["a"], "text": outer, "label": [0.5]})
+    pyarrow.parquet.write_table(bomb, "run.parquet", compression="zstd")
+    path = save("ds", table(columns()))
+    with pa.ipc.new_stream(
+        str(path / "data-00000-of-00001.arrow"),
+        bomb.schema,
+        options=pa.ipc.IpcWriteOptions(compression="zstd"),
+    ) as writer:
+        writer.write_table(bomb)
+    for source, said in ((Path("run.parquet"), "grows to far more than its"), (path, "is a compressed Arrow file")):
+        with pytest.raises(DataError, match=said):
+            import_datasets(source, TargetConfig())
+
+
+def test_columns_texts_and_nested_cells_beyond_the_limits() -> None:
+    many = {**columns(), **{f"m{i}": [0] * 3 for i in range(1000)}}
+    long = columns() | {"speaker": pa.array(["x" * (1 << 21)] * 3).dictionary_encode()}
+    nested = columns() | {"speaker": [{"a": 1}] * 3}
+    for number, (content, said) in enumerate(
+        [
+            (many, "has 1,004 columns; at most 1,000"),
+            (long, "row 1: 'speaker' has 2,097,152 bytes"),
+            (nested, "'speaker' is nested"),
+        ]
+    ):
+        with pytest.raises(DataError, match=said):
+            import_datasets(save(f"ds{number}", table(content)), TargetConfig())

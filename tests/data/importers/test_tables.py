@@ -248,3 +248,18 @@ def test_assignments_by_video_use_the_column_of_the_video() -> None:
 def test_a_comma_inside_quotes_does_not_count_as_a_separator() -> None:
     Path("t/data.csv").write_text('"id, of the clip";split\na;train\n')
     assert Table.open(Path("t/data.csv")).columns == ("id, of the clip", "split")
+
+
+def test_json_whose_rows_have_keys_of_their_own() -> None:
+    Path("t").mkdir(exist_ok=True)
+    Path("t/data.json").write_text(json.dumps([{"id": "a", f"k{i}": 1} for i in range(1000)]))
+    with pytest.raises(DataError, match="has over 1,000 columns"):
+        Table.open(Path("t/data.json"))
+
+
+@pytest.mark.parametrize("value", ["hunter2", "../hunter2", "/hunter2"])
+def test_messages_do_not_tell_what_a_variable_holds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", value)
+    with pytest.raises(DataError, match=r"'\$SECRET/x\.npy' (does not exist|may leave)") as caught:
+        rows_of("id,text,label\na,$SECRET/x.npy,1\n")
+    assert "hunter2" not in str(caught.value)
