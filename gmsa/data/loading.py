@@ -16,6 +16,7 @@ from gmsa.data.corpus import Corpus
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
 from gmsa.data.mmsa.file import Labels, read_file
+from gmsa.data.mmsa.keys import auto_note
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
@@ -289,6 +290,8 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
         DataError: there is none.
     """
     if data.modalities == AUTO:
+        if taken := auto_note(held, where):
+            note(taken)
         return dict(held)
     wanted = data.modalities
     found = {modality: held[modality] for modality in wanted if modality in held}

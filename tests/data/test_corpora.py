@@ -122,7 +122,8 @@ def test_splits_by_other_names_and_what_is_not_used():
         "store: not used: 'extra' (2 utterances); as 'pool', a split is the unlabeled pool",
     ]
     found, notes = corpus("store", modalities="auto")
-    assert (found.dims, len(notes)) == ({"text": 3, "eeg": 2}, 1)
+    assert (found.dims, len(notes)) == ({"text": 3, "eeg": 2}, 2)
+    assert notes[0] == "store: data.modalities: auto takes eeg"
     found, _ = corpus("store", modalities=("eeg", "text"))
     assert list(found.splits["train"][0].features) == ["eeg", "text"]
 

@@ -48,7 +48,7 @@ def read_faulty(content: Any, where: str, data: DataConfig, settings: TargetConf
     """
     wanted = () if data.modalities == AUTO else tuple(data.modalities)
     columns = split_columns(content, where, *([wanted] if wanted else []))
-    wanted = wanted or all_modalities(list(columns.values()), where)
+    wanted = wanted or all_modalities(list(columns.values()), where, settings.chosen_field)
     found: list[Finding] = []
     readers = {}
     for name, split in columns.items():

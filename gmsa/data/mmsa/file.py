@@ -30,6 +30,7 @@ from gmsa.data.mmsa.keys import (
     is_features,
     key_notes,
     keys_of,
+    may_be_labels,
     named_splits,
     renamed,
 )
@@ -117,11 +118,11 @@ class MmsaFile:
         modalities = MODALITIES if self.data.modalities == AUTO else tuple(self.data.modalities)
         groups, changed = _with_names(_splits_of(content, where, modalities), modalities)
         if self.data.modalities == AUTO:
-            modalities = all_modalities([c for c in groups.values() if isinstance(c, Mapping)], where)
+            modalities = all_modalities(list(groups.values()), where, self._settings.chosen_field)
         self._groups = groups
         chosen = self._chosen(splits)
         if not any(modality in columns for columns in chosen.values() for modality in modalities):
-            raise DataError(_no_modality(chosen, modalities, where))
+            raise DataError(_no_modality(chosen, modalities, where, self._settings.chosen_field))
         single = len(groups) == 1 and UNSPLIT in groups
         places = {n: where if single else f"{where}: split {shown(self._names[n])}" for n in chosen}
         self.splits = {name: Split(columns, places[name]) for name, columns in chosen.items()}
@@ -350,10 +351,15 @@ def _name_notes(changed: Mapping[str, str], where: str) -> Iterator[str]:
         yield f"{where}: {said}; data.modalities may list the file's own names instead"
 
 
-def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str) -> str:
+def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str, field: str) -> str:
     columns = next(iter(splits.values()))
     named = f"has none of the modalities {', '.join(modalities)}" if modalities else "has no features"
-    found = dict.fromkeys(key for c in splits.values() for key, values in c.items() if is_features(key, values))
+    found = dict.fromkeys(
+        key
+        for c in splits.values()
+        for key, values in c.items()
+        if key != field and is_features(key, values) and not may_be_labels(key, values)
+    )
     text = [key for key in ("raw_text", "text_bert") if key in columns]
     remedy = "check data.modalities"
     if found:
