@@ -845,3 +845,26 @@ def test_meld_in_three_ways(real_data: Any) -> None:
         "target.field: emotion and target.kind: classes would make it the target",
     ]
     assert first(found).speaker == "Chandler"
+
+
+def test_numbers_that_words_of_another_field_contradict() -> None:
+    names = ["anger", "joy", "sad"]
+    content = content_of(
+        put(
+            emotion=lambda n: [names[i % 3] for i in range(n)],
+            classification_labels=lambda n: [(i + 1) % 3 for i in range(n)],
+        )
+    )
+
+    def found(classes: Any) -> list[Any]:
+        settings = TargetConfig(kind="classes", field="classification_labels", classes=classes)
+        read = read_file(content, "f.pkl", DataConfig(), settings)
+        return [read.target.classes[int(u.label or 0)] for u in read.splits["train"]][:3]
+
+    with pytest.raises(DataError, match=r"'classification_labels' holds numbers.*'emotion' says 'sad'"):
+        found(tuple(names))
+    assert found(("sad", "anger", "joy")) == names
+    content["train"]["emotion"] = ["joy"] * COUNTS["train"]  # words of something else
+    content["test"]["emotion"] = ["joy"] * COUNTS["test"]
+    content["valid"]["emotion"] = ["joy"] * COUNTS["valid"]
+    assert found(tuple(names)) == ["joy", "sad", "anger"]

@@ -12,7 +12,11 @@ from gmsa.data.labels import (
     CLASS_FIELDS,
     INTENSITY_FIELDS,
     Column,
+    are_places,
+    check_places,
     find_field,
+    holds_labels,
+    holds_words,
     is_column,
     label_notes,
     read_column,
@@ -223,6 +227,8 @@ class MmsaFile:
                 raise DataError(f"{split.where}: has no key '{key}'{near}; training and scoring need labels")
         read = {name: self._column(split, key) for name, split in labeled.items() if key in split.columns}
         self.target, values = read_labels(read, self._settings, self.where)
+        if self.target.is_classes and are_places(read, self.target):
+            self._check_places(read, columns)
         for name, column in read.items():
             self._check_labeled(name, column)
         for split in labeled.values():
@@ -235,6 +241,21 @@ class MmsaFile:
             self._labels[name] = [None if value != value else value for value in found.tolist()]
         for text in label_notes({**self._others(key), **read}, self.target, self.where):
             note(text)
+
+    def _check_places(self, read: Mapping[str, Column], columns: Mapping[str, Columns]) -> None:
+        """Checks numbers of classes by words in other fields."""
+        for key in dict.fromkeys(key for name in read for key in columns[name] if key not in ("id", "raw_text")):
+            words: dict[str, Column] = {}
+            for name in read:
+                split = self.splits[name]
+                values: Any = columns[name].get(key)
+                if holds_labels(values) and holds_words(values) and len(values) == len(split.ids):
+                    try:
+                        words[name] = read_column(values, split.ids, split.where, key, classes=True)
+                    except DataError:  # the field is not read
+                        continue
+            if words:
+                check_places(read, words, self.target, self.where)
 
     def _column(self, split: Split, key: str) -> Column:
         settings = self._settings
