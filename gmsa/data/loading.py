@@ -20,7 +20,7 @@ from gmsa.data.mmsa.keys import auto_note
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
-from gmsa.data.splits import POOL, SPLITS, UNSPLIT, make_splits, named
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, make_splits, named
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
@@ -111,7 +111,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     own_pool = _without_labels(splits.pop(POOL, []))
     if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
-    splits = make_splits(splits, config.split, found.target, where)
+    given, splits = splits, make_splits(splits, config.split, found.target, where)
+    own_pool = apart_from_made(own_pool, given, splits, config.split, where)
     if others := [name for name in splits if name not in SPLITS]:
         say(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
     splits = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
@@ -122,7 +123,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     if config.pool is not None:
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
-        pool = [*own_pool, *more.splits[UNSPLIT]] if own_pool else more.splits[UNSPLIT]
+        others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
+        pool = [*own_pool, *others_pool] if own_pool else others_pool
         pool_sha256 = more.sha256
     return Corpus(splits, found.dims, pool, found.sha256, found.target, pool_sha256=pool_sha256)
 

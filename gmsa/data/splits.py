@@ -151,6 +151,39 @@ def folds(
     return {name: made[name] for name in SPLITS}
 
 
+def apart_from_made(
+    pool: Sequence[Utterance],
+    splits: Splits,
+    made: Splits,
+    settings: SplitConfig,
+    where: str,
+) -> Sequence[Utterance]:
+    """The pool without the utterances whose video or speaker is in a made validation or test split, or whose fold is.
+
+    Args:
+        pool: unlabeled utterances.
+        splits: the splits of the file.
+        made: the splits that :func:`make_splits` made of them.
+        settings: the group ``data.split``.
+        where: name of the pool's file, for notes.
+    """
+    names = [name for name in ("valid", "test") if settings.folds or name not in splits]
+    held = [utterance for name in names for utterance in made[name]]
+    if not held or not pool:
+        return pool
+    groups = {_name_of(u, settings.by) for u in held} - {""}
+    parts = {u.fold for u in held} - {""} if settings.folds else set()
+    kept = [u for u in pool if _name_of(u, settings.by) not in groups and u.fold not in parts]
+    if len(kept) == len(pool):
+        return pool
+    left = len(pool) - len(kept)
+    note(
+        f"{where}: {left:,} of {len(pool):,} utterances of the pool {'is' if left == 1 else 'are'} left out: by their "
+        f"{settings.by}{' or fold' * bool(parts)} they belong to the made validation or test split"
+    )
+    return kept
+
+
 def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:
     """The folds that a file names for its labeled utterances: by number where all are numbers, else by alphabet."""
     found = {u.fold for u in utterances if u.fold and u.label is not None}

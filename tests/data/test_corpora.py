@@ -111,6 +111,43 @@ def test_folds_of_a_table_with_a_column_of_folds_and_of_the_synthetic_corpus():
     assert not {u.video for u in made.splits["train"]} & {u.video for u in made.splits["test"]}
 
 
+@pytest.mark.parametrize("by", ["video", "speaker"])
+@pytest.mark.parametrize("how", [{"valid": 0.2, "test": 0.2}, {"folds": 3, "fold": 1}])
+def test_no_pool_holds_videos_or_speakers_of_made_splits(by, how):
+    def clips(name, label):
+        features = {"text": torch.ones(2, 3)}
+        for i in range(40):
+            yield Row(name, Utterance(f"v{i // 5}$_${i % 5}{name}", features, label, speaker=f"s{i // 10}"))
+
+    write_store("store", [*clips("all", 0.5), *clips("pool", None)], {"text": "float32"})
+    write_store("more", clips("other", None), {"text": "float32"})
+    settings = SplitConfig(by=by, **how)
+    made, notes = corpus("store", split=settings, pool="more", modalities=("text",))
+    group = (lambda u: u.video) if by == "video" else (lambda u: u.speaker)
+    held = {group(u) for name in ("valid", "test") for u in made.splits[name]}
+    assert {group(u) for u in made.pool} == {group(u) for u in made.splits["train"]}
+    left = 5 * len(held) if by == "video" else 10 * len(held)
+    assert len(made.pool) == 2 * (40 - left)
+    for name in ("store", "more"):
+        assert any(f"{name}: {left} of 40 utterances of the pool are left out: by their {by} " in n for n in notes)
+
+
+def test_a_pool_beside_splits_of_the_file_and_a_pool_with_folds():
+    features = {"text": torch.ones(2, 3)}
+
+    def clips(name, label):
+        for i in range(9):
+            yield Row(name, Utterance(f"{name}$_${i}", features, label, fold=str(i % 3)))
+
+    write_store("store", [*clips("all", 0.5), *clips("pool", None)], {"text": "float32"})
+    made, notes = corpus("store", split=SplitConfig(folds=3, fold=0), modalities=("text",))
+    assert {u.fold for u in made.pool} == {u.fold for u in made.splits["train"]} == {"2"}
+    assert any("6 of 9 utterances of the pool are left out: by their video or fold" in n for n in notes)
+    same = [Row(n, Utterance(f"v$_${n}", features, 0.5)) for n in ("train", "valid", "test", "pool")]
+    write_store("split", same, {"text": "float32"})
+    assert len(corpus("split", modalities=("text",))[0].pool) == 1
+
+
 def test_splits_by_other_names_and_what_is_not_used():
     parts = [*rows("training", 4), *rows("dev", 2), *rows("Test", 2), *rows("extra", 2)]
     found, notes = corpus(write_store("store", parts, {"text": "float32", "eeg": "float32"}).path)
