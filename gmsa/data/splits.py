@@ -21,15 +21,15 @@ SPLITS = ("train", "valid", "test")
 """The splits of a training."""
 UNSPLIT = "all"
 """Name of the only split of a file without splits."""
-OTHER_NAMES = {
-    **dict.fromkeys(("training", "trn"), "train"),
-    **dict.fromkeys(("dev", "val", "validation", "development"), "valid"),
-    **dict.fromkeys(("testing", "tst"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled"), "pool"),
-}
-"""Other names of splits in public files."""
 POOL = "pool"
 """Name of the split of unlabeled utterances."""
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys((POOL, "unlabeled", "unlabelled", "unsup"), POOL),
+}
+"""What public files of any format call the splits, in lower case."""
 
 Splits = Mapping[str, Sequence[Utterance]]
 
@@ -43,7 +43,7 @@ def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
     found: dict[str, Sequence[Utterance]] = {}
     for name, utterances in splits.items():
         usual = name.lower()
-        usual = OTHER_NAMES.get(usual, usual if usual in (*SPLITS, UNSPLIT, POOL) else name)
+        usual = SPLIT_NAMES.get(usual, UNSPLIT if usual == UNSPLIT else name)
         found[name if usual in splits or usual in found else usual] = utterances
     return found
 

@@ -148,6 +148,25 @@ def test_a_pool_beside_splits_of_the_file_and_a_pool_with_folds():
     assert len(corpus("split", modalities=("text",))[0].pool) == 1
 
 
+def test_a_table_and_a_pickle_name_splits_and_classes_alike():
+    words, splits = ("none", "null", "joy", "", "nan"), ("trn", "Dev", "tst", "unsup")
+    source = table(splits=splits, label=lambda i: words[i % 5])
+    content = {}
+    for part, name in enumerate(splits):
+        own = [i for i in range(40) if i // 5 % 4 == part]
+        content[name] = {
+            "id": [f"v{i // 5}$_${i % 5}" for i in own],
+            "text": np.stack([np.full((2, 3), i + 1, np.float32) for i in own]),
+            "label": [words[i % 5] if name != "Dev" and name != "tst" else words[i % 3] for i in own],
+        }
+    Path("data.pkl").write_bytes(pickle.dumps(content))
+    for path in (source, "data.pkl"):
+        found, _ = corpus(path, TargetConfig(kind="classes", field="label"), modalities=("text",))
+        assert found.target.classes == ("joy", "none", "null")
+        assert len(found.pool) == 10
+        assert [u.label for u in found.splits["train"][:5]] == [1.0, 2.0, 0.0, None, None]
+
+
 def test_splits_by_other_names_and_what_is_not_used():
     parts = [*rows("training", 4), *rows("dev", 2), *rows("Test", 2), *rows("extra", 2)]
     found, notes = corpus(write_store("store", parts, {"text": "float32", "eeg": "float32"}).path)

@@ -14,9 +14,9 @@ from gmsa.config.target import AUTO
 from gmsa.data.checks.findings import Finding, finding
 from gmsa.data.labels import Column, find_field, read_column, read_labels
 from gmsa.data.mmsa import Split, split_columns
-from gmsa.data.mmsa.keys import SPLIT_NAMES, all_modalities, renamed
+from gmsa.data.mmsa.keys import all_modalities, renamed
 from gmsa.data.notes import collected
-from gmsa.data.splits import POOL
+from gmsa.data.splits import POOL, SPLIT_NAMES
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, cut, shown

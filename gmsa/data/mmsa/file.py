@@ -25,7 +25,6 @@ from gmsa.data.labels import (
 from gmsa.data.mmsa.faults import Values, counted
 from gmsa.data.mmsa.keys import (
     EXPECTED,
-    SPLIT_NAMES,
     Columns,
     all_modalities,
     check_keys,
@@ -40,7 +39,7 @@ from gmsa.data.mmsa.keys import (
 )
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
-from gmsa.data.splits import POOL, SPLITS, UNSPLIT
+from gmsa.data.splits import POOL, SPLIT_NAMES, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.utterance import Utterance

@@ -12,17 +12,10 @@ import numpy as np
 from gmsa.config import AUTO
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
-from gmsa.data.splits import POOL, UNSPLIT
+from gmsa.data.splits import SPLIT_NAMES, UNSPLIT
 from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys((POOL, "unlabeled", "unlabelled", "unsup"), POOL),
-}
-"""What public files call the splits, in lower case."""
 SPLIT_KEYS = ("split", "mode")
 """Keys of a file without splits that tell the split of each utterance."""
 SPEAKERS = ("speaker", "speakers")
