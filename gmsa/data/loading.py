@@ -108,6 +108,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     found = _read(path, config, settings, "needed")
     say = (lambda text: None) if found.told else note
     splits = dict(found.splits)
+    _tell_unseen(splits.values(), found.target, settings, where)
     own_pool = _without_labels(splits.pop(POOL, []))
     if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
@@ -384,6 +385,25 @@ def _labeled(
         f"{what} {'is left out: without a label it' if one else 'are left out: without a label they'} cannot be scored"
     )
     return [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if not without]
+
+
+def _tell_unseen(splits: Iterable[Sequence[Utterance]], target: Target, settings: TargetConfig, where: str) -> None:
+    """Tells of classes that no label of the file has."""
+    if not target.is_classes:
+        return
+    seen: set[float | None] = set()
+    for utterances in splits:
+        if isinstance(utterances, StoredUtterances):
+            seen.update(np.unique(utterances.labels).tolist())
+        else:
+            seen.update(utterance.label for utterance in utterances)
+    unseen = [name for number, name in enumerate(target.classes) if number not in seen]
+    if unseen and len(unseen) < target.num_classes:
+        preset = f" (target.preset: {settings.preset})" if settings.classes == AUTO else ""
+        note(
+            f"{where}: no label of the file is {listed(map(shown, unseen))} of the {target.num_classes} classes"
+            f"{preset}, so it is never learned; target.classes may leave it out"
+        )
 
 
 def _check_present(name: str, utterances: Sequence[Utterance], dims: Mapping[str, int], where: str) -> None:

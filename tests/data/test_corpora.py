@@ -167,6 +167,15 @@ def test_a_table_and_a_pickle_name_splits_and_classes_alike():
         assert [u.label for u in found.splits["train"][:5]] == [1.0, 2.0, 0.0, None, None]
 
 
+def test_a_class_of_the_settings_that_no_label_has_is_said():
+    source = table(label=lambda i: ("joy", "anger")[i % 2])
+    for classes, said in ((("joy", "anger", "fear"), 1), (("joy", "anger"), 0), ("auto", 0)):
+        _, notes = corpus(source, TargetConfig(kind="classes", classes=classes), modalities=("text",))
+        told = "data.csv: no label of the file is 'fear' of the 3 classes, so it is never learned"
+        assert len([text for text in notes if told in text]) == said
+        assert len([text for text in notes if "no label of the file" in text]) == said
+
+
 def test_splits_by_other_names_and_what_is_not_used():
     parts = [*rows("training", 4), *rows("dev", 2), *rows("Test", 2), *rows("extra", 2)]
     found, notes = corpus(write_store("store", parts, {"text": "float32", "eeg": "float32"}).path)
