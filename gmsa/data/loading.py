@@ -18,10 +18,11 @@ from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.stores import tell_unused
 from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
+from gmsa.data.mmsa.keys import auto_note
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
-from gmsa.data.splits import POOL, SPLITS, UNSPLIT, make_splits, named
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, make_splits, named
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, StoredUtterances, is_store
@@ -111,10 +112,12 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     found = _read(path, config, settings, "needed")
     say = (lambda text: None) if found.told else note
     splits = dict(found.splits)
+    _tell_unseen(splits.values(), found.target, settings, where)
     own_pool = _without_labels(splits.pop(POOL, []))
     if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
-    splits = make_splits(splits, config.split, found.target, where)
+    given, splits = splits, make_splits(splits, config.split, found.target, where)
+    own_pool = apart_from_made(own_pool, given, splits, config.split, where)
     if others := [name for name in splits if name not in SPLITS]:
         say(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
     splits = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
@@ -125,7 +128,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     if config.pool is not None:
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
-        pool = [*own_pool, *more.splits[UNSPLIT]] if own_pool else more.splits[UNSPLIT]
+        others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
+        pool = [*own_pool, *others_pool] if own_pool else others_pool
         pool_sha256 = more.sha256
     return Corpus(splits, found.dims, pool, found.sha256, found.target, found.field, pool_sha256=pool_sha256)
 
@@ -339,6 +343,8 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
         DataError: there is none.
     """
     if data.modalities == AUTO:
+        if taken := auto_note(held, where):
+            note(taken)
         return dict(held)
     wanted = data.modalities
     found = {modality: held[modality] for modality in wanted if modality in held}
@@ -429,6 +435,25 @@ def _labeled(
         f"{what} {'is left out: without a label it' if one else 'are left out: without a label they'} cannot be scored"
     )
     return [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if not without]
+
+
+def _tell_unseen(splits: Iterable[Sequence[Utterance]], target: Target, settings: TargetConfig, where: str) -> None:
+    """Tells of classes that no label of the file has."""
+    if not target.is_classes:
+        return
+    seen: set[float | None] = set()
+    for utterances in splits:
+        if isinstance(utterances, StoredUtterances):
+            seen.update(np.unique(utterances.labels).tolist())
+        else:
+            seen.update(utterance.label for utterance in utterances)
+    unseen = [name for number, name in enumerate(target.classes) if number not in seen]
+    if unseen and len(unseen) < target.num_classes:
+        preset = f" (target.preset: {settings.preset})" if settings.classes == AUTO else ""
+        note(
+            f"{where}: no label of the file is {listed(map(shown, unseen))} of the {target.num_classes} classes"
+            f"{preset}, so it is never learned; target.classes may leave it out"
+        )
 
 
 def _check_present(name: str, utterances: Sequence[Utterance], dims: Mapping[str, int], where: str) -> None:

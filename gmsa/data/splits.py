@@ -21,15 +21,15 @@ SPLITS = ("train", "valid", "test")
 """The splits of a training."""
 UNSPLIT = "all"
 """Name of the only split of a file without splits."""
-OTHER_NAMES = {
-    **dict.fromkeys(("training", "trn"), "train"),
-    **dict.fromkeys(("dev", "val", "validation", "development"), "valid"),
-    **dict.fromkeys(("testing", "tst"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled"), "pool"),
-}
-"""Other names of splits in public files."""
 POOL = "pool"
 """Name of the split of unlabeled utterances."""
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys((POOL, "unlabeled", "unlabelled", "unsup"), POOL),
+}
+"""What public files of any format call the splits, in lower case."""
 
 Splits = Mapping[str, Sequence[Utterance]]
 
@@ -43,7 +43,7 @@ def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
     found: dict[str, Sequence[Utterance]] = {}
     for name, utterances in splits.items():
         usual = name.lower()
-        usual = OTHER_NAMES.get(usual, usual if usual in (*SPLITS, UNSPLIT, POOL) else name)
+        usual = SPLIT_NAMES.get(usual, UNSPLIT if usual == UNSPLIT else name)
         found[name if usual in splits or usual in found else usual] = utterances
     return found
 
@@ -149,6 +149,39 @@ def folds(
     made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
     _tell(made, f"fold {settings.fold} of {settings.folds}{', as the file says' * bool(names)}", settings, where)
     return {name: made[name] for name in SPLITS}
+
+
+def apart_from_made(
+    pool: Sequence[Utterance],
+    splits: Splits,
+    made: Splits,
+    settings: SplitConfig,
+    where: str,
+) -> Sequence[Utterance]:
+    """The pool without the utterances whose video or speaker is in a made validation or test split, or whose fold is.
+
+    Args:
+        pool: unlabeled utterances.
+        splits: the splits of the file.
+        made: the splits that :func:`make_splits` made of them.
+        settings: the group ``data.split``.
+        where: name of the pool's file, for notes.
+    """
+    names = [name for name in ("valid", "test") if settings.folds or name not in splits]
+    held = [utterance for name in names for utterance in made[name]]
+    if not held or not pool:
+        return pool
+    groups = {_name_of(u, settings.by) for u in held} - {""}
+    parts = {u.fold for u in held} - {""} if settings.folds else set()
+    kept = [u for u in pool if _name_of(u, settings.by) not in groups and u.fold not in parts]
+    if len(kept) == len(pool):
+        return pool
+    left = len(pool) - len(kept)
+    note(
+        f"{where}: {left:,} of {len(pool):,} utterances of the pool {'is' if left == 1 else 'are'} left out: by their "
+        f"{settings.by}{' or fold' * bool(parts)} they belong to the made validation or test split"
+    )
+    return kept
 
 
 def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:

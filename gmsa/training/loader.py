@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import multiprocessing
 import os
@@ -102,10 +103,13 @@ def _start(loader: DataLoader[Any], started: list[BaseProcess]) -> Any:
     others = multiprocessing.active_children()
     handled = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGCHLD) if handled else None
+    gc.collect()
+    gc.freeze()  # a forked worker that collected what is left of the GPU would abort
     try:
         with safe_path():  # where they are not forked
             return iter(loader)
     finally:
+        gc.unfreeze()
         started += [worker for worker in multiprocessing.active_children() if worker not in others]
         if handler is not None:
             # torch's would raise the error of a killed worker wherever training is, in the middle of a write too.

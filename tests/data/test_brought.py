@@ -269,9 +269,15 @@ CASES = [
         "fourth",
         case("pulse", each(pulse), PULSE, **CLEAN, but=KEPT, predicted=ALL),
         case("named", each(pulse), fine(), MODALITIES, dims=WITH_PULSE),
-        case("auto", each(pulse), fine(), "data.modalities=auto", dims=WITH_PULSE),
+        case("auto", each(pulse), fine("auto takes pulse"), "data.modalities=auto", dims=WITH_PULSE),
         case("list", each(pulse, through(pulse=cut)), PULSE, **CLEAN, but=KEPT),
-        case("list, auto", each(pulse, through(pulse=cut)), fine(), "data.modalities=auto", dims=WITH_PULSE),
+        case(
+            "list, auto",
+            each(pulse, through(pulse=cut)),
+            fine("auto takes pulse"),
+            "data.modalities=auto",
+            dims=WITH_PULSE,
+        ),
         case("one step", each(pulse, through(pulse=lambda x: x[:, 0])), PULSE, **CLEAN, but=KEPT),
         case(
             "one step, named",
@@ -288,7 +294,7 @@ CASES = [
         case(
             "none of the usual",
             each(pulse, gaze, without(*DIMS)),
-            fine(),
+            fine("auto takes pulse, gaze"),
             "data.modalities=auto",
             dims={"pulse": 2, "gaze": 3},
         ),

@@ -111,6 +111,71 @@ def test_folds_of_a_table_with_a_column_of_folds_and_of_the_synthetic_corpus():
     assert not {u.video for u in made.splits["train"]} & {u.video for u in made.splits["test"]}
 
 
+@pytest.mark.parametrize("by", ["video", "speaker"])
+@pytest.mark.parametrize("how", [{"valid": 0.2, "test": 0.2}, {"folds": 3, "fold": 1}])
+def test_no_pool_holds_videos_or_speakers_of_made_splits(by, how):
+    def clips(name, label):
+        features = {"text": torch.ones(2, 3)}
+        for i in range(40):
+            yield Row(name, Utterance(f"v{i // 5}$_${i % 5}{name}", features, label, speaker=f"s{i // 10}"))
+
+    write_store("store", [*clips("all", 0.5), *clips("pool", None)], {"text": "float32"})
+    write_store("more", clips("other", None), {"text": "float32"})
+    settings = SplitConfig(by=by, **how)
+    made, notes = corpus("store", split=settings, pool="more", modalities=("text",))
+    group = (lambda u: u.video) if by == "video" else (lambda u: u.speaker)
+    held = {group(u) for name in ("valid", "test") for u in made.splits[name]}
+    assert {group(u) for u in made.pool} == {group(u) for u in made.splits["train"]}
+    left = 5 * len(held) if by == "video" else 10 * len(held)
+    assert len(made.pool) == 2 * (40 - left)
+    for name in ("store", "more"):
+        assert any(f"{name}: {left} of 40 utterances of the pool are left out: by their {by} " in n for n in notes)
+
+
+def test_a_pool_beside_splits_of_the_file_and_a_pool_with_folds():
+    features = {"text": torch.ones(2, 3)}
+
+    def clips(name, label):
+        for i in range(9):
+            yield Row(name, Utterance(f"{name}$_${i}", features, label, fold=str(i % 3)))
+
+    write_store("store", [*clips("all", 0.5), *clips("pool", None)], {"text": "float32"})
+    made, notes = corpus("store", split=SplitConfig(folds=3, fold=0), modalities=("text",))
+    assert {u.fold for u in made.pool} == {u.fold for u in made.splits["train"]} == {"2"}
+    assert any("6 of 9 utterances of the pool are left out: by their video or fold" in n for n in notes)
+    same = [Row(n, Utterance(f"v$_${n}", features, 0.5)) for n in ("train", "valid", "test", "pool")]
+    write_store("split", same, {"text": "float32"})
+    assert len(corpus("split", modalities=("text",))[0].pool) == 1
+
+
+def test_a_table_and_a_pickle_name_splits_and_classes_alike():
+    words, splits = ("none", "null", "joy", "", "nan"), ("trn", "Dev", "tst", "unsup")
+    source = table(splits=splits, label=lambda i: words[i % 5])
+    content = {}
+    for part, name in enumerate(splits):
+        own = [i for i in range(40) if i // 5 % 4 == part]
+        content[name] = {
+            "id": [f"v{i // 5}$_${i % 5}" for i in own],
+            "text": np.stack([np.full((2, 3), i + 1, np.float32) for i in own]),
+            "label": [words[i % 5] if name != "Dev" and name != "tst" else words[i % 3] for i in own],
+        }
+    Path("data.pkl").write_bytes(pickle.dumps(content))
+    for path in (source, "data.pkl"):
+        found, _ = corpus(path, TargetConfig(kind="classes", field="label"), modalities=("text",))
+        assert found.target.classes == ("joy", "none", "null")
+        assert len(found.pool) == 10
+        assert [u.label for u in found.splits["train"][:5]] == [1.0, 2.0, 0.0, None, None]
+
+
+def test_a_class_of_the_settings_that_no_label_has_is_said():
+    source = table(label=lambda i: ("joy", "anger")[i % 2])
+    for classes, said in ((("joy", "anger", "fear"), 1), (("joy", "anger"), 0), ("auto", 0)):
+        _, notes = corpus(source, TargetConfig(kind="classes", classes=classes), modalities=("text",))
+        told = "data.csv: no label of the file is 'fear' of the 3 classes, so it is never learned"
+        assert len([text for text in notes if told in text]) == said
+        assert len([text for text in notes if "no label of the file" in text]) == said
+
+
 def test_splits_by_other_names_and_what_is_not_used():
     parts = [*rows("training", 4), *rows("dev", 2), *rows("Test", 2), *rows("extra", 2)]
     found, notes = corpus(write_store("store", parts, {"text": "float32", "eeg": "float32"}).path)
@@ -122,7 +187,8 @@ def test_splits_by_other_names_and_what_is_not_used():
         "store: not used: 'extra' (2 utterances); as 'pool', a split is the unlabeled pool",
     ]
     found, notes = corpus("store", modalities="auto")
-    assert (found.dims, len(notes)) == ({"text": 3, "eeg": 2}, 1)
+    assert (found.dims, len(notes)) == ({"text": 3, "eeg": 2}, 2)
+    assert notes[0] == "store: data.modalities: auto takes eeg"
     found, _ = corpus("store", modalities=("eeg", "text"))
     assert list(found.splits["train"][0].features) == ["eeg", "text"]
 

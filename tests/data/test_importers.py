@@ -21,6 +21,8 @@ from gmsa.config import TargetConfig
 from gmsa.data import Row, Store, Utterance, read_mmsa, write_store
 from gmsa.data.__main__ import main
 from gmsa.data.importers import Source, Splits, open_source
+from gmsa.data.notes import collected
+from gmsa.data.store.rows import read_rows
 from gmsa.errors import ConfigError, DataError
 from gmsa.registry import IMPORTERS
 
@@ -599,3 +601,18 @@ def test_an_importer_must_return_a_source() -> None:
             open_source(Path("own.txt"), "wrong")
     finally:
         del IMPORTERS._parts["wrong"]
+
+
+def test_numbers_in_a_table_read_as_places_are_said() -> None:
+    table = write_csv("t/labels.csv", "id,split,class,text", "a,train,0,a.npy", "b,train,1,a.npy")
+    np.save("t/a.npy", np.ones((2, 3), np.float32))
+    for classes, labels, said in ((("joy", "sad"), [0.0, 1.0], 1), (("1", "none", "0"), [2.0, 0.0], 0)):
+        with collected() as notes:
+            found = rows_of(table, TargetConfig(kind="classes", classes=classes))
+        assert [u.label for u in found["train"]] == labels
+        assert len([text for text in notes if "the labels are numbers, read as places in" in text]) == said
+
+
+def rows_of(table: Path, target: TargetConfig) -> Any:
+    source = open_source(table, "auto", target)
+    return read_rows(source.rows, source.dtypes, target, table.name)[0]

@@ -230,6 +230,20 @@ def test_listed_classes(case: str) -> None:
     assert (target.classes, labels["train"]) == (names, numbers)
 
 
+def test_numbers_read_as_places_are_said() -> None:
+    listed = TargetConfig(kind="classes", classes=("neutral", "surprise"))
+    said = "f.pkl: the labels in 'y' are numbers, read as places in target.classes: 0 is neutral, 1 is surprise; "
+    assert read(listed, train=[0, 1])[2] == [f"{said}list target.classes in their order"]
+    for classes, values in (("auto", [0, 1]), (("0", "1"), [0, 1]), (("a", "b"), ["b", "a"])):
+        assert read(TargetConfig(kind="classes", classes=classes), train=values)[2] == []
+
+
+def test_classes_some_of_which_are_numbers_go_by_their_values() -> None:
+    partly = TargetConfig(kind="classes", classes=("none", "2", "1"))
+    assert read(partly, train=[1, 2])[1]["train"] == [2, 1]
+    assert "is 0, which is none of the 3 classes" in refused(partly, train=[1, 0])
+
+
 CLASSES_REFUSED = {
     "not listed": (
         ("joy", "sad"),

@@ -223,7 +223,7 @@ def test_a_modality_of_any_name(case: str) -> None:
     for modalities in ((*DIMS, "pulse"), "auto"):
         found, notes = read(content, modalities=modalities)
         assert list(found.dims.items()) == [*DIMS.items(), ("pulse", 2)]
-        assert notes == []
+        assert notes == ["f.pkl: data.modalities: auto takes pulse"] * (modalities == "auto")
 
 
 NO_FEATURES: dict[str, Callable[[int], Any]] = {
@@ -258,6 +258,30 @@ def test_auto_takes_no_name_that_a_line_cannot_show(key: str) -> None:
     assert "not read" in notes[0]
 
 
+@pytest.mark.parametrize("key", ["ratings", "valence_arousal", "onehot", "targets", "timestamps", "start_end"])
+def test_auto_takes_nothing_that_may_be_labels(key: str) -> None:
+    for kind in (list, np.array):
+        content = content_of(
+            put(**{key: lambda n, kind=kind: kind(np.ones((n, 2))), "pulse": lambda n: features(n, 2)})
+        )
+        found, notes = read(content, modalities="auto")
+        assert set(found.dims) == {*DIMS, "pulse"}
+        said = f"'{key}', which may be labels or times by name and shape; list data.modalities if they are features"
+        assert [text for text in notes if key in text] == [f"f.pkl: data.modalities: auto leaves out {said}"]
+        assert "f.pkl: data.modalities: auto takes pulse" in notes
+    assert key in read(content, modalities=(*DIMS, key))[0].dims
+
+
+def test_auto_never_takes_the_target() -> None:
+    content = content_of(put(mood=lambda n: np.ones((n, 40))))
+    settings = TargetConfig(field="mood", column=0)
+    for modalities in ("auto", tuple(DIMS)):
+        with collected() as notes:
+            found = read_file(content, "f.pkl", DataConfig(modalities=modalities), settings)
+        assert set(found.dims) == set(DIMS)
+        assert not any("mood' looks" in text for text in notes)
+
+
 def test_auto_of_other_modalities_alone() -> None:
     content = content_of(
         put(text=None, audio=None, vision=None, gaze=lambda n: features(n, 3), pulse=lambda n: features(n, 2))
@@ -265,7 +289,7 @@ def test_auto_of_other_modalities_alone() -> None:
     assert "has none of the modalities text, audio, vision" in refused(content)
     assert refused(content).endswith("set data.modalities: [gaze, pulse]")
     found, notes = read(content, modalities="auto")
-    assert (found.dims, notes) == ({"gaze": 3, "pulse": 2}, [])
+    assert (found.dims, notes) == ({"gaze": 3, "pulse": 2}, ["f.pkl: data.modalities: auto takes gaze, pulse"])
     for words in (put(text=None), put(text=None, text_bert=lambda n: np.ones((n, 3, STEPS)))):
         listed_, auto = (read(content_of(words), modalities=m)[1] for m in (tuple(DIMS), "auto"))
         assert listed_ == auto
@@ -828,3 +852,26 @@ def test_long_ids_are_not_matched_with_an_expression() -> None:
     content = corpus()
     content["train"]["id"] = ["v" * 201 + f"_{i}" for i in range(len(content["train"]["id"]))]
     assert "is too long for a regular expression in data.video_from" in refused(content, video_from=r"(\w+)_(\d+)")
+
+
+def test_numbers_that_words_of_another_field_contradict() -> None:
+    names = ["anger", "joy", "sad"]
+    content = content_of(
+        put(
+            emotion=lambda n: [names[i % 3] for i in range(n)],
+            classification_labels=lambda n: [(i + 1) % 3 for i in range(n)],
+        )
+    )
+
+    def found(classes: Any) -> list[Any]:
+        settings = TargetConfig(kind="classes", field="classification_labels", classes=classes)
+        read = read_file(content, "f.pkl", DataConfig(), settings)
+        return [read.target.classes[int(u.label or 0)] for u in read.splits["train"]][:3]
+
+    with pytest.raises(DataError, match=r"'classification_labels' holds numbers.*'emotion' says 'sad'"):
+        found(tuple(names))
+    assert found(("sad", "anger", "joy")) == names
+    content["train"]["emotion"] = ["joy"] * COUNTS["train"]  # words of something else
+    content["test"]["emotion"] = ["joy"] * COUNTS["test"]
+    content["valid"]["emotion"] = ["joy"] * COUNTS["valid"]
+    assert found(tuple(names)) == ["joy", "sad", "anger"]

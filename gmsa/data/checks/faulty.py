@@ -14,9 +14,9 @@ from gmsa.config.target import AUTO
 from gmsa.data.checks.findings import Finding, finding
 from gmsa.data.labels import Column, find_field, read_column, read_labels
 from gmsa.data.mmsa import Split, split_columns
-from gmsa.data.mmsa.keys import SPLIT_NAMES, all_modalities, renamed
+from gmsa.data.mmsa.keys import all_modalities, renamed
 from gmsa.data.notes import collected
-from gmsa.data.splits import POOL
+from gmsa.data.splits import POOL, SPLIT_NAMES
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, cut, shown
@@ -48,7 +48,7 @@ def read_faulty(content: Any, where: str, data: DataConfig, settings: TargetConf
     """
     wanted = () if data.modalities == AUTO else tuple(data.modalities)
     columns = split_columns(content, where, *([wanted] if wanted else []))
-    wanted = wanted or all_modalities(list(columns.values()), where)
+    wanted = wanted or all_modalities(list(columns.values()), where, settings.chosen_field)
     found: list[Finding] = []
     readers = {}
     for name, split in columns.items():

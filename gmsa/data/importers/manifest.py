@@ -12,6 +12,7 @@ from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, modality_names, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
+from gmsa.data.labels import NO_CLASS, NO_NUMBER
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
@@ -68,6 +69,7 @@ class _Columns:
 
     def __init__(self, table: Table, splits: Splits | None, target: TargetConfig) -> None:
         self.table, self.splits, self.folder = table, splits, table.path.parent
+        self.classes = target.is_classes
         found = _columns_of_paths(table)
         self.video, self.clip = table.find(VIDEO_COLUMNS), table.find(CLIP_COLUMNS)
         self.id = table.find(ID_COLUMNS)
@@ -113,7 +115,7 @@ class _Columns:
                 where,
                 split,
                 identity,
-                target_of(row[self.label], comma) if self.label else None,
+                target_of(row[self.label], comma, self.classes) if self.label else None,
                 {m: [self._file(row[c], f"{where}: {m}")] for m, c in self.modalities.items() if row[c]},
                 row[self.text] if self.text else "",
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,
@@ -152,10 +154,13 @@ def target_column(columns: Sequence[str], target: TargetConfig, where: str) -> s
     return next((known[name] for name in usual if name in known), None)
 
 
-def target_of(text: str, decimal_comma: bool = False) -> float | str | None:
-    """Returns a number, a word (the name of a class), or None where there is no target: empty, or ``nan``."""
+def target_of(text: str, decimal_comma: bool = False, classes: bool = False) -> float | str | None:
+    """Returns a number, a word (the name of a class), or None where there is no target.
+
+    That is an empty cell or ``nan``, and for an intensity also ``none``, ``null`` and the like, which name classes.
+    """
     value = as_number(text, decimal_comma)
-    return value if value is not None else None if text.lower() in ("", "nan", "none", "null") else text
+    return value if value is not None else None if text.lower() in (NO_CLASS if classes else NO_NUMBER) else text
 
 
 def _columns_of_paths(table: Table) -> list[str]:

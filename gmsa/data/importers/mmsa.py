@@ -56,7 +56,7 @@ def import_mmsa(
         content = with_features(content, features, where)
     data = DataConfig(modalities=AUTO) if data is None else data
     if data.modalities == AUTO:
-        data = replace(data, modalities=_modalities(content, where))
+        data = replace(data, modalities=_modalities(content, where, target))
     file = MmsaFile(content, where, data, target, labels="found")
     columns = [split.columns for split in file.splits.values()]
     dtypes = {m: "float16" if _is_half([c[m] for c in columns if m in c]) else "float32" for m in file.dims}
@@ -67,13 +67,13 @@ def import_mmsa(
     return Source(rows, count, dtypes, about_files("mmsa", [path, *(features or {}).values()], splits))
 
 
-def _modalities(content: Any, where: str) -> tuple[str, ...] | Literal["auto"]:
+def _modalities(content: Any, where: str, target: TargetConfig) -> tuple[str, ...] | Literal["auto"]:
     """All that look like features; text, too, where only its words are there, so that a note tells of them."""
     try:
         splits = [renamed(columns, MODALITIES)[0] for columns in split_columns(content, where).values()]
     except DataError:
         return AUTO  # the reader says what is wrong
-    found = all_modalities(splits, where)
+    found = all_modalities(splits, where, target.chosen_field)
     words = TEXT not in found and found and any(key in columns for columns in splits for key in WORDS)
     return (TEXT, *found) if words and len(found) < MOST_MODALITIES else AUTO
 

@@ -86,6 +86,7 @@ class _Labels:
         self, table: Table, splits: Splits | None, folder: Path, roots: dict[str, Path], target: TargetConfig
     ) -> None:
         self.table, self.splits, self.folder, self.roots = table, splits, folder, roots
+        self.classes = target.is_classes
         self.name = table.column(_NAME, "the name of the utterance")
         self.clip = table.find(_CLIP)
         self.label = target_column(table.columns, target, short(table.path))
@@ -119,7 +120,7 @@ class _Labels:
                 where,
                 split,
                 identity,
-                target_of(row[self.label], self.table.decimal_comma) if self.label else None,
+                target_of(row[self.label], self.table.decimal_comma, self.classes) if self.label else None,
                 files,
                 row[self.text] if self.text else "",
                 annotation_of(row[self.annotation]) if self.annotation else NOT_ANNOTATED,

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gmsa.data.opening import open_data
-from gmsa.data.splits import SPLITS
+from gmsa.data.splits import SPLIT_NAMES
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count, hint
 from gmsa.errors import DataError, cut, listed, short, shown
 from gmsa.system.files import check_name, sha256_of
 from gmsa.system.reading import parse_json, reason_of
 
-SPLIT_NAMES = {"val": "valid", "dev": "valid", "validation": "valid", "training": "train", "testing": "test"}
 _LONGEST_LINE = 1 << 20
 MOST_COLUMNS = 1000
 _MOST_JSON = 1 << 26
@@ -31,8 +30,8 @@ _ANNOTATIONS = {"negative": -1, "neutral": 0, "positive": 1}
 
 
 def split_name(text: str) -> str:
-    """Returns ``train``, ``valid`` or ``test`` for their usual synonyms; other names as they are."""
-    return SPLIT_NAMES.get(text.lower(), text.lower() if text.lower() in SPLITS else text)
+    """Returns gmsa's name of a split for its usual synonyms; other names as they are."""
+    return SPLIT_NAMES.get(text.lower(), text)
 
 
 def annotation_of(value: object) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from gmsa.data.labels.columns import Column, known_numbers, words_of
-from gmsa.data.labels.values import FEWEST, usual_range
+from gmsa.data.labels.values import FEWEST, usual_range, values_of
 from gmsa.data.targets import Target
-from gmsa.errors import listed, shown
+from gmsa.errors import DataError, cut, listed, shown
 
+_AGREEING = 0.9
+"""Share of words, at least, that go with the usual word of their number where both name the same classes."""
 _CHANCE = 0.002
 """Chance at which a split's labels may all lie where they do if they are on the scale of the others."""
 
@@ -75,7 +78,63 @@ def _odd_splits(columns: Mapping[str, Column], target: Target, field: str, sugge
             )
 
 
+def place_note(what: str, classes: Sequence[str]) -> str:
+    """That labels are numbers, and which class each is."""
+    said = ", ".join(f"{number} is {cut(name)}" for number, name in enumerate(classes[:3]))
+    rest = ", ..." if len(classes) > 3 else ""
+    return f"{what} are numbers, read as places in target.classes: {said}{rest}; list target.classes in their order"
+
+
+def check_places(columns: Mapping[str, Column], words: Mapping[str, Column], target: Target, where: str) -> None:
+    """Checks that words for the classes, in another field, agree with the places that numbers are read as.
+
+    Words that are none of the classes, or go with a number by chance, tell nothing.
+
+    Args:
+        columns: numbers, by the name of the split.
+        words: words of the same utterances.
+        target: what the numbers were read as.
+        where: name of the file.
+
+    Raises:
+        DataError: the words number the classes in another way.
+    """
+    names = {name.lower(): number for number, name in enumerate(target.classes)}
+    pairs: Counter[tuple[int, int]] = Counter()
+    for split, column in words.items():
+        numbers = columns[split].numbers
+        if numbers is None:
+            continue
+        for number, word in zip(numbers.tolist(), words_of(column), strict=True):
+            if number == number and word.lower() in names:
+                pairs[int(number), names[word.lower()]] += 1
+    usual: dict[int, tuple[int, int]] = {}
+    for (number, name), count in pairs.most_common():
+        usual.setdefault(number, (name, count))
+    wrong = [number for number, (name, _) in sorted(usual.items()) if name != number]
+    one_to_one = len({name for name, _ in usual.values()}) == len(usual) > 1
+    if wrong and one_to_one and sum(count for _, count in usual.values()) >= _AGREEING * pairs.total():
+        fields = [next(iter(found.values())).field for found in (columns, words)]
+        number = wrong[0]
+        raise DataError(
+            f"{where}: '{fields[0]}' holds numbers, of which {number} would be {shown(target.classes[number])} by "
+            f"target.classes, but '{fields[1]}' says {shown(target.classes[usual[number][0]])}; set target.field: "
+            f"{cut(fields[1])}, or list target.classes in the order of the numbers"
+        )
+
+
+def are_places(columns: Mapping[str, Column], target: Target) -> bool:
+    """Whether labels are numbers that are read as places in a list of classes, none of which is a number."""
+    labeled = [column for column in columns.values() if column.labeled.any()]
+    return bool(target.classes and labeled) and not (
+        values_of(target.classes) or any(column.numbers is None for column in labeled)
+    )
+
+
 def _class_notes(columns: Mapping[str, Column], target: Target, where: str) -> Iterator[str]:
+    if are_places(columns, target):
+        field = next(iter(columns.values())).field
+        yield place_note(f"{where}: the labels in '{field}'", target.classes)
     train = columns.get("train")
     if train is None or not train.labeled.any() or len(columns) < 2:
         return

@@ -3,6 +3,7 @@
 # N utterances
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -118,10 +119,8 @@ def _numbered(
                 "target.field to the key of the classes"
             )
     values = np.unique(np.concatenate([numbers[~np.isnan(numbers)] for numbers in given.values()]))
-    if target.classes and not all(number_of(name) is not None for name in target.classes):
-        known = {float(number): number for number in range(target.num_classes)}
-    elif target.classes:
-        known = {float(number_of(name) or 0): number for number, name in enumerate(target.classes)}
+    if target.classes:
+        known = values_of(target.classes) or {float(number): number for number in range(target.num_classes)}
     else:
         target = replace(
             target, classes=_checked([class_name(value) for value in values], where, settings.chosen_field)
@@ -135,6 +134,12 @@ def _numbered(
         )
     places = np.array([known[float(value)] for value in values], np.float64)
     return target, {name: _placed(numbers, values, places) for name, numbers in given.items()}
+
+
+def values_of(classes: Sequence[str]) -> dict[float, int]:
+    """The numbers of classes by the values that their names are, of those that are called by numbers."""
+    called = {number_of(name): number for number, name in enumerate(classes)}
+    return {value: number for value, number in called.items() if value is not None and math.isfinite(value)}
 
 
 def _placed(numbers: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -12,7 +12,11 @@ from gmsa.data.labels import (
     CLASS_FIELDS,
     INTENSITY_FIELDS,
     Column,
+    are_places,
+    check_places,
     find_field,
+    holds_labels,
+    holds_words,
     is_column,
     label_notes,
     read_column,
@@ -21,7 +25,6 @@ from gmsa.data.labels import (
 from gmsa.data.mmsa.faults import Values, counted
 from gmsa.data.mmsa.keys import (
     EXPECTED,
-    SPLIT_NAMES,
     Columns,
     all_modalities,
     check_keys,
@@ -30,12 +33,13 @@ from gmsa.data.mmsa.keys import (
     is_features,
     key_notes,
     keys_of,
+    may_be_labels,
     named_splits,
     renamed,
 )
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import note
-from gmsa.data.splits import POOL, SPLITS, UNSPLIT
+from gmsa.data.splits import POOL, SPLIT_NAMES, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split, few, hint
 from gmsa.data.utterance import Utterance
@@ -122,11 +126,11 @@ class MmsaFile:
         modalities = MODALITIES if self.data.modalities == AUTO else tuple(self.data.modalities)
         groups, changed = _with_names(_splits_of(content, where, modalities), modalities)
         if self.data.modalities == AUTO:
-            modalities = all_modalities([c for c in groups.values() if isinstance(c, Mapping)], where)
+            modalities = all_modalities(list(groups.values()), where, self._settings.chosen_field)
         self._groups = groups
         chosen = self._chosen(splits)
         if not any(modality in columns for columns in chosen.values() for modality in modalities):
-            raise DataError(_no_modality(chosen, modalities, where))
+            raise DataError(_no_modality(chosen, modalities, where, self._settings.chosen_field))
         single = len(groups) == 1 and UNSPLIT in groups
         places = {n: where if single else f"{where}: split {shown(self._names[n])}" for n in chosen}
         self.splits = {name: Split(columns, places[name]) for name, columns in chosen.items()}
@@ -227,6 +231,8 @@ class MmsaFile:
                 raise DataError(f"{split.where}: has no key '{key}'{near}; training and scoring need labels")
         read = {name: self._column(split, key) for name, split in labeled.items() if key in split.columns}
         self.target, values = read_labels(read, self._settings, self.where)
+        if self.target.is_classes and are_places(read, self.target):
+            self._check_places(read, columns)
         for name, column in read.items():
             self._check_labeled(name, column)
         for split in labeled.values():
@@ -247,6 +253,21 @@ class MmsaFile:
         found = find_field(columns, replace(settings, field=AUTO), self.where)
         note(f"{self.where}: has no key '{settings.field}', which target.field names; '{found}' is read")
         return found
+
+    def _check_places(self, read: Mapping[str, Column], columns: Mapping[str, Columns]) -> None:
+        """Checks numbers of classes by words in other fields."""
+        for key in dict.fromkeys(key for name in read for key in columns[name] if key not in ("id", "raw_text")):
+            words: dict[str, Column] = {}
+            for name in read:
+                split = self.splits[name]
+                values: Any = columns[name].get(key)
+                if holds_labels(values) and holds_words(values) and len(values) == len(split.ids):
+                    try:
+                        words[name] = read_column(values, split.ids, split.where, key, classes=True)
+                    except DataError:  # the field is not read
+                        continue
+            if words:
+                check_places(read, words, self.target, self.where)
 
     def _column(self, split: Split, key: str) -> Column:
         settings = self._settings
@@ -363,10 +384,15 @@ def _name_notes(changed: Mapping[str, str], where: str) -> Iterator[str]:
         yield f"{where}: {said}; data.modalities may list the file's own names instead"
 
 
-def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str) -> str:
+def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str, field: str) -> str:
     columns = next(iter(splits.values()))
     named = f"has none of the modalities {', '.join(modalities)}" if modalities else "has no features"
-    found = dict.fromkeys(key for c in splits.values() for key, values in c.items() if is_features(key, values))
+    found = dict.fromkeys(
+        key
+        for c in splits.values()
+        for key, values in c.items()
+        if key != field and is_features(key, values) and not may_be_labels(key, values)
+    )
     text = [key for key in ("raw_text", "text_bert") if key in columns]
     remedy = "check data.modalities"
     if found:

@@ -3,24 +3,19 @@
 # N utterances, L steps, D features
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gmsa.config import AUTO
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
-from gmsa.data.splits import POOL, UNSPLIT
+from gmsa.data.splits import SPLIT_NAMES, UNSPLIT
 from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "dev", "validation", "development"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys((POOL, "unlabeled", "unlabelled", "unsup"), POOL),
-}
-"""What public files call the splits, in lower case."""
 SPLIT_KEYS = ("split", "mode")
 """Keys of a file without splits that tell the split of each utterance."""
 SPEAKERS = ("speaker", "speakers")
@@ -37,6 +32,14 @@ KNOWN = frozenset(
 )
 """Keys of which nothing is said where they are not read: MMSA's own, and those that place an utterance."""
 _LENGTHS = "_lengths"
+_LABEL_WORDS = (
+    *("label", "target", "rating", "score", "class", "emotion", "sentiment", "valence", "arousal"),
+    *("onehot", "one_hot", "time", "start", "index"),
+)
+"""What names of columns hold that may be labels or times of utterances, anywhere in the name."""
+_END = re.compile(r"(?<![a-z])ends?(?![a-z])")
+_FEW_COLUMNS = 32
+"""Numbers per utterance, at most, that may be its labels or times."""
 EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
 _MANY = 16
 """Keys beyond which a message says how many there are."""
@@ -204,14 +207,36 @@ def renamed(columns: Columns, wanted: Collection[str]) -> tuple[Columns, dict[st
     return {changed.get(key, lengths.get(key, key)): values for key, values in columns.items()}, changed
 
 
-def all_modalities(splits: Collection[Columns], where: str) -> tuple[str, ...]:
+def may_be_labels(key: str, values: Any) -> bool:
+    """Whether a column that looks like features may be labels or times: few numbers per utterance, so called."""
+    name = key.lower()
+    if name in MODALITIES or not (any(word in name for word in _LABEL_WORDS) or _END.search(name)):
+        return False
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return values.ndim == 2 and values.shape[1] <= _FEW_COLUMNS
+    first = next((value for value in values if value is not None), None)
+    return _axes(first) == 1 and first is not None and len(first) <= _FEW_COLUMNS
+
+
+def all_modalities(splits: Collection[Columns], where: str, field: str = AUTO) -> tuple[str, ...]:
     """The modalities of ``data.modalities: auto``: the usual ones, then all other columns that look like features.
+
+    The labels are none, whatever their shape, nor is what may be labels by its name and shape.
+
+    Args:
+        splits: the columns of each split.
+        where: name of the file, for errors.
+        field: ``target.field``.
 
     Raises:
         DataError: there are too many.
     """
     read = [columns for columns in splits if isinstance(columns, Mapping)]
     found = dict.fromkeys(key for columns in read for key, values in columns.items() if is_features(key, values))
+    for columns in read:
+        for key, values in columns.items():
+            if key == field or (key in found and may_be_labels(key, values)):
+                found.pop(key, None)
     names = (*(m for m in MODALITIES if m in found), *(key for key in found if key not in MODALITIES))
     if len(names) > MOST_MODALITIES:
         raise DataError(
@@ -243,7 +268,18 @@ def key_notes(
         auto: whether they are all that the file has; only text is then said to be lacking, where the file has words.
     """
     keys = {key: values for columns in splits.values() for key, values in columns.items()}
-    features = [key for key, values in keys.items() if key not in modalities and is_features(key, values)]
+    features = [
+        key for key, values in keys.items() if key not in (*modalities, field, *used) and is_features(key, values)
+    ]
+    doubtful = [key for key in features if may_be_labels(key, keys[key])]
+    features = [key for key in features if key not in doubtful]
+    if auto and (taken := auto_note(modalities, where)):
+        yield taken
+    if doubtful and auto:
+        yield (
+            f"{where}: data.modalities: auto leaves out {_quoted(doubtful)}, which may be labels or times by name and "
+            "shape; list data.modalities if they are features"
+        )
     if features:
         what = "looks like features and is" if len(features) == 1 else "look like features and are"
         yield f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto"
@@ -266,7 +302,7 @@ def key_notes(
     for name, columns in splits.items():
         if without := [m for m in modalities if m in keys and m not in columns]:
             yield f"{where}: split {shown(name)} has no {' and no '.join(without)}, unlike other splits: missing there"
-    silent = KNOWN | {*used, field, *modalities, *features}
+    silent = KNOWN | {*used, field, *modalities, *features, *(doubtful if auto else ())}
     silent |= {f"{m}{_LENGTHS}" for m in (*modalities, *features)}
     if unread := [key for key in keys if key not in silent]:
         label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
@@ -274,6 +310,12 @@ def key_notes(
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
         names = few(f"'{key}'" for key in unread)
         yield f"{where}: {names} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
+
+
+def auto_note(modalities: Collection[str], where: str) -> str:
+    """What ``data.modalities: auto`` takes beside the usual modalities; empty if nothing."""
+    others = [modality for modality in modalities if modality not in MODALITIES]
+    return f"{where}: data.modalities: auto takes {listed(others)}" if others else ""
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -16,14 +16,14 @@ import numpy as np
 
 from gmsa.data.labels import is_column
 from gmsa.data.mmsa.keys import SPLIT_KEYS, Columns
-from gmsa.data.splits import UNSPLIT
+from gmsa.data.splits import SPLIT_NAMES, UNSPLIT
 from gmsa.errors import DataError, listed, shown
 
 PARTS = ("words", "visual", "acoustic")
 """What the lists of MAG-BERT, MISA and MMIM hold of an utterance, in their order."""
 
 _EXAMPLE = "expected ((words, visual, acoustic), label, segment)"
-_SPLITS = frozenset({"train", "valid", "test", "dev", "val", "validation", "unlabeled", "pool", UNSPLIT})
+_SPLITS = frozenset({*SPLIT_NAMES, UNSPLIT})
 _TEXTS = frozenset({"raw_text", "transcript", "sentence"})
 _USUAL = frozenset({"text", "audio", "vision", "visual", "acoustic", "video"})
 _RESERVED = _TEXTS | {

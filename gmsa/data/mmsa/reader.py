@@ -9,8 +9,8 @@ from typing import Any
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
 from gmsa.config.target import AUTO
 from gmsa.data.mmsa.file import Labels, read_file
-from gmsa.data.mmsa.keys import EXPECTED, SPLIT_NAMES, Columns, check_keys, keys_of
-from gmsa.data.splits import SPLITS
+from gmsa.data.mmsa.keys import EXPECTED, Columns, check_keys, keys_of
+from gmsa.data.splits import SPLIT_NAMES, SPLITS
 from gmsa.data.targets import Target
 from gmsa.data.texts import hint
 from gmsa.data.unpickling import load_pickle

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,6 +13,8 @@ import torch
 
 from gmsa.config import TargetConfig
 from gmsa.config.target import MOST_CLASSES
+from gmsa.data.labels import place_note, values_of
+from gmsa.data.notes import note
 from gmsa.data.store.files import LARGEST, MOST_FEATURES, NOT_ANNOTATED, check_classes, check_modalities
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_id, check_split, check_text
@@ -58,8 +59,10 @@ class RowChecker:
         self.counts: list[int] = []
         """How often each name of :attr:`numbers` was there, if the file says the classes."""
         self.any_case = {name.lower(): number for name, number in reversed(self.numbers.items())}
-        self.by_value = number_of(self.target.classes)
-        """Numbers of classes that are called by numbers."""
+        self.by_value = values_of(self.target.classes)
+        """Numbers of classes that are called by numbers; if none is, a label that is a number is a place."""
+        self.by_place = False
+        """Whether a label was the place of its class."""
         self.dims: dict[str, int] = {}
         self.splits: list[str] = []
         self.count = 0
@@ -140,6 +143,7 @@ class RowChecker:
             number = self.numbers.get(name, self.any_case.get(name.lower()))
         else:
             number = self.by_value.get(label or 0.0) if self.by_value else int(label or 0)
+            self.by_place |= not self.by_value
         if number is None or not 0 <= number < len(self.numbers):
             said = shown(name) if name else f"{label:g}"
             raise self.error(
@@ -168,6 +172,8 @@ class RowChecker:
         """
         if not self.count:
             raise DataError(f"{self.where}: holds no utterances; nothing is written")
+        if self.by_place:
+            note(place_note(f"{self.where}: the labels", self.target.classes))
         if not self.open_classes:
             return self.target, None
         often: dict[str, str] = {}  # of names that differ in case only, the most frequent
@@ -199,14 +205,9 @@ def in_order(names: Iterable[str]) -> list[str]:
     (['anger', 'joy'], ['-1', '9', '10'])
     """
     found = sorted(set(names))
-    values = number_of(found)
+    values = values_of(found)
+    values = values if len(values) == len(found) else {}
     return [found[values[value]] for value in sorted(values)] if values else found
-
-
-def number_of(names: Sequence[str]) -> dict[float, int]:
-    """The numbers of classes by the values that their names are; none where a name is no whole number."""
-    found = {float(name): number for number, name in enumerate(names) if re.fullmatch(r"-?\d{1,15}", name, re.ASCII)}
-    return found if len(found) == len(names) else {}
 
 
 def read_rows(
