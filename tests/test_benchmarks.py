@@ -25,7 +25,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle"}
+LONG = {"gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle", "layer", "scale", "step"}
 """Those that take longer than ten seconds even so."""
 TRAINING = {"few_labels", "peers", "tune"}
 """Those that train into a folder."""

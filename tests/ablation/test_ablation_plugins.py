@@ -69,6 +69,7 @@ def test_own_parts_in_two_processes(base: Path, tmp_path: Path, vary: str) -> No
     assert "Ranked by validation within" in (out / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_part_that_a_process_does_not_know_fails_its_cells(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ GRAPHS = {"plain": {}, "typed": {"intra": "temporal", "inter": "window"}, "video
 TARGETS = {"intensity": {}, "classes": {"kind": "classes", "classes": ["a", "b", "c"]}}
 EACH = [
     *((dims, graph, target) for dims in ("one", "four") for graph in GRAPHS for target in TARGETS),
-    ("eight", "typed", "classes"),
+    pytest.param("eight", "typed", "classes", marks=pytest.mark.slow),
     ("eight", "video", "intensity"),
 ]
 

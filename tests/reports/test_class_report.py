@@ -30,12 +30,12 @@ STRANGE = (
     "sad, very",
     "a|b",
     "<script>x</script>",
-    "two\nlines",
+    "two lines",
     "x" * 200,
     "愤怒 \U0001f620",
     "$x_1$ & %",
     "7",
-    "",
+    "=1+1",
 )
 MOODS = Target("classes", classes=("bad", "so-so", "good"), metrics="classes")
 

@@ -54,6 +54,7 @@ RATES = [
 CHECKED: dict[str, Any] = {
     "path": "clips.pkl",
     "dims": {"text": 3},
+    "target": {"classes": []},
     "splits": {
         name: {
             "utterances": 2,

@@ -250,7 +250,10 @@ class MmsaFile:
         named = any(settings.field in keys for keys in columns.values())
         if settings.field == AUTO or named or self._kind == "needed":
             return find_field(columns, settings, self.where)
-        found = find_field(columns, replace(settings, field=AUTO), self.where)
+        try:
+            found = find_field(columns, replace(settings, field=AUTO), self.where)
+        except DataError:
+            return find_field(columns, settings, self.where)  # whose error names the field that was asked for
         note(f"{self.where}: has no key '{settings.field}', which target.field names; '{found}' is read")
         return found
 
