@@ -90,7 +90,8 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
 
 def _by_modality(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> ByModality[Any]:
     """A value for all modalities, or by name."""
-    inner, default = typing.get_args(hint)[0], typing.cast("ByModality[Any]", field.default)
+    assert callable(field.default_factory)
+    inner, default = typing.get_args(hint)[0], typing.cast("ByModality[Any]", field.default_factory())
     if value is None:
         return default
     given = value if isinstance(value, Mapping) else {OTHERS: value}

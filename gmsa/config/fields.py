@@ -73,4 +73,4 @@ def component(default: Any, registry: Registry[Any]) -> Any:
 def by_modality(default: Mapping[str, Any], registry: Registry[Any] | None = None, **limits: float) -> Any:
     """A field with a value for each modality; what a user names is merged over the default."""
     metadata: dict[str, Any] = {"parts": registry} if registry else dict(limits)
-    return field(default=ByModality(default), metadata=metadata)
+    return field(default_factory=lambda: ByModality(default), metadata=metadata)
