@@ -270,6 +270,7 @@ def test_mistakes_are_named_before_anything_runs(
 
 
 @pytest.mark.filterwarnings("ignore:the prediction is constant")
+@pytest.mark.slow
 def test_modalities_and_class_weights_are_varied(tmp_path: Path, trained: list) -> None:
     names = np.array(["calm", "glad"])
     columns = {"emotion": names[np.arange(6 * SPEAKERS) % 5 // 4].tolist()}
@@ -295,6 +296,7 @@ def test_modalities_and_class_weights_are_varied(tmp_path: Path, trained: list) 
 
 
 @pytest.mark.filterwarnings("ignore:the prediction is constant")
+@pytest.mark.slow
 def test_an_ablation_of_an_earlier_gmsa_opens_and_goes_on(
     write_mmsa: Callable[..., Path], tmp_path: Path, trained: list
 ) -> None:

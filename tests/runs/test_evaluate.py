@@ -184,6 +184,7 @@ def test_noise_by_hand(run: Run, tiny: Path, tmp_path: Path) -> None:
     assert not (run.folder / "robustness.json").exists()
 
 
+@pytest.mark.slow
 def test_runs_are_compared_with_noise(run: Run, tiny: Path, tmp_path: Path) -> None:
     twin = shutil.copytree(run.folder, tmp_path / "twin")
     options = ["--run", str(run.folder), "--run", str(twin), "--noise", "audio:10dB,0dB", "--mask-seeds", "0"]

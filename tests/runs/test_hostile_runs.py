@@ -185,6 +185,7 @@ def check(kinds: list[str], whole: Path, place: Path, expected: dict[str, Any]) 
     return counts
 
 
+@pytest.mark.slow
 def test_some_hostile_runs(whole: Path, tmp_path: Path, expected: dict[str, Any]) -> None:
     counts = check(sorted(KINDS)[::SAMPLE], whole, tmp_path / "place", expected)
     assert counts["refused"] > counts["right"] > 0

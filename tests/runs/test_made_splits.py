@@ -45,6 +45,7 @@ def config(write_mmsa: Callable[..., Path], tmp_path: Path) -> Config:
 
 
 @pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
+@pytest.mark.slow
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_interrupted(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ class Lookup:
         yield torch.tensor("of_a_plugin" in registry.CALLBACKS._parts)
 
 
+@pytest.mark.slow
 def test_spawned_workers_load_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from gmsa.registry import CALLBACKS\nCALLBACKS.register('of_a_plugin', print)\n"
     (tmp_path / "plugin_for_spawned_workers.py").write_text(code)

@@ -46,6 +46,7 @@ def test_own_parts_in_two_workers(base: Path, tmp_path: Path, space: str) -> Non
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
 
 
+@pytest.mark.slow
 def test_a_part_that_a_worker_does_not_know_fails_its_trials(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -23,6 +23,7 @@ from gmsa.tuning.study_report import StudyResult, write_settings
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_study_leaves_a_config_that_gives_its_score_again(
     base: Path, here: None, figures: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

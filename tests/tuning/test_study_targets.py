@@ -58,6 +58,7 @@ def classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:the prediction is constant")
+@pytest.mark.slow
 def test_a_study_of_classes_and_of_other_modalities(
     classes: Path, here: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
