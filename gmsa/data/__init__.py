@@ -2,12 +2,13 @@
 
 from gmsa.data.corpus import Corpus
 from gmsa.data.label_ratio import withhold_labels
-from gmsa.data.loading import OtherFile, data_sha256, load_corpus, load_other
+from gmsa.data.loading import OtherFile, load_corpus, load_other
 from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
 from gmsa.data.mmsa import feature_dims, from_mmsa, read_mmsa
 from gmsa.data.noise import add_noise, parse_noise, signal_power
 from gmsa.data.normalize import Normalizer
 from gmsa.data.patterns import mask_in_turns, pattern_of
+from gmsa.data.sources import data_sha256
 from gmsa.data.splits import SPLITS
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.store.writer import Row, write_store

@@ -15,8 +15,9 @@ from torch import Tensor
 from gmsa.config import Config, TargetConfig
 from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
-from gmsa.data.loading import load_other, target_of_store
+from gmsa.data.loading import load_other
 from gmsa.data.notes import note
+from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, nearest, shown
 from gmsa.system.reading import expanded
