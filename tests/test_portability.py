@@ -26,14 +26,16 @@ def signals():
         signal.signal(number, handler)
 
 
-def test_ctrl_c_is_not_held_back_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_not_held_back_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch, signals: None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without
     monkeypatch.delattr(signal, "pthread_sigmask")
     with pytest.raises(KeyboardInterrupt), interrupts_held():
         signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked here")
-def test_ctrl_c_is_held_back_where_it_can_be() -> None:
+def test_ctrl_c_is_held_back_where_it_can_be(signals: None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     reached = []
 
     def interrupted() -> None:
