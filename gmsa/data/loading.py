@@ -11,7 +11,7 @@ import torch
 
 from gmsa.config import AUTO, SYNTHETIC, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.data.sources import Loaded, named_modalities, read_any
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, make_splits
 from gmsa.data.store.store import StoredUtterances
@@ -92,7 +92,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     given, splits = splits, make_splits(splits, config.split, found.target, where)
     own_pool = apart_from_made(own_pool, given, splits, config.split, where)
     if others := [name for name in splits if name not in SPLITS]:
-        say(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool")
+        say(Doubt(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool"))
     splits = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
     for name, utterances in splits.items():
         _check_present(name, utterances, found.dims, where)
@@ -204,9 +204,8 @@ def _labeled(
     if name == "train":
         say(f"{what} {'has no label and joins' if one else 'have no label and join'} the pool of unlabeled utterances")
         return utterances
-    note(
-        f"{what} {'is left out: without a label it' if one else 'are left out: without a label they'} cannot be scored"
-    )
+    without = "is left out: without a label it" if one else "are left out: without a label they"
+    note(Doubt(f"{what} {without} cannot be scored"))
     return [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if not without]
 
 

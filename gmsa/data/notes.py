@@ -9,13 +9,18 @@ from contextlib import contextmanager
 from gmsa.errors import DataWarning
 
 
+class Doubt(str):
+    """The text of a note about what makes scores worse or wrong; any other note is good to know."""
+
+
 def note(text: str) -> None:
     """Tells the user of data that is not used or looks wrong; Python's warnings say the same note once.
 
     Args:
-        text: what, where (file, split, key), and the setting to change; one line.
+        text: what, where (file, split, key), and the setting to change; one line. A :class:`Doubt` is a warning of
+            ``gmsa data check``, where any other text is a note.
     """
-    warnings.warn(text, DataWarning, stacklevel=2)
+    warnings.warn(DataWarning(text), stacklevel=2)
 
 
 @contextmanager
@@ -33,6 +38,6 @@ def collected() -> Iterator[list[str]]:
         yield notes
     for warning in caught:
         if issubclass(warning.category, DataWarning):
-            notes.append(str(warning.message))
+            notes.append(warning.message.args[0])  # type: ignore[union-attr]
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -16,7 +16,7 @@ from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.keys import auto_note
 from gmsa.data.mmsa.split import Split
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, named
 from gmsa.data.store.files import MANIFEST
@@ -112,7 +112,7 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
     if problem and labels in ("needed", "found"):
         raise DataError(problem)
     if problem and labels == "tried":
-        note(f"{problem} (its labels are not read)")
+        note(Doubt(f"{problem} (its labels are not read)"))
     with_labels = labels != "unread" and not problem
     splits = {name: store.split(name, dims, with_labels) for name in store.manifest.splits}
     return Loaded(splits, dims, resolved, store.sha256)
@@ -151,7 +151,7 @@ def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Lab
         if labels != "tried":
             raise
         found = _read_rows(path, data, target, False)  # raises again unless the labels are what is wrong
-        note(f"{str(error)[:330]}: the labels are not read")
+        note(Doubt(f"{str(error)[:330]}: the labels are not read"))
     held, splits, dims, resolved, about = found
     chosen = _chosen_dims({m: dims.get(m, 0) for m in held}, data, short(path), other)
     return Loaded(splits, {m: dim for m, dim in chosen.items() if dim}, resolved, _sha256_of_source(about))
@@ -243,8 +243,8 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
     unused, lacking = [m for m in held if m not in wanted], [m for m in wanted if m not in held]
     if unused:
         remedy = "the run was not trained with it" if other else "set data.modalities to a list with it, or to auto"
-        note(f"{where}: {listed(map(repr, unused))} {'is' if len(unused) == 1 else 'are'} not used; {remedy}")
+        note(Doubt(f"{where}: {listed(map(repr, unused))} {'is' if len(unused) == 1 else 'are'} not used; {remedy}"))
     if lacking:
         remedy = "the run was trained with it" if other else f"data.modalities: [{', '.join(found)}] leaves it out"
-        note(f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; {remedy}")
+        note(Doubt(f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; {remedy}"))
     return found

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, Config, MissingConfig
 from gmsa.config.trained import trained_settings
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.data.targets import describe_target
 from gmsa.errors import cut, listed, short
 from gmsa.reports.pages.run import PAGE
@@ -158,9 +158,11 @@ def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, Traini
                 kept = "" if config.data.label_ratio == 1 else f" that seed {seed} keeps"
                 remedy = "raise 'data.label_ratio'" if kept else "add utterances"
                 note(
-                    f"{file}: no training label{kept} is of {len(absent)} of the {target.num_classes} classes "
-                    f"({listed(absent)}), which will hardly be predicted; {remedy}, or leave them out of "
-                    "'target.classes'"
+                    Doubt(
+                        f"{file}: no training label{kept} is of {len(absent)} of the {target.num_classes} classes "
+                        f"({listed(absent)}), which will hardly be predicted; {remedy}, or leave them out of "
+                        "'target.classes'"
+                    )
                 )
                 break
     own = dict.fromkeys(m for utterances in labeled.values() for u in utterances for m in u.unimodal)

@@ -16,6 +16,7 @@ from gmsa.data.checks.survey import SplitSurvey, Survey, repeated
 from gmsa.data.labels import Column, label_notes
 from gmsa.data.mmsa.faults import counted
 from gmsa.data.mmsa.split import UNREADABLE
+from gmsa.data.notes import Doubt
 from gmsa.data.splits import POOL
 from gmsa.data.store.writer import NOT_ANNOTATED
 from gmsa.data.targets import Target
@@ -134,18 +135,9 @@ def placed(text: str, where: str) -> tuple[str, str]:
     return (text[split.end() :], split[1]) if split else (text, "")
 
 
-_WARNED = re.compile(
-    r"looks? like features|text encoder|^has no |^split .* has no |two values|lies? in \[|^all .* labels "
-    r"|^no label in |sets the scale|missing from all|no training label|labels are not read|not used"
-    r"|were (set to 0|dropped)|left out: "
-)
-"""What a note says that makes scores worse or wrong; others are good to know."""
-
-
 def _of_note(text: str, where: str) -> Finding:
     what, split = placed(text, where)
-    harmless = "join the pool" in what or "joins the pool" in what or not _WARNED.search(what)
-    return Finding("note" if harmless else "warning", what, split)
+    return Finding("warning" if isinstance(text, Doubt) else "note", what, split)
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:

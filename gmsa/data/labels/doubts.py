@@ -9,6 +9,7 @@ import numpy as np
 
 from gmsa.data.labels.columns import Column, known_numbers, words_of
 from gmsa.data.labels.values import FEWEST, usual_range, values_of
+from gmsa.data.notes import Doubt
 from gmsa.data.targets import Target
 from gmsa.errors import DataError, cut, listed, shown
 
@@ -44,17 +45,19 @@ def label_notes(columns: Mapping[str, Column], target: Target, where: str) -> It
     suggestion = f"set target.range to the file's range{f', maybe {fitting}' if fitting else ''}"
     values = np.unique(known)
     if len(values) == 1:
-        yield f"{where}: all {len(known):,} labels in '{field}' are {low:g}; check target.field"
+        yield Doubt(f"{where}: all {len(known):,} labels in '{field}' are {low:g}; check target.field")
     elif len(values) == 2:
-        yield (
+        yield Doubt(
             f"{where}: '{field}' holds two values only, {low:g} and {high:g}: as {scale}, its scores by sign mean "
             "nothing; set target.kind: classes"
         )
     elif max(middle - low, high - middle) <= (target.high - target.low) / 4 + 1e-6:
-        yield f"{where}: all labels in '{field}' lie in [{low:g}, {high:g}], but are read as {scale}; {suggestion}"
+        yield Doubt(
+            f"{where}: all labels in '{field}' lie in [{low:g}, {high:g}], but are read as {scale}; {suggestion}"
+        )
     elif low >= middle or high <= middle:
         side = "below" if low >= middle else "above"
-        yield (
+        yield Doubt(
             f"{where}: no label in '{field}' is {side} {middle:g}: they lie in [{low:g}, {high:g}], but are read as "
             f"{scale}; {suggestion}"
         )
@@ -72,7 +75,7 @@ def _odd_splits(columns: Mapping[str, Column], target: Target, field: str, sugge
         bound = float(np.abs(own - middle).max())
         share = float((np.abs(others - middle) <= bound).mean())
         if bound <= width + 1e-6 and share ** len(own) < _CHANCE:
-            yield (
+            yield Doubt(
                 f"{column.where}: all labels in '{field}' lie in [{own.min():g}, {own.max():g}], those of other splits "
                 f"in [{others.min():g}, {others.max():g}]; if the scales differ, bring all to that of target.range"
             )
@@ -142,4 +145,6 @@ def _class_notes(columns: Mapping[str, Column], target: Target, where: str) -> I
     others = {word: None for name, column in columns.items() if name != "train" for word in words_of(column) if word}
     if unseen := [word for word in others if word.lower() not in seen]:
         field = train.field
-        yield f"{where}: {listed(map(shown, unseen))} of '{field}' is in no training label, so it is never learned"
+        yield Doubt(
+            f"{where}: {listed(map(shown, unseen))} of '{field}' is in no training label, so it is never learned"
+        )

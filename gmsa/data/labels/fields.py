@@ -8,7 +8,7 @@ from typing import Any
 from gmsa.config import TargetConfig
 from gmsa.config.target import AUTO
 from gmsa.data.labels.columns import holds_labels, holds_words, is_column, read_column, words_of
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.data.texts import few, hint
 from gmsa.errors import DataError, listed, shown
 
@@ -58,7 +58,8 @@ def find_field(splits: Mapping[str, Mapping[str, Any]], settings: TargetConfig, 
                 f"{where}: has no key '{wanted}' (target.preset: {settings.preset}), and no other that holds its "
                 f"{len(names)} classes; set target.field (labels may be in {few(_candidates(keys, splits))})"
             )
-        note(f"{where}: has no key '{wanted}' (target.preset: {settings.preset}); the classes of '{fitting}' are taken")
+        lacks = f"{where}: has no key '{wanted}' (target.preset: {settings.preset})"
+        note(Doubt(f"{lacks}; the classes of '{fitting}' are taken"))
         return fitting
     if settings.is_classes:
         found = next(iter(present), None)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.errors import DataError, cut, shown
 
 LONGEST = 400
@@ -120,7 +120,7 @@ class Values:
         done = {"zero": "set to 0", "drop": "dropped with their steps"}.get(self.nan)
         for modality, fault in self.faults.items() if done else ():
             what = f"{fault.count}, {fault.kinds}{' (not in float32)' if fault.large else ''}"
-            note(f"{self.where}: '{cut(modality)}': {what}, were {done} (data.nan: {self.nan})")
+            note(Doubt(f"{self.where}: '{cut(modality)}': {what}, were {done} (data.nan: {self.nan})"))
         for modality, count in self.zeroed.items():
             if count:
                 note(f"{self.where}: '{modality}': {counted(count, 'infinite value')} read as 0, as MMSA does")
@@ -128,7 +128,7 @@ class Values:
             if text := _outlier(found):
                 remedy = "repair it, or leave the utterance out"
                 said = f"one such value sets the scale, and the rest is next to nothing; {remedy}"
-                note(f"{self.where}: '{cut(modality)}' of {text}: {said}")
+                note(Doubt(f"{self.where}: '{cut(modality)}' of {text}: {said}"))
 
 
 def repaired(features: Mapping[str, Tensor], wrong: Mapping[str, Tensor], how: str, aligned: bool) -> dict[str, Tensor]:

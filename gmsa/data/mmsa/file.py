@@ -38,7 +38,7 @@ from gmsa.data.mmsa.keys import (
     renamed,
 )
 from gmsa.data.mmsa.split import Split
-from gmsa.data.notes import note
+from gmsa.data.notes import Doubt, note
 from gmsa.data.splits import POOL, SPLIT_NAMES, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split, few, hint
@@ -186,7 +186,7 @@ class MmsaFile:
             counts = {name: counted(_length(self._groups[name]) or 0, "utterance") for name in unused}
             said = listed(f"{shown(name)} ({count})" for name, count in counts.items())
             what = f"split {said} is" if len(unused) == 1 else f"splits {said} are"
-            yield f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)"
+            yield Doubt(f"{self.where}: {what} not used; gmsa reads train, valid, test and unlabeled (the pool)")
         if POOL in self.splits and len(self.splits) > 1:
             pool = self.splits[POOL]
             also = "; its labels are not used" if self.field and self.field in pool.columns else ""
@@ -211,7 +211,7 @@ class MmsaFile:
         if not there and (self._kind == "tried" or (self._kind == "found" and self._settings.field == AUTO)):
             if columns and self._kind == "found":
                 keys = keys_of(next(iter(columns.values())))
-                note(f"{self.where}: has no labels ({keys}); target.field names their key")
+                note(Doubt(f"{self.where}: has no labels ({keys}); target.field names their key"))
             return
         try:
             self._take_labels(labeled, columns)
@@ -219,7 +219,7 @@ class MmsaFile:
             if self._kind != "tried":
                 raise
             self.field, self._labels = "", {}
-            note(f"{str(error)[:330]}: the labels are not read")
+            note(Doubt(f"{str(error)[:330]}: the labels are not read"))
 
     def _take_labels(self, labeled: Mapping[str, Split], columns: Mapping[str, Columns]) -> None:
         if not labeled:
@@ -237,7 +237,9 @@ class MmsaFile:
             self._check_labeled(name, column)
         for split in labeled.values():
             if key not in split.columns and self._kind == "found":
-                note(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
+                note(
+                    Doubt(f"{split.where}: has no key '{key}', so {counted(len(split.ids), 'utterance')} are unlabeled")
+                )
         self.field = key
         for name, found in values.items():
             self._labels[name] = [None if value != value else value for value in found.tolist()]
@@ -254,7 +256,7 @@ class MmsaFile:
             found = find_field(columns, replace(settings, field=AUTO), self.where)
         except DataError:
             return find_field(columns, settings, self.where)  # whose error names the field that was asked for
-        note(f"{self.where}: has no key '{settings.field}', which target.field names; '{found}' is read")
+        note(Doubt(f"{self.where}: has no key '{settings.field}', which target.field names; '{found}' is read"))
         return found
 
     def _check_places(self, read: Mapping[str, Column], columns: Mapping[str, Columns]) -> None:
@@ -325,7 +327,7 @@ class MmsaFile:
             raise DataError(f"{split.where}: no utterance has {dims} ({which}); choose other data.modalities")
         for modality in lacking:
             if modality in split.columns:
-                note(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}")
+                note(Doubt(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}"))
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
         videos, places = split.videos(self.data.video_from, needed=not self._other)

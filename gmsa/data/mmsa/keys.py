@@ -12,6 +12,7 @@ import numpy as np
 from gmsa.config import AUTO
 from gmsa.config.presets import ALIASES, LETTERS, MODALITIES, MOST_MODALITIES, TEXT
 from gmsa.data.labels import CLASS_FIELDS, INTENSITY_FIELDS, holds_labels, holds_words
+from gmsa.data.notes import Doubt
 from gmsa.data.splits import SPLIT_NAMES, UNSPLIT
 from gmsa.data.texts import check_count, check_split, few
 from gmsa.errors import LONGEST_VALUE, DataError, cut, listed, shown
@@ -282,26 +283,28 @@ def key_notes(
         )
     if features:
         what = "looks like features and is" if len(features) == 1 else "look like features and are"
-        yield f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto"
+        yield Doubt(f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto")
     lacking = [m for m in modalities if m not in keys]
     if auto and TEXT not in keys and ("text_bert" in keys or any(m in keys for m in MODALITIES)):
         lacking = [TEXT]
     if TEXT in lacking and (sources := [key for key in ("text_bert", "raw_text") if key in keys]):
         rest = [m for m in lacking if m != TEXT]
         also = f" (nor of {', '.join(rest)})" if rest else ""
-        yield (
+        yield Doubt(
             f"{where}: has no features of text{also}: {' and '.join(sources)} would need a text encoder, which gmsa "
             "does not have; extract features of text, or leave it out of data.modalities"
         )
     elif lacking and not auto:
         given = ", ".join(m for m in modalities if m in keys)
-        yield (
+        yield Doubt(
             f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; "
             f"data.modalities: [{given}] leaves it out"
         )
     for name, columns in splits.items():
         if without := [m for m in modalities if m in keys and m not in columns]:
-            yield f"{where}: split {shown(name)} has no {' and no '.join(without)}, unlike other splits: missing there"
+            yield Doubt(
+                f"{where}: split {shown(name)} has no {' and no '.join(without)}, unlike other splits: missing there"
+            )
     silent = KNOWN | {*used, field, *modalities, *features, *(doubtful if auto else ())}
     silent |= {f"{m}{_LENGTHS}" for m in (*modalities, *features)}
     if unread := [key for key in keys if key not in silent]:
