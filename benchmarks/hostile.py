@@ -27,7 +27,7 @@ TESTS = (
     "tests/runs/test_hostile_runs.py",
     "tests/training/test_hostile_states.py",
     "tests/tuning/test_journal.py",
-    "tests/data/test_hostile_stores.py",
+    "tests/data/store/test_hostile_stores.py",
     "tests/data/test_hostile_content.py",
     "tests/reports/test_hostile_names.py",
 )
