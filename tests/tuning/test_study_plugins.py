@@ -19,12 +19,9 @@ from gmsa.tune import main
 from gmsa.tuning.storage import StoragePlace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "space",
-    [
-        "optim.lr: {choice: [0.001, 0.01]}",
-        pytest.param("graph.intra: {choice: [complete, first(count=2)]}", marks=pytest.mark.slow),
-    ],
+    "space", ["optim.lr: {choice: [0.001, 0.01]}", "graph.intra: {choice: [complete, first(count=2)]}"]
 )
 def test_own_parts_in_two_workers(base: Path, tmp_path: Path, space: str) -> None:
     out, file = tmp_path / "study", tmp_path / "space.yaml"
