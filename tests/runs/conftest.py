@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from gmsa.runs import report as results
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data files and the runs ``intensity`` and ``emotion``, trained once."""
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
@@ -23,7 +22,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tiny_run(folder / "intensity", own, model={"positions": 16})
         words = write_pickle(folder / "words.pkl", tiny_content("w-", ("joy", "anger", "fear"), "emotion"))
         tiny_run(folder / "emotion", words, target={"kind": "classes"}, run={"seeds": [1]})
-        yield folder
+    return folder
 
 
 @pytest.fixture
