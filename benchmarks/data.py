@@ -47,7 +47,7 @@ from torch_geometric.data import Batch, HeteroData
 
 from gmsa.config import MODALITIES, Config, GraphConfig
 from gmsa.data import Row, Store, Target, Utterance, load_corpus, write_store
-from gmsa.graph import build_graph, build_video_graph, collate, connect, edges
+from gmsa.graph import build_dialogue_graph, build_graph, collate, connect, edges
 from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups
@@ -58,7 +58,7 @@ GRAPHS = {
     "window of radius 3": GraphConfig(intra="window", inter="window", radius=3),
     "knn within, complete across": GraphConfig(intra="knn"),
     "temporal of radius 3": GraphConfig(intra="temporal", inter="temporal", radius=3),
-    "video": GraphConfig(scope="video"),
+    "dialogue": GraphConfig(scope="dialogue"),
 }
 T = TypeVar("T")
 STORED = {"text": 16, "audio": 8, "vision": 8}
@@ -71,7 +71,7 @@ def groups_of(utterances: Sequence[Utterance], config: Config) -> list[list[list
     """Batches of the utterances of each graph: one, or those of a video in the order of its clips."""
     videos: dict[str, list[Utterance]] = {}
     for utterance in utterances:
-        key = utterance.video if config.graph.scope == "video" else utterance.id
+        key = utterance.video if config.graph.scope == "dialogue" else utterance.id
         videos.setdefault(key, []).append(utterance)
     graphs = [sorted(video, key=lambda u: u.clip) for video in videos.values()]
     batches: list[list[list[Utterance]]] = [[]]
@@ -84,8 +84,8 @@ def groups_of(utterances: Sequence[Utterance], config: Config) -> list[list[list
 
 def built(graphs: Sequence[Sequence[Utterance]], config: Config) -> list[HeteroData]:
     """The graphs, as PyG has them."""
-    if config.graph.scope == "video":
-        return [build_video_graph(graph, config.graph) for graph in graphs]
+    if config.graph.scope == "dialogue":
+        return [build_dialogue_graph(graph, config.graph) for graph in graphs]
     return [build_graph(graph[0], config.graph, graph_spec(config).strides) for graph in graphs]
 
 

@@ -268,9 +268,9 @@ MODELS: Registry[Any] = Registry(
         "hgt": "gmsa.models.hgt:HGT",
     },
     passed=(
-        *("dims", "convs", "scope", "typed_edges", "layer", "encoder", "channels", "heads", "layers", "shared_layers"),
-        *("streams", "fusion", "order", "missing_node", "dropout", "input_dropout", "modality_dropout", "positions"),
-        *("route", "encoders", "num_classes", "intensity"),
+        *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
+        *("shared_layers", "sequence", "streams", "fusion", "order", "missing_node", "dropout", "input_dropout"),
+        *("modality_dropout", "positions", "route", "encoders", "num_classes", "intensity"),
     ),
 )
 """Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""
@@ -295,6 +295,15 @@ EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
 )
 """Functions ``(source_length, target_length, parameters) -> edge_index [2, E]``; one that names its first two arguments
 ``source`` and ``target`` gets the features instead."""
+
+CONTEXT_BUILDERS: Registry[Callable[..., Any]] = Registry(
+    "context builder",
+    {name: f"gmsa.graph.context:{name}" for name in ("window", "speaker", "knn", "learned")},
+    passed=("index", "speakers", "features"),
+)
+"""Functions ``(index, parameters) -> kept`` that choose from the edges between utterances of a dialogue within reach:
+``index`` are these edges ``[2, E]``, ``kept`` says of each whether it stays ``[E]``. One that names them gets
+``speakers``, the number of each utterance's speaker ``[n]``, and ``features``, their mean features ``[n, D]``."""
 
 PROTOCOLS: Registry[Any] = Registry(
     "protocol",

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch_geometric.data import HeteroData
+
 from gmsa.ablation.cells import Cell, CellKey, Record, run_cells
 from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
@@ -14,7 +16,7 @@ from gmsa.config import Config, DataConfig, TargetConfig
 from gmsa.data import Corpus, Utterance
 from gmsa.data.splits import SPLITS, fold_names
 from gmsa.errors import RunError
-from gmsa.graph import build_graph, build_video_graph
+from gmsa.graph import build_dialogue_graph, build_graph, dialogues_of
 from gmsa.models import build_model, graph_spec
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.pages.run import PAGE
@@ -143,20 +145,20 @@ def describe_fold(fold: int, corpus: Corpus) -> dict[str, Any]:
 
 
 def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, float]:
-    """Mean ``nodes`` and ``edges`` per utterance of its, or its video's, graph; edges of all relations, readouts' too.
+    """Mean ``nodes`` and ``edges`` per utterance of its graph, its dialogue's, or both; edges of all relations.
 
-    Taken over every n-th utterance, or every n-th video, so that about ``MEASURED`` utterances are looked at.
+    Taken over every n-th utterance, or every n-th dialogue, so that about ``MEASURED`` utterances are looked at.
     """
-    step = -(-len(utterances) // MEASURED)
-    if config.graph.scope == "video":
-        videos: dict[str, list[Utterance]] = {}
-        for utterance in utterances:
-            videos.setdefault(utterance.video, []).append(utterance)
-        chosen = list(videos.values())[::step]
-        graphs, count = [build_video_graph(video, config.graph) for video in chosen], sum(map(len, chosen))
-    else:
-        graphs = [build_graph(u, config.graph, graph_spec(config).strides) for u in utterances[::step]]
-        count = len(graphs)
+    step, strides = -(-len(utterances) // MEASURED), graph_spec(config).strides
+    chosen: list[list[Utterance]] = [[u] for u in utterances[::step]]
+    if config.graph.has_dialogues:
+        chosen = [[utterances[i] for i in group] for group in dialogues_of(utterances)[::step]]
+    graphs: list[HeteroData] = []
+    if config.graph.scope != "dialogue":
+        graphs += [build_graph(u, config.graph.inside, strides) for group in chosen for u in group]
+    if config.graph.has_dialogues:
+        graphs += [build_dialogue_graph(group, config.graph) for group in chosen]
+    count = sum(map(len, chosen))
     return {
         "nodes": sum(g.num_nodes for g in graphs) / count,
         "edges": sum(g[relation].num_edges for g in graphs for relation in g.edge_types) / count,

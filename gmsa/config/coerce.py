@@ -42,6 +42,8 @@ FORMER = {
     "model.vision_convs": "model.encoders.vision",
 }
 """Former names of settings that are still read, and their present names."""
+FORMER_VALUES = {("graph.scope", "video"): "dialogue"}
+"""Former values of settings that are still read, and their present ones."""
 
 
 def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
@@ -130,6 +132,7 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
+        value = FORMER_VALUES.get((key, value), value) if isinstance(value, str) else value
         if value not in arguments or isinstance(value, bool):
             choices = ", ".join(map(str, arguments))
             raise ConfigError(

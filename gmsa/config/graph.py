@@ -9,15 +9,21 @@ from functools import cached_property
 from typing import Any, Literal
 
 from gmsa.config.components import component_name, parse_component, split_commas, split_component
-from gmsa.config.fields import ByModality, by_modality, number
+from gmsa.config.fields import ByModality, by_modality, component, number
 from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, cut, listed, shown
-from gmsa.registry import EDGE_BUILDERS
+from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
 SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
 """Parameters of edge builders that are also fields of :class:`GraphConfig`, which have their defaults and limits."""
 MOST = 100_000
 """Largest parameter of a builder: more steps than a sequence has."""
+WHOLE = 1_000_000
+"""More utterances than a dialogue has."""
+MOST_SPEAKERS = 8
+"""Speakers whose pairs have edge types of their own, at most."""
+DISTANCES = 8
+"""Distances with an edge type of their own where utterances have no positions: ``graph.distances: auto``."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class GraphConfig:
     ``window(radius=3)``.
     """
 
-    scope: Literal["utterance", "video"] = "utterance"
-    """A graph per utterance, a node per token; or per video, a node per (utterance, modality)."""
+    scope: Literal["utterance", "dialogue", "hierarchical"] = "utterance"
+    """A graph per ``utterance``, a node per token; or per ``dialogue``, a node per (utterance, modality); or both,
+    ``hierarchical``: the states that the graph of each utterance gives are the nodes of its dialogue's graph."""
     intra: ByModality[str] = by_modality({OTHERS: "complete"}, EDGE_BUILDERS)
     """Edge builder within a modality: one for all, or by modality, as ``{text: window, others: complete}``."""
     inter: ByModality[str] = by_modality({OTHERS: "complete"}, EDGE_BUILDERS)
@@ -44,7 +51,26 @@ class GraphConfig:
     neighbors: int = number(4, ge=0, le=MOST)
     """Number of the most similar steps that ``knn`` connects with each."""
     context: int | Literal["all"] = number(2, ge=0, le=MOST)
-    """For ``scope: video``: most utterances between two that an edge connects."""
+    """In dialogues: how many utterances before and after an intra edge reaches, where ``past`` and ``future`` do not
+    say otherwise."""
+    past: int | Literal["all"] | None = number(None, ge=0, le=MOST)
+    """How many utterances before; by default ``context``."""
+    future: int | Literal["all"] | None = number(None, ge=0, le=MOST)
+    """How many utterances after; by default ``context``. With 0 an answer depends on what was said before alone."""
+    between: str = component("window", CONTEXT_BUILDERS)
+    """Which of these utterances an intra edge connects: all (``window``), those of the same ``speaker``, the most
+    similar ones (``knn``), or those of the highest ``learned`` score."""
+    distances: int | Literal["auto"] = number("auto", ge=1, le=32)
+    """How many distances between utterances have an edge type each; larger ones share the last. With 1 the types are
+    past, present and future. ``auto`` is 1 in scope ``dialogue``, whose nodes know their place, else 8."""
+    speakers: Literal["none", "same_other", "pairs"] | tuple[str, ...] = "none"
+    """Edge types by speaker: ``none``; same or other; or one for each ordered pair of the speakers that are listed,
+    which for ``pairs`` are those of the training split."""
+    dialogue_node: bool = False
+    """Whether each dialogue has a node that joins all its utterances; where ``future`` is 0, each utterance has one
+    that joins it with those before."""
+    weights: Literal["none", "angular"] = "none"
+    """Weights of the edges between utterances: none, or MMGCN's angular similarity of their states."""
     edge_dropout: float = number(0.0, ge=0, lt=1)
     """Probability that an edge between two tokens is dropped in a training step."""
 
@@ -58,11 +84,13 @@ class GraphConfig:
             object.__setattr__(self, name, value)
             for relation, spec in value.items():  # one for all is named as the user did
                 self._check(spec, f"graph.{name}" if len(value) == 1 else f"graph.{name}.{relation}")
-            if self.scope == "video" and value != ByModality.for_all("complete"):
+            if self.scope == "dialogue" and value != ByModality.for_all("complete"):
                 raise ConfigError(
-                    f"'graph.{name}' joins tokens, which 'graph.scope: video' does not have; leave it out, "
-                    "or set 'graph.scope: utterance'"
+                    f"'graph.{name}' joins tokens, which 'graph.scope: dialogue' does not have; leave it out, "
+                    "or set 'graph.scope' to utterance or hierarchical"
                 )
+        if isinstance(self.speakers, tuple):
+            self._check_speakers(self.speakers)
 
     def _check(self, spec: str, key: str) -> None:
         name, inside = split_component(spec, EDGE_BUILDERS, key)
@@ -104,10 +132,51 @@ class GraphConfig:
         """Names of the builders that some relation uses."""
         return frozenset(map(component_name, (*self.intra.values(), *self.inter.values())))
 
+    def _check_speakers(self, names: tuple[str, ...]) -> None:
+        if not 1 <= len(names) <= MOST_SPEAKERS or len(set(names)) < len(names):
+            raise ConfigError(
+                f"'graph.speakers' must list 1 to {MOST_SPEAKERS} names, each once (got {len(names)}); with more, set "
+                "it to same_other"
+            )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many utterances before and after an intra edge reaches."""
+        past, future = (self.context if x is None else x for x in (self.past, self.future))
+        return (WHOLE if past == "all" else past), (WHOLE if future == "all" else future)
+
+    @property
+    def has_dialogues(self) -> bool:
+        """Whether graphs join the utterances of a dialogue."""
+        return self.scope != "utterance"
+
     @property
     def typed(self) -> bool:
         """Whether edges are typed: past, present and future of each relation, with a learned bias for each."""
-        return self.scope == "video" or any(getattr(EDGE_BUILDERS[name], "temporal", False) for name in self.builders)
+        return self.scope == "dialogue" or any(
+            getattr(EDGE_BUILDERS[name], "temporal", False) for name in self.builders
+        )
+
+    @cached_property
+    def inside(self) -> GraphConfig:
+        """The settings of the graphs of single utterances."""
+        return dataclasses.replace(self, scope="utterance")
+
+    @cached_property
+    def outside(self) -> GraphConfig:
+        """The settings of the graphs of dialogues."""
+        if self.scope == "dialogue" and self.distances != "auto":
+            return self
+        distances = (1 if self.scope == "dialogue" else DISTANCES) if self.distances == "auto" else self.distances
+        complete = ByModality.for_all("complete")
+        return dataclasses.replace(self, scope="dialogue", intra=complete, inter=complete, distances=distances)
+
+    @property
+    def speaker_types(self) -> int:
+        """Into how many types the speakers of its ends part the edges of a relation."""
+        if isinstance(self.speakers, tuple):
+            return (len(self.speakers) + 1) ** 2  # all that are not listed count as one more
+        return 2 if self.speakers == "same_other" else 1
 
 
 def _wholenumber(text: str, parameter: str, key: str) -> int:

@@ -51,7 +51,7 @@ class ModelConfig:
     order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first"
     """For ``sslmm``: order of intra-modal and inter-modal messages in each block."""
     missing_node: Literal["gated", "silent", "dropped"] = "gated"
-    """For ``sslmm`` on video graphs: whether the node of a missing modality sends messages through a gate, only
+    """For ``sslmm`` on graphs of dialogues: whether the node of a missing modality sends messages through a gate, only
     receives, or is left out."""
     dropout: float = number(0.2, ge=0, lt=1)
     """Dropout after attention and feed-forward layers."""
@@ -63,6 +63,8 @@ class ModelConfig:
     encoders: ByModality[Convs] = by_modality(CONVS)
     """Convolutions of each modality's encoder, as (kernel, stride): one list for all, or by modality, as
     ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
+    sequence: Literal["none", "gru", "transformer"] = "none"
+    """Encoder of a dialogue's utterances, modality by modality, before its graph."""
     positions: int = number(512, ge=1, le=1_000_000)
     """Position embeddings per modality: the maximum number of steps after striding."""
     route: Literal["auto", "dense", "edge"] = "auto"
@@ -189,7 +191,7 @@ class PretrainConfig:
     epochs: int = number(0, ge=0, le=MANY)
     """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = number(0.5, gt=0, lt=1)
-    """Share of each utterance's tokens to mask; in video graphs, of its modalities, of which one always stays."""
+    """Share of each utterance's tokens to mask; in graphs of dialogues, of its modalities, of which one stays."""
     contrast_weight: float = number(0.5, ge=0)
     """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
     tokens."""
@@ -261,9 +263,9 @@ class Config:
                 "'reconstruction.weight' has nothing to reconstruct: hide modalities in training by "
                 "'model.modality_dropout', or by 'data.missing.train' with 'reconstruction.target: oracle'"
             )
-        if self.pretrain.epochs and self.graph.scope == "video" and one:
+        if self.pretrain.epochs and self.graph.has_dialogues and one:
             raise ConfigError(
-                "'pretrain.epochs' masks whole modalities in video graphs, of which 'data.modalities' has one; "
+                "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one; "
                 "set it to 0, or 'graph.scope' to utterance"
             )
         if self.protocol.init_from is not None and self.pretrain.epochs:
@@ -369,7 +371,7 @@ def check_modality(name: str, key: str) -> None:
 
 _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 """Names that no file may have on Windows."""
-_RESERVED = (OTHERS, AUTO, "val", "cls", "all", "none", "id", "ids", "label", "steps", "training")
+_RESERVED = (OTHERS, AUTO, "val", "cls", "dialogue", "all", "none", "id", "ids", "label", "steps", "training")
 
 
 def _check_convs(convs: Convs, key: str) -> None:

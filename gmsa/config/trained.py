@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gmsa.config.coerce import FORMER_VALUES
 from gmsa.config.load import to_dict
 from gmsa.config.schema import Config
 from gmsa.errors import cut, shown
@@ -28,8 +29,11 @@ def other_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
     A setting that one of them lacks is of another version of gmsa, and counts as equal.
     """
+    before = {key: FORMER_VALUES.get((key, x), x) if isinstance(x, str) else x for key, x in then.items()}
     return [
-        f"{key} was {shown(then[key])}, is {shown(now[key])}" for key in now if key in then and then[key] != now[key]
+        f"{key} was {shown(before[key])}, is {shown(now[key])}"
+        for key in now
+        if key in before and before[key] != now[key]
     ]
 
 

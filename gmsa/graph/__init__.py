@@ -1,25 +1,32 @@
 """Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
-from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate
-from gmsa.graph.build import build_graph, build_video_graph, node_features, token_count
+from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate, dialogues_of
+from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, token_count
+from gmsa.graph.connect import edge_types
+from gmsa.graph.context import context_builder
 from gmsa.graph.edges import edge_builder, looks_at_features
-from gmsa.graph.schema import READOUTS, STREAMS, Schema, schema
+from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, Schema, schema
 from gmsa.graph.spec import GraphSpec
-from gmsa.registry import EDGE_BUILDERS
+from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
 __all__ = [
+    "CONTEXT_BUILDERS",
+    "DIALOGUE",
     "EDGE_BUILDERS",
     "READOUTS",
     "STREAMS",
     "GraphBatch",
     "GraphSpec",
     "Schema",
+    "build_dialogue_graph",
     "build_graph",
-    "build_video_graph",
     "check_builders",
     "check_positions",
     "collate",
+    "context_builder",
+    "dialogues_of",
     "edge_builder",
+    "edge_types",
     "looks_at_features",
     "node_features",
     "schema",

@@ -1,6 +1,6 @@
 """Collation: the graphs of many utterances as one batch."""
 
-# N utterances, G graphs (utterances or videos) of up to T nodes, V nodes and E edges in all
+# N utterances, G graphs (utterances or dialogues) of up to T nodes, V nodes and E edges in all
 from __future__ import annotations
 
 from collections import Counter
@@ -19,7 +19,7 @@ from gmsa.graph.build import token_count
 from gmsa.graph.connect import Graphs, Numbers, connect
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import build_edges, complete
-from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import Edges, SparseEdges
 from gmsa.registry import EDGE_BUILDERS
@@ -30,8 +30,9 @@ class GraphBatch:
     """The graphs of N utterances, their nodes end to end without padding, as in PyG.
 
     The same graphs as PyG's ``Batch.from_data_list`` makes of :func:`gmsa.graph.build_graph` (or of
-    :func:`gmsa.graph.build_video_graph`). A graph's nodes are in the order of its schema's ``node_types``, as
-    val, cls, audio, text, vision, without the readout nodes that the spec leaves out.
+    :func:`gmsa.graph.build_dialogue_graph`). A graph's nodes are in the order of its schema's ``node_types``, as
+    val, cls, audio, text, vision, without the readout nodes that the spec leaves out. In scope ``hierarchical`` these
+    are the graphs of the utterances, and ``dialogues`` has those whose nodes are states of utterances.
     """
 
     schema: Schema
@@ -51,8 +52,8 @@ class GraphBatch:
     position: Tensor
     """Index of each node among those of its type in its graph ``[V]``."""
     embedding_row: Tensor
-    """Row of each node in the table of embeddings: 0 for a readout node, then the tokens of each modality in the
-    order of ``features`` (video graphs: the utterances, once per modality) ``[V]``."""
+    """Row of each node in the table of embeddings: 0 for the node of a readout or a dialogue, then the tokens of each
+    modality in the order of ``features`` (graphs of dialogues: the utterances, once per modality) ``[V]``."""
     padded_index: Tensor
     """Index of each node when all graphs are padded to T nodes: ``g * T + t`` ``[V]``."""
     readout_index: Tensor
@@ -71,6 +72,9 @@ class GraphBatch:
     """Those edges that end at readout nodes; the receivers are ``readout_index``."""
     shape: tuple[int, int, int]
     """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
+    dialogues: GraphBatch | None = None
+    """The graphs of the dialogues in scope ``hierarchical``: their nodes start as states of the utterances, so that
+    they have no features."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,17 +103,26 @@ class GraphBatch:
 
     def edge_index_dict(self) -> dict[Relation, Tensor]:
         """Edges per relation, in PyG's numbering of each node type: ``{relation: [2, E]}``."""
+        return {relation: edges for relation, (edges, _) in self.typed_edge_index_dict().items()}
+
+    def typed_edge_index_dict(self) -> dict[Relation, tuple[Tensor, Tensor]]:
+        """The same, and the type of each edge ``[E]``, 0 where edges are not typed."""
         number = torch.zeros_like(self.node_type)
         for node_type in self.schema.node_types:
             index = self.node_index(node_type)
             number[index] = torch.arange(len(index), device=index.device)
         found, types = {}, self.schema.numbers
         for source, stream, target in self.schema.relations:
-            edges = self.edge_index(stream)
-            source_is = self.node_type[edges[0]] == types[source]
-            target_is = self.node_type[edges[1]] == types[target]
-            found[source, stream, target] = number[edges[:, source_is & target_is]]
+            index, edge_type = self.edge_index(stream), self._edge_type(stream)
+            chosen = (self.node_type[index[0]] == types[source]) & (self.node_type[index[1]] == types[target])
+            found[source, stream, target] = number[index[:, chosen]], edge_type[chosen]
         return found
+
+    def _edge_type(self, stream: str) -> Tensor:
+        edges = self.edges[stream]
+        if isinstance(edges, SparseEdges):
+            return torch.zeros_like(edges.index[0]) if edges.edge_type is None else edges.edge_type
+        return edges.adjacency[edges.adjacency != 0].long() - 1
 
     def to(self, device: torch.device | str) -> GraphBatch:
         """The same batch on another device."""
@@ -131,7 +144,7 @@ class GraphBatch:
                 return {k: move(v) for k, v in value.items()}
             if isinstance(value, tuple):
                 return tuple(map(move, value))
-            return moved(value) if isinstance(value, Edges) else value
+            return moved(value) if isinstance(value, Edges | GraphBatch) else value
 
         def moved(value: Any) -> Any:
             return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value) if f.init})
@@ -151,13 +164,29 @@ def collate(
     Args:
         spec: how the graphs look.
         dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is dropped.
-        streams: whose edges to build; by default those of ``spec``.
+        streams: whose edges to build, in scope ``hierarchical`` between utterances; by default those of ``spec``.
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
     """
-    video = spec.graph.scope == "video"
-    groups = _videos(utterances) if video else [[i] for i in range(len(utterances))]
+    if spec.graph.scope == "hierarchical":
+        inside = _collate(utterances, spec.inside, dropout_seeds)
+        outside = _collate(utterances, spec.outside, dropout_seeds, streams, with_features=False)
+        return replace(inside, dialogues=outside)
+    if spec.graph.scope == "dialogue" and spec.graph.distances == "auto":
+        spec = replace(spec, graph=spec.graph.outside)
+    return _collate(utterances, spec, dropout_seeds, streams)
+
+
+def _collate(
+    utterances: Sequence[Utterance],
+    spec: GraphSpec,
+    dropout_seeds: Mapping[str, int] | None,
+    streams: Sequence[str] | None = None,
+    with_features: bool = True,
+) -> GraphBatch:
+    is_dialogue = spec.graph.scope == "dialogue"
+    groups = dialogues_of(utterances) if is_dialogue else [[i] for i in range(len(utterances))]
     order = [i for group in groups for i in group]
     ordered = [utterances[i] for i in order]
     node_types = spec.schema.node_types
@@ -167,16 +196,18 @@ def collate(
     lengths = np.array(list(map(itemgetter(*modalities), (u.lengths for u in ordered)))).reshape(len(ordered), -1).T
     tokens = -(-lengths // np.array([[strides[m]] for m in modalities]))
     members = np.array([len(group) for group in groups])
-    if (members if video else tokens).max() > spec.positions:
+    if (members if is_dialogue else tokens).max() > spec.positions:
         check_positions(utterances, spec)
     counts = np.zeros((len(groups), len(node_types)), dtype=np.int64)
     for i, node_type in enumerate(node_types):
         if node_type in READOUTS:
             counts[:, i] = members * (node_type in spec.readouts)
+        elif node_type == DIALOGUE:
+            counts[:, i] = 1 if spec.graph.reach[1] else members
         elif node_type in modalities:
-            counts[:, i] = members if video else tokens[modalities.index(node_type)]
+            counts[:, i] = members if is_dialogue else tokens[modalities.index(node_type)]
     layout = _lay_out(counts, members, len(spec.readouts))
-    rows_of = [len(ordered)] * len(modalities) if video else tokens.sum(1).tolist()
+    rows_of = [len(ordered)] * len(modalities) if is_dialogue else tokens.sum(1).tolist()
     numbers = [spec.schema.numbers[m] for m in modalities]
     embedding_row = _embedding_rows(layout.node_type, dict(zip(numbers, rows_of, strict=True)))
     seeds = None
@@ -188,12 +219,13 @@ def collate(
     )
     connected = connect(graphs, spec.streams if streams is None else streams, seeds)
     utterance_order = np.argsort(order)
+    shown = list(zip(modalities, lengths, strict=True)) if with_features else []
     return GraphBatch(
         schema=spec.schema,
         ids=tuple(u.id for u in utterances),
-        features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities},
+        features={m: torch.cat([u.features[m] for u in ordered]) for m, _ in shown},
         lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
-        conv_windows={m: conv_windows(x, spec.convs[m]) for m, x in zip(modalities, lengths, strict=True)},
+        conv_windows={m: conv_windows(x, spec.convs[m]) for m, x in shown},
         labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
@@ -209,8 +241,8 @@ def collate(
     )
 
 
-def _videos(utterances: Sequence[Utterance]) -> list[list[int]]:
-    """Indices of the utterances of each video, in the order of its clips; videos in order of appearance."""
+def dialogues_of(utterances: Sequence[Utterance]) -> list[list[int]]:
+    """Indices of the utterances of each dialogue, in the order of its clips; dialogues in order of appearance."""
     groups: dict[str, list[int]] = {}
     for i, utterance in enumerate(utterances):
         groups.setdefault(utterance.video, []).append(i)
@@ -221,13 +253,15 @@ def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
     """Refuses graphs with more nodes of a modality than ``model.positions``.
 
     Raises:
-        DataError: an utterance's modality has too many tokens; in video graphs, a video too many utterances.
+        DataError: an utterance's modality has too many tokens; in scope ``dialogue``, a dialogue too many utterances.
     """
     allowed = spec.positions
-    if spec.graph.scope == "video":
+    if spec.graph.scope == "dialogue":
         for video, count in Counter(u.video for u in utterances).items():
             if count > allowed:
-                raise DataError(f"video '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it")
+                raise DataError(
+                    f"dialogue '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it"
+                )
         return
     strides = spec.strides
     for utterance in utterances:
@@ -247,6 +281,8 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
         ConfigError: ``knn`` between modalities whose nodes have features of different dimensions; a builder that is
             not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps.
     """
+    if spec.graph.scope == "dialogue":
+        return
     widths = {m: dim * spec.strides[m] for m, dim in dims.items()}
     for source, stream, target in spec.schema.token_relations:
         if source not in dims or target not in dims:

@@ -1,4 +1,4 @@
-"""From an utterance, or a video, to a heterogeneous graph."""
+"""From an utterance, or a dialogue, to a heterogeneous graph."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from gmsa.config import GraphConfig
+from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
-from gmsa.graph.edges import build_edges
-from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of, schema
+from gmsa.graph.context import ContextEdges, Turns, context_edges, wanted
+from gmsa.graph.edges import PRESENT, build_edges
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, schema
 
 
 def token_count(length: Any, stride: int) -> Any:
@@ -38,7 +40,7 @@ def node_features(sequence: Tensor, stride: int) -> Tensor:
 
 
 def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
-    """Edges of a relation between nodes with these features: edge_index [2, E] and each one's temporal type [E]."""
+    """Edges of a relation in the graph of an utterance: edge_index [2, E] and each one's temporal type [E]."""
     name, parameters = builder_of(relation, config)
     return build_edges(name, source, target, parameters)
 
@@ -79,13 +81,14 @@ def build_graph(
     return data
 
 
-def build_video_graph(
+def build_dialogue_graph(
     utterances: Sequence[Utterance],
     config: GraphConfig,
     modalities: Iterable[str] | None = None,
     readouts: Sequence[str] = READOUTS,
 ) -> HeteroData:
-    """Builds the graph of a video of U utterances in their order: ``graph.scope: video``.
+    """Builds the graph of a dialogue of U utterances in their order: ``graph.scope: dialogue``, or the outer graph of
+    ``hierarchical``.
 
     A node of a modality is one utterance; its features are the mean over the steps, zeros where the modality is
     missing: its node stays, and a model gives it a learned token. A modality that the data set lacks (not in
@@ -97,23 +100,64 @@ def build_video_graph(
 
     Shapes:
         - a node store for each modality: ``x`` :math:`(U, D_m)`, ``present`` :math:`(U)`;
-          ``val``, ``cls``: U nodes each, or none; every node's ``pos`` is its utterance's index
-        - edge stores as :func:`build_graph` has them
-        - graph: ``id`` of the video, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
+          ``val``, ``cls``: U nodes each, or none; ``dialogue``, if the config asks for it: one, or U of a causal
+          graph; every node's ``pos`` is its utterance's index
+        - edge stores as :func:`build_graph` has them, with ``distance`` :math:`(E)`, how many utterances after the
+          target the source is, and ``same_speaker`` :math:`(E)`
+        - graph: ``id`` of the dialogue, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
     """
-    count = len(utterances)
-    nodes = {readout: torch.zeros(count * (readout in readouts), 0) for readout in READOUTS}
-    types = schema(utterances[0].features if modalities is None else modalities)
-    for modality in types.modalities:
-        sequences = [u.features[modality] for u in utterances if modality in u.features]
-        means = [s.sum(0) / max(1, len(s)) for s in sequences]
-        nodes[modality] = torch.stack(means) if means else torch.zeros(0, 1)
-    data = _hetero(nodes, types, config)
-    for modality in types.modalities:
-        data[modality].present = torch.tensor([u.present[modality] for u in utterances if modality in u.present])
+    config, count = config.outside, len(utterances)
+    types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node)
+    turns, numbers = turns_of(utterances, config), torch.tensor(speaker_numbers(utterances))
+    data = HeteroData()
+    means = {m: mean_features(utterances, m) for m in types.modalities}
+    sizes = {DIALOGUE: 1 if config.reach[1] else count} | {r: count * (r in readouts) for r in READOUTS}
+    for node_type in (*types.modalities, *READOUTS, *([DIALOGUE] if config.dialogue_node else [])):
+        if node_type in types.modalities:
+            data[node_type].x = means[node_type]
+            data[node_type].present = torch.tensor([u.present[node_type] for u in utterances if node_type in u.present])
+        data[node_type].num_nodes = size = sizes.get(node_type, len(means.get(node_type, ())))
+        data[node_type].pos = torch.arange(size)
+    for relation in types.relations:
+        source, _, target = relation
+        there = data[source].num_nodes and data[target].num_nodes
+        edges = context_edges(relation, turns, config, means.get(source)) if there else NO_EDGES
+        store, (first, second) = data[relation], edges.pairs
+        store.edge_index, store.distance = edges.pairs.clone(), first - second
+        store.temporal_type = PRESENT + (first - second).sign()
+        if DIALOGUE not in (source, target) and there:
+            store.same_speaker = numbers[first] == numbers[second]
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
     data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
     return data
+
+
+NO_EDGES = ContextEdges(torch.empty(2, 0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+
+
+def mean_features(utterances: Sequence[Utterance], modality: str) -> Tensor:
+    """Mean features of a modality, of each utterance ``[U, D]``; of none where the data lacks it ``[0, 1]``."""
+    sequences = [u.features[modality] for u in utterances if modality in u.features]
+    means = [s.sum(0) / max(1, len(s)) for s in sequences]
+    return torch.stack(means) if means else torch.zeros(0, 1)
+
+
+def turns_of(utterances: Sequence[Utterance], config: GraphConfig) -> Turns:
+    """What the edges of a dialogue depend on."""
+    if config.speakers == "none" and "speakers" not in wanted(component_name(config.between)):
+        return Turns(len(utterances))
+    listed = config.speakers if isinstance(config.speakers, tuple) else None
+    return Turns(len(utterances), speaker_numbers(utterances, listed))
+
+
+def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | None = None) -> tuple[int, ...]:
+    """The number of each utterance's speaker, in the order in which they first speak, or among those ``listed``.
+
+    Utterances without a name are of one speaker; all that are not listed have the number after the last.
+    """
+    names = listed or [*dict.fromkeys(u.speaker for u in utterances)]
+    number = {name: i for i, name in enumerate(names)}
+    return tuple(number.get(u.speaker, len(names)) for u in utterances)
 
 
 def _hetero(nodes: Mapping[str, Tensor], types: Schema, config: GraphConfig) -> HeteroData:

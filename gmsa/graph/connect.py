@@ -15,8 +15,10 @@ from cachetools import LRUCache, cached
 from torch import Tensor
 
 from gmsa.config import GraphConfig
+from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
-from gmsa.graph.build import node_features, relation_edges
+from gmsa.graph.build import mean_features, node_features, relation_edges, turns_of
+from gmsa.graph.context import Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
 from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of, is_among_tokens
 from gmsa.graph.spec import GraphSpec
@@ -57,9 +59,19 @@ class Graphs:
     def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
         config = self.spec.graph
+        if config.scope == "dialogue":
+            return [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
+
+    def _dialogue_edges(self, graph: int, chosen: tuple[Relation, ...]) -> Tensor:
+        config, members = self.spec.graph, self.members[graph]
+        counts, turns = tuple(self.counts[graph].tolist()), turns_of(members, config)
+        if "features" not in wanted(component_name(config.between)):
+            return _kept_dialogue_edges(counts, turns, chosen, self.spec.schema, config)
+        means = {m: mean_features(members, m) for m in self.spec.schema.modalities}
+        return _dialogue_edges(counts, turns, chosen, self.spec.schema, config, means)
 
     @property
     def padded_types(self) -> Numbers:
@@ -135,7 +147,7 @@ def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
     others = []
     for relation in stream_relations(stream, types):
         source, _, target = relation
-        if builder_of(relation, config)[0] == "complete":
+        if config.scope != "dialogue" and builder_of(relation, config)[0] == "complete":
             edge_type = int(_edge_types(relation, torch.tensor(PRESENT), types))
             code[types.numbers[target], types.numbers[source]] = edge_type + 1
         else:
@@ -147,7 +159,13 @@ def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
 def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig) -> npt.NDArray[Any]:
     """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
     codes = np.stack([np.pad(_plan(stream, types, config).code, (0, 1)) for stream in streams])
-    return codes.reshape(len(streams), -1).astype(np.uint8 if config.typed else np.bool_)
+    kind: type[Any] = np.uint8 if edge_types(types, config) < np.iinfo(np.uint8).max else np.int16
+    return codes.reshape(len(streams), -1).astype(kind if config.typed else np.bool_)
+
+
+def edge_types(types: Schema, config: GraphConfig) -> int:
+    """Edge types with a learned bias, where edges are typed."""
+    return dialogue_edge_types(types, config) if config.scope == "dialogue" else types.edge_types
 
 
 def _edge_types(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
@@ -166,11 +184,11 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
             parts = graphs.edges(others)
             graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
             source, target, edge_type = torch.cat(parts, dim=1)
-            adjacency[graph, target, source] = (edge_type + 1).to(torch.uint8) if config.typed else True
+            adjacency[graph, target, source] = (edge_type + 1).to(adjacency.dtype) if config.typed else True
     if seeds is not None:
         step = torch.arange(graphs.size)
         lost = hashed_uniform(seeds[:, None, None], step[:, None], step) < config.edge_dropout
-        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(schema.node_types)))
+        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(READOUTS) + len(schema.modalities)))
         adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
     nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
     most = int(graphs.counts[:, : len(READOUTS)].sum(1).max())
@@ -186,7 +204,8 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
     readouts, per_graph = counts[:, : len(READOUTS)].sum(1), counts.sum(1)
     if seeds is not None:
         lost = hashed_uniform(seeds[graph], whole[1], whole[0]) < config.edge_dropout
-        kept = ~lost | (whole[:2] < readouts[graph]).any(0)
+        tokens = counts[:, : len(READOUTS) + len(graphs.spec.schema.modalities)].sum(1)
+        kept = ~lost | (whole[:2] < readouts[graph]).any(0) | (whole[:2] >= tokens[graph]).any(0)
         whole, graph = whole[:, kept], graph[kept]
     index, edge_type = whole[:2], whole[2] if config.typed else None
     ends = index[1] < readouts[graph]
@@ -202,6 +221,37 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
 @cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
 def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], types: Schema, config: GraphConfig) -> Tensor:
     return _edges({t: _ROWS[:n] for t, n in zip(types.node_types, counts, strict=True)}, chosen, types, config)
+
+
+@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
+def _kept_dialogue_edges(
+    counts: tuple[int, ...], turns: Turns, chosen: tuple[Relation, ...], types: Schema, config: GraphConfig
+) -> Tensor:
+    return _dialogue_edges(counts, turns, chosen, types, config, {})
+
+
+def _dialogue_edges(
+    counts: tuple[int, ...],
+    turns: Turns,
+    chosen: Sequence[Relation],
+    types: Schema,
+    config: GraphConfig,
+    means: Mapping[str, Tensor],
+) -> Tensor:
+    """The same in the graph of a dialogue."""
+    first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
+    size = dict(zip(types.node_types, counts, strict=True))
+    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.token_relations)}
+    parts = [torch.empty(3, 0, dtype=torch.long)]
+    for relation in chosen:
+        source, _, target = relation
+        if size[source] and size[target]:
+            index, kind = context_edges(relation, turns, config, means.get(source))
+            is_typed = relation in numbers
+            edge_type = kind + kinds * numbers[relation] if is_typed else torch.full_like(kind, kinds * len(numbers))
+            parts.append(torch.stack([index[0] + first[source], index[1] + first[target], edge_type]))
+    found = torch.cat(parts, dim=1)
+    return found[:, torch.argsort(found[1] * sum(counts) + found[0])]
 
 
 def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], types: Schema, config: GraphConfig) -> Tensor:

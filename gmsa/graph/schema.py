@@ -16,10 +16,10 @@ READOUTS = ("val", "cls")
 STREAMS = ("intra", "inter")
 """The streams, each named after the edges that it sees."""
 
-Relation = tuple[str, str, str]
+DIALOGUE = "dialogue"
+"""Node that joins the utterances of a dialogue."""
 
-WHOLE_VIDEO = 1_000_000
-"""More utterances than a video has."""
+Relation = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Schema:
 
     modalities: tuple[str, ...]
     """The modalities that have a place in the graphs, whether or not the data has them."""
+    dialogue_node: bool = False
+    """Whether the graphs, of dialogues, have nodes that join their utterances."""
 
     @cached_property
     def node_types(self) -> tuple[str, ...]:
         """Node types in the order of a graph's nodes; a type's number is its index here."""
-        return (*READOUTS, *in_sequence(self.modalities))
+        return (*READOUTS, *in_sequence(self.modalities), *([DIALOGUE] if self.dialogue_node else []))
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -44,7 +46,8 @@ class Schema:
         """All relations (source type, ``intra`` or ``inter``, target type).
 
         ``intra`` edges connect tokens of one modality, ``inter`` edges tokens of different ones; both streams connect
-        readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3).
+        readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3). Both
+        join the node of a dialogue with all others.
         """
         found: list[Relation] = []
         for stream in STREAMS:
@@ -55,6 +58,8 @@ class Schema:
             for modality in self.modalities:
                 for readout in READOUTS:
                     found += [(modality, stream, readout), (readout, stream, modality)]
+            for other in (*self.modalities, *READOUTS) if self.dialogue_node else ():
+                found += [(other, stream, DIALOGUE), (DIALOGUE, stream, other)]
         return tuple(found)
 
     @cached_property
@@ -77,7 +82,7 @@ class Schema:
         return {relation: first.get(relation, self.edge_types) for relation in self.relations}
 
 
-def schema(modalities: Iterable[str]) -> Schema:
+def schema(modalities: Iterable[str], dialogue_node: bool = False) -> Schema:
     """The schema of graphs with a place for these modalities.
 
     >>> schema(["text", "eeg"]).node_types
@@ -86,6 +91,11 @@ def schema(modalities: Iterable[str]) -> Schema:
     ('val', 'cls', 'audio', 'text', 'vision')
     >>> schema(["text", "eeg"]).edge_types
     12
+    >>> schema(["text"], dialogue_node=True).node_types[-1]
+    'dialogue'
+
+    Args:
+        dialogue_node: whether the graphs, of dialogues, have nodes that join their utterances.
 
     Raises:
         ConfigError: there are more than 8, whose edge types an adjacency cannot hold.
@@ -93,30 +103,24 @@ def schema(modalities: Iterable[str]) -> Schema:
     found = placed(modalities)
     if len(found) > MOST_MODALITIES:
         raise ConfigError(f"graphs have at most {MOST_MODALITIES} modalities (got {len(found)}); leave some out")
-    return _schema(found)
+    return _schema(found, dialogue_node)
 
 
 _schema = lru_cache(Schema)
 
 
 def is_among_tokens(relation: Relation) -> bool:
-    """Whether a relation has no readout node."""
-    return relation[0] not in READOUTS and relation[2] not in READOUTS
+    """Whether a relation has neither a readout node nor that of a dialogue."""
+    return not {relation[0], relation[2]} & {*READOUTS, DIALOGUE}
 
 
 @lru_cache
 def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, Any]]:
-    """Edge builder of a relation, and its parameters.
+    """Edge builder of a relation in graphs of utterances, and its parameters.
 
-    In an utterance graph edges connect readout nodes with every token. In a video graph, whose nodes of each type are
-    the utterances in their order, only those of their own utterance; messages pass between utterances
-    at most ``context`` apart, within a modality.
+    Edges connect readout nodes with every token.
     """
     source, stream, target = relation
-    if config.scope == "video":
-        if source == target:
-            return "temporal", {"radius": WHOLE_VIDEO if config.context == "all" else config.context}
-        return "aligned", {}
     if not is_among_tokens(relation):
         return "complete", {}
     key = source if stream == "intra" else f"{source}_to_{target}"

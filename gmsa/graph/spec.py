@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from gmsa.config import GraphConfig
+from gmsa.config.graph import WHOLE
 from gmsa.graph.schema import READOUTS, Schema, schema
 
 Convs = tuple[tuple[int, int], ...]
@@ -28,18 +29,35 @@ class GraphSpec:
     convs: Mapping[str, Convs] = field(default_factory=dict)
     """Convolutions of each modality's encoder, as (kernel, stride); all modalities that have a place in the graphs."""
     positions: int = 512
-    """Most nodes of a modality in a graph: as many as have a position embedding."""
+    """Most nodes of a modality in a graph: as many as have a position embedding. In scope ``hierarchical`` this holds
+    for the graphs of utterances."""
     streams: tuple[str, ...] = ("intra", "inter")
     """Streams whose edges are built: ``intra``, ``inter``, or ``global`` for both in one."""
     readouts: tuple[str, ...] = READOUTS
     """Readout nodes of an utterance: ``val`` and ``cls``; for one of K classes ``cls`` alone; or none."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """Form of the edges: an adjacency (``dense``), a list (``edge``), or the one that is faster."""
+    outside_streams: tuple[str, ...] = ("intra", "inter")
+    """Streams whose edges are built between utterances in scope ``hierarchical``."""
+    outside_route: Literal["auto", "dense", "edge"] = "auto"
+    """Form of the edges there."""
 
     @cached_property
     def schema(self) -> Schema:
-        """The types of nodes and edges."""
-        return schema(self.convs)
+        """The types of nodes and edges; in scope ``hierarchical`` those of the graphs of utterances."""
+        return schema(self.convs, self.graph.scope == "dialogue" and self.graph.dialogue_node)
+
+    @cached_property
+    def inside(self) -> GraphSpec:
+        """The graphs of single utterances."""
+        return replace(self, graph=self.graph.inside)
+
+    @cached_property
+    def outside(self) -> GraphSpec:
+        """The graphs of dialogues in scope ``hierarchical``, whose nodes are states and have no positions."""
+        return replace(
+            self, graph=self.graph.outside, positions=WHOLE, streams=self.outside_streams, route=self.outside_route
+        )
 
     @cached_property
     def strides(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
+from gmsa.models.context import Context
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
@@ -13,6 +14,7 @@ __all__ = [
     "HGT",
     "MODELS",
     "SSLMM",
+    "Context",
     "Embedding",
     "GlobalTransformer",
     "LateFusion",

@@ -20,6 +20,7 @@ from gmsa.config import Config, ModelConfig
 from gmsa.config.presets import CONVS, OTHERS, placed
 from gmsa.data.targets import Target
 from gmsa.graph import GraphBatch, schema, token_count
+from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.parts import find_encoder, find_part
 from gmsa.nn import Reconstruction, UnimodalHeads
 from gmsa.registry import MODELS
@@ -27,6 +28,8 @@ from gmsa.registry import MODELS
 M = TypeVar("M", bound="Model")
 Convs = Mapping[str, Sequence[tuple[int, int]]]
 """Per modality, the convolutions of its encoder, as (kernel, stride)."""
+Scope = Literal["utterance", "dialogue", "hierarchical"]
+"""Whose graphs a model takes."""
 
 
 class Output(NamedTuple):
@@ -52,9 +55,10 @@ class Model(nn.Module):
 
     A model of your own derives from it, registers with ``MODELS.register("name")`` and defines ``nodes`` and
     ``forward``. Its constructor takes ``dims`` (the feature dimension of each modality) and, by keyword, whichever
-    settings of ``config.model`` it uses, ``convs``, ``scope``, ``typed_edges``, ``num_classes`` (K), ``intensity``
-    (False where the target is one of K classes: graphs have no node ``val``, and :attr:`Output.value` is None), and
-    parameters of its own, which a config sets by ``model.name: name(parameter=value)``.
+    settings of ``config.model`` it uses, ``convs``, ``scope``, ``context`` (:class:`~gmsa.models.Context`; one that
+    takes it has :attr:`outside` in scope ``hierarchical``), ``typed_edges``, ``num_classes`` (K), ``intensity`` (False
+    where the target is one of K classes: graphs have no node ``val``, and :attr:`Output.value` is None), and parameters
+    of its own, which a config sets by ``model.name: name(parameter=value)``.
 
     Shapes:
         - batch of N utterances with V nodes; output: :class:`Output`
@@ -64,8 +68,12 @@ class Model(nn.Module):
     """Whether the model's graphs have the nodes ``val`` and ``cls``."""
     route: ClassVar[Literal["dense", "edge"] | None] = None
     """The only form of edges that the model takes; None where it takes both."""
+    outside_route: ClassVar[Literal["dense", "edge"] | None] = None
+    """The same in graphs of dialogues."""
 
     embedding: Embedding
+    outside: ContextEmbedding | None
+    """Set by the constructor in scope ``hierarchical``."""
     reconstruction: Reconstruction | None
     """Set by :func:`~gmsa.models.build_model` where ``reconstruction.weight`` is above 0."""
     unimodal: UnimodalHeads | None
@@ -73,6 +81,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.outside = None
         self.reconstruction = None
         self.unimodal = None
 
@@ -80,6 +89,11 @@ class Model(nn.Module):
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
         """Streams whose edges the model reads: ``intra``, ``inter``, or ``global`` for both in one."""
         return ("intra", "inter") if config.streams == "both" else (config.streams,)
+
+    @classmethod
+    def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
+        """The same of the edges in graphs of dialogues."""
+        return cls.seen_streams(config)
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -102,6 +116,8 @@ class Model(nn.Module):
         chosen = {f.name: getattr(config.model, f.name) for f in dataclasses.fields(config.model)}
         chosen["convs"] = {m: config.model.convs(m) for m in placed(config.named_modalities)}
         chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
+        if config.graph.has_dialogues:
+            chosen["context"] = Context.of(config)
         target = Target.of(config.target)
         # One class where only the data says how many there are: settings are checked before it is read.
         chosen["num_classes"], chosen["intensity"] = max(1, target.num_classes), not target.is_classes
@@ -111,6 +127,17 @@ class Model(nn.Module):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States of all nodes ``[V, C]`` from their embeddings ``[V, C]``: what pre-training decodes."""
+        raise NotImplementedError
+
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """States of all nodes of the dialogues' graphs ``[V', C]`` from the embeddings of those of the utterances'
+        ``[V, C]``, in scope ``hierarchical``: what pre-training decodes there.
+
+        Args:
+            masked: as :class:`~gmsa.models.context.ContextEmbedding` takes them.
+        """
         raise NotImplementedError
 
     def predict_unimodal(self, z0: Tensor, batch: GraphBatch) -> dict[str, Tensor] | None:
@@ -142,8 +169,9 @@ class Embedding(nn.Module):
     Semi-IIN, Eqs. 1-5. A readout node starts as its type's embedding. Positions count within a
     modality (the paper's count along the joined sequence, where a missing modality would shift them).
 
-    In a video graph (``scope="video"``) a node is the mean over its utterance's tokens, or a learned
-    token where the modality is missing, and positions count the utterances.
+    In the graph of a dialogue (``scope="dialogue"``) a node is the mean over its utterance's tokens, or a learned
+    token where the modality is missing, and positions count the utterances. The node of a dialogue starts as its type's
+    embedding.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
@@ -152,8 +180,9 @@ class Embedding(nn.Module):
         convs (Mapping, optional): Convolutions of each modality that has a place in the graphs, as (kernel, stride); by
             default Semi-IIN's.
         input_dropout (float, default 0.5): Dropout on the features.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): ``utterance``, or ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): ``utterance``, ``dialogue``, or ``hierarchical``.
+        dialogue_node (bool, default False): In scope ``dialogue``, whether graphs have the node of the dialogue.
 
     Shapes:
         - batch with V nodes; output :math:`(V, C)`
@@ -176,10 +205,13 @@ class Embedding(nn.Module):
         convs: Convs | None = None,
         input_dropout: float = 0.5,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        dialogue_node: bool = False,
     ) -> None:
         super().__init__()
-        self.schema = schema([*(convs or ()), *(m for m in dims if m not in (convs or ()))])
+        placed = [*(convs or ()), *(m for m in dims if m not in (convs or ()))]
+        self.schema = schema(placed, dialogue_node and scope == "dialogue")
+        self.outer_schema = schema(placed, dialogue_node)
         self.modalities = tuple(m for m in self.schema.node_types if m in dims)
         used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or CONVS).get(m, CONVS[OTHERS]) for m in dims}
         self.strides = {m: math.prod(stride for _, stride in used[m]) for m in dims}
@@ -190,7 +222,7 @@ class Embedding(nn.Module):
         self.node_type = nn.Parameter(torch.randn(len(self.schema.node_types), channels) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
         self.missing = None
-        if scope == "video":
+        if scope == "dialogue":
             self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.modalities})
 
     def tokens(self, batch: GraphBatch) -> dict[str, Tensor]:

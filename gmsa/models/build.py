@@ -92,13 +92,18 @@ def weight_bytes(module: nn.Module) -> int:
 def graph_spec(config: Config) -> GraphSpec:
     """Describes the graphs that the model of a config takes, for :func:`gmsa.collate`."""
     model, settings = model_class(config), config.model
+    is_outside = config.graph.scope == "dialogue"
+    inside_route = model.route or _route_of_layer(settings) or settings.route
+    outside_route = _outside_route(model, config) or inside_route
     return GraphSpec(
-        graph=config.graph,
+        graph=config.graph.outside if is_outside else config.graph,
         convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
-        streams=model.seen_streams(settings),
+        streams=model.seen_outside(settings) if is_outside else model.seen_streams(settings),
         readouts=READOUTS[config.target.is_classes :] if model.readout_nodes else (),
-        route=model.route or _route_of_layer(settings) or settings.route,
+        route=outside_route if is_outside else inside_route,
+        outside_streams=model.seen_outside(settings),
+        outside_route=outside_route,
     )
 
 
@@ -120,7 +125,19 @@ def check(config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' predicts an intensity alone: its constructor takes no "
             "'num_classes' and 'intensity'; choose another model, or 'target.kind: intensity'"
         )
+    if config.graph.scope == "hierarchical" and "context" not in arguments_of(model):
+        raise ConfigError(
+            f"'model.name: {component_name(settings.name)}' takes no 'context', so that it has no graphs of dialogues "
+            "over those of utterances; choose another model, or another 'graph.scope'"
+        )
     model.check(config)
+
+
+def _outside_route(model: type[Model], config: Config) -> Literal["dense", "edge"] | None:
+    """The only form of the edges between utterances that the model takes; chosen and weighed edges are lists."""
+    graph = config.graph
+    chosen = component_name(graph.between) == "learned" or graph.weights != "none"
+    return model.outside_route or ("edge" if chosen else None)
 
 
 def _route_of_layer(settings: ModelConfig) -> Literal["dense", "edge"] | None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +11,22 @@ from torch import Tensor, nn
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
-from gmsa.models.base import Convs, Embedding, Model, Output
-from gmsa.nn import Heads
+from gmsa.models.base import Convs, Embedding, Model, Output, Scope
+from gmsa.models.context import Context, ContextEmbedding
+from gmsa.nn import DenseEdges, Heads
 
 
 class GlobalTransformer(Model):
-    r"""PyTorch's transformer encoder over all nodes, without any mask but padding's.
+    r"""PyTorch's transformer encoder over all nodes, without any mask but padding's in the graphs of utterances.
 
     .. math::
         Z^0 &= [\,val; cls; H_a; H_t; H_v\,] + position \\
         Z &= \mathrm{Transformer}(Z^0) \\
         v &= \mathrm{FC}_v(\mathrm{MLP}(Z_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(Z_{cls}))
+
+    In graphs of dialogues a node sees those that an edge of either stream joins with it, and itself. In scope
+    ``hierarchical`` a second encoder is over these, whose nodes start as the first one's readout nodes and the means of
+    each modality's states.
 
     Vaswani et al.: Attention Is All You Need, NeurIPS 2017, with the norm before each sublayer.
 
@@ -35,8 +39,9 @@ class GlobalTransformer(Model):
         dropout (float, default 0.2): Dropout of the encoder.
         input_dropout (float, default 0.5): Dropout on the features.
         convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
+        context (Context, optional): What the graphs of dialogues look like.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
@@ -55,6 +60,16 @@ class GlobalTransformer(Model):
         (torch.Size([1]), torch.Size([1, 7]))
     """
 
+    outside_route = "dense"
+
+    @classmethod
+    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ()
+
+    @classmethod
+    def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ("global",)
+
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -67,7 +82,8 @@ class GlobalTransformer(Model):
         input_dropout: float = 0.5,
         convs: Convs | None = None,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        context: Context | None = None,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
     ) -> None:
@@ -80,26 +96,57 @@ class GlobalTransformer(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
+            dialogue_node=context is not None and context.dialogue_node,
         )
-        layer = nn.TransformerEncoderLayer(channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
-        self.heads = Heads(channels, num_classes, dropout, intensity)
+        self.num_heads, self.scope = heads, scope
 
-    @classmethod
-    def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
-        return ()
+        def make_encoder() -> nn.TransformerEncoder:
+            layer = nn.TransformerEncoderLayer(
+                channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True
+            )
+            return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
+
+        self.encoder = make_encoder()
+        self.heads = Heads(channels, num_classes, dropout, intensity)
+        if scope == "hierarchical":
+            self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
+            self.outside_encoder = make_encoder()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The encoder's states."""
+        return self._encode(self.encoder, z0, batch, self.scope == "dialogue")
+
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """The outer encoder's states."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        z = self.nodes(z0, batch)
+        read = z.index_select(0, batch.readout_index)[batch.readout_rows]
+        x0 = self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked)
+        return self._encode(self.outside_encoder, x0, batch.dialogues, True)
+
+    def _encode(self, encoder: nn.Module, z0: Tensor, batch: GraphBatch, by_edges: bool) -> Tensor:
         graphs, size, _ = batch.shape
-        padded = z0.new_zeros(graphs * size, z0.shape[1]).index_copy(0, batch.padded_index, z0)
-        padding = torch.ones(graphs * size, dtype=torch.bool, device=z0.device).index_fill(0, batch.padded_index, False)
-        z: Tensor = self.encoder(padded.view(graphs, size, -1), src_key_padding_mask=padding.view(graphs, size))
-        return z.flatten(0, 1).index_select(0, batch.padded_index)
+        padded = z0.new_zeros(graphs * size, z0.shape[1]).index_copy(0, batch.padded_index, z0).view(graphs, size, -1)
+        if by_edges:
+            edges = batch.edges["global"]
+            assert isinstance(edges, DenseEdges)
+            hidden = ~(edges.adjacency.bool() | torch.eye(size, dtype=torch.bool, device=z0.device))
+            z = encoder(padded, mask=hidden.repeat_interleave(self.num_heads, dim=0))
+        else:
+            padding = torch.ones(graphs * size, dtype=torch.bool, device=z0.device)
+            padding = padding.index_fill(0, batch.padded_index, False).view(graphs, size)
+            z = encoder(padded, src_key_padding_mask=padding)
+        found: Tensor = z.flatten(0, 1).index_select(0, batch.padded_index)
+        return found
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        val, cls = batch.readout(self.nodes(z0, batch))
+        graph = batch if self.outside is None else batch.dialogues
+        assert graph is not None
+        val, cls = graph.readout(self.nodes(z0, batch) if self.outside is None else self.outside_nodes(z0, batch))
         value, logits = self.heads(val, cls)
         unimodal = self.predict_unimodal(z0, batch)
         return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)

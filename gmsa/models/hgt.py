@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,9 @@ from torch_geometric.nn.module_dict import ModuleDict
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
-from gmsa.graph import GraphBatch
-from gmsa.models.base import Convs, Embedding, Model, Output
+from gmsa.graph import DIALOGUE, GraphBatch, Schema
+from gmsa.models.base import Convs, Embedding, Model, Output, Scope
+from gmsa.models.context import Context, ContextEmbedding
 from gmsa.nn import Dropout, Heads
 
 
@@ -25,6 +25,10 @@ class HGT(Model):
         Z^0 &= [\,val; cls; H_a; H_t; H_v\,] + position \\
         Z^l &= \mathrm{LN}(Z^{l-1} + \mathrm{HGTConv}(Z^{l-1})), \quad l = 1 \dots L \\
         v &= \mathrm{FC}_v(\mathrm{MLP}(Z^L_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(Z^L_{cls}))
+
+    In graphs of dialogues whose edges are of more than one kind (by distance, by speakers), each kind is a relation. In
+    scope ``hierarchical`` further convolutions are over the graph of the dialogue, whose nodes start as the first ones'
+    readout nodes and the means of each modality's states.
 
     Hu et al.: Heterogeneous Graph Transformer, WWW 2020; the residual around each convolution and the norm are ours.
 
@@ -37,8 +41,9 @@ class HGT(Model):
         dropout (float, default 0.2): Dropout after each convolution.
         input_dropout (float, default 0.5): Dropout on the features.
         convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
+        context (Context, optional): What the graphs of dialogues look like.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
@@ -57,7 +62,7 @@ class HGT(Model):
         (torch.Size([1]), torch.Size([1, 7]))
     """
 
-    route = "edge"
+    route = outside_route = "edge"
 
     def __init__(
         self,
@@ -71,7 +76,8 @@ class HGT(Model):
         input_dropout: float = 0.5,
         convs: Convs | None = None,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        context: Context | None = None,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
     ) -> None:
@@ -84,15 +90,26 @@ class HGT(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
+            dialogue_node=context is not None and context.dialogue_node,
         )
         types = self.embedding.schema
         # HGTConv keeps its weights by node type in a ModuleDict, which refuses names that it has for itself.
-        self.keys = {t: ModuleDict.to_internal_key(t) for t in types.node_types}
-        metadata = (list(self.keys.values()), [(self.keys[s], r, self.keys[t]) for s, r, t in types.relations])
-        self.convs = nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
+        self.keys = {t: ModuleDict.to_internal_key(t) for t in (*types.node_types, DIALOGUE)}
+        self.kinds = context.kinds if context is not None and scope != "utterance" else 1
+
+        def make_convs(types: Schema, kinds: int) -> nn.ModuleList:
+            metadata = ([self.keys[t] for t in types.node_types], self._relations(types, kinds))
+            return nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
+
+        self.convs = make_convs(types, self.kinds if scope == "dialogue" else 1)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
         self.heads = Heads(channels, num_classes, dropout, intensity)
+        if scope == "hierarchical":
+            types = self.embedding.outer_schema
+            self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
+            self.outside_convs = make_convs(types, self.kinds)
+            self.outside_norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -100,17 +117,50 @@ class HGT(Model):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""
-        index = {key: batch.node_index(t) for t, key in self.keys.items()}
+        return self._convolve(self.convs, self.norms, z0, batch, self.embedding.missing is not None)
+
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """The outer convolutions' states."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        z = self.nodes(z0, batch)
+        read = z.index_select(0, batch.readout_index)[batch.readout_rows]
+        x0 = self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked)
+        return self._convolve(self.outside_convs, self.outside_norms, x0, batch.dialogues, True)
+
+    def _relations(self, types: Schema, kinds: int) -> list[tuple[str, str, str]]:
+        """The relations, those between utterances once per kind of edge: by distance and speakers."""
+        found = []
+        for source, stream, target in types.relations:
+            names = [f"{stream}{k}" for k in range(kinds)] if kinds > 1 and source == target else [stream]
+            found += [(self.keys[source], name, self.keys[target]) for name in names]
+        return found
+
+    def _convolve(
+        self, convs: nn.ModuleList, norms: nn.ModuleList, z0: Tensor, batch: GraphBatch, of_dialogues: bool
+    ) -> Tensor:
+        index = {self.keys[t]: batch.node_index(t) for t in batch.schema.node_types}
         x = {t: z0[rows] for t, rows in index.items()}
-        edges = {(self.keys[s], r, self.keys[t]): e for (s, r, t), e in batch.edge_index_dict().items()}
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        edges = {}
+        for (source, stream, target), (found, kind) in batch.typed_edge_index_dict().items():
+            keys = self.keys[source], self.keys[target]
+            if of_dialogues and self.kinds > 1 and source == target:
+                for k in range(self.kinds):
+                    edges[keys[0], f"{stream}{k}", keys[1]] = found[:, kind % self.kinds == k]
+            else:
+                edges[keys[0], stream, keys[1]] = found
+        for conv, norm in zip(convs, norms, strict=True):
             mixed = conv(x, edges)
             x = {t: norm(x[t] + self.dropout(mixed[t])) for t in x}
         return torch.zeros_like(z0).index_copy(0, torch.cat(list(index.values())), torch.cat(list(x.values())))
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        val, cls = batch.readout(self.nodes(z0, batch))
+        graph = batch if self.outside is None else batch.dialogues
+        assert graph is not None
+        val, cls = graph.readout(self.nodes(z0, batch) if self.outside is None else self.outside_nodes(z0, batch))
         value, logits = self.heads(val, cls)
         unimodal = self.predict_unimodal(z0, batch)
         return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.parameter_dict import ParameterDict
+from torch_geometric.utils import scatter
 
 from gmsa.config import ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
-from gmsa.graph import GraphBatch
-from gmsa.models.base import Convs, Embedding, Model, Output
-from gmsa.nn import Dropout, Heads
+from gmsa.graph import DIALOGUE, READOUTS, GraphBatch
+from gmsa.models.base import Convs, Embedding, Model, Output, Scope
+from gmsa.models.context import Context, ContextEmbedding
+from gmsa.nn import Dropout, Heads, SparseEdges
 
 
 class LateFusion(Model):
@@ -25,6 +26,10 @@ class LateFusion(Model):
         F &= \mathrm{MLP}([\,\bar h_a; \bar h_t; \bar h_v\,]) \\
         v &= \mathrm{FC}_v(\mathrm{MLP}(F)), \quad e = \mathrm{FC}_e(\mathrm{MLP}(F))
 
+    In scope ``hierarchical`` each :math:`\bar h_m` is followed by its mean over the utterances before and over those
+    after that an edge joins, and, with the node of the dialogue, by the mean of all modalities over the utterances that
+    it joins. Graphs of scope ``dialogue`` pass no message.
+
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
         channels (int, default 128): Width C of every token.
@@ -32,8 +37,9 @@ class LateFusion(Model):
         dropout (float, default 0.2): Dropout after the MLP.
         input_dropout (float, default 0.5): Dropout on the features.
         convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
+        context (Context, optional): What the graphs of dialogues look like.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
@@ -52,6 +58,8 @@ class LateFusion(Model):
         (torch.Size([1]), torch.Size([1, 7]))
     """
 
+    outside_route = "edge"
+
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -62,7 +70,8 @@ class LateFusion(Model):
         input_dropout: float = 0.5,
         convs: Convs | None = None,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        context: Context | None = None,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
     ) -> None:
@@ -75,24 +84,73 @@ class LateFusion(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
+            dialogue_node=context is not None and context.dialogue_node,
         )
         modalities = self.embedding.modalities
         self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
-        self.join = nn.Sequential(nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(dropout))
+        self.around, parts = context or Context(), 1
+        if scope == "hierarchical":
+            parts = 3 + self.around.dialogue_node
+            self.outside = ContextEmbedding(self.embedding.outer_schema, modalities, channels)
+        inputs = parts * len(modalities) * channels
+        self.join = nn.Sequential(nn.Linear(inputs, channels), nn.ReLU(), Dropout(dropout))
         self.heads = Heads(channels, num_classes, dropout, intensity)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
         return ()
 
+    @classmethod
+    def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
+        return ("intra",)
+
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The embeddings: no message is passed."""
         return z0
 
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """The means of what each node hears."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        x = self.outside(self.embedding.pool(z0, batch), None, batch.dialogues, masked)
+        return torch.stack(self._heard(x, batch.dialogues)).mean(0)
+
+    def _heard(self, x: Tensor, graph: GraphBatch) -> list[Tensor]:
+        """Of each node: itself, and the means over the earlier ones and the later ones that it hears; with the node of
+        the dialogue, the mean over those that that node hears. ``[V, C]`` each, zero where it hears none."""
+        edges = graph.edges["intra"]
+        assert isinstance(edges, SparseEdges)
+        assert edges.edge_type is not None
+        source, target = edges.index
+        distances = 2 * self.around.distances + 1
+        sign = (edges.edge_type % distances - self.around.distances).sign()
+        among = edges.edge_type < self.around.edge_types(graph.schema)
+
+        def mean(chosen: Tensor, x: Tensor) -> Tensor:
+            found: Tensor = scatter(x[source[chosen]], target[chosen], dim_size=len(x), reduce="mean")
+            return found
+
+        heard = [x, mean(among & (sign < 0), x), mean(among & (sign > 0), x)]
+        if self.around.dialogue_node:
+            is_dialogue = graph.node_type == graph.schema.numbers[DIALOGUE]
+            is_modality = graph.node_type >= len(READOUTS)
+            of_dialogue = mean(is_dialogue[target] & is_modality[source], x)
+            heard.append(mean(is_dialogue[source], of_dialogue))
+        return heard
+
     def forward(self, batch: GraphBatch) -> Output:
         # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
         means = self.embedding.means(batch, dict(self.missing.items()))
-        joined = self.join(torch.cat(list(means.values()), dim=1)).index_select(0, batch.utterance_order)
+        inputs = list(means.values())
+        if self.outside is not None:
+            assert batch.dialogues is not None
+            x = self.outside(means, None, batch.dialogues)
+            inputs = [
+                s for h in self._heard(x, batch.dialogues) for s in self.outside.pool(h, batch.dialogues).values()
+            ]
+        joined = self.join(torch.cat(inputs, dim=1)).index_select(0, batch.utterance_order)
         value, logits = self.heads(joined, joined)
         unimodal = None
         if self.unimodal is not None:

@@ -16,12 +16,13 @@ from torch_geometric.nn.parameter_dict import ParameterDict
 from gmsa.config import Config
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Model
+from gmsa.models.context import Context
 from gmsa.nn import Standardize, StreamLayer
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 
 
 class Masked(NamedTuple):
-    """The masked tokens of a modality (in video graphs, utterances)."""
+    """The masked tokens of a modality (in graphs of dialogues, utterances)."""
 
     flags: Tensor
     """Whether each of the modality's rows is masked, in the order of the batch's tokens ``[M_m]``."""
@@ -77,8 +78,8 @@ class PretrainingModel(nn.Module):
     Args:
         model (Model): Model to pre-train.
         dims (Mapping[str, int]): Feature dimension of each modality.
-        config (Config): Its settings ``model.channels``, ``model.heads``, ``graph.typed`` and ``pretrain.temperature``
-            are used.
+        config (Config): Its settings ``model.channels``, ``model.heads``, ``pretrain.temperature`` and those of
+            the group ``graph`` are used.
 
     Shapes:
         - batch of N utterances; output: the two losses, scalars
@@ -91,6 +92,8 @@ class PretrainingModel(nn.Module):
         self.token = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in dims})
         self.standardize = Standardize(dims)
         edge_types = model.embedding.schema.edge_types if config.graph.typed else 0
+        if config.graph.has_dialogues:
+            edge_types = Context.of(config).edge_types(model.embedding.schema)
         self.decoder = StreamLayer(channels, config.model.heads, edge_types=edge_types)
         self.out = ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
@@ -108,12 +111,15 @@ class PretrainingModel(nn.Module):
 
     def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
         """The scaled cosine error of each masked token ``[K]``."""
-        z0 = self.model.embedding(batch, {m: (target.flags, self.token[m]) for m, target in targets.items()})
-        states = self.model.nodes(z0, batch)
+        masked = {m: (target.flags, self.token[m]) for m, target in targets.items()}
+        if batch.dialogues is None:
+            graph, states = batch, self.model.nodes(self.model.embedding(batch, masked), batch)
+        else:
+            graph, states = batch.dialogues, self.model.outside_nodes(self.model.embedding(batch), batch, masked)
         if not targets:
             return states.new_zeros(0, dtype=torch.float32)
         nodes = torch.cat([target.nodes for target in targets.values()])
-        decoded = self.decoder(states.index_fill(0, nodes, 0.0), batch.edges["global"])
+        decoded = self.decoder(states.index_fill(0, nodes, 0.0), graph.edges["global"])
         errors = []
         for modality, target in targets.items():
             predicted = self.out[modality](decoded.index_select(0, target.nodes)).float()

@@ -8,14 +8,15 @@ Multimodal Sentiment Analysis. AAAI 2025, arXiv 2412.09784.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
-from gmsa.models.base import Convs, Embedding, Model, Output
+from gmsa.models.base import Convs, Embedding, Model, Output, Scope
+from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.parts import find_layer
 from gmsa.nn import Heads, Stream, build_fusion
 
@@ -34,6 +35,10 @@ class SemiIIN(Model):
     (:class:`~gmsa.nn.Heads`). ``streams`` other than ``both`` and ``fusion`` other than ``gate`` are the paper's
     ablations; ``global`` is one stream over the edges of both.
 
+    In scope ``hierarchical`` each stream has a second one over the graph of the dialogue (our extension). Its nodes
+    start as what the first stream gives: the readout nodes, and of each modality the mean of its tokens' states before
+    the last layer, which thus computes the readout nodes alone. The gate joins the second streams' readout nodes.
+
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
         channels (int, default 128): Width C of every token.
@@ -47,8 +52,9 @@ class SemiIIN(Model):
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
         convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default the paper's.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
+        context (Context, optional): What the graphs of dialogues look like.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
@@ -84,7 +90,8 @@ class SemiIIN(Model):
         input_dropout: float = 0.5,
         convs: Convs | None = None,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        context: Context | None = None,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
@@ -98,26 +105,64 @@ class SemiIIN(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
+            dialogue_node=context is not None and context.dialogue_node,
         )
         names = ("intra", "inter") if streams == "both" else (streams,)
-        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
-        self.streams = nn.ModuleDict(
-            {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
-        )
+        types, build, around = self.embedding.schema, find_layer(layer), context or Context()
+        edge_types = types.edge_types if typed_edges else 0
+
+        def make_streams(edge_types: int) -> nn.ModuleDict:
+            return nn.ModuleDict(
+                {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
+            )
+
+        self.streams = make_streams(around.edge_types(types) if scope == "dialogue" else edge_types)
         self.fusions = nn.ModuleList(
             build_fusion(fusion, channels) for _ in range(1 + intensity if len(names) == 2 else 0)
         )
         self.heads = Heads(channels, num_classes, dropout, intensity)
+        if scope == "hierarchical":
+            types = self.embedding.outer_schema
+            self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
+            self.outside_streams = make_streams(around.edge_types(types))
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
         return torch.stack([stream(z0, batch.edges[name]) for name, stream in self.streams.items()]).mean(0)
 
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """The mean of the outer streams' states."""
+        graph, found = batch.dialogues, []
+        assert graph is not None
+        for name, stream in self.outside_streams.items():
+            found.append(stream(self._outside(name, z0, batch, masked), graph.edges[name]))
+        return torch.stack(found).mean(0)
+
+    def _outside(
+        self, name: str, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """The nodes of the dialogues' graphs, as the stream of that name sees the utterances ``[V', C]``."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        stream = cast(Stream, self.streams[name])
+        z, read = stream.both(z0, batch.edges[name], batch.readout_edges[name], batch.readout_index)
+        states = self.embedding.pool(z, batch)
+        x: Tensor = self.outside(states, read[batch.readout_rows], batch.dialogues, masked)
+        return x
+
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
+        if self.outside is None:
+            graph, streams, starts = batch, self.streams, dict.fromkeys(self.streams, z0)
+        else:
+            assert batch.dialogues is not None
+            graph, streams = batch.dialogues, self.outside_streams
+            starts = {name: self._outside(name, z0, batch) for name in streams}
         views = [
-            stream(z0, batch.edges[name], batch.readout_edges[name], batch.readout_index)[batch.readout_rows]
-            for name, stream in self.streams.items()
+            stream(starts[name], graph.edges[name], graph.readout_edges[name], graph.readout_index)[graph.readout_rows]
+            for name, stream in streams.items()
         ]  # [N, Q, C] each
         if len(views) == 1:
             read, gate = views[0].unbind(1), None

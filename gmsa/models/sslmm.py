@@ -19,7 +19,8 @@ from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
-from gmsa.models.base import Convs, Embedding, Model, Output
+from gmsa.models.base import Convs, Embedding, Model, Output, Scope
+from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.parts import find_layer
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
 
@@ -33,11 +34,13 @@ class SSLMM(Model):
         F_r &= \sum_{m\ present} \alpha^r_m h_m, \quad r \in \{val, cls\} \\
         v &= \mathrm{FC}_v(\mathrm{MLP}(F_{val})), \quad e = \mathrm{FC}_e(\mathrm{MLP}(F_{cls}))
 
-    :math:`h_m` is the mean over the tokens of modality m, or, in a video graph, its node. There a missing modality has
-    a node too, a learned token: it receives from the first block on and sends from the second on, counting
+    :math:`h_m` is the mean over the tokens of modality m, or, in the graph of a dialogue, its node. There a missing
+    modality has a node too, a learned token: it receives from the first block on and sends from the second on, counting
     :math:`s = \sigma(w^\top h + b)` times in the softmax (``missing_node: gated``); ``silent`` never sends. Both are
     read for the reconstruction, and for the intensity only of an utterance that has nothing else. ``dropped`` never
     sends and is never read: as if it were not there.
+
+    In scope ``hierarchical`` the means are the nodes of the dialogue's graph, over which further blocks alternate.
 
     The graph has no readout nodes: through them a message would cross modalities within an intra step. ``streams``
     ``intra`` or ``inter`` leaves out the other half of each block, ``order`` swaps or joins them.
@@ -50,15 +53,16 @@ class SSLMM(Model):
         shared_layers (bool, default True): One set of weights for all blocks.
         streams (str, default "both"): ``both``, ``intra``, or ``inter``.
         order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
-        missing_node (str, default "gated"): In video graphs, a missing modality's node is ``gated``, ``silent``, or
-            ``dropped``.
+        missing_node (str, default "gated"): In graphs of dialogues, a missing modality's node is ``gated``,
+            ``silent``, or ``dropped``.
         layer (str, default "attention"): Layer of message passing, by its name in ``LAYERS``.
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
         convs (Mapping, optional): Convolutions of the graphs' modalities, as (kernel, stride); by default Semi-IIN's.
-        positions (int, default 512): Most tokens of a modality (in video graphs, utterances).
-        scope (str, default "utterance"): Graphs of an ``utterance`` or of a ``video``.
+        positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
+        scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
+        context (Context, optional): What the graphs of dialogues look like.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
@@ -102,7 +106,8 @@ class SSLMM(Model):
         input_dropout: float = 0.5,
         convs: Convs | None = None,
         positions: int = 512,
-        scope: Literal["utterance", "video"] = "utterance",
+        scope: Scope = "utterance",
+        context: Context | None = None,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
@@ -116,29 +121,50 @@ class SSLMM(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
+            dialogue_node=context is not None and context.dialogue_node,
         )
         self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
-        edge_types, build = self.embedding.schema.edge_types if typed_edges else 0, find_layer(layer)
+        types, build, around = self.embedding.schema, find_layer(layer), context or Context()
         halves = ("intra", "inter") if streams == "both" else (streams,)
-        self.blocks = nn.ModuleList(
-            AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
-            for _ in range(1 if shared_layers else layers)
-        )
+
+        def make_blocks(edge_types: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
+                for _ in range(1 if shared_layers else layers)
+            )
+
+        edge_types = types.edge_types if typed_edges else 0
+        self.blocks = make_blocks(around.edge_types(types) if scope == "dialogue" else edge_types)
         self.sends = None
-        if scope == "video" and missing_node == "gated":
+        if scope != "utterance" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
         self.readouts = nn.ModuleList(ModalityReadout(channels) for _ in range(1 + intensity))
         self.heads = Heads(channels, num_classes, dropout, intensity)
+        if scope == "hierarchical":
+            types = self.embedding.outer_schema
+            self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
+            self.outside_blocks = make_blocks(around.edge_types(types))
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
-        h = z0
+        return self._alternate(self.blocks, z0, batch, None if self.embedding.missing is None else self._missing(batch))
+
+    def outside_nodes(
+        self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """States after all outer blocks ``[V', C]``."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        states = self.embedding.pool(self.nodes(z0, batch), batch)
+        x0 = self.outside(states, None, batch.dialogues, masked)
+        return self._alternate(self.outside_blocks, x0, batch.dialogues, self._missing(batch.dialogues))
+
+    def _alternate(self, blocks: nn.ModuleList, h: Tensor, batch: GraphBatch, missing: Tensor | None) -> Tensor:
         edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
-        missing = self._missing(batch)
         seen: Mapping[str, Edges] = edges
         if missing is not None:
             seen = {stream: without_sources(e, missing) for stream, e in edges.items()}
-        for number, block in enumerate(block for block in self.blocks for _ in range(self.repeats)):
+        for number, block in enumerate(block for block in blocks for _ in range(self.repeats)):
             source_log_weight = None
             if self.sends is not None and missing is not None and number:
                 seen = edges
@@ -148,21 +174,25 @@ class SSLMM(Model):
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        states = self.embedding.pool(self.nodes(z0, batch), batch)
-        video, order = self.embedding.missing is not None, batch.utterance_order
-        present = torch.stack([batch.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
-        if video and self.missing_node != "dropped":
+        if self.outside is None:
+            graph, states = batch, self.embedding.pool(self.nodes(z0, batch), batch)
+        else:
+            assert batch.dialogues is not None
+            graph = batch.dialogues
+            states = self.outside.pool(self.outside_nodes(z0, batch), graph)
+        of_dialogues, order = self.outside is not None or self.embedding.missing is not None, graph.utterance_order
+        present = torch.stack([graph.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
+        if of_dialogues and self.missing_node != "dropped":
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
         found = [read(stacked, present) for read in self.readouts]
         value, logits = self.heads(found[0], found[-1])
-        known = states if video and self.missing_node != "dropped" else None
+        known = states if of_dialogues and self.missing_node != "dropped" else None
         return Output(value, logits, None, found[0], known, self.predict_unimodal(z0, batch))
 
-    def _missing(self, batch: GraphBatch) -> Tensor | None:
-        """Which nodes represent a missing modality ``[V]``; None in utterance graphs, which have none."""
-        if self.embedding.missing is None:
-            return None
-        gone = torch.cat([batch.lengths[m] == 0 for m in self.embedding.modalities])
-        return gone.index_select(0, batch.embedding_row - 1)
+    def _missing(self, graph: GraphBatch) -> Tensor:
+        """Which nodes of graphs of dialogues represent a missing modality ``[V]``."""
+        gone = torch.cat([graph.lengths[m] == 0 for m in self.embedding.modalities])
+        none = gone.new_zeros(1)  # the node of a dialogue
+        return torch.cat([none, gone]).index_select(0, graph.embedding_row)

@@ -16,7 +16,7 @@ class DenseEdges:
 
     Args:
         adjacency (Tensor): Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where edges are
-            typed, uint8: 0 for no edge, k + 1 for an edge of type k.
+            typed, whole numbers: 0 for no edge, k + 1 for an edge of type k.
         source_index (Tensor): Index ``g T + t`` of every node ``[V]``, ascending.
         target_index (Tensor): Index ``g R + r`` of every receiver ``[W]``, ascending.
 

@@ -111,7 +111,13 @@ class Stream(nn.Module):
     def forward(
         self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None
     ) -> Tensor:
+        return self.both(z, edges, readout_edges, readouts)[1]
+
+    def both(
+        self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The states of all nodes before the last layer ``[V, C]``, and what :meth:`forward` gives."""
         *inner, last = [layer for layer in self.layers for _ in range(self.repeats)]
         for layer in inner:
             z = layer(z, edges)
-        return last(z, edges if readout_edges is None else readout_edges, readouts)
+        return z, last(z, edges if readout_edges is None else readout_edges, readouts)

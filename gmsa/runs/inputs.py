@@ -148,7 +148,7 @@ def _checked(pairs: Sequence[tuple[str, Any]], wanted: Mapping[str, int], config
         if utterance.id in seen:
             raise DataError(f"utterance {shown(utterance.id)}: is given twice; ids must be unique")
         seen.add(utterance.id)
-        if config.graph.scope == "video" and any(utterance.lengths.get(m, 0) for m in wanted):
+        if config.graph.has_dialogues and any(utterance.lengths.get(m, 0) for m in wanted):
             in_video.add(utterance.video)  # its other utterances can be predicted from this one
     for split, utterance in pairs:
         unknown |= {m: utterance.id for m in utterance.features if m not in config.data.modalities}

@@ -175,7 +175,7 @@ def _predict_all(
     try:
         return predict_whole(model, utterances, config, device)
     except RunError as error:
-        if overflown is None or config.graph.scope == "video":
+        if overflown is None or config.graph.has_dialogues:
             raise
         if len(utterances) == 1:
             nothing = _nothing(model, utterances[0], config, device)  # fails where the fault is the model's

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from gmsa.config import AUTO, Config, DataConfig, MissingConfig, TargetConfig
+from gmsa.config.graph import MOST_SPEAKERS
 from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
 from gmsa.data.features import select
 from gmsa.errors import ConfigError
@@ -95,7 +96,19 @@ def resolved(config: Config, corpus: Corpus) -> Config:
     data, modalities = config.data, tuple(corpus.dims) if config.data.modalities == AUTO else config.data.modalities
     data = replace(data, modalities=modalities, normalize=data.normalized(modalities))
     target = corpus.target.settings(config.target, corpus.field)
-    return replace(config, data=data, target=target, run=replace(config.run, select=config.select))
+    graph = replace(config.graph, speakers=_speakers(corpus)) if config.graph.speakers == "pairs" else config.graph
+    return replace(config, data=data, target=target, graph=graph, run=replace(config.run, select=config.select))
+
+
+def _speakers(corpus: Corpus) -> tuple[str, ...]:
+    """The speakers of the training split, in alphabetical order."""
+    found = sorted({u.speaker for u in corpus.splits["train"] if u.speaker})
+    if not 1 <= len(found) <= MOST_SPEAKERS:
+        raise ConfigError(
+            f"'graph.speakers: pairs' has an edge type for each pair of 1 to {MOST_SPEAKERS} speakers, the training "
+            f"split has {len(found)}; set it to same_other, or list the most frequent"
+        )
+    return tuple(found)
 
 
 def reading(config: Config) -> tuple[DataConfig, TargetConfig]:

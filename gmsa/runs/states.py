@@ -286,7 +286,7 @@ def interaction_weights(
         _, rows, columns = edges.adjacency.shape
         source = _number(edges.source_index, graph * columns + column)
         target = _number(edges.target_index, graph * rows + row)
-        typed = edges.adjacency.dtype == torch.uint8
+        typed = edges.adjacency.dtype != torch.bool
         kind = edges.adjacency[graph, row, column].long() - 1 if typed else None
     heads, width = layer.heads, layer.query.out_features // layer.heads
     query = layer.query(x if receivers is None else x.index_select(0, receivers)).unflatten(1, (heads, width))

@@ -75,7 +75,7 @@ def training_batches(
     A batch is None where ``shard`` has no share of it.
 
     Args:
-        context: utterances without targets that are nodes in the graphs of the examples' videos (video graphs).
+        context: utterances without targets that are nodes in the graphs of the examples' dialogues.
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
     """
     groups, spec, target = SampleGroups(examples, config, context), graph_spec(config), Target.of(config.target)
@@ -119,12 +119,12 @@ def scoring_batches(
 
 
 class SampleGroups:
-    """Groups of examples that share a graph: each example by itself, or those of a video with their context."""
+    """Groups of examples that share a graph: each example by itself, or those of a dialogue with their context."""
 
     def __init__(self, examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> None:
         self.groups = [[e] for e in examples]
-        if config.graph.scope == "video":
-            self.groups = _videos(examples, context)
+        if config.graph.has_dialogues:
+            self.groups = _dialogues(examples, context)
         self.flat = [e for group in self.groups for e in group]
         """The examples of all groups, concatenated."""
         self.per_batch = max(1, round(config.optim.batch_size * len(self.groups) / max(1, len(self.flat))))
@@ -142,7 +142,7 @@ class SampleGroups:
             yield [position for i in chosen[shard.rank :: shard.world] for position in range(ends[i], ends[i + 1])]
 
 
-def _videos(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:
+def _dialogues(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:
     videos: dict[str, list[Example]] = {}
     for example in examples:
         videos.setdefault(example.utterance.video, []).append(example)

@@ -39,7 +39,7 @@ def pretraining_batches(
             continue
         whole = [groups.flat[position].utterance for position in positions]
         chosen = mask_steps(whole, config, *seed) if learning else whole
-        masked, targets = (_mask_nodes if config.graph.scope == "video" else _mask_tokens)(chosen, config, *seed)
+        masked, targets = (_mask_nodes if config.graph.has_dialogues else _mask_tokens)(chosen, config, *seed)
         first, second = (collate(_subset(chosen, *seed, number), graph_spec(config)) for number in ("first", "second"))
         yield PretrainingBatch(masked, targets, (first, second))
 
@@ -64,7 +64,7 @@ def _subset(utterances: Sequence[Utterance], *seed: int | str) -> list[Utterance
 def _mask_nodes(
     utterances: Sequence[Utterance], config: Config, *seed: int | str
 ) -> tuple[GraphBatch, dict[str, Masked]]:
-    """Video graphs: masks whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
+    """Graphs of dialogues: masks whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
     modalities = list(utterances[0].features)
     draws = _draws(utterances, len(modalities), *seed, "mask")
     shown, hidden = [], []
@@ -75,10 +75,11 @@ def _mask_nodes(
         hidden.append(gone)
         shown.append(utterance.drop(gone) if gone else utterance)
     batch = collate(shown, graph_spec(config), streams=_streams(config))
-    order = np.argsort(batch.utterance_order.numpy())
+    graph = batch if batch.dialogues is None else batch.dialogues
+    order = np.argsort(graph.utterance_order.numpy())
     flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
     means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
-    return batch, _targets(batch, flags, means)
+    return batch, _targets(graph, flags, means)
 
 
 def _mask_tokens(
@@ -137,8 +138,10 @@ def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tenso
 
 
 def _streams(config: Config) -> tuple[str, ...]:
-    """The streams of the model and of the decoder."""
-    return tuple(dict.fromkeys((*graph_spec(config).streams, "global")))
+    """The streams of the model and of the decoder, in the graphs that it decodes."""
+    spec = graph_spec(config)
+    own = spec.outside_streams if config.graph.scope == "hierarchical" else spec.streams
+    return tuple(dict.fromkeys((*own, "global")))
 
 
 def _mean(sequence: Tensor) -> Tensor:

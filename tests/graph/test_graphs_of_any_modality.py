@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 from gmsa.config import Config, from_dict
 from gmsa.errors import ConfigError, DataError
 from gmsa.figures.graph import COLORS, READOUT_COLORS, draw_graph
-from gmsa.graph import READOUTS, build_graph, build_video_graph, schema
+from gmsa.graph import READOUTS, build_dialogue_graph, build_graph, schema
 from gmsa.graph.schema import builder_of
 from gmsa.graph.view import find_relation, to_networkx
 from gmsa.models import graph_spec
@@ -74,7 +74,7 @@ def test_a_batch_is_that_of_pyg(dims: str, graph: str, target: dict | None) -> N
     groups = [[u] for u in utterances]
     if config.graph.scope == "video":
         groups = [list(group) for _, group in groupby(utterances, key=lambda u: u.video)]
-        theirs = Batch.from_data_list([build_video_graph(g, config.graph, readouts=spec.readouts) for g in groups])
+        theirs = Batch.from_data_list([build_dialogue_graph(g, config.graph, readouts=spec.readouts) for g in groups])
     else:
         graphs = [build_graph(u, config.graph, spec.strides, readouts=spec.readouts) for u in utterances]
         theirs = Batch.from_data_list(graphs)

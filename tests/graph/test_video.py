@@ -17,7 +17,7 @@ from torch_geometric.data import Batch
 from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target, Utterance
 from gmsa.errors import DataError
-from gmsa.graph import READOUTS, GraphBatch, build_video_graph, schema
+from gmsa.graph import READOUTS, GraphBatch, build_dialogue_graph, schema
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
@@ -89,7 +89,7 @@ def edges_of(graph: nx.MultiDiGraph) -> Counter:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | str, count: int) -> None:
     clips = [make_utterance(f"a$_${i}", (3, 2, 0)) for i in range(count)]
-    data = build_video_graph(clips, config_of({"context": context}).graph)
+    data = build_dialogue_graph(clips, config_of({"context": context}).graph)
     assert data.edge_types == list(TYPES.relations)
     assert data.validate()
     found = Counter()
@@ -106,7 +106,7 @@ def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | s
 
 def test_nodes_are_means_and_missing_ones_stay(make_utterance) -> None:
     clips = [make_utterance("a$_$1", (3, 2, 0)), make_utterance("a$_$2", (0, 9, 1))]
-    data = build_video_graph(clips, config_of().graph)
+    data = build_dialogue_graph(clips, config_of().graph)
     for m in MODALITIES:
         assert data[m].present.tolist() == [len(u.features[m]) > 0 for u in clips]
         for x, u in zip(data[m].x, clips, strict=True):
@@ -120,7 +120,7 @@ def test_nodes_are_means_and_missing_ones_stay(make_utterance) -> None:
 def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, context: int | str) -> None:
     config = config_of({"context": context}, model={"route": route})
     ours, groups = collate(utterances, config), videos(utterances)
-    theirs = Batch.from_data_list([build_video_graph(group, config.graph) for group in groups])
+    theirs = Batch.from_data_list([build_dialogue_graph(group, config.graph) for group in groups])
     edges = ours.edge_index_dict()
     assert list(edges) == theirs.edge_types
     for relation in theirs.edge_types:

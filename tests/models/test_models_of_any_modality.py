@@ -15,7 +15,7 @@ from gmsa.config import Config, from_dict
 from gmsa.config.schema import check_modality
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
-from gmsa.graph import GraphBatch, build_graph, build_video_graph
+from gmsa.graph import GraphBatch, build_dialogue_graph, build_graph
 from gmsa.models import MODELS, Model, Output, build_model, graph_spec
 from gmsa.models.build import model_skeleton
 from gmsa.models.pretraining import PretrainingModel
@@ -230,7 +230,7 @@ def exercise(name: str, model: str, scope: str) -> None:
     if model != "semi_iin":
         return
     if scope == "video":
-        theirs = Batch.from_data_list([build_video_graph(utterances, config.graph)])
+        theirs = Batch.from_data_list([build_dialogue_graph(utterances, config.graph)])
     else:
         theirs = Batch.from_data_list([build_graph(u, config.graph, graph_spec(config).strides) for u in utterances])
     assert theirs[name].num_nodes == len(batch.node_index(name))

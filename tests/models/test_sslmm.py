@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmsa.config import MODALITIES, ReconstructionConfig, from_dict
 from gmsa.errors import ConfigError
-from gmsa.graph import build_graph, build_video_graph
+from gmsa.graph import build_dialogue_graph, build_graph
 from gmsa.graph.view import to_networkx
 from gmsa.models import Output, check, graph_spec
 from gmsa.training.examples import Targets
@@ -196,7 +196,7 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> Non
 def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
     config = config_of(graph={"scope": "video", "context": 1})
     batch = collate(utterances[:3], config)
-    view = to_networkx(build_video_graph(utterances[:3], config.graph))
+    view = to_networkx(build_dialogue_graph(utterances[:3], config.graph))
     view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])
     names = [(batch.schema.node_types[t], int(p)) for t, p in zip(batch.node_type, batch.position, strict=True)]
     for stream in ("intra", "inter"):

@@ -109,7 +109,7 @@ class Interaction(MessagePassing):
         # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
         receives = joined.any(-1, keepdim=True)  # [G, R, 1]
         mask = (joined | ~receives)[:, None]
-        if self.bias is not None and edges.adjacency.dtype == torch.uint8:
+        if self.bias is not None and edges.adjacency.dtype != torch.bool:
             bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last type: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
         if source_log_weight is not None:

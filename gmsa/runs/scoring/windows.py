@@ -61,7 +61,7 @@ def in_windows(utterances: Sequence[Utterance], config: Config, work: Work) -> A
         work: a function of utterances and the settings to run them with, whose arrays have a row per utterance.
     """
     spec = graph_spec(config)
-    if spec.graph.scope == "video":
+    if spec.graph.scope == "dialogue":
         return work(_shorter_videos(utterances, spec.positions), config)
     most = {modality: spec.positions * stride for modality, stride in spec.strides.items()}
     counts = [_windows_needed(u, most) for u in utterances]

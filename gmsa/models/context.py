@@ -1,0 +1,130 @@
+"""From the states of utterances to the nodes of their dialogues' graphs."""
+
+# N utterances, V nodes of their dialogues' graphs, Q readout nodes of an utterance, C channels
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.parameter_dict import ParameterDict
+
+from gmsa.config import Config
+from gmsa.config.components import component_name
+from gmsa.graph import GraphBatch, Schema
+from gmsa.models.parts import find_part
+from gmsa.registry import CONTEXT_BUILDERS
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a model must know of the graphs of dialogues."""
+
+    distances: int = 1
+    """Distances between utterances that have an edge type each; with 1 they are past, present and future."""
+    speaker_types: int = 1
+    """Edge types by the speakers of both ends."""
+    dialogue_node: bool = False
+    """Whether graphs have the node of the dialogue."""
+    causal: bool = False
+    """Whether no utterance hears a later one."""
+    neighbors: int = 0
+    """Utterances that each hears of those within reach, by a learned score; 0 where all are heard."""
+    weights: Literal["none", "angular"] = "none"
+    """Weights of the edges between utterances."""
+    sequence: Literal["none", "gru", "transformer"] = "none"
+    """Encoder of a dialogue's utterances before its graph."""
+
+    @classmethod
+    def of(cls, config: Config) -> Context:
+        """The settings of a config."""
+        graph = config.graph.outside
+        assert isinstance(graph.distances, int)
+        neighbors = 0
+        if component_name(graph.between) == "learned":
+            given = find_part(graph.between, CONTEXT_BUILDERS, "graph.between")[1]
+            neighbors = given.get("neighbors", CONTEXT_BUILDERS.parameters("learned")["neighbors"].default)
+        return cls(
+            graph.distances,
+            graph.speaker_types,
+            graph.dialogue_node,
+            not graph.reach[1],
+            neighbors,
+            graph.weights,
+            config.model.sequence,
+        )
+
+    @property
+    def kinds(self) -> int:
+        """Edge types of a relation between modalities: by distance, then by speakers."""
+        return (2 * self.distances + 1) * self.speaker_types
+
+    def edge_types(self, types: Schema) -> int:
+        """Edge types with a learned bias."""
+        return self.kinds * len(types.token_relations)
+
+
+class ContextEmbedding(nn.Module):
+    r"""Embeds the nodes of the graphs of dialogues in scope ``hierarchical``.
+
+    .. math::
+        x_{i,m} = \begin{cases} h_{i,m} + type_m & m\ present \\ token_m + type_m & \text{else} \end{cases}, \qquad
+        x_{i,r} = h_{i,r} + type_r, \qquad x_{dialogue} = type_{dialogue}
+
+    :math:`h_{i,m}` is the state that the graph of utterance i gives for modality m, :math:`h_{i,r}` that of its readout
+    node r. Nodes know no place: what an edge's type says of the distance is all, so that a part of a dialogue has the
+    same answers as the whole where it holds all that is within reach. Our design.
+
+    Args:
+        types (Schema): Types of the graphs' nodes.
+        modalities (Sequence[str]): Modalities of the data, in the order of the nodes.
+        channels (int): Width C.
+
+    Shapes:
+        - states of each modality :math:`(N, C)`, readouts :math:`(N, Q, C)` or None; output :math:`(V, C)`
+    """
+
+    def __init__(self, types: Schema, modalities: Sequence[str], channels: int) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.node_type = nn.Parameter(torch.randn(len(types.node_types), channels) * 0.02)
+        self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
+
+    def forward(
+        self,
+        states: Mapping[str, Tensor],
+        readouts: Tensor | None,
+        graph: GraphBatch,
+        masked: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """The nodes' embeddings.
+
+        Args:
+            states: of each modality, in the order of the batch; those of missing ones are not looked at.
+            masked: Per modality, which utterances are masked ``[N]``, in the order of the graphs, and the vector
+                ``[C]`` that replaces them.
+        """
+        order = torch.argsort(graph.utterance_order)
+        rows = []
+        for modality in self.modalities:
+            state = states[modality].index_select(0, order)
+            there = (graph.lengths[modality] > 0)[:, None]
+            row = torch.where(there, state, self.missing[modality].to(state.dtype))
+            if masked is not None and modality in masked:
+                flags, token = masked[modality]
+                row = torch.where(flags[:, None], token.to(row.dtype), row)
+            rows.append(row)
+        table = torch.cat([rows[0].new_zeros(1, rows[0].shape[1]), *rows])
+        x = table.index_select(0, graph.embedding_row)
+        if readouts is not None:
+            x = x.index_copy(0, graph.readout_index[graph.readout_rows].flatten(), readouts.flatten(0, 1).to(x.dtype))
+        return x + self.node_type[graph.node_type]
+
+    def pool(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
+        """From states of all nodes ``[V, C]`` those of each modality's nodes, in the order of the batch: ``[N, C]``."""
+        count = len(graph.ids)
+        table = x.new_zeros(1 + count * len(self.modalities), x.shape[1]).index_copy(0, graph.embedding_row, x)[1:]
+        parts = table.split(count)
+        return {m: part.index_select(0, graph.utterance_order) for m, part in zip(self.modalities, parts, strict=True)}
