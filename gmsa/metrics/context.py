@@ -226,7 +226,7 @@ def _fitted(rows: _Rows, reach: str, among: NDArray[np.bool_] | None = None) -> 
     x, t = rows.features[at], rows.labels[at]
     if rows.prediction.ndim == 2:
         return LinearContext(_multinomial(x, t.astype(np.int64)), 0.0, reach)
-    found = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), t, rcond=None)[0]
+    found = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), t, rcond=None)[0].astype(np.float64)
     return LinearContext(found[:-1], float(found[-1]), reach)
 
 
