@@ -16,6 +16,7 @@ from gmsa.errors import ConfigError, RunError, short, shown
 from gmsa.metrics import LinearContext, cross_fitted, paired_bootstrap
 from gmsa.metrics.context import REACHES
 from gmsa.reports.summary import spread
+from gmsa.reports.tables import plural
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import leave_out_unseen
 from gmsa.runs.scoring.splits import Chosen, masked, own_corpus
@@ -80,14 +81,18 @@ def context_baseline(run: Run, found: Chosen, reach: str) -> ContextBaseline:
     target = Target.of(run.config.target)
     nothing = np.ones((len(valid), target.num_classes) if target.is_classes else len(valid))
     labels, videos, clips = _labels(valid), [u.video for u in valid], [u.clip for u in valid]
+    remedy = "leave out --context"
     try:  # as the fit will, but before the work of predicting
         LinearContext.fit(nothing, labels, videos, clips, reach)
         if found.own and VALID in found.splits:
+            remedy = (
+                "score --split test alone: validation is scored by weights that are fitted on other dialogues of it"
+            )
             cross_fitted(nothing, labels, videos, clips, reach)
     except ValueError as error:
+        count = plural(len(set(videos)), "dialogue")
         raise RunError(
-            f"--context: fitting on the validation split of '{short(run.folder)}', of {len(set(videos))} dialogues, "
-            f"{error}; leave out --context"
+            f"--context on the validation split of '{short(run.folder)}' ({count}) {error}; {remedy}"
         ) from None
     return ContextBaseline(reach, valid)
 

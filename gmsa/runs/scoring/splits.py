@@ -73,7 +73,7 @@ def own_corpus(run: Run, otherwise: str = "") -> Corpus:
     elif not exists(settings.path):
         raise RunError(
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
-            "put it back, or {otherwise or 'score another labeled file with --data'}"
+            f"put it back, or {otherwise or 'score another labeled file with --data'}"
         )
     corpus = load_corpus(settings, run.config.target)
     if corpus.sha256 != trained_on:
