@@ -13,7 +13,7 @@ import pytest
 from helpers.tiny_data import COUNTS, tiny_content, tiny_run, write_pickle
 
 from gmsa import evaluate as command
-from gmsa.data.loading import load_corpus, load_other
+from gmsa.data.loading import load_corpus
 from gmsa.errors import ConfigError, RunError
 from gmsa.metrics import LinearContext, cross_fitted, metrics
 from gmsa.reports.summary import SUMMARY
@@ -228,10 +228,3 @@ def test_context_in_python(run: Run) -> None:
         run.evaluate(context="future")
     with pytest.raises(ConfigError, match="context goes without masks and noise"):
         run.evaluate(context=True, missing="eta:0.5")
-
-
-def test_labels_of_another_file_are_found(smooth: Path) -> None:
-    """The helper's file says what the tests take from it."""
-    run = Run(smooth / "value")
-    found = load_other(smooth / "value.pkl", run.dims, run.config.data, run.config.target)
-    assert {name: len(us) for name, us in found.splits.items()} == {name: SIZE * n for name, n in VIDEOS.items()}
