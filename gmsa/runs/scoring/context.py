@@ -34,6 +34,8 @@ class ContextBaseline:
     reach: str
     valid: Sequence[Utterance]
     """The run's validation split, masked and normalized as in training, with what has no label."""
+    scored: bool
+    """Whether that split is one of those to score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ def as_reach(context: bool | str) -> str:
         ConfigError: it is no reach.
     """
     reach = ("all" if context else "") if isinstance(context, bool) else context
-    if reach and reach not in REACHES:
+    if not isinstance(reach, str) or (reach and reach not in REACHES):
         raise ConfigError(f"--context takes one of {', '.join(REACHES)} (got {shown(reach)})")
     return reach
 
@@ -72,7 +74,8 @@ def context_baseline(run: Run, found: Chosen, reach: str) -> ContextBaseline:
         RunError: too few labeled utterances of the validation split have context, or its file is not as it was.
         DataError: the file is unsafe or wrong.
     """
-    if found.own and VALID in found.splits:
+    scored = found.own and VALID in found.splits
+    if scored:
         valid = [*found.splits[VALID], *found.context.get(VALID, ())]
     else:
         remedy = "leave out --context, which is fitted on its validation split"
@@ -84,17 +87,15 @@ def context_baseline(run: Run, found: Chosen, reach: str) -> ContextBaseline:
     remedy = "leave out --context"
     try:  # as the fit will, but before the work of predicting
         LinearContext.fit(nothing, labels, videos, clips, reach)
-        if found.own and VALID in found.splits:
-            remedy = (
-                "score --split test alone: validation is scored by weights that are fitted on other dialogues of it"
-            )
+        if scored:
+            remedy = "score --split test alone: validation is scored by weights of other dialogues of it"
             cross_fitted(nothing, labels, videos, clips, reach)
     except ValueError as error:
         count = plural(len(set(videos)), "dialogue")
         raise RunError(
             f"--context on the validation split of '{short(run.folder)}' ({count}) {error}; {remedy}"
         ) from None
-    return ContextBaseline(reach, valid)
+    return ContextBaseline(reach, valid, scored)
 
 
 def add_context(
@@ -114,32 +115,27 @@ def add_context(
         found: the splits to score, normalized.
         parts: by seed the predictions for them without context.
     """
-    own = VALID if found.own and VALID in found.splits else None
+    reach, valid = baseline.reach, baseline.valid
     fits, with_context = [], []
     for model, part in zip(models, parts, strict=True):
         splits = {name: _whole(run, model, found, name, part[name], device) for name in found.splits}
-        fitted_on = (
-            splits[own]
-            if own
-            else _Split(
-                baseline.valid,
-                _prediction(predict_whole(model, baseline.valid, run.config, device)),
-                _labels(baseline.valid),
-            )
-        )
-        fit = LinearContext.fit(fitted_on.prediction, fitted_on.labels, *fitted_on.places, baseline.reach)
+        if baseline.scored:
+            of = splits[VALID]
+        else:
+            of = _Split(valid, _prediction(predict_whole(model, valid, run.config, device)), _labels(valid))
+        fit = LinearContext.fit(of.prediction, of.labels, *of.places, reach)
         fits.append(fit)
         rows = {
-            name: cross_fitted(split.prediction, split.labels, *split.places, baseline.reach)
-            if name == own
+            name: cross_fitted(split.prediction, split.labels, *split.places, reach)
+            if baseline.scored and name == VALID
             else fit.apply(split.prediction, *split.places)
             for name, split in splits.items()
         }
         with_context.append({name: _replaced(part[name], rows[name]) for name in splits})
     content = {
-        "reach": baseline.reach,
-        "utterances": sum(u.label is not None for u in baseline.valid),
-        "dialogues": len({u.video for u in baseline.valid}),
+        "reach": reach,
+        "utterances": sum(u.label is not None for u in valid),
+        "dialogues": len({u.video for u in valid}),
         "weights": {key: spread([fit.named[key] for fit in fits]) for key in fits[0].named},
         "scores": {name: _scores(run, [of[name] for of in with_context]) for name in found.splits},
         "tests": {
