@@ -59,6 +59,15 @@ def parser() -> cli.Parser:
         "(may repeat)",
     )
     parser.add_argument(
+        "--context",
+        nargs="?",
+        const="all",
+        default="",
+        choices=("all", "past"),
+        help="also score predictions with linear context: corrected by those for other utterances of the dialogue "
+        "(all, or past ones), with weights that are fitted on the run's validation split",
+    )
+    parser.add_argument(
         "--mask-seeds",
         type=cli.seed_list,
         metavar="N,N,...",
@@ -96,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _problem(options: argparse.Namespace) -> str:
     """What does not go together; nothing where all does."""
     masked = options.missing or options.noise
+    if options.context and (masked or options.predictions or len(options.run) > 1 or len(options.data) > 1):
+        return "--context takes one --run and at most one --data, without --missing, --noise and --predictions"
     if options.predictions:
         if masked or len(options.run) > 1 or len(options.data) > 1:
             return "--predictions takes one --data and at most one --run, without --missing and --noise"
@@ -148,6 +159,7 @@ def _scores(options: argparse.Namespace) -> Any:
     run = Run(options.run[0])
     if (missing or noise) and out is None:
         out = run.folder  # its own report
+    scored["context"] = options.context
     return run.evaluate(data, missing, options.mask_seeds, out=out, noise=noise, **scored)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of intensities and of classes, tests of two systems and of many, conformal prediction, and calibration.
+"""Metrics of intensities and of classes, tests of systems, conformal prediction, calibration, and linear context.
 
 A target has metrics of its own (:data:`COLUMNS`); those of ``mosi`` and ``sims`` have MMSA's names and definitions.
 ``run.metrics`` adds registered ones, such as :func:`rmse`, :func:`ccc` and a user's:
@@ -19,6 +19,7 @@ and a config then names it: ``run.metrics: [CCC, within(distance=1)]``.
 from gmsa.metrics.bootstrap import Bootstrap, PairedTest, paired_bootstrap, paired_test
 from gmsa.metrics.classes import class_metrics, confusion, per_class
 from gmsa.metrics.conformal import Conformal, binomial_interval, conformal_sets, coverage, coverage_interval
+from gmsa.metrics.context import LinearContext, context_features, cross_fitted
 from gmsa.metrics.multiple import holm
 from gmsa.metrics.regression import COLUMNS, ccc, intensity_metrics, metric, mosi_metrics, rmse, sims_metrics
 from gmsa.metrics.reliability import Bin, Calibration, calibration
@@ -30,6 +31,7 @@ __all__ = [
     "Bootstrap",
     "Calibration",
     "Conformal",
+    "LinearContext",
     "PairedTest",
     "binomial_interval",
     "calibration",
@@ -37,8 +39,10 @@ __all__ = [
     "class_metrics",
     "conformal_sets",
     "confusion",
+    "context_features",
     "coverage",
     "coverage_interval",
+    "cross_fitted",
     "higher_is_better",
     "holm",
     "intensity_metrics",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,22 +49,30 @@ MOST_SAMPLES = 100_000
 """Most samples of :func:`paired_test`."""
 
 
-def paired_bootstrap(errors_a: ArrayLike, errors_b: ArrayLike, samples: int = 10000, seed: int = 0) -> Bootstrap:
+def paired_bootstrap(
+    errors_a: ArrayLike,
+    errors_b: ArrayLike,
+    samples: int = 10000,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> Bootstrap:
     r"""Tests whether two systems differ in MAE, over utterances and seeds at once.
 
     :math:`d_{sn} = |b_{sn}| - |a_{sn}|`; each sample draws seeds and utterances with replacement,
     the same utterances for all seeds, and means :math:`d` over both (the pigeonhole bootstrap: Owen,
     Annals of Applied Statistics 2007; percentile interval: Efron and Tibshirani 1993, chapter 13).
-    With few seeds, say S < 5, the spread between seeds is still underestimated.
+    With few seeds, say S < 5, the spread between seeds is still underestimated. Of ``groups`` whole ones are drawn, as
+    many as there are, since the utterances of a dialogue are not independent of each other.
 
     Args:
         errors_a: prediction minus truth of system a, signed or absolute, ``[S, N]``.
         errors_b: the same of system b for the same utterances and, row by row, the same seeds.
         samples (int, default 10000): bootstrap samples.
         seed (int, default 0): seed of the draw.
+        groups (optional): the group of each utterance, such as its dialogue, ``[N]``; by default each is its own.
 
     Raises:
-        ValueError: the errors are empty, not finite, or not two matrices of the same shape.
+        ValueError: the errors are empty, not finite, or not two matrices of the same shape, or the groups are not N.
 
     Example:
         >>> found = paired_bootstrap([[0.5, 0.6, 0.4]], [[0.2, 0.3, 0.3]], samples=1000)
@@ -79,6 +87,14 @@ def paired_bootstrap(errors_a: ArrayLike, errors_b: ArrayLike, samples: int = 10
     d = np.abs(b) - np.abs(a)
     if not np.isfinite(d).all():
         raise ValueError("errors must be finite")
+    difference, counts = float(d.mean()), None
+    if groups is not None:
+        if len(groups) != d.shape[1]:
+            raise ValueError(f"expected a group for each of the {d.shape[1]} utterances (got {len(groups)})")
+        number = {name: i for i, name in enumerate(sorted(set(groups)))}
+        of = np.array([number[name] for name in groups])
+        counts = np.bincount(of)
+        d = np.stack([np.bincount(of, weights=row, minlength=len(counts)) for row in d])  # sums, [S, groups]
     S, N = d.shape
     rng = np.random.default_rng(seed)
     seed_weights = rng.multinomial(S, np.full(S, 1 / S), size=samples) / S  # [samples, S]
@@ -87,10 +103,11 @@ def paired_bootstrap(errors_a: ArrayLike, errors_b: ArrayLike, samples: int = 10
     for start in range(0, samples, step):
         per_utterance = seed_weights[start : start + step] @ d  # [step, N]
         chosen = rng.integers(N, size=per_utterance.shape)
-        draws[start : start + step] = np.take_along_axis(per_utterance, chosen, axis=1).mean(axis=1)
+        drawn = np.take_along_axis(per_utterance, chosen, axis=1)
+        draws[start : start + step] = drawn.mean(axis=1) if counts is None else drawn.sum(1) / counts[chosen].sum(1)
     low, high = np.quantile(draws, (0.025, 0.975))
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
-    return Bootstrap(float(d.mean()), float(low), float(high), min(1.0, 2 * (1 + int(tail)) / (samples + 1)))
+    return Bootstrap(difference, float(low), float(high), min(1.0, 2 * (1 + int(tail)) / (samples + 1)))
 
 
 def paired_test(

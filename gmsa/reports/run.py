@@ -8,6 +8,7 @@ from typing import Any
 
 from gmsa.config.missing import RATES
 from gmsa.errors import cut
+from gmsa.reports.context import WITH_CONTEXT, context_facts
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread, target_line
 from gmsa.reports.tables import (
     SHORT,
@@ -113,15 +114,21 @@ def main_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
     Columns of a constant prediction follow.
     """
-    found = {split: summary[split] for split in ("test", "valid") if summary[split]}
-    return _transposed(summary, found | summary.get("others", {}), headline)
+    found = {split: summary[split] for split in ("test", "valid") if summary[split]} | summary.get("others", {})
+    linear = summary.get("context", {"scores": {}})["scores"]
+    columns = {}
+    for split, scores in found.items():
+        columns[split] = scores
+        if split in linear:
+            columns[f"{SPLITS.get(split, split)}, {WITH_CONTEXT}"] = linear[split]
+    return _transposed(summary, columns, headline)
 
 
 def all_scores(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and rows of all metrics: a row per metric, a column per stage and split, and of a constant prediction."""
     rows = {(stage, split): scores for stage, split, scores in _rows(summary)}
     found = {
-        (f"{stage}, {split}" if summary["stages"] else split): rows[stage, split]
+        (f"{stage}, {split}" if _is_staged(summary) else split): rows[stage, split]
         for stage in dict.fromkeys(stage for stage, _ in rows)
         for split in (*SPLITS, *summary.get("others", {}))
         if (stage, split) in rows
@@ -188,6 +195,7 @@ def run_facts(summary: Summary) -> dict[str, str]:
         **({"Starts from": summary["init_from"]} if "init_from" in summary else {}),
         **missing_lines(summary["missing"]),
         **_intervals(summary),
+        **context_facts(summary),
         "Training time per seed": cell("seconds", summary["train_seconds"]) + " s",
     }
 
@@ -235,11 +243,16 @@ def _rows(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
     if stages and all(final.get(split) == scores for split, scores in list(stages.values())[-1].items()):
         label = f"{list(stages)[-1]}{FINAL}"
         stages.popitem()
-    return [
-        (stage, split, scores)
-        for stage, splits in [*stages.items(), (label, final)]
-        for split, scores in splits.items()
-    ]
+    linear = summary["context"]["scores"] if "context" in summary else {}
+    rows = [(stage, split, scores) for stage, splits in stages.items() for split, scores in splits.items()]
+    for split, scores in final.items():
+        rows += [(label, split, scores)] + ([(WITH_CONTEXT, split, linear[split])] if split in linear else [])
+    return rows
+
+
+def _is_staged(summary: Summary) -> bool:
+    """Whether the summary has scores of more than the final model alone."""
+    return bool(summary["stages"]) or "context" in summary
 
 
 def _transposed(
@@ -268,7 +281,7 @@ def _links(folder: Path) -> str:
 
 def _table(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     metrics = list(dict.fromkeys(metric for s in summaries for _, _, scores in _rows(s) for metric in scores))
-    staged = any(s["stages"] for s in summaries)
+    staged = any(map(_is_staged, summaries))
     header = ["Run", "Data", *(["Stage"] if staged else []), "Split"]
     header += [title(metric) for metric in metrics]
     rows = [

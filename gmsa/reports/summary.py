@@ -44,6 +44,17 @@ _INTERVALS = Fields(
         "expected": Items(NUMBER, 2),
     }
 )
+_TEST = Fields({**dict.fromkeys(("difference", "low", "high", "p"), NUMBER), "dialogues": whole()})
+_CONTEXT = Fields(
+    {
+        "reach": one_of("all", "past"),
+        "utterances": whole(),
+        "dialogues": whole(),
+        "weights": Map(SPREAD),
+        "scores": Map(Map(SPREAD)),
+        "tests": Map(_TEST),
+    }
+)
 _SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
 _MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
 _COUNTS = Fields(dict.fromkeys(("train", "valid", "test", "labeled"), whole()))
@@ -76,6 +87,7 @@ SUMMARY = Fields(
         "intervals": Items(_INTERVALS, 1_000_000),
         "others": Map(Map(SPREAD)),
         "scored": Map(whole()),
+        "context": _CONTEXT,
     },
 )
 """The form of a summary from disk, which may be a stranger's."""
@@ -107,6 +119,7 @@ def summarize(
     intervals: Sequence[Mapping[str, Any]] = (),
     others: Mapping[str, Scores] | None = None,
     scored: Mapping[str, int] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Builds the content of ``summary.json``: every metric as mean, sample standard deviation and values.
 
@@ -128,6 +141,7 @@ def summarize(
         intervals: of each seed, the margins of conformal prediction, and their coverage on the test split.
         others: scores of splits of another file than the run's that are neither ``valid`` nor ``test``.
         scored: how many utterances of each split of such a file were scored.
+        context: scores of the linear context baseline by split, its weights, and tests against the model alone.
 
     Raises:
         ValueError: some split does not hold one dict of the same metrics per seed, or a value is
@@ -167,6 +181,7 @@ def summarize(
         **({"intervals": [dict(row) for row in intervals]} if intervals else {}),
         **({"others": {name: _spreads(of, count, name) for name, of in others.items()}} if others else {}),
         **({"scored": dict(scored)} if scored else {}),
+        **({"context": dict(context)} if context else {}),
     }
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from gmsa.config.missing import Missing
 from gmsa.data import describe_missing
 from gmsa.errors import RunError
+from gmsa.reports.context import markdown_context
 from gmsa.reports.run import markdown_table, write_summary
 from gmsa.reports.summary import SCORED_SPLITS, summarize
 from gmsa.runs.folder import Run, as_run
 from gmsa.runs.prepare import leave_out_unseen
+from gmsa.runs.scoring.context import add_context, as_reach, context_baseline, context_csv
 from gmsa.runs.scoring.splits import Chosen, masked, own_corpus, splits_to_score
 from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
@@ -48,6 +50,7 @@ def evaluate(
     out: Path | None = None,
     split: str | None = None,
     include_training: bool = False,
+    context: bool | str = False,
 ) -> Scores:
     """Scores a run's models on its own validation and test split, or on splits of another labeled file.
 
@@ -59,12 +62,16 @@ def evaluate(
         split: split to score, or ``all``; by default the run's own ``valid`` and ``test``, of another file ``test``, or
             all labeled splits but ``train`` where it has no ``test``.
         include_training: whether utterances that the run was trained on may be scored, as the split ``train``.
+        context: whether to score the :class:`~gmsa.metrics.LinearContext` of the predictions, too: ``all``, as True, or
+            ``past``. It is fitted on the run's own validation split.
 
     Raises:
-        RunError: the folder is not a run, its data file is not the one that it was trained on, or utterances are to be
-            scored that it was trained on.
+        RunError: the folder is not a run, its data file is not the one that it was trained on, utterances are to be
+            scored that it was trained on, or its validation split is too small to fit context on.
         DataError: the file is missing, unsafe or wrong.
+        ConfigError: ``context`` is no reach.
     """
+    reach = as_reach(context)
     if out is not None:
         check_no_run(out)
     run = as_run(run)
@@ -77,15 +84,20 @@ def evaluate(
         found, missing = _own_splits(run)
     else:
         found = splits_to_score(run, data, split, include_training, mask=True)
-        splits = {name: [run.normalizer.apply(u) for u in utterances] for name, utterances in found.splits.items()}
-        found = replace(found, splits=splits)
+        splits, others = (
+            {name: [run.normalizer.apply(u) for u in utterances] for name, utterances in of.items()}
+            for of in (found.splits, found.context)
+        )
+        found = replace(found, splits=splits, context=others)
         unmasked = {name: describe_missing(us, us, Missing("none"), [*run.dims]) for name, us in splits.items()}
         missing = {**unmasked, **found.missing}
+    baseline = context_baseline(run, found, reach) if reach else None
     parts: list[dict[str, Predictions]] = [
         {name: predict_whole(model, given, run.config, where) for name, given in found.splits.items()}
         for model in models
     ]
     scores = {name: [part[name].metrics(run.config) for part in parts] for name in found.splits}
+    linear, contextual = add_context(baseline, run, models, found, parts, where) if baseline else (None, [])
     summary = summarize(
         name=run.name,
         dataset=found.dataset,
@@ -103,13 +115,16 @@ def evaluate(
         missing=missing,
         label_ratio=run.config.data.label_ratio,
         init_from=run.config.protocol.init_from,
+        context=linear,
     )
     if out is not None:
         make_folder(out)
         write_summary(out, summary)
         for seed, part in zip(chosen, parts, strict=True):
             write_text(out / f"predictions-{seed}.csv", predictions_csv(part.items()))
-    return Scores(summary, markdown_table([summary]))
+        for seed, part, more in zip(chosen, parts, contextual, strict=False):  # none without context
+            write_text(out / f"context-{seed}.csv", context_csv(found, part, more))
+    return Scores(summary, markdown_table([summary]) + markdown_context(summary))
 
 
 def check_no_run(out: Path) -> None:

@@ -208,6 +208,7 @@ class Run:
         noise: str | Sequence[str] | None = None,
         split: str | None = None,
         include_training: bool = False,
+        context: bool | str = False,
     ) -> Scores:
         """Scores the models on the run's own validation and test split again, or on another labeled file.
 
@@ -225,12 +226,14 @@ class Run:
                 several.
             split: split to score, or ``all``.
             include_training: whether utterances that the run was trained on may be scored, as the split ``train``.
+            context: score the predictions with linear context, too (:class:`~gmsa.metrics.LinearContext`), fitted on
+                the run's validation split: ``True`` for all utterances of a dialogue, ``"past"`` for earlier ones.
 
         Raises:
-            RunError: a seed is not of the run or not finished, the run's own data is not what it was trained on, or
-                utterances are to be scored that it was trained on.
+            RunError: a seed is not of the run or not finished, the run's own data is not what it was trained on,
+                utterances are to be scored that it was trained on, or there is too little to fit context on.
             DataError: the file is missing, unsafe or wrong.
-            ConfigError: ``missing`` or ``noise`` is wrong.
+            ConfigError: ``missing``, ``noise`` or ``context`` is wrong, or context is asked for with masks or noise.
         """
         from gmsa.runs.evaluate import evaluate
         from gmsa.runs.robustness import MASK_SEEDS, robustness
@@ -243,7 +246,9 @@ class Run:
             if mask_seeds is not None:
                 raise ConfigError("mask seeds go with masks; name some, as missing='eta:0,0.3,0.6'")
             with torch_settings_kept():
-                return evaluate(self, file, seeds, device, folder, split, include_training)
+                return evaluate(self, file, seeds, device, folder, split, include_training, context)
+        if context:
+            raise ConfigError("context goes without masks and noise; it scores what data.missing of the run masks")
         specs, noises = ([of] if isinstance(of, str) else list(of or ()) for of in (missing, noise))
         own = folder is not None and folder.resolve() == self.folder.resolve()
         where = None if own else folder

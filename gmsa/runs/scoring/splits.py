@@ -43,6 +43,8 @@ class Chosen:
     """Ids of all utterances of the file."""
     missing: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Of masked splits, the record of :func:`~gmsa.data.describe_missing`."""
+    context: Mapping[str, Sequence[Utterance]] = field(default_factory=dict)
+    """Unlabeled utterances of the splits: the context of the labeled ones."""
 
     @property
     def name(self) -> str:
@@ -55,8 +57,11 @@ class Chosen:
         return [utterance for utterances in self.splits.values() for utterance in utterances]
 
 
-def own_corpus(run: Run) -> Corpus:
+def own_corpus(run: Run, otherwise: str = "") -> Corpus:
     """The corpus that a run was trained on, features as the file has them.
+
+    Args:
+        otherwise: what to do where the file cannot be put back.
 
     Raises:
         RunError: its data file is missing, or not the one that it was trained on.
@@ -68,13 +73,13 @@ def own_corpus(run: Run) -> Corpus:
     elif not exists(settings.path):
         raise RunError(
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
-            "put it back, or score another labeled file with --data"
+            f"put it back, or {otherwise or 'score another labeled file with --data'}"
         )
     corpus = load_corpus(settings, run.config.target)
     if corpus.sha256 != trained_on:
         raise RunError(
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
-            f"was {trained_on[:12]}…); put that file back, or score this one with --data"
+            f"was {trained_on[:12]}…); put that file back, or {otherwise or 'score this one with --data'}"
         )
     return corpus
 
@@ -87,14 +92,14 @@ def masked(run: Run, corpus: Corpus) -> tuple[Corpus, dict[str, dict[str, Any]]]
     return hidden, records
 
 
-def _known(utterances: Sequence[Utterance], modalities: Collection[str]) -> list[Utterance]:
-    """The labeled utterances without features of other modalities, such as those that training left out."""
+def _known(utterances: Sequence[Utterance], modalities: Collection[str], labeled: bool = True) -> list[Utterance]:
+    """The labeled utterances, or the others; without features of other modalities, as training left some out."""
     return [
         replace(u, features=select(u.features, modalities), withheld=select(u.withheld, modalities))
         if u.features.keys() - set(modalities)
         else u
         for u in utterances
-        if u.label is not None
+        if (u.label is not None) == labeled
     ]
 
 
@@ -135,9 +140,12 @@ def splits_to_score(
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
         labeled = {name: _known(utterances, dims) for name, utterances in corpus.splits.items()}
+        others = {name: _known(utterances, dims, False) for name, utterances in corpus.splits.items()}
     else:
         where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
+        others = {name: [u for u in utterances if u.label is None] for name, utterances in other.splits.items()}
+    context = {name: utterances for name, utterances in others.items() if utterances}
     names = choose_splits(labeled, split, where)
     chosen = {name: labeled[name] for name in names}
     seen = {u.id for u in chosen.get(TRAINING, ())} if own else _training_ids(run, chosen, where)
@@ -146,13 +154,13 @@ def splits_to_score(
     if seen:
         training = [u for utterances in chosen.values() for u in utterances if u.id in seen]
         rest = {name: [u for u in utterances if u.id not in seen] for name, utterances in chosen.items()}
-        others = {name: utterances for name, utterances in rest.items() if utterances}
-        if TRAINING in others:
+        untrained = {name: utterances for name, utterances in rest.items() if utterances}
+        if TRAINING in untrained:
             raise RunError(
                 f"{where}: split 'train' holds utterances that '{run.folder}' was trained on and others; "
                 "save them apart to score both"
             )
-        chosen = {TRAINING: training, **others}
+        chosen = {TRAINING: training, **untrained}
     for name, utterances in chosen.items():
         empty = [u.id for u in utterances if not u.steps]
         if empty and not own:
@@ -161,9 +169,8 @@ def splits_to_score(
                 f"{', '.join(run.dims)} (the first {shown(empty[0])}); they are scored all the same"
             )
     dataset = run.config.data.name if data is None else Path(data).stem
-    return Chosen(
-        chosen, dataset, synthetic, sha256, own, ids, {name: records[name] for name in chosen if name in records}
-    )
+    records = {name: records[name] for name in chosen if name in records}
+    return Chosen(chosen, dataset, synthetic, sha256, own, ids, records, context)
 
 
 def _sha256(data: str | Path) -> str | None:
