@@ -241,7 +241,7 @@ def _dialogue_edges(
     """The same in the graph of a dialogue."""
     first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
     size = dict(zip(types.node_types, counts, strict=True))
-    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.token_relations)}
+    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.typed_relations)}
     parts = [torch.empty(3, 0, dtype=torch.long)]
     for relation in chosen:
         source, _, target = relation
