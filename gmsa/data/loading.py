@@ -123,7 +123,8 @@ def load_other(
     Args:
         path: the file; ``~`` and ``$VARS`` are expanded.
         dims: features per step of each modality of the run; None accepts any number.
-        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` where it can.
+        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` and
+            ``speaker_from`` where they can.
         target: the run's group ``target``, resolved.
         require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
             False, labels are read where they fit the target, and a note tells where they do not.
