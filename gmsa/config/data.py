@@ -23,7 +23,10 @@ else:
 
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
-SYNTHETIC_DIALOGUES = {"synthetic_two_back": "two_back", "synthetic_speaker": "speaker"}
+SYNTHETIC_DIALOGUES: dict[str, Literal["two_back", "speaker"]] = {
+    "synthetic_two_back": "two_back",
+    "synthetic_speaker": "speaker",
+}
 """Values of ``data.path`` for the synthetic dialogues, and the rule of each."""
 LONGEST_MATCHED = 200
 """Characters of an id that ``data.video_from`` and ``data.speaker_from`` are matched with, as regular expressions."""
