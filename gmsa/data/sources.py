@@ -201,6 +201,7 @@ def _with_names(
     if data.video_from == data.speaker_from == AUTO:
         return splits
     found = {}
+    before: dict[str, int] = {}
     for name, utterances in splits.items():
         known = list(utterances)
         columns = {
@@ -209,7 +210,7 @@ def _with_names(
             "speaker": [u.speaker for u in known],
         }
         split = Split(columns, f"{where}: split {shown(name)}")
-        videos, places = split.videos(data.video_from, needed)
+        videos, places = split.videos(data.video_from, needed, before)
         speakers = split.speakers(data.speaker_from, needed)
         found[name] = [
             replace(u, of_video=v or u.of_video, place=p if v else u.place, speaker=s)

@@ -87,9 +87,12 @@ def tell_order(splits: Mapping[str, Sequence[Utterance]], pool: Sequence[Utteran
             ties += tied[:1]
             numbers = {_is_numbered(u.id, None) for u in members if "$_$" in u.id}
             mixed += [members[0].video] if len(numbers) > 1 else []
-            torn = 0 < sum(u.id in of_pool for u in members) < len(members)
-            unnumbered = not all(_is_numbered(u.id, None) for u in members)
-            apart += [members[0].video] if torn and unnumbered and not tied else []
+            # Places of the file go on from train to the pool; numbers of clips seldom part the two.
+            last = [u.id in of_pool for u in ordered]
+            torn = len(set(last)) == 2 and last == sorted(last)
+            apart += (
+                [members[0].video] if torn and not tied and not all(_is_numbered(u.id, None) for u in members) else []
+            )
     if ties:
         note(
             Doubt(

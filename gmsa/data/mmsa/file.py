@@ -149,6 +149,7 @@ class MmsaFile:
         if not strict and self.data.nan == "error":
             self._values.bad = self.left_out
         self._strict, self._other = strict, other
+        self._turns: dict[str, int] = {}
         self.field = ""
         """Key of the labels; empty if none are read."""
         self.target = Target.of(self._settings)
@@ -332,7 +333,7 @@ class MmsaFile:
                 note(Doubt(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}"))
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
-        videos, places = split.videos(self.data.video_from, needed=not self._other)
+        videos, places = split.videos(self.data.video_from, not self._other, self._turns)
         speakers = split.speakers(self.data.speaker_from, needed=not self._other)
         return [
             Utterance(i, x, label, single, text, {}, speaker, video, place, fold)

@@ -143,7 +143,9 @@ class Split:
             )
         return speakers
 
-    def videos(self, how: str, needed: bool = True) -> tuple[list[str], list[int | None]]:
+    def videos(
+        self, how: str, needed: bool = True, before: dict[str, int] | None = None
+    ) -> tuple[list[str], list[int | None]]:
         """The video of each utterance and its place there, as ``data.video_from`` says.
 
         A key of the file names the videos; places are then those in order of time, if the file tells it, else of the
@@ -151,41 +153,43 @@ class Split:
 
         Args:
             needed: whether it is an error if they cannot be found; else a note says so, and the ids tell them.
+            before: number of utterances of each video in earlier splits, after which the places of the file go on; it
+                is counted on.
 
         Raises:
             DataError: the file has no such key, or an id does not match.
         """
         if how != AUTO:
             try:
-                return self._videos(how)
+                return self._videos(how, {} if before is None else before)
             except DataError as error:
                 if needed:
                     raise
                 note(f"{str(error)[:300]}; the ids tell the videos, up to '$_$'")
         return [""] * len(self.ids), [None] * len(self.ids)
 
-    def _videos(self, how: str) -> tuple[list[str], list[int | None]]:
+    def _videos(self, how: str, before: dict[str, int]) -> tuple[list[str], list[int | None]]:
         if how in self.columns:
             videos = self.names([how])
             if "" in videos:
                 first = shown(self.ids[videos.index("")])
                 raise DataError(f"{self.where}: '{how}' of {first} is empty; data.video_from needs a video of each")
-            return videos, self._places(videos)
+            return videos, self._places(videos, before)
         videos, clips = videos_of(how, self.ids, self.columns, self.where)
         if all(name is not None and name.isdecimal() and len(name) < 18 for name in clips):
             return videos, [int(name) for name in clips if name is not None]
-        return videos, self._places(videos)
+        return videos, self._places(videos, before)
 
-    def _places(self, videos: Sequence[str]) -> list[int | None]:
+    def _places(self, videos: Sequence[str], count: dict[str, int]) -> list[int | None]:
         """The place of each utterance among those of its video."""
         order: Iterable[int] = range(len(videos))
         if key := next((key for key in STARTS if key in self.columns), None):
             times = self._numbers(key)
             order = sorted(order, key=lambda row: times[row])
         places: list[int | None] = [None] * len(videos)
-        count: dict[str, int] = {}
         for row in order:
-            places[row] = count[videos[row]] = count.get(videos[row], -1) + 1
+            places[row] = count.get(videos[row], 0)
+            count[videos[row]] = count.get(videos[row], 0) + 1
         return places
 
     def sequences(self, modality: str) -> Sequences:

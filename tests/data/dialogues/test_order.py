@@ -125,6 +125,29 @@ def test_places_count_over_the_splits_of_a_file() -> None:
     assert in_file_order({"all": known})["all"] == known
 
 
+@pytest.mark.parametrize("form", ["pickle", "store"])
+def test_places_by_a_pattern_go_on_from_split_to_split(form: str) -> None:
+    names = {"train": ["v_c", "v_b"], "unlabeled": ["v_a", "w_a"], "test": ["x_a"], "valid": ["y_a"]}
+    if form == "store":
+        rows = [Row(name, Utterance(i, TEXT, 0.5)) for name, ids in names.items() for i in ids]
+        path = str(write_store("s", rows, {"text": "float32"}).path)
+    else:
+        path = "s.pkl"
+        columns = {
+            name: {"id": ids, "text": np.ones((len(ids), 1, 2), np.float32), "regression_labels": [0.5] * len(ids)}
+            for name, ids in names.items()
+        }
+        Path(path).write_bytes(pickle.dumps(columns))
+    with collected():
+        found = load_corpus(DataConfig(path=path, modalities=("text",), video_from="(?P<video>.)_"))
+    assert [(u.id, u.place) for u in (*found.splits["train"], *found.pool)] == [
+        ("v_c", 0),
+        ("v_b", 1),
+        ("v_a", 2),
+        ("w_a", 0),
+    ]
+
+
 def test_a_store_keeps_places_and_speakers_and_slices_and_workers_agree() -> None:
     rows = [Utterance("v$_$b", TEXT, 0.0, speaker="B", place=4), Utterance("v$_$a", TEXT, 0.0, speaker="A", place=9)]
     store = write_store("kept", [Row("all", u) for u in rows])
@@ -179,6 +202,9 @@ def test_notes_of_doubtful_orders() -> None:
     assert note.startswith(
         "f.pkl: one dialogue has utterances in train and in the pool, and no numbers tell their order"
     )
+    assert said(["d_0", "d_2"], ["d_1"]) == []
+    numbered = [Utterance(f"d_{i}", {}, of_video="d", place=i) for i in range(3)]
+    assert said(numbered[::2], numbered[1:2]) == []
     own = in_file_order({"all": [Utterance(f"v$_${n}", {}) for n in "de"]})["all"]
     [note] = said(found["train"], own)  # a file of its own counts from its own start
     assert "has two utterances of one place, such as 'v$_$a' and 'v$_$d'" in note
