@@ -31,8 +31,8 @@ class Schema:
     dialogue_node: bool = False
     """Whether the graphs, of dialogues, have nodes that join their utterances."""
     joined_readouts: bool = False
-    """Whether readout nodes join those of other utterances, as in the outer graphs of scope ``hierarchical``: there they
-    have read their own already."""
+    """Whether readout nodes join those of other utterances, as in scope ``hierarchical``, where they have
+    read their own already."""
 
     @cached_property
     def node_types(self) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def initial_weights(
             )
     # Weights trained on the same data must not have seen what this run masks.
     if before.environment["data_sha256"] == data_sha256:
-        for key in ("train", "seed"):
+        for key in ("train", "seed", "unit"):
             masked, masks = then["data"]["missing"][key], now["data"]["missing"][key]
             if masked != masks:
                 raise RunError(
