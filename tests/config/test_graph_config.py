@@ -9,7 +9,7 @@ import pytest
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config, to_dict
 from gmsa.config.fields import ByModality
-from gmsa.config.graph import GraphConfig
+from gmsa.config.graph import WHOLE, GraphConfig
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import builder_of, schema
 from gmsa.registry import EDGE_BUILDERS
@@ -86,22 +86,28 @@ def test_parameters_of_its_own_come_before_the_fields(spec: str, expected: tuple
 @pytest.mark.parametrize("inter", ["window", "temporal"])
 def test_one_temporal_relation_types_the_edges(inter: str) -> None:
     assert graph({"intra": "knn", "inter": {"text_to_audio": inter}}).typed == (inter == "temporal")
-    assert graph({"scope": "video"}).typed
+    assert graph({"scope": "dialogue"}).typed
 
 
-def test_a_video_joins_neighbours_in_a_modality_and_modalities_in_an_utterance() -> None:
-    for context, radius in ((0, 0), (3, 3)):
-        found = builders(graph({"scope": "video", "context": context}))
-        for (source, _, target), built in found.items():
-            assert built == (("temporal", {"radius": radius}) if source == target else ("aligned", {}))
-    everything = builders(graph({"scope": "video", "context": "all"}))["text", "intra", "text"]
-    assert everything[0] == "temporal"
-    assert everything[1]["radius"] > 100_000
+@pytest.mark.parametrize(
+    ("settings", "reach"),
+    [
+        ({}, (2, 2)),
+        ({"context": 3}, (3, 3)),
+        ({"context": 3, "future": 0}, (3, 0)),
+        ({"past": 1, "future": 5}, (1, 5)),
+        ({"context": 0, "past": "all"}, (WHOLE, 0)),
+        ({"context": "all", "future": 1}, (WHOLE, 1)),
+        ({"context": 4, "past": None}, (4, 4)),
+    ],
+)
+def test_past_and_future_go_before_context(settings: dict[str, Any], reach: tuple[int, int]) -> None:
+    assert graph(settings).reach == reach
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, MIXED, {"intra": "temporal"}, {"scope": "video", "context": "all"}, {"scope": "video", "context": 0}],
+    [{}, MIXED, {"intra": "temporal"}, {"scope": "dialogue", "context": "all"}, {"scope": "dialogue", "context": 0}],
 )
 def test_round_trip(settings: dict[str, Any]) -> None:
     config = from_dict({"graph": settings})
@@ -189,11 +195,11 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"text": {"window": {"radius": 2}}}}, "'graph.intra.text' must be text"),
         ({"radios": 2}, "unknown key 'graph.radios' (did you mean 'radius'?)"),
         # scopes
-        ({"scope": "vidoe"}, "'graph.scope' must be one of utterance, video (got 'vidoe') (did you mean 'video'?)"),
-        ({"scope": "video", "intra": "window"}, "'graph.intra' joins tokens, which 'graph.scope: video' does not have"),
-        ({"scope": "video", "inter": {"text_to_audio": "aligned"}}, "'graph.inter' joins tokens"),
-        ({"scope": "video", "inter": "aligned"}, "set 'graph.scope: utterance'"),
-        ({"scope": "video", "context": "some"}, "'graph.context' must be a whole number or 'all' (got 'some')"),
+        ({"scope": "dialog"}, "'graph.scope' must be one of utterance, dialogue, hierarchical (got 'dialog') (did you mean"),
+        ({"scope": "dialogue", "intra": "window"}, "'graph.intra' joins tokens, which 'graph.scope: dialogue' does"),
+        ({"scope": "dialogue", "inter": {"text_to_audio": "aligned"}}, "'graph.inter' joins tokens"),
+        ({"scope": "dialogue", "inter": "aligned"}, "set 'graph.scope' to utterance or hierarchical"),
+        ({"scope": "dialogue", "context": "some"}, "'graph.context' must be a whole number or 'all' (got 'some')"),
         # ranges
         ({"radius": -1}, "'graph.radius' must be at least 0 (got -1)"),
         ({"radius": 1.5}, "'graph.radius' must be a whole number (got 1.5)"),
