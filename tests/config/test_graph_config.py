@@ -195,7 +195,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"text": {"window": {"radius": 2}}}}, "'graph.intra.text' must be text"),
         ({"radios": 2}, "unknown key 'graph.radios' (did you mean 'radius'?)"),
         # scopes
-        ({"scope": "dialog"}, "'graph.scope' must be one of utterance, dialogue, hierarchical (got 'dialog') (did you mean"),
+        ({"scope": "dialog"}, "'graph.scope' must be one of utterance, dialogue, hierarchical (got 'dialog')"),
         ({"scope": "dialogue", "intra": "window"}, "'graph.intra' joins tokens, which 'graph.scope: dialogue' does"),
         ({"scope": "dialogue", "inter": {"text_to_audio": "aligned"}}, "'graph.inter' joins tokens"),
         ({"scope": "dialogue", "inter": "aligned"}, "set 'graph.scope' to utterance or hierarchical"),
