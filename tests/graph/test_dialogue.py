@@ -8,20 +8,27 @@ from dataclasses import replace
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
+import yaml
 from helpers.graphs import check_positions, collate
+from helpers.small_runs import small
 from torch import Tensor
 from torch_geometric.data import Batch
 
+import gmsa
 from gmsa.config import MODALITIES, Config, from_dict
+from gmsa.config.trained import trained_settings
 from gmsa.data import INTENSITY_CLASSES, Target, Utterance
-from gmsa.errors import DataError
+from gmsa.errors import DataError, RunError
 from gmsa.graph import READOUTS, GraphBatch, build_dialogue_graph, schema
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
+from gmsa.runs import Run, report
 from gmsa.training.batches import SampleGroups, scoring_batches, training_batches
+from gmsa.training.checkpoint import save_weights
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 
@@ -534,3 +541,28 @@ def test_a_batch_is_what_collate_makes(utterances: list[Utterance]) -> None:
     assert isinstance(batch, GraphBatch)
     assert sorted(batch.ids) == sorted(u.id for u in utterances)
     assert len(batch) == sum(CLIPS.values())
+
+
+# --- the former name --------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_the_former_scope_video_are_still_read(write_mmsa, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(report, "draw_run", lambda *_: None)
+    groups = {"graph": {"scope": "dialogue", "context": 1}, "protocol": {"name": "supervised"}, "run": {"seeds": [1]}}
+    config = small(write_mmsa, **groups)
+    run = gmsa.fit(config, out=tmp_path / "run")
+    expected = run.predict(config.data.path).values
+    file, weights = run.weights_file(1), run.weights(1)
+    settings = yaml.safe_load((run.folder / "config.yaml").read_text())
+    settings["graph"]["scope"] = "video"
+    for name in ("past", "future", "between", "distances", "speakers", "dialogue_node", "weights"):
+        del settings["graph"][name]
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    trained = {k: v for k, v in trained_settings(run.config, 1).items() if not k.startswith("graph.")}
+    save_weights(file, weights, trained | {"graph.scope": "video", "graph.context": 1})
+    former = Run(run.folder)
+    assert former.config.graph == run.config.graph
+    np.testing.assert_array_equal(former.predict(config.data.path).values, expected)
+    save_weights(file, weights, trained | {"graph.scope": "utterance"})
+    with pytest.raises(RunError, match=r"graph.scope was 'utterance', is 'dialogue'"):
+        Run(run.folder).predict(config.data.path)

@@ -177,7 +177,7 @@ def test_blocks_are_tied_or_not() -> None:
         ),
         (
             {"pretrain": {"epochs": 2}, "graph": {"scope": "dialogue"}, "data": {"modalities": ["text"]}},
-            "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one; set it",
+            "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one",
         ),
         ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
         ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
