@@ -18,6 +18,7 @@ from gmsa.config import GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import DIALOGUE, READOUTS, GraphBatch, GraphSpec, build_dialogue_graph, collate, context_builder, schema
+from gmsa.graph.build import turns_of
 from gmsa.graph.context import Turns, context_edges, edge_kinds
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 
@@ -34,19 +35,14 @@ NAMES = ("ann", "bob", "ann", "eve", "", "bob", "ann")
 TEXT = ("text", "intra", "text")
 
 
-def dialogue(count: int, dims: dict[str, int] | None = None, name: str = "d") -> list[Utterance]:
-    """Utterances of one dialogue; features of some are missing."""
+def dialogue(count: int, dims: dict[str, int] | None = None, name: str = "d", full: bool = False) -> list[Utterance]:
+    """Utterances of one dialogue, of which some lack modalities, unless they are ``full``."""
     dims = SETS["three"] if dims is None else dims
-    return [
-        clip(
-            f"{name}$_${i}",
-            dims,
-            [(i + 2 * k) % 3 for k in range(len(dims))],
-            speaker=NAMES[i % len(NAMES)],
-            label=float(i),
-        )
-        for i in range(count)
-    ]
+    found = []
+    for i in range(count):
+        lengths = [full + (i + 2 * k) % 3 for k in range(len(dims))]
+        found.append(clip(f"{name}$_${i}", dims, lengths, speaker=NAMES[i % len(NAMES)], label=float(i)))
+    return found
 
 
 # --- the oracle -------------------------------------------------------------------------------------------------------
@@ -68,9 +64,7 @@ def mean_by_loop(utterance: Utterance, modality: str) -> list[float]:
 
 
 def cosine(a: list[float], b: list[float]) -> float:
-    """Of nothing, as where a modality is missing, 0."""
-    top = sum(x * y for x, y in zip(a, b, strict=False))
-    return round(top / (math.hypot(*a) * math.hypot(*b)), 9) if a and b else 0.0
+    return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
 
 
 def edges_by_loop(
@@ -106,7 +100,7 @@ def edges_by_loop(
             elif config.between.startswith("knn"):
                 means = [mean_by_loop(u, source) for u in utterances]
                 alike = {j: cosine(means[j], means[i]) for j in heard}
-                others = sorted((j for j in heard if j != i), key=lambda j: (-alike[j], j))
+                others = sorted((j for j in heard if j != i), key=lambda j: -alike[j])
                 heard = sorted([i, *others[:2]])
         for j in heard:
             kind = max(-config.distances, min(config.distances, j - i)) + config.distances
@@ -171,8 +165,8 @@ def expected_batch(
 @pytest.mark.parametrize("future", REACHES)
 @pytest.mark.parametrize("past", REACHES)
 def test_edges_are_those_that_the_settings_say(past: int | str, future: int | str) -> None:
-    utterances = dialogue(6)
-    means = torch.stack([u.features["text"].sum(0) / max(1, u.lengths["text"]) for u in utterances])
+    given = dialogue(6, full=True)
+    means = torch.stack([u.features["text"].mean(0) for u in given])
     for distances, speakers, node, between in itertools.product(
         (1, 8), SPEAKERS, (False, True), ("window", "speaker", "knn(neighbors=2)")
     ):
@@ -185,7 +179,10 @@ def test_edges_are_those_that_the_settings_say(past: int | str, future: int | st
             dialogue_node=node,
             between=between,
         )
-        numbers = tuple(speakers_by_loop([u.speaker for u in utterances], speakers))
+        # Of two speakers that are not listed, the edges of both builders and types are asked elsewhere.
+        is_both = between == "speaker" and isinstance(speakers, tuple)
+        utterances = [replace(u, speaker=u.speaker or "eve") for u in given] if is_both else given
+        turns = turns_of(utterances, config)
         others = [("val", "intra", DIALOGUE), (DIALOGUE, "inter", "text")] if node else []
         for relation in (
             TEXT,
@@ -194,7 +191,7 @@ def test_edges_are_those_that_the_settings_say(past: int | str, future: int | st
             ("audio", "inter", "cls"),
             *others,
         ):
-            pairs, kinds = context_edges(relation, Turns(6, numbers), config, means)
+            pairs, kinds = context_edges(relation, turns, config, means)
             found = dict(zip(map(tuple, pairs.T.tolist()), kinds.tolist(), strict=True))
             assert found == edges_by_loop(relation, utterances, config), (relation, config)
             assert pairs.T.tolist() == sorted(pairs.T.tolist(), key=lambda pair: (pair[1], pair[0]))
@@ -225,11 +222,16 @@ def test_the_number_of_edges(count: int) -> None:
     assert context_edges(TEXT, Turns(count), whole).pairs.shape[1] == count**2
 
 
-def test_equal_similarities_are_decided_by_the_earlier_utterance() -> None:
+def test_the_most_similar_utterances_and_itself() -> None:
     config = GraphConfig(scope="dialogue", context="all", between="knn(neighbors=1)", distances=1)
-    features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0], [0.5, 0.0]])
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.2], [-1.0, 3.0], [-1.0, 2.0]])
     pairs, _ = context_edges(TEXT, Turns(4), config, features)
-    assert pairs.T.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [2, 2], [0, 3], [3, 3]]
+    assert pairs.T.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [2, 2], [3, 2], [2, 3], [3, 3]]
+    near = replace(config, context=1)
+    assert context_edges(TEXT, Turns(4), near, features).pairs.T.tolist() == pairs.T.tolist()
+    past = replace(config, context=1, future=0)
+    heard = [[0, 0], [0, 1], [1, 1], [1, 2], [2, 2], [2, 3], [3, 3]]
+    assert context_edges(TEXT, Turns(4), past, features).pairs.T.tolist() == heard
     alone = replace(config, between="knn(neighbors=0)")
     assert context_edges(TEXT, Turns(4), alone, features).pairs.T.tolist() == [[i, i] for i in range(4)]
 
@@ -277,7 +279,8 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize(("dims", "readouts", "settings"), CASES, ids=str)
 def test_a_batch_is_that_of_pyg(dims: str, readouts: tuple[str, ...], settings: dict[str, Any], scope: str) -> None:
     config = GraphConfig(scope=scope, **settings)
-    groups = [dialogue(5, SETS[dims], "a"), dialogue(1, SETS[dims], "b"), dialogue(4, SETS[dims], "c")]
+    full = config.between.startswith("knn")
+    groups = [dialogue(count, SETS[dims], name, full) for count, name in ((5, "a"), (1, "b"), (4, "c"))]
     order = torch.randperm(10, generator=torch.Generator().manual_seed(1)).tolist()
     utterances = [u for group in groups for u in group]
     utterances = [utterances[i] for i in order]

@@ -75,7 +75,13 @@ def louder(utterance: Utterance) -> Utterance:
 
 
 def of_any(contexts: Sequence[str], names: Sequence[str] = NAMES) -> pytest.MarkDecorator:
-    cases = [(name, scope, context) for name in names for scope in SCOPES for context in contexts]
+    """Each model in both scopes, each with a context of its own; all contexts in both among the slow tests."""
+    cases = []
+    for name in names:
+        for number, context in enumerate(contexts):
+            for k, scope in enumerate(SCOPES):
+                is_slow = number % len(SCOPES) != k and len(contexts) > 1
+                cases.append(pytest.param(name, scope, context, marks=[pytest.mark.slow] if is_slow else []))
     return pytest.mark.parametrize(("name", "scope", "context"), cases)
 
 
@@ -87,7 +93,7 @@ def is_heard(name: str, scope: str) -> bool:
 # --- what may reach an answer -----------------------------------------------------------------------------------------
 
 
-@of_any([*CONTEXTS])
+@of_any(["speakers", "knn", "window", "same speaker"])
 def test_no_later_utterance_changes_an_earlier_answer(name: str, scope: str, context: str) -> None:
     config = config_of(name, scope, CONTEXTS[context] | {"future": 0})
     model, utterances = model_of(config), dialogue("a", 6, full=True) + dialogue("b", 2, full=True)
@@ -109,7 +115,7 @@ def test_no_later_utterance_changes_an_earlier_answer(name: str, scope: str, con
     if context != "knn":  # which chooses by likeness
         assert (heard.abs().max() > 1e-9) == is_heard(name, scope)
     # As it grows: each answer stays what it was when it was the last.
-    for count in range(1, 6):
+    for count in (1, 4):
         torch.testing.assert_close(answers(model, config, utterances[:count]), before[:count], rtol=0, atol=1e-12)
 
 
@@ -126,9 +132,7 @@ def test_a_dialogue_knows_no_other_in_any_order(name: str, scope: str, context: 
         torch.testing.assert_close(alone, together[first : first + len(group)], rtol=0, atol=1e-10)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(2)).tolist()
     shuffled = answers(model, config, [utterances[i] for i in order])
-    expected = together[order]
-    if scope == "hierarchical" or context not in ("speakers", "knn"):
-        torch.testing.assert_close(shuffled, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(shuffled, together[order], rtol=0, atol=1e-10)
     others = [louder(replace(u, speaker="bob")) if i >= 6 else u for i, u in enumerate(utterances)]
     torch.testing.assert_close(answers(model, config, others)[:6], together[:6], rtol=0, atol=1e-12)
     unlabeled = [replace(u, label=None if i % 3 else 2.0) for i, u in enumerate(utterances)]
@@ -141,12 +145,13 @@ def test_features_of_a_missing_modality_change_nothing(name: str, scope: str, co
     model, utterances = model_of(config), dialogue("a", 5, full=True)
 
     def without(some: Sequence[Utterance]) -> list[Utterance]:
-        gone = frozenset({"audio"})
-        hidden = {2: [u.features["audio"] for u in some]}
-        return [replace(u.drop(gone), withheld={"audio": hidden[2][i]}) if i in (1, 2) else u for i, u in enumerate(some)]
+        hidden = [replace(u.drop(frozenset({"audio"})), withheld={"audio": u.features["audio"]}) for u in some]
+        return [hidden[i] if i in (1, 2) else u for i, u in enumerate(some)]
 
-    changed = [louder(u) if i in (1, 2) else u for i, u in enumerate(utterances)]
-    changed = [replace(u, features=old.features | {"audio": u.features["audio"]}) for u, old in zip(changed, utterances)]
+    changed = [
+        replace(u, features={**u.features, "audio": 2 * u.features["audio"] + 1}) if i in (1, 2) else u
+        for i, u in enumerate(utterances)
+    ]
     before = answers(model, config, without(utterances))
     assert torch.equal(answers(model, config, without(changed)), before)
     assert not torch.equal(answers(model, config, changed), answers(model, config, utterances))
@@ -169,12 +174,28 @@ def test_a_part_with_all_within_reach_answers_as_the_whole(name: str, past: int,
     config = config_of(name, "hierarchical", graph, layers=layers)
     model, utterances = model_of(config), dialogue("a", 12)
     whole = answers(model, config, utterances)
-    for at in (0, 5, 7, 11):
+    for at in (0, 5, 11):
         first = max(0, at - layers * past)
         part = utterances[first : at + layers * future + 1]
         torch.testing.assert_close(answers(model, config, part)[at - first], whole[at], rtol=0, atol=1e-12)
-    cut = answers(model, config, utterances[5 : 6])[0]
+    cut = answers(model, config, utterances[5:6])[0]
     assert (cut - whole[5]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt"])
+def test_distances_and_speakers_are_told_apart(name: str, scope: str) -> None:
+    config = config_of(name, scope, {"past": 2, "future": 0, "distances": 2, "speakers": "same_other"})
+    model, utterances = model_of(config), dialogue("a", 3, full=True)
+    if model.embedding.missing is not None:
+        with torch.no_grad():
+            model.embedding.position.zero_()  # else their places tell them apart
+    before = answers(model, config, utterances)[2]
+    first, second, last = (replace(u, speaker="ann") for u in utterances)
+    same = answers(model, config, [first, second, last])[2]
+    assert (same - before).abs().max() > 1e-6
+    other = answers(model, config, [replace(first, id="a$_$1"), replace(second, id="a$_$0"), last])[2]
+    assert (same - other).abs().max() > 1e-6
 
 
 # --- missing modalities and gradients ---------------------------------------------------------------------------------
@@ -237,15 +258,13 @@ def test_gradients_reach_the_tokens_of_neighbours_alone(
             assert reached == [-past <= i - at <= future for i in range(6)], (modality, at)
 
 
-@pytest.mark.parametrize("route", ["dense", "edge"])
-def test_answers_with_more_than_254_edge_types(route: str) -> None:
-    names = tuple(f"s{i}" for i in range(7))
-    graph = {"context": "all", "speakers": (*names, "s7"), "distances": 32}
+def test_answers_with_more_edge_types_than_16_bits_hold() -> None:
+    graph = {"context": "all", "speakers": tuple(f"s{i}" for i in range(8)), "distances": 32}
     results = []
     utterances = [replace(u, speaker=f"s{i}") for i, u in enumerate(dialogue("a", 9))]
     for route in ("dense", "edge"):
         config = config_of("semi_iin", "dialogue", graph, route=route)
-        model = model_of(config, 1.0)
+        model = model_of(config)
         results.append(answers(model, config, utterances))
         assert len(model.streams["intra"].layers[0].attention.bias) == 65 * 81 * 9
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)
@@ -283,7 +302,9 @@ def step(layer: nn.Module, z: dict[Node, Tensor], arrows: Sequence[Arrow]) -> di
     x = {node: F.layer_norm(row, (8,), layer.norm_in.weight, layer.norm_in.bias) for node, row in z.items()}
     found = {}
     for node, row in x.items():
-        y = F.layer_norm(attend(layer.attention, x, arrows, node) + row, (8,), layer.norm_mid.weight, layer.norm_mid.bias)
+        y = F.layer_norm(
+            attend(layer.attention, x, arrows, node) + row, (8,), layer.norm_mid.weight, layer.norm_mid.bias
+        )
         first, _, second = layer.ffn
         found[node] = (y @ first.weight.T + first.bias).clamp(min=0) @ second.weight.T + second.bias + y
     return found
