@@ -355,6 +355,20 @@ def test_many_edge_types_are_told_apart_by_both_routes(distances: int, names: in
         assert typed(batch) == expected
 
 
+@pytest.mark.parametrize("future", [0, 1])
+def test_the_stream_of_all_edges_has_each_once(future: int) -> None:
+    config = GraphConfig(
+        scope="dialogue", past=2, future=future, dialogue_node=True, speakers="same_other", distances=2
+    )
+    utterances = dialogue(5) + dialogue(2, name="e")
+    for route in ("dense", "edge"):
+        spec = replace(spec_of(config, SETS["three"], route), streams=("intra", "inter", "global"))
+        batch = collate(utterances, spec)
+        found = {stream: batch.edge_index(stream).T.tolist() for stream in spec.streams}
+        either = {tuple(pair) for stream in ("intra", "inter") for pair in found[stream]}
+        assert sorted(map(tuple, found["global"])) == sorted(either)
+
+
 def test_edges_are_dropped_among_tokens_alone_by_both_routes() -> None:
     config = GraphConfig(scope="dialogue", context="all", edge_dropout=0.5, dialogue_node=True)
     utterances = dialogue(7) + dialogue(4, name="e")
