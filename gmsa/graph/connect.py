@@ -159,7 +159,7 @@ def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
 def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig) -> npt.NDArray[Any]:
     """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
     codes = np.stack([np.pad(_plan(stream, types, config).code, (0, 1)) for stream in streams])
-    kind: type[Any] = np.uint8 if edge_types(types, config) < np.iinfo(np.uint8).max else np.int16
+    kind = next(k for k in (np.uint8, np.int16, np.int32) if edge_types(types, config) < np.iinfo(k).max)
     return codes.reshape(len(streams), -1).astype(kind if config.typed else np.bool_)
 
 
