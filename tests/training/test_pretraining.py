@@ -22,7 +22,7 @@ from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.tasks import Pretraining
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, share: float) -> None:
     config = config_of(graph={"scope": scope}, pretrain={"mask": share}, optim={"batch_size": 16})
@@ -39,7 +39,7 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
             seen.add(utterance.id)
             nodes, gone = 0, 0
             for m in batch.masked.features:
-                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.stride(m))
+                count = 1 if scope == "dialogue" else token_count(utterance.lengths[m], config.model.stride(m))
                 flags = masked.get(m, torch.zeros(10_000, dtype=torch.bool))[starts[m] : starts[m] + count]
                 starts[m] += count
                 assert not (flags.any() and not utterance.lengths[m])
@@ -52,7 +52,7 @@ def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, 
     assert seen == by_id.keys()
 
 
-@pytest.mark.parametrize("graph", [{}, {"intra": "knn(neighbors=1)"}, {"scope": "video"}], ids=str)
+@pytest.mark.parametrize("graph", [{}, {"intra": "knn(neighbors=1)"}, {"scope": "dialogue"}], ids=str)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], name: str) -> None:
     """Other features in the place of the masked ones change the targets and nothing else."""
@@ -68,9 +68,9 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
         for name_ in names:
             sequence = changed[name_][m].clone()
             stride = config.model.stride(m)
-            count = 1 if scope == "video" else token_count(len(sequence), stride)
+            count = 1 if scope == "dialogue" else token_count(len(sequence), stride)
             for j in target.flags[start : start + count].nonzero().flatten().tolist():
-                steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)
+                steps = slice(None) if scope == "dialogue" else slice(j * stride, (j + 1) * stride)
                 sequence[steps] += 5 * torch.arange(sequence.shape[1])
             changed[name_][m] = sequence
             start += count
