@@ -45,6 +45,8 @@ class Graphs:
     members: Sequence[Sequence[Utterance]]
     """The utterances of each graph."""
     spec: GraphSpec
+    utterance_seeds: Sequence[Tensor] | None = None
+    """Per graph, a seed for each of its utterances: drops edges between two of them at ``graph.context_dropout``."""
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
@@ -60,7 +62,8 @@ class Graphs:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
         config = self.spec.graph
         if config.scope == "dialogue":
-            return [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
+            found = [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
+            return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
@@ -72,6 +75,18 @@ class Graphs:
             return _kept_dialogue_edges(counts, turns, chosen, self.spec.schema, config)
         means = {m: mean_features(members, m) for m in self.spec.schema.modalities}
         return _dialogue_edges(counts, turns, chosen, self.spec.schema, config, means)
+
+    def _kept(self, graph: int, edges: Tensor) -> Tensor:
+        """The edges of a dialogue's graph that a training step keeps: a function of both utterances and their seeds."""
+        assert self.utterance_seeds is not None
+        types, seeds = self.spec.schema, self.utterance_seeds[graph]
+        utterances = [
+            torch.arange(count) if node_type in types.modalities else torch.full((count,), -1)
+            for node_type, count in zip(types.node_types, self.counts[graph].tolist(), strict=True)
+        ]
+        source, target = torch.cat(utterances)[edges[:2]]
+        lost = hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
+        return edges[:, ~lost | (source == target) | (source < 0) | (target < 0)]
 
     @property
     def padded_types(self) -> Numbers:

@@ -16,7 +16,7 @@ from gmsa.training.trainer import to_start_from
 
 NOT_IN_WEIGHTS = {
     "model": {"dropout", "input_dropout", "modality_dropout", "route"},
-    "graph": {"edge_dropout"},
+    "graph": {"edge_dropout", "context_dropout"},
 }
 """Settings that may differ between a run and the one whose weights it starts from."""
 ON_FEATURES = ("normalize", "clip")
