@@ -146,8 +146,8 @@ def turns_of(utterances: Sequence[Utterance], config: GraphConfig) -> Turns:
     """What the edges of a dialogue depend on."""
     if config.speakers == "none" and "speakers" not in wanted(component_name(config.between)):
         return Turns(len(utterances))
-    listed = config.speakers if isinstance(config.speakers, tuple) else None
-    return Turns(len(utterances), speaker_numbers(utterances, listed))
+    listed = speaker_numbers(utterances, config.speakers) if isinstance(config.speakers, tuple) else ()
+    return Turns(len(utterances), speaker_numbers(utterances), listed)
 
 
 def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | None = None) -> tuple[int, ...]:
