@@ -15,7 +15,7 @@ from torch import Tensor
 from gmsa.config import GraphConfig
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema
-from gmsa.nn.edges import highest
+from gmsa.nn.edges import highest, within_reach
 from gmsa.registry import CONTEXT_BUILDERS
 
 context_builder = CONTEXT_BUILDERS.register
@@ -65,7 +65,7 @@ class Turns:
     speakers: tuple[int, ...] = ()
     """Number of each utterance's speaker ``[n]``; none where no setting looks at speakers."""
     listed: tuple[int, ...] = ()
-    """Number of each utterance's speaker among those that ``graph.speakers`` lists ``[n]``; none where it lists none."""
+    """The same among those that ``graph.speakers`` lists ``[n]``; none where it lists none."""
 
 
 class ContextEdges(NamedTuple):
@@ -114,23 +114,13 @@ def context_edges(
             everyone, first = torch.arange(n), torch.zeros(n, dtype=torch.long)
             index = torch.stack([first, everyone] if source == DIALOGUE else [everyone, first])
         else:
-            index = own if source == DIALOGUE else _reaching(n, n, 0)
+            index = own if source == DIALOGUE else within_reach(torch.tensor([n]), n, 0)
         return ContextEdges(index, torch.zeros(index.shape[1], dtype=torch.long))
     if source != target or source in READOUTS:
         return ContextEdges(own, _kinds(own, turns, config))
-    index = _reaching(n, past, future)
+    index = within_reach(torch.tensor([n]), past, future)
     index = _kept(index, turns, features, config)
     return ContextEdges(index, _kinds(index, turns, config))
-
-
-def _reaching(n: int, past: int, future: int) -> Tensor:
-    """Edges to each utterance from those up to ``past`` before and ``future`` after it, itself included ``[2, E]``."""
-    place = torch.arange(n)
-    first, last = (place - past).clamp(min=0), (place + future).clamp(max=n - 1)
-    sizes = last - first + 1
-    target = torch.repeat_interleave(place, sizes)
-    source = torch.arange(len(target)) - torch.repeat_interleave(sizes.cumsum(0) - sizes - first, sizes)
-    return torch.stack([source, target])
 
 
 def _kept(index: Tensor, turns: Turns, features: Tensor | None, config: GraphConfig) -> Tensor:
@@ -168,8 +158,8 @@ def check_context_builder(dims: Mapping[str, int], config: GraphConfig) -> None:
     """
     for dim in dims.values():
         for count in (1, 5):
-            index, turns = _reaching(count, *config.reach), Turns(count, tuple(i % 2 for i in range(count)))
-            _kept(index, turns, torch.ones(count, dim), config)
+            index = within_reach(torch.tensor([count]), *config.reach)
+            _kept(index, Turns(count, tuple(i % 2 for i in range(count))), torch.ones(count, dim), config)
 
 
 def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:

@@ -22,7 +22,7 @@ from gmsa.data.targets import Target
 from gmsa.graph import GraphBatch, schema, token_count
 from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.parts import find_encoder, find_part
-from gmsa.nn import Reconstruction, UnimodalHeads
+from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
 from gmsa.registry import MODELS
 
 M = TypeVar("M", bound="Model")
@@ -71,7 +71,13 @@ class Model(nn.Module):
     outside_route: ClassVar[Literal["dense", "edge"] | None] = None
     """The same in graphs of dialogues."""
 
+    takes_weights: ClassVar[bool] = False
+    """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
+
     embedding: Embedding
+    between: nn.ModuleList
+    """What chooses among and weighs the edges of graphs of dialogues; set by :func:`~gmsa.models.build_model` where
+    ``graph.between`` is ``learned`` or ``graph.weights`` asks for it."""
     outside: ContextEmbedding | None
     """Set by the constructor in scope ``hierarchical``."""
     reconstruction: Reconstruction | None
@@ -81,6 +87,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.between = nn.ModuleList()
         self.outside = None
         self.reconstruction = None
         self.unimodal = None
@@ -140,6 +147,18 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def edges(self, x: Tensor, graph: GraphBatch, stream: str, silent: Tensor | None = None) -> Edges:
+        """The edges of a stream among all nodes; in graphs of dialogues those that the model chooses, with weights.
+
+        Args:
+            x: states of the nodes ``[V, C]``.
+            silent: which nodes send nothing ``[V]``, and are not chosen.
+        """
+        edges = graph.edges[stream] if silent is None else without_sources(graph.edges[stream], silent)
+        for part in self.between if graph.dialogues is None else ():
+            edges = part(x, edges)
+        return edges
+
     def predict_unimodal(self, z0: Tensor, batch: GraphBatch) -> dict[str, Tensor] | None:
         """:attr:`Output.unimodal` from the embeddings of all nodes ``[V, C]``; None without heads for it."""
         return None if self.unimodal is None else self.unimodal(self.embedding.pool(z0, batch))
@@ -170,8 +189,8 @@ class Embedding(nn.Module):
     modality (the paper's count along the joined sequence, where a missing modality would shift them).
 
     In the graph of a dialogue (``scope="dialogue"``) a node is the mean over its utterance's tokens, or a learned
-    token where the modality is missing, and positions count the utterances. The node of a dialogue starts as its type's
-    embedding.
+    token where the modality is missing, and positions count the utterances; a ``sequence`` encoder comes before these.
+    The node of a dialogue starts as its type's embedding.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
@@ -195,6 +214,9 @@ class Embedding(nn.Module):
         >>> Embedding({"text": 6}, channels=16)(batch).shape
         torch.Size([7, 16])
     """
+
+    sequence: SequenceEncoder | None
+    """Set by :func:`~gmsa.models.build_model` in scope ``dialogue`` where ``model.sequence`` asks for it."""
 
     def __init__(
         self,
@@ -221,7 +243,7 @@ class Embedding(nn.Module):
         )
         self.node_type = nn.Parameter(torch.randn(len(self.schema.node_types), channels) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
-        self.missing = None
+        self.missing = self.sequence = None
         if scope == "dialogue":
             self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.modalities})
 
@@ -264,6 +286,8 @@ class Embedding(nn.Module):
         rows = self.tokens(batch) if self.missing is None else self.means(batch, dict(self.missing.items()))
         for modality, (flags, token) in (masked or {}).items():
             rows[modality] = torch.where(flags[:, None], token.to(rows[modality].dtype), rows[modality])
+        if self.sequence is not None:
+            rows = self.sequence(rows, batch.sizes)
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
         x = table.index_select(0, batch.embedding_row)
         return x + self.node_type[batch.node_type] + self.position[batch.position]

@@ -143,6 +143,8 @@ class LateFusion(Model):
     def forward(self, batch: GraphBatch) -> Output:
         # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
         means = self.embedding.means(batch, dict(self.missing.items()))
+        if self.embedding.sequence is not None:
+            means = self.embedding.sequence(means, batch.sizes)
         inputs = list(means.values())
         if self.outside is not None:
             assert batch.dialogues is not None

@@ -74,6 +74,8 @@ class SemiIIN(Model):
         (torch.Size([1]), torch.Size([1, 7]), torch.Size([1, 2, 16]))
     """
 
+    takes_weights = True
+
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -128,7 +130,7 @@ class SemiIIN(Model):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
-        return torch.stack([stream(z0, batch.edges[name]) for name, stream in self.streams.items()]).mean(0)
+        return torch.stack([stream(z0, self.edges(z0, batch, name)) for name, stream in self.streams.items()]).mean(0)
 
     def outside_nodes(
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
@@ -137,7 +139,8 @@ class SemiIIN(Model):
         graph, found = batch.dialogues, []
         assert graph is not None
         for name, stream in self.outside_streams.items():
-            found.append(stream(self._outside(name, z0, batch, masked), graph.edges[name]))
+            x0 = self._outside(name, z0, batch, masked)
+            found.append(stream(x0, self.edges(x0, graph, name)))
         return torch.stack(found).mean(0)
 
     def _outside(
@@ -161,8 +164,8 @@ class SemiIIN(Model):
             graph, streams = batch.dialogues, self.outside_streams
             starts = {name: self._outside(name, z0, batch) for name in streams}
         views = [
-            stream(starts[name], graph.edges[name], graph.readout_edges[name], graph.readout_index)[graph.readout_rows]
-            for name, stream in streams.items()
+            stream(x0, self.edges(x0, graph, name), graph.readout_edges[name], graph.readout_index)[graph.readout_rows]
+            for (name, stream), x0 in zip(streams.items(), starts.values(), strict=True)
         ]  # [N, Q, C] each
         if len(views) == 1:
             read, gate = views[0].unbind(1), None

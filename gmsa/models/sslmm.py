@@ -83,6 +83,7 @@ class SSLMM(Model):
     """
 
     readout_nodes = False
+    takes_weights = True
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -160,7 +161,8 @@ class SSLMM(Model):
         return self._alternate(self.outside_blocks, x0, batch.dialogues, self._missing(batch.dialogues))
 
     def _alternate(self, blocks: nn.ModuleList, h: Tensor, batch: GraphBatch, missing: Tensor | None) -> Tensor:
-        edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
+        silent = missing if self.sends is None else None
+        edges = {s: self.edges(h, batch, s, silent) for s in batch.edges if s in ("intra", "inter")}
         seen: Mapping[str, Edges] = edges
         if missing is not None:
             seen = {stream: without_sources(e, missing) for stream, e in edges.items()}

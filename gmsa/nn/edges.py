@@ -91,3 +91,18 @@ def highest(score: Tensor, target: Tensor, count: int) -> Tensor:
     sizes = torch.bincount(target)
     rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[target[order]]
     return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < count)
+
+
+def within_reach(sizes: Tensor, past: int, future: int) -> Tensor:
+    """Edges to each utterance from itself and those up to ``past`` before and ``future`` after it in its dialogue.
+
+    Shapes:
+        - sizes :math:`(G)` of dialogues that lie end to end; output :math:`(2, E)`, sorted by target, then by source
+    """
+    place, end = torch.arange(int(sizes.sum())), torch.repeat_interleave(sizes.cumsum(0), sizes)
+    begin = end - torch.repeat_interleave(sizes, sizes)
+    first, last = torch.maximum(place - past, begin), torch.minimum(place + future, end - 1)
+    counts = last - first + 1
+    target = torch.repeat_interleave(place, counts)
+    source = torch.arange(len(target)) - torch.repeat_interleave(counts.cumsum(0) - counts - first, counts)
+    return torch.stack([source, target])
