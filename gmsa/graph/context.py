@@ -139,7 +139,8 @@ def _kept(index: Tensor, turns: Turns, features: Tensor | None, config: GraphCon
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(
-            f"context builder '{name}' fails on a dialogue of {turns.count} utterances ({reason}); repair it"
+            f"context builder '{name}' fails on a dialogue of {turns.count} utterance{'s' * (turns.count != 1)} "
+            f"({reason}); repair it"
         ) from error
     if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape != index[0].shape:
         kind = str(getattr(kept, "dtype", type(kept).__name__)).removeprefix("torch.")
