@@ -191,7 +191,7 @@ def test_every_model_learns_from_the_sequence(scope: str, name: str, sequence: s
 
 
 @in_scopes
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", ["semi_iin", "late_fusion"])
 @pytest.mark.parametrize("sequence", ["gru", "transformer"])
 def test_it_starts_as_the_model_without(scope: str, name: str, sequence: str) -> None:
     config, plain = (config_of(scope, ALL, name=name, sequence=s) for s in (sequence, "none"))
@@ -203,8 +203,7 @@ def test_it_starts_as_the_model_without(scope: str, name: str, sequence: str) ->
 
 
 @in_scopes
-@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "late_fusion"])
-@pytest.mark.parametrize("sequence", ["gru", "transformer"])
+@pytest.mark.parametrize(("name", "sequence"), [("sslmm", "gru"), ("late_fusion", "gru"), ("semi_iin", "transformer")])
 def test_a_causal_sequence_hears_nothing_later(scope: str, name: str, sequence: str) -> None:
     config = config_of(scope, {"past": "all", "future": 0}, name=name, sequence=sequence)
     model, utterances = model_of(config), dialogue(6)
@@ -257,7 +256,7 @@ def test_a_layer_that_takes_no_weights_is_refused(scope: str, name: str, monkeyp
         takes_weights = False
 
     monkeypatch.setitem(LAYERS._parts, "deaf", Deaf)
-    with pytest.raises(ConfigError, match="'model.layer: deaf' takes no weights of edges"):
+    with pytest.raises(ConfigError, match=r"'model\.layer: deaf' takes no weights of edges"):
         check(config_of(scope, LEARNED, name=name, layer="deaf"))
     check(config_of(scope, name=name, layer="deaf"))
 
