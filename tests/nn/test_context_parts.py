@@ -148,6 +148,24 @@ def test_causal_graphs_hear_nothing_later(scope: str, name: str, graph: dict[str
         assert not torch.allclose(say(model, config, utterances[:i] + later)[i:], whole[i:], atol=1e-6)
 
 
+@in_scopes
+@pytest.mark.parametrize("stream", ["global", "intra", "inter"])
+def test_only_edges_between_utterances_are_chosen_and_only_tokens_weighed(scope: str, stream: str) -> None:
+    graph = {"between": "learned(neighbors=0)", "weights": "angular", "dialogue_node": True}
+    streams = "both" if stream != "global" else stream
+    config = config_of(scope, graph, streams=streams)
+    model, batch = model_of(config), collate([*dialogue(7), *dialogue(2, "e")], config)
+    batch = batch if scope == "dialogue" else batch.dialogues
+    x = torch.randn(len(batch.node_type), 8, dtype=torch.double)
+    all_edges, found = batch.edges[stream].index, model.edges(x, batch, stream)
+    modality = torch.cat([batch.node_index(m) for m in DIMS])
+    type_of = batch.node_type[all_edges]
+    is_chosen = torch.isin(all_edges[0], modality) & (type_of[0] == type_of[1]) & (all_edges[0] != all_edges[1])
+    assert is_chosen.any() == (stream != "inter")
+    assert torch.equal(found.index, all_edges[:, ~is_chosen])
+    assert torch.equal(found.log_weight != 0, torch.isin(found.index, modality).all(0))
+
+
 def test_a_silent_node_is_not_chosen() -> None:
     """Utterances that lack a modality take no place among the chosen ones of that modality."""
     chosen = {}
