@@ -290,7 +290,8 @@ LAYERS: Registry[Any] = Registry(
 )
 """Layers of message passing: modules built with ``channels``, ``heads`` and ``edge_types``, and called as
 ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has
-``route = "edge"``, one that takes adjacencies alone ``route = "dense"``."""
+``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by their ``log_weight``
+has ``takes_weights = True``."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

@@ -28,6 +28,11 @@ class SequenceEncoder(nn.Module):
     Shapes:
         - states of each modality :math:`(N, C)`, the dialogues end to end; sizes: utterances of each dialogue
           :math:`(G)`; output: the same shapes
+
+    Example:
+        >>> encoder = SequenceEncoder(["text"], lambda: RecurrentEncoder(channels=8))
+        >>> encoder({"text": torch.randn(5, 8)}, [3, 2])["text"].shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, modalities: Sequence[str], build: Callable[[], nn.Module]) -> None:

@@ -148,6 +148,24 @@ def test_causal_graphs_hear_nothing_later(scope: str, name: str, graph: dict[str
         assert not torch.allclose(say(model, config, utterances[:i] + later)[i:], whole[i:], atol=1e-6)
 
 
+@in_scopes
+@pytest.mark.parametrize("stream", ["global", "intra", "inter"])
+def test_only_edges_between_utterances_are_chosen_and_only_tokens_weighed(scope: str, stream: str) -> None:
+    graph = {"between": "learned(neighbors=0)", "weights": "angular", "dialogue_node": True}
+    streams = "both" if stream != "global" else stream
+    config = config_of(scope, graph, streams=streams)
+    model, batch = model_of(config), collate([*dialogue(7), *dialogue(2, "e")], config)
+    batch = batch if scope == "dialogue" else batch.dialogues
+    x = torch.randn(len(batch.node_type), 8, dtype=torch.double)
+    all_edges, found = batch.edges[stream].index, model.edges(x, batch, stream)
+    modality = torch.cat([batch.node_index(m) for m in DIMS])
+    type_of = batch.node_type[all_edges]
+    is_chosen = torch.isin(all_edges[0], modality) & (type_of[0] == type_of[1]) & (all_edges[0] != all_edges[1])
+    assert is_chosen.any() == (stream != "inter")
+    assert torch.equal(found.index, all_edges[:, ~is_chosen])
+    assert torch.equal(found.log_weight != 0, torch.isin(found.index, modality).all(0))
+
+
 def test_a_silent_node_is_not_chosen() -> None:
     """Utterances that lack a modality take no place among the chosen ones of that modality."""
     chosen = {}
@@ -191,7 +209,7 @@ def test_every_model_learns_from_the_sequence(scope: str, name: str, sequence: s
 
 
 @in_scopes
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", ["semi_iin", "late_fusion"])
 @pytest.mark.parametrize("sequence", ["gru", "transformer"])
 def test_it_starts_as_the_model_without(scope: str, name: str, sequence: str) -> None:
     config, plain = (config_of(scope, ALL, name=name, sequence=s) for s in (sequence, "none"))
@@ -203,8 +221,7 @@ def test_it_starts_as_the_model_without(scope: str, name: str, sequence: str) ->
 
 
 @in_scopes
-@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "late_fusion"])
-@pytest.mark.parametrize("sequence", ["gru", "transformer"])
+@pytest.mark.parametrize(("name", "sequence"), [("sslmm", "gru"), ("late_fusion", "gru"), ("semi_iin", "transformer")])
 def test_a_causal_sequence_hears_nothing_later(scope: str, name: str, sequence: str) -> None:
     config = config_of(scope, {"past": "all", "future": 0}, name=name, sequence=sequence)
     model, utterances = model_of(config), dialogue(6)
@@ -257,7 +274,7 @@ def test_a_layer_that_takes_no_weights_is_refused(scope: str, name: str, monkeyp
         takes_weights = False
 
     monkeypatch.setitem(LAYERS._parts, "deaf", Deaf)
-    with pytest.raises(ConfigError, match=r"'model.layer: deaf' takes no weights of edges"):
+    with pytest.raises(ConfigError, match=r"'model\.layer: deaf' takes no weights of edges"):
         check(config_of(scope, LEARNED, name=name, layer="deaf"))
     check(config_of(scope, name=name, layer="deaf"))
 
