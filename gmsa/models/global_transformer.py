@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -69,6 +69,10 @@ class GlobalTransformer(Model):
     @classmethod
     def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("global",)
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        return config.model.layers - 1  # readout nodes, which the last layer ends at, hear their own utterance alone
 
     def __init__(
         self,

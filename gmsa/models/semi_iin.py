@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -73,6 +74,11 @@ class SemiIIN(Model):
         >>> output.value.shape, output.logits.shape, output.gate.shape
         (torch.Size([1]), torch.Size([1, 7]), torch.Size([1, 2, 16]))
     """
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        # The last layer's messages go to readout nodes, from nodes of their own utterance.
+        return 0 if config.model.streams == "inter" else config.model.layers - 1
 
     def __init__(
         self,

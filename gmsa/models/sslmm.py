@@ -89,6 +89,10 @@ class SSLMM(Model):
         if config.model.streams == "global":
             raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
 
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        return 0 if config.model.streams == "inter" else config.model.layers
+
     def __init__(
         self,
         dims: Mapping[str, int],
