@@ -18,7 +18,8 @@ def reach(config: Config) -> tuple[int, int]:
 
     Edges between the modalities of an utterance, and those of its readout nodes, add nothing. It is
     :data:`~gmsa.config.graph.WHOLE` where the whole dialogue can: ``all``, the node of the dialogue, a sequential
-    encoder, or a model that does not say its :meth:`~gmsa.models.Model.hops`.
+    encoder, or a model that does not say its :meth:`~gmsa.models.Model.hops`; after it, only where ``graph.future`` is
+    not 0.
     """
     graph = config.graph
     if not graph.has_dialogues:
@@ -26,9 +27,7 @@ def reach(config: Config) -> tuple[int, int]:
     given = find_part(config.model.name, MODELS, "model.name")[1]  # as in hgt(layers=3)
     settings = {f.name: given[f.name] for f in fields(config.model) if f.name in given}
     hops = model_class(config).hops(replace(config, model=replace(config.model, **settings)))
-    if hops is None:
-        return WHOLE, WHOLE
     past, future = graph.reach
-    if graph.dialogue_node or config.model.sequence != "none":
+    if hops is None or graph.dialogue_node or config.model.sequence != "none":
         return WHOLE, WHOLE if future else 0
     return min(WHOLE, hops * past), min(WHOLE, hops * future)
