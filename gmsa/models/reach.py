@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 from gmsa.config import Config
 from gmsa.config.graph import WHOLE
 from gmsa.models.build import model_class
-from gmsa.models.parts import find_part
-from gmsa.registry import MODELS
 
 
 def reach(config: Config) -> tuple[int, int]:
@@ -24,9 +20,7 @@ def reach(config: Config) -> tuple[int, int]:
     graph = config.graph
     if not graph.has_dialogues:
         return 0, 0
-    given = find_part(config.model.name, MODELS, "model.name")[1]  # as in hgt(layers=3)
-    settings = {f.name: given[f.name] for f in fields(config.model) if f.name in given}
-    hops = model_class(config).hops(replace(config, model=replace(config.model, **settings)))
+    hops = model_class(config).hops(config)
     past, future = graph.reach
     if hops is None or graph.dialogue_node or config.model.sequence != "none":
         return WHOLE, WHOLE if future else 0
