@@ -22,7 +22,7 @@ from gmsa.runs.predict import Answers, answers_of
 from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.script import torch_settings_kept
-from gmsa.training.scoring import Predictions
+from gmsa.training.scoring import Predictions, why_not_finite
 
 
 class _Dialogue(NamedTuple):
@@ -128,7 +128,10 @@ class Stream:
         window = [*said, replace(self._run.normalizer.apply(own), place=count)]
         with torch_settings_kept():
             set_up(config.run, self._named_device)
-            found = [self._predict(model, window, count - len(said)) for model in self._models]
+            try:
+                found = [self._predict(model, window, count - len(said)) for model in self._models]
+            except RunError:  # those before it were finite
+                raise RunError(why_not_finite(window[-1])) from None
         answers = answers_of(inputs, found, Target.of(config.target))
         return answers, _Dialogue(window[max(0, len(window) - self.before) :], count + 1)
 
