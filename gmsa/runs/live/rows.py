@@ -14,7 +14,7 @@ from gmsa.errors import DataError, GmsaError, listed, nearest, shown
 from gmsa.graph import dialogues_of
 from gmsa.runs.folder import Run
 from gmsa.runs.inputs import INPUT, read_inputs
-from gmsa.runs.live.stream import Stream
+from gmsa.runs.live.stream import AnswerStream
 from gmsa.system.reading import expanded, parse_json
 
 LONGEST = 1 << 20
@@ -35,7 +35,7 @@ class Turn(NamedTuple):
     """The dialogue that ends after it."""
 
 
-def rows_of(stream: Stream, turns: Iterable[Turn], strict: bool = False) -> Iterator[list[str]]:
+def rows_of(stream: AnswerStream, turns: Iterable[Turn], strict: bool = False) -> Iterator[list[str]]:
     """The rows of a CSV, the header first: each turn is answered when it comes.
 
     The last cell of one that cannot be predicted says why.

@@ -32,7 +32,7 @@ class _Dialogue(NamedTuple):
     """Utterances so far, those that are forgotten too."""
 
 
-class Stream:
+class AnswerStream:
     """Answers the utterances of growing dialogues one by one, each from what was said before: :meth:`Run.stream`.
 
     An answer is, bit for bit, what the run's models predict for the last utterance of the window: it and as many before
@@ -62,7 +62,7 @@ class Stream:
         self._told: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"Stream({str(self._run.folder)!r}: {len(self._dialogues)} dialogues)"
+        return f"AnswerStream({str(self._run.folder)!r}: {len(self._dialogues)} dialogues)"
 
     @property
     def dialogues(self) -> tuple[str, ...]:
