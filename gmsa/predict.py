@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gmsa.errors import DataError
 from gmsa.system import cli
 from gmsa.system.console import console
+from gmsa.system.csv_text import csv_text
+
+if TYPE_CHECKING:
+    from gmsa.runs.folder import Run
 
 
 def parser() -> cli.Parser:
@@ -17,7 +25,10 @@ def parser() -> cli.Parser:
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder of a finished training, or saved model")
     parser.add_argument(
-        "--input", required=True, metavar="FILE", help="data file or feature store; labels may be absent"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="data file or feature store; labels may be absent; with --stream also -, for JSON lines on stdin",
     )
     parser.add_argument("--out", metavar="FILE", help="CSV file to write (may be left out beside the two below)")
     parser.add_argument(
@@ -27,6 +38,12 @@ def parser() -> cli.Parser:
         "--attention",
         metavar="FILE.npz",
         help="also write the attention weights of the last layer of each stream, of the first seed's model",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="answer one utterance after the other from what was said before in its dialogue, and print each row at "
+        "once (needs a run with graph.future=0)",
     )
     parser.add_argument(
         "--strict",
@@ -45,8 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
     command = parser()
     options = command.parse_args(arguments)
-    if not (options.out or options.features or options.attention):
+    outputs = options.out or options.features or options.attention
+    if options.stream and outputs:
+        command.error("--stream prints its rows; leave out --out, --features and --attention, and redirect with >")
+    if not options.stream and not outputs:
         command.error("the following arguments are required: --out")
+    if options.input == "-" and not options.stream:
+        command.error("--input - reads utterances as they are said; add --stream, or name a file")
 
     from gmsa.runs.folder import Run  # after parsing: --help need not wait for torch
     from gmsa.runs.predict import predict_file
@@ -54,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     cli.load_plugins_of(options)
     run, seeds = Run(options.run), options.seeds
+    if options.stream:
+        _stream(run, options)
+        return
     arrays = [Path(file) for file in (options.features, options.attention) if file]
     for file in arrays:  # before work that takes time
         check_out_file(file, (".npz",))
@@ -66,6 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.attention:
         run.attention(options.input, None if seeds is None else seeds[0], options.device).save(options.attention)
         console().print(f"Wrote attention weights to {options.attention}")
+
+
+def _stream(run: Run, options: argparse.Namespace) -> None:
+    """Prints a row of CSV for each utterance when it is there."""
+    from gmsa.runs.live.rows import rows_of, turns_of_file, turns_of_lines
+
+    stream = run.stream(options.seeds, options.device)  # all that can fail comes before the input
+    if options.input == "-" and sys.stdin is None:
+        raise DataError("stdin is closed; pipe JSON lines into it, or name a file with --input")
+    turns = turns_of_lines(run, sys.stdin.buffer) if options.input == "-" else turns_of_file(run, options.input)
+    for row in rows_of(stream, turns, options.strict):
+        print(csv_text(row, []), end="", flush=True)
 
 
 if __name__ == "__main__":

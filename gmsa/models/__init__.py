@@ -6,6 +6,7 @@ from gmsa.models.context import Context
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
+from gmsa.models.reach import reach
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
 from gmsa.registry import MODELS
@@ -24,4 +25,5 @@ __all__ = [
     "build_model",
     "check",
     "graph_spec",
+    "reach",
 ]

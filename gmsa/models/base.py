@@ -108,6 +108,14 @@ class Model(nn.Module):
         return cls.seen_streams(config)
 
     @classmethod
+    def hops(cls, config: Config) -> int | None:
+        """How many edges between utterances a message can pass on its way to an answer; None where that is not known.
+
+        Edges between the nodes of one utterance do not count.
+        """
+        return None
+
+    @classmethod
     def check(cls, config: Config) -> None:
         """Refuses settings that this model does not take.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -70,6 +70,12 @@ class GlobalTransformer(Model):
     @classmethod
     def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("global",)
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        if config.graph.scope == "hierarchical":
+            return config.model.context_layers
+        return config.model.layers - 1  # readout nodes, which the last layer ends at, hear their own utterance alone
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 from torch_geometric.nn.module_dict import ModuleDict
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import DIALOGUE, GraphBatch, Schema
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -64,6 +64,12 @@ class HGT(Model):
     """
 
     route = outside_route = "edge"
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        if config.graph.scope == "hierarchical":
+            return config.model.context_layers
+        return config.model.layers - 1  # readout nodes, which the last layer ends at, hear their own utterance alone
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.parameter_dict import ParameterDict
 from torch_geometric.utils import scatter
 
-from gmsa.config import ModelConfig
+from gmsa.config import Config, ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import DIALOGUE, READOUTS, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -59,6 +59,10 @@ class LateFusion(Model):
     """
 
     outside_route = "edge"
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        return int(config.graph.scope == "hierarchical")
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
@@ -77,6 +78,13 @@ class SemiIIN(Model):
     """
 
     takes_weights = True
+
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        if config.graph.scope == "hierarchical":
+            return config.model.context_layers
+        # The last layer's messages go to readout nodes, from nodes of their own utterance.
+        return 0 if config.model.streams == "inter" else config.model.layers - 1
 
     def __init__(
         self,

@@ -91,6 +91,11 @@ class SSLMM(Model):
         if config.model.streams == "global":
             raise ConfigError("'model.streams' of sslmm must be both, intra or inter (got global)")
 
+    @classmethod
+    def hops(cls, config: Config) -> int:
+        layers = config.model.context_layers if config.graph.scope == "hierarchical" else config.model.layers
+        return 0 if config.model.streams == "inter" else layers
+
     def __init__(
         self,
         dims: Mapping[str, int],

@@ -33,6 +33,7 @@ from gmsa.training.protocols import build_protocol
 
 if TYPE_CHECKING:
     from gmsa.runs.evaluate import Scores
+    from gmsa.runs.live.stream import AnswerStream
     from gmsa.runs.predict import Answers
     from gmsa.runs.states import Attention, Embeddings
 
@@ -163,6 +164,20 @@ class Run:
 
         with torch_settings_kept():
             return predict_with(self, x, seeds, device, strict)
+
+    def stream(self, seeds: int | Sequence[int] | None = None, device: str | None = None) -> AnswerStream:
+        """Opens a stream that answers the utterances of growing dialogues one by one, each from what was said before.
+
+        Args:
+            seeds: seeds to average; all by default.
+            device: ``auto``, ``cpu`` or ``cuda``; the config's by default.
+
+        Raises:
+            RunError: an answer depends on what is said later (``graph.future`` is not 0); or as for :meth:`predict`.
+        """
+        from gmsa.runs.live.stream import AnswerStream
+
+        return AnswerStream(self, seeds, device)
 
     def features(self, x: Input, seeds: int | Sequence[int] | None = None, device: str | None = None) -> Embeddings:
         """Representations of utterances from which the models predict, such as for t-SNE: ``[N, C]`` per seed.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,7 +118,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
-    found = _checked(pairs, wanted, config)
+    found = check_utterances(pairs, wanted, config)
     for identity, reason in unread.items():
         found.refused.append(Refused(len(found), identity, "", None, reason))
     if not len(found):
@@ -136,12 +136,21 @@ def _by_split(splits: Mapping[str, Sequence[Utterance]]) -> list[tuple[str, Utte
     return [(INPUT if name == UNSPLIT else name, u) for name, utterances in splits.items() for u in utterances]
 
 
-def _checked(pairs: Sequence[tuple[str, Any]], wanted: Mapping[str, int], config: Config) -> Inputs:
-    """Checks every utterance by itself: one that is wrong does not stop the others."""
+def check_utterances(
+    pairs: Iterable[tuple[str, Any]], wanted: Mapping[str, int], config: Config, known: Collection[str] = ()
+) -> Inputs:
+    """Checks every utterance by itself: one that is wrong does not stop the others.
+
+    Args:
+        pairs: split and utterance.
+        wanted: D of each modality of the run.
+        known: dialogues from whose other utterances one without features can be predicted.
+    """
+    pairs = list(pairs)
     found, seen = Inputs(), set()
     unknown: dict[str, str] = {}
     huge: dict[str, list[str]] = {}
-    in_video: set[str] = set()
+    in_video = {*known}
     for _, utterance in pairs:
         if not isinstance(utterance, Utterance):
             raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(utterance).__name__})")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,11 @@ class Answers:
             RunError: the file cannot be written.
         """
         check_out_file(Path(path), (".csv",))
+        header, *rows = self.table(bool(self.reasons))
+        write_text(Path(path), csv_text(header, rows))
+
+    def table(self, with_reasons: bool) -> list[list[str]]:
+        """The cells of the CSV: its header, and a row per utterance."""
         columns = self.columns()
         if self.gate is None:
             columns |= {f"gate_{readout}": [None] * len(self) for readout in readouts(self.target)}
@@ -108,11 +114,10 @@ class Answers:
         label = ["" if np.isnan(x) else self.target.name_of(float(x)) for x in labels]
         rows = [
             [split, name, known, *("" if x is None else x if isinstance(x, str) else f"{x:.9g}" for x in cells)]
-            + ([self.reasons.get(name, "")] if self.reasons else [])
+            + ([self.reasons.get(name, "")] if with_reasons else [])
             for split, name, known, *cells in zip(splits, self.ids, label, *columns.values(), strict=True)
         ]
-        header = ["split", "id", "label", *columns, *(["reason"] if self.reasons else [])]
-        write_text(Path(path), csv_text(header, rows))
+        return [["split", "id", "label", *columns, *(["reason"] if with_reasons else [])], *rows]
 
     def to_frame(self) -> Any:
         """The answers as a pandas ``DataFrame``, a row per utterance, the id as its index.
@@ -151,7 +156,7 @@ def predict_with(
     overflown: dict[str, str] = {}
     for model in models:
         found.append(_predict_all(model, utterances, run.config, where, None if strict else overflown))
-    answers = _answers(inputs, found, Target.of(run.config.target), overflown)
+    answers = answers_of(inputs, found, Target.of(run.config.target), overflown)
     tell(answers.reasons)
     return answers
 
@@ -207,7 +212,9 @@ def _concatenated(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], ids=[i for part in parts for i in part.ids], labels=labels, **arrays)
 
 
-def _answers(inputs: Inputs, found: Sequence[Predictions], target: Target, overflown: Mapping[str, str]) -> Answers:
+def answers_of(
+    inputs: Inputs, found: Sequence[Predictions], target: Target, overflown: Mapping[str, str] = MappingProxyType({})
+) -> Answers:
     """The mean over seeds, with a row of NaN for what could not be predicted at its place in the input."""
     means = {key: np.mean([_arrays(one)[key] for one in found], axis=0) for key in _arrays(found[0])}
     gone = {refused.place: refused for refused in inputs.refused}

@@ -93,7 +93,7 @@ def predict_utterances(
     finite = np.isfinite(probabilities).all(1)
     bad = np.flatnonzero(~finite if value is None else ~np.isfinite(value) | ~finite)
     if len(bad):
-        raise RunError(_why_not_finite(utterances[bad[0]]))
+        raise RunError(why_not_finite(utterances[bad[0]]))
     labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
     if value is not None:
         value = target.from_model(value)
@@ -105,7 +105,8 @@ def readouts(target: Target) -> tuple[str, ...]:
     return tuple(r for r in READOUTS if r != "val" or not target.is_classes)
 
 
-def _why_not_finite(utterance: Utterance) -> str:
+def why_not_finite(utterance: Utterance) -> str:
+    """What is said of an utterance whose prediction is not finite."""
     largest = {m: float(x.abs().max()) for m, x in utterance.features.items() if x.numel()}
     modality = max(largest, key=lambda m: largest[m], default="")
     what = f"the prediction for '{cut(utterance.id)}' is not finite"

@@ -1,4 +1,4 @@
-"""Utterances that are longer than a model allows, predicted window by window."""
+"""Utterances and dialogues that are longer than a model allows, predicted window by window."""
 
 # N utterances, L steps
 from __future__ import annotations
@@ -15,7 +15,8 @@ from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.data.notes import note
 from gmsa.errors import shown
-from gmsa.models import graph_spec
+from gmsa.graph import dialogues_of
+from gmsa.models import graph_spec, reach
 from gmsa.reports.tables import plural
 from gmsa.training.scoring import Predictions, predict_utterances
 
@@ -24,6 +25,8 @@ Arrays = list[np.ndarray | None]
 Work = Callable[[Sequence[Utterance], Config], Arrays]
 AT_A_TIME = 4
 """Windows in a batch: each is as long as the model allows, so that more of them take much memory."""
+MOST_UTTERANCES = 256
+"""Utterances of a dialogue in one graph of scope ``hierarchical``, unless an answer can depend on more."""
 
 
 def predict_whole(
@@ -54,8 +57,11 @@ def in_windows(utterances: Sequence[Utterance], config: Config, work: Work) -> A
 
     An utterance with more tokens of a modality than ``model.positions`` is cut into the fewest windows that fit. All
     modalities are cut at the same shares of their length, so that a window holds the same part of the clip in each.
-    The mean is weighted by the windows' steps. In video graphs, whose nodes are utterances, a video of more utterances
-    than ``model.positions`` is cut into parts of consecutive clips; utterances may be of any length there.
+    The mean is weighted by the windows' steps.
+
+    Long dialogues are cut, too: in scope ``hierarchical`` into windows that overlap, so that all that can change an
+    answer is in its window, and answers are those of the whole; in scope ``dialogue``, whose nodes have positions, into
+    parts of at most ``model.positions`` utterances. Utterances may be of any length there.
 
     Args:
         work: a function of utterances and the settings to run them with, whose arrays have a row per utterance.
@@ -66,12 +72,15 @@ def in_windows(utterances: Sequence[Utterance], config: Config, work: Work) -> A
     most = {modality: spec.positions * stride for modality, stride in spec.strides.items()}
     counts = [_windows_needed(u, most) for u in utterances]
     long = [i for i, count in enumerate(counts) if count > 1]
+    if long:
+        note(
+            f"{plural(len(long), 'utterance')} with more tokens than 'model.positions' ({spec.positions}) allows, such "
+            f"as {shown(utterances[long[0]].id)}: cut into windows, whose predictions are averaged"
+        )
+    if spec.graph.scope == "hierarchical":
+        return _in_dialogue_windows(utterances, counts, config, work)
     if not long:
         return work(utterances, config)
-    note(
-        f"{plural(len(long), 'utterance')} with more tokens than 'model.positions' ({spec.positions}) allows, such as "
-        f"{shown(utterances[long[0]].id)}: cut into windows, whose predictions are averaged"
-    )
     rows: dict[int, Arrays] = {}
     few = replace(config, optim=replace(config.optim, batch_size=min(AT_A_TIME, config.optim.batch_size)))
     for i in long:  # one at a time: memory holds the features of one
@@ -79,8 +88,60 @@ def in_windows(utterances: Sequence[Utterance], config: Config, work: Work) -> A
         weights = np.array([part.steps for part in parts]) / utterances[i].steps
         rows[i] = [None if x is None else np.tensordot(weights, x, 1) for x in work(parts, few)]
     short = [i for i, count in enumerate(counts) if count <= 1]
-    whole = work([utterances[i] for i in short], config) if short else [None] * len(rows[long[0]])
-    return [_joined(len(utterances), short, x, {i: rows[i][k] for i in long}) for k, x in enumerate(whole)]
+    return _all_rows(utterances, short, config, work, rows)
+
+
+def _in_dialogue_windows(utterances: Sequence[Utterance], counts: Sequence[int], config: Config, work: Work) -> Arrays:
+    """The same in scope ``hierarchical``: each utterance from a window with all that its answer can depend on.
+
+    Args:
+        counts: windows into which each utterance is to be cut.
+    """
+    before, after = reach(config)
+    answered = max(MOST_UTTERANCES - before - after, before + after)  # from a window: at least half of it
+    rows: dict[int, Arrays] = {}
+    for group in dialogues_of(utterances):
+        size, name = len(group), shown(utterances[group[0]].video)
+        if MOST_UTTERANCES < size <= before + after + answered:
+            note(
+                f"dialogue {name} has {size} utterances, of which an answer can depend on {min(before, size)} before "
+                f"and {min(after, size)} after it: it is one graph, not cut into windows, and takes the more memory"
+            )
+        parts = -(-size // answered) if size > before + after + answered else 1
+        if parts == 1 and all(counts[i] <= 1 for i in group):
+            continue
+        for part in range(parts):
+            start, end = size * part // parts, size * (part + 1) // parts
+            first, last = max(0, start - before), min(size, end + after)
+            window = group[first:last]
+            found = _in_passes([utterances[i] for i in window], [counts[i] for i in window], config, work)
+            for place in range(start, end):
+                rows[group[place]] = [None if x is None else x[place - first] for x in found]
+    whole = [i for i in range(len(utterances)) if i not in rows]
+    return _all_rows(utterances, whole, config, work, rows) if rows else work(utterances, config)
+
+
+def _in_passes(utterances: Sequence[Utterance], counts: Sequence[int], config: Config, work: Work) -> Arrays:
+    """The mean over as many passes as the longest utterance has windows; each shows one window of every long one."""
+    passes = max(1, *counts)
+    if passes == 1:
+        return work(utterances, config)
+    cut = [_cut(u, count) if count > 1 else [u] for u, count in zip(utterances, counts, strict=True)]
+    weights = np.array([[parts[k % len(parts)].steps if parts[1:] else 1 for k in range(passes)] for parts in cut])
+    total: Arrays = []
+    for share, k in zip((weights / weights.sum(1, keepdims=True)).T, range(passes), strict=True):
+        found = work([parts[k % len(parts)] for parts in cut], config)
+        scaled = [None if x is None else (share * x.T).T for x in found]
+        total = scaled if not k else [None if x is None else x + y for x, y in zip(scaled, total, strict=True)]
+    return total
+
+
+def _all_rows(
+    utterances: Sequence[Utterance], rest: Sequence[int], config: Config, work: Work, rows: Mapping[int, Arrays]
+) -> Arrays:
+    """The ``rows`` that are known, and those of the ``rest``, in the utterances' order."""
+    found = work([utterances[i] for i in rest], config) if rest else [None] * len(next(iter(rows.values())))
+    return [_joined(len(utterances), rest, x, {i: row[k] for i, row in rows.items()}) for k, x in enumerate(found)]
 
 
 def _windows_needed(utterance: Utterance, most: Mapping[str, int]) -> int:

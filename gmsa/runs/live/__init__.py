@@ -1,0 +1,1 @@
+"""Dialogues that are going on: each utterance is answered when it is said."""
