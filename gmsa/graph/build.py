@@ -104,7 +104,8 @@ def build_dialogue_graph(
           graph; every node's ``pos`` is its utterance's index
         - edge stores as :func:`build_graph` has them, with ``distance`` :math:`(E)`, how many utterances after the
           target the source is, and ``same_speaker`` :math:`(E)`
-        - graph: ``id`` of the dialogue, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
+        - graph: ``id`` of the dialogue, ``ids`` and ``speakers`` of the utterances, ``label`` :math:`(U)` (NaN where
+          unlabeled)
     """
     config, count = config.outside, len(utterances)
     types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node)
@@ -128,6 +129,7 @@ def build_dialogue_graph(
         if DIALOGUE not in (source, target) and there:
             store.same_speaker = numbers[first] == numbers[second]
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
+    data.speakers = [u.speaker for u in utterances]
     data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
     return data
 
