@@ -49,9 +49,8 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> bool:
         path = Path(signature.bind(*args, **kwargs).arguments["path"])
         done = False
-        with spared(path):
-            with style():
-                done = draw(*args, **kwargs)
+        with spared(path), style():
+            done = draw(*args, **kwargs)
         if not done:
             for file in (path, path.with_suffix(".svg")):
                 files.remove(file)

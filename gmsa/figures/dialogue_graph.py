@@ -47,7 +47,7 @@ class _Edges:
     columns: Numbers
     """Utterances of source and target ``[2, E]``; both that of the other end at a node of the whole dialogue."""
     other: Numbers
-    """Whether the utterances have different speakers."""
+    """Whether they are to be dashed, between utterances of different speakers."""
 
     def __getitem__(self, chosen: Numbers) -> _Edges:
         return _Edges(self.kind[chosen], self.rows[:, chosen], self.columns[:, chosen], self.other[chosen])
@@ -76,9 +76,9 @@ def _figure(data: HeteroData, relation: Relation | None, by_speaker: bool) -> An
     from matplotlib.figure import Figure
 
     rows = [t for t in (DIALOGUE, *_modalities(data), *READOUTS) if t in data.node_types and data[t].num_nodes]
-    edges, loops = _edges(data, rows, relation)
+    edges, loops = _edges(data, rows, relation, by_speaker)
     n = min(len(data.ids), MOST_UTTERANCES)
-    shown = edges[(edges.columns < n).all(0)]
+    shown = edges[np.all(edges.columns < n, axis=0)]
     every = _thinning(shown, n)
     drawn = shown[shown.columns[1] % every == 0]
 
@@ -140,9 +140,10 @@ def _name(data: HeteroData, node_type: str) -> str:
     return label(node_type, 24) + (f" ({more})" if more else "")
 
 
-def _edges(data: HeteroData, rows: list[str], relation: Relation | None) -> tuple[_Edges, int]:
+def _edges(data: HeteroData, rows: list[str], relation: Relation | None, by_speaker: bool) -> tuple[_Edges, int]:
     """The edges to draw, and the number of self-loops."""
-    parts, loops = [], 0
+    nothing = np.zeros((2, 0), dtype=np.int64)
+    parts, loops = [_Edges(nothing[0], nothing, nothing, nothing[0] > 0)], 0
     for source, stream, target in data.edge_types if relation is None else [relation]:
         among = is_among_tokens((source, stream, target))
         store = data[source, stream, target]
@@ -158,13 +159,13 @@ def _edges(data: HeteroData, rows: list[str], relation: Relation | None) -> tupl
             kind[:] = KINDS.index(READOUT)
         elif source == target:
             kind = np.where(columns[0] < columns[1], KINDS.index(PAST), KINDS.index(FUTURE))
-        other = ~store.same_speaker.numpy() if "same_speaker" in store else np.zeros(len(kind), dtype=bool)
+        other = np.zeros(len(kind), dtype=bool)
+        if by_speaker and "same_speaker" in store:
+            other = ~store.same_speaker.numpy()
         kept = (columns[0] != columns[1]) | (source != target)
         loops += int((~kept).sum())
         ends = np.tile([[rows.index(source)], [rows.index(target)]], len(kind))
         parts.append(_Edges(kind, ends, columns, other)[kept])
-    if not parts:
-        return _Edges(*(np.zeros(s, dtype=np.int64) for s in (0, (2, 0), (2, 0))), np.zeros(0, dtype=bool)), loops
     joined = _Edges(
         np.concatenate([p.kind for p in parts]),
         np.concatenate([p.rows for p in parts], axis=1),
@@ -277,8 +278,12 @@ def _legend(data: HeteroData, edges: _Edges, by_speaker: bool) -> list[Any]:
         for dashed, name in ((False, "same speaker"), (True, "other speaker")):
             entries.append(Line2D([], [], color="0.4", linestyle=(0, (4, 2)) if dashed else "-", label=name))
     if any((~data[m].present).any() for m in _modalities(data)):
-        node = {"marker": "o", "linestyle": "none", "markeredgecolor": BLACK}
-        entries.append(Line2D([], [], markerfacecolor="white", label="missing modality", **node))
+        entries.append(
+            Line2D(
+                [], [], linestyle="none", marker="o", markerfacecolor="white", markeredgecolor=BLACK,
+                label="missing modality",
+            )
+        )  # fmt: skip
     return entries
 
 

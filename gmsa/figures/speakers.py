@@ -32,7 +32,9 @@ def legend_lines(speakers: Sequence[str], width: float) -> list[list[tuple[str, 
     entries = []
     for name, (letter, colour) in letters.items():
         if colour != REST:
-            entries.append((f"{letter}: {label(name, 24) if name else 'not named'} ({list(speakers).count(name)})", colour))
+            entries.append(
+                (f"{letter}: {label(name, 24) if name else 'not named'} ({list(speakers).count(name)})", colour)
+            )
     if rest := [name for name, (_, colour) in letters.items() if colour == REST]:
         entries.append((f"+: {len(rest)} others ({sum(s in set(rest) for s in speakers)})", REST))
     lines: list[list[tuple[str, str, float]]] = [[]]
@@ -65,7 +67,9 @@ def draw_speakers(axis: Axes, x: Sequence[float], column: float, top: float, spe
         axis.add_patch(
             Rectangle((place - column / 2, top - 0.2), column, 0.2, facecolor=colour, edgecolor="white", linewidth=0.6)
         )
-        axis.text(place, top - 0.1, letter, fontsize=min(8, 60 * column), ha="center", va="center_baseline", color=BLACK)
+        axis.text(
+            place, top - 0.1, letter, fontsize=min(8, 60 * column), ha="center", va="center_baseline", color=BLACK
+        )
     left = x[0] - column / 2
     for line, entries in enumerate(legend_lines(speakers, axis.get_xlim()[1] - left), start=1):
         y = top - HEIGHT * line - 0.12

@@ -21,8 +21,8 @@ def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     """The graph as NetworkX: nodes ``(type, index)`` with attribute ``type``, edges with attribute ``stream``.
 
     In the graph of a dialogue the nodes of an utterance also have its id, ``utterance``, and its ``speaker``, and those
-    of a modality whether it is ``present``; edges between utterances have ``time`` (``past``, ``present`` or ``future``,
-    where the source is, seen from the target), ``distance`` and ``same_speaker``.
+    of a modality whether it is ``present``; edges between utterances have ``time`` (where the source is, seen from the
+    target: ``past``, ``present`` or ``future``), ``distance`` and ``same_speaker``.
     """
     graph = nx.MultiDiGraph(id=data.id)
     for node_type in data.node_types:
