@@ -136,8 +136,11 @@ def _find(name: str, splits: Splits, path: object, scope: str) -> tuple[str, Utt
     utterances = {u.id: (split, u) for split, members in splits.items() for u in members}
     if name in utterances and scope != "dialogue":
         return utterances[name]
-    wanted = utterances[name][1].video if name in utterances else name
-    known: dict[str, list[str]] = {}
+    wanted = name
+    if name in utterances:
+        split, utterance = utterances[name]
+        wanted, splits = utterance.video, {split: splits[split]}
+    known: list[str] = []
     for split, members in splits.items():
         for group in dialogues_of(members):
             dialogue = [members[i] for i in group]
@@ -149,8 +152,8 @@ def _find(name: str, splits: Splits, path: object, scope: str) -> tuple[str, Utt
                         "dialogue or hierarchical"
                     )
                 return split, dialogue
-            known[dialogue[0].video] = [split]
-    what = {"utterance": "utterance", "dialogue": "dialogue"}.get(scope, "utterance or dialogue")
+            known.append(dialogue[0].video)
+    what = "utterance or dialogue" if scope == "hierarchical" else scope
     names = [*(utterances if scope != "dialogue" else ()), *(known if scope != "utterance" else ())]
     example = f", for example {cut(names[0])}" if names else ""
     raise DataError(f"{path}: no {what} '{cut(name)}'{nearest(name, names) or example}")

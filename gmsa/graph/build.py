@@ -116,7 +116,8 @@ def build_dialogue_graph(
     for node_type in (*types.modalities, *READOUTS, *([DIALOGUE] if config.dialogue_node else [])):
         if node_type in types.modalities:
             data[node_type].x = means[node_type]
-            data[node_type].present = torch.tensor([u.present[node_type] for u in utterances if node_type in u.present])
+            there = [u.present[node_type] for u in utterances if node_type in u.present]
+            data[node_type].present = torch.tensor(there, dtype=torch.bool)
         data[node_type].num_nodes = size = sizes.get(node_type, len(means.get(node_type, ())))
         data[node_type].pos = torch.arange(size)
     for relation in types.relations:
