@@ -209,6 +209,6 @@ def test_what_cannot_be_drawn_along_a_dialogue_is_refused(
             along(capsys, tmp_path / "a.png", *arguments)
     assert not [*tmp_path.iterdir()]
     (tmp_path / "a.txt").write_text("mine")
-    with pytest.raises(RunError, match="a.txt"):
+    with pytest.raises(RunError, match=r"a\.txt"):
         along(capsys, tmp_path / "a.txt", *alone, "--id", "test1")
     assert (tmp_path / "a.txt").read_text() == "mine"
