@@ -1,24 +1,54 @@
-"""Draws an utterance's graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``."""
+"""Draws a graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``; or, with ``--run``, what
+runs predict along a dialogue."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gmsa.config import load_config
-from gmsa.errors import DataError, nearest
+from gmsa.errors import DataError, RunError, cut, nearest
 from gmsa.system import cli
 from gmsa.system.console import console
 from gmsa.system.files import check_out_file
 from gmsa.system.reading import expanded
 
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+    from gmsa.data import Utterance
+    from gmsa.runs.folder import Run
+
+Splits = Mapping[str, Sequence["Utterance"]]
+
 
 def parser() -> cli.Parser:
     """Builds the parser of the command's arguments."""
-    parser = cli.Parser(prog="python -m gmsa.inspect", description="Print and draw the graph of one utterance.")
-    cli.add_config_options(parser)
+    parser = cli.Parser(
+        prog="python -m gmsa.inspect",
+        description="Print and draw the graph of one utterance or dialogue, or what runs predict along a dialogue.",
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"{cli.CONFIG_HELP}; its graph is drawn")
+    cli.add_set_option(parser)
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="run folder of a finished training: draw its predictions along the dialogue instead (may repeat, such as "
+        "for a run without context and one with)",
+    )
     cli.add_data_option(parser)
+    cli.add_device_option(parser)
     cli.add_plugin_option(parser)
-    parser.add_argument("--id", required=True, help="utterance id, such as 'VIDEO$_$CLIP'")
+    parser.add_argument(
+        "--id",
+        required=True,
+        help="utterance id, such as 'VIDEO$_$CLIP'; or a dialogue, such as VIDEO, with --run or where graph.scope is "
+        "dialogue or hierarchical",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")
     parser.add_argument("--relation", metavar="NAME", help="draw only this relation, such as text-intra-text")
     return parser
@@ -26,41 +56,213 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
-    options = parser().parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
+    if problem := _problem(options):
+        command.error(problem)
     cli.load_plugins_of(options)
-    config = load_config(options.config, cli.overrides_of(options))
     out = expanded(options.out)
+    if options.run:
+        check_out_file(out, (".png", ".svg"))
+        _draw_predictions(options, out)
+    else:
+        _draw_graph(options, out)
+    console().print(f"Wrote {out}")
+
+
+def _problem(options: argparse.Namespace) -> str:
+    """What does not go together; nothing where all does."""
+    if not options.run and options.config is None:
+        return "the following arguments are required: --config, or --run"
+    if options.run and options.config is not None:
+        return "--config draws a graph and --run predictions; give one of them"
+    if options.run and (options.overrides or options.relation is not None):
+        return "--set and --relation go with --config"
+    return ""
+
+
+def _draw_graph(options: argparse.Namespace, out: Path) -> None:
+    config = load_config(options.config, cli.overrides_of(options))
     check_out_file(out, (".png", ".svg"))
 
     from gmsa.data import load_corpus  # after parsing: --help need not wait for torch
+    from gmsa.figures.dialogue_graph import draw_dialogue_graph
     from gmsa.figures.graph import draw_graph
-    from gmsa.graph import build_graph
+    from gmsa.graph import build_dialogue_graph, build_graph
     from gmsa.graph.view import find_relation
     from gmsa.models import graph_spec
     from gmsa.runs.prepare import resolved
 
     corpus = load_corpus(config.data, config.target)
-    spec = graph_spec(resolved(config, corpus))
+    config = resolved(config, corpus)
+    graph, spec = config.graph, graph_spec(config)
     modalities = spec.schema.modalities
-    relation = None if options.relation is None else find_relation(options.relation, modalities)
-    found = {u.id: (split, u) for split, utterances in corpus.splits.items() for u in utterances}
-    if options.id not in found:
-        example = next(iter(found))
-        raise DataError(
-            f"{config.data.path}: no utterance '{options.id}'{nearest(options.id, found) or f', for example {example}'}"
-        )
-    split, utterance = found[options.id]
-    data = build_graph(utterance, config.graph, spec.strides, modalities, spec.readouts)
-    label = "unknown" if utterance.label is None else corpus.target.name_of(utterance.label)
-    console().print(f"{utterance.id} ({'synthetic, ' if corpus.synthetic else ''}{split}), label {label}")
-    for modality, sequence in utterance.features.items():
+    split, found = _find(options.id, corpus.splits, config.data.path, graph.scope)
+    is_dialogue = isinstance(found, list)
+    relation = None
+    if options.relation is not None:
+        relation = find_relation(options.relation, modalities, is_dialogue and graph.dialogue_node)
+    where = f"{'synthetic, ' if corpus.synthetic else ''}{split}"
+    if isinstance(found, list):
+        data = build_dialogue_graph(found, graph, modalities, spec.readouts)
+        speakers = {u.speaker for u in found} if any(u.speaker for u in found) else ()
+        more = f", {_counted(len(speakers), 'speaker')}" if speakers else ""
+        console().print(f"{data.id} ({where}), dialogue of {_counted(len(found), 'utterance')}{more}")
+        for line in _describe(data, by_speaker=bool(speakers)):
+            console().print(f"  {line}")
+        draw_dialogue_graph(data, out, relation, by_speaker=graph.speakers != "none")
+        return
+    data = build_graph(found, graph, spec.strides, modalities, spec.readouts)
+    label = "unknown" if found.label is None else corpus.target.name_of(found.label)
+    console().print(f"{found.id} ({where}), label {label}")
+    for modality, sequence in found.features.items():
         steps, width = sequence.shape
         console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")
-    for stream in ("intra", "inter"):
-        count = sum(data[r].num_edges for r in data.edge_types if r[1] == stream)
-        console().print(f"  {stream}: {count} edges")
-    draw_graph(data, out, utterance.text, relation)
-    console().print(f"Wrote {out}")
+    for line in _streams(data):
+        console().print(f"  {line}")
+    draw_graph(data, out, found.text, relation)
+
+
+def _find(name: str, splits: Splits, path: object, scope: str) -> tuple[str, Utterance | list[Utterance]]:
+    """The utterance or the dialogue of this name, and its split.
+
+    In scope ``dialogue`` an utterance stands for its dialogue.
+
+    Raises:
+        DataError: there is none; names the nearest.
+    """
+    from gmsa.graph import dialogues_of
+
+    utterances = {u.id: (split, u) for split, members in splits.items() for u in members}
+    if name in utterances and scope != "dialogue":
+        return utterances[name]
+    wanted = name
+    if name in utterances:
+        split, utterance = utterances[name]
+        wanted, splits = utterance.video, {split: splits[split]}
+    known: list[str] = []
+    for split, members in splits.items():
+        for group in dialogues_of(members):
+            dialogue = [members[i] for i in group]
+            if dialogue[0].video == wanted:
+                if scope == "utterance":
+                    raise DataError(
+                        f"{path}: '{cut(name)}' is a dialogue, and with 'graph.scope: utterance' each utterance has a "
+                        f"graph of its own; name one, for example {cut(dialogue[0].id)}, or set 'graph.scope' to "
+                        "dialogue or hierarchical"
+                    )
+                return split, dialogue
+            known.append(dialogue[0].video)
+    what = "utterance or dialogue" if scope == "hierarchical" else scope
+    names = [*(utterances if scope != "dialogue" else ()), *(known if scope != "utterance" else ())]
+    example = f", for example {cut(names[0])}" if names else ""
+    raise DataError(f"{path}: no {what} '{cut(name)}'{nearest(name, names) or example}")
+
+
+def _describe(data: HeteroData, by_speaker: bool) -> list[str]:
+    """The nodes and edges of a dialogue's graph: each modality, each relation by time and speaker, each stream."""
+    from gmsa.graph.schema import DIALOGUE, READOUTS, is_among_tokens
+    from gmsa.graph.view import TIMES
+
+    lines = []
+    for node_type in data.node_types:
+        if node_type not in (*READOUTS, DIALOGUE):
+            missing = int((~data[node_type].present).sum())
+            count = data[node_type].num_nodes
+            lines.append(f"{node_type}: {count} nodes" + (f", {missing} missing" if missing else ""))
+    for relation in data.edge_types:
+        store = data[relation]
+        if not is_among_tokens(relation) or not store.num_edges:
+            continue
+        times = store.temporal_type.bincount(minlength=len(TIMES)).tolist()
+        parts = [", ".join(f"{count} {TIMES[time]}" for time, count in enumerate(times) if count)]
+        if by_speaker and relation[0] == relation[2]:
+            same = int(store.same_speaker.sum())
+            parts.append(f"{same} same speaker, {store.num_edges - same} other")
+        lines.append(f"{'-'.join(relation)}: {store.num_edges} edges ({'; '.join(parts)})")
+    for name, types in (("readouts", READOUTS), ("dialogue's node", (DIALOGUE,))):
+        ends = [r for r in data.edge_types if r[1] == "intra" and {r[0], r[2]} & {*types}]
+        ends = [r for r in ends if name != "readouts" or DIALOGUE not in r]
+        if count := sum(data[r].num_edges for r in ends):
+            lines.append(f"{name}: {count} edges in each stream")
+    return [*lines, *_streams(data)]
+
+
+def _streams(data: HeteroData) -> list[str]:
+    from gmsa.graph.schema import STREAMS
+
+    counts = {stream: sum(data[r].num_edges for r in data.edge_types if r[1] == stream) for stream in STREAMS}
+    return [f"{stream}: {count} edges" for stream, count in counts.items()]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _draw_predictions(options: argparse.Namespace, out: Path) -> None:
+    import numpy as np
+
+    from gmsa.data import Target
+    from gmsa.figures.dialogue import MOST_RUNS, draw_dialogue, score
+    from gmsa.runs.folder import Run
+
+    if len(options.run) > MOST_RUNS:
+        raise RunError(f"a picture shows at most {MOST_RUNS} runs (got {len(options.run)}); leave some --run out")
+    runs = [Run(folder) for folder in options.run]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{i}: {name}" for i, name in enumerate(names, start=1)]
+    target = Target.of(runs[0].config.target)
+    for run in runs[1:]:
+        if Target.of(run.config.target) != target:
+            raise RunError(
+                f"'{run.folder}' predicts something else than '{runs[0].folder}'; draw runs of one target together"
+            )
+    found = [_dialogue_of(run, options) for run in runs]
+    split, utterances = found[0]
+    predictions = {}
+    for name, run, (_, own) in zip(names, runs, found, strict=True):
+        answers = run.predict(own, device=options.device)
+        if answers.values is None:
+            unknown = np.isnan(answers.probabilities).any(1)
+            values = np.where(unknown, np.nan, np.nan_to_num(answers.probabilities).argmax(1))
+        else:
+            values = answers.values
+        by_id = dict(zip(answers.ids, values.tolist(), strict=True))
+        predictions[name] = np.array([by_id.get(u.id, np.nan) for u in utterances])
+    labels = np.array([np.nan if u.label is None else u.label for u in utterances])
+    trained_on = ", which the run was trained on" if split == "train" and not options.data else ""
+    where = "synthetic, " if runs[0].synthetic and not options.data else ""
+    console().print(f"{utterances[0].video} ({where}{split}{trained_on}), {_counted(len(utterances), 'utterance')}")
+    for name, values in predictions.items():
+        console().print(f"  {name}: {score(values, labels, target.classes) or 'no labels to compare with'}")
+    draw_dialogue(
+        out,
+        utterances[0].video,
+        predictions,
+        labels,
+        (target.low, target.high),
+        target.classes,
+        [u.speaker for u in utterances],
+        [u.text for u in utterances],
+    )
+
+
+def _dialogue_of(run: Run, options: argparse.Namespace) -> tuple[str, list[Utterance]]:
+    """The dialogue that is asked for and its split, in the run's own file, masked as in training, or in another."""
+    from gmsa.data.loading import load_other
+    from gmsa.runs.scoring.splits import masked, own_corpus
+
+    path: Any = options.data or run.config.data.path
+    if options.data:
+        path = expanded(options.data, DataError)
+        settings = run.config.data, run.config.target
+        splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
+    else:
+        splits = masked(run, own_corpus(run))[0].splits
+    split, found = _find(options.id, splits, path, "dialogue")
+    assert isinstance(found, list)
+    return split, found
 
 
 if __name__ == "__main__":

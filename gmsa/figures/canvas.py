@@ -49,21 +49,27 @@ def styled(draw: Callable[P, bool]) -> Callable[P, bool]:
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> bool:
         path = Path(signature.bind(*args, **kwargs).arguments["path"])
         done = False
-        with spared(path):
-            import matplotlib
-
-            with matplotlib.rc_context():
-                matplotlib.rcdefaults()
-                matplotlib.rc("font", size=12)  # legible at the width of a README
-                matplotlib.rc("axes", titlesize="medium")
-                matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
-                done = draw(*args, **kwargs)
+        with spared(path), style():
+            done = draw(*args, **kwargs)
         if not done:
             for file in (path, path.with_suffix(".svg")):
                 files.remove(file)
         return done
 
     return draw_styled
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draws with Matplotlib's defaults plus ours, until the block ends."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rc("font", size=12)  # legible at the width of a README
+        matplotlib.rc("axes", titlesize="medium")
+        matplotlib.rc("text", parse_math=False)  # a name may hold dollar signs: no formula
+        yield
 
 
 @contextmanager
@@ -105,9 +111,53 @@ def label(text: object, most: int = LONGEST_LABEL) -> str:
 @functools.cache
 def _has_glyph(character: str) -> bool:
     """Whether the font of our figures has a character."""
+    return bool(_font().get_char_index(ord(character)))
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text takes in a font of ``size`` points."""
+    return sum(map(_advance, text)) * size / 72
+
+
+@functools.cache
+def _advance(character: str) -> float:
+    """Width of a character, as a share of the font's size."""
+    font = _font()
+    font.set_size(64, 72)
+    font.set_text(character)
+    return float(font.get_width_height()[0]) / 64 / 64 if character.strip() else 0.32
+
+
+def _font() -> Any:
     from matplotlib.font_manager import findfont, get_font
 
-    return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(character)))
+    return get_font(findfont("DejaVu Sans"))
+
+
+def wrapped(text: str, width: float, size: float, lines: int) -> str:
+    """A text in at most ``lines`` lines of ``width`` inches, its end cut where there is no room."""
+    words = label(text, 1_000).split(" ") if text.strip() else []
+    found = [""]
+    for word in words:
+        longer = f"{found[-1]} {word}".strip()
+        if text_width(longer, size) <= width:
+            found[-1] = longer
+        else:
+            found += [word] if found[-1] else []
+            found[-1] = fitted(word, width, size)
+    if len(found) > lines:
+        found = [*found[: lines - 1], fitted(f"{found[lines - 1]}…", width, size)]
+    return "\n".join(found)
+
+
+def fitted(text: str, width: float, size: float) -> str:
+    """The text, its end cut where it is wider than ``width`` inches."""
+    if text_width(text, size) <= width:
+        return text
+    kept = text.rstrip("…")
+    while kept and text_width(f"{kept}…", size) > width:
+        kept = kept[:-1]
+    return f"{kept}…"
 
 
 def legend_shape(labels: Sequence[str], width: float, most: int = 4) -> tuple[int, float]:

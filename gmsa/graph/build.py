@@ -104,7 +104,8 @@ def build_dialogue_graph(
           graph; every node's ``pos`` is its utterance's index
         - edge stores as :func:`build_graph` has them, with ``distance`` :math:`(E)`, how many utterances after the
           target the source is, and ``same_speaker`` :math:`(E)`
-        - graph: ``id`` of the dialogue, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
+        - graph: ``id`` of the dialogue, ``ids`` and ``speakers`` of the utterances, ``label`` :math:`(U)` (NaN where
+          unlabeled)
     """
     joined, config, count = config.scope == "hierarchical", config.outside, len(utterances)
     types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node, joined)
@@ -116,7 +117,8 @@ def build_dialogue_graph(
     for node_type in (*types.modalities, *READOUTS, *([DIALOGUE] if config.dialogue_node else [])):
         if node_type in types.modalities:
             data[node_type].x = means[node_type]
-            data[node_type].present = torch.tensor([u.present[node_type] for u in utterances if node_type in u.present])
+            there = [u.present[node_type] for u in utterances if node_type in u.present]
+            data[node_type].present = torch.tensor(there, dtype=torch.bool)
         data[node_type].num_nodes = size = sizes.get(node_type, len(means.get(node_type, ())))
         data[node_type].pos = torch.arange(size)
     for relation in types.relations:
@@ -129,6 +131,7 @@ def build_dialogue_graph(
         if DIALOGUE not in (source, target) and there:
             store.same_speaker = numbers[first] == numbers[second]
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
+    data.speakers = [u.speaker for u in utterances]
     data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
     return data
 

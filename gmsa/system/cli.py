@@ -41,7 +41,9 @@ COMMANDS = {
     "ablate": Command("gmsa.ablate", "compare settings", "--config mosi_graph --vary model.fusion=gate,add"),
     "tune": Command("gmsa.tune", "search settings", "--config mosi_graph --trials 50"),
     "inspect": Command(
-        "gmsa.inspect", "draw an utterance's graph", "--config mosi_graph --id 'VIDEO$_$CLIP' --out graph.png"
+        "gmsa.inspect",
+        "draw the graph of an utterance or a dialogue",
+        "--config mosi_graph --id 'VIDEO$_$CLIP' --out graph.png",
     ),
     "config": Command("gmsa.config.__main__", "explain settings, or resolve a config", "--key optim.lr"),
     "data": Command("gmsa.data.__main__", "import, describe and check data", "info clips.pkl"),
