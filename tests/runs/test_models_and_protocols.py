@@ -24,6 +24,8 @@ FEW = {
     ("semi_iin", "sslmm", "utterance", 0.0),
     ("sslmm", "supervised", "utterance", 0.5),
     ("sslmm", "sslmm", "dialogue", 0.0),
+    ("late_fusion", "self_training", "hierarchical", 0.5),
+    ("semi_iin", "distillation", "hierarchical", 0.0),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 
@@ -35,7 +37,7 @@ FEW = {
         for case in itertools.product(
             sorted(MODELS),
             ("supervised", "self_training", "distillation", "sslmm"),
-            ("utterance", "video"),
+            ("utterance", "dialogue", "hierarchical"),
             (0.0, 0.5),
         )
     ],
