@@ -198,7 +198,8 @@ class PretrainConfig:
     epochs: int = number(0, ge=0, le=MANY)
     """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = number(0.5, gt=0, lt=1)
-    """Share of each utterance's tokens to mask; in graphs of dialogues, of its modalities, of which one stays."""
+    """Share of each utterance's tokens to mask; in scope ``dialogue``, of its modalities, of which one stays; in scope
+    ``hierarchical``, of the modalities of all utterances of a dialogue, of which one stays."""
     contrast_weight: float = number(0.5, ge=0)
     """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
     tokens."""
@@ -270,10 +271,10 @@ class Config:
                 "'reconstruction.weight' has nothing to reconstruct: hide modalities in training by "
                 "'model.modality_dropout', or by 'data.missing.train' with 'reconstruction.target: oracle'"
             )
-        if self.pretrain.epochs and self.graph.has_dialogues and one:
+        if self.pretrain.epochs and self.graph.scope == "dialogue" and one:
             raise ConfigError(
                 "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one; "
-                "set it to 0, or 'graph.scope' to utterance"
+                "set it to 0, or 'graph.scope' to utterance or hierarchical"
             )
         if self.protocol.init_from is not None and self.pretrain.epochs:
             raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")

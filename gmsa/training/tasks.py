@@ -31,7 +31,7 @@ class Task(Protocol):
     epochs: int
     """Passes over the utterances."""
     size: int
-    """Utterances of an epoch."""
+    """Utterances of an epoch, with those that are context alone."""
     per_epoch: int
     """Batches of an epoch."""
     select: str
@@ -76,7 +76,7 @@ class FineTuning:
     def __post_init__(self) -> None:
         self.consistent = self.consistent and self.config.consistency.weight > 0
         groups, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
-        self.size, self.per_epoch = len(self.examples), groups.per_epoch
+        self.size, self.per_epoch = len(groups.flat), groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.select
         balanced = self.config.loss.class_weights == "balanced"

@@ -405,6 +405,18 @@ def test_graph_size_counts_every_edge_once(base: Path, scope: str) -> None:
     assert ablation.graph_size(train, setting.config) == {"nodes": nodes / 24, "edges": edges / 24}
 
 
+def test_how_much_context_helps_is_one_ablation(base: Path, tmp_path: Path, trained: list) -> None:
+    """Rows of the file that comes with gmsa, over one seed."""
+    wanted = ("utterance", "around all and node")
+    rows = yaml.safe_load((ROOT / "configs" / "ablations" / "context.yaml").read_text())
+    file, out = tmp_path / "few.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump([row for row in rows if row["name"] in wanted]))
+    assert ablate(base, out, "--settings", str(file), "--seeds", "1") == 0
+    assert [name for name, _ in trained] == list(wanted)
+    edges = {row["setting"]: row["edges"] for row in summary_of(out)["rows"]}
+    assert edges["utterance"] < edges["around all and node"]
+
+
 @pytest.mark.parametrize("select", ["MAE", "Corr"])
 def test_ranking_is_on_validation(select: str) -> None:
     valid = {"a": [{select: 0.5}, {select: 0.7}], "b": [{select: 0.4}, {select: 0.6}], "c": [{select: 0.6}] * 2}

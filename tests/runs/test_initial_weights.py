@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.sslmm import small_sslmm
 
@@ -16,23 +18,32 @@ from gmsa.runs.train import train
 from gmsa.training.checkpoint import digest, load_weights
 
 
-def test_a_pretrained_run_is_where_another_starts(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scope", ["utterance", pytest.param("hierarchical", marks=pytest.mark.slow)])
+def test_a_pretrained_run_is_where_another_starts(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    graph = {"scope": scope}
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
     folder = tmp_path / "pretrained"
-    summary = train(small_sslmm(write_mmsa, protocol={"name": "pretrain"}), "tiny", folder)
+    summary = train(small_sslmm(write_mmsa, graph=graph, protocol={"name": "pretrain"}), "tiny", folder)
     assert summary["valid"].keys() == {"loss", "mask", "contrast"}
     assert not summary["test"]
     for use in (lambda: evaluate(folder), lambda: predict_file(folder, write_mmsa(), tmp_path / "out.csv")):
         with pytest.raises(RunError, match="pre-trained weights, which predict nothing; train from them with"):
             use()
-    begun = small_sslmm(write_mmsa, pretrain={"epochs": 0}, protocol={"init_from": str(folder)})
+    begun = small_sslmm(write_mmsa, graph=graph, pretrain={"epochs": 0}, protocol={"init_from": str(folder)})
     apart = train(begun, "tiny", tmp_path / "apart")
-    together = train(small_sslmm(write_mmsa), "tiny", tmp_path / "together")
+    together = train(small_sslmm(write_mmsa, graph=graph), "tiny", tmp_path / "together")
     weights = [load_weights(tmp_path / run / "seed-1" / "model.safetensors") for run in ("apart", "together")]
     assert digest(weights[0]) == digest(weights[1])
     assert apart["valid"] == together["valid"]
-    fresh = train(small_sslmm(write_mmsa, pretrain={"epochs": 0}), "tiny", tmp_path / "fresh")
+    fresh = train(small_sslmm(write_mmsa, graph=graph, pretrain={"epochs": 0}), "tiny", tmp_path / "fresh")
     assert fresh["valid"] != apart["valid"]
+    if scope == "utterance":
+        return
+    # What is dropped may differ.
+    other = replace(begun, graph=replace(begun.graph, edge_dropout=0.1, context_dropout=0.3))
+    assert np.isfinite(train(other, "tiny", tmp_path / "other")["valid"]["MAE"]["mean"])
 
 
 @pytest.fixture(scope="module")

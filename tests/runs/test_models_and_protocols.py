@@ -13,6 +13,7 @@ from helpers.sslmm import small_sslmm
 
 from gmsa.models import MODELS
 from gmsa.runs import report as results
+from gmsa.runs.predict import predict_file
 from gmsa.runs.train import train
 from gmsa.training.checkpoint import load_weights
 
@@ -24,6 +25,8 @@ FEW = {
     ("semi_iin", "sslmm", "utterance", 0.0),
     ("sslmm", "supervised", "utterance", 0.5),
     ("sslmm", "sslmm", "dialogue", 0.0),
+    ("late_fusion", "self_training", "hierarchical", 0.5),
+    ("semi_iin", "distillation", "hierarchical", 0.0),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 
@@ -35,7 +38,7 @@ FEW = {
         for case in itertools.product(
             sorted(MODELS),
             ("supervised", "self_training", "distillation", "sslmm"),
-            ("utterance", "video"),
+            ("utterance", "dialogue", "hierarchical"),
             (0.0, 0.5),
         )
     ],
@@ -83,3 +86,26 @@ def test_a_training_split_that_lacks_text_trains_with_both_stages(
         weights = load_weights(tmp_path / "run" / "seed-1" / f"{stage}.safetensors")
         assert weights
         assert not [name for name in weights if "text" in name]
+
+
+@pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
+def test_the_command_predicts_as_the_run_did(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    """A file of whole dialogues, without its labels, has the answers of the run's own validation and test."""
+    monkeypatch.setattr(results, "draw_run", lambda *a: None)
+    config = small_sslmm(
+        write_mmsa, graph={"scope": scope, "dialogue_node": True, "context_dropout": 0.2}, pretrain={"epochs": 0}
+    )
+    train(config, "tiny", tmp_path / "run")
+
+    def unlabel(content: dict[str, Any]) -> None:
+        for columns in content.values():
+            del columns["regression_labels"]
+
+    predict_file(tmp_path / "run", write_mmsa("other.pkl", unlabel), tmp_path / "out.csv")
+    own = {row["id"]: row for row in csv.DictReader((tmp_path / "run" / "seed-1" / "predictions.csv").open())}
+    found = {row["id"]: row for row in csv.DictReader((tmp_path / "out.csv").open())}
+    assert own.keys() == found.keys()
+    for name, row in own.items():
+        assert float(found[name]["prediction"]) == pytest.approx(float(row["prediction"]), abs=1e-5)

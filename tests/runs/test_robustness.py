@@ -189,12 +189,22 @@ def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("video", {"graph": {"scope": "dialogue"}}), ("late", {"model": {"name": "late_fusion"}})],
+    [
+        ("dialogue", {"graph": {"scope": "dialogue"}}),
+        ("hierarchical", {"graph": {"scope": "hierarchical", "dialogue_node": True, "context_dropout": 0.2}}),
+        ("late", {"model": {"name": "late_fusion"}}),
+    ],
 )
-def test_other_models_take_whatever_is_left(trained, name: str, changes: dict) -> None:
+def test_other_models_take_whatever_is_left(trained, shelf: Path, name: str, changes: dict) -> None:
     folder = trained(name, **changes, run={"seeds": [1]})
-    command.main(["--run", str(folder), "--missing", "fixed:v,a", "--missing", "frame:1", "--mask-seeds", "5"])
+    asked = ("fixed:v,a", "frame:1", "eta:0.5")
+    command.main(["--run", str(folder), *(x for one in asked for x in ("--missing", one)), "--mask-seeds", "5"])
     found = read(folder)["protocols"]
+    # In graphs of dialogues all utterances are masked, not one by one beside whole ones.
+    for missing in (Missing("eta", 0.5), Missing("fixed", left=("vision",))):
+        where = {"left": "v"} if missing.left else {"asked": 0.5}
+        expected = by_hand(folder, shelf / "own.pkl", missing, 5, 1)
+        assert scored(folder, missing.protocol, 1, None if missing.left else 5, **where) == expected
     assert found["frame"]["rows"][0]["realized"]["mean"] == 1
     assert found["frame"]["rows"][0]["with_text"]["mean"] == 0
     assert [row["left"] for row in found["fixed"]["rows"]] == ["tav", "a", "v"]

@@ -91,16 +91,18 @@ def test_several_processes_give_what_one_gives(config_of, tmp_path: Path, kind: 
 
 
 @pytest.mark.slow
-def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path) -> None:
-    config = config_of("self-training", model={"dropout": 0.3})
+@pytest.mark.parametrize("kind", ["self-training", "hierarchical"])
+def test_processes_draw_dropout_apart_and_repeat_it(config_of, tmp_path: Path, kind: str) -> None:
+    config = config_of(kind, model={"dropout": 0.3})
     for name in ("a", "b"):
         assert [ended(n) for n in together(2, lambda name=name: run_once(config, tmp_path / name))] == [0, 0]
     assert left(tmp_path / "a") == left(tmp_path / "b")
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path, capfd) -> None:
-    config = config_of("self-training", model={"dropout": 0.3}, optim={"epochs": 3}, run={"save_every": 1e-6})
+@pytest.mark.parametrize("kind", ["self-training", "hierarchical"])
+def test_a_killed_process_ends_the_job_and_it_goes_on(config_of, tmp_path: Path, capfd, kind: str) -> None:
+    config = config_of(kind, model={"dropout": 0.3}, optim={"epochs": 3}, run={"save_every": 1e-6})
     assert [ended(n) for n in together(2, lambda: run_once(config, tmp_path / "whole"))] == [0, 0]
     folder = tmp_path / "run"
     first, second = together(2, lambda: cli.run(lambda _: run_once(config, folder), "train"))
@@ -181,9 +183,10 @@ def test_one_process_costs_no_message() -> None:
 
 
 @pytest.mark.slow
-def test_torchrun(config_of, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["self-training", "hierarchical"])
+def test_torchrun(config_of, tmp_path: Path, kind: str) -> None:
     """The command of the README; a killed process ends it, ``--max-restarts`` lets it go on by itself."""
-    config = config_of("self-training", optim={"epochs": 30}, run={"save_every": 1e-6})
+    config = config_of(kind, optim={"epochs": 30}, run={"save_every": 1e-6})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(config)))
 
     def command(out: str, *options: str) -> subprocess.Popen[str]:

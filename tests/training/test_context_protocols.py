@@ -143,7 +143,9 @@ def test_labels_of_the_context_are_not_there(parts, tmp_path: Path, scope: str) 
     assert all(u.label is None for u in (*trainer.context, *prepared.pool))
     task = FineTuning(prepared.config, trainer.dims, data.labeled, trainer.context, trainer.valid, trainer.device)
     labeled = {e.utterance.id for e in data.labeled}
-    for batch, targets in filter(None, task.batches(1)):
+    batches = list(filter(None, task.batches(1)))
+    assert sum(len(batch) for batch, _ in batches) == task.size == 48  # what a progress bar counts
+    for batch, targets in batches:
         for name, label, value in zip(batch.ids, batch.labels.tolist(), targets.value.tolist(), strict=True):
             assert (name in labeled) == (label == label) == (value == value)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.graphs import clip
 from helpers.sslmm import DIMS, config_of, small_sslmm
 from torch import Tensor
 
@@ -195,6 +196,25 @@ def test_what_is_masked_may_be_filled_from_neighbours(make_utterance, scope: str
     assert True in heard
     gone = torch.stack([target.flags for target in batch.targets.values()])
     assert (len(gone) == 3 and bool(gone.all(0).any())) == (scope == "hierarchical")
+
+
+def test_a_single_modality_is_filled_from_neighbours() -> None:
+    config = config_of(
+        "semi_iin", data={"modalities": ["text"]}, graph={"scope": "hierarchical"}, pretrain={"epochs": 1}
+    )
+    clips = [clip(f"v{i // 4}$_${i % 4}", {"text": 6}, [3]) for i in range(8)]
+    task = Pretraining(config, {"text": 6}, clips, clips, torch.device("cpu"))
+    torch.manual_seed(0)
+    module = task.build_module()
+    (batch,) = task.batches(1)
+    assert batch is not None
+    assert int(batch.targets["text"].flags.sum()) == 4
+    loss = module(batch)[0]
+    loss.backward()
+    assert float(loss) > 0
+    assert any(bool(p.grad.any()) for p in module.model.embedding.encoders.parameters())
+    with pytest.raises(ConfigError, match=r"set it to 0, or 'graph\.scope' to utterance or hierarchical"):
+        config_of(data={"modalities": ["text"]}, graph={"scope": "dialogue"}, pretrain={"epochs": 1})
 
 
 def shown(batch: PretrainingBatch, modality: str, name: str) -> int:

@@ -95,6 +95,17 @@ def test_names_that_are_harmless(tmp_path: Path) -> None:
         check_options(StudyOptions(name, 3, tmp_path, ("MAE",)), Config())
 
 
+@pytest.mark.slow
+def test_the_space_of_contexts_is_searched(base: Path, here: None, tmp_path: Path) -> None:
+    space = Path(__file__).parents[2] / "configs" / "spaces" / "context.yaml"
+    out = tmp_path / "study"
+    options = ("--space", str(space), "--trials", "4", "--sampler", "random", "--set", "graph.scope=hierarchical")
+    assert tune(base, out, *options) == 0
+    rows = rows_of(out)
+    assert {row["state"] for row in rows} == {"complete"}
+    assert "hierarchical" in {row["graph.scope"] for row in rows}
+
+
 def test_differences_are_named_by_key() -> None:
     before = {"a": 1, "b": {"c": [1], "d": 2}}
     assert differences(before, before) == []
