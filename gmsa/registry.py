@@ -269,7 +269,17 @@ MODELS: Registry[Any] = Registry(
     },
     passed=(
         *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
-        *("shared_layers", "sequence", "streams", "fusion", "order", "missing_node", "dropout", "input_dropout"),
+        *(
+            "shared_layers",
+            "context_layers",
+            "sequence",
+            "streams",
+            "fusion",
+            "order",
+            "missing_node",
+            "dropout",
+            "input_dropout",
+        ),
         *("modality_dropout", "positions", "route", "encoders", "num_classes", "intensity"),
     ),
 )

@@ -33,6 +33,8 @@ FIXED = {
     "data.split": "the rows would not be scored on the same utterances; use --folds, or set it for all by --set",
     "data.video_from": "splits are made of whole videos: the rows might not be scored on the same utterances; set it "
     "for all by --set",
+    "data.speaker_from": "splits may be made of whole speakers: the rows might not be scored on the same utterances; "
+    "set it for all by --set",
     "target": "the rows would not be scored on the same target; set it for all by --set",
     "data.missing": "the rows would not be scored under the same masks; vary data.missing.train, or set it for all by "
     "--set",

@@ -1,6 +1,6 @@
 """Settings: frozen dataclasses, read from strict YAML, changed by dotted overrides."""
 
-from gmsa.config.data import SYNTHETIC, DataConfig, SplitConfig
+from gmsa.config.data import SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, SplitConfig
 from gmsa.config.fields import ByModality
 from gmsa.config.graph import GraphConfig
 from gmsa.config.load import change, from_dict, load_config, to_dict
@@ -25,6 +25,7 @@ __all__ = [
     "AUTO",
     "MODALITIES",
     "SYNTHETIC",
+    "SYNTHETIC_DIALOGUES",
     "ByModality",
     "Config",
     "ConsistencyConfig",

@@ -23,8 +23,13 @@ else:
 
 SYNTHETIC = "synthetic"
 """Value of ``data.path`` for the embedded synthetic corpus."""
+SYNTHETIC_DIALOGUES: dict[str, Literal["two_back", "speaker"]] = {
+    "synthetic_two_back": "two_back",
+    "synthetic_speaker": "speaker",
+}
+"""Values of ``data.path`` for the synthetic dialogues, and the rule of each."""
 LONGEST_MATCHED = 200
-"""Characters of an id that ``data.video_from`` is matched with, if it is a regular expression."""
+"""Characters of an id that ``data.video_from`` and ``data.speaker_from`` are matched with, as regular expressions."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class DataConfig:
     """Which data to use, how to normalize it, and which labels and modalities to withhold."""
 
     path: str = SYNTHETIC
-    """Data file or feature store, or ``synthetic``; ``$GMSA_DATA`` overrides it."""
+    """Data file or feature store, or a made-up corpus: ``synthetic``, or of dialogues ``synthetic_two_back`` and
+    ``synthetic_speaker``; ``$GMSA_DATA`` overrides it."""
     if_missing: Literal["error", "synthetic"] = "error"
     """Where ``path`` does not exist: stop with an error, or train on the synthetic corpus."""
     name: str = ""
@@ -81,11 +87,13 @@ class DataConfig:
     """Limit of normalized features, in standard deviations."""
     label_ratio: float = number(1.0, gt=0, le=1)
     """Share of the training labels to use; the other utterances join the unlabeled pool."""
+    label_unit: Literal["utterance", "dialogue"] = "utterance"
+    """What keeps or loses its labels as a whole: each utterance for itself, or all of a dialogue (a video)."""
     label_seed: int | None = None
     """Seed that draws the labeled share; by default the run's seed."""
     missing: MissingConfig = field(default_factory=MissingConfig)
     """Modalities that are masked: ``none``, ``eta:R``, ``sample:R``, ``fixed:ta``, ``frame:R`` or ``frame_uniform`` for
-    all splits, or ``{train: ..., valid: ..., test: ...}``."""
+    all splits, or ``{train: ..., valid: ..., test: ...}``, with ``unit: dialogue`` alike in a whole dialogue."""
     pool: str | None = None
     """File of further unlabeled utterances; its labels, if any, are not used."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -93,15 +101,19 @@ class DataConfig:
     video_from: str = AUTO
     """How to tell the video of an utterance: ``auto`` is its id up to ``$_$``; else a key of the file, or a regular
     expression of ids with a group ``video`` and maybe ``clip``, as ``dia(?P<video>\\d+)_utt(?P<clip>\\d+)``."""
+    speaker_from: str = AUTO
+    """How to tell the speaker of an utterance, a name within its dialogue: ``auto`` is the file's ``speaker``; else
+    another key of the file, or a regular expression of ids with a group ``speaker``, as ``_(?P<speaker>[MF])\\d+$``."""
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", Path(self.path).stem)
-        if _takes_long(self.video_from):
-            raise ConfigError(
-                f"'data.video_from': {shown(self.video_from)} repeats what repeats or has a choice, or repeats too "
-                "often, which can take forever on an id; write it as (?P<video>[a-z]+[0-9]+)_"
-            )
+        for key, example in (("video_from", "(?P<video>[a-z]+[0-9]+)_"), ("speaker_from", "_(?P<speaker>[A-Z])[0-9]+")):
+            if _takes_long(pattern := getattr(self, key)):
+                raise ConfigError(
+                    f"'data.{key}': {shown(pattern)} repeats what repeats or has a choice, or repeats too often, which "
+                    f"can take forever on an id; write it as {example}"
+                )
 
     def normalized(self, modalities: Iterable[str]) -> tuple[str, ...]:
         """Those of the modalities that are normalized, in the order of the setting."""

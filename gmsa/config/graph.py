@@ -72,7 +72,11 @@ class GraphConfig:
     weights: Literal["none", "angular"] = "none"
     """Weights of the edges between utterances: none, or MMGCN's angular similarity of their states."""
     edge_dropout: float = number(0.0, ge=0, lt=1)
-    """Probability that an edge between two tokens is dropped in a training step."""
+    """Probability that an edge between two tokens is dropped in a training step; in scope ``dialogue``, which has no
+    tokens, an edge between two nodes of utterances."""
+    context_dropout: float = number(0.0, ge=0, lt=1)
+    """In dialogues: probability that an utterance does not receive from another one, in any modality, in a training
+    step."""
 
     def __post_init__(self) -> None:
         for name in ("intra", "inter"):
@@ -160,7 +164,7 @@ class GraphConfig:
     @cached_property
     def inside(self) -> GraphConfig:
         """The settings of the graphs of single utterances."""
-        return dataclasses.replace(self, scope="utterance")
+        return dataclasses.replace(self, scope="utterance", context_dropout=0.0)
 
     @cached_property
     def outside(self) -> GraphConfig:
@@ -168,8 +172,10 @@ class GraphConfig:
         if self.scope == "dialogue" and self.distances != "auto":
             return self
         distances = (1 if self.scope == "dialogue" else DISTANCES) if self.distances == "auto" else self.distances
-        complete = ByModality.for_all("complete")
-        return dataclasses.replace(self, scope="dialogue", intra=complete, inter=complete, distances=distances)
+        complete, edge_dropout = ByModality.for_all("complete"), self.edge_dropout if self.scope == "dialogue" else 0.0
+        return dataclasses.replace(
+            self, scope="dialogue", intra=complete, inter=complete, distances=distances, edge_dropout=edge_dropout
+        )
 
     @property
     def speaker_types(self) -> int:

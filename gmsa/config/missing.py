@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from gmsa.config.presets import LETTERS, MODALITIES, MOST_MODALITIES
 from gmsa.errors import ConfigError, nearest, shown
@@ -28,6 +28,8 @@ class Missing(NamedTuple):
     """Requested rate, for protocols with a rate."""
     left: tuple[str, ...] = ()
     """Modalities that ``fixed`` keeps."""
+    unit: str = "utterance"
+    """What draws a mask: each ``utterance`` for itself, or a ``dialogue`` one for all of its utterances."""
 
     def __str__(self) -> str:
         if self.protocol in RATES:
@@ -117,6 +119,8 @@ class MissingConfig:
     """Protocol that masks modalities in the test split."""
     seed: int = 0
     """Seed of the masks, apart from the run's seed, so that all runs are scored on the same masks."""
+    unit: Literal["utterance", "dialogue"] = "utterance"
+    """What draws a mask: each utterance for itself, or a dialogue (a video) one for all of its utterances."""
 
     def __post_init__(self) -> None:
         for split in self.one_for_all:
@@ -124,4 +128,4 @@ class MissingConfig:
 
     def of(self, split: str) -> Missing:
         """The protocol of a split."""
-        return parse_missing(getattr(self, split), f"data.missing.{split}")
+        return parse_missing(getattr(self, split), f"data.missing.{split}")._replace(unit=self.unit)

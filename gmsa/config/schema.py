@@ -63,6 +63,8 @@ class ModelConfig:
     encoders: ByModality[Convs] = by_modality(CONVS)
     """Convolutions of each modality's encoder, as (kernel, stride): one list for all, or by modality, as
     ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
+    context_layers: int = number(1, ge=1, le=128)
+    """In scope ``hierarchical``: layers over the graph of a dialogue, each stream's, or for ``sslmm`` blocks."""
     sequence: Literal["none", "gru", "transformer"] = "none"
     """Encoder of a dialogue's utterances, modality by modality, before its graph."""
     positions: int = number(512, ge=1, le=1_000_000)
@@ -120,6 +122,9 @@ class LossConfig:
     """Weight of the intensity loss, the paper's lambda_1; the class loss has the rest. Classes have theirs alone."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in their loss: ``balanced`` weighs each by 1 / (K x its share of the training labels)."""
+    alone_weight: float = number(0.5, ge=0)
+    """In scope ``hierarchical``: weight of the same losses on what each utterance's own graph predicts, without
+    context."""
     unimodal_weight: float = number(0.0, ge=0)
     """Weight of the loss on labels of single modalities (CH-SIMS), each predicted by a head of its own; 0 disables
     them."""

@@ -1,6 +1,8 @@
 """Data: utterances, corpora, the feature store, importers, normalization, missing modalities and label ratio."""
 
 from gmsa.data.corpus import Corpus
+from gmsa.data.dialogues.order import tell_order, tell_shared
+from gmsa.data.dialogues.synthetic import synthetic_dialogues, synthetic_dialogues_mmsa
 from gmsa.data.label_ratio import withhold_labels
 from gmsa.data.loading import OtherFile, load_corpus, load_other
 from gmsa.data.missing import apply_missing, describe_missing, drop_modalities
@@ -44,7 +46,11 @@ __all__ = [
     "read_mmsa",
     "signal_power",
     "synthetic_corpus",
+    "synthetic_dialogues",
+    "synthetic_dialogues_mmsa",
     "synthetic_mmsa",
+    "tell_order",
+    "tell_shared",
     "withhold_labels",
     "write_store",
 ]

@@ -34,6 +34,7 @@ _OF_TRAINING = frozenset(
         "path",
         "label_ratio",
         "label_seed",
+        "label_unit",
         "missing",
         "if_missing",
         "normalize",

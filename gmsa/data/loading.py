@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmsa.config import AUTO, SYNTHETIC, DataConfig, TargetConfig
+from gmsa.config import AUTO, SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
+from gmsa.data.dialogues.synthetic import synthetic_dialogues
 from gmsa.data.notes import Doubt, note
 from gmsa.data.sources import Loaded, named_modalities, read_any
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, make_splits
@@ -69,9 +70,10 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     (True, ['train', 'valid', 'test'], 160)
     """
     settings = TargetConfig() if target is None else target
-    if config.path == SYNTHETIC:
+    if config.path in (SYNTHETIC, *SYNTHETIC_DIALOGUES):
         if config.pool is not None:
-            raise DataError(f"data.pool '{config.pool}': the synthetic corpus brings its own pool; leave data.pool out")
+            why = "the synthetic corpus brings its own pool" if config.path == SYNTHETIC else "the dialogues take none"
+            raise DataError(f"data.pool '{config.pool}': {why}; leave data.pool out")
         return _synthetic(config, settings)
     path = expanded(config.path, DataError)
     if not exists(path, DataError):
@@ -123,7 +125,8 @@ def load_other(
     Args:
         path: the file; ``~`` and ``$VARS`` are expanded.
         dims: features per step of each modality of the run; None accepts any number.
-        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` where it can.
+        data: the run's group ``data``, resolved: its modalities and ``nan`` hold, and ``video_from`` and
+            ``speaker_from`` where they can.
         target: the run's group ``target``, resolved.
         require_labels: if True, a file without labels, or with such as the target does not have, is an error; if
             False, labels are read where they fit the target, and a note tells where they do not.
@@ -155,7 +158,11 @@ def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: Ta
 
 
 def _synthetic(config: DataConfig, target: TargetConfig) -> Corpus:
-    corpus = synthetic_corpus(modalities=named_modalities(config), target=Target.of(target))
+    modalities, wanted = named_modalities(config), Target.of(target)
+    if config.path in SYNTHETIC_DIALOGUES:
+        corpus = synthetic_dialogues(SYNTHETIC_DIALOGUES[config.path], modalities=modalities, target=wanted)
+    else:
+        corpus = synthetic_corpus(modalities=modalities, target=wanted)
     return replace(corpus, splits=make_splits(corpus.splits, config.split, corpus.target, SYNTHETIC))
 
 

@@ -43,6 +43,10 @@ def apply_missing(
 ) -> list[Utterance]:
     """Masks modalities or steps by a protocol: a pure function of (seed, utterance id, protocol, rate).
 
+    With the unit ``dialogue``, of (seed, dialogue, protocol, rate): all utterances of a dialogue have the same mask.
+    An utterance that has none of the modalities that its dialogue keeps then keeps one of its own (``eta``,
+    ``sample``).
+
     Draws do not depend on the rate, so a higher rate masks all that a lower rate masks (``eta``, ``sample``,
     ``frame``). ``eta`` and ``sample`` keep at least one of the modalities that an utterance has; ``fixed`` and the
     frame protocols may keep none. A masked step is removed, and later steps move up (TFR-Net replaces it by zeros).
@@ -50,7 +54,7 @@ def apply_missing(
 
     Args:
         utterances: what to mask; the originals stay as they are.
-        missing: protocol with its rate or subset.
+        missing: protocol with its rate or subset, and its unit.
         modalities: all M modalities of the data set.
         seed: parts of the seed, such as ``(0, "test")``.
 
@@ -69,12 +73,17 @@ def apply_missing(
     if missing.protocol == "none" or not utterances:
         return list(utterances)
     modalities = [m for m in placed(modalities) if m in modalities]  # in a fixed order, since draws go by position
-    seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=(u.id for u in utterances)))
+    whole = missing.unit == "dialogue"
+    drawing = (u.video if whole else u.id for u in utterances)
+    seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=drawing))
     if missing.protocol in ("frame", "frame_uniform"):
         return [_mask_steps(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
     present = np.array([[u.lengths.get(m, 0) for m in modalities] for u in utterances]) > 0
     draws = hashed_uniform(seeds[:, None], torch.arange(len(modalities) + 1)).numpy()
-    kept = _KEPT[missing.protocol](present, missing, modalities, draws)
+    # What one utterance of a dialogue lacks must not change the mask of the others.
+    kept = _KEPT[missing.protocol](np.ones_like(present) if whole else present, missing, modalities, draws)
+    if whole and missing.protocol != "fixed":
+        kept = np.where((kept & present).any(1, keepdims=True), kept, _drawn(present, draws[:, -1]))
     names = np.array(modalities)
     return [
         _mask_modalities(u, frozenset(names[masked].tolist())) if masked.any() else u
@@ -160,8 +169,8 @@ def describe_missing(
         modalities: all modalities of the data set.
 
     Returns:
-        ``protocol``, ``left`` (for ``fixed``), ``asked`` (if the protocol takes a rate), ``realized``, ``with_text``
-        and ``lacking`` (by modality).
+        ``protocol``, ``left`` (for ``fixed``), ``asked`` (if the protocol takes a rate), ``unit`` (of masks of whole
+        dialogues), ``realized``, ``with_text`` and ``lacking`` (by modality).
     """
     steps = np.array([[[u.lengths.get(m, 0) for m in modalities] for u in us] for us in (before, after)])
     lacking = (steps[1].reshape(-1, len(modalities)) == 0).mean(0) if len(after) else np.zeros(len(modalities))
@@ -170,6 +179,8 @@ def describe_missing(
         found["left"] = joined(missing.left, modalities)
     if missing.protocol in ("eta", "sample", "frame"):
         found["asked"] = missing.rate
+    if missing.unit != "utterance" and missing.protocol not in ("none", "fixed"):
+        found["unit"] = missing.unit
     by_step = missing.protocol in ("frame", "frame_uniform")
     found["realized"] = float(1 - steps[1].sum() / max(1, steps[0].sum())) if by_step else float(lacking.mean())
     by_name = dict(zip(modalities, lacking.tolist(), strict=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import AUTO, MODALITIES, DataConfig, TargetConfig
+from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.stores import tell_unused
@@ -52,7 +53,8 @@ def read_any(
 
     Args:
         path: a feature store, or what an importer reads.
-        data: the group ``data``: ``modalities``, ``nan``, ``video_from``, and whether folds want all splits.
+        data: the group ``data``: ``modalities``, ``nan``, ``video_from``, ``speaker_from``, and whether folds want all
+            splits.
         target: the group ``target``.
         labels: what becomes of labels, as :func:`gmsa.data.mmsa.file.read_file` takes it.
         strict: whether an utterance of a pickle that cannot be read is an error; else it is left out.
@@ -67,7 +69,8 @@ def read_any(
         found = _read_source(path, data, target, labels, other)
     else:
         return _read_pickle(path, data, target, labels, strict, other)
-    return replace(found, splits=_with_videos(named(found.splits), data.video_from, short(path), not other))
+    splits = _with_names(named(found.splits), data, short(path), not other)
+    return replace(found, splits=splits if is_store(path) else in_file_order(splits))
 
 
 def target_of_store(store: Store, settings: TargetConfig) -> Target | str:
@@ -205,13 +208,14 @@ def _repaired(rows: Iterable[Row], modalities: Sequence[str], values: Values) ->
     return kept
 
 
-def _with_videos(
-    splits: Mapping[str, Sequence[Utterance]], how: str, where: str, needed: bool
+def _with_names(
+    splits: Mapping[str, Sequence[Utterance]], data: DataConfig, where: str, needed: bool
 ) -> Mapping[str, Sequence[Utterance]]:
-    """The utterances with their video and place as ``data.video_from`` says, by a column or their ids."""
-    if how == AUTO:
+    """The utterances with their video, place and speaker as ``data.video_from`` and ``data.speaker_from`` say."""
+    if data.video_from == data.speaker_from == AUTO:
         return splits
     found = {}
+    before: dict[str, int] = {}
     for name, utterances in splits.items():
         known = list(utterances)
         columns = {
@@ -219,9 +223,12 @@ def _with_videos(
             "video": [u.of_video for u in known],
             "speaker": [u.speaker for u in known],
         }
-        videos, places = Split(columns, f"{where}: split {shown(name)}").videos(how, needed)
+        split = Split(columns, f"{where}: split {shown(name)}")
+        videos, places = split.videos(data.video_from, needed, before)
+        speakers = split.speakers(data.speaker_from, needed)
         found[name] = [
-            replace(u, of_video=v, place=p) if v else u for u, v, p in zip(known, videos, places, strict=True)
+            replace(u, of_video=v or u.of_video, place=p if v else u.place, speaker=s)
+            for u, v, p, s in zip(known, videos, places, speakers, strict=True)
         ]
     return found
 

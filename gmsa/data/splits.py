@@ -6,7 +6,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -234,7 +234,7 @@ def _grouped(
     return groups, unlabeled
 
 
-def _classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dict[str, int]:
+def classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dict[str, int]:
     """The class of each group's mean intensity, or its most frequent class, whatever the order."""
     labels = {name: [u.label for u in members if u.label is not None] for name, members in groups.items()}
     if target.is_classes:
@@ -246,13 +246,25 @@ def _classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> di
 
 def _order(groups: Mapping[str, Sequence[Utterance]], seed: int, target: Target) -> list[str]:
     """The groups in an order of which any beginning, and any end, is stratified over the classes."""
+    return stratified(classes_of(groups, target), lambda name: seed_for(seed, "split", name))
+
+
+def stratified(classes: Mapping[str, int], draw: Callable[[str], int]) -> list[str]:
+    """Names in an order of which any beginning, and any end, has about the share of each class.
+
+    Within each class, the names are drawn and placed in (0, 1) at equal distances.
+
+    Args:
+        classes: the class of each name.
+        draw: a random number for each name.
+    """
     strata: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for name, number in _classes_of(groups, target).items():
-        strata[number].append((seed_for(seed, "split", name), name))
+    for name, number in classes.items():
+        strata[number].append((draw(name), name))
     placed = (
-        ((rank + 0.5) / len(drawn), draw, name)
+        ((rank + 0.5) / len(drawn), drawn_number, name)
         for drawn in strata.values()
-        for rank, (draw, name) in enumerate(sorted(drawn))
+        for rank, (drawn_number, name) in enumerate(sorted(drawn))
     )
     return [name for *_, name in sorted(placed)]
 
@@ -274,7 +286,7 @@ def _spread(groups: Mapping[str, Sequence[Utterance]], settings: SplitConfig, ta
     sizes = [(0, number) for number in range(settings.folds)]
     ranked = sorted(
         (-len(groups[name]), number, seed_for(settings.seed, "fold", name), name)
-        for name, number in _classes_of(groups, target).items()
+        for name, number in classes_of(groups, target).items()
     )
     part: dict[str, int] = {}
     for *_, name in ranked:

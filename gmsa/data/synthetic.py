@@ -70,8 +70,13 @@ def _labels(intensities: np.ndarray, target: Target) -> np.ndarray:
     """The labels of a target for intensities in [-3, 3]."""
     if target.is_classes:
         return np.clip((intensities + 3) / 6 * target.num_classes, 0, target.num_classes - 1).astype(np.int64)
-    scaled, middle = intensities * ((target.high - target.low) / 6), (target.high + target.low) / 2
-    return scaled + middle if middle else scaled  # -0.0 stays as it is
+    return scaled(intensities, target)
+
+
+def scaled(intensities: np.ndarray, target: Target) -> np.ndarray:
+    """Intensities in [-3, 3] on the range of a target."""
+    found, middle = intensities * ((target.high - target.low) / 6), (target.high + target.low) / 2
+    return found + middle if middle else found  # -0.0 stays as it is
 
 
 def synthetic_mmsa(seed: int = 0) -> dict[str, dict[str, Any]]:

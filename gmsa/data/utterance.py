@@ -43,11 +43,11 @@ class Utterance:
     """Features of the modalities that ``data.missing`` masked; only ``reconstruction.target: oracle`` may use them."""
 
     speaker: str = ""
-    """Who speaks, where the data says it."""
+    """Who speaks, a name within the video, where the data says it (``data.speaker_from``)."""
     of_video: str = ""
     """Video or dialogue of the clip, where ``data.video_from`` says how to tell it."""
     place: int | None = None
-    """Place of the clip in its video, where it is not in the id."""
+    """Place of the clip in its video, where no number in the id is it: that in the file, if nothing else tells it."""
     fold: str = ""
     """Fold of cross-validation, where the data says it."""
 

@@ -163,7 +163,8 @@ def collate(
 
     Args:
         spec: how the graphs look.
-        dropout_seeds: a seed per utterance id for ``graph.edge_dropout``; without it no edge is dropped.
+        dropout_seeds: a seed per utterance id for ``graph.edge_dropout`` and ``graph.context_dropout``; without it no
+            edge is dropped.
         streams: whose edges to build, in scope ``hierarchical`` between utterances; by default those of ``spec``.
 
     Raises:
@@ -214,8 +215,18 @@ def _collate(
     if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
     members_of = [[utterances[i] for i in group] for group in groups]
+    utterance_seeds = None
+    if dropout_seeds is not None and is_dialogue and spec.graph.context_dropout:
+        utterance_seeds = [torch.tensor([dropout_seeds[u.id] for u in group]) for group in members_of]
     graphs = Graphs(
-        counts, layout.node_type, layout.padded_index, layout.readout_padded_index, layout.size, members_of, spec
+        counts,
+        layout.node_type,
+        layout.padded_index,
+        layout.readout_padded_index,
+        layout.size,
+        members_of,
+        spec,
+        utterance_seeds,
     )
     connected = connect(graphs, spec.streams if streams is None else streams, seeds)
     utterance_order = np.argsort(order)

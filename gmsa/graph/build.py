@@ -106,8 +106,8 @@ def build_dialogue_graph(
           target the source is, and ``same_speaker`` :math:`(E)`
         - graph: ``id`` of the dialogue, ``ids`` of the utterances, ``label`` :math:`(U)` (NaN where unlabeled)
     """
-    config, count = config.outside, len(utterances)
-    types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node)
+    joined, config, count = config.scope == "hierarchical", config.outside, len(utterances)
+    types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node, joined)
     turns, numbers = turns_of(utterances, config), torch.tensor(speaker_numbers(utterances))
     data = HeteroData()
     means = {m: mean_features(utterances, m) for m in types.modalities}

@@ -45,6 +45,8 @@ class Graphs:
     members: Sequence[Sequence[Utterance]]
     """The utterances of each graph."""
     spec: GraphSpec
+    utterance_seeds: Sequence[Tensor] | None = None
+    """Per graph, a seed for each of its utterances: drops edges between two of them at ``graph.context_dropout``."""
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
@@ -60,7 +62,8 @@ class Graphs:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
         config = self.spec.graph
         if config.scope == "dialogue":
-            return [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
+            found = [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
+            return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
@@ -72,6 +75,18 @@ class Graphs:
             return _kept_dialogue_edges(counts, turns, chosen, self.spec.schema, config)
         means = {m: mean_features(members, m) for m in self.spec.schema.modalities}
         return _dialogue_edges(counts, turns, chosen, self.spec.schema, config, means)
+
+    def _kept(self, graph: int, edges: Tensor) -> Tensor:
+        """The edges of a dialogue's graph that a training step keeps: a function of both utterances and their seeds."""
+        assert self.utterance_seeds is not None
+        types, seeds = self.spec.schema, self.utterance_seeds[graph]
+        utterances = [
+            torch.arange(count) if node_type in types.modalities else torch.full((count,), -1)
+            for node_type, count in zip(types.node_types, self.counts[graph].tolist(), strict=True)
+        ]
+        source, target = torch.cat(utterances)[edges[:2]]
+        lost = hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
+        return edges[:, ~lost | (source == target) | (source < 0) | (target < 0)]
 
     @property
     def padded_types(self) -> Numbers:
@@ -159,7 +174,7 @@ def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
 def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig) -> npt.NDArray[Any]:
     """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
     codes = np.stack([np.pad(_plan(stream, types, config).code, (0, 1)) for stream in streams])
-    kind: type[Any] = np.uint8 if edge_types(types, config) < np.iinfo(np.uint8).max else np.int16
+    kind = next(k for k in (np.uint8, np.int16, np.int32) if edge_types(types, config) < np.iinfo(k).max)
     return codes.reshape(len(streams), -1).astype(kind if config.typed else np.bool_)
 
 
@@ -241,7 +256,7 @@ def _dialogue_edges(
     """The same in the graph of a dialogue."""
     first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
     size = dict(zip(types.node_types, counts, strict=True))
-    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.token_relations)}
+    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.typed_relations)}
     parts = [torch.empty(3, 0, dtype=torch.long)]
     for relation in chosen:
         source, _, target = relation

@@ -89,7 +89,7 @@ def distance_types(config: GraphConfig) -> int:
 
 def dialogue_edge_types(types: Schema, config: GraphConfig) -> int:
     """Edge types in the graphs of dialogues; that of this number is an edge of a readout or of the dialogue's node."""
-    return edge_kinds(config) * len(types.token_relations)
+    return edge_kinds(config) * len(types.typed_relations)
 
 
 def context_edges(
@@ -97,10 +97,10 @@ def context_edges(
 ) -> ContextEdges:
     """The edges of a relation in the graph of a dialogue.
 
-    Nodes of a modality are joined with those of the same modality that ``graph.past``, ``graph.future`` and
-    ``graph.between`` choose, seen from the target; all others with those of their own utterance. The node of a dialogue
-    is joined with every node; where ``graph.future`` is 0 there is one per utterance, which hears that utterance and
-    those before, and tells that utterance alone.
+    Nodes of a modality, and joined readout nodes of one kind, are joined with those that ``graph.past``,
+    ``graph.future`` and ``graph.between`` choose, seen from the target; all others with those of their own utterance.
+    The node of a dialogue is joined with every node; where ``graph.future`` is 0 there is one per utterance, which
+    hears that utterance and those before, and tells that utterance alone.
 
     Args:
         features: mean features of the source's modality ``[n, D]``, for a builder that looks at them.
@@ -115,10 +115,11 @@ def context_edges(
         else:
             index = own if source == DIALOGUE else _reaching(n, n, 0)
         return ContextEdges(index, torch.zeros(index.shape[1], dtype=torch.long))
-    if source != target or source in READOUTS:
+    if source != target:
         return ContextEdges(own, _kinds(own, turns, config))
     index = _reaching(n, past, future)
-    index = _kept(index, turns, features, config)
+    if source not in READOUTS:
+        index = _kept(index, turns, features, config)
     return ContextEdges(index, _kinds(index, turns, config))
 
 

@@ -30,6 +30,9 @@ class Schema:
     """The modalities that have a place in the graphs, whether or not the data has them."""
     dialogue_node: bool = False
     """Whether the graphs, of dialogues, have nodes that join their utterances."""
+    joined_readouts: bool = False
+    """Whether readout nodes join those of other utterances, as in scope ``hierarchical``, where they have
+    read their own already."""
 
     @cached_property
     def node_types(self) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ class Schema:
 
         ``intra`` edges connect tokens of one modality, ``inter`` edges tokens of different ones; both streams connect
         readout nodes and tokens in both directions, and never readout nodes with each other (Semi-IIN, Figure 3). Both
-        join the node of a dialogue with all others.
+        join the node of a dialogue with all others, and where readout nodes are joined, those of one kind.
         """
         found: list[Relation] = []
         for stream in STREAMS:
@@ -58,9 +61,18 @@ class Schema:
             for modality in self.modalities:
                 for readout in READOUTS:
                     found += [(modality, stream, readout), (readout, stream, modality)]
+            found += self._readout_relations(stream)
             for other in (*self.modalities, *READOUTS) if self.dialogue_node else ():
                 found += [(other, stream, DIALOGUE), (DIALOGUE, stream, other)]
         return tuple(found)
+
+    def _readout_relations(self, stream: str) -> list[Relation]:
+        return [(readout, stream, readout) for readout in READOUTS] if self.joined_readouts else []
+
+    @cached_property
+    def typed_relations(self) -> tuple[Relation, ...]:
+        """The relations whose edges have types of their own in graphs of dialogues."""
+        return (*self.token_relations, *(r for stream in STREAMS for r in self._readout_relations(stream)))
 
     @cached_property
     def token_relations(self) -> tuple[Relation, ...]:
@@ -82,7 +94,7 @@ class Schema:
         return {relation: first.get(relation, self.edge_types) for relation in self.relations}
 
 
-def schema(modalities: Iterable[str], dialogue_node: bool = False) -> Schema:
+def schema(modalities: Iterable[str], dialogue_node: bool = False, joined_readouts: bool = False) -> Schema:
     """The schema of graphs with a place for these modalities.
 
     >>> schema(["text", "eeg"]).node_types
@@ -96,6 +108,7 @@ def schema(modalities: Iterable[str], dialogue_node: bool = False) -> Schema:
 
     Args:
         dialogue_node: whether the graphs, of dialogues, have nodes that join their utterances.
+        joined_readouts: whether readout nodes join those of other utterances.
 
     Raises:
         ConfigError: there are more than 8, whose edge types an adjacency cannot hold.
@@ -103,7 +116,7 @@ def schema(modalities: Iterable[str], dialogue_node: bool = False) -> Schema:
     found = placed(modalities)
     if len(found) > MOST_MODALITIES:
         raise ConfigError(f"graphs have at most {MOST_MODALITIES} modalities (got {len(found)}); leave some out")
-    return _schema(found, dialogue_node)
+    return _schema(found, dialogue_node, joined_readouts)
 
 
 _schema = lru_cache(Schema)

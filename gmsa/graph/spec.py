@@ -41,11 +41,13 @@ class GraphSpec:
     """Streams whose edges are built between utterances in scope ``hierarchical``."""
     outside_route: Literal["auto", "dense", "edge"] = "auto"
     """Form of the edges there."""
+    joined_readouts: bool = False
+    """Whether readout nodes join those of other utterances."""
 
     @cached_property
     def schema(self) -> Schema:
         """The types of nodes and edges; in scope ``hierarchical`` those of the graphs of utterances."""
-        return schema(self.convs, self.graph.scope == "dialogue" and self.graph.dialogue_node)
+        return schema(self.convs, self.graph.scope == "dialogue" and self.graph.dialogue_node, self.joined_readouts)
 
     @cached_property
     def inside(self) -> GraphSpec:
@@ -56,7 +58,12 @@ class GraphSpec:
     def outside(self) -> GraphSpec:
         """The graphs of dialogues in scope ``hierarchical``, whose nodes are states and have no positions."""
         return replace(
-            self, graph=self.graph.outside, positions=WHOLE, streams=self.outside_streams, route=self.outside_route
+            self,
+            graph=self.graph.outside,
+            positions=WHOLE,
+            streams=self.outside_streams,
+            route=self.outside_route,
+            joined_readouts=True,
         )
 
     @cached_property

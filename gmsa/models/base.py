@@ -48,6 +48,9 @@ class Output(NamedTuple):
     unimodal: Mapping[str, Tensor] | None = None
     """What each modality predicts by itself where the model has heads for that, the intensity ``[N]`` or class scores
     ``[N, K]``; of a missing modality it means nothing."""
+    alone: tuple[Tensor | None, Tensor] | None = None
+    """In scope ``hierarchical`` the intensity ``[N]`` and the class scores ``[N, K]`` that each utterance's own graph
+    predicts, without context; None where the model does not say them."""
 
 
 class Model(nn.Module):
@@ -211,7 +214,7 @@ class Embedding(nn.Module):
         super().__init__()
         placed = [*(convs or ()), *(m for m in dims if m not in (convs or ()))]
         self.schema = schema(placed, dialogue_node and scope == "dialogue")
-        self.outer_schema = schema(placed, dialogue_node)
+        self.outer_schema = schema(placed, dialogue_node, joined_readouts=True)
         self.modalities = tuple(m for m in self.schema.node_types if m in dims)
         used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or CONVS).get(m, CONVS[OTHERS]) for m in dims}
         self.strides = {m: math.prod(stride for _, stride in used[m]) for m in dims}

@@ -63,7 +63,7 @@ class Context:
 
     def edge_types(self, types: Schema) -> int:
         """Edge types with a learned bias."""
-        return self.kinds * len(types.token_relations)
+        return self.kinds * len(types.typed_relations)
 
 
 class ContextEmbedding(nn.Module):

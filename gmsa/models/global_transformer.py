@@ -42,6 +42,7 @@ class GlobalTransformer(Model):
         positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
         context (Context, optional): What the graphs of dialogues look like.
+        context_layers (int, default 1): In scope ``hierarchical``, layers over the graph of a dialogue.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
@@ -84,6 +85,7 @@ class GlobalTransformer(Model):
         positions: int = 512,
         scope: Scope = "utterance",
         context: Context | None = None,
+        context_layers: int = 1,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
     ) -> None:
@@ -100,17 +102,17 @@ class GlobalTransformer(Model):
         )
         self.num_heads, self.scope = heads, scope
 
-        def make_encoder() -> nn.TransformerEncoder:
+        def make_encoder(layers: int) -> nn.TransformerEncoder:
             layer = nn.TransformerEncoderLayer(
                 channels, heads, 4 * channels, dropout, batch_first=True, norm_first=True
             )
             return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
 
-        self.encoder = make_encoder()
+        self.encoder = make_encoder(layers)
         self.heads = Heads(channels, num_classes, dropout, intensity)
         if scope == "hierarchical":
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
-            self.outside_encoder = make_encoder()
+            self.outside_encoder = make_encoder(context_layers)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The encoder's states."""
@@ -120,9 +122,13 @@ class GlobalTransformer(Model):
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         """The outer encoder's states."""
+        return self._outside(self.nodes(z0, batch), batch, masked)
+
+    def _outside(
+        self, z: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
         assert self.outside is not None
         assert batch.dialogues is not None
-        z = self.nodes(z0, batch)
         read = z.index_select(0, batch.readout_index)[batch.readout_rows]
         x0 = self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked)
         return self._encode(self.outside_encoder, x0, batch.dialogues, True)
@@ -144,9 +150,11 @@ class GlobalTransformer(Model):
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        graph = batch if self.outside is None else batch.dialogues
-        assert graph is not None
-        val, cls = graph.readout(self.nodes(z0, batch) if self.outside is None else self.outside_nodes(z0, batch))
+        z, unimodal, alone = self.nodes(z0, batch), self.predict_unimodal(z0, batch), None
+        val, cls = batch.readout(z)
+        if self.outside is not None:
+            assert batch.dialogues is not None
+            alone = self.heads(val, cls)
+            val, cls = batch.dialogues.readout(self._outside(z, batch))
         value, logits = self.heads(val, cls)
-        unimodal = self.predict_unimodal(z0, batch)
-        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)
+        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal, alone=alone)

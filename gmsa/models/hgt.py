@@ -44,6 +44,7 @@ class HGT(Model):
         positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
         context (Context, optional): What the graphs of dialogues look like.
+        context_layers (int, default 1): In scope ``hierarchical``, layers over the graph of a dialogue.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
 
@@ -78,6 +79,7 @@ class HGT(Model):
         positions: int = 512,
         scope: Scope = "utterance",
         context: Context | None = None,
+        context_layers: int = 1,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
     ) -> None:
@@ -97,19 +99,19 @@ class HGT(Model):
         self.keys = {t: ModuleDict.to_internal_key(t) for t in (*types.node_types, DIALOGUE)}
         self.kinds = context.kinds if context is not None and scope != "utterance" else 1
 
-        def make_convs(types: Schema, kinds: int) -> nn.ModuleList:
+        def make_convs(layers: int, types: Schema, kinds: int) -> nn.ModuleList:
             metadata = ([self.keys[t] for t in types.node_types], self._relations(types, kinds))
             return nn.ModuleList(HGTConv(channels, channels, metadata, heads) for _ in range(layers))
 
-        self.convs = make_convs(types, self.kinds if scope == "dialogue" else 1)
+        self.convs = make_convs(layers, types, self.kinds if scope == "dialogue" else 1)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
         self.heads = Heads(channels, num_classes, dropout, intensity)
         if scope == "hierarchical":
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
-            self.outside_convs = make_convs(types, self.kinds)
-            self.outside_norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
+            self.outside_convs = make_convs(context_layers, types, self.kinds)
+            self.outside_norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(context_layers))
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -123,9 +125,13 @@ class HGT(Model):
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         """The outer convolutions' states."""
+        return self._outside(self.nodes(z0, batch), batch, masked)
+
+    def _outside(
+        self, z: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
         assert self.outside is not None
         assert batch.dialogues is not None
-        z = self.nodes(z0, batch)
         read = z.index_select(0, batch.readout_index)[batch.readout_rows]
         x0 = self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked)
         return self._convolve(self.outside_convs, self.outside_norms, x0, batch.dialogues, True)
@@ -158,9 +164,11 @@ class HGT(Model):
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
-        graph = batch if self.outside is None else batch.dialogues
-        assert graph is not None
-        val, cls = graph.readout(self.nodes(z0, batch) if self.outside is None else self.outside_nodes(z0, batch))
+        z, unimodal, alone = self.nodes(z0, batch), self.predict_unimodal(z0, batch), None
+        val, cls = batch.readout(z)
+        if self.outside is not None:
+            assert batch.dialogues is not None
+            alone = self.heads(val, cls)
+            val, cls = batch.dialogues.readout(self._outside(z, batch))
         value, logits = self.heads(val, cls)
-        unimodal = self.predict_unimodal(z0, batch)
-        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal)
+        return Output(value, logits, None, cls if val is None else val, unimodal=unimodal, alone=alone)

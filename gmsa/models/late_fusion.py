@@ -88,13 +88,13 @@ class LateFusion(Model):
         )
         modalities = self.embedding.modalities
         self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
-        self.around, parts = context or Context(), 1
-        if scope == "hierarchical":
-            parts = 3 + self.around.dialogue_node
-            self.outside = ContextEmbedding(self.embedding.outer_schema, modalities, channels)
-        inputs = parts * len(modalities) * channels
-        self.join = nn.Sequential(nn.Linear(inputs, channels), nn.ReLU(), Dropout(dropout))
+        self.join = nn.Sequential(nn.Linear(len(modalities) * channels, channels), nn.ReLU(), Dropout(dropout))
         self.heads = Heads(channels, num_classes, dropout, intensity)
+        self.around = context or Context()
+        if scope == "hierarchical":
+            self.outside = ContextEmbedding(self.embedding.outer_schema, modalities, channels)
+            inputs = (3 + self.around.dialogue_node) * len(modalities) * channels
+            self.outside_join = nn.Sequential(nn.Linear(inputs, channels), nn.ReLU(), Dropout(dropout))
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -143,16 +143,15 @@ class LateFusion(Model):
     def forward(self, batch: GraphBatch) -> Output:
         # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
         means = self.embedding.means(batch, dict(self.missing.items()))
-        inputs = list(means.values())
+        joined, alone = self.join(torch.cat(list(means.values()), dim=1)).index_select(0, batch.utterance_order), None
         if self.outside is not None:
-            assert batch.dialogues is not None
-            x = self.outside(means, None, batch.dialogues)
-            inputs = [
-                s for h in self._heard(x, batch.dialogues) for s in self.outside.pool(h, batch.dialogues).values()
-            ]
-        joined = self.join(torch.cat(inputs, dim=1)).index_select(0, batch.utterance_order)
+            graph = batch.dialogues
+            assert graph is not None
+            alone = self.heads(joined, joined)
+            heard = self._heard(self.outside(means, None, graph), graph)
+            joined = self.outside_join(torch.cat([x for h in heard for x in self.outside.pool(h, graph).values()], 1))
         value, logits = self.heads(joined, joined)
         unimodal = None
         if self.unimodal is not None:
             unimodal = self.unimodal({m: x.index_select(0, batch.utterance_order) for m, x in means.items()})
-        return Output(value, logits, None, joined, unimodal=unimodal)
+        return Output(value, logits, None, joined, unimodal=unimodal, alone=alone)

@@ -93,7 +93,8 @@ class PretrainingModel(nn.Module):
         self.standardize = Standardize(dims)
         edge_types = model.embedding.schema.edge_types if config.graph.typed else 0
         if config.graph.has_dialogues:
-            edge_types = Context.of(config).edge_types(model.embedding.schema)
+            types = model.embedding.outer_schema if config.graph.scope == "hierarchical" else model.embedding.schema
+            edge_types = Context.of(config).edge_types(types)
         self.decoder = StreamLayer(channels, config.model.heads, edge_types=edge_types)
         self.out = ModuleDict({m: nn.Linear(channels, dim) for m, dim in dims.items()})
         self.project = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))

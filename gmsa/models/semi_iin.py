@@ -7,7 +7,7 @@ Multimodal Sentiment Analysis. AAAI 2025, arXiv 2412.09784.
 # N utterances, V nodes of all of them, C channels, K classes
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -37,7 +37,8 @@ class SemiIIN(Model):
 
     In scope ``hierarchical`` each stream has a second one over the graph of the dialogue (our extension). Its nodes
     start as what the first stream gives: the readout nodes, and of each modality the mean of its tokens' states before
-    the last layer, which thus computes the readout nodes alone. The gate joins the second streams' readout nodes.
+    the last layer, which thus computes the readout nodes alone. The second streams have gates of their own; the heads
+    read both levels.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
@@ -55,6 +56,7 @@ class SemiIIN(Model):
         positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
         context (Context, optional): What the graphs of dialogues look like.
+        context_layers (int, default 1): In scope ``hierarchical``, layers of each stream over the graph of a dialogue.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
@@ -92,6 +94,7 @@ class SemiIIN(Model):
         positions: int = 512,
         scope: Scope = "utterance",
         context: Context | None = None,
+        context_layers: int = 1,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
@@ -111,20 +114,22 @@ class SemiIIN(Model):
         types, build, around = self.embedding.schema, find_layer(layer), context or Context()
         edge_types = types.edge_types if typed_edges else 0
 
-        def make_streams(edge_types: int) -> nn.ModuleDict:
+        def make_streams(layers: int, edge_types: int) -> nn.ModuleDict:
             return nn.ModuleDict(
                 {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
             )
 
-        self.streams = make_streams(around.edge_types(types) if scope == "dialogue" else edge_types)
-        self.fusions = nn.ModuleList(
-            build_fusion(fusion, channels) for _ in range(1 + intensity if len(names) == 2 else 0)
-        )
+        def make_fusions() -> nn.ModuleList:
+            return nn.ModuleList(build_fusion(fusion, channels) for _ in range(1 + intensity if len(names) == 2 else 0))
+
+        self.streams = make_streams(layers, around.edge_types(types) if scope == "dialogue" else edge_types)
+        self.fusions = make_fusions()
         self.heads = Heads(channels, num_classes, dropout, intensity)
         if scope == "hierarchical":
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
-            self.outside_streams = make_streams(around.edge_types(types))
+            self.outside_streams = make_streams(context_layers, around.edge_types(types))
+            self.outside_fusions = make_fusions()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
@@ -134,42 +139,58 @@ class SemiIIN(Model):
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         """The mean of the outer streams' states."""
-        graph, found = batch.dialogues, []
+        graph = batch.dialogues
         assert graph is not None
-        for name, stream in self.outside_streams.items():
-            found.append(stream(self._outside(name, z0, batch, masked), graph.edges[name]))
-        return torch.stack(found).mean(0)
+        starts = {name: self._outside(name, z0, batch, masked)[0] for name in self.outside_streams}
+        return torch.stack([s(starts[n], graph.edges[n]) for n, s in self.outside_streams.items()]).mean(0)
 
     def _outside(
         self, name: str, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
-    ) -> Tensor:
-        """The nodes of the dialogues' graphs, as the stream of that name sees the utterances ``[V', C]``."""
+    ) -> tuple[Tensor, Tensor]:
+        """The nodes of the dialogues' graphs ``[V', C]`` as the stream of that name sees the utterances, and the states
+        of each utterance's readout nodes ``[N, Q, C]``."""
         assert self.outside is not None
         assert batch.dialogues is not None
         stream = cast(Stream, self.streams[name])
         z, read = stream.both(z0, batch.edges[name], batch.readout_edges[name], batch.readout_index)
-        states = self.embedding.pool(z, batch)
-        x: Tensor = self.outside(states, read[batch.readout_rows], batch.dialogues, masked)
-        return x
+        read = read[batch.readout_rows]
+        return self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked), read
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
+        unimodal = self.predict_unimodal(z0, batch)
         if self.outside is None:
-            graph, streams, starts = batch, self.streams, dict.fromkeys(self.streams, z0)
-        else:
-            assert batch.dialogues is not None
-            graph, streams = batch.dialogues, self.outside_streams
-            starts = {name: self._outside(name, z0, batch) for name in streams}
+            read, gate = self._read(self.streams, dict.fromkeys(self.streams, z0), batch, self.fusions)
+            value, logits = self.heads(*_ends(read))
+            return Output(value, logits, gate, read[0], unimodal=unimodal)
+        assert batch.dialogues is not None
+        states = {name: self._outside(name, z0, batch) for name in self.streams}
+        alone = self.heads(*_ends(_fused([read for _, read in states.values()], self.fusions)[0]))
+        starts = {name: x for name, (x, _) in states.items()}
+        read, gate = self._read(self.outside_streams, starts, batch.dialogues, self.outside_fusions)
+        value, logits = self.heads(*_ends(read))
+        return Output(value, logits, gate, read[0], unimodal=unimodal, alone=alone)
+
+    def _read(
+        self, streams: nn.ModuleDict, starts: Mapping[str, Tensor], graph: GraphBatch, fusions: nn.ModuleList
+    ) -> tuple[Sequence[Tensor], Tensor | None]:
+        """What the streams make of their starts, fused at the readout nodes."""
         views = [
             stream(starts[name], graph.edges[name], graph.readout_edges[name], graph.readout_index)[graph.readout_rows]
             for name, stream in streams.items()
-        ]  # [N, Q, C] each
-        if len(views) == 1:
-            read, gate = views[0].unbind(1), None
-        else:
-            fused = [fuse(views[0][:, r], views[1][:, r]) for r, fuse in enumerate(self.fusions)]
-            read = tuple(view for view, _ in fused)
-            gates = [g for _, g in fused if g is not None]
-            gate = torch.stack(gates, dim=1) if gates else None
-        value, logits = self.heads(read[0], read[-1])
-        return Output(value, logits, gate, read[0], unimodal=self.predict_unimodal(z0, batch))
+        ]
+        return _fused(views, fusions)
+
+
+def _fused(views: Sequence[Tensor], fusions: nn.ModuleList) -> tuple[Sequence[Tensor], Tensor | None]:
+    """The streams' views of the readout nodes ``[N, Q, C]`` as one each ``[N, C]``, and the gates ``[N, Q, C]``."""
+    if len(views) == 1:
+        return views[0].unbind(1), None
+    fused = [fuse(views[0][:, r], views[1][:, r]) for r, fuse in enumerate(fusions)]
+    gates = [g for _, g in fused if g is not None]
+    return [view for view, _ in fused], torch.stack(gates, dim=1) if gates else None
+
+
+def _ends(read: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """val and cls, which are one where the target is one of K classes."""
+    return read[0], read[-1]

@@ -63,6 +63,7 @@ class SSLMM(Model):
         positions (int, default 512): Most tokens of a modality (in scope ``dialogue``, utterances).
         scope (str, default "utterance"): Graphs of an ``utterance``, of a ``dialogue``, or ``hierarchical``.
         context (Context, optional): What the graphs of dialogues look like.
+        context_layers (int, default 1): In scope ``hierarchical``, blocks over the graph of a dialogue.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
@@ -108,6 +109,7 @@ class SSLMM(Model):
         positions: int = 512,
         scope: Scope = "utterance",
         context: Context | None = None,
+        context_layers: int = 1,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
@@ -124,17 +126,18 @@ class SSLMM(Model):
             dialogue_node=context is not None and context.dialogue_node,
         )
         self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
+        self.outside_repeats = context_layers if shared_layers else 1
         types, build, around = self.embedding.schema, find_layer(layer), context or Context()
         halves = ("intra", "inter") if streams == "both" else (streams,)
 
-        def make_blocks(edge_types: int) -> nn.ModuleList:
+        def make_blocks(layers: int, edge_types: int) -> nn.ModuleList:
             return nn.ModuleList(
                 AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
                 for _ in range(1 if shared_layers else layers)
             )
 
         edge_types = types.edge_types if typed_edges else 0
-        self.blocks = make_blocks(around.edge_types(types) if scope == "dialogue" else edge_types)
+        self.blocks = make_blocks(layers, around.edge_types(types) if scope == "dialogue" else edge_types)
         self.sends = None
         if scope != "utterance" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
@@ -143,28 +146,39 @@ class SSLMM(Model):
         if scope == "hierarchical":
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
-            self.outside_blocks = make_blocks(around.edge_types(types))
+            self.outside_blocks = make_blocks(context_layers, around.edge_types(types))
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
-        return self._alternate(self.blocks, z0, batch, None if self.embedding.missing is None else self._missing(batch))
+        missing = None if self.embedding.missing is None else self._missing(batch)
+        return self._alternate(self.blocks, self.repeats, z0, batch, missing)
 
     def outside_nodes(
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         """States after all outer blocks ``[V', C]``."""
+        return self._outside(self.embedding.pool(self.nodes(z0, batch), batch), batch, masked)
+
+    def _outside(
+        self,
+        states: Mapping[str, Tensor],
+        batch: GraphBatch,
+        masked: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         assert self.outside is not None
         assert batch.dialogues is not None
-        states = self.embedding.pool(self.nodes(z0, batch), batch)
         x0 = self.outside(states, None, batch.dialogues, masked)
-        return self._alternate(self.outside_blocks, x0, batch.dialogues, self._missing(batch.dialogues))
+        missing = self._missing(batch.dialogues)
+        return self._alternate(self.outside_blocks, self.outside_repeats, x0, batch.dialogues, missing)
 
-    def _alternate(self, blocks: nn.ModuleList, h: Tensor, batch: GraphBatch, missing: Tensor | None) -> Tensor:
+    def _alternate(
+        self, blocks: nn.ModuleList, repeats: int, h: Tensor, batch: GraphBatch, missing: Tensor | None
+    ) -> Tensor:
         edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
         seen: Mapping[str, Edges] = edges
         if missing is not None:
             seen = {stream: without_sources(e, missing) for stream, e in edges.items()}
-        for number, block in enumerate(block for block in blocks for _ in range(self.repeats)):
+        for number, block in enumerate(block for block in blocks for _ in range(repeats)):
             source_log_weight = None
             if self.sends is not None and missing is not None and number:
                 seen = edges
@@ -174,22 +188,31 @@ class SSLMM(Model):
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
+        states, unimodal = self.embedding.pool(self.nodes(z0, batch), batch), self.predict_unimodal(z0, batch)
+        of_dialogues = self.embedding.missing is not None
         if self.outside is None:
-            graph, states = batch, self.embedding.pool(self.nodes(z0, batch), batch)
-        else:
-            assert batch.dialogues is not None
-            graph = batch.dialogues
-            states = self.outside.pool(self.outside_nodes(z0, batch), graph)
-        of_dialogues, order = self.outside is not None or self.embedding.missing is not None, graph.utterance_order
+            features, predicted = self._read(states, batch, of_dialogues and self.missing_node != "dropped")
+            known = states if of_dialogues and self.missing_node != "dropped" else None
+            return Output(*predicted, None, features, known, unimodal)
+        assert batch.dialogues is not None
+        _, alone = self._read(states, batch, False)
+        states = self.outside.pool(self._outside(states, batch), batch.dialogues)
+        features, predicted = self._read(states, batch.dialogues, self.missing_node != "dropped")
+        known = states if self.missing_node != "dropped" else None
+        return Output(*predicted, None, features, known, unimodal, alone)
+
+    def _read(
+        self, states: Mapping[str, Tensor], graph: GraphBatch, with_missing: bool
+    ) -> tuple[Tensor, tuple[Tensor | None, Tensor]]:
+        """What the intensity, or the class, is read from ``[N, C]``, and the predictions."""
+        order = graph.utterance_order
         present = torch.stack([graph.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
-        if of_dialogues and self.missing_node != "dropped":
+        if with_missing:
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
         found = [read(stacked, present) for read in self.readouts]
-        value, logits = self.heads(found[0], found[-1])
-        known = states if of_dialogues and self.missing_node != "dropped" else None
-        return Output(value, logits, None, found[0], known, self.predict_unimodal(z0, batch))
+        return found[0], self.heads(found[0], found[-1])
 
     def _missing(self, graph: GraphBatch) -> Tensor:
         """Which nodes of graphs of dialogues represent a missing modality ``[V]``."""

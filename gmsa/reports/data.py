@@ -61,6 +61,7 @@ def _splits(found: dict[str, Any]) -> str:
     """A row per split."""
     groups = {"videos": "Videos", "speakers": "Speakers", "folds": "Folds"}
     shown = [key for key in groups if key == "videos" or any(split[key] for split in found["splits"].values())]
+    several = any((split["per_video"] or {"max": 1})["max"] > 1 for split in found["splits"].values())
     ranged = not found["target"]["classes"]
     rows = []
     for name, split in found["splits"].items():
@@ -72,9 +73,14 @@ def _splits(found: dict[str, Any]) -> str:
         if ranged:
             labels = split["labels"]
             row.append(f"{labels['mean']:.2f} ({labels['min']:g} to {labels['max']:g})" if labels["labeled"] else "–")
-        rows.append([*row, *(str(split[key]) for key in shown)])
+        row += [str(split[key]) for key in shown]
+        if several:
+            sizes = split["per_video"]
+            row.append(f"{sizes['median']:g} ({sizes['min']}–{sizes['max']})" if sizes else "–")
+        rows.append(row)
     header = ["Split", "Utterances", "Labeled", *(f"{m}{part}" for m in found["dims"] for part in ("", " steps"))]
     header += [*(["Labels"] if ranged else []), *(groups[key] for key in shown)]
+    header += ["Utterances per video"] if several else []
     return pipes(header, rows, ("Split",))
 
 

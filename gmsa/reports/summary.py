@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES
 from gmsa.config.target import MOST_CLASSES
 from gmsa.errors import listed
 from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Kind, Map, Maybe, is_finite, one_of, whole
@@ -56,7 +57,9 @@ _CONTEXT = Fields(
     }
 )
 _SCORED = Fields({}, dict.fromkeys(SCORED_SPLITS, Map(SPREAD)))
-_MASKED = Fields({"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT})
+_MASKED = Fields(
+    {"protocol": TEXT, "lacking": Map(NUMBER), "realized": Maybe(NUMBER)}, {"asked": NUMBER, "left": TEXT, "unit": TEXT}
+)
 _COUNTS = Fields(dict.fromkeys(("train", "valid", "test", "labeled"), whole()))
 _CONSTANT = Fields({"value": NUMBER, **dict.fromkeys(SCORED_SPLITS, Map(NUMBER))}, {"class": TEXT})
 SUMMARY = Fields(
@@ -213,7 +216,8 @@ def dataset_of(summary: Mapping[str, Any]) -> str:
     """The name of the data of a summary, which says where they are synthetic."""
     if not summary["synthetic"]:
         return str(summary["dataset"])
-    return "synthetic" if summary["dataset"] == "synthetic" else f"synthetic (not {summary['dataset']})"
+    name = str(summary["dataset"])
+    return name if name in (SYNTHETIC, *SYNTHETIC_DIALOGUES) else f"synthetic (not {name})"
 
 
 def target_line(summary: Mapping[str, Any]) -> str:
@@ -235,6 +239,7 @@ def _missing_line(record: Mapping[str, Any]) -> str:
     protocol = record["protocol"]
     asked = f":{record['asked']:.4g}" if "asked" in record else f":{record['left']}" if "left" in record else ""
     name = "as in the data" if protocol == "none" else f"{protocol}{asked}"
+    name += f", one mask per {record['unit']}" if "unit" in record else ""
     what = "steps lost" if protocol.startswith("frame") else "modalities missing"
     there = ", ".join(f"{modality} in {100 * (1 - share):.1f} %" for modality, share in record["lacking"].items())
     realized = record["realized"]

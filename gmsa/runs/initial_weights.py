@@ -16,7 +16,7 @@ from gmsa.training.trainer import to_start_from
 
 NOT_IN_WEIGHTS = {
     "model": {"dropout", "input_dropout", "modality_dropout", "route"},
-    "graph": {"edge_dropout"},
+    "graph": {"edge_dropout", "context_dropout"},
 }
 """Settings that may differ between a run and the one whose weights it starts from."""
 ON_FEATURES = ("normalize", "clip")
@@ -70,7 +70,7 @@ def initial_weights(
             )
     # Weights trained on the same data must not have seen what this run masks.
     if before.environment["data_sha256"] == data_sha256:
-        for key in ("train", "seed"):
+        for key in ("train", "seed", "unit"):
             masked, masks = then["data"]["missing"][key], now["data"]["missing"][key]
             if masked != masks:
                 raise RunError(

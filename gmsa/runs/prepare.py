@@ -9,9 +9,19 @@ from typing import Any
 
 from gmsa.config import AUTO, Config, DataConfig, MissingConfig, TargetConfig
 from gmsa.config.graph import MOST_SPEAKERS
-from gmsa.data import Corpus, Normalizer, Utterance, apply_missing, describe_missing, load_corpus, withhold_labels
+from gmsa.data import (
+    Corpus,
+    Normalizer,
+    Utterance,
+    apply_missing,
+    describe_missing,
+    load_corpus,
+    tell_order,
+    tell_shared,
+    withhold_labels,
+)
 from gmsa.data.features import select
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, short
 from gmsa.graph import check_builders, check_positions
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
@@ -48,7 +58,7 @@ class Prepared:
         """
         data, target = config.data, self.corpus.target
         label_seed = seed if data.label_seed is None else data.label_seed
-        labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, target)
+        labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, target, data.label_unit)
         found = TrainingData(labeled_examples(labeled, target), [*withheld, *self.pool])
         build_protocol(config).check_data(config, found)
         return found
@@ -63,6 +73,9 @@ def prepare(config: Config) -> Prepared:
     """
     check_protocol(config)
     whole = load_corpus(config.data, config.target)
+    if config.graph.scope != "utterance":  # only then the order of utterances counts
+        tell_order(whole.splits, whole.pool, short(config.data.path))
+        tell_shared(whole.splits, short(config.data.path))
     masked = hide(whole, config.data.missing)
     missing = {
         split: describe_missing(whole.splits[split], masked.splits[split], config.data.missing.of(split), [*whole.dims])
@@ -113,7 +126,7 @@ def _speakers(corpus: Corpus) -> tuple[str, ...]:
 
 def reading(config: Config) -> tuple[DataConfig, TargetConfig]:
     """The settings by which the data is read: configs that share them can share one reading."""
-    return replace(config.data, label_ratio=1.0, label_seed=None), config.target
+    return replace(config.data, label_ratio=1.0, label_seed=None, label_unit="utterance"), config.target
 
 
 def check_fits(corpus: Corpus, config: Config) -> None:

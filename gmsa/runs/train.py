@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import SYNTHETIC, Config, MissingConfig
+from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES, Config, MissingConfig
 from gmsa.config.trained import trained_settings
 from gmsa.data.notes import Doubt, note
 from gmsa.data.targets import describe_target
@@ -192,7 +192,11 @@ def describe_data(
     if not corpus.synthetic:
         return line
     asked = config.data.path
-    why = "the config asks for it" if asked == SYNTHETIC else f"'{asked}' is not there, so the embedded one is used"
+    why = (
+        "the config asks for it"
+        if asked in (SYNTHETIC, *SYNTHETIC_DIALOGUES)
+        else f"'{asked}' is not there, so the embedded one is used"
+    )
     return (
         f"{'=' * 79}\nSYNTHETIC corpus: {why}.\nIts numbers say nothing about a real data set; "
         f"the README says how to put MOSI in place.\n{'=' * 79}\n{line}"

@@ -89,7 +89,7 @@ def training_batches(
         batch = modality_dropout(there, config, *seed)
         hidden = reconstruction_targets(batch, there, config) if config.reconstruction.weight else {}
         lost = None
-        if config.graph.edge_dropout:
+        if config.graph.edge_dropout or config.graph.context_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         untouched = collate(there, spec) if full_view else None

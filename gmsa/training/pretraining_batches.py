@@ -64,16 +64,21 @@ def _subset(utterances: Sequence[Utterance], *seed: int | str) -> list[Utterance
 def _mask_nodes(
     utterances: Sequence[Utterance], config: Config, *seed: int | str
 ) -> tuple[GraphBatch, dict[str, Masked]]:
-    """Graphs of dialogues: masks whole modalities, the share ``pretrain.mask`` of an utterance's, but never all."""
+    """Graphs of dialogues: masks whole modalities, the share ``pretrain.mask`` of an utterance's, but never all.
+
+    In scope ``hierarchical`` it is the share of a dialogue's: of an utterance that lost all, neighbours tell.
+    """
     modalities = list(utterances[0].features)
     draws = _draws(utterances, len(modalities), *seed, "mask")
-    shown, hidden = [], []
-    for utterance, row in zip(utterances, draws, strict=True):
-        there = [i for i in np.argsort(row).tolist() if utterance.lengths[modalities[i]]]
-        count = min(round(config.pretrain.mask * len(there)), len(there) - 1)
-        gone = frozenset(modalities[i] for i in there[: max(0, count)])
-        hidden.append(gone)
-        shown.append(utterance.drop(gone) if gone else utterance)
+    there = np.array([[u.lengths[m] > 0 for m in modalities] for u in utterances])
+    owners, columns = np.nonzero(there)
+    groups = owners
+    if config.graph.scope == "hierarchical":
+        numbers = {video: i for i, video in enumerate(dict.fromkeys(u.video for u in utterances))}
+        groups = np.array([numbers[u.video] for u in utterances])[owners]
+    masked = _share(groups, draws[there], config.pretrain.mask)
+    hidden = [frozenset(modalities[j] for j in columns[masked & (owners == i)]) for i in range(len(utterances))]
+    shown = [u.drop(gone) if gone else u for u, gone in zip(utterances, hidden, strict=True)]
     batch = collate(shown, graph_spec(config), streams=_streams(config))
     graph = batch if batch.dialogues is None else batch.dialogues
     order = np.argsort(graph.utterance_order.numpy())
@@ -98,12 +103,7 @@ def _mask_tokens(
         token = torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
         parts.append((owner, hashed_uniform(seeds[owner], torch.tensor(places.index(modality)), token)))
     owners, draws = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
-    order = np.lexsort((draws, owners))
-    counts = np.bincount(owners, minlength=len(utterances))
-    rank = np.empty(len(owners), dtype=np.int64)
-    rank[order] = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    most = np.minimum(np.round(config.pretrain.mask * counts), counts - 1)
-    masked = torch.from_numpy(rank < most[owners]).split([len(owner) for owner, _ in parts])
+    masked = torch.from_numpy(_share(owners, draws, config.pretrain.mask)).split([len(owner) for owner, _ in parts])
     shown, flags, means = {}, dict(zip(lengths, masked, strict=True)), {}
     for modality, sizes in lengths.items():
         steps = torch.cat([u.features[modality] for u in utterances])
@@ -115,6 +115,15 @@ def _mask_tokens(
     hidden = [replace(u, features={m: shown[m][i] for m in shown}) for i, u in enumerate(utterances)]
     batch = collate(hidden, graph_spec(config), streams=_streams(config))
     return batch, _targets(batch, {m: flags[m] for m in batch.features}, means)
+
+
+def _share(groups: np.ndarray, draws: np.ndarray, share: float) -> np.ndarray:
+    """Chooses the ``share`` of each group with the lowest draws, but never all of it ``[K]``."""
+    order, counts = np.lexsort((draws, groups)), np.bincount(groups)
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen: np.ndarray = rank < np.minimum(np.round(share * counts), counts - 1)[groups]
+    return chosen
 
 
 def _token_of_step(lengths: Tensor, stride: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Normalizer, Target, Utterance
+from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
@@ -58,7 +59,7 @@ class Task(Protocol):
 class FineTuning:
     """Trains on examples; if ``consistent``, on agreement with the moving average of its own weights too.
 
-    .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec} + \\lambda_m L_{uni}
+    .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec} + \\lambda_m L_{uni} + \\lambda_a L_{alone}
 
     The teacher sees every modality, the student those that ``model.modality_dropout`` does not drop.
     :math:`\\lambda_u` rises linearly over the first ``consistency.ramp`` of the steps (SSLMM, stage 2; our design).
@@ -109,6 +110,9 @@ class FineTuning:
         output, targets = self._empty() if batch is None else (module(batch[0]), batch[1])
         settings, pseudo = config.loss, config.self_training.weight
         value = loss(output, targets, settings.value_weight, pseudo, group, self.class_weights)
+        if config.graph.scope == "hierarchical" and settings.alone_weight:
+            alone = loss(_alone(output), targets, settings.value_weight, pseudo, group, self.class_weights)
+            value = value + settings.alone_weight * alone
         if settings.unimodal_weight:
             value = value + settings.unimodal_weight * unimodal_loss(output, targets, group)
         if config.reconstruction.weight:
@@ -133,7 +137,8 @@ class FineTuning:
         """Output and targets of a process without a share of the batch; its loss is 0, but it joins the collectives."""
         target = Target.of(self.config.target)
         value, classes = torch.zeros(0, device=self.device), torch.zeros(0, target.num_classes, device=self.device)
-        return Output(None if target.is_classes else value, classes, None, classes), Targets(value, classes)
+        predicted = None if target.is_classes else value, classes
+        return Output(*predicted, None, classes, alone=predicted), Targets(value, classes)
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """The metrics on the validation split."""
@@ -195,6 +200,13 @@ class Pretraining:
         masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
         whole = masked + self.config.pretrain.contrast_weight * contrast
         return {"loss": whole, "mask": masked, "contrast": contrast}
+
+
+def _alone(output: Output) -> Output:
+    """What each utterance's own graph predicts."""
+    if output.alone is None:
+        raise ConfigError("'loss.alone_weight' needs a model that says Output.alone; set it to 0")
+    return output._replace(value=output.alone[0], logits=output.alone[1])
 
 
 def _taught(output: Output) -> Tensor:

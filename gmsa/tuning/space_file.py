@@ -27,10 +27,12 @@ FIXED = {
     "data.if_missing": "trials would not be scored on the same utterances",
     "data.split": "trials would not be scored on the same utterances",
     "data.video_from": "splits are made of whole videos, so trials might not be scored on the same utterances",
+    "data.speaker_from": "splits may be made of whole speakers, so trials might not be scored on the same utterances",
     "target": "trials would not be scored on the same target",
     "data.missing": "trials would not be scored on the same features; search 'data.missing.train'",
     "data.missing.test": "a study never looks at the test split",
     "data.label_ratio": "it is the task, not a choice: more labels always win",
+    "data.label_unit": "it is the task, not a choice",
     "data.label_seed": "a study would choose the luckiest labels",
     "run": "it is not of the model but of the run",
 }

@@ -9,10 +9,14 @@ import pytest
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config, to_dict
 from gmsa.config.fields import ByModality
-from gmsa.config.graph import GraphConfig
+from gmsa.config.graph import WHOLE, GraphConfig
+from gmsa.config.trained import flat, other_settings
 from gmsa.errors import ConfigError
+from gmsa.graph.context import edge_kinds
 from gmsa.graph.schema import builder_of, schema
-from gmsa.registry import EDGE_BUILDERS
+from gmsa.models import Context, Model, check
+from gmsa.registry import EDGE_BUILDERS, MODELS
+from gmsa.runs.prepare import prepare
 
 TOKEN_RELATIONS = schema(MODALITIES).token_relations
 
@@ -86,22 +90,66 @@ def test_parameters_of_its_own_come_before_the_fields(spec: str, expected: tuple
 @pytest.mark.parametrize("inter", ["window", "temporal"])
 def test_one_temporal_relation_types_the_edges(inter: str) -> None:
     assert graph({"intra": "knn", "inter": {"text_to_audio": inter}}).typed == (inter == "temporal")
-    assert graph({"scope": "video"}).typed
+    assert graph({"scope": "dialogue"}).typed
 
 
-def test_a_video_joins_neighbours_in_a_modality_and_modalities_in_an_utterance() -> None:
-    for context, radius in ((0, 0), (3, 3)):
-        found = builders(graph({"scope": "video", "context": context}))
-        for (source, _, target), built in found.items():
-            assert built == (("temporal", {"radius": radius}) if source == target else ("aligned", {}))
-    everything = builders(graph({"scope": "video", "context": "all"}))["text", "intra", "text"]
-    assert everything[0] == "temporal"
-    assert everything[1]["radius"] > 100_000
+@pytest.mark.parametrize(
+    ("settings", "reach"),
+    [
+        ({}, (2, 2)),
+        ({"context": 3}, (3, 3)),
+        ({"context": 3, "future": 0}, (3, 0)),
+        ({"past": 1, "future": 5}, (1, 5)),
+        ({"context": 0, "past": "all"}, (WHOLE, 0)),
+        ({"context": "all", "future": 1}, (WHOLE, 1)),
+        ({"context": 4, "past": None}, (4, 4)),
+    ],
+)
+def test_past_and_future_go_before_context(settings: dict[str, Any], reach: tuple[int, int]) -> None:
+    assert graph(settings).reach == reach
+
+
+def test_the_former_scope_video_reads_as_dialogue(tmp_path: Path) -> None:
+    assert graph({"scope": "video"}) == graph({"scope": "dialogue"})
+    path = tmp_path / "a.yaml"
+    path.write_text("graph: {scope: video}")
+    assert load_config(path, environ={}).graph.scope == "dialogue"
+    assert load_config(path, ["graph.scope=utterance"], environ={}).graph.scope == "utterance"
+    assert load_config(path, ["graph.scope=video"], environ={}).graph.scope == "dialogue"
+    then = flat({"graph": {"scope": "video", "context": 1}})
+    assert other_settings(then, flat(to_dict(from_dict({"graph": {"scope": "dialogue", "context": 1}})))) == []
+    assert other_settings(then, {"graph.scope": "hierarchical"}) == ["graph.scope was 'dialogue', is 'hierarchical'"]
+
+
+def test_the_two_levels_of_hierarchical_graphs() -> None:
+    config = graph({"scope": "hierarchical", "intra": {"text": "temporal"}, "inter": "aligned", "past": 1, "future": 0})
+    inside, outside = config.inside, config.outside
+    assert (inside.scope, inside.intra, inside.inter) == ("utterance", config.intra, config.inter)
+    assert (outside.scope, outside.reach, outside.distances) == ("dialogue", (1, 0), 8)
+    assert outside.intra == outside.inter == ByModality.for_all("complete")
+    assert (config.typed, outside.typed, graph({"scope": "hierarchical"}).typed) == (True, True, False)
+    assert graph({"scope": "dialogue"}).outside.distances == 1
+    assert graph({"scope": "hierarchical", "distances": 3}).outside.distances == 3
+    assert graph({"scope": "hierarchical"}).has_dialogues
+    assert not graph({}).has_dialogues
+    types = {
+        speakers: graph({"speakers": speakers}).speaker_types for speakers in ("none", "same_other", ("a",), ("a", "b"))
+    }
+    assert types == {"none": 1, "same_other": 2, ("a",): 4, ("a", "b"): 9}
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, MIXED, {"intra": "temporal"}, {"scope": "video", "context": "all"}, {"scope": "video", "context": 0}],
+    [
+        {},
+        MIXED,
+        {"intra": "temporal"},
+        {"scope": "dialogue", "context": "all"},
+        {"scope": "dialogue", "context": 0},
+        {"scope": "hierarchical", "intra": "knn", "past": "all", "future": 0, "speakers": ["ann", "bob"]},
+        {"scope": "dialogue", "past": 1, "between": "knn(neighbors=3)", "distances": 5, "speakers": "same_other"},
+        {"scope": "hierarchical", "dialogue_node": True, "weights": "angular", "speakers": "pairs"},
+    ],
 )
 def test_round_trip(settings: dict[str, Any]) -> None:
     config = from_dict({"graph": settings})
@@ -189,11 +237,42 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"text": {"window": {"radius": 2}}}}, "'graph.intra.text' must be text"),
         ({"radios": 2}, "unknown key 'graph.radios' (did you mean 'radius'?)"),
         # scopes
-        ({"scope": "vidoe"}, "'graph.scope' must be one of utterance, video (got 'vidoe') (did you mean 'video'?)"),
-        ({"scope": "video", "intra": "window"}, "'graph.intra' joins tokens, which 'graph.scope: video' does not have"),
-        ({"scope": "video", "inter": {"text_to_audio": "aligned"}}, "'graph.inter' joins tokens"),
-        ({"scope": "video", "inter": "aligned"}, "set 'graph.scope: utterance'"),
-        ({"scope": "video", "context": "some"}, "'graph.context' must be a whole number or 'all' (got 'some')"),
+        ({"scope": "dialog"}, "'graph.scope' must be one of utterance, dialogue, hierarchical (got 'dialog')"),
+        ({"scope": "dialogue", "intra": "window"}, "'graph.intra' joins tokens, which 'graph.scope: dialogue' does"),
+        ({"scope": "dialogue", "inter": {"text_to_audio": "aligned"}}, "'graph.inter' joins tokens"),
+        ({"scope": "dialogue", "inter": "aligned"}, "set 'graph.scope' to utterance or hierarchical"),
+        ({"scope": "dialogue", "context": "some"}, "'graph.context' must be a whole number or 'all' (got 'some')"),
+        ({"scope": "hierarchical", "intra": "windw"}, "'graph.intra' must be one of"),
+        # dialogues
+        ({"past": "some"}, "'graph.past' must be a whole number or 'all' (got 'some')"),
+        ({"past": -1}, "'graph.past' must be at least 0 (got -1)"),
+        ({"past": 10**6}, "'graph.past' must be at most 100000 (got 1000000)"),
+        ({"future": "none"}, "'graph.future' must be a whole number or 'all' (got 'none')"),
+        ({"future": 1.5}, "'graph.future' must be a whole number or 'all' (got 1.5)"),
+        ({"future": -2}, "'graph.future' must be at least 0 (got -2)"),
+        ({"future": True}, "'graph.future' must be a whole number or 'all' (got True)"),
+        ({"between": "windows"}, "'graph.between' must be one of window, speaker, knn, learned (got 'windows')"),
+        ({"between": "windows"}, "(did you mean 'window'?)"),
+        ({"between": "knn(neighbours=3)"}, "'graph.between': 'knn' has no parameter 'neighbours' (it has: neighbors)"),
+        ({"between": "knn(neighbors=few)"}, "'graph.between: neighbors' must be a whole number (got 'few')"),
+        ({"between": "knn(neighbors)"}, "'graph.between': 'neighbors' needs a value, as knn(neighbors=...)"),
+        ({"between": "knn(neighbors=3"}, "'graph.between': expected a name, or name(key=value, ...)"),
+        ({"between": "speaker(neighbors=3)"}, "'graph.between': 'speaker' has no parameter 'neighbors'"),
+        ({"between": "window(index=3)"}, "'graph.between': 'window' has no parameter 'index' (it has: none)"),
+        ({"between": 3}, "'graph.between' must be text (got 3)"),
+        ({"distances": 0}, "'graph.distances' must be at least 1 (got 0)"),
+        ({"distances": 33}, "'graph.distances' must be at most 32 (got 33)"),
+        ({"distances": "many"}, "'graph.distances' must be a whole number or 'auto' (got 'many')"),
+        ({"speakers": "other"}, "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list (got 'other')"),
+        ({"speakers": [1]}, "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list (got [1])"),
+        (
+            {"speakers": []},
+            "'graph.speakers' must list 1 to 8 names, each once (got 0); with more, set it to same_other",
+        ),
+        ({"speakers": ["a", "b", "a"]}, "'graph.speakers' must list 1 to 8 names, each once (got 3)"),
+        ({"speakers": list("abcdefghi")}, "'graph.speakers' must list 1 to 8 names, each once (got 9)"),
+        ({"dialogue_node": "maybe"}, "'graph.dialogue_node' must be true or false (got 'maybe')"),
+        ({"weights": "cosine"}, "'graph.weights' must be one of none, angular (got 'cosine')"),
         # ranges
         ({"radius": -1}, "'graph.radius' must be at least 0 (got -1)"),
         ({"radius": 1.5}, "'graph.radius' must be a whole number (got 1.5)"),
@@ -216,10 +295,81 @@ def test_mistakes_name_key_and_remedy(settings: dict[str, Any], message: str) ->
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["radius", "stride", "hops", "neighbors", "context", "edge_dropout"])
+@pytest.mark.parametrize(
+    "key", ["radius", "stride", "hops", "neighbors", "context", "past", "future", "distances", "edge_dropout"]
+)
 def test_least_values_are_allowed(key: str) -> None:
-    least = 1 if key == "stride" else 0
+    least = 1 if key in ("stride", "distances") else 0
     assert getattr(graph({key: least}), key) == least
+
+
+def test_a_plug_in_without_context_has_no_hierarchical_graphs() -> None:
+    @MODELS.register("without_context")
+    class Own(Model):
+        def __init__(self, dims: Any, *, channels: int = 8) -> None:
+            super().__init__()
+
+    @MODELS.register("with_context")
+    class Other(Own):
+        def __init__(self, dims: Any, *, channels: int = 8, context: Any = None) -> None:
+            super().__init__(dims)
+
+    for scope in ("utterance", "dialogue"):
+        check(from_dict({"model": {"name": "without_context"}, "graph": {"scope": scope}}))
+    with pytest.raises(ConfigError) as caught:
+        check(from_dict({"model": {"name": "without_context"}, "graph": {"scope": "hierarchical"}}))
+    assert str(caught.value) == (
+        "'model.name: without_context' takes no 'context', so that it has no graphs of dialogues over those of "
+        "utterances; choose another model, or another 'graph.scope'"
+    )
+    check(from_dict({"model": {"name": "with_context"}, "graph": {"scope": "hierarchical"}}))
+
+
+def test_one_modality_cannot_be_masked_in_graphs_of_dialogues() -> None:
+    settings = {"pretrain": {"epochs": 1}, "data": {"modalities": ["text"]}}
+    from_dict(settings)
+    for scope in ("dialogue", "hierarchical"):
+        with pytest.raises(ConfigError, match=r"'pretrain.epochs' masks whole modalities in graphs of dialogues, of"):
+            from_dict(settings | {"graph": {"scope": scope}})
+
+
+# --- the pairs of speakers that a training split has ------------------------------------------------------------------
+
+
+def speaking(content: dict[str, Any], count: int) -> None:
+    """Gives the utterances of a file speakers: ``count`` of them in the training split, others elsewhere too."""
+    for split, columns in content.items():
+        n = len(columns["id"])
+        names = [f"s{count - i % count}" if count else "" for i in range(n)]
+        names[0] = ""  # not known
+        columns["speaker"] = names if split == "train" else ["stranger", *names[1:]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_pairs_are_those_of_the_training_split(write_mmsa: Any, count: int) -> None:
+    path = write_mmsa(change=lambda content: speaking(content, count))
+    settings = {"scope": "dialogue", "speakers": "pairs"}
+    config = from_dict({"data": {"path": str(path), "name": "tiny"}, "graph": settings})
+    found = prepare(config).config
+    assert found.graph.speakers == tuple(f"s{i}" for i in range(1, count + 1))
+    assert found.graph.speaker_types == (count + 1) ** 2
+    assert from_dict(to_dict(found)) == found
+    types = found.graph.outside
+    assert Context.of(found).kinds == 3 * (count + 1) ** 2 == edge_kinds(types)
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_too_few_or_too_many_speakers_have_no_pairs(write_mmsa: Any, count: int) -> None:
+    path = write_mmsa(change=lambda content: speaking(content, count))
+    settings = {"scope": "hierarchical", "speakers": "pairs"}
+    with pytest.raises(ConfigError) as caught:
+        prepare(from_dict({"data": {"path": str(path), "name": "tiny"}, "graph": settings}))
+    assert str(caught.value) == (
+        "'graph.speakers: pairs' has an edge type for each pair of 1 to 8 speakers, the training split has "
+        f"{count}; set it to same_other, or list the most frequent"
+    )
+    same = from_dict({"data": {"path": str(path), "name": "tiny"}, "graph": settings | {"speakers": "same_other"}})
+    assert prepare(same).config.graph.speakers == "same_other"
 
 
 def test_a_wrong_override_names_its_key(tmp_path: Path) -> None:

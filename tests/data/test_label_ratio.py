@@ -107,3 +107,63 @@ def test_any_two_ratios_are_nested(labels, first, second, seed):
     small, large = ({u.id for u in withhold_labels(utterances, r, seed)[0]} for r in sorted((first, second)))
     assert small <= large
     assert small
+
+
+# --- whole dialogues -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dialogues():
+    """Sixty dialogues of unequal length, each with a mood of its own, some utterances without a label."""
+    rng = random.Random(3)
+    found = []
+    for number in range(60):
+        mood = rng.choice([-2, -2, 0, 0, 0, 1.5])
+        for place in range(rng.randint(3, 14)):
+            label = None if rng.random() < 0.1 else max(-3.0, min(3.0, mood + rng.uniform(-0.8, 0.8)))
+            found.append(Utterance(f"u{number}_{place}", {}, label, of_video=f"d{number}"))
+    return rng.sample(found, len(found))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_dialogues_keep_or_lose_their_labels(dialogues, seed):
+    count, longest = sum(u.label is not None for u in dialogues), 14
+    smaller = set()
+    for ratio in (0.01, *RATIOS):
+        labeled, pool = withhold_labels(dialogues, ratio, seed, unit="dialogue")
+        kept = {u.video for u in labeled}
+        assert not kept & {u.video for u in pool if any(v.id == u.id and v.label is not None for v in dialogues)}
+        assert abs(len(labeled) - ratio * count) <= longest / 2 + 0.5 or (ratio == 0.01 and len(kept) == 1)
+        assert smaller <= kept  # nested
+        assert all(u.label is None for u in pool)
+        assert len(labeled) + len(pool) == len(dialogues)
+        smaller = kept
+    assert len(smaller) == 60
+    assert kept_of(dialogues, 0.25, seed) == kept_of(random.Random(seed).sample(dialogues, len(dialogues)), 0.25, seed)
+    assert kept_of(dialogues, 0.25, seed) != kept_of(dialogues, 0.25, seed + 1)
+
+
+def kept_of(utterances, ratio, seed):
+    return {u.id for u in withhold_labels(utterances, ratio, seed, unit="dialogue")[0]}
+
+
+def test_dialogues_are_stratified_over_their_mean_label(dialogues):
+    def classes(utterances):
+        labels = {}
+        for u in utterances:
+            if u.label is not None:
+                labels.setdefault(u.video, []).append(u.label)
+        return [class_of(Utterance("", {}, sum(x) / len(x))) for x in labels.values()]
+
+    everything = classes(dialogues)
+    for seed in range(5):
+        kept = classes(withhold_labels(dialogues, 0.5, seed, unit="dialogue")[0])
+        for class_ in range(7):
+            assert abs(kept.count(class_) - len(kept) / 60 * everything.count(class_)) <= 1.5
+
+
+def test_utterances_that_are_alone_are_drawn_alike_by_both_units(skewed):
+    alone = [Utterance(u.video, {}, u.label) for u in skewed]
+    for ratio in RATIOS:
+        by_each = {u.id for u in withhold_labels(alone, ratio, 4)[0]}
+        assert by_each == {u.id for u in withhold_labels(alone, ratio, 4, unit="dialogue")[0]}

@@ -18,9 +18,11 @@ from gmsa.config import MODALITIES, Config, from_dict, load_config
 from gmsa.config.missing import Missing, MissingConfig, joined, parse_missing, subsets
 from gmsa.data import Utterance, apply_missing, describe_missing
 from gmsa.errors import ConfigError
+from gmsa.reports.summary import missing_lines
 from gmsa.runs import report as results
 from gmsa.runs.prepare import hide, leave_out_unseen, prepare
 from gmsa.runs.train import train
+from gmsa.training.masking import mask_steps
 
 N = 2000
 SEEDS = (0, 1, 2)
@@ -473,3 +475,92 @@ def test_the_pool_is_masked_as_training_is(write_mmsa) -> None:
     assert (there([*hidden.splits["train"], *hidden.pool]) == [True, False, False]).all()
     assert there([*hidden.splits["valid"], *hidden.splits["test"]]).all()
     assert leave_out_unseen(hidden)[1] == ["audio", "vision"]
+
+
+# --- whole dialogues -------------------------------------------------------------------------------------------------
+
+WHOLE = [m._replace(unit="dialogue") for m in ALL]
+
+
+@pytest.mark.parametrize("missing", WHOLE, ids=str)
+def test_all_utterances_of_a_dialogue_have_the_same_mask(missing: Missing) -> None:
+    given = corpus((6, 5, 4), 200)
+    masked = apply_missing(given, missing, MODALITIES, 3)
+    left = {u.video: steps(u) for u in masked}
+    assert len(left) == 20
+    assert all(steps(u) == left[u.video] for u in masked)
+    # A function of seed and dialogue alone: not of the other utterances, their order or their ids.
+    some = [replace(u, id=f"{u.video}$_$x{i}") for i, u in enumerate(reversed(given)) if i % 3]
+    assert all(steps(u) == left[u.video] for u in apply_missing(some, missing, MODALITIES, 3))
+    if missing.rate and missing.rate < 1:
+        assert len({str(x) for x in left.values()}) > 1
+        other = {u.video: steps(u) for u in apply_missing(given, missing, MODALITIES, 4)}
+        assert other != left
+
+
+@pytest.mark.parametrize("missing", [m for m in WHOLE if m.protocol in ("eta", "sample")], ids=str)
+def test_what_an_utterance_lacks_does_not_change_the_mask_of_its_dialogue(missing: Missing) -> None:
+    given = [replace(u, id=f"d{i // 8}$_${i}") for i, u in enumerate(partly(800))]
+    whole = {
+        u.video: u
+        for u in apply_missing([replace(u, features=COMPLETE[0].features) for u in given], missing, MODALITIES, 0)
+    }
+    for before, after in zip(given, apply_missing(given, missing, MODALITIES, 0), strict=True):
+        asked = {m for m, there in whole[before.video].present.items() if there}
+        own = {m for m, there in before.present.items() if there}
+        kept = {m for m, there in after.present.items() if there}
+        if own & asked:
+            assert kept == own & asked
+        else:
+            assert len(kept) == min(1, len(own))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
+def test_the_rate_is_kept_over_dialogues_and_recorded(rate: float) -> None:
+    given = [replace(u, of_video=f"d{i // 4}") for i, u in enumerate(corpus((1, 1, 1), 12000))]
+    missing = Missing("eta", rate, unit="dialogue")
+    record = describe_missing(given, apply_missing(given, missing, MODALITIES, 0), missing, MODALITIES)
+    assert record["realized"] == pytest.approx(rate, abs=0.02)
+    assert (record["unit"], record["asked"]) == ("dialogue", rate)
+    assert "unit" not in describe_missing(given, given, Missing("eta", rate), MODALITIES)
+
+
+def test_an_utterance_that_is_alone_has_the_mask_of_both_units() -> None:
+    alone = [replace(u, id=f"u{i}") for i, u in enumerate(COMPLETE[:200])]
+    for missing in (Missing("eta", 0.5), Missing("sample", 0.7), Missing("frame", 0.4)):
+        ours, theirs = (apply_missing(alone, m, MODALITIES, 1) for m in (missing, missing._replace(unit="dialogue")))
+        assert [steps(u) for u in ours] == [steps(u) for u in theirs]
+
+
+def test_the_unit_of_a_config_goes_to_every_split() -> None:
+    config = from_dict({"data": {"missing": {"train": "frame_uniform", "test": "eta:0.5", "unit": "dialogue"}}})
+    missing = config.data.missing
+    assert {missing.of(split).unit for split in ("train", "valid", "test")} == {"dialogue"}
+    assert {MissingConfig().of(split).unit for split in ("train", "valid", "test")} == {"utterance"}
+    assert from_dict({"data": {"missing": "eta:0.5"}}).data.missing.unit == "utterance"
+    with pytest.raises(ConfigError, match=r"data\.missing\.unit"):
+        from_dict({"data": {"missing": {"unit": "video"}}})
+    clips = [replace(u, of_video="d") for u in LONG[:3]]
+    drawn = [mask_steps(clips, config, 1, epoch) for epoch in (0, 1)]
+    assert all(steps(u) == steps(masked[0]) for masked in drawn for u in masked)
+    assert steps(drawn[0][0]) != steps(drawn[1][0])
+
+
+def test_a_run_masks_and_withholds_whole_dialogues() -> None:
+    data = {"path": "synthetic_two_back", "label_ratio": 0.5, "label_unit": "dialogue"}
+    data["missing"] = {"train": "eta:0.5", "test": "eta:0.5", "unit": "dialogue"}
+    prepared = prepare(from_dict({"data": data}))
+    for utterances in (prepared.splits["train"], prepared.splits["test"]):
+        masks: dict[str, set[str]] = {}
+        for u in utterances:
+            masks.setdefault(u.video, set()).add(str(u.present))
+        assert all(len(found) == 1 for found in masks.values())
+        assert len(set.union(*masks.values())) > 3
+    assert prepared.missing["test"]["unit"] == "dialogue"
+    assert "unit" not in prepared.missing["valid"]
+    found = prepared.training_data(prepared.config, 1)
+    labeled, pool = ({e.utterance.video for e in found.labeled}, {u.video for u in found.pool})
+    assert abs(len(labeled) - 40) <= 2
+    assert not labeled & pool
+    line = missing_lines(prepared.missing)["Missing modalities, test"]
+    assert line.startswith("eta:0.5, one mask per dialogue; ")

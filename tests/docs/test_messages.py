@@ -12,7 +12,7 @@ import pytest
 from helpers.pages import ROOT
 
 from gmsa.config import load_config
-from gmsa.data import load_corpus
+from gmsa.data import load_corpus, tell_order, tell_shared
 from gmsa.data.notes import collected
 from gmsa.errors import GmsaError
 from gmsa.graph import collate
@@ -93,6 +93,17 @@ def plain_ids(content: dict[str, Any]) -> None:
         content[split]["id"] = [i.replace("$_$", "-") for i in content[split]["id"]]
 
 
+def torn(content: dict[str, Any]) -> None:
+    """Dialogues of which some utterances are unlabeled, with clips that are no numbers."""
+    content["train"]["id"] = [i.replace("$_$", "$_$x") for i in content["train"]["id"]]
+    content["unlabeled"] = {key: column[:12] for key, column in content["train"].items()}
+    content["unlabeled"]["id"] = [f"{i}y" for i in content["train"]["id"][:12]]
+
+
+def shared(content: dict[str, Any]) -> None:
+    content["test"]["id"] = [f"{i}9".replace("test", "train") for i in content["test"]["id"]]
+
+
 def to_seven(labels: Any) -> Any:
     return np.tile(labels[:, None], (1, 7))
 
@@ -119,6 +130,14 @@ NOTES = {
     "all labels in … lie in …, those of other splits in …": Case(put("regression_labels", lambda x: x / 9, ("test",))),
     "'joy' … is in no training label, so it is never learned": Case(rare_class, EMOTION),
     "no id has '$_$' between video and clip": Case(plain_ids),
+    "6 dialogues have two utterances of one place": Case(
+        plain_ids, (r"data.video_from=(?P<video>[a-z]+)(?P<clip>\d+)",)
+    ),
+    "one dialogue has clips with and without a number": Case(
+        lambda c: c["train"].update(id=[f"{c['train']['id'][0]}a", *c["train"]["id"][1:]])
+    ),
+    "6 dialogues have utterances in train and in the pool, and no numbers tell their order": Case(torn),
+    "70 dialogues have utterances in two splits": Case(shared),
     "7 of 64 utterances have no label … and join the pool": Case(unlabeled("train", 7)),
     "3 of 9 utterances are left out: without a label they cannot be scored": Case(unlabeled("valid", 3)),
     "'text' of '…' reaches 3e+38, half of the utterances stay below 4.1": Case(marked(3e38)),
@@ -140,6 +159,10 @@ ERRORS = {
     "does not say who speaks in '…'": Case(
         flat, ("data.split.valid=0.2", "data.split.test=0.2", "data.split.by=speaker")
     ),
+    "no utterance has a speaker in '…'": Case(
+        lambda c: [c[s].update(who=[""] * len(c[s]["id"])) for s in SPLITS], ("data.speaker_from=who",)
+    ),
+    "data.speaker_from '…' does not match 3 of 64 ids": Case(lambda c: None, ("data.speaker_from=x(?P<speaker>.)",)),
     "'text' of '…' holds NaN; in all, …": Case(marked(np.nan)),
     "holds 1e+300, which float32 does not hold": Case(marked(1e300)),
     "holds ids of word pieces (tokens), not features": Case(
@@ -191,6 +214,8 @@ def said_of(case: Case, write_mmsa: Callable[..., Path], folder: Path) -> list[s
         try:
             config = load_config("mosi_graph", [f"data.path={file}", *settings])
             corpus = load_corpus(config.data, config.target)
+            tell_order(corpus.splits, corpus.pool, str(file))  # as in training with context
+            tell_shared(corpus.splits, str(file))
             collate(corpus.splits["train"], graph_spec(config))
         except GmsaError as problem:
             error = [str(problem)]

@@ -31,7 +31,7 @@ GRAPHS: dict[str, dict[str, Any]] = {
     "complete": {},
     "window": {"intra": "window(radius=1)", "inter": "window"},
     "temporal": {"intra": "temporal", "inter": "complete"},
-    "video": {"scope": "video", "context": 1},
+    "dialogue": {"scope": "dialogue", "context": 1},
 }
 CLASSES = {"kind": "classes", "classes": ["a", "b", "c"]}
 
@@ -72,7 +72,7 @@ def test_a_batch_is_that_of_pyg(dims: str, graph: str, target: dict | None) -> N
     config = config_of(SETS[dims], GRAPHS[graph], target=target)
     utterances, spec = clips(SETS[dims]), graph_spec(config)
     groups = [[u] for u in utterances]
-    if config.graph.scope == "video":
+    if config.graph.scope == "dialogue":
         groups = [list(group) for _, group in groupby(utterances, key=lambda u: u.video)]
         theirs = Batch.from_data_list([build_dialogue_graph(g, config.graph, readouts=spec.readouts) for g in groups])
     else:

@@ -14,8 +14,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "consistency": {"passes": 2},
         "pretrain": {"epochs": 2},
     },
-    "distillation on videos": {
-        "graph": {"scope": "video"},
+    "hierarchical": {
+        "graph": {"scope": "hierarchical", "edge_dropout": 0.2, "context_dropout": 0.3, "dialogue_node": True},
+        "model": {"channels": 16, "heads": 2, "name": "sslmm", "modality_dropout": {"text": 0.3, "audio": 0.3}},
+        "data": {"label_ratio": 0.5, "missing": {"train": "frame_uniform", "valid": "eta:0.5", "test": "eta:0.5"}},
+        "reconstruction": {"weight": 0.5},
+        "protocol": {"name": "sslmm"},
+        "consistency": {"passes": 2},
+        "pretrain": {"epochs": 1},
+    },
+    "distillation on dialogues": {
+        "graph": {"scope": "dialogue"},
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
     },

@@ -76,7 +76,7 @@ GRAPHS = [
     {"intra": "window", "inter": "window"},
     {"intra": "knn(neighbors=2)", "inter": "aligned"},
     {"intra": {"text": "temporal", "audio": "dilated"}, "inter": {"text_to_audio": "window(radius=0)"}},
-    {"scope": "video", "context": 1},
+    {"scope": "dialogue", "context": 1},
 ]
 
 
@@ -222,7 +222,7 @@ def test_keywords_build_what_the_config_builds(name: str) -> None:
 
 def test_what_gmsa_passes_to_models_are_its_settings() -> None:
     settings = {f.name for f in fields(ModelConfig)} - {"name"}
-    assert MODELS.passed == settings | {"dims", "convs", "scope", "typed_edges", "num_classes", "intensity"}
+    assert MODELS.passed == settings | {"dims", "convs", "scope", "context", "typed_edges", "num_classes", "intensity"}
     for registry in (MODELS, LAYERS, ENCODERS):
         assert all(registry.parameters(name) == {} for name in registry if registry.module_of(name).startswith("gmsa."))
 

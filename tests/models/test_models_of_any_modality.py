@@ -26,12 +26,17 @@ SETS = {
     "four": {"text": 4, "eeg": 3, "pose": 2, "gaze": 5},
     "eight": {f"m{i}": 1 + i % 3 for i in range(8)},
 }
-GRAPHS = {"plain": {}, "typed": {"intra": "temporal", "inter": "window"}, "video": {"scope": "video", "context": 1}}
+GRAPHS = {
+    "plain": {},
+    "typed": {"intra": "temporal", "inter": "window"},
+    "dialogue": {"scope": "dialogue", "context": 1},
+    "hierarchical": {"scope": "hierarchical", "past": 1, "future": 0, "dialogue_node": True},
+}
 TARGETS = {"intensity": {}, "classes": {"kind": "classes", "classes": ["a", "b", "c"]}}
 EACH = [
     *((dims, graph, target) for dims in ("one", "four") for graph in GRAPHS for target in TARGETS),
     pytest.param("eight", "typed", "classes", marks=pytest.mark.slow),
-    ("eight", "video", "intensity"),
+    ("eight", "dialogue", "intensity"),
 ]
 
 
@@ -71,7 +76,7 @@ def test_graphs_one_by_one_and_in_any_order(name: str, dims: str, graph: str, ta
     for whole, other in zip(together, shuffled, strict=True):
         assert torch.isfinite(whole).all()
         torch.testing.assert_close(other, whole[order], rtol=1e-9, atol=1e-11)
-    size = 2 if config.graph.scope == "video" else 1  # videos have two utterances
+    size = 2 if config.graph.has_dialogues else 1  # dialogues have two utterances
     for start in range(0, len(utterances), size):
         alone = predictions(model(in_double(collate(utterances[start : start + size], config))))
         for whole, one in zip(together, alone, strict=True):
@@ -97,7 +102,7 @@ def test_routes_agree_in_values_and_gradients(name: str, streams: str, dims: str
 @pytest.mark.parametrize("dims", SETS)
 def test_typed_edges_have_a_bias_for_each_type(dims: str) -> None:
     count = len(SETS[dims])
-    for graph in ("typed", "video"):
+    for graph in ("typed", "dialogue"):
         model = model_of(config_of("semi_iin", SETS[dims], graph), SETS[dims])
         assert model.streams["intra"].layers[0].attention.bias.shape == (3 * count**2, 2)
     assert model.embedding.node_type.shape == (2 + count, 8)
@@ -132,7 +137,7 @@ def test_a_modality_that_no_setting_names_is_refused() -> None:
         build_model({"text": 4, "eeg": 3}, from_dict({"model": {"channels": 8, "heads": 2}}))
 
 
-@pytest.mark.parametrize("graph", ["plain", "video"])
+@pytest.mark.parametrize("graph", ["plain", "dialogue"])
 @pytest.mark.parametrize("dims", ["four", "eight"])
 @pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt"])
 def test_they_can_be_pre_trained(name: str, dims: str, graph: str) -> None:
@@ -151,7 +156,7 @@ def test_they_can_be_pre_trained(name: str, dims: str, graph: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("graph", ["plain", "video"])
+@pytest.mark.parametrize("graph", ["plain", "dialogue"])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_each_modality_predicts_by_itself(name: str, graph: str, target: str) -> None:
     dims = SETS["four"]
@@ -219,7 +224,7 @@ def exercise(name: str, model: str, scope: str) -> None:
     """Builds, runs, saves and loads a model of text and a modality of this name, and compares its graphs with PyG's."""
     dims = {"text": 2, name: 3}
     groups = {"reconstruction": {"weight": 1.0}, "loss": {"unimodal_weight": 1.0}}
-    config = config_of(model, dims, "video" if scope == "video" else "plain", **groups)
+    config = config_of(model, dims, "dialogue" if scope == "dialogue" else "plain", **groups)
     utterances = [clip(f"v$_${i}", dims, (3, 2 * i)) for i in range(2)]
     built, batch = model_of(config, dims), collate(utterances, config)
     output = built(batch)
@@ -229,7 +234,7 @@ def exercise(name: str, model: str, scope: str) -> None:
     built.load_state_dict(built.state_dict())
     if model != "semi_iin":
         return
-    if scope == "video":
+    if scope == "dialogue":
         theirs = Batch.from_data_list([build_dialogue_graph(utterances, config.graph)])
     else:
         theirs = Batch.from_data_list([build_graph(u, config.graph, graph_spec(config).strides) for u in utterances])
@@ -245,7 +250,7 @@ def check_name(name: str, models: list[str]) -> bool:
     except ConfigError:
         return False
     for model in models:
-        for scope in ("utterance", "video"):
+        for scope in ("utterance", "dialogue"):
             exercise(name, model, scope)
     return True
 

@@ -18,7 +18,7 @@ from gmsa.nn import Heads
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 CLASSES = {"kind": "classes", "classes": ["joy", "anger", "fear", "calm"]}
 LENGTHS = [(5, 9, 3), (5, 0, 0), (0, 17, 3), (0, 0, 0), (12, 40, 7)]
-MODES = ({}, {"graph": {"scope": "video"}}, {"graph": {"intra": "temporal"}})
+MODES = ({}, {"graph": {"scope": "dialogue"}}, {"graph": {"intra": "temporal"}})
 
 
 def config_of(name: str = "semi_iin", graph: dict | None = None, target: dict | None = None, **settings) -> Config:
@@ -70,7 +70,7 @@ def test_order_and_company_change_no_score(name: str, mode: dict, utterances) ->
             torch.testing.assert_close(model(collate([utterance], config)).logits[0], together[i], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("graph", [{}, {"intra": "temporal"}, {"scope": "video"}], ids=str)
+@pytest.mark.parametrize("graph", [{}, {"intra": "temporal"}, {"scope": "dialogue"}], ids=str)
 @pytest.mark.parametrize(("name", "streams"), [("semi_iin", "both"), ("semi_iin", "global"), ("sslmm", "both")])
 def test_routes_agree(name: str, streams: str, graph: dict, utterances) -> None:
     results = []

@@ -27,7 +27,7 @@ GRAPHS: list[dict[str, Any]] = [
     {},
     {"intra": "window(radius=1)", "inter": "aligned"},
     {"intra": "temporal"},
-    {"scope": "video", "context": 1},
+    {"scope": "dialogue", "context": 1},
 ]
 
 
@@ -103,7 +103,7 @@ def test_alternation_by_perturbation(make_utterance, order: str, route: str) -> 
 def test_a_missing_node_sends_from_the_second_block_on(
     make_utterance, missing: str, layers: int, sends: bool, route: str
 ) -> None:
-    config = config_of(graph={"scope": "video"}, model={"missing_node": missing, "layers": layers, "route": route})
+    config = config_of(graph={"scope": "dialogue"}, model={"missing_node": missing, "layers": layers, "route": route})
     model = model_of(config)
     clips = [make_utterance(f"v$_${i}", lengths) for i, lengths in enumerate([(3, 5, 2), (4, 0, 2), (3, 6, 0)])]
     clips = [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in clips]
@@ -119,7 +119,7 @@ def test_a_missing_node_sends_from_the_second_block_on(
 
 
 def test_a_missing_node_receives_from_the_first_block_on(make_utterance) -> None:
-    config = config_of(graph={"scope": "video"}, model={"layers": 1})
+    config = config_of(graph={"scope": "dialogue"}, model={"layers": 1})
     model = model_of(config)
     clips = [make_utterance("v$_$0", (3, 5, 2)), make_utterance("v$_$1", (4, 0, 2))]
     clips = [replace(u, features={m: x.double() for m, x in u.features.items()}) for u in clips]
@@ -176,8 +176,8 @@ def test_blocks_are_tied_or_not() -> None:
             "'reconstruction.weight' has nothing to reconstruct",
         ),
         (
-            {"pretrain": {"epochs": 2}, "graph": {"scope": "video"}, "data": {"modalities": ["text"]}},
-            "'pretrain.epochs' masks whole modalities in video graphs, of which 'data.modalities' has one; set it to 0",
+            {"pretrain": {"epochs": 2}, "graph": {"scope": "dialogue"}, "data": {"modalities": ["text"]}},
+            "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one",
         ),
         ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
         ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
@@ -194,7 +194,7 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> Non
 
 
 def test_the_graph_is_that_of_pyg_without_its_readout_nodes(utterances) -> None:
-    config = config_of(graph={"scope": "video", "context": 1})
+    config = config_of(graph={"scope": "dialogue", "context": 1})
     batch = collate(utterances[:3], config)
     view = to_networkx(build_dialogue_graph(utterances[:3], config.graph))
     view.remove_nodes_from([node for node in view if node[0] not in MODALITIES])

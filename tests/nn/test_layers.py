@@ -596,7 +596,7 @@ ON_GPU = {
     "edge": {"graph": {"intra": "window"}, "model": {"route": "edge"}},
     "dense, typed": {"graph": {"intra": "temporal", "edge_dropout": 0.2}, "model": {"route": "dense"}},
     "edge, typed": {"graph": {"intra": "temporal", "edge_dropout": 0.2}, "model": {"route": "edge"}},
-    "video": {"graph": {"scope": "video"}, "model": {"route": "auto"}},
+    "dialogue": {"graph": {"scope": "dialogue"}, "model": {"route": "auto"}},
     "late fusion": {"graph": {}, "model": {"name": "late_fusion"}},
 }
 

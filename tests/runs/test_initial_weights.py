@@ -48,7 +48,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"model": {"channels": 32}},
             r"'protocol.init_from': '.*' was trained with model.channels 16, this run has 32",
         ),
-        ({"graph": {"scope": "video"}}, r"was trained with graph.scope 'utterance', this run has 'video'; make them"),
+        (
+            {"graph": {"scope": "dialogue"}},
+            r"was trained with graph.scope 'utterance', this run has 'dialogue'; make them",
+        ),
         (
             {"data": {"modalities": ["text", "audio"]}},
             r"was trained with data.normalize \['audio', 'vision'\], this",

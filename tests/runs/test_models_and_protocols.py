@@ -18,12 +18,12 @@ from gmsa.training.checkpoint import load_weights
 
 FEW = {
     ("global", "self_training", "utterance", 0.5),
-    ("hgt", "sslmm", "video", 0.5),
-    ("late_fusion", "distillation", "video", 0.0),
-    ("semi_iin", "self_training", "video", 0.5),
+    ("hgt", "sslmm", "dialogue", 0.5),
+    ("late_fusion", "distillation", "dialogue", 0.0),
+    ("semi_iin", "self_training", "dialogue", 0.5),
     ("semi_iin", "sslmm", "utterance", 0.0),
     ("sslmm", "supervised", "utterance", 0.5),
-    ("sslmm", "sslmm", "video", 0.0),
+    ("sslmm", "sslmm", "dialogue", 0.0),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 

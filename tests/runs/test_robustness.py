@@ -189,7 +189,7 @@ def test_an_utterance_with_nothing_left_is_predicted(trained, shelf: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("video", {"graph": {"scope": "video"}}), ("late", {"model": {"name": "late_fusion"}})],
+    [("video", {"graph": {"scope": "dialogue"}}), ("late", {"model": {"name": "late_fusion"}})],
 )
 def test_other_models_take_whatever_is_left(trained, name: str, changes: dict) -> None:
     folder = trained(name, **changes, run={"seeds": [1]})

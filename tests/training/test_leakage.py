@@ -31,7 +31,7 @@ def one_step(task: FineTuning) -> list[Tensor]:
     return [total.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 @pytest.mark.parametrize("name", ["sslmm", "semi_iin"])
 @pytest.mark.parametrize("target", ["observed_only", "oracle"])
 def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: str, name: str, target: str) -> None:
@@ -50,7 +50,7 @@ def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: st
     assert same == (target == "observed_only")
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_what_is_hidden_in_the_file_reaches_no_stage(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_what_is_hidden_in_the_file_reaches_no_stage(
         assert one == two, file
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
@@ -107,7 +107,7 @@ def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     assert rows[0] != rows[1]
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_labels_of_the_pool_change_nothing(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,48 +12,69 @@ import numpy as np
 import pytest
 import torch
 from helpers.sslmm import DIMS, config_of, small_sslmm
+from torch import Tensor
 
 from gmsa.config import MODALITIES
 from gmsa.errors import ConfigError
 from gmsa.graph import token_count
 from gmsa.models import MODELS, build_model
-from gmsa.models.pretraining import PretrainingModel
+from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
 from gmsa.runs.train import train
 from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.tasks import Pretraining
 
 
-@pytest.mark.parametrize("scope", ["utterance", "video"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_masks_take_their_share_and_leave_something(make_utterance, scope: str, share: float) -> None:
     config = config_of(graph={"scope": scope}, pretrain={"mask": share}, optim={"batch_size": 16})
     lengths = [(5, 9, 3), (5, 0, 0), (0, 17, 3), (1, 0, 1), (1, 0, 0), (3, 8, 1)] * 8
     utterances = [make_utterance(f"v{i // 4}$_${i}", n) for i, n in enumerate(lengths)]
     by_id = {u.id: u for u in utterances}
-    seen = set()
+    seen, counts = set(), defaultdict(lambda: torch.zeros(2, dtype=torch.long))
     for batch in pretraining_batches(utterances, config, 1, "pretrain", 1):
         masked = {m: target.flags for m, target in batch.targets.items()}
-        order = torch.argsort(batch.masked.utterance_order)
+        graph = batch.masked.dialogues or batch.masked
+        order = torch.argsort(graph.utterance_order)
         starts = dict.fromkeys(MODALITIES, 0)
         for i in order.tolist():
             utterance = by_id[batch.ids[i]]
             seen.add(utterance.id)
             nodes, gone = 0, 0
             for m in batch.masked.features:
-                count = 1 if scope == "video" else token_count(utterance.lengths[m], config.model.stride(m))
+                count = token_count(utterance.lengths[m], config.model.stride(m)) if scope == "utterance" else 1
                 flags = masked.get(m, torch.zeros(10_000, dtype=torch.bool))[starts[m] : starts[m] + count]
                 starts[m] += count
                 assert not (flags.any() and not utterance.lengths[m])
                 nodes += count if utterance.lengths[m] else 0
                 gone += int(flags.sum())
-            assert gone == min(round(share * nodes), nodes - 1)
+            counts[utterance.video if scope == "hierarchical" else utterance.id] += torch.tensor([nodes, gone])
         for m, target in batch.targets.items():
-            assert (batch.masked.node_type[target.nodes] == batch.masked.schema.numbers[m]).all()
+            assert (graph.node_type[target.nodes] == graph.schema.numbers[m]).all()
             assert len(target.nodes) == target.flags.sum() == len(target.features)
     assert seen == by_id.keys()
+    for nodes, gone in (count.tolist() for count in counts.values()):
+        assert gone == min(round(share * nodes), nodes - 1)
 
 
-@pytest.mark.parametrize("graph", [{}, {"intra": "knn(neighbors=1)"}, {"scope": "video"}], ids=str)
+def states_of(module: PretrainingModel, batch: PretrainingBatch) -> Tensor:
+    """The states of all nodes that the decoder takes."""
+    masked = {m: (t.flags, module.token[m]) for m, t in batch.targets.items()}
+    if batch.masked.dialogues is None:
+        return module.model.nodes(module.model.embedding(batch.masked, masked), batch.masked)
+    return module.model.outside_nodes(module.model.embedding(batch.masked), batch.masked, masked)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {},
+        {"intra": "knn(neighbors=1)"},
+        {"scope": "dialogue"},
+        {"scope": "hierarchical", "between": "knn(neighbors=1)", "weights": "angular", "dialogue_node": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], name: str) -> None:
     """Other features in the place of the masked ones change the targets and nothing else."""
@@ -60,7 +82,7 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
     config = config_of(name, graph=graph, optim={"batch_size": 64})
     utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
     (before,) = pretraining_batches(utterances, config, 1)
-    order = torch.argsort(before.masked.utterance_order).tolist()
+    order = torch.argsort((before.masked.dialogues or before.masked).utterance_order).tolist()
     names = [before.ids[i] for i in order]
     changed = {u.id: dict(u.features) for u in utterances}
     for m, target in before.targets.items():
@@ -68,9 +90,9 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
         for name_ in names:
             sequence = changed[name_][m].clone()
             stride = config.model.stride(m)
-            count = 1 if scope == "video" else token_count(len(sequence), stride)
+            count = token_count(len(sequence), stride) if scope == "utterance" else 1
             for j in target.flags[start : start + count].nonzero().flatten().tolist():
-                steps = slice(None) if scope == "video" else slice(j * stride, (j + 1) * stride)
+                steps = slice(j * stride, (j + 1) * stride) if scope == "utterance" else slice(None)
                 sequence[steps] += 5 * torch.arange(sequence.shape[1])
             changed[name_][m] = sequence
             start += count
@@ -79,17 +101,17 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
     module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
     states = []
     for batch in (before, after):
-        z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
-        states.append(module.model.nodes(z0, batch.masked))
+        states.append(states_of(module, batch))
     assert torch.equal(*states)
     for m, target in before.targets.items():
         moved = target.features + 5 * torch.arange(target.features.shape[1])
         torch.testing.assert_close(after.targets[m].features, moved)
 
 
-def test_pretraining_losses_equal_loops(make_utterance) -> None:
-    config = config_of(optim={"batch_size": 64})
-    utterances = [make_utterance(f"v$_${i}", (4, 11, 3)) for i in range(5)]
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
+def test_pretraining_losses_equal_loops(make_utterance, scope: str) -> None:
+    config = config_of(graph={"scope": scope}, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v{i // 3}$_${i}", (4, 11, 3)) for i in range(5)]
     (batch,) = pretraining_batches(utterances, config, 1)
     torch.manual_seed(0)
     module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
@@ -103,11 +125,10 @@ def test_pretraining_losses_equal_loops(make_utterance) -> None:
         terms.append(np.log(np.exp(np.float64(scores)).sum()) - scores[i])
     assert contrast.item() == pytest.approx(np.mean(terms), rel=1e-4)
 
-    z0 = module.model.embedding(batch.masked, {m: (t.flags, module.token[m]) for m, t in batch.targets.items()})
-    states = module.model.nodes(z0, batch.masked).clone()
+    states = states_of(module, batch).clone()
     for target in batch.targets.values():
         states[target.nodes] = 0
-    decoded = module.decoder(states, batch.masked.edges["global"])
+    decoded = module.decoder(states, (batch.masked.dialogues or batch.masked).edges["global"])
     errors = []
     for m, target in batch.targets.items():
         for node, wanted in zip(target.nodes.tolist(), target.features.numpy(), strict=True):
@@ -143,6 +164,43 @@ def test_steps_that_are_lost_anew_are_lost_in_pretraining_too(make_utterance) ->
     counts = [int(batch.masked.lengths["text"].sum()) for epoch in (1, 2) for batch in task.batches(1, epoch)]
     assert counts[0] != counts[1]
     assert all(100 < count < 300 for count in counts)
+
+
+@pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm"])
+def test_what_is_masked_may_be_filled_from_neighbours(make_utterance, scope: str, name: str) -> None:
+    """What is decoded depends on the same modality of the neighbours, and on no other dialogue.
+
+    In scope hierarchical an utterance may lose all it has.
+    """
+    config = config_of(name, graph={"scope": scope}, optim={"batch_size": 64})
+    utterances = [make_utterance(f"v{i // 4}$_${i % 4}", (4, 11, 3)) for i in range(8)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    torch.manual_seed(0)
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
+    graph = batch.masked.dialogues or batch.masked
+    order = [batch.ids[i] for i in graph.utterance_order.argsort().tolist()]
+    heard = set()
+    for m, target in batch.targets.items():
+        x = batch.masked.features[m].clone().requires_grad_()
+        seen = replace(batch.masked, features={**batch.masked.features, m: x})
+        for row, utterance in enumerate(order[i] for i in target.flags.nonzero().flatten().tolist()):
+            only = {m: target._replace(nodes=target.nodes[row : row + 1], features=target.features[row : row + 1])}
+            (gradient,) = torch.autograd.grad(module.reconstruction(seen, only).sum(), x)
+            owners = [u for u in (batch.ids if batch.masked.dialogues else order) for _ in range(shown(batch, m, u))]
+            from_there = {u for u, step in zip(owners, gradient.abs().sum(1).tolist(), strict=True) if step}
+            assert utterance not in from_there
+            assert {u[:2] for u in from_there} <= {utterance[:2]}
+            heard.add(bool(from_there))
+    assert True in heard
+    gone = torch.stack([target.flags for target in batch.targets.values()])
+    assert (len(gone) == 3 and bool(gone.all(0).any())) == (scope == "hierarchical")
+
+
+def shown(batch: PretrainingBatch, modality: str, name: str) -> int:
+    """Steps of an utterance's modality that are left."""
+    row = batch.masked.utterance_order[batch.ids.index(name)]
+    return int(batch.masked.lengths[modality][row])
 
 
 def test_views_are_random_subsets(make_utterance) -> None:

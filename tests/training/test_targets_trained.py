@@ -449,7 +449,7 @@ def test_withheld_labels_of_single_modalities_teach_nothing(write_mmsa: Callable
         write_mmsa(change=own_labels),
         loss={"unimodal_weight": 1.0},
         data={"label_ratio": 0.25},
-        graph={"scope": "video"},
+        graph={"scope": "dialogue"},
     )
     prepared = prepare(config)
     data = prepared.training_data(prepared.config, 1)

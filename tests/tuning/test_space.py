@@ -16,6 +16,7 @@ from gmsa.tuning.space_file import read_space
 ROOT = Path(__file__).parents[2]
 FIT = {
     "default": ["mosi_graph", "mosi_sslmm", "synthetic"],
+    "context": ["mosi_graph", "mosi_sslmm", "synthetic"],
     "graph": ["mosi_graph", "synthetic"],
     "semi_supervised": ["mosi_graph", "synthetic"],
 }
@@ -74,16 +75,29 @@ def test_conditions_of_conditions(tmp_path: Path) -> None:
         """
         graph.hops: {int: [1, 4], when: {graph.intra: dilated}}
         graph.intra: {choice: [complete, dilated], when: {graph.scope: utterance}}
-        graph.scope: {choice: [utterance, video]}
+        graph.scope: {choice: [utterance, dialogue]}
         """,
         tmp_path,
     )
     study = optuna.create_study()
-    trial = optuna.trial.FixedTrial({"graph.scope": "video", "graph.intra": "dilated", "graph.hops": 3})
-    assert space.suggest(trial) == {"graph.scope": "video"}
+    trial = optuna.trial.FixedTrial({"graph.scope": "dialogue", "graph.intra": "dilated", "graph.hops": 3})
+    assert space.suggest(trial) == {"graph.scope": "dialogue"}
     trial = optuna.trial.FixedTrial({"graph.scope": "utterance", "graph.intra": "dilated", "graph.hops": 3})
     assert space.suggest(trial) == {"graph.scope": "utterance", "graph.intra": "dilated", "graph.hops": 3}
     assert not study.trials
+
+
+def test_a_former_value_is_read_as_the_present_one(tmp_path: Path) -> None:
+    space = read(
+        """
+        graph.scope: {choice: [utterance, video]}
+        graph.context: {choice: [0, 2, all], when: {graph.scope: video}}
+        """,
+        tmp_path,
+    )
+    trial = optuna.trial.FixedTrial({"graph.scope": "dialogue", "graph.context": 0})
+    chosen = apply_values(Config(), space.suggest(trial)).graph
+    assert (chosen.scope, chosen.context) == ("dialogue", 0)
 
 
 def test_lists_and_groups_can_be_chosen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +121,13 @@ def _split(utterances: Sequence[Utterance], reading: Reading) -> dict[str, Any]:
     stored = utterances if isinstance(utterances, StoredUtterances) else None
     ids = [u.id for u in utterances] if stored is None else stored.ids
     videos = _texts(utterances, "of_video", "video")
+    sizes = list(Counter(video or i.partition("$_$")[0] for i, video in zip(ids, videos, strict=True)).values())
     return {
         "utterances": len(utterances),
         "labels": _histogram(_labels(utterances), reading.target),
         "lengths": {m: _lengths(_steps(utterances, m)) for m in reading.dims},
-        "videos": len({video or i.partition("$_$")[0] for i, video in zip(ids, videos, strict=True)}),
+        "videos": len(sizes),
+        "per_video": {"min": min(sizes), "median": float(np.median(sizes)), "max": max(sizes)} if sizes else None,
         "speakers": len({*_texts(utterances, "speaker", "speaker")} - {""}),
         "folds": len({*_texts(utterances, "fold", "fold")} - {""}),
     }

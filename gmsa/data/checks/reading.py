@@ -15,6 +15,7 @@ from gmsa.config.target import AUTO
 from gmsa.data.checks.faulty import read_faulty
 from gmsa.data.checks.findings import Finding
 from gmsa.data.corpus import Corpus
+from gmsa.data.dialogues.order import tell_order
 from gmsa.data.importers import form_of, open_source, read_content
 from gmsa.data.importers.mmsa import annotations_of
 from gmsa.data.loading import load_corpus
@@ -92,6 +93,7 @@ def read_data(
     with collected() as notes:
         try:
             corpus = load_corpus(settings, target)
+            tell_order(corpus.splits, corpus.pool, short(path))
         except DataError as raised:
             error = raised
     found: dict[str, Any]

@@ -73,7 +73,8 @@ def open_source(
         form: name of an importer in :data:`gmsa.registry.IMPORTERS`, or ``auto``: told by :func:`form_of`.
         target: the group ``target`` of a config, or the name of a preset (default: that of a store, else ``mosi``).
         splits: CSV that assigns each ``id`` or ``video`` to a split and overrides the splits of the source.
-        data: the group ``data``: ``modalities``, and of a pickle ``nan`` and ``video_from`` (default: all modalities).
+        data: the group ``data``: ``modalities``, and of a pickle ``nan``, ``video_from`` and ``speaker_from`` (default:
+            all modalities).
         features: files of the features of single modalities, which replace those of a pickle.
 
     Raises:
@@ -104,8 +105,8 @@ def open_source(
     assigned = None if splits is None else Splits.from_csv(splits)
     if form == "mmsa":
         return import_mmsa(path, settings, assigned, data, features)
-    if features or (data.nan, data.video_from) != ("error", AUTO):
-        what = "features of other files" if features else "data.nan and data.video_from"
+    if features or (data.nan, data.video_from, data.speaker_from) != ("error", AUTO, AUTO):
+        what = "features of other files" if features else "data.nan, data.video_from and data.speaker_from"
         raise DataError(f"'{short(path)}': {what} go with a pickle only; leave them out here")
     found = import_store(path, target, assigned) if stored else IMPORTERS[form](path, settings, assigned)
     if not isinstance(found, Source):

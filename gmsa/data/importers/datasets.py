@@ -277,6 +277,7 @@ class _Table:
             speaker=text(self.speaker),
             video=text(self.video),
             fold=text(self.fold),
+            clip=text(self.clip),
             arrays=arrays,
         )
 

@@ -49,7 +49,8 @@ def import_manifest(path: Path, target: TargetConfig, splits: Splits | None = No
     - ``raw_text`` (or ``text``, if it holds no paths), ``speaker``, ``video``, ``fold``, ``annotation``, and
       ``label_text`` and so on (the label of one modality; MMSA's ``label_T``, too).
 
-    Rows keep their order within each split.
+    Rows keep their order within each split. A number in ``clip_id`` is the place of an utterance in its video, where
+    its ``id`` has none.
 
     Args:
         path: the table.
@@ -123,6 +124,7 @@ class _Columns:
                 row[self.speaker] if self.speaker else "",
                 video,
                 row[self.fold] if self.fold else "",
+                row[self.clip] if self.clip else "",
             )
 
     def _file(self, name: str, where: str) -> ArrayFile:

@@ -44,7 +44,8 @@ def import_mmsa(
         path: the pickle.
         target: the group ``target`` of a config.
         splits: the user's assignment of utterances to splits; all utterances are then held in memory.
-        data: the group ``data``: ``modalities``, ``nan`` and ``video_from`` (default: all modalities).
+        data: the group ``data``: ``modalities``, ``nan``, ``video_from`` and ``speaker_from`` (default: all
+            modalities).
         features: files of the features of single modalities, which replace those of the pickle.
 
     Raises:

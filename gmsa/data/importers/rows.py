@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.texts import check_count
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, shown
+
+_PLACE = re.compile(r"[0-9]{1,15}")
 
 Label = float | str | None
 """A label as a source writes it: a number, the name of a class, or None if unlabeled."""
@@ -62,6 +65,8 @@ class Item:
     speaker: str = ""
     video: str = ""
     fold: str = ""
+    clip: str = ""
+    """Name of the clip in its video; a number is its place, unless the id has one."""
 
 
 def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: str) -> Source:
@@ -157,8 +162,17 @@ def row_of(item: Item, features: Mapping[str, Tensor]) -> Row:
     """The row of an item; the name of a class becomes a number when all names are known."""
     word = item.label if isinstance(item.label, str) else ""
     label = None if isinstance(item.label, str) else item.label
+    numbered = item.id.partition("$_$")[2].isdecimal()
     utterance = Utterance(
-        item.id, features, label, item.unimodal, item.text, speaker=item.speaker, of_video=item.video, fold=item.fold
+        item.id,
+        features,
+        label,
+        item.unimodal,
+        item.text,
+        speaker=item.speaker,
+        of_video=item.video,
+        place=int(item.clip) if _PLACE.fullmatch(item.clip) and not numbered else None,
+        fold=item.fold,
     )
     return Row(item.split, utterance, item.annotation, word)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
 from gmsa.config.target import AUTO
+from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.labels import (
     CLASS_FIELDS,
     INTENSITY_FIELDS,
@@ -81,7 +82,7 @@ def read_file(
     Args:
         content: the unpickled file.
         where: name of the file, for errors and notes.
-        data: the group ``data`` (default: its defaults): ``modalities``, ``nan`` and ``video_from``.
+        data: the group ``data`` (default: its defaults): ``modalities``, ``nan``, ``video_from`` and ``speaker_from``.
         settings: the group ``target`` (default: its defaults).
         splits: splits to read, by gmsa's names; those that the file lacks are not in the result. Default: all.
         labels: ``needed``: labels of all splits but the pool are read, and must be there; ``found``: of those that have
@@ -89,7 +90,8 @@ def read_file(
             ``unread``: none are.
         unlabeled: splits in which single utterances may have no label if labels are ``needed``.
         strict: whether an utterance whose features cannot be read is an error; else it is left out.
-        other: whether it is another file than was trained on, whose ids may tell no video by ``video_from``.
+        other: whether it is another file than was trained on, whose ids may tell no video or
+            speaker by ``video_from`` and ``speaker_from``.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
@@ -100,7 +102,7 @@ def read_file(
     left_out = file.left_out
     if left_out:
         found = {name: [u for u in utterances if u.id not in left_out] for name, utterances in found.items()}
-    return Reading(found, file.dims, file.target, left_out, file.field or AUTO)
+    return Reading(in_file_order(found), file.dims, file.target, left_out, file.field or AUTO)
 
 
 class MmsaFile:
@@ -147,6 +149,7 @@ class MmsaFile:
         if not strict and self.data.nan == "error":
             self._values.bad = self.left_out
         self._strict, self._other = strict, other
+        self._turns: dict[str, int] = {}
         self.field = ""
         """Key of the labels; empty if none are read."""
         self.target = Target.of(self._settings)
@@ -309,7 +312,7 @@ class MmsaFile:
     # --- modalities and features ---
 
     def _key_notes(self, modalities: Sequence[str]) -> Iterator[str]:
-        used = [self.data.video_from]
+        used = [self.data.video_from, self.data.speaker_from]
         if not self.field:  # the labels are not asked for, or what is wrong with them has been said
             used += [self._settings.chosen_field, *INTENSITY_FIELDS, *CLASS_FIELDS]
         columns = {self._names[name]: split.columns for name, split in self.splits.items()}
@@ -330,7 +333,8 @@ class MmsaFile:
                 note(Doubt(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}"))
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
-        videos, places = split.videos(self.data.video_from, needed=not self._other)
+        videos, places = split.videos(self.data.video_from, not self._other, self._turns)
+        speakers = split.speakers(self.data.speaker_from, needed=not self._other)
         return [
             Utterance(i, x, label, single, text, {}, speaker, video, place, fold)
             for i, x, label, single, text, speaker, video, place, fold in zip(
@@ -339,7 +343,7 @@ class MmsaFile:
                 labels,
                 unimodal,
                 split.texts(),
-                split.speakers,
+                speakers,
                 videos,
                 places,
                 split.names(("fold",)),

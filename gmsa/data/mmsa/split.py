@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from gmsa.config import TargetConfig
-from gmsa.config.data import LONGEST_MATCHED
 from gmsa.config.target import AUTO
 from gmsa.data.labels import is_column, read_column, read_labels
 from gmsa.data.mmsa.faults import Values
 from gmsa.data.mmsa.keys import SPEAKERS, STARTS, UNIMODAL
+from gmsa.data.mmsa.naming import speakers_of, videos_of
 from gmsa.data.mmsa.sequences import Sequences, as_array, check_lengths, cut_sequences, read_sequences
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
@@ -115,12 +114,38 @@ class Split:
             return [""] * len(self.ids)
         return [_name(value) for value in self._list(key, len(self.ids))]
 
-    @property
-    def speakers(self) -> list[str]:
-        """The speaker of each utterance; empty if unknown."""
+    def speakers(self, how: str = AUTO, needed: bool = True) -> list[str]:
+        """The speaker of each utterance, as ``data.speaker_from`` says; empty if unknown.
+
+        Args:
+            needed: as :meth:`videos` has it; a note says that the key ``speaker`` tells them.
+
+        Raises:
+            DataError: the file has no such key, an id does not match, or no utterance has a speaker.
+        """
+        if how != AUTO:
+            try:
+                return self._speakers(how)
+            except DataError as error:
+                if needed:
+                    raise
+                note(f"{str(error)[:300]}; the key 'speaker' tells the speakers, if there is one")
         return self.names(SPEAKERS)
 
-    def videos(self, how: str, needed: bool = True) -> tuple[list[str], list[int | None]]:
+    def _speakers(self, how: str) -> list[str]:
+        if how not in self.columns:
+            return speakers_of(how, self.ids, self.columns, self.where)
+        speakers = self.names([how])
+        if not any(speakers):
+            raise DataError(
+                f"{self.where}: no utterance has a speaker in '{cut(how)}', which data.speaker_from names; name "
+                "another key, or leave data.speaker_from out"
+            )
+        return speakers
+
+    def videos(
+        self, how: str, needed: bool = True, before: dict[str, int] | None = None
+    ) -> tuple[list[str], list[int | None]]:
         """The video of each utterance and its place there, as ``data.video_from`` says.
 
         A key of the file names the videos; places are then those in order of time, if the file tells it, else of the
@@ -128,66 +153,43 @@ class Split:
 
         Args:
             needed: whether it is an error if they cannot be found; else a note says so, and the ids tell them.
+            before: number of utterances of each video in earlier splits, after which the places of the file go on; it
+                is counted on.
 
         Raises:
             DataError: the file has no such key, or an id does not match.
         """
         if how != AUTO:
             try:
-                return self._videos(how)
+                return self._videos(how, {} if before is None else before)
             except DataError as error:
                 if needed:
                     raise
                 note(f"{str(error)[:300]}; the ids tell the videos, up to '$_$'")
         return [""] * len(self.ids), [None] * len(self.ids)
 
-    def _videos(self, how: str) -> tuple[list[str], list[int | None]]:
+    def _videos(self, how: str, before: dict[str, int]) -> tuple[list[str], list[int | None]]:
         if how in self.columns:
             videos = self.names([how])
             if "" in videos:
                 first = shown(self.ids[videos.index("")])
                 raise DataError(f"{self.where}: '{how}' of {first} is empty; data.video_from needs a video of each")
-            return videos, self._places(videos)
-        try:
-            pattern = re.compile(how)
-        except (re.error, OverflowError, RecursionError) as error:
-            said = f"data.video_from {shown(how)} is no regular expression ({cut(error)})"
-            raise DataError(f"{self.where}: {said}; name a key of the file, or repair it") from None
-        if not pattern.groups:
-            raise DataError(
-                f"{self.where}: has no key '{how}'{hint(how, self.columns)}, which data.video_from names; name a key "
-                "of the file, or a regular expression such as '(?P<video>.+)_(?P<clip>[0-9]+)'"
-            )
-        if long := [identity for identity in self.ids if len(identity) > LONGEST_MATCHED]:
-            raise DataError(
-                f"{self.where}: the id {shown(long[0])} is too long for a regular expression in data.video_from, "
-                f"at most {LONGEST_MATCHED} characters; name a key of the file"
-            )
-        found = [pattern.search(identity) for identity in self.ids]
-        video = "video" if "video" in pattern.groupindex else 1
-        clip = "clip" if "clip" in pattern.groupindex else 2 if pattern.groups > 1 else None
-        unmatched = [i for i, match in zip(self.ids, found, strict=True) if not match or not match[video]]
-        if unmatched:
-            raise DataError(
-                f"{self.where}: data.video_from {shown(how)} does not match {len(unmatched):,} of {len(self.ids):,} "
-                f"ids, such as {shown(unmatched[0])}"
-            )
-        videos = [match[video] for match in found if match]
-        clips = [match[clip] if match and clip is not None else None for match in found]
+            return videos, self._places(videos, before)
+        videos, clips = videos_of(how, self.ids, self.columns, self.where)
         if all(name is not None and name.isdecimal() and len(name) < 18 for name in clips):
             return videos, [int(name) for name in clips if name is not None]
-        return videos, self._places(videos)
+        return videos, self._places(videos, before)
 
-    def _places(self, videos: Sequence[str]) -> list[int | None]:
+    def _places(self, videos: Sequence[str], count: dict[str, int]) -> list[int | None]:
         """The place of each utterance among those of its video."""
         order: Iterable[int] = range(len(videos))
         if key := next((key for key in STARTS if key in self.columns), None):
             times = self._numbers(key)
             order = sorted(order, key=lambda row: times[row])
         places: list[int | None] = [None] * len(videos)
-        count: dict[str, int] = {}
         for row in order:
-            places[row] = count[videos[row]] = count.get(videos[row], -1) + 1
+            places[row] = count.get(videos[row], 0)
+            count[videos[row]] = count.get(videos[row], 0) + 1
         return places
 
     def sequences(self, modality: str) -> Sequences:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmsa.data.dialogues.order import places_of_rows
 from gmsa.data.features import LazyFeatures
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
@@ -98,13 +100,21 @@ class Store:
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
         fields = {"speaker": "speaker", "video": "of_video", "fold": "fold"}
         self._texts = {fields[column]: StoredTexts(*found) for column, found in texts.items()}
-        self._places = columns["places.npy"].array if "place" in self.manifest.columns else None
+        self._stored_places = columns["places.npy"].array if "place" in self.manifest.columns else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (os.path.abspath(self.path), self.sha256)
 
     def __len__(self) -> int:
         return self.manifest.utterances
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """The place of each row; that in the store where the clips of its video are not all numbered."""
+        stored = self._stored_places
+        places = np.full(len(self), NO_PLACE) if stored is None else stored
+        videos = self._texts["of_video"].__getitem__ if "of_video" in self._texts else None
+        return places_of_rows(self._ids.__getitem__, videos, places, NO_PLACE)
 
     def split(self, name: str, dims: Mapping[str, int] | None = None, labels: bool = True) -> StoredUtterances:
         """Returns the utterances of one split; see :meth:`utterances`.
@@ -214,12 +224,10 @@ class StoredUtterances(Sequence[Utterance]):
         fields["features"] = StoredFeatures(self, row, window)
         fields["label"], fields["unimodal"], fields["withheld"] = label, unimodal, {}
         fields["speaker"] = fields["of_video"] = fields["fold"] = ""
-        fields["place"] = None
         for name, texts in store._texts.items():
             fields[name] = texts[row]
-        if store._places is not None:
-            place = int(store._places[row])
-            fields["place"] = None if place == NO_PLACE else place
+        place = int(store._places[row])
+        fields["place"] = None if place == NO_PLACE else place
         return built
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gmsa.config import SYNTHETIC
+from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES
 from gmsa.data import Corpus, Utterance, data_sha256, describe_missing, load_corpus
 from gmsa.data.features import select
 from gmsa.data.loading import load_other
@@ -68,9 +68,9 @@ def own_corpus(run: Run, otherwise: str = "") -> Corpus:
         DataError: the file is unsafe or wrong.
     """
     settings, trained_on = run.config.data, str(run.environment["data_sha256"])
-    if run.synthetic:
+    if run.synthetic and settings.path not in SYNTHETIC_DIALOGUES:
         settings = replace(settings, path=SYNTHETIC)
-    elif not exists(settings.path):
+    elif not run.synthetic and not exists(settings.path):
         raise RunError(
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
             f"put it back, or {otherwise or 'score another labeled file with --data'}"

@@ -1,4 +1,4 @@
-"""Video graphs against NetworkX and PyG's own batching, what may reach what in them, and the batches of videos."""
+"""Graphs of dialogues against NetworkX and PyG's batching, what may reach what in them, and their batches."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from dataclasses import replace
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
+import yaml
 from helpers.graphs import check_positions, collate
+from helpers.small_runs import small
 from torch import Tensor
 from torch_geometric.data import Batch
 
+import gmsa
 from gmsa.config import MODALITIES, Config, from_dict
+from gmsa.config.trained import trained_settings
 from gmsa.data import INTENSITY_CLASSES, Target, Utterance
-from gmsa.errors import DataError
+from gmsa.errors import DataError, RunError
 from gmsa.graph import READOUTS, GraphBatch, build_dialogue_graph, schema
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.view import to_networkx
 from gmsa.models import MODELS, Output, build_model
+from gmsa.runs import Run, report
 from gmsa.training.batches import SampleGroups, scoring_batches, training_batches
+from gmsa.training.checkpoint import save_weights
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 CLIPS = {"a": 5, "b": 1, "c": 12, "d": 3}
-"""Utterances of each video; 12 of them tell the order of numbers from that of names."""
+"""Utterances of each dialogue; 12 of them tell the order of numbers from that of names."""
 STREAMS = ("intra", "inter")
 TYPES = schema(MODALITIES)
 NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relations, TYPES.edge_types
@@ -35,22 +42,22 @@ NODE_TYPES, TOKEN_RELATIONS, EDGE_TYPES = TYPES.node_types, TYPES.token_relation
 
 def config_of(graph: dict[str, Any] | None = None, **groups: dict[str, Any]) -> Config:
     model = {"channels": 16, "heads": 4} | groups.pop("model", {})
-    return from_dict({"graph": {"scope": "video"} | (graph or {}), "model": model, **groups})
+    return from_dict({"graph": {"scope": "dialogue"} | (graph or {}), "model": model, **groups})
 
 
 @pytest.fixture
 def utterances(make_utterance) -> list[Utterance]:
-    """Clips of four videos in an order that is neither theirs nor the videos'; some lack modalities."""
+    """Clips of four dialogues in an order that is neither theirs nor the dialogues'; some lack modalities."""
     sizes = [(5, 9, 3), (1, 0, 4), (7, 17, 0), (0, 0, 2), (0, 0, 0), (0, 1, 0), (3, 30, 1)]
-    names = [f"{video}$_${clip}" for video, count in CLIPS.items() for clip in range(1, count + 1)]
+    names = [f"{dialogue}$_${clip}" for dialogue, count in CLIPS.items() for clip in range(1, count + 1)]
     found = [make_utterance(n, sizes[i % 7], None if i % 5 == 1 else i / 9) for i, n in enumerate(names)]
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(4)).tolist()
     assert order != sorted(order)
     return [found[i] for i in order]
 
 
-def videos(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    """The oracle of grouping: videos as they first appear, clips by number."""
+def dialogues(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+    """The oracle of grouping: dialogues as they first appear, clips by number."""
     names = list(dict.fromkeys(u.id.split("$_$")[0] for u in utterances))
     return [
         sorted((u for u in utterances if u.id.split("$_$")[0] == name), key=lambda u: int(u.id.split("$_$")[1]))
@@ -59,7 +66,7 @@ def videos(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
 
 
 def tokens_by_loop(count: int, context: int | str) -> nx.MultiDiGraph:
-    """A video's graph by its description: nodes (type, utterance), edges with stream and temporal_type."""
+    """A dialogue's graph by its description: nodes (type, utterance), edges with stream and temporal_type."""
     graph = nx.MultiDiGraph()
     graph.add_nodes_from((t, u) for t in NODE_TYPES for u in range(count))
     for m in MODALITIES:
@@ -87,7 +94,7 @@ def edges_of(graph: nx.MultiDiGraph) -> Counter:
 
 @pytest.mark.parametrize("context", [0, 1, 2, 50, "all"])
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_video_is_the_graph_that_is_described(make_utterance, context: int | str, count: int) -> None:
+def test_a_dialogue_is_the_graph_that_is_described(make_utterance, context: int | str, count: int) -> None:
     clips = [make_utterance(f"a$_${i}", (3, 2, 0)) for i in range(count)]
     data = build_dialogue_graph(clips, config_of({"context": context}).graph)
     assert data.edge_types == list(TYPES.relations)
@@ -119,7 +126,7 @@ def test_nodes_are_means_and_missing_ones_stay(make_utterance) -> None:
 @pytest.mark.parametrize("context", [0, 2, "all"])
 def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, context: int | str) -> None:
     config = config_of({"context": context}, model={"route": route})
-    ours, groups = collate(utterances, config), videos(utterances)
+    ours, groups = collate(utterances, config), dialogues(utterances)
     theirs = Batch.from_data_list([build_dialogue_graph(group, config.graph) for group in groups])
     edges = ours.edge_index_dict()
     assert list(edges) == theirs.edge_types
@@ -153,7 +160,7 @@ def test_batch_equals_pyg_batching(utterances: list[Utterance], route: str, cont
 
 
 def test_numbers_of_the_nodes_mean_what_they_say(utterances: list[Utterance]) -> None:
-    batch, groups = collate(utterances, config_of()), videos(utterances)
+    batch, groups = collate(utterances, config_of()), dialogues(utterances)
     ordered = [u for group in groups for u in group]
     count = len(ordered)
     assert [ordered[row].id for row in batch.utterance_order] == [u.id for u in utterances]
@@ -192,15 +199,15 @@ def test_clips_without_a_number_come_last_by_name(make_utterance) -> None:
     assert [given[i].clip[1] for i in batch.utterance_order.argsort()] == ["2", "007", "10", "b", "z"]
 
 
-def test_too_many_utterances_name_the_video_and_the_setting(utterances: list[Utterance]) -> None:
+def test_too_many_utterances_name_the_dialogue_and_the_setting(utterances: list[Utterance]) -> None:
     config = config_of(model={"positions": 11})
     for check in (check_positions, collate):
-        with pytest.raises(DataError, match=r"video 'c' has 12 utterances, 'model.positions' allows 11; raise it"):
+        with pytest.raises(DataError, match=r"dialogue 'c' has 12 utterances, 'model.positions' allows 11; raise it"):
             check(utterances, config)
     check_positions(utterances, config_of(model={"positions": 12}))
     assert len(collate(utterances, config_of(model={"positions": 12}))) == len(utterances)
     # Their tokens are not counted: the nodes are utterances.
-    assert collate(videos(utterances)[0][:1], config_of(model={"positions": 1})).position.max() == 0
+    assert collate(dialogues(utterances)[0][:1], config_of(model={"positions": 1})).position.max() == 0
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.6])
@@ -252,9 +259,9 @@ def test_outputs_stand_in_the_order_given(utterances: list[Utterance], name: str
     for seed in range(2):
         order = torch.randperm(len(utterances), generator=torch.Generator().manual_seed(seed))
         torch.testing.assert_close(say(model, config, [utterances[i] for i in order]), straight[order])
-    # Videos do not know each other.
-    for video in {u.video for u in utterances}:
-        own = [i for i, u in enumerate(utterances) if u.video == video]
+    # Dialogues do not know each other.
+    for dialogue in {u.video for u in utterances}:
+        own = [i for i, u in enumerate(utterances) if u.video == dialogue]
         torch.testing.assert_close(say(model, config, [utterances[i] for i in own]), straight[own])
     assert len(torch.unique(straight[:, 0])) > 15  # else an order could not be told
 
@@ -272,7 +279,9 @@ REACH = [
     ("semi_iin", {"layers": 3, "streams": "global"}, lambda c: 2 * c),
     ("hgt", {"layers": 2}, lambda c: c),
     ("late_fusion", {}, lambda c: 0),
-    ("global", {}, lambda c: 10**6),
+    ("global", {"layers": 1}, lambda c: 0),
+    ("global", {"layers": 2}, lambda c: c),
+    ("global", {"layers": 3}, lambda c: 2 * c),
 ]
 """How many utterances away a change is felt, where each layer passes it on by ``context``: the last one to the
 readout nodes alone, which join only their own utterance."""
@@ -303,7 +312,7 @@ def test_a_change_is_felt_as_far_as_its_edges_reach(
 def test_without_context_an_utterance_is_alone_but_for_its_position(utterances: list[Utterance], name: str) -> None:
     config = config_of({"context": 0}, model={"name": name})
     model = model_of(config)
-    firsts = [group[0] for group in videos(utterances)[:2]]
+    firsts = [group[0] for group in dialogues(utterances)[:2]]
     together = say(model, config, utterances)
     for utterance in firsts:
         alone = say(model, config, [utterance])
@@ -386,11 +395,11 @@ def test_node_features_are_the_mean_token(make_utterance) -> None:
             torch.testing.assert_close(z[v], expected)
 
 
-# --- batches of videos ------------------------------------------------------------------------------------------------
+# --- batches of dialogues ---------------------------------------------------------------------------------------------
 
 
 def two_parts(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    """Utterances to learn from, and context: of their videos, of another video, and some of both."""
+    """Utterances to learn from, and context: of their dialogues, of another dialogue, and some of both."""
     labeled = [replace(u, label=1.0) for u in utterances if u.video != "d" and u.clip[0] % 2]
     context = [replace(u, label=None) for u in utterances]
     return labeled, context
@@ -413,7 +422,7 @@ def test_an_epoch_has_every_example_once_and_context_without_weight(
         assert (~targets.value.isnan()).tolist() == weighs
         assert (targets.classes.sum(1) == 1).tolist() == weighs
         assert targets.classes.shape == (len(batch), INTENSITY_CLASSES)
-        # Videos are never parted.
+        # Dialogues are never parted.
         assert {u.id for u in utterances if u.video in {n.split("$_$")[0] for n in batch.ids}} == set(batch.ids)
     assert count == SampleGroups(examples, config, context).per_epoch
     assert seen == Counter(u.id for u in utterances if u.video != "d")
@@ -518,7 +527,7 @@ def test_scores_do_not_depend_on_the_batch(utterances: list[Utterance]) -> None:
                 said[where] = model(batch).value[rows]
         found.append(said)
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
-    # Context is heard: without it the videos are shorter.
+    # Context is heard: without it the dialogues are shorter.
     model, config = model_of(config), config_of(optim={"batch_size": 100})
     said = torch.zeros(len(scored))
     with torch.no_grad():
@@ -532,3 +541,28 @@ def test_a_batch_is_what_collate_makes(utterances: list[Utterance]) -> None:
     assert isinstance(batch, GraphBatch)
     assert sorted(batch.ids) == sorted(u.id for u in utterances)
     assert len(batch) == sum(CLIPS.values())
+
+
+# --- the former name --------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_the_former_scope_video_are_still_read(write_mmsa, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(report, "draw_run", lambda *_: None)
+    groups = {"graph": {"scope": "dialogue", "context": 1}, "protocol": {"name": "supervised"}, "run": {"seeds": [1]}}
+    config = small(write_mmsa, **groups)
+    run = gmsa.fit(config, out=tmp_path / "run")
+    expected = run.predict(config.data.path).values
+    file, weights = run.weights_file(1), run.weights(1)
+    settings = yaml.safe_load((run.folder / "config.yaml").read_text())
+    settings["graph"]["scope"] = "video"
+    for name in ("past", "future", "between", "distances", "speakers", "dialogue_node", "weights"):
+        del settings["graph"][name]
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    trained = {k: v for k, v in trained_settings(run.config, 1).items() if not k.startswith("graph.")}
+    save_weights(file, weights, trained | {"graph.scope": "video", "graph.context": 1})
+    former = Run(run.folder)
+    assert former.config.graph == run.config.graph
+    np.testing.assert_array_equal(former.predict(config.data.path).values, expected)
+    save_weights(file, weights, trained | {"graph.scope": "utterance"})
+    with pytest.raises(RunError, match=r"graph.scope was 'utterance', is 'dialogue'"):
+        Run(run.folder).predict(config.data.path)

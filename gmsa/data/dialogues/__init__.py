@@ -1,0 +1,1 @@
+"""Dialogues: the order of their utterances, and made-up ones."""

@@ -1,0 +1,398 @@
+"""Models on graphs of dialogues: what may reach an answer, what gradients reach, and a twin in plain loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.graphs import clip, collate
+from torch import Tensor, nn
+
+from gmsa.config import Config, from_dict
+from gmsa.data import Utterance
+from gmsa.graph import READOUTS, GraphBatch
+from gmsa.models import Model, build_model
+
+DIMS = {"text": 4, "audio": 2, "vision": 3}
+NAMES = ("semi_iin", "sslmm", "global", "late_fusion", "hgt")
+SCOPES = ("dialogue", "hierarchical")
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "window": {"past": 2, "future": 1},
+    "speakers": {"past": "all", "future": 2, "speakers": "same_other", "dialogue_node": True},
+    "knn": {"past": 3, "future": 3, "between": "knn(neighbors=1)", "speakers": ("ann", "bob"), "distances": 2},
+    "same speaker": {"context": "all", "between": "speaker", "dialogue_node": True, "distances": 3},
+}
+LENGTHS = [(2, 3, 1), (1, 0, 2), (0, 0, 0), (3, 1, 0), (2, 2, 2), (0, 4, 1)]
+SPEAKERS = ("ann", "bob", "ann", "eve", "bob", "bob")
+
+
+def config_of(name: str, scope: str, graph: dict[str, Any] | None = None, **model: Any) -> Config:
+    settings = {"name": name, "channels": 8, "heads": 2, "encoders": {"audio": [[3, 2]], "others": [[3, 1]]}} | model
+    return from_dict({"model": settings, "graph": {"scope": scope, **(graph or {})}})
+
+
+def model_of(config: Config, scale: float = 0.2) -> Model:
+    """A model in float64 whose every parameter matters: biases of edge types start at zero."""
+    torch.manual_seed(0)
+    model = build_model(DIMS, config).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+    return model
+
+
+def dialogue(name: str, count: int, full: bool = False) -> list[Utterance]:
+    """Utterances of one dialogue, of which some lack modalities and one all, unless they are ``full``."""
+    return [
+        clip(
+            f"{name}$_${i}",
+            DIMS,
+            (2, 3, 2) if full else LENGTHS[i % 6],
+            speaker=SPEAKERS[i % 6],
+            label=None if i % 2 else float(i % 3),
+        )
+        for i in range(count)
+    ]
+
+
+def in_double(batch: GraphBatch) -> GraphBatch:
+    return replace(batch, features={m: x.double() for m, x in batch.features.items()})
+
+
+def answers(model: Model, config: Config, utterances: Sequence[Utterance]) -> Tensor:
+    with torch.no_grad():
+        output = model(in_double(collate(utterances, config)))
+    return torch.cat([output.value[:, None], output.logits, output.features], dim=1)
+
+
+def louder(utterance: Utterance) -> Utterance:
+    return replace(utterance, features={m: x * 2 + 1 for m, x in utterance.features.items()})
+
+
+def of_any(contexts: Sequence[str], names: Sequence[str] = NAMES) -> pytest.MarkDecorator:
+    """Each model in both scopes, each with a context of its own; all contexts in both among the slow tests."""
+    cases = []
+    for name in names:
+        for number, context in enumerate(contexts):
+            for k, scope in enumerate(SCOPES):
+                is_slow = number % len(SCOPES) != k and len(contexts) > 1
+                cases.append(pytest.param(name, scope, context, marks=[pytest.mark.slow] if is_slow else []))
+    return pytest.mark.parametrize(("name", "scope", "context"), cases)
+
+
+def is_heard(name: str, scope: str) -> bool:
+    """Late fusion passes no message in graphs of scope dialogue."""
+    return (name, scope) != ("late_fusion", "dialogue")
+
+
+# --- what may reach an answer -----------------------------------------------------------------------------------------
+
+
+@of_any(["speakers", "knn", "window", "same speaker"])
+def test_no_later_utterance_changes_an_earlier_answer(name: str, scope: str, context: str) -> None:
+    config = config_of(name, scope, CONTEXTS[context] | {"future": 0})
+    model, utterances = model_of(config), dialogue("a", 6, full=True) + dialogue("b", 2, full=True)
+    before = answers(model, config, utterances)
+    at = 3
+    for change in (
+        louder,
+        lambda u: u.drop(frozenset({"audio"})),
+        lambda u: u.drop(frozenset(DIMS)),
+        lambda u: replace(u, speaker="ann"),
+        lambda u: replace(u, speaker="somebody else"),
+    ):
+        changed = [change(u) if i == at else u for i, u in enumerate(utterances)]
+        after = answers(model, config, changed)
+        assert torch.equal(after[:at], before[:at])
+        assert torch.equal(after[6:], before[6:])
+    assert not torch.equal(answers(model, config, [louder(u) for u in utterances])[at], before[at])
+    heard = answers(model, config, [louder(utterances[0]), *utterances[1:]])[2] - before[2]
+    if context != "knn":  # which chooses by likeness
+        assert (heard.abs().max() > 1e-9) == is_heard(name, scope)
+    # As it grows: each answer stays what it was when it was the last.
+    for count in (1, 4):
+        torch.testing.assert_close(answers(model, config, utterances[:count]), before[:count], rtol=0, atol=1e-12)
+
+
+@of_any([*CONTEXTS])
+def test_a_dialogue_knows_no_other_in_any_order(name: str, scope: str, context: str) -> None:
+    config = config_of(name, scope, CONTEXTS[context])
+    model = model_of(config)
+    groups = [dialogue("a", 6), dialogue("b", 1), dialogue("c", 4)]
+    utterances = [u for group in groups for u in group]
+    together = answers(model, config, utterances)
+    assert torch.isfinite(together).all()
+    for first, group in ((0, groups[0]), (6, groups[1]), (7, groups[2])):
+        alone = answers(model, config, group)
+        torch.testing.assert_close(alone, together[first : first + len(group)], rtol=0, atol=1e-10)
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(2)).tolist()
+    shuffled = answers(model, config, [utterances[i] for i in order])
+    torch.testing.assert_close(shuffled, together[order], rtol=0, atol=1e-10)
+    others = [louder(replace(u, speaker="bob")) if i >= 6 else u for i, u in enumerate(utterances)]
+    torch.testing.assert_close(answers(model, config, others)[:6], together[:6], rtol=0, atol=1e-12)
+    unlabeled = [replace(u, label=None if i % 3 else 2.0) for i, u in enumerate(utterances)]
+    assert torch.equal(answers(model, config, unlabeled), together)
+
+
+@of_any(["speakers"])
+def test_features_of_a_missing_modality_change_nothing(name: str, scope: str, context: str) -> None:
+    config = config_of(name, scope, CONTEXTS[context])
+    model, utterances = model_of(config), dialogue("a", 5, full=True)
+
+    def without(some: Sequence[Utterance]) -> list[Utterance]:
+        hidden = [replace(u.drop(frozenset({"audio"})), withheld={"audio": u.features["audio"]}) for u in some]
+        return [hidden[i] if i in (1, 2) else u for i, u in enumerate(some)]
+
+    changed = [
+        replace(u, features={**u.features, "audio": 2 * u.features["audio"] + 1}) if i in (1, 2) else u
+        for i, u in enumerate(utterances)
+    ]
+    before = answers(model, config, without(utterances))
+    assert torch.equal(answers(model, config, without(changed)), before)
+    assert not torch.equal(answers(model, config, changed), answers(model, config, utterances))
+    if scope == "hierarchical":  # where it has a state all the same, that is not looked at
+        graph = collate(without(utterances), config).dialogues
+        states = {m: torch.randn(5, 8, dtype=torch.float64) for m in DIMS}
+        x = model.outside(states, None, graph)
+        states["audio"] = states["audio"].clone()
+        states["audio"][1:3] = torch.nan
+        assert torch.equal(model.outside(states, None, graph), x)
+        states["audio"][0] += 1
+        assert not torch.equal(model.outside(states, None, graph), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("past", "future"), [(1, 0), (1, 2), (0, 1)])
+def test_a_part_with_all_within_reach_answers_as_the_whole(name: str, past: int, future: int) -> None:
+    layers = 2
+    graph = {"past": past, "future": future, "speakers": ("ann", "bob")}
+    config = config_of(name, "hierarchical", graph, layers=layers)
+    model, utterances = model_of(config), dialogue("a", 12)
+    whole = answers(model, config, utterances)
+    for at in (0, 5, 11):
+        first = max(0, at - layers * past)
+        part = utterances[first : at + layers * future + 1]
+        torch.testing.assert_close(answers(model, config, part)[at - first], whole[at], rtol=0, atol=1e-12)
+    cut = answers(model, config, utterances[5:6])[0]
+    assert (cut - whole[5]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt"])
+def test_distances_and_speakers_are_told_apart(name: str, scope: str) -> None:
+    config = config_of(name, scope, {"past": 2, "future": 0, "distances": 2, "speakers": "same_other"})
+    model, utterances = model_of(config), dialogue("a", 3, full=True)
+    if model.embedding.missing is not None:
+        with torch.no_grad():
+            model.embedding.position.zero_()  # else their places tell them apart
+    before = answers(model, config, utterances)[2]
+    first, second, last = (replace(u, speaker="ann") for u in utterances)
+    same = answers(model, config, [first, second, last])[2]
+    assert (same - before).abs().max() > 1e-6
+    other = answers(model, config, [replace(first, id="a$_$1"), replace(second, id="a$_$0"), last])[2]
+    assert (same - other).abs().max() > 1e-6
+
+
+# --- missing modalities and gradients ---------------------------------------------------------------------------------
+
+
+@of_any(["window", "speakers"])
+def test_values_and_gradients_are_finite_where_all_is_missing(name: str, scope: str, context: str) -> None:
+    config = config_of(name, scope, CONTEXTS[context])
+    model = model_of(config)
+    nothing = clip("b$_$0", DIMS, (0, 0, 0))
+    for utterances in ([nothing], [clip("b$_$0", DIMS, (1, 1, 1))], [*dialogue("a", 6), nothing]):
+        model.zero_grad()
+        output = model(in_double(collate(utterances, config)))
+        assert torch.isfinite(torch.cat([output.value[:, None], output.logits, output.features], dim=1)).all()
+        (output.value.square().sum() + output.logits.square().sum()).backward()
+        gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+        assert all(torch.isfinite(g).all() for g in gradients.values())
+        tokens = {k: g for k, g in gradients.items() if ".missing." in f".{k}"}
+        if scope == "hierarchical" and not all(utterances[-1].present.values()):
+            assert all(g.any() for k, g in tokens.items() if k.startswith("outside.missing"))
+
+
+@of_any(["window", "knn", "same speaker"], ["semi_iin", "semi_iin global", "sslmm"])
+def test_routes_agree_in_values_and_gradients(name: str, scope: str, context: str) -> None:
+    name, _, streams = name.partition(" ")
+    results = []
+    for route in ("dense", "edge"):
+        config = config_of(name, scope, CONTEXTS[context], route=route, streams=streams or "both")
+        model = model_of(config)
+        output = model(in_double(collate(dialogue("a", 6) + dialogue("b", 3), config)))
+        found = [output.value, output.logits, output.features]
+        sum(part.sin().sum() for part in found).backward()
+        results.append([*found, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for dense, edge in zip(*results, strict=True):
+        torch.testing.assert_close(dense, edge, rtol=1e-9, atol=1e-10)
+    assert len(results[0]) > 20
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize(("past", "future"), [(1, 1), (1, 0)])
+@pytest.mark.parametrize(
+    ("name", "layers"), [("semi_iin", 2), ("sslmm", 1), ("global", 2), ("late_fusion", 1), ("hgt", 2)]
+)
+def test_gradients_reach_the_tokens_of_neighbours_alone(
+    name: str, layers: int, past: int, future: int, route: str
+) -> None:
+    """One layer of messages between utterances, besides the one that readout nodes take."""
+    config = config_of(name, "hierarchical", {"past": past, "future": future}, layers=layers, route=route)
+    model, utterances = model_of(config), dialogue("a", 6, full=True)
+    batch = in_double(collate(utterances, config))
+    for x in batch.features.values():
+        x.requires_grad_()
+    output = model(batch)
+    for at in (0, 3, 5):
+        total = output.value[at].sin() + output.logits[at].square().sum()
+        gradients = torch.autograd.grad(total, list(batch.features.values()), retain_graph=True)
+        for modality, gradient in zip(batch.features, gradients, strict=True):
+            parts = gradient.split([len(u.features[modality]) for u in utterances])
+            reached = [bool(part.any()) for part in parts]
+            assert reached == [-past <= i - at <= future for i in range(6)], (modality, at)
+
+
+def test_answers_with_more_edge_types_than_16_bits_hold() -> None:
+    graph = {"context": "all", "speakers": tuple(f"s{i}" for i in range(8)), "distances": 32}
+    results = []
+    utterances = [replace(u, speaker=f"s{i}") for i, u in enumerate(dialogue("a", 9))]
+    for route in ("dense", "edge"):
+        config = config_of("semi_iin", "dialogue", graph, route=route)
+        model = model_of(config)
+        results.append(answers(model, config, utterances))
+        assert len(model.streams["intra"].layers[0].attention.bias) == 65 * 81 * 9
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)
+
+
+# --- a twin in plain loops --------------------------------------------------------------------------------------------
+
+Node = tuple[str, int]
+Arrow = tuple[Node, Node, int | None]
+"""From a node to a node, with the number of its type where it has a bias."""
+
+
+def attend(layer: nn.Module, x: dict[Node, Tensor], arrows: Sequence[Arrow], node: Node) -> Tensor:
+    """Multi-head attention of one node over its arrows, head by head."""
+    width, mixed = 4, []
+    arriving = [(source, kind) for source, target, kind in arrows if target == node]
+    if not arriving:
+        return layer.out.bias
+    query = layer.query(x[node])
+    keys, values = zip(*(layer.key_value(x[source]).split(8) for source, _ in arriving), strict=True)
+    for head in range(2):
+        part = slice(head * width, (head + 1) * width)
+        scores = []
+        for key, (_, kind) in zip(keys, arriving, strict=True):
+            bias = 0.0 if kind is None or layer.bias is None else layer.bias[kind, head]
+            scores.append((query[part] * key[part]).sum() / math.sqrt(width) + bias)
+        weights = torch.stack(scores).exp()
+        weights = weights / weights.sum()
+        mixed.append(sum(w * value[part] for w, value in zip(weights, values, strict=True)))
+    return layer.out(torch.cat(mixed))
+
+
+def step(layer: nn.Module, z: dict[Node, Tensor], arrows: Sequence[Arrow]) -> dict[Node, Tensor]:
+    """One layer of a stream."""
+    x = {node: F.layer_norm(row, (8,), layer.norm_in.weight, layer.norm_in.bias) for node, row in z.items()}
+    found = {}
+    for node, row in x.items():
+        y = F.layer_norm(
+            attend(layer.attention, x, arrows, node) + row, (8,), layer.norm_mid.weight, layer.norm_mid.bias
+        )
+        first, _, second = layer.ffn
+        found[node] = (y @ first.weight.T + first.bias).clamp(min=0) @ second.weight.T + second.bias + y
+    return found
+
+
+def token_arrows(nodes: Sequence[Node], stream: str) -> list[Arrow]:
+    found: list[Arrow] = []
+    for source in nodes:
+        for target in nodes:
+            ends = [source[0] in READOUTS, target[0] in READOUTS]
+            if all(ends):
+                continue
+            if any(ends) or (source[0] == target[0]) == (stream == "intra"):
+                found.append((source, target, None))
+    return found
+
+
+def outer_arrows(utterances: Sequence[Utterance], stream: str, past: int, future: int, same_other: bool) -> list[Arrow]:
+    """With the types by distance (8 each way), then by speakers, relation after relation."""
+    relations = [("intra", m, m) for m in DIMS] + [("inter", a, b) for a in DIMS for b in DIMS if a != b]
+    found: list[Arrow] = []
+    for i in range(len(utterances)):
+        for number, (of_stream, source, target) in enumerate(relations):
+            if of_stream != stream:
+                continue
+            for j in range(len(utterances)):
+                if j == i or (stream == "intra" and -past <= j - i <= future):
+                    kind = max(-8, min(8, j - i)) + 8
+                    if same_other and utterances[i].speaker != utterances[j].speaker:
+                        kind += 17
+                    found.append(((source, j), (target, i), number * (34 if same_other else 17) + kind))
+        for m in DIMS:
+            for readout in READOUTS:
+                found += [((m, i), (readout, i), None), ((readout, i), (m, i), None)]
+    return found
+
+
+def twin(model: Model, utterances: Sequence[Utterance], past: int, future: int, same_other: bool) -> Tensor:
+    """What semi_iin says of the utterances of one dialogue, with the model's weights."""
+    order = ("val", "cls", "audio", "text", "vision")
+    views: dict[str, dict[Node, Tensor]] = {}
+    for stream in ("intra", "inter"):
+        (layer,), (outer,) = model.streams[stream].layers, model.outside_streams[stream].layers
+        x: dict[Node, Tensor] = {}
+        for i, utterance in enumerate(utterances):
+            place = model.embedding.position
+            z = {(r, 0): model.embedding.node_type[order.index(r)] + place[0] for r in READOUTS}
+            for m in DIMS:
+                steps, (conv,) = utterance.features[m].double(), model.embedding.encoders[m].convs
+                if len(steps):
+                    tokens = F.conv1d(steps.T, conv.weight, conv.bias, padding=1).T
+                    for t, token in enumerate(tokens):
+                        z[m, t] = token + model.embedding.node_type[order.index(m)] + place[t]
+            arrows = token_arrows([*z], stream)
+            middle = step(layer, z, arrows)  # both layers share their weights
+            last = step(layer, middle, arrows)
+            for r in READOUTS:
+                x[r, i] = last[r, 0]
+            for m in DIMS:
+                states = [row for node, row in middle.items() if node[0] == m]
+                x[m, i] = sum(states) / len(states) if states else model.outside.missing[m]
+        x = {node: row + model.outside.node_type[order.index(node[0])] for node, row in x.items()}
+        arrows = outer_arrows(utterances, stream, past, future, same_other)
+        views[stream] = step(outer, step(outer, x, arrows), arrows)
+    found = []
+    for i in range(len(utterances)):
+        fused = []
+        for readout, fuse in zip(READOUTS, model.fusions, strict=True):
+            a, b = views["intra"][readout, i], views["inter"][readout, i]
+            gate = 1 / (1 + (-(a @ fuse.intra.weight.T + b @ fuse.inter.weight.T + fuse.inter.bias)).exp())
+            fused.append(gate * b + (1 - gate) * a)
+        mlp = model.heads.mlp[0]
+        val, cls = ((row @ mlp.weight.T + mlp.bias).clamp(min=0) for row in fused)
+        value, logits = (val @ model.heads.value.weight.T + model.heads.value.bias), model.heads.classes(cls)
+        found.append(torch.cat([value, logits, fused[0]]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("route", ["dense", "edge"])
+@pytest.mark.parametrize(("past", "future", "speakers"), [(0, 0, "none"), (2, 1, "none"), (1, 0, "same_other")])
+def test_semi_iin_equals_its_twin(past: int, future: int, speakers: str, route: str) -> None:
+    graph = {"past": past, "future": future, "speakers": speakers}
+    config = config_of("semi_iin", "hierarchical", graph, encoders={"others": [[3, 1]], "audio": [[3, 1]]}, route=route)
+    model, first, second = model_of(config), dialogue("a", 5), dialogue("b", 2)
+    found = answers(model, config, [*first, *second])
+    with torch.no_grad():
+        expected = [twin(model, some, past, future, speakers == "same_other") for some in (first, second)]
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-9, atol=1e-10)
+    if past == future == 0:  # and then no utterance knows another
+        alone = torch.cat([answers(model, config, [u]) for u in first])
+        torch.testing.assert_close(found[:5], alone, rtol=0, atol=1e-11)
