@@ -95,6 +95,8 @@ class GraphConfig:
                 )
         if isinstance(self.speakers, tuple):
             self._check_speakers(self.speakers)
+        if self.between != "window":
+            self._check_between()
 
     def _check(self, spec: str, key: str) -> None:
         name, inside = split_component(spec, EDGE_BUILDERS, key)
@@ -130,6 +132,23 @@ class GraphConfig:
         # Edges are kept by the parameters of their builder, so these must be hashable.
         own = {p: tuple(v) if isinstance(v, list) else v for p, v in parameters.items()}
         return name, {p: (shared | own)[p] for p in known if p in shared or p in own}
+
+    def _check_between(self) -> None:
+        name, inside = split_component(self.between, CONTEXT_BUILDERS, "graph.between")
+        is_own = CONTEXT_BUILDERS.module_of(name) == "gmsa.graph.context"
+        if is_own and not inside:  # to ask its signature would load torch
+            return
+        given = self.between_builder[1]
+        CONTEXT_BUILDERS.check_given(name, given, "graph.between")
+        if is_own and not 0 <= given.get("neighbors", 0) <= MOST:
+            raise ConfigError(
+                f"'graph.between': 'neighbors' must be a whole number from 0 to {MOST} (got {given['neighbors']})"
+            )
+
+    @cached_property
+    def between_builder(self) -> tuple[str, dict[str, Any]]:
+        """The builder of the edges between utterances, and the parameters that it is given."""
+        return parse_component(self.between, CONTEXT_BUILDERS, "graph.between")
 
     @cached_property
     def builders(self) -> frozenset[str]:

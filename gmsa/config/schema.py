@@ -11,7 +11,7 @@ from typing import Literal
 from gmsa.config.components import component_name
 from gmsa.config.data import DataConfig
 from gmsa.config.fields import ByModality, by_modality, component, number
-from gmsa.config.graph import GraphConfig
+from gmsa.config.graph import WHOLE, GraphConfig
 from gmsa.config.missing import Missing
 from gmsa.config.presets import CONVS, DROPOUT, MODALITIES, MOST_MODALITIES, OTHERS
 from gmsa.config.target import AUTO, SELECTABLE, SELECTED, TargetConfig
@@ -65,6 +65,8 @@ class ModelConfig:
     ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
     context_layers: int = number(1, ge=1, le=128)
     """In scope ``hierarchical``: layers over the graph of a dialogue, each stream's, or for ``sslmm`` blocks."""
+    propagation: bool = True
+    """In scope ``hierarchical``: whether what is predicted of the others adds to the prediction of each utterance."""
     sequence: Literal["none", "gru", "transformer"] = "none"
     """Encoder of a dialogue's utterances, modality by modality, before its graph."""
     positions: int = number(512, ge=1, le=1_000_000)
@@ -275,6 +277,12 @@ class Config:
             )
         if self.protocol.init_from is not None and self.pretrain.epochs:
             raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")
+        past, future = self.graph.reach
+        if self.graph.has_dialogues and model.sequence == "gru" and (past < WHOLE or 0 < future < WHOLE):
+            raise ConfigError(
+                "'model.sequence: gru' reaches all utterances of a dialogue; set 'graph.past' to all, and "
+                "'graph.future' to all or to 0, or 'model.sequence' to transformer, which keeps to their reach"
+            )
         self._check_modalities()
         for modality, convs in model.encoders.items():
             _check_convs(convs, f"model.encoders.{modality}")

@@ -16,7 +16,8 @@ from torch import Tensor
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import token_count
-from gmsa.graph.connect import Graphs, Numbers, connect
+from gmsa.graph.connect import Graphs, Numbers, connect, utterance_edges
+from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import build_edges, complete
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
@@ -72,6 +73,10 @@ class GraphBatch:
     """Those edges that end at readout nodes; the receivers are ``readout_index``."""
     shape: tuple[int, int, int]
     """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
+    sizes: tuple[int, ...]
+    """Utterances of each graph ``[G]``."""
+    utterance_edges: Tensor | None = None
+    """In the graphs of ``dialogues``, the edges between different utterances, in the order of the graphs ``[2, E]``."""
     dialogues: GraphBatch | None = None
     """The graphs of the dialogues in scope ``hierarchical``: their nodes start as states of the utterances, so that
     they have no features."""
@@ -249,6 +254,8 @@ def _collate(
         edges={stream: found.edges for stream, found in connected.items()},
         readout_edges={stream: found.to_readouts for stream, found in connected.items()},
         shape=(len(groups), layout.size, int(members.max()) * len(spec.readouts)),
+        sizes=tuple(members.tolist()),
+        utterance_edges=None if with_features else utterance_edges(graphs),
     )
 
 
@@ -290,8 +297,11 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
 
     Raises:
         ConfigError: ``knn`` between modalities whose nodes have features of different dimensions; a builder that is
-            not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps.
+            not gmsa's own and does not return an edge_index for sequences of 5 and 3 steps, or, in dialogues, does not
+            choose among the edges of 5 utterances.
     """
+    if spec.graph.has_dialogues:
+        check_context_builder(dims, spec.graph.outside)
     if spec.graph.scope == "dialogue":
         return
     widths = {m: dim * spec.strides[m] for m, dim in dims.items()}

@@ -111,6 +111,7 @@ def build_dialogue_graph(
     turns, numbers = turns_of(utterances, config), torch.tensor(speaker_numbers(utterances))
     data = HeteroData()
     means = {m: mean_features(utterances, m) for m in types.modalities}
+    everything = side_by_side(means, count)
     sizes = {DIALOGUE: 1 if config.reach[1] else count} | {r: count * (r in readouts) for r in READOUTS}
     for node_type in (*types.modalities, *READOUTS, *([DIALOGUE] if config.dialogue_node else [])):
         if node_type in types.modalities:
@@ -121,7 +122,7 @@ def build_dialogue_graph(
     for relation in types.relations:
         source, _, target = relation
         there = data[source].num_nodes and data[target].num_nodes
-        edges = context_edges(relation, turns, config, means.get(source)) if there else NO_EDGES
+        edges = context_edges(relation, turns, config, means.get(source, everything)) if there else NO_EDGES
         store, (first, second) = data[relation], edges.pairs
         store.edge_index, store.distance = edges.pairs.clone(), first - second
         store.temporal_type = PRESENT + (first - second).sign()
@@ -142,12 +143,17 @@ def mean_features(utterances: Sequence[Utterance], modality: str) -> Tensor:
     return torch.stack(means) if means else torch.zeros(0, 1)
 
 
+def side_by_side(means: Mapping[str, Tensor], count: int) -> Tensor:
+    """The mean features of all modalities that the data has, by which a builder compares readout nodes ``[U, D]``."""
+    return torch.cat([torch.zeros(count, 0), *(x for x in means.values() if len(x) == count)], dim=1)
+
+
 def turns_of(utterances: Sequence[Utterance], config: GraphConfig) -> Turns:
     """What the edges of a dialogue depend on."""
     if config.speakers == "none" and "speakers" not in wanted(component_name(config.between)):
         return Turns(len(utterances))
-    listed = config.speakers if isinstance(config.speakers, tuple) else None
-    return Turns(len(utterances), speaker_numbers(utterances, listed))
+    listed = speaker_numbers(utterances, config.speakers) if isinstance(config.speakers, tuple) else ()
+    return Turns(len(utterances), speaker_numbers(utterances), listed)
 
 
 def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | None = None) -> tuple[int, ...]:

@@ -17,10 +17,10 @@ from torch import Tensor
 from gmsa.config import GraphConfig
 from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
-from gmsa.graph.build import mean_features, node_features, relation_edges, turns_of
+from gmsa.graph.build import mean_features, node_features, relation_edges, side_by_side, turns_of
 from gmsa.graph.context import Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
-from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of, is_among_tokens
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, is_among_tokens
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.rng import hashed_uniform
@@ -81,7 +81,7 @@ class Graphs:
         assert self.utterance_seeds is not None
         types, seeds = self.spec.schema, self.utterance_seeds[graph]
         utterances = [
-            torch.arange(count) if node_type in types.modalities else torch.full((count,), -1)
+            torch.full((count,), -1) if node_type == DIALOGUE else torch.arange(count)
             for node_type, count in zip(types.node_types, self.counts[graph].tolist(), strict=True)
         ]
         source, target = torch.cat(utterances)[edges[:2]]
@@ -97,6 +97,21 @@ class Graphs:
 
 
 _ROWS = torch.empty(1_000_000, 0)
+
+
+def utterance_edges(graphs: Graphs) -> Tensor:
+    """The edges between different utterances of dialogues that lie end to end, which readout nodes have too
+    ``[2, E]``."""
+    parts, first, relation = [], 0, ("cls", "intra", "cls")
+    for members in graphs.members:
+        turns, config = turns_of(members, graphs.spec.graph), graphs.spec.graph
+        features = None
+        if "features" in wanted(component_name(config.between)):
+            features = side_by_side({m: mean_features(members, m) for m in graphs.spec.schema.modalities}, turns.count)
+        parts.append(context_edges(relation, turns, config, features).pairs + first)
+        first += len(members)
+    index = torch.cat(parts, dim=1)
+    return index[:, index[0] != index[1]]
 
 
 class Connected(NamedTuple):
@@ -256,12 +271,13 @@ def _dialogue_edges(
     """The same in the graph of a dialogue."""
     first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
     size = dict(zip(types.node_types, counts, strict=True))
+    everything = side_by_side(means, turns.count)
     kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.typed_relations)}
     parts = [torch.empty(3, 0, dtype=torch.long)]
     for relation in chosen:
         source, _, target = relation
         if size[source] and size[target]:
-            index, kind = context_edges(relation, turns, config, means.get(source))
+            index, kind = context_edges(relation, turns, config, means.get(source, everything))
             is_typed = relation in numbers
             edge_type = kind + kinds * numbers[relation] if is_typed else torch.full_like(kind, kinds * len(numbers))
             parts.append(torch.stack([index[0] + first[source], index[1] + first[target], edge_type]))

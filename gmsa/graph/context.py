@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,13 +13,15 @@ import torch
 from torch import Tensor
 
 from gmsa.config import GraphConfig
-from gmsa.config.components import parse_component
 from gmsa.errors import ConfigError
-from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema
+from gmsa.graph.schema import DIALOGUE, Relation, Schema
+from gmsa.nn.edges import highest, within_reach
 from gmsa.registry import CONTEXT_BUILDERS
 
 context_builder = CONTEXT_BUILDERS.register
 """Decorator that registers a context builder."""
+AT_A_TIME = 2**14
+"""Edges whose cosines are computed at once."""
 
 
 def window(index: Tensor) -> Tensor:
@@ -34,27 +37,23 @@ def speaker(index: Tensor, speakers: Tensor) -> Tensor:
 def knn(index: Tensor, features: Tensor, neighbors: int = 4) -> Tensor:
     """Keeps an utterance itself and the ``neighbors`` others within reach whose features are most similar, by cosine.
 
-    Equal similarities are decided by the earlier utterance; zero features are similar to nothing (cosine 0).
+    Of equally similar ones the nearest are kept, of equally near ones the earlier. Those without the modality, whose
+    features are zero, come last.
     """
-    unit = features.double() / features.double().norm(dim=1, keepdim=True).clamp(min=1e-12)
+    norm = features.double().norm(dim=1, keepdim=True)
+    unit = features.double() / norm.clamp(min=1e-12)
+    parts = zip(*(ends.split(AT_A_TIME) for ends in index), strict=True)
     # Rounded, so that equal cosines are equal on every machine.
-    similarity = (unit[index[0]] * unit[index[1]]).sum(1).round(decimals=12)
-    similarity = similarity.masked_fill(index[0] == index[1], float("inf"))
-    return highest(similarity, index[1], neighbors + 1)
+    similarity = torch.cat([(unit[source] * unit[target]).sum(1) for source, target in parts]).round(decimals=12)
+    similarity = similarity.masked_fill(norm[index[0], 0] == 0, -2).masked_fill(index[0] == index[1], float("inf"))
+    by_distance = torch.argsort((index[0] - index[1]).abs(), stable=True)
+    kept = highest(similarity[by_distance], index[1][by_distance], neighbors + 1)
+    return torch.zeros_like(kept).index_copy(0, by_distance, kept)
 
 
 def learned(index: Tensor, neighbors: int = 4) -> Tensor:
     """Keeps every edge within reach; the model then chooses the ``neighbors`` with the highest learned score."""
     return window(index)
-
-
-def highest(score: Tensor, target: Tensor, count: int) -> Tensor:
-    """Whether each edge has one of the ``count`` highest scores of its target ``[E]``; of equal ones the first."""
-    order = torch.argsort(score, descending=True, stable=True)
-    order = order[torch.argsort(target[order], stable=True)]
-    sizes = torch.bincount(target)
-    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[target[order]]
-    return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < count)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class Turns:
     """Utterances n."""
     speakers: tuple[int, ...] = ()
     """Number of each utterance's speaker ``[n]``; none where no setting looks at speakers."""
+    listed: tuple[int, ...] = ()
+    """The same among those that ``graph.speakers`` lists ``[n]``; none where it lists none."""
 
 
 class ContextEdges(NamedTuple):
@@ -113,42 +114,52 @@ def context_edges(
             everyone, first = torch.arange(n), torch.zeros(n, dtype=torch.long)
             index = torch.stack([first, everyone] if source == DIALOGUE else [everyone, first])
         else:
-            index = own if source == DIALOGUE else _reaching(n, n, 0)
+            index = own if source == DIALOGUE else within_reach(torch.tensor([n]), n, 0)
         return ContextEdges(index, torch.zeros(index.shape[1], dtype=torch.long))
     if source != target:
         return ContextEdges(own, _kinds(own, turns, config))
-    index = _reaching(n, past, future)
-    if source not in READOUTS:
-        index = _kept(index, turns, features, config)
+    index = _kept(within_reach(torch.tensor([n]), past, future), turns, features, config)
     return ContextEdges(index, _kinds(index, turns, config))
 
 
-def _reaching(n: int, past: int, future: int) -> Tensor:
-    """Edges to each utterance from those up to ``past`` before and ``future`` after it, itself included ``[2, E]``."""
-    place = torch.arange(n)
-    first, last = (place - past).clamp(min=0), (place + future).clamp(max=n - 1)
-    sizes = last - first + 1
-    target = torch.repeat_interleave(place, sizes)
-    source = torch.arange(len(target)) - torch.repeat_interleave(sizes.cumsum(0) - sizes - first, sizes)
-    return torch.stack([source, target])
-
-
 def _kept(index: Tensor, turns: Turns, features: Tensor | None, config: GraphConfig) -> Tensor:
-    name, parameters = parse_component(config.between, CONTEXT_BUILDERS, "graph.between")
-    if name == "window":
+    name, parameters = config.between_builder
+    if name == "window" or not index.shape[1]:
         return index
     arguments: dict[str, Any] = dict(parameters)
     if "speakers" in wanted(name):
         arguments["speakers"] = torch.tensor(turns.speakers or [0] * turns.count)
     if "features" in wanted(name):
         arguments["features"] = torch.zeros(turns.count, 1) if features is None else features
-    kept = CONTEXT_BUILDERS[name](index, **arguments)
+    if CONTEXT_BUILDERS.module_of(name) == __name__:
+        return index[:, CONTEXT_BUILDERS[name](index, **arguments)]
+    try:
+        kept = CONTEXT_BUILDERS[name](index.clone(), **arguments)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(
+            f"context builder '{name}' fails on a dialogue of {turns.count} utterance{'s' * (turns.count != 1)} "
+            f"({reason}); repair it"
+        ) from error
     if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape != index[0].shape:
+        kind = str(getattr(kept, "dtype", type(kept).__name__)).removeprefix("torch.")
         raise ConfigError(
             f"context builder '{name}' must say of each of the {index.shape[1]} edges whether it stays, bool [E] (got "
-            f"{type(kept).__name__})"
+            f"{kind} {list(getattr(kept, 'shape', ()))}); repair it"
         )
     return index[:, kept]
+
+
+def check_context_builder(dims: Mapping[str, int], config: GraphConfig) -> None:
+    """Refuses a context builder that does not work on dialogues of one utterance and of five.
+
+    Raises:
+        ConfigError: a builder that is not gmsa's own fails, or does not say of each edge whether it stays.
+    """
+    for dim in dims.values():
+        for count in (1, 5):
+            index = within_reach(torch.tensor([count]), *config.reach)
+            _kept(index, Turns(count, tuple(i % 2 for i in range(count))), torch.ones(count, dim), config)
 
 
 def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:
@@ -156,7 +167,7 @@ def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:
     kind = (index[0] - index[1]).clamp(-most, most) + most
     if config.speakers == "none":
         return kind
-    speakers = torch.tensor(turns.speakers)[index]
+    speakers = torch.tensor(turns.listed or turns.speakers)[index]
     if isinstance(config.speakers, tuple):
         pair = speakers[0] * (len(config.speakers) + 1) + speakers[1]
     else:
@@ -164,8 +175,11 @@ def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:
     return kind + pair * distance_types(config)
 
 
-@lru_cache
 def wanted(name: str) -> frozenset[str]:
     """What a context builder looks at: ``speakers``, ``features``."""
-    parameters = inspect.signature(CONTEXT_BUILDERS[name]).parameters
-    return frozenset({"speakers", "features"} & {*parameters})
+    return _wanted(CONTEXT_BUILDERS[name])
+
+
+@lru_cache
+def _wanted(builder: Callable[..., Any]) -> frozenset[str]:
+    return frozenset({"speakers", "features"} & {*inspect.signature(builder).parameters})

@@ -72,7 +72,14 @@ class Schema:
     @cached_property
     def typed_relations(self) -> tuple[Relation, ...]:
         """The relations whose edges have types of their own in graphs of dialogues."""
-        return (*self.token_relations, *(r for stream in STREAMS for r in self._readout_relations(stream)))
+        within = [r for r in self.token_relations if r[1] == "intra"]
+        readouts = [r for stream in STREAMS for r in self._readout_relations(stream)]
+        return (*within, *readouts, *(r for r in self.token_relations if r[1] == "inter"))
+
+    @property
+    def context_relations(self) -> tuple[Relation, ...]:
+        """The first of these: those that join the nodes of different utterances."""
+        return tuple(r for r in self.typed_relations if r[0] == r[2])
 
     @cached_property
     def token_relations(self) -> tuple[Relation, ...]:

@@ -6,9 +6,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from gmsa.data.targets import Target
 from gmsa.graph import GraphBatch, schema, token_count
 from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.parts import find_encoder, find_part
-from gmsa.nn import Reconstruction, UnimodalHeads
+from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
 from gmsa.registry import MODELS
 
 M = TypeVar("M", bound="Model")
@@ -74,7 +73,16 @@ class Model(nn.Module):
     outside_route: ClassVar[Literal["dense", "edge"] | None] = None
     """The same in graphs of dialogues."""
 
+    takes_weights: ClassVar[bool] = False
+    """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
+
     embedding: Embedding
+    propagations: nn.ModuleList
+    """For the intensity and the classes, or the classes alone, what adds the predictions of other utterances; set by
+    :func:`~gmsa.models.build_model` in scope ``hierarchical`` where ``model.propagation`` asks for it."""
+    between: nn.ModuleList
+    """What chooses among and weighs the edges of graphs of dialogues; set by :func:`~gmsa.models.build_model` where
+    ``graph.between`` is ``learned`` or ``graph.weights`` asks for it."""
     outside: ContextEmbedding | None
     """Set by the constructor in scope ``hierarchical``."""
     reconstruction: Reconstruction | None
@@ -84,6 +92,7 @@ class Model(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.between, self.propagations = nn.ModuleList(), nn.ModuleList()
         self.outside = None
         self.reconstruction = None
         self.unimodal = None
@@ -143,6 +152,31 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def edges(self, x: Tensor, graph: GraphBatch, stream: str, silent: Tensor | None = None) -> Edges:
+        """The edges of a stream among all nodes; in graphs of dialogues those that the model chooses, with weights.
+
+        Args:
+            x: states of the nodes ``[V, C]``.
+            silent: which nodes send nothing ``[V]``, and are not chosen.
+        """
+        edges = graph.edges[stream] if silent is None else without_sources(graph.edges[stream], silent)
+        for part in self.between if graph.dialogues is None else ():
+            edges = part(x, edges)
+        return edges
+
+    def propagate(self, predicted: tuple[Tensor | None, Tensor], graph: GraphBatch) -> tuple[Tensor | None, Tensor]:
+        """An intensity ``[N]`` and class scores ``[N, K]`` with what is predicted of the other utterances."""
+        value, logits = predicted
+        if not self.propagations:
+            return predicted
+        assert graph.utterance_edges is not None
+        order, back = torch.argsort(graph.utterance_order), graph.utterance_order
+        found = [logits.log_softmax(-1)] if value is None else [value[:, None], logits.log_softmax(-1)]
+        for place, part in enumerate(self.propagations):
+            y = found[place].index_select(0, order)
+            found[place] = part(y, graph.utterance_edges, graph.sizes).index_select(0, back)
+        return (None if value is None else found[0].squeeze(1)), found[-1]
+
     def predict_unimodal(self, z0: Tensor, batch: GraphBatch) -> dict[str, Tensor] | None:
         """:attr:`Output.unimodal` from the embeddings of all nodes ``[V, C]``; None without heads for it."""
         return None if self.unimodal is None else self.unimodal(self.embedding.pool(z0, batch))
@@ -151,7 +185,7 @@ class Model(nn.Module):
         """Standardized features of a modality of the utterances ``rows`` ``[K]``: ``[K, D_m]``."""
         assert self.reconstruction is not None
         state = None if output.states is None else output.states[modality].index_select(0, rows)
-        return typing.cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
+        return cast(Tensor, self.reconstruction(output.features.index_select(0, rows), modality, state))
 
 
 def arguments_of(cls: type[Model]) -> list[str]:
@@ -173,8 +207,8 @@ class Embedding(nn.Module):
     modality (the paper's count along the joined sequence, where a missing modality would shift them).
 
     In the graph of a dialogue (``scope="dialogue"``) a node is the mean over its utterance's tokens, or a learned
-    token where the modality is missing, and positions count the utterances. The node of a dialogue starts as its type's
-    embedding.
+    token where the modality is missing, and positions count the utterances; a ``sequence`` encoder comes before these.
+    The node of a dialogue starts as its type's embedding.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
@@ -198,6 +232,9 @@ class Embedding(nn.Module):
         >>> Embedding({"text": 6}, channels=16)(batch).shape
         torch.Size([7, 16])
     """
+
+    sequence: SequenceEncoder | None
+    """Set by :func:`~gmsa.models.build_model` in scope ``dialogue`` where ``model.sequence`` asks for it."""
 
     def __init__(
         self,
@@ -224,7 +261,7 @@ class Embedding(nn.Module):
         )
         self.node_type = nn.Parameter(torch.randn(len(self.schema.node_types), channels) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
-        self.missing = None
+        self.missing = self.sequence = None
         if scope == "dialogue":
             self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.modalities})
 
@@ -267,6 +304,8 @@ class Embedding(nn.Module):
         rows = self.tokens(batch) if self.missing is None else self.means(batch, dict(self.missing.items()))
         for modality, (flags, token) in (masked or {}).items():
             rows[modality] = torch.where(flags[:, None], token.to(rows[modality].dtype), rows[modality])
+        if self.sequence is not None:
+            rows = self.sequence(rows, batch.sizes)
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
         x = table.index_select(0, batch.embedding_row)
         return x + self.node_type[batch.node_type] + self.position[batch.position]

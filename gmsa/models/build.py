@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,9 +16,19 @@ from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, listed
 from gmsa.graph import READOUTS, GraphSpec
 from gmsa.models.base import Model, arguments_of
+from gmsa.models.context import Context
 from gmsa.models.parts import find_part
-from gmsa.nn import Reconstruction, UnimodalHeads
-from gmsa.registry import ENCODERS, LAYERS, MODELS
+from gmsa.nn import (
+    AngularWeights,
+    LearnedChoice,
+    Propagation,
+    Reconstruction,
+    RecurrentEncoder,
+    SequenceEncoder,
+    UnimodalHeads,
+    WindowEncoder,
+)
+from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
 
 
@@ -44,6 +55,8 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     if unknown := [m for m in dims if m not in placed(config.named_modalities)]:
         raise ConfigError(f"'data.modalities' does not name {listed(unknown)}, which the data has; list all there")
     model = model_class(config).from_config(dims, config)
+    if config.graph.has_dialogues:
+        _add_context_parts(model, config)
     if config.reconstruction.weight:
         model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
     if config.loss.unimodal_weight:
@@ -51,6 +64,31 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
         classes = max(1, target.num_classes) if target.is_classes else 0
         model.unimodal = UnimodalHeads(model.embedding.modalities, config.model.channels, classes, config.model.dropout)
     return model
+
+
+def _add_context_parts(model: Model, config: Config) -> None:
+    """Adds what chooses among and weighs edges between utterances, the encoder of their sequence, and what propagates
+    predictions."""
+    graph, settings, modalities = config.graph.outside, config.model, model.embedding.modalities
+    context = Context.of(config)
+    if model.outside is not None and settings.propagation:
+        count = 1 if config.target.is_classes else 2
+        model.propagations.extend(Propagation(context.dialogue_node, context.causal) for _ in range(count))
+    types = model.embedding.outer_schema
+    name, given = graph.between_builder
+    if name == "learned":
+        default = CONTEXT_BUILDERS.parameters(name)["neighbors"].default
+        # Those of the first relations, so that their edge types are the first.
+        edge_types = context.kinds * len(types.context_relations)
+        model.between.append(LearnedChoice(settings.channels, edge_types, given.get("neighbors", default)))
+    if graph.weights == "angular":
+        model.between.append(AngularWeights(context.edge_types(types)))
+    if settings.sequence == "none":
+        return
+    build: Callable[[], nn.Module] = partial(RecurrentEncoder, settings.channels, context.causal, settings.dropout)
+    if settings.sequence == "transformer":
+        build = partial(WindowEncoder, settings.channels, settings.heads, *graph.reach, settings.dropout)
+    (model.embedding if model.outside is None else model.outside).sequence = SequenceEncoder(modalities, build)
 
 
 def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
@@ -130,14 +168,37 @@ def check(config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no 'context', so that it has no graphs of dialogues "
             "over those of utterances; choose another model, or another 'graph.scope'"
         )
+    _check_context(model, config)
     model.check(config)
+
+
+def _check_context(model: type[Model], config: Config) -> None:
+    settings, asked = config.model, _weighs(config)
+    if asked is None:
+        return
+    if not model.takes_weights:
+        raise ConfigError(
+            f"'model.name: {component_name(settings.name)}' takes no weights of edges, which '{asked}' gives them; "
+            "choose another model, such as semi_iin or sslmm, or leave that out"
+        )
+    if not getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "takes_weights", False):
+        raise ConfigError(
+            f"'model.layer: {component_name(settings.layer)}' takes no weights of edges, which '{asked}' gives them; "
+            "choose another layer, or leave that out (one that takes them has 'takes_weights = True')"
+        )
+
+
+def _weighs(config: Config) -> str | None:
+    """The setting that gives weights to the edges between utterances; None where none does."""
+    graph = config.graph
+    if graph.has_dialogues and graph.between_builder[0] == "learned":
+        return "graph.between: learned"
+    return f"graph.weights: {graph.weights}" if graph.has_dialogues and graph.weights != "none" else None
 
 
 def _outside_route(model: type[Model], config: Config) -> Literal["dense", "edge"] | None:
     """The only form of the edges between utterances that the model takes; chosen and weighed edges are lists."""
-    graph = config.graph
-    chosen = component_name(graph.between) == "learned" or graph.weights != "none"
-    return model.outside_route or ("edge" if chosen else None)
+    return model.outside_route or ("edge" if _weighs(config) else None)
 
 
 def _route_of_layer(settings: ModelConfig) -> Literal["dense", "edge"] | None:

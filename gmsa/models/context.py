@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import Config
-from gmsa.config.components import component_name
 from gmsa.graph import GraphBatch, Schema
-from gmsa.models.parts import find_part
-from gmsa.registry import CONTEXT_BUILDERS
+from gmsa.nn import SequenceEncoder
 
 
 @dataclass(frozen=True)
@@ -30,31 +27,13 @@ class Context:
     """Whether graphs have the node of the dialogue."""
     causal: bool = False
     """Whether no utterance hears a later one."""
-    neighbors: int = 0
-    """Utterances that each hears of those within reach, by a learned score; 0 where all are heard."""
-    weights: Literal["none", "angular"] = "none"
-    """Weights of the edges between utterances."""
-    sequence: Literal["none", "gru", "transformer"] = "none"
-    """Encoder of a dialogue's utterances before its graph."""
 
     @classmethod
     def of(cls, config: Config) -> Context:
         """The settings of a config."""
         graph = config.graph.outside
         assert isinstance(graph.distances, int)
-        neighbors = 0
-        if component_name(graph.between) == "learned":
-            given = find_part(graph.between, CONTEXT_BUILDERS, "graph.between")[1]
-            neighbors = given.get("neighbors", CONTEXT_BUILDERS.parameters("learned")["neighbors"].default)
-        return cls(
-            graph.distances,
-            graph.speaker_types,
-            graph.dialogue_node,
-            not graph.reach[1],
-            neighbors,
-            graph.weights,
-            config.model.sequence,
-        )
+        return cls(graph.distances, graph.speaker_types, graph.dialogue_node, not graph.reach[1])
 
     @property
     def kinds(self) -> int:
@@ -75,7 +54,8 @@ class ContextEmbedding(nn.Module):
 
     :math:`h_{i,m}` is the state that the graph of utterance i gives for modality m, :math:`h_{i,r}` that of its readout
     node r. Nodes know no place: what an edge's type says of the distance is all, so that a part of a dialogue has the
-    same answers as the whole where it holds all that is within reach. Our design.
+    same answers as the whole where it holds all that is within reach. Our design. With a ``sequence`` encoder, the
+    states of each modality pass it first, and those of readout nodes do not: edges tell them.
 
     Args:
         types (Schema): Types of the graphs' nodes.
@@ -86,8 +66,12 @@ class ContextEmbedding(nn.Module):
         - states of each modality :math:`(N, C)`, readouts :math:`(N, Q, C)` or None; output :math:`(V, C)`
     """
 
+    sequence: SequenceEncoder | None
+    """Set by :func:`~gmsa.models.build_model` where ``model.sequence`` asks for it."""
+
     def __init__(self, types: Schema, modalities: Sequence[str], channels: int) -> None:
         super().__init__()
+        self.sequence = None
         self.modalities = tuple(modalities)
         self.node_type = nn.Parameter(torch.randn(len(types.node_types), channels) * 0.02)
         self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in modalities})
@@ -107,7 +91,7 @@ class ContextEmbedding(nn.Module):
                 ``[C]`` that replaces them.
         """
         order = torch.argsort(graph.utterance_order)
-        rows = []
+        rows = {}
         for modality in self.modalities:
             state = states[modality].index_select(0, order)
             there = (graph.lengths[modality] > 0)[:, None]
@@ -115,8 +99,11 @@ class ContextEmbedding(nn.Module):
             if masked is not None and modality in masked:
                 flags, token = masked[modality]
                 row = torch.where(flags[:, None], token.to(row.dtype), row)
-            rows.append(row)
-        table = torch.cat([rows[0].new_zeros(1, rows[0].shape[1]), *rows])
+            rows[modality] = row
+        if self.sequence is not None:
+            rows = self.sequence(rows, graph.sizes)
+        found = [*rows.values()]
+        table = torch.cat([found[0].new_zeros(1, found[0].shape[1]), *found])
         x = table.index_select(0, graph.embedding_row)
         if readouts is not None:
             x = x.index_copy(0, graph.readout_index[graph.readout_rows].flatten(), readouts.flatten(0, 1).to(x.dtype))

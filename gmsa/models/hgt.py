@@ -166,9 +166,9 @@ class HGT(Model):
         z0 = self.embedding(batch)
         z, unimodal, alone = self.nodes(z0, batch), self.predict_unimodal(z0, batch), None
         val, cls = batch.readout(z)
-        if self.outside is not None:
-            assert batch.dialogues is not None
-            alone = self.heads(val, cls)
-            val, cls = batch.dialogues.readout(self._outside(z, batch))
         value, logits = self.heads(val, cls)
+        if batch.dialogues is not None:
+            alone = value, logits
+            val, cls = batch.dialogues.readout(self._outside(z, batch))
+            value, logits = self.propagate(self.heads(val, cls), batch.dialogues)
         return Output(value, logits, None, cls if val is None else val, unimodal=unimodal, alone=alone)

@@ -143,6 +143,8 @@ class LateFusion(Model):
     def forward(self, batch: GraphBatch) -> Output:
         # Rows are in the graphs' order of utterances, which `utterance_order` turns into the batch's.
         means = self.embedding.means(batch, dict(self.missing.items()))
+        if self.embedding.sequence is not None:
+            means = self.embedding.sequence(means, batch.sizes)
         joined, alone = self.join(torch.cat(list(means.values()), dim=1)).index_select(0, batch.utterance_order), None
         if self.outside is not None:
             graph = batch.dialogues
@@ -151,6 +153,8 @@ class LateFusion(Model):
             heard = self._heard(self.outside(means, None, graph), graph)
             joined = self.outside_join(torch.cat([x for h in heard for x in self.outside.pool(h, graph).values()], 1))
         value, logits = self.heads(joined, joined)
+        if batch.dialogues is not None:
+            value, logits = self.propagate((value, logits), batch.dialogues)
         unimodal = None
         if self.unimodal is not None:
             unimodal = self.unimodal({m: x.index_select(0, batch.utterance_order) for m, x in means.items()})

@@ -76,6 +76,8 @@ class SemiIIN(Model):
         (torch.Size([1]), torch.Size([1, 7]), torch.Size([1, 2, 16]))
     """
 
+    takes_weights = True
+
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -133,7 +135,7 @@ class SemiIIN(Model):
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""
-        return torch.stack([stream(z0, batch.edges[name]) for name, stream in self.streams.items()]).mean(0)
+        return torch.stack([stream(z0, self.edges(z0, batch, name)) for name, stream in self.streams.items()]).mean(0)
 
     def outside_nodes(
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
@@ -142,7 +144,8 @@ class SemiIIN(Model):
         graph = batch.dialogues
         assert graph is not None
         starts = {name: self._outside(name, z0, batch, masked)[0] for name in self.outside_streams}
-        return torch.stack([s(starts[n], graph.edges[n]) for n, s in self.outside_streams.items()]).mean(0)
+        found = [s(starts[n], self.edges(starts[n], graph, n)) for n, s in self.outside_streams.items()]
+        return torch.stack(found).mean(0)
 
     def _outside(
         self, name: str, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
@@ -168,17 +171,21 @@ class SemiIIN(Model):
         alone = self.heads(*_ends(_fused([read for _, read in states.values()], self.fusions)[0]))
         starts = {name: x for name, (x, _) in states.items()}
         read, gate = self._read(self.outside_streams, starts, batch.dialogues, self.outside_fusions)
-        value, logits = self.heads(*_ends(read))
+        value, logits = self.propagate(self.heads(*_ends(read)), batch.dialogues)
         return Output(value, logits, gate, read[0], unimodal=unimodal, alone=alone)
 
     def _read(
         self, streams: nn.ModuleDict, starts: Mapping[str, Tensor], graph: GraphBatch, fusions: nn.ModuleList
     ) -> tuple[Sequence[Tensor], Tensor | None]:
         """What the streams make of their starts, fused at the readout nodes."""
-        views = [
-            stream(starts[name], graph.edges[name], graph.readout_edges[name], graph.readout_index)[graph.readout_rows]
-            for name, stream in streams.items()
-        ]
+        views = []
+        for name, stream in streams.items():
+            edges = self.edges(starts[name], graph, name)
+            if edges is graph.edges[name]:
+                read = stream(starts[name], edges, graph.readout_edges[name], graph.readout_index)
+            else:  # edges that are chosen or weighed end at all nodes
+                read = stream(starts[name], edges).index_select(0, graph.readout_index)
+            views.append(read[graph.readout_rows])
         return _fused(views, fusions)
 
 

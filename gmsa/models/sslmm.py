@@ -84,6 +84,7 @@ class SSLMM(Model):
     """
 
     readout_nodes = False
+    takes_weights = True
 
     @classmethod
     def check(cls, config: Config) -> None:
@@ -174,7 +175,8 @@ class SSLMM(Model):
     def _alternate(
         self, blocks: nn.ModuleList, repeats: int, h: Tensor, batch: GraphBatch, missing: Tensor | None
     ) -> Tensor:
-        edges = {stream: batch.edges[stream] for stream in batch.edges if stream in ("intra", "inter")}
+        silent = missing if self.sends is None else None
+        edges = {s: self.edges(h, batch, s, silent) for s in batch.edges if s in ("intra", "inter")}
         seen: Mapping[str, Edges] = edges
         if missing is not None:
             seen = {stream: without_sources(e, missing) for stream, e in edges.items()}
@@ -199,7 +201,7 @@ class SSLMM(Model):
         states = self.outside.pool(self._outside(states, batch), batch.dialogues)
         features, predicted = self._read(states, batch.dialogues, self.missing_node != "dropped")
         known = states if self.missing_node != "dropped" else None
-        return Output(*predicted, None, features, known, unimodal, alone)
+        return Output(*self.propagate(predicted, batch.dialogues), None, features, known, unimodal, alone)
 
     def _read(
         self, states: Mapping[str, Tensor], graph: GraphBatch, with_missing: bool

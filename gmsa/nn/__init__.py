@@ -2,19 +2,23 @@
 
 from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.dropout import Dropout
+from gmsa.nn.edge_weights import AngularWeights, LearnedChoice
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges, without_sources
 from gmsa.nn.encoders import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
 from gmsa.nn.layers.attention import Interaction
+from gmsa.nn.propagation import Propagation
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
+from gmsa.nn.sequence import RecurrentEncoder, SequenceEncoder, WindowEncoder
 from gmsa.nn.streams import Stream, StreamLayer
 from gmsa.nn.unimodal import UnimodalHeads
 
 __all__ = [
     "Add",
     "AlternatingBlock",
+    "AngularWeights",
     "Concat",
     "ConvEncoder",
     "DenseEdges",
@@ -24,13 +28,18 @@ __all__ = [
     "Gate",
     "Heads",
     "Interaction",
+    "LearnedChoice",
     "ModalityReadout",
+    "Propagation",
     "Reconstruction",
+    "RecurrentEncoder",
+    "SequenceEncoder",
     "SparseEdges",
     "Standardize",
     "Stream",
     "StreamLayer",
     "UnimodalHeads",
+    "WindowEncoder",
     "build_fusion",
     "without_sources",
 ]

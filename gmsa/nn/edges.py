@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from gmsa.nn.layers.edge_attention import HeadCsr
@@ -41,6 +42,7 @@ class SparseEdges:
         index (Tensor): Source node in [0, V) and receiver in [0, W) of every edge ``[2, E]``, without duplicates,
             sorted by receiver.
         edge_type (Tensor, optional): Type of every edge ``[E]``; None where edges are not typed.
+        log_weight (Tensor, optional): Logarithm of every edge's weight ``[E]``; None where each weighs 1.
 
     Example:
         >>> import torch
@@ -50,6 +52,7 @@ class SparseEdges:
 
     index: Tensor
     edge_type: Tensor | None = None
+    log_weight: Tensor | None = None
     _csr: dict[tuple[int, int, int], HeadCsr] = field(default_factory=dict, init=False, repr=False)
 
     def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
@@ -58,6 +61,15 @@ class SparseEdges:
         if key not in self._csr:
             self._csr[key] = HeadCsr(self.index, *key)
         return self._csr[key]
+
+    def where(self, kept: Tensor) -> SparseEdges:
+        """The edges that are kept, bool ``[E]``."""
+        edge_type, log_weight = (None if x is None else x[kept] for x in (self.edge_type, self.log_weight))
+        return SparseEdges(self.index[:, kept], edge_type, log_weight)
+
+    def weighed(self, log_weight: Tensor) -> SparseEdges:
+        """The edges with these further weights, as logarithms ``[E]``."""
+        return replace(self, log_weight=log_weight if self.log_weight is None else self.log_weight + log_weight)
 
 
 Edges = DenseEdges | SparseEdges
@@ -69,5 +81,28 @@ def without_sources(edges: Edges, excluded: Tensor) -> Edges:
         graphs, _, nodes = edges.adjacency.shape
         columns = excluded.new_zeros(graphs * nodes).index_copy(0, edges.source_index, excluded).view(graphs, 1, nodes)
         return replace(edges, adjacency=edges.adjacency.masked_fill(columns, 0))
-    kept = ~excluded[edges.index[0]]
-    return SparseEdges(edges.index[:, kept], None if edges.edge_type is None else edges.edge_type[kept])
+    return edges.where(~excluded[edges.index[0]])
+
+
+def highest(score: Tensor, target: Tensor, count: int) -> Tensor:
+    """Whether each edge has one of the ``count`` highest scores of its target ``[E]``; of equal ones the first."""
+    order = torch.argsort(score, descending=True, stable=True)
+    order = order[torch.argsort(target[order], stable=True)]
+    sizes = torch.bincount(target)
+    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[target[order]]
+    return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < count)
+
+
+def within_reach(sizes: Tensor, past: int, future: int) -> Tensor:
+    """Edges to each utterance from itself and those up to ``past`` before and ``future`` after it in its dialogue.
+
+    Shapes:
+        - sizes :math:`(G)` of dialogues that lie end to end; output :math:`(2, E)`, sorted by target, then by source
+    """
+    place, end = torch.arange(int(sizes.sum())), torch.repeat_interleave(sizes.cumsum(0), sizes)
+    begin = end - torch.repeat_interleave(sizes, sizes)
+    first, last = torch.maximum(place - past, begin), torch.minimum(place + future, end - 1)
+    counts = last - first + 1
+    target = torch.repeat_interleave(place, counts)
+    source = torch.arange(len(target)) - torch.repeat_interleave(counts.cumsum(0) - counts - first, counts)
+    return torch.stack([source, target])

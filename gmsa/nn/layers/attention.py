@@ -27,7 +27,8 @@ class Interaction(MessagePassing):
     Semi-IIN, masked attention: the mask is the graph. :math:`\beta` is a learned bias per edge type
     (past, present and future of each relation; after MTAG) where edges are typed; the last type, which touches
     readout nodes, has none. The ``source_log_weight`` of a source is added to its scores: with
-    :math:`\log s` it counts s times. A node without incoming edges gets :math:`b_o` (the softmax over nothing is
+    :math:`\log s` it counts s times. So is the ``log_weight`` of an edge: an edge of weight a counts a times in the
+    softmax of its target. A node without incoming edges gets :math:`b_o` (the softmax over nothing is
     zero), with zero gradient to the attention.
 
     The *dense* route calls ``scaled_dot_product_attention`` on padded graphs and costs :math:`O(G T^2 C)` whatever
@@ -50,6 +51,8 @@ class Interaction(MessagePassing):
         >>> Interaction(channels=8, heads=2)(torch.randn(3, 8), edges).shape
         torch.Size([3, 8])
     """
+
+    takes_weights = True
 
     def __init__(self, channels: int, heads: int, edge_types: int = 0) -> None:
         super().__init__(aggr="sum", node_dim=0)
@@ -79,9 +82,11 @@ class Interaction(MessagePassing):
         self, query: Tensor, key: Tensor, value: Tensor, edges: SparseEdges, source_log_weight: Tensor | None
     ) -> Tensor:
         bias = None if self.bias is None or edges.edge_type is None else F.pad(self.bias, (0, 0, 0, 1))[edges.edge_type]
-        if source_log_weight is not None:
-            weight = source_log_weight.index_select(0, edges.index[0])[:, None].expand(-1, self.heads)
-            bias = weight if bias is None else bias + weight
+        of_sources = None if source_log_weight is None else source_log_weight.index_select(0, edges.index[0])
+        for weight in (of_sources, edges.log_weight):
+            if weight is not None:
+                every_head = weight[:, None].expand(-1, self.heads)
+                bias = every_head if bias is None else bias + every_head
         if query.device.type == "cpu" and len(edges.index[0]):
             return edge_attention(query, key, value, edges.csr(len(key), len(query), self.heads), bias)
         return self.messages(query, key, value, edges.index, bias)

@@ -1,0 +1,130 @@
+"""Encoders of a dialogue's utterances in their order, before its graph."""
+
+# N utterances of G dialogues, E edges, C channels
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+from torch_geometric.nn.module_dict import ModuleDict
+
+from gmsa.nn.dropout import Dropout
+from gmsa.nn.edges import SparseEdges, within_reach
+from gmsa.nn.layers.attention import Interaction
+
+
+class SequenceEncoder(nn.Module):
+    """Encodes the utterances of each dialogue, modality by modality.
+
+    Each modality has weights of its own: the states of different modalities come from encoders of their own and lie in
+    spaces of their own, and what the course of a voice tells is not what that of the words does.
+
+    Args:
+        modalities (Sequence[str]): The modalities.
+        build (Callable): Makes the encoder of one, such as :class:`RecurrentEncoder` or :class:`WindowEncoder`.
+
+    Shapes:
+        - states of each modality :math:`(N, C)`, the dialogues end to end; sizes: utterances of each dialogue
+          :math:`(G)`; output: the same shapes
+    """
+
+    def __init__(self, modalities: Sequence[str], build: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.encoders = ModuleDict({m: build() for m in modalities})
+
+    def forward(self, states: Mapping[str, Tensor], sizes: Sequence[int]) -> dict[str, Tensor]:
+        return {m: encode(states[m], sizes) for m, encode in self.encoders.items()}
+
+
+class RecurrentEncoder(nn.Module):
+    r"""A GRU over the utterances of each dialogue, added to their states.
+
+    .. math::
+        y_i = x_i + W\, [\overrightarrow{\mathrm{GRU}}(x)_i; \overleftarrow{\mathrm{GRU}}(x)_i] + b
+
+    W and b start as zeros, so that training starts from the states alone. A ``causal`` one has no second GRU. Dialogues
+    are packed: the length of one changes nothing in another. It computes in single precision at least.
+
+    Args:
+        channels (int): Width C.
+        causal (bool, default False): Whether no utterance hears a later one.
+        dropout (float, default 0.0): Dropout on what is added.
+
+    Shapes:
+        - x :math:`(N, C)`, the dialogues end to end; sizes: utterances of each :math:`(G)`; output :math:`(N, C)`
+
+    Example:
+        >>> RecurrentEncoder(channels=8)(torch.randn(5, 8), [3, 2]).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(self, channels: int, causal: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        width = channels if causal else (channels + 1) // 2
+        self.gru = nn.GRU(channels, width, bidirectional=not causal)
+        self.out = _starts_as_zeros(nn.Linear(width if causal else 2 * width, channels))
+        self.dropout = Dropout(dropout)
+
+    @torch.compiler.disable  # packing needs the sizes as numbers
+    def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            known = x.to(self.out.weight.dtype)
+            packed = pack_sequence(known.split(tuple(sizes)), enforce_sorted=False)
+            heard = torch.cat(unpack_sequence(self.gru(packed)[0]))
+            return known + self.dropout(self.out(heard))
+
+
+class WindowEncoder(nn.Module):
+    r"""One transformer layer over the utterances of each dialogue within reach.
+
+    .. math::
+        y_i &= x_i + \mathrm{Attention}_{j \in [i - past,\, i + future]}(\mathrm{LN}(x))_i \\
+        z_i &= y_i + \mathrm{FFN}(\mathrm{LN}(y_i))
+
+    with the norm before each sublayer. A learned bias per head and signed distance, the largest shared, tells the
+    order. What is added starts as zeros. It costs as much as there are pairs within reach.
+
+    Args:
+        channels (int): Width C.
+        heads (int): Attention heads; must divide ``channels``.
+        past (int): Earlier utterances within reach.
+        future (int): Later ones.
+        dropout (float, default 0.0): Dropout on what is added.
+        distances (int, default 8): Distances with a bias of their own, to either side.
+
+    Shapes:
+        - x :math:`(N, C)`, the dialogues end to end; sizes: utterances of each :math:`(G)`; output :math:`(N, C)`
+
+    Example:
+        >>> WindowEncoder(channels=8, heads=2, past=2, future=0)(torch.randn(5, 8), [3, 2]).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(
+        self, channels: int, heads: int, past: int, future: int, dropout: float = 0.0, distances: int = 8
+    ) -> None:
+        super().__init__()
+        self.past, self.future, self.distances = past, future, distances
+        self.norm_in = nn.LayerNorm(channels)
+        self.attention = Interaction(channels, heads, edge_types=2 * distances + 1)
+        _starts_as_zeros(self.attention.out)
+        self.norm_mid = nn.LayerNorm(channels)
+        self.ffn = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.ReLU(), _starts_as_zeros(nn.Linear(4 * channels, channels))
+        )
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        index = within_reach(torch.tensor(sizes), self.past, self.future)
+        distance = (index[0] - index[1]).clamp(-self.distances, self.distances) + self.distances
+        edges = SparseEdges(index.to(x.device), distance.to(x.device))
+        y = x + self.dropout(self.attention(self.norm_in(x), edges))
+        return y + self.dropout(self.ffn(self.norm_mid(y)))
+
+
+def _starts_as_zeros(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
