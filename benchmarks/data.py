@@ -9,7 +9,7 @@ first. ``--train`` also trains an epoch on 200,000 of them and says what memory 
 
 The first epoch builds the edges of every length (or, for nearest neighbours, of every sequence), later ones find them
 kept. PyG's ``Batch.from_data_list`` gets graphs that are built already. That both make the same graphs is asserted
-first. One utterance graph per utterance, 32 to a batch in random order; in video graphs, whole videos.
+first. One utterance graph per utterance, 32 to a batch in random order; in graphs of dialogues, whole dialogues.
 """
 
 from __future__ import annotations

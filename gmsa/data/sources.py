@@ -13,6 +13,7 @@ from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.stores import tell_unused
+from gmsa.data.labels import NoSuchField
 from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.keys import auto_note
@@ -147,9 +148,22 @@ def _numbered(content: Any, data: DataConfig, where: str) -> Any:
 
 
 def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> Loaded:
-    """Reads what an importer reads into memory."""
+    """Reads what an importer reads into memory.
+
+    A run's field of the labels that another file, or one whose labels are not read, lacks is looked for as without
+    ``target.field``, as in a pickle.
+    """
     try:
         found = _read_rows(path, data, target, labels != "unread")
+    except NoSuchField as error:
+        if not other and labels != "unread":
+            raise
+        try:
+            found = _read_rows(path, data, replace(target, field=AUTO), labels != "unread")
+        except DataError:
+            raise error from None
+        if labels != "unread":
+            note(Doubt(f"{str(error)[:330]}; the labels are looked for as without it"))
     except DataError as error:
         if labels != "tried":
             raise

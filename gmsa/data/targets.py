@@ -53,13 +53,14 @@ class Target:
         """The settings that say the target without the file: those ``before``, with nothing left to find.
 
         Args:
-            field: key of the file that held the labels (default: unknown); of classes it is kept, since another file
-                may number them in another order.
+            field: key of the file that held the labels (default: unknown); of classes it is the field from then on,
+                since another may number them in another order, and the file may lack the one of ``target.preset``.
         """
         found: dict[str, Any] = {"kind": self.kind, "metrics": self.metrics}
         found |= {"classes": self.classes} if self.is_classes else {"range": (self.low, self.high)}
-        kept = before.chosen_field if before.chosen_field != AUTO or not self.is_classes else field
-        return replace(before, field=kept, **found)
+        if self.is_classes and field != AUTO:
+            found["field"] = field
+        return replace(before, **found)
 
     @property
     def is_classes(self) -> bool:

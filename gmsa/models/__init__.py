@@ -2,7 +2,7 @@
 
 from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
-from gmsa.models.context import Context
+from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
@@ -16,6 +16,7 @@ __all__ = [
     "MODELS",
     "SSLMM",
     "Context",
+    "ContextEmbedding",
     "Embedding",
     "GlobalTransformer",
     "LateFusion",

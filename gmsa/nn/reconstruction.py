@@ -54,7 +54,7 @@ class Reconstruction(nn.Module):
     r"""Predicts the standardized mean features of a modality: :math:`\hat x_m = W_m \mathrm{MLP}([F; h_m]) + b_m`.
 
     F is the utterance's representation; :math:`h_m` is the state of the missing modality's node where the graph has
-    one (video graphs of SSLMM), else a learned token. Our design.
+    one (SSLMM on graphs of dialogues), else a learned token. Our design.
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.

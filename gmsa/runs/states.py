@@ -82,7 +82,7 @@ class Attention:
     node_type: np.ndarray
     """Index of each node's type in ``node_types`` ``[V]``."""
     node_position: np.ndarray
-    """Index of each node among those of its type in its graph ``[V]``: the token, in video graphs the clip."""
+    """Index of each node among those of its type in its graph ``[V]``: the token, in graphs of dialogues the utterance."""
     node_utterance: np.ndarray
     """Index of each node's utterance in ``ids`` ``[V]``."""
     streams: Mapping[str, StreamAttention]
@@ -363,7 +363,7 @@ def _rows(batch: GraphBatch) -> np.ndarray:
     in_order = np.argsort(batch.utterance_order.cpu().numpy())
     if batch.shape[0] == len(batch):
         return in_order[graph]
-    # In video graphs the position of a node is that of its utterance in the video.
+    # In graphs of dialogues the position of a node is that of its utterance in the dialogue.
     position = batch.position.cpu().numpy()
     members = np.zeros(batch.shape[0], dtype=np.int64)
     np.maximum.at(members, graph, position + 1)

@@ -59,7 +59,7 @@ class Trainer:
     callbacks: Callback = field(default_factory=Callback)
     """Told of every step; several as one :class:`~gmsa.training.callbacks.CallbackList`."""
     context: Sequence[Utterance] = ()
-    """All training utterances; in video graphs, the inputs of those without targets are context for the others."""
+    """All training utterances; those without targets are context in graphs of dialogues."""
     initial: Mapping[str, Tensor] | None = None
     """Weights that stages start from; None: randomly initialized."""
     group: Group = SINGLE_PROCESS

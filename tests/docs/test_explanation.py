@@ -148,7 +148,8 @@ WORDS = """
     seed, task, run, variant, cell, reference, ablation, study, trial, worker, registry, plug-in, route, context,
     readout node, intra edge, inter edge, edge builder, edge type, label ratio, realized rate, run folder, pseudo-label,
     moving average, missing-modality protocol, missing node, feature store, search space, synthetic corpus,
-    masked attention, masked token, pre-training, mask seed
+    masked attention, masked token, pre-training, mask seed, dialogue, speaker, reach, causal, context builder,
+    dialogue node, linear context
 """
 
 

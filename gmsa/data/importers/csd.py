@@ -21,6 +21,7 @@ from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
 from gmsa.data.importers.tables import Splits, about_files
+from gmsa.data.labels import NoSuchField
 from gmsa.data.notes import note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import UNSPLIT
@@ -264,7 +265,7 @@ class _Parts:
         if settings.field != AUTO:
             names = names[: self.target.dim]
             what = f"has no dimension {shown(settings.field)} of labels, which target.field names"
-            raise DataError(f"{self.target.where}: {what} (its dimensions: {listed(names)})")
+            raise NoSuchField(f"{self.target.where}: {what} (its dimensions: {listed(names)})")
         if settings.column is not None:
             if settings.column >= self.target.dim:
                 raise DataError(

@@ -12,7 +12,7 @@ from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import ArrayFile, resolve_inside
 from gmsa.data.importers.rows import Item, Source, modality_names, source_of
 from gmsa.data.importers.tables import Splits, Table, about_files, annotation_of, as_number, number, split_name
-from gmsa.data.labels import NO_CLASS, NO_NUMBER
+from gmsa.data.labels import NO_CLASS, NO_NUMBER, NoSuchField
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.writer import NOT_ANNOTATED
@@ -141,7 +141,7 @@ def target_column(columns: Sequence[str], target: TargetConfig, where: str) -> s
     Names are compared without their case. A data set's own field (``target.preset``) may be absent.
 
     Raises:
-        DataError: there is no column ``target.field``.
+        NoSuchField: there is no column ``target.field``.
     """
     known = {column.lower(): column for column in reversed(columns)}
     wanted = target.chosen_field
@@ -149,7 +149,7 @@ def target_column(columns: Sequence[str], target: TargetConfig, where: str) -> s
         return found
     if target.field != AUTO:
         near = hint(wanted, columns)
-        raise DataError(
+        raise NoSuchField(
             f"{where}: has no column {shown(wanted)}{near}, which target.field names (its columns: {listed(columns)})"
         )
     usual = (*CLASS_COLUMNS, *LABEL_COLUMNS) if target.is_classes else (*LABEL_COLUMNS, *CLASS_COLUMNS)

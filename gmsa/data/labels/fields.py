@@ -23,6 +23,10 @@ CLASS_FIELDS = (
 _CLASS_ONLY = tuple(key for key in CLASS_FIELDS if key not in INTENSITY_FIELDS)
 
 
+class NoSuchField(DataError):
+    """A source has no field of the name that ``target.field`` has."""
+
+
 def find_field(splits: Mapping[str, Mapping[str, Any]], settings: TargetConfig, where: str) -> str:
     """Returns the key that holds the labels.
 

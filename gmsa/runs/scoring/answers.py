@@ -101,7 +101,7 @@ def evaluate_answers(
     }
     if run is not None:
         where = set_up(run.config.run, device)
-        utterances = [run.normalizer.apply(u) for u in chosen.utterances]  # all: in video graphs they see each other
+        utterances = [run.normalizer.apply(u) for u in chosen.utterances]  # all: they may be context
         parts = [predict_whole(model, utterances, run.config, where) for model in models]
         its = _mean_prediction(parts, target)
         rows = {u.id: i for i, u in enumerate(utterances)}
