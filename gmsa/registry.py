@@ -354,6 +354,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "models": MODELS,
     "layers": LAYERS,
     "edge_builders": EDGE_BUILDERS,
+    "context_builders": CONTEXT_BUILDERS,
     "encoders": ENCODERS,
     "protocols": PROTOCOLS,
     "metrics": METRICS,

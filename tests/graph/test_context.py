@@ -339,12 +339,12 @@ def test_attributes_of_edges_and_nodes() -> None:
 
 @pytest.mark.parametrize(
     ("distances", "names", "dtype"),
-    [(1, 1, torch.uint8), (13, 2, torch.int16), (8, 8, torch.int16), (32, 8, torch.int32)],
+    [(13, 0, torch.uint8), (14, 0, torch.int16), (2, 1, torch.uint8), (8, 8, torch.int16), (32, 8, torch.int32)],
 )
 def test_many_edge_types_are_told_apart_by_both_routes(distances: int, names: int, dtype: torch.dtype) -> None:
     listed = tuple(f"s{i}" for i in range(names))
     utterances = [replace(u, speaker=f"s{(3 * i) % (names + 1)}") for i, u in enumerate(dialogue(40))]
-    config = GraphConfig(scope="dialogue", context="all", distances=distances, speakers=listed)
+    config = GraphConfig(scope="dialogue", context="all", distances=distances, speakers=listed or "none")
     expected = expected_batch([utterances], config, SETS["three"], READOUTS)
     most = max(kind for edges in expected.values() for kind in edges.values())
     assert (2 * distances + 1) * (names + 1) ** 2 * 9 == most  # that of readout nodes

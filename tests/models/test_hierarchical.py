@@ -198,6 +198,25 @@ def test_distances_and_speakers_are_told_apart(name: str, scope: str) -> None:
     assert (same - other).abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_each_kind_of_edges_is_a_relation_of_hgt(scope: str) -> None:
+    config = config_of("hgt", scope, {"past": 2, "future": 1, "distances": 1, "speakers": "same_other"})
+    model, utterances = model_of(config), dialogue("a", 5)
+    seen: list[Any] = []
+    convs = model.convs if scope == "dialogue" else model.outside_convs
+    convs[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
+    answers(model, config, utterances)
+    (edges,) = seen
+    for m in DIMS:
+        expected: dict[int, set[tuple[int, int]]] = {k: set() for k in range(6)}
+        for i in range(5):
+            for j in range(max(0, i - 2), min(5, i + 2)):
+                k = (j > i) - (j < i) + 1 + 3 * (SPEAKERS[j] != SPEAKERS[i])
+                expected[k].add((j, i))
+        found = {int(name[5:]): pairs for (a, name, b), pairs in edges.items() if a == b == m}
+        assert {k: set(map(tuple, pairs.T.tolist())) for k, pairs in found.items()} == expected
+
+
 # --- missing modalities and gradients ---------------------------------------------------------------------------------
 
 
@@ -396,3 +415,33 @@ def test_semi_iin_equals_its_twin(past: int, future: int, speakers: str, route: 
     if past == future == 0:  # and then no utterance knows another
         alone = torch.cat([answers(model, config, [u]) for u in first])
         torch.testing.assert_close(found[:5], alone, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("past", "future", "node"), [(0, 0, False), (2, 1, False), (1, 2, True), (2, 0, True)])
+def test_late_fusion_equals_its_twin(past: int, future: int, node: bool) -> None:
+    graph = {"past": past, "future": future, "dialogue_node": node}
+    config = config_of("late_fusion", "hierarchical", graph, encoders={"others": [[3, 1]], "audio": [[3, 1]]})
+    model, utterances = model_of(config), dialogue("a", 5)
+    found, order = answers(model, config, utterances), ("audio", "text", "vision")
+    with torch.no_grad():
+        x: dict[Node, Tensor] = {}
+        for i, utterance in enumerate(utterances):
+            for number, m in enumerate(order):
+                (conv,), steps = model.embedding.encoders[m].convs, utterance.features[m].double()
+                state = model.outside.missing[m]
+                if len(steps):
+                    state = F.conv1d(steps.T, conv.weight, conv.bias, padding=1).T.mean(0)
+                x[m, i] = state + model.outside.node_type[2 + number]
+
+        def mean(rows: Sequence[Tensor]) -> Tensor:
+            return sum(rows) / len(rows) if rows else torch.zeros(8, dtype=torch.float64)
+
+        for i in range(5):
+            parts = [x[m, i] for m in order]
+            parts += [mean([x[m, j] for j in range(5) if i - past <= j < i]) for m in order]
+            parts += [mean([x[m, j] for j in range(5) if i < j <= i + future]) for m in order]
+            if node:
+                whole = mean([x[m, j] for j in range(5) if future or j <= i for m in order])
+                parts += [whole] * len(order)
+            joined = (torch.cat(parts) @ model.join[0].weight.T + model.join[0].bias).clamp(min=0)
+            torch.testing.assert_close(found[i, -8:], joined, rtol=1e-9, atol=1e-11)
