@@ -50,7 +50,7 @@ def mask_in_turns(utterances: Sequence[Utterance], like: Iterable[Utterance], *s
     pattern stands for those that lack these modalities.
 
     Over the turns each utterance has each pattern that its modalities allow once, or its own in the first turn if they
-    allow none. The turn is drawn, a pure function of (seed, utterance id), so that the neighbours in a graph of a dialogue
+    allow none. The turn is drawn, a pure function of (seed, utterance id), so that the neighbours in a dialogue
     have different patterns, as those of the others do.
 
     Args:

@@ -13,9 +13,9 @@ def reach(config: Config) -> tuple[int, int]:
     .. math:: before = hops \\cdot past, \\qquad after = hops \\cdot future
 
     Edges between the nodes of one utterance add nothing; in scope ``hierarchical`` the propagation of predictions is
-    one hop more. It is :data:`~gmsa.config.graph.WHOLE` where the whole dialogue can: ``all``, the node of the dialogue,
-    a sequential encoder, or a model that does not say its :meth:`~gmsa.models.Model.hops`; after it, only where
-    ``graph.future`` is not 0.
+    one hop more. It is :data:`~gmsa.config.graph.WHOLE` where the whole dialogue can: with ``all``, the node of the
+    dialogue, a sequential encoder, or a model that does not say its :meth:`~gmsa.models.Model.hops`; after it, only
+    where ``graph.future`` is not 0.
     """
     graph = config.graph
     if not graph.has_dialogues:
