@@ -82,7 +82,7 @@ class Attention:
     node_type: np.ndarray
     """Index of each node's type in ``node_types`` ``[V]``."""
     node_position: np.ndarray
-    """Index of each node among those of its type in its graph ``[V]``: the token, in those of dialogues the utterance."""
+    """Index of each node among those of its type in its graph ``[V]``: the token, or the dialogue's utterance."""
     node_utterance: np.ndarray
     """Index of each node's utterance in ``ids`` ``[V]``."""
     streams: Mapping[str, StreamAttention]
