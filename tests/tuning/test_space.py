@@ -283,7 +283,9 @@ def test_settings_of_a_modality_are_searched(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; give a file, or one that comes with gmsa: context, default, "):
+    with pytest.raises(
+        ConfigError, match="does not exist; give a file, or one that comes with gmsa: context, default, "
+    ):
         read_space(tmp_path / "none.yaml", Config())
 
 
