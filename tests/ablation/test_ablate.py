@@ -158,7 +158,7 @@ def test_settings_file_and_its_product_with_vary(base: Path, tmp_path: Path) -> 
         (["--vary", "model.fusion=gate,add", "--set", "optim.lrr=1"], "--set optim.lrr=1: unknown key 'optim.lrr'"),
         (
             ["--settings", "none.yaml"],
-            "settings file 'none.yaml' does not exist; give a file, or one that comes with gmsa: fusion, ",
+            "settings file 'none.yaml' does not exist; give a file, or one that comes with gmsa: context, fusion, ",
         ),
         (["--vary", "model.positions=512,1"], "'model.positions' allows 1; raise it"),
         (["--vary", "protocol.name=self_training", "--vary", "data.label_ratio=0.5"], "'self_training.k' is 40, but"),
