@@ -65,8 +65,9 @@ class ModelConfig:
     ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
     context_layers: int = number(1, ge=1, le=128)
     """In scope ``hierarchical``: layers over the graph of a dialogue, each stream's, or for ``sslmm`` blocks."""
-    propagation: bool = True
-    """In scope ``hierarchical``: whether what is predicted of the others adds to the prediction of each utterance."""
+    propagation: float = number(0.1, ge=0, le=1)
+    """In scope ``hierarchical``: weight, from which training starts, of what is predicted of the utterances before, of
+    those after and of the whole dialogue, all added to what is predicted of each utterance; 0 leaves them out."""
     sequence: Literal["none", "gru", "transformer"] = "none"
     """Encoder of a dialogue's utterances, modality by modality, before its graph."""
     positions: int = number(512, ge=1, le=1_000_000)

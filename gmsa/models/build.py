@@ -73,7 +73,8 @@ def _add_context_parts(model: Model, config: Config) -> None:
     context = Context.of(config)
     if model.outside is not None and settings.propagation:
         count = 1 if config.target.is_classes else 2
-        model.propagations.extend(Propagation(context.dialogue_node, context.causal) for _ in range(count))
+        weight = settings.propagation
+        model.propagations.extend(Propagation(context.dialogue_node, context.causal, weight) for _ in range(count))
     types = model.embedding.outer_schema
     name, given = graph.between_builder
     if name == "learned":

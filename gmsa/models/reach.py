@@ -23,7 +23,7 @@ def reach(config: Config) -> tuple[int, int]:
     hops = model_class(config).hops(config)
     past, future = graph.reach
     if hops is not None and graph.scope == "hierarchical":
-        hops += config.model.propagation  # of predictions, after the last layer
+        hops += config.model.propagation > 0  # of predictions, after the last layer
     if hops is None or graph.dialogue_node or config.model.sequence != "none":
         return WHOLE, WHOLE if future else 0
     return min(WHOLE, hops * past), min(WHOLE, hops * future)

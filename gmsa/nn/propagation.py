@@ -29,6 +29,8 @@ class Propagation(nn.Module):
     Args:
         dialogue (bool): Whether all utterances of the dialogue count.
         causal (bool): Whether no utterance hears a later one.
+        weight (float, default 0.1): The weights at the start. Training moves them little, since it can fit its own
+            dialogues without them: this says how much to trust the others.
 
     Shapes:
         - y :math:`(N, K)`, the dialogues' utterances end to end; index of the edges :math:`(2, E)`; sizes of the
@@ -40,10 +42,10 @@ class Propagation(nn.Module):
         torch.Size([2, 1])
     """
 
-    def __init__(self, dialogue: bool, causal: bool) -> None:
+    def __init__(self, dialogue: bool, causal: bool, weight: float = 0.1) -> None:
         super().__init__()
         self.dialogue, self.causal = dialogue, causal
-        self.weight = nn.Parameter(torch.full((3,), 0.1))
+        self.weight = nn.Parameter(torch.full((3,), weight))
 
     def forward(self, y: Tensor, index: Tensor, sizes: Sequence[int]) -> Tensor:
         source, target = index
