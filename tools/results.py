@@ -90,7 +90,7 @@ SEMI_IIN["optim.ema"] = 0.99
 SEMI_IIN_SET = " ".join(f"--set {key}={value}" for key, value in SEMI_IIN.items())
 LONGER: dict[str, Any] = {"pretrain.epochs": 20}
 ANEW: dict[str, Any] = {"pretrain.epochs": 0}
-VIDEO = {"graph.scope": "video", "graph.context": 2}
+DIALOGUE = {"graph.scope": "dialogue", "graph.context": 2}
 TRIED: dict[str, list[dict[str, Any]]] = {
     "1.yaml": [
         {"name": "sslmm"},
@@ -100,7 +100,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
         {"name": "consistency 10", **LONGER, "consistency.weight": 10},
         {"name": "reconstruction 0.1", **LONGER, "reconstruction.weight": 0.1},
         {"name": "reconstruction 2", **LONGER, "reconstruction.weight": 2},
-        *({"name": f"video context {c}", "graph.scope": "video", "graph.context": c} for c in (0, 2, "all")),
+        *({"name": f"dialogue, context {c}", "graph.scope": "dialogue", "graph.context": c} for c in (0, 2, "all")),
     ],
     "2.yaml": [
         {"name": "two passes", **ANEW},
@@ -110,7 +110,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
         {"name": "semi_iin", **SEMI_IIN},
         {"name": "semi_iin, text never hidden", **SEMI_IIN, "model.modality_dropout.text": 0},
     ],
-    "3.yaml": [{"name": "sslmm", **VIDEO}, {"name": "semi_iin", **VIDEO, **SEMI_IIN}],
+    "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
@@ -177,6 +177,9 @@ RESULTS_BY_NAME: dict[str, Result] = {
         tables.intervals,
         data=[DEV],
     ),
+    "context_mosi": Result(["python benchmarks/context.py --part mosi --out OUT"], 60, data=[DEV]),
+    "context_meld": Result(["python benchmarks/context.py --part meld --out OUT"], 30, data=[MELD]),
+    "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised"),
     "study_mosi_dev": Result(
         [
             "gmsa tune --config mosi_graph --set data.path=DATA --space default --trials 30 --jobs 2 "
