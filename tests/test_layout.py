@@ -93,6 +93,14 @@ def test_no_crowded_folder() -> None:
         assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
 
 
+def test_no_two_test_modules_of_one_name() -> None:
+    """Without packages, pytest imports test modules by their name alone and refuses a second one."""
+    paths: dict[str, list[Path]] = {}
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        paths.setdefault(path.name, []).append(path)
+    assert [found for found in paths.values() if len(found) > 1] == []
+
+
 def test_rooms_that_load_no_torch() -> None:
     code = (
         "import sys, gmsa, gmsa.config, gmsa.metrics, gmsa.system.files, gmsa.system.cli, gmsa.train, gmsa.evaluate,"

@@ -75,7 +75,7 @@ def _add_context_parts(model: Model, config: Config) -> None:
         count = 1 if config.target.is_classes else 2
         weight = settings.propagation
         model.propagations.extend(Propagation(context.dialogue_node, context.causal, weight) for _ in range(count))
-    types = model.embedding.outer_schema
+    types = model.embedding.schema if model.outside is None else model.embedding.outer_schema
     name, given = graph.between_builder
     if name == "learned":
         default = CONTEXT_BUILDERS.parameters(name)["neighbors"].default

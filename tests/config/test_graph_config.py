@@ -325,12 +325,13 @@ def test_a_plug_in_without_context_has_no_hierarchical_graphs() -> None:
     check(from_dict({"model": {"name": "with_context"}, "graph": {"scope": "hierarchical"}}))
 
 
-def test_one_modality_cannot_be_masked_in_graphs_of_dialogues() -> None:
+def test_one_modality_is_masked_where_neighbours_tell_it() -> None:
+    """In scope dialogue an utterance keeps one modality, in hierarchical it may lose all."""
     settings = {"pretrain": {"epochs": 1}, "data": {"modalities": ["text"]}}
-    from_dict(settings)
-    for scope in ("dialogue", "hierarchical"):
-        with pytest.raises(ConfigError, match=r"'pretrain.epochs' masks whole modalities in graphs of dialogues, of"):
-            from_dict(settings | {"graph": {"scope": scope}})
+    for scope in ("utterance", "hierarchical"):
+        from_dict(settings | {"graph": {"scope": scope}})
+    with pytest.raises(ConfigError, match=r"'pretrain.epochs' masks whole modalities in graphs of dialogues, of"):
+        from_dict(settings | {"graph": {"scope": "dialogue"}})
 
 
 # --- the pairs of speakers that a training split has ------------------------------------------------------------------

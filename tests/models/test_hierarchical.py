@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,12 @@ from helpers.graphs import clip, collate
 from torch import Tensor, nn
 
 from gmsa.config import Config, from_dict
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.graph import READOUTS, GraphBatch
 from gmsa.models import Model, build_model
+from gmsa.models.reach import reach
+from gmsa.training.examples import labeled_examples
+from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
 NAMES = ("semi_iin", "sslmm", "global", "late_fusion", "hgt")
@@ -68,6 +72,13 @@ def answers(model: Model, config: Config, utterances: Sequence[Utterance]) -> Te
     with torch.no_grad():
         output = model(in_double(collate(utterances, config)))
     return torch.cat([output.value[:, None], output.logits, output.features], dim=1)
+
+
+def alone_of(model: Model, config: Config, utterances: Sequence[Utterance]) -> Tensor:
+    """What each utterance's own graph predicts, in scope hierarchical."""
+    with torch.no_grad():
+        value, logits = model(in_double(collate(utterances, config))).alone
+    return torch.cat([value[:, None], logits], dim=1)
 
 
 def louder(utterance: Utterance) -> Utterance:
@@ -169,14 +180,14 @@ def test_features_of_a_missing_modality_change_nothing(name: str, scope: str, co
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("past", "future"), [(1, 0), (1, 2), (0, 1)])
 def test_a_part_with_all_within_reach_answers_as_the_whole(name: str, past: int, future: int) -> None:
-    layers = 2
+    hops = 2  # that of a layer over the dialogue's graph, and that of predictions
     graph = {"past": past, "future": future, "speakers": ("ann", "bob")}
-    config = config_of(name, "hierarchical", graph, layers=layers)
+    config = config_of(name, "hierarchical", graph)
     model, utterances = model_of(config), dialogue("a", 12)
     whole = answers(model, config, utterances)
     for at in (0, 5, 11):
-        first = max(0, at - layers * past)
-        part = utterances[first : at + layers * future + 1]
+        first = max(0, at - hops * past)
+        part = utterances[first : at + hops * future + 1]
         torch.testing.assert_close(answers(model, config, part)[at - first], whole[at], rtol=0, atol=1e-12)
     cut = answers(model, config, utterances[5:6])[0]
     assert (cut - whole[5]).abs().max() > 1e-6
@@ -253,28 +264,96 @@ def test_routes_agree_in_values_and_gradients(name: str, scope: str, context: st
     assert len(results[0]) > 20
 
 
-@pytest.mark.parametrize("route", ["dense", "edge"])
-@pytest.mark.parametrize(("past", "future"), [(1, 1), (1, 0)])
-@pytest.mark.parametrize(
-    ("name", "layers"), [("semi_iin", 2), ("sslmm", 1), ("global", 2), ("late_fusion", 1), ("hgt", 2)]
-)
+HOPS = {
+    ("semi_iin", "both", 1): 1,
+    ("semi_iin", "both", 2): 2,
+    ("semi_iin", "inter", 1): 1,  # between readout nodes
+    ("sslmm", "both", 2): 2,
+    ("sslmm", "inter", 1): 0,
+    ("global", "both", 1): 1,
+    ("late_fusion", "both", 1): 1,
+    ("hgt", "both", 2): 2,
+}
+"""Edges between utterances that a message passes, by model, streams and layers over the graph of a dialogue."""
+
+
+@pytest.mark.parametrize("propagation", [0, 0.1])
+@pytest.mark.parametrize(("past", "future"), [(1, 1), (2, 0)])
+@pytest.mark.parametrize(("name", "streams", "layers"), HOPS)
 def test_gradients_reach_the_tokens_of_neighbours_alone(
-    name: str, layers: int, past: int, future: int, route: str
+    name: str, streams: str, layers: int, past: int, future: int, propagation: float
 ) -> None:
-    """One layer of messages between utterances, besides the one that readout nodes take."""
-    config = config_of(name, "hierarchical", {"past": past, "future": future}, layers=layers, route=route)
-    model, utterances = model_of(config), dialogue("a", 6, full=True)
-    batch = in_double(collate(utterances, config))
-    for x in batch.features.values():
-        x.requires_grad_()
-    output = model(batch)
-    for at in (0, 3, 5):
-        total = output.value[at].sin() + output.logits[at].square().sum()
-        gradients = torch.autograd.grad(total, list(batch.features.values()), retain_graph=True)
-        for modality, gradient in zip(batch.features, gradients, strict=True):
-            parts = gradient.split([len(u.features[modality]) for u in utterances])
-            reached = [bool(part.any()) for part in parts]
-            assert reached == [-past <= i - at <= future for i in range(6)], (modality, at)
+    """The propagation of predictions is one hop more."""
+    hops = HOPS[name, streams, layers] + (propagation > 0)
+    for route in ("dense", "edge") if name in ("semi_iin", "sslmm") else ("auto",):
+        model_settings = {"streams": streams, "context_layers": layers, "propagation": propagation, "route": route}
+        config = config_of(name, "hierarchical", {"past": past, "future": future}, **model_settings)
+        assert reach(config) == (hops * past, hops * future)
+        model, utterances = model_of(config), dialogue("a", 9, full=True)
+        batch = in_double(collate(utterances, config))
+        for x in batch.features.values():
+            x.requires_grad_()
+        output = model(batch)
+        for of_context in (True, False):
+            value, logits = (output.value, output.logits) if of_context else output.alone
+            before, after = (hops * past, hops * future) if of_context else (0, 0)
+            for at in (0, 4, 8):
+                total = value[at].sin() + logits[at].square().sum()
+                gradients = torch.autograd.grad(total, list(batch.features.values()), retain_graph=True)
+                for modality, gradient in zip(batch.features, gradients, strict=True):
+                    parts = gradient.split([len(u.features[modality]) for u in utterances])
+                    reached = [bool(part.any()) for part in parts]
+                    assert reached == [-before <= i - at <= after for i in range(9)], (modality, at, route)
+
+
+TOKENS = "(audio|text|vision|dialogue)"
+SPARED = {
+    # The last layer ends at readout nodes, and no utterance is at once itself and of another speaker.
+    "hgt": rf"outside_convs\.LAST\.((out_lin\.lins|skip)\.{TOKENS}.*|p_rel\..*__{TOKENS})"
+    r"|outside_convs\.\d\.p_rel\..*(intra|inter)4__.*",
+    "late_fusion": r"embedding\.(node_type|position)",  # of nodes between which no message passes
+}
+"""Parameters without a gradient, by model."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("context", "layers"), [("window", 1), ("speakers", 2)])
+def test_training_reaches_every_parameter(name: str, context: str, layers: int) -> None:
+    settings = {"context_layers": layers, "input_dropout": 0, "dropout": 0, "modality_dropout": 0}
+    config = config_of(name, "hierarchical", CONTEXTS[context] | {"distances": 1}, **settings)
+    assert config.loss.alone_weight == 0.5
+    utterances = [replace(u, label=i - 4.0) for i, u in enumerate(dialogue("a", 6) + dialogue("b", 4, full=True))]
+    torch.manual_seed(0)
+    examples = labeled_examples(utterances, Target())
+    task = FineTuning(config, DIMS, examples, utterances, [], torch.device("cpu"))
+    model, (batch,) = task.build_module(), task.batches(1)
+    task.loss(model, batch, None, 0.0).backward()
+    spared = re.compile(SPARED.get(name, "none").replace("LAST", str(layers - 1)))
+    if name == "sslmm" and layers == 1:
+        spared = re.compile(r"sends\..*")  # the node of a missing modality sends from the second block on
+    without = {k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert without == {k for k, _ in model.named_parameters() if spared.fullmatch(k)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("context", ["speakers", "knn"])
+def test_what_an_utterance_says_alone_is_what_a_model_without_context_says(name: str, context: str) -> None:
+    config = config_of(name, "hierarchical", CONTEXTS[context])
+    model, utterances = model_of(config), dialogue("a", 6) + dialogue("b", 2)
+    found = alone_of(model, config, utterances)
+    each = torch.cat([alone_of(model, config, [u]) for u in utterances])
+    torch.testing.assert_close(found, each, rtol=0, atol=1e-11)
+    plain = config_of(name, "utterance")
+    without = build_model(DIMS, plain).double().eval()
+    without.load_state_dict({k: v for k, v in model.state_dict().items() if k in without.state_dict()})
+    expected = answers(without, plain, utterances)[:, : found.shape[1]]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    changed = [louder(u) if i % 2 else u for i, u in enumerate(utterances)]
+    after = alone_of(model, config, changed)
+    torch.testing.assert_close(after[::2], found[::2], rtol=0, atol=1e-11)
+    assert (after[1] - found[1]).abs().max() > 1e-6
+    context_says = answers(model, config, utterances)[:, : found.shape[1]]
+    assert ((context_says - found).abs().amax(1) > 1e-6).all()
 
 
 def test_answers_with_more_edge_types_than_16_bits_hold() -> None:
@@ -341,16 +420,18 @@ def token_arrows(nodes: Sequence[Node], stream: str) -> list[Arrow]:
     return found
 
 
-def outer_arrows(utterances: Sequence[Utterance], stream: str, past: int, future: int, same_other: bool) -> list[Arrow]:
+def outer_arrows(utterances: Sequence[Utterance], stream: str, graph: dict[str, Any]) -> list[Arrow]:
     """With the types by distance (8 each way), then by speakers, relation after relation."""
-    relations = [("intra", m, m) for m in DIMS] + [("inter", a, b) for a in DIMS for b in DIMS if a != b]
+    past, future, same_other = graph["past"], graph["future"], graph["speakers"] == "same_other"
+    relations = [("intra", m, m) for m in DIMS] + [(s, r, r) for s in ("intra", "inter") for r in READOUTS]
+    relations += [("inter", a, b) for a in DIMS for b in DIMS if a != b]
     found: list[Arrow] = []
     for i in range(len(utterances)):
         for number, (of_stream, source, target) in enumerate(relations):
             if of_stream != stream:
                 continue
             for j in range(len(utterances)):
-                if j == i or (stream == "intra" and -past <= j - i <= future):
+                if j == i or (source == target and -past <= j - i <= future):
                     kind = max(-8, min(8, j - i)) + 8
                     if same_other and utterances[i].speaker != utterances[j].speaker:
                         kind += 17
@@ -358,13 +439,50 @@ def outer_arrows(utterances: Sequence[Utterance], stream: str, past: int, future
         for m in DIMS:
             for readout in READOUTS:
                 found += [((m, i), (readout, i), None), ((readout, i), (m, i), None)]
+        for kind_of in (*DIMS, *READOUTS) if graph["dialogue_node"] else ():
+            of = 0 if future else i
+            found.append((("dialogue", of), (kind_of, i), None))
+            found += [((kind_of, j), ("dialogue", of), None) for j in ([i] if future else range(i + 1))]
     return found
 
 
-def twin(model: Model, utterances: Sequence[Utterance], past: int, future: int, same_other: bool) -> Tensor:
-    """What semi_iin says of the utterances of one dialogue, with the model's weights."""
-    order = ("val", "cls", "audio", "text", "vision")
+def gated(fuse: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+    gate = 1 / (1 + (-(a @ fuse.intra.weight.T + b @ fuse.inter.weight.T + fuse.inter.bias)).exp())
+    return gate * b + (1 - gate) * a
+
+
+def predicted(model: Model, val: Tensor, cls: Tensor) -> Tensor:
+    """The intensity and the class scores of one utterance."""
+    mlp, value, classes = model.heads.mlp[0], model.heads.value, model.heads.classes
+    val, cls = ((row @ mlp.weight.T + mlp.bias).clamp(min=0) for row in (val, cls))
+    return torch.cat([val @ value.weight.T + value.bias, cls @ classes.weight.T + classes.bias])
+
+
+def propagated(model: Model, rows: Sequence[Tensor], graph: dict[str, Any]) -> list[Tensor]:
+    """What the utterances of one dialogue predict, once they have heard what the others predict."""
+    if not model.propagations:
+        return [*rows]
+    past, future, count, columns = graph["past"], graph["future"], len(rows), []
+    logits = [row[1:] - row[1:].exp().sum().log() for row in rows]
+    for y, part in zip(([row[:1] for row in rows], logits), model.propagations, strict=True):
+        before, after, whole = part.weight
+        found = []
+        for i in range(count):
+            kinds = [(before, [j for j in range(count) if i - past <= j < i])]
+            if future:
+                kinds.append((after, [j for j in range(count) if i < j <= i + future]))
+            if graph["dialogue_node"]:
+                kinds.append((whole, [j for j in range(count if future else i) if j != i]))
+            found.append(y[i] + sum(w * (sum(y[j] for j in js) / len(js) if js else y[i]) for w, js in kinds))
+        columns.append(found)
+    return [torch.cat(parts) for parts in zip(*columns, strict=True)]
+
+
+def twin(model: Model, utterances: Sequence[Utterance], graph: dict[str, Any], layers: int) -> tuple[Tensor, Tensor]:
+    """What semi_iin says of the utterances of one dialogue, and of each alone, with the model's weights."""
+    order = ("val", "cls", "audio", "text", "vision", "dialogue")
     views: dict[str, dict[Node, Tensor]] = {}
+    reads: dict[str, dict[Node, Tensor]] = {"intra": {}, "inter": {}}
     for stream in ("intra", "inter"):
         (layer,), (outer,) = model.streams[stream].layers, model.outside_streams[stream].layers
         x: dict[Node, Tensor] = {}
@@ -381,61 +499,77 @@ def twin(model: Model, utterances: Sequence[Utterance], past: int, future: int, 
             middle = step(layer, z, arrows)  # both layers share their weights
             last = step(layer, middle, arrows)
             for r in READOUTS:
-                x[r, i] = last[r, 0]
+                x[r, i] = reads[stream][r, i] = last[r, 0]
             for m in DIMS:
                 states = [row for node, row in middle.items() if node[0] == m]
                 x[m, i] = sum(states) / len(states) if states else model.outside.missing[m]
+            if graph["dialogue_node"] and (i == 0 or not graph["future"]):
+                x["dialogue", i] = torch.zeros(8, dtype=torch.float64)
         x = {node: row + model.outside.node_type[order.index(node[0])] for node, row in x.items()}
-        arrows = outer_arrows(utterances, stream, past, future, same_other)
-        views[stream] = step(outer, step(outer, x, arrows), arrows)
-    found = []
+        arrows = outer_arrows(utterances, stream, graph)
+        for _ in range(layers):
+            x = step(outer, x, arrows)
+        views[stream] = x
+    ends, alone = [], []
     for i in range(len(utterances)):
-        fused = []
-        for readout, fuse in zip(READOUTS, model.fusions, strict=True):
-            a, b = views["intra"][readout, i], views["inter"][readout, i]
-            gate = 1 / (1 + (-(a @ fuse.intra.weight.T + b @ fuse.inter.weight.T + fuse.inter.bias)).exp())
-            fused.append(gate * b + (1 - gate) * a)
-        mlp = model.heads.mlp[0]
-        val, cls = ((row @ mlp.weight.T + mlp.bias).clamp(min=0) for row in fused)
-        value, logits = (val @ model.heads.value.weight.T + model.heads.value.bias), model.heads.classes(cls)
-        found.append(torch.cat([value, logits, fused[0]]))
-    return torch.stack(found)
+        for found, seen, fusions in ((ends, views, model.outside_fusions), (alone, reads, model.fusions)):
+            found.append(
+                [gated(f, seen["intra"][r, i], seen["inter"][r, i]) for r, f in zip(READOUTS, fusions, strict=True)]
+            )
+    rows = propagated(model, [predicted(model, *pair) for pair in ends], graph)
+    whole = torch.stack([torch.cat([row, val]) for row, (val, _) in zip(rows, ends, strict=True)])
+    return whole, torch.stack([predicted(model, *pair) for pair in alone])
+
+
+TWINS = [(0, 0, "none", False), (2, 1, "none", False), (1, 0, "same_other", True), (1, 2, "same_other", True)]
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
-@pytest.mark.parametrize(("past", "future", "speakers"), [(0, 0, "none"), (2, 1, "none"), (1, 0, "same_other")])
-def test_semi_iin_equals_its_twin(past: int, future: int, speakers: str, route: str) -> None:
-    graph = {"past": past, "future": future, "speakers": speakers}
-    config = config_of("semi_iin", "hierarchical", graph, encoders={"others": [[3, 1]], "audio": [[3, 1]]}, route=route)
+@pytest.mark.parametrize(("layers", "propagation"), [(1, 0.1), (2, 0)])
+@pytest.mark.parametrize(("past", "future", "speakers", "node"), TWINS)
+def test_semi_iin_equals_its_twin(
+    past: int, future: int, speakers: str, node: bool, layers: int, propagation: float, route: str
+) -> None:
+    graph = {"past": past, "future": future, "speakers": speakers, "dialogue_node": node}
+    settings = {"context_layers": layers, "propagation": propagation, "route": route}
+    config = config_of("semi_iin", "hierarchical", graph, encoders={"others": [[3, 1]], "audio": [[3, 1]]}, **settings)
     model, first, second = model_of(config), dialogue("a", 5), dialogue("b", 2)
-    found = answers(model, config, [*first, *second])
+    found, alone = (say(model, config, [*first, *second]) for say in (answers, alone_of))
     with torch.no_grad():
-        expected = [twin(model, some, past, future, speakers == "same_other") for some in (first, second)]
+        expected, by_itself = zip(*(twin(model, some, graph, layers) for some in (first, second)), strict=True)
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-9, atol=1e-10)
-    if past == future == 0:  # and then no utterance knows another
-        alone = torch.cat([answers(model, config, [u]) for u in first])
-        torch.testing.assert_close(found[:5], alone, rtol=0, atol=1e-11)
+    torch.testing.assert_close(alone, torch.cat(by_itself), rtol=1e-9, atol=1e-10)
+    if past == future == 0 and not node:  # and then no utterance knows another
+        each = torch.cat([answers(model, config, [u]) for u in first])
+        torch.testing.assert_close(found[:5], each, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("propagation", [0, 0.1])
 @pytest.mark.parametrize(("past", "future", "node"), [(0, 0, False), (2, 1, False), (1, 2, True), (2, 0, True)])
-def test_late_fusion_equals_its_twin(past: int, future: int, node: bool) -> None:
+def test_late_fusion_equals_its_twin(past: int, future: int, node: bool, propagation: float) -> None:
     graph = {"past": past, "future": future, "dialogue_node": node}
-    config = config_of("late_fusion", "hierarchical", graph, encoders={"others": [[3, 1]], "audio": [[3, 1]]})
+    encoders = {"others": [[3, 1]], "audio": [[3, 1]]}
+    config = config_of("late_fusion", "hierarchical", graph, encoders=encoders, propagation=propagation)
     model, utterances = model_of(config), dialogue("a", 5)
     found, order = answers(model, config, utterances), ("audio", "text", "vision")
     with torch.no_grad():
         x: dict[Node, Tensor] = {}
+        own: dict[Node, Tensor] = {}
         for i, utterance in enumerate(utterances):
             for number, m in enumerate(order):
                 (conv,), steps = model.embedding.encoders[m].convs, utterance.features[m].double()
-                state = model.outside.missing[m]
+                state, own[m, i] = model.outside.missing[m], model.missing[m]
                 if len(steps):
-                    state = F.conv1d(steps.T, conv.weight, conv.bias, padding=1).T.mean(0)
+                    state = own[m, i] = F.conv1d(steps.T, conv.weight, conv.bias, padding=1).T.mean(0)
                 x[m, i] = state + model.outside.node_type[2 + number]
 
         def mean(rows: Sequence[Tensor]) -> Tensor:
             return sum(rows) / len(rows) if rows else torch.zeros(8, dtype=torch.float64)
 
+        def join(layer: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+            return (torch.cat([*parts]) @ layer.weight.T + layer.bias).clamp(min=0)
+
+        joined, alone = [], []
         for i in range(5):
             parts = [x[m, i] for m in order]
             parts += [mean([x[m, j] for j in range(5) if i - past <= j < i]) for m in order]
@@ -443,5 +577,10 @@ def test_late_fusion_equals_its_twin(past: int, future: int, node: bool) -> None
             if node:
                 whole = mean([x[m, j] for j in range(5) if future or j <= i for m in order])
                 parts += [whole] * len(order)
-            joined = (torch.cat(parts) @ model.join[0].weight.T + model.join[0].bias).clamp(min=0)
-            torch.testing.assert_close(found[i, -8:], joined, rtol=1e-9, atol=1e-11)
+            joined.append(join(model.outside_join[0], parts))
+            row = join(model.join[0], [own[m, i] for m in order])
+            alone.append(predicted(model, row, row))
+        rows = propagated(model, [predicted(model, row, row) for row in joined], graph)
+    expected = torch.stack([torch.cat(pair) for pair in zip(rows, joined, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(alone_of(model, config, utterances), torch.stack(alone), rtol=1e-9, atol=1e-11)

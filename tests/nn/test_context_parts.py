@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
+from gmsa.graph import READOUTS
 from gmsa.models import MODELS, Model, build_model, check
 from gmsa.nn import AngularWeights, Interaction, LearnedChoice
 from gmsa.registry import LAYERS
@@ -111,7 +112,8 @@ def test_all_neighbours_of_sure_scores_are_the_whole_window(scope: str, name: st
 @in_scopes
 @of_two_models
 def test_no_neighbours_are_no_other_utterance(scope: str, name: str) -> None:
-    config = config_of(scope, {"between": "learned(neighbors=0)"}, name=name)
+    # Predictions propagate along all edges among which the model chooses.
+    config = config_of(scope, {"between": "learned(neighbors=0)"}, name=name, propagation=0)
     model, utterances = model_of(config), dialogue(6)
     alone = torch.cat([say(model, config, [u]) for u in utterances])
     together = say(model, config, utterances)
@@ -150,7 +152,8 @@ def test_causal_graphs_hear_nothing_later(scope: str, name: str, graph: dict[str
 
 @in_scopes
 @pytest.mark.parametrize("stream", ["global", "intra", "inter"])
-def test_only_edges_between_utterances_are_chosen_and_only_tokens_weighed(scope: str, stream: str) -> None:
+def test_only_edges_between_utterances_are_chosen_and_only_typed_ones_weighed(scope: str, stream: str) -> None:
+    """In scope hierarchical these are edges of readout nodes too."""
     graph = {"between": "learned(neighbors=0)", "weights": "angular", "dialogue_node": True}
     streams = "both" if stream != "global" else stream
     config = config_of(scope, graph, streams=streams)
@@ -158,12 +161,20 @@ def test_only_edges_between_utterances_are_chosen_and_only_tokens_weighed(scope:
     batch = batch if scope == "dialogue" else batch.dialogues
     x = torch.randn(len(batch.node_type), 8, dtype=torch.double)
     all_edges, found = batch.edges[stream].index, model.edges(x, batch, stream)
-    modality = torch.cat([batch.node_index(m) for m in DIMS])
-    type_of = batch.node_type[all_edges]
-    is_chosen = torch.isin(all_edges[0], modality) & (type_of[0] == type_of[1]) & (all_edges[0] != all_edges[1])
-    assert is_chosen.any() == (stream != "inter")
-    assert torch.equal(found.index, all_edges[:, ~is_chosen])
-    assert torch.equal(found.log_weight != 0, torch.isin(found.index, modality).all(0))
+    kind = [batch.schema.node_types[number] for number in batch.node_type.tolist()]
+    joined = {*DIMS, *(READOUTS if scope == "hierarchical" else ())}
+
+    def is_chosen(source: int, target: int) -> bool:
+        return source != target and kind[source] == kind[target] and kind[target] in joined
+
+    def is_weighed(source: int, target: int) -> bool:
+        return {kind[source], kind[target]} <= {*DIMS} or (kind[source] == kind[target] and kind[target] in joined)
+
+    left = [pair for pair in all_edges.T.tolist() if not is_chosen(*pair)]
+    gone = {kind[source] for source, target in all_edges.T.tolist() if is_chosen(source, target)}
+    assert gone == (joined if stream != "inter" else joined - {*DIMS})
+    assert found.index.T.tolist() == left
+    assert (found.log_weight != 0).tolist() == [is_weighed(*pair) for pair in left]
 
 
 def test_a_silent_node_is_not_chosen() -> None:

@@ -17,7 +17,17 @@ from torch_geometric.data import Batch
 from gmsa.config import GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
-from gmsa.graph import DIALOGUE, READOUTS, GraphBatch, GraphSpec, build_dialogue_graph, collate, context_builder, schema
+from gmsa.graph import (
+    CONTEXT_BUILDERS,
+    DIALOGUE,
+    READOUTS,
+    GraphBatch,
+    GraphSpec,
+    build_dialogue_graph,
+    collate,
+    context_builder,
+    schema,
+)
 from gmsa.graph.build import turns_of
 from gmsa.graph.context import Turns, context_edges, edge_kinds
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
@@ -98,7 +108,9 @@ def edges_by_loop(
             if config.between == "speaker":
                 heard = [j for j in heard if speakers[j] == speakers[i]]
             elif config.between.startswith("knn"):
-                means = [mean_by_loop(u, source) for u in utterances]
+                # Readout nodes are alike where all that was said is.
+                compared = list(utterances[0].features) if source in READOUTS else [source]
+                means = [[x for m in compared for x in mean_by_loop(u, m)] for u in utterances]
                 alike = {j: cosine(means[j], means[i]) for j in heard}
                 others = sorted((j for j in heard if j != i), key=lambda j: -alike[j])
                 heard = sorted([i, *others[:2]])
@@ -128,16 +140,28 @@ def typed(batch: GraphBatch) -> dict[tuple[str, str, str], dict[tuple[int, int],
 
 
 def expected_batch(
-    groups: Sequence[Sequence[Utterance]], config: GraphConfig, dims: dict[str, int], readouts: tuple[str, ...]
+    groups: Sequence[Sequence[Utterance]],
+    config: GraphConfig,
+    dims: dict[str, int],
+    readouts: tuple[str, ...],
+    joined: bool = False,
 ) -> dict[tuple[str, str, str], dict[tuple[int, int], int]]:
-    """Edges of a batch in PyG's numbering and their types, by loops over dialogues and relations."""
-    types = schema(dims, config.dialogue_node)
+    """Edges of a batch in PyG's numbering and their types, by loops over dialogues and relations.
+
+    Where readout nodes are ``joined``, with those of other utterances, these edges have types after the intra ones.
+    """
+    types = schema(dims, config.dialogue_node, joined)
+    tokens = [r for r in types.relations if {r[0], r[2]} <= dims.keys()]
+    ordered = [r for r in tokens if r[1] == "intra"]
+    if joined:
+        ordered += [(readout, stream, readout) for stream in ("intra", "inter") for readout in READOUTS]
+    ordered += [r for r in tokens if r[1] == "inter"]
     distances = 2 * config.distances + 1
     if isinstance(config.speakers, tuple):
         kinds = distances * (len(config.speakers) + 1) ** 2
     else:
         kinds = distances * (2 if config.speakers == "same_other" else 1)
-    nothing = kinds * len(types.token_relations)
+    nothing = kinds * len(ordered)
     found: dict[tuple[str, str, str], dict[tuple[int, int], int]] = {r: {} for r in types.relations}
     first = dict.fromkeys(types.node_types, 0)
     for group in groups:
@@ -150,8 +174,8 @@ def expected_batch(
             if not size[source] or not size[target]:
                 continue
             for (j, i), kind in edges_by_loop(relation, group, config).items():
-                if relation in types.token_relations:
-                    edge_type = kinds * types.token_relations.index(relation) + kind
+                if relation in ordered:
+                    edge_type = kinds * ordered.index(relation) + kind
                 else:
                     edge_type = nothing
                 found[relation][first[source] + j, first[target] + i] = edge_type
@@ -236,7 +260,9 @@ def test_the_most_similar_utterances_and_itself() -> None:
     assert context_edges(TEXT, Turns(4), alone, features).pairs.T.tolist() == [[i, i] for i in range(4)]
 
 
-def test_a_builder_of_ones_own_chooses_edges() -> None:
+def test_a_builder_of_ones_own_chooses_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONTEXT_BUILDERS, "_parts", dict(CONTEXT_BUILDERS._parts))  # of this test alone
+
     @context_builder("even_test")
     def even(index: Tensor, every: int = 2) -> Tensor:
         return (index[0] - index[1]) % every == 0
@@ -287,7 +313,7 @@ def test_a_batch_is_that_of_pyg(dims: str, readouts: tuple[str, ...], settings: 
     groups.sort(key=lambda group: min(utterances.index(u) for u in group))  # dialogues in order of appearance
     graphs = [build_dialogue_graph(group, config, SETS[dims], readouts) for group in groups]
     theirs = Batch.from_data_list(graphs)
-    expected = expected_batch(groups, config.outside, SETS[dims], readouts)
+    expected = expected_batch(groups, config.outside, SETS[dims], readouts, scope == "hierarchical")
     for route in ("dense", "edge"):
         spec = spec_of(config, SETS[dims], route, readouts)
         batch = collate(utterances, replace(spec, outside_route=route))
@@ -305,6 +331,14 @@ def test_a_batch_is_that_of_pyg(dims: str, readouts: tuple[str, ...], settings: 
             assert torch.equal(ours.position[index], theirs[node_type].pos)
             if len(index):
                 assert torch.equal(ours.padded_index[index] // ours.shape[1], theirs[node_type].batch)
+        if scope == "hierarchical":  # along which predictions propagate, whether or not there are readout nodes
+            heard, first = set(), 0
+            for group in groups:
+                pairs = edges_by_loop(("cls", "intra", "cls"), group, config.outside)
+                heard |= {(first + j, first + i) for j, i in pairs if j != i}
+                first += len(group)
+            assert set(map(tuple, ours.utterance_edges.T.tolist())) == heard
+            assert ours.utterance_edges.shape[1] == len(heard)
         ends = ours.readout_index
         assert (ours.node_type[ends] < len(READOUTS)).all()
         assert len(ends) == 10 * len(readouts)
