@@ -64,6 +64,17 @@ class ContextEmbedding(nn.Module):
 
     Shapes:
         - states of each modality :math:`(N, C)`, readouts :math:`(N, Q, C)` or None; output :math:`(V, C)`
+
+    Example:
+        >>> from gmsa.config import GraphConfig
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> clips = [Utterance(f"video$_${i}", {"text": torch.randn(5, 6)}) for i in range(3)]
+        >>> spec = GraphSpec(GraphConfig(scope="hierarchical"), convs={"text": [(3, 1)]})
+        >>> graph = collate(clips, spec).dialogues
+        >>> embed = ContextEmbedding(graph.schema, ["text"], channels=16)
+        >>> embed({"text": torch.randn(3, 16)}, torch.randn(3, 2, 16), graph).shape  # val, cls and text of each
+        torch.Size([9, 16])
     """
 
     sequence: SequenceEncoder | None

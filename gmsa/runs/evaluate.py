@@ -93,7 +93,10 @@ def evaluate(
         missing = {**unmasked, **found.missing}
     baseline = context_baseline(run, found, reach) if reach else None
     parts: list[dict[str, Predictions]] = [
-        {name: predict_whole(model, given, run.config, where) for name, given in found.splits.items()}
+        {
+            name: predict_whole(model, given, run.config, where, found.context.get(name, ()))
+            for name, given in found.splits.items()
+        }
         for model in models
     ]
     scores = {name: [part[name].metrics(run.config) for part in parts] for name in found.splits}

@@ -71,7 +71,12 @@ def report(
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
-        final = {s: predict_utterances(model, prepared.splits[s], config, trainer.device) for s in SPLITS}
+        final = {
+            s: trainer.predict(model, prepared.splits[s])  # among the utterances of the pool, as in training
+            if s == "train"
+            else predict_utterances(model, prepared.splits[s], config, trainer.device)
+            for s in SPLITS
+        }
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
         finals.append(final)
         calibrating[seed] = predict_turns(model, turns, prepared, final["valid"], trainer.device), final["test"]

@@ -398,6 +398,8 @@ def test_graph_size_counts_every_edge_once(base: Path, scope: str) -> None:
     if scope != "utterance":  # six videos of four utterances: in each three modalities and two readouts of every one
         nodes += 24 * 5
         edges += 6 * (3 * 4 * 4) + 24 * (3 * 2) + 24 * (2 * 2 * 2 * 3)
+    if scope == "hierarchical":
+        edges += 6 * (2 * 2 * 4 * 4)  # in both streams those of val and of cls of all pairs of utterances
     for utterance in train if scope != "dialogue" else ():
         tokens = sum(-(-len(x) // graph_spec(setting.config).strides[m]) for m, x in utterance.features.items())
         nodes += tokens + 2

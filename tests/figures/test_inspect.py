@@ -96,10 +96,10 @@ def test_a_dialogue_is_printed_by_relation_time_and_speaker(talk: None, capsys: 
         "  eeg-intra-eeg: 12 edges (5 past, 4 present, 3 future; 7 same speaker, 5 other)",
         "  text-inter-eeg: 4 edges (4 present)",
         "  eeg-inter-text: 4 edges (4 present)",
-        "  readouts: 16 edges in each stream",
+        "  readouts: 28 edges in each stream",
         "  dialogue's node: 24 edges in each stream",
-        "  intra: 64 edges",
-        "  inter: 48 edges",
+        "  intra: 76 edges",
+        "  inter: 60 edges",
         "Wrote graph.svg",
     ]
     assert "other speaker" in Path("graph.svg").read_text()

@@ -54,20 +54,26 @@ def work_of(model: Model, seen: list[list[str]] | None = None) -> windows.Work:
 
 # --- how far an answer looks -----------------------------------------------------------------------------------------
 
+UNPROPAGATED = {"propagation": 0}
 REACHES: list[tuple[str, str, dict[str, Any], dict[str, Any], tuple[int, int]]] = [
-    ("semi_iin", "hierarchical", {}, {"past": 2, "future": 1}, (2, 1)),
-    ("semi_iin", "hierarchical", {"layers": 3}, {"past": 2, "future": 1}, (4, 2)),
-    ("semi_iin", "hierarchical", {"streams": "global"}, {"past": 1, "future": 2}, (1, 2)),
-    ("semi_iin", "hierarchical", {"streams": "inter"}, {"context": 2}, (0, 0)),
+    ("semi_iin", "hierarchical", {}, {"past": 2, "future": 1}, (4, 2)),
+    ("semi_iin", "hierarchical", {"layers": 3, **UNPROPAGATED}, {"past": 2, "future": 1}, (2, 1)),
+    ("semi_iin", "hierarchical", {"context_layers": 2, **UNPROPAGATED}, {"past": 2, "future": 1}, (4, 2)),
+    ("semi_iin", "hierarchical", {"streams": "global", **UNPROPAGATED}, {"past": 1, "future": 2}, (1, 2)),
+    ("semi_iin", "hierarchical", {"streams": "inter", **UNPROPAGATED}, {"context": 2}, (2, 2)),  # by the readout nodes
+    ("semi_iin", "hierarchical", {"streams": "intra"}, {"past": 2, "future": 0}, (4, 0)),
     ("semi_iin", "dialogue", {"layers": 3}, {"past": 2, "future": 0}, (4, 0)),
-    ("sslmm", "hierarchical", {}, {"past": 2, "future": 1}, (4, 2)),
-    ("sslmm", "hierarchical", {"order": "simultaneous"}, {"past": 1, "future": 1}, (2, 2)),
+    ("sslmm", "hierarchical", {"context_layers": 2}, {"past": 1, "future": 1}, (3, 3)),
+    ("sslmm", "hierarchical", {"order": "simultaneous", **UNPROPAGATED}, {"past": 2, "future": 1}, (2, 1)),
+    ("sslmm", "hierarchical", {"streams": "inter"}, {"past": 2, "future": 1}, (2, 1)),  # by propagation
     ("sslmm", "dialogue", {"order": "inter_first"}, {"past": 1, "future": 2}, (2, 4)),
     ("global", "hierarchical", {"layers": 3}, {"past": 2, "future": 1}, (4, 2)),
+    ("global", "hierarchical", {"context_layers": 2, **UNPROPAGATED}, {"past": 2, "future": 1}, (4, 2)),
     ("global", "dialogue", {}, {"past": 2, "future": 1}, (2, 1)),
-    ("hgt", "hierarchical", {}, {"past": 2, "future": 1}, (2, 1)),
     ("hgt", "hierarchical", {"layers": 3}, {"past": 2, "future": 1}, (4, 2)),
-    ("late_fusion", "hierarchical", {"layers": 3}, {"past": 2, "future": 1}, (2, 1)),
+    ("hgt", "hierarchical", {"context_layers": 2, **UNPROPAGATED}, {"past": 1, "future": 2}, (2, 4)),
+    ("late_fusion", "hierarchical", {"layers": 3, "context_layers": 2}, {"past": 2, "future": 1}, (4, 2)),
+    ("late_fusion", "hierarchical", UNPROPAGATED, {"past": 2, "future": 1}, (2, 1)),
     ("late_fusion", "dialogue", {}, {"past": 2, "future": 1}, (0, 0)),
     ("semi_iin", "utterance", {}, {}, (0, 0)),
 ]
@@ -97,7 +103,8 @@ def test_reach_is_exactly_what_can_change_an_answer(
         ({}, {"context": "all"}, (WHOLE, WHOLE)),
         ({}, {"dialogue_node": True, "past": 1, "future": 1}, (WHOLE, WHOLE)),
         ({}, {"dialogue_node": True, "past": 1, "future": 0}, (WHOLE, 0)),
-        ({"sequence": "gru"}, {"past": 1, "future": 0}, (WHOLE, 0)),
+        ({"sequence": "transformer"}, {"past": 1, "future": 0}, (WHOLE, 0)),
+        ({"sequence": "gru"}, {"past": "all", "future": 0}, (WHOLE, 0)),
     ],
 )
 def test_where_the_whole_dialogue_counts(model: Any, graph: dict[str, Any], expected: tuple[int, int]) -> None:
@@ -167,7 +174,7 @@ def test_a_note_where_no_window_holds_all_that_counts(monkeypatch: pytest.Monkey
         windows.in_windows(dialogue(12), config, work_of(double_model(config), seen))
     assert list(map(len, seen)) == [12]
     assert notes == [
-        "dialogue 'v' has 12 utterances, of which an answer can depend on 12 before and 1 after it: it is one graph, "
+        "dialogue 'v' has 12 utterances, of which an answer can depend on 12 before and 2 after it: it is one graph, "
         "not cut into windows, and takes the more memory"
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_data import tiny_content, tiny_run, write_pickle
+from helpers.tiny_data import LABELS, tiny_content, tiny_run, write_pickle
 
 from gmsa import evaluate as command
 from gmsa.data import add_noise, signal_power
-from gmsa.data.loading import load_other
+from gmsa.data.loading import load_corpus, load_other
 from gmsa.data.notes import collected
 from gmsa.errors import DataError, RunError
 from gmsa.reports.run import markdown_report
 from gmsa.runs import Run
 from gmsa.runs import report as results
+from gmsa.runs.scoring.matrix import evaluate_matrix
 from gmsa.training.scoring import predict_utterances
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant", "ignore:all labels are on one side")
@@ -50,6 +52,36 @@ def test_each_split_is_scored_under_its_own_name(run: Run, tiny: Path, tmp_path:
     assert "| Metric | Test | Validation | train |" in markdown_report(found)
     alone = run.evaluate(other)
     assert (alone["valid"], "others" in alone, alone["scored"]) == ({}, False, {"test": 12})
+
+
+def test_unlabeled_utterances_are_context_in_graphs_of_dialogues(tiny: Path, tmp_path: Path) -> None:
+    """As the pool is in training, where the training split is predicted."""
+    pool = tiny_content("p-")["train"]
+    pool["id"] = [f"train{i // 4}$_${10 + i}" for i in range(24)]
+    more = write_pickle(tmp_path / "pool.pkl", {"train": pool})
+    graph = {"scope": "hierarchical", "context": "all"}
+    own = tiny / "own.pkl"
+    folder = tiny_run(
+        tmp_path / "run", own, graph=graph, run={"seeds": [1]}, data={"path": str(own), "pool": str(more)}
+    )
+    run, model = Run(folder), Run(folder).load_model(1)
+    content = tiny_content("o-")
+    content["test"]["regression_labels"] = [x if i % 3 else np.nan for i, x in enumerate(LABELS[np.arange(12) % 7])]
+    other = write_pickle(tmp_path / "other.pkl", content)
+    found = run.evaluate(other, split="test", out=tmp_path / "out")
+    assert found["scored"] == {"test": 8}
+    assert values(found["test"]) == pytest.approx(by_hand(run, other, "test"), abs=1e-5)
+    assert len((tmp_path / "out" / "predictions-1.csv").read_text().splitlines()) == 1 + 8
+    matrix = evaluate_matrix([run], [other], split="test")["cells"][0]["scores"]
+    assert values(matrix) == pytest.approx(values(found["test"]), abs=1e-6)
+
+    corpus = load_corpus(run.config.data, run.config.target)
+    train, beside = ([run.normalizer.apply(u) for u in us] for us in (corpus.splits["train"], corpus.pool))
+    rows = csv.DictReader((folder / "seed-1" / "predictions.csv").open())
+    written = [float(row["prediction"]) for row in rows if row["split"] == "train"]
+    alone, among = (predict_utterances(model, train, run.config, torch.device("cpu"), x).value for x in ((), beside))
+    assert written == pytest.approx(among.tolist(), abs=1e-6)
+    assert np.abs(alone - among).max() > 1e-4
 
 
 @pytest.mark.parametrize(

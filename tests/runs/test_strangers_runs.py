@@ -227,7 +227,11 @@ def test_the_limits_are_far_from_every_default() -> None:
         settings = getattr(config, group.name)
         for field in dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ():
             if "le" in field.metadata and field.metadata["le"] > 1:
-                assert getattr(settings, field.name) * 20 < field.metadata["le"], field.name
+                value = getattr(settings, field.name)
+                if value not in (None, "auto"):  # another setting says them
+                    assert value * 20 < field.metadata["le"], field.name
+                assert (value is None) == (field.name in ("past", "future")), field.name
+                assert (value == "auto") == (field.name == "distances"), field.name
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gmsa.config import MODALITIES
+from gmsa.config.presets import TEXT
 from gmsa.data.corpus import Corpus
 from gmsa.data.mmsa import feature_dims, from_mmsa
 from gmsa.data.synthetic import scaled
@@ -28,8 +29,8 @@ TURNS = (12, 16)
 """Utterances of a dialogue, at least and at most."""
 SPEAKERS = ("A", "B", "C")
 """Speakers of a dialogue: two or three of them."""
-DIMS = {"text": 16, "audio": 8, "vision": 8}
-LENGTHS = {"text": (3, 6), "audio": (6, 10), "vision": (4, 8)}
+DIMS = dict(zip(MODALITIES, (16, 8, 8), strict=True))
+LENGTHS = dict(zip(MODALITIES, ((3, 6), (6, 10), (4, 8)), strict=True))
 """Steps of a sequence, at least and at most."""
 
 _CUES = ("whatever", "damn", "alas", "maybe", "hurray")
@@ -110,7 +111,7 @@ def synthetic_dialogues_mmsa(
     first = (2 if rule == "two_back" else 2.5) / mean_turns
     neutral = (1 / len(EMOTIONS) - first) / (1 - first)
     shares = [neutral, *[(1 - neutral) / (len(EMOTIONS) - 1)] * (len(EMOTIONS) - 1)]
-    words, rows = _hadamard(DIMS["text"])[1:] / 2, _hadamard(DIMS["audio"])[1:] / 2
+    directions = {modality: _hadamard(dim)[1:] / 2 for modality, dim in DIMS.items()}
     content = {}
     for split, count in sizes.items():
         dialogues = [_dialogue(rng, rule, shares) for _ in range(count)]
@@ -121,11 +122,12 @@ def synthetic_dialogues_mmsa(
             lengths = rng.integers(least, most + 1, len(turns))
             features = np.zeros((len(turns), most, DIMS[modality]), np.float32)
             for values, steps, (_, cue, _) in zip(features, lengths, turns, strict=True):
-                if modality == "text":
-                    said = rng.integers(len(_CUES), len(words), steps)
+                rows = directions[modality]
+                if modality == TEXT:
+                    said = rng.integers(len(_CUES), len(rows), steps)
                     said[rng.integers(steps)] = cue
                     columns["raw_text"].append(" ".join((*_CUES, *_NEUTRAL)[word] for word in said))
-                    clean, noise = words[said], 0.1
+                    clean, noise = rows[said], 0.1
                 else:
                     clean, noise = rows[cue], 0.3
                 values[:steps] = np.round(clean + noise * rng.standard_normal((steps, DIMS[modality])), 3)

@@ -30,13 +30,24 @@ MOST_UTTERANCES = 256
 
 
 def predict_whole(
-    model: nn.Module, utterances: Sequence[Utterance], config: Config, device: torch.device
+    model: nn.Module,
+    utterances: Sequence[Utterance],
+    config: Config,
+    device: torch.device,
+    context: Sequence[Utterance] = (),
 ) -> Predictions:
     """Runs ``model`` over ``utterances`` as :func:`~gmsa.training.scoring.predict_utterances` does, of any length.
+
+    Args:
+        context: further utterances in the graphs of the same dialogues; they are not scored.
 
     Raises:
         RunError: a prediction is not finite.
     """
+    if config.graph.has_dialogues and context:
+        dialogues = {u.video for u in utterances}
+        more = [u for u in context if u.video in dialogues]
+        return _first(predict_whole(model, [*utterances, *more], config, device), len(utterances))
     found: list[Predictions] = []
 
     def work(some: Sequence[Utterance], settings: Config) -> Arrays:
@@ -50,6 +61,19 @@ def predict_whole(
     labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
     whole: dict[str, Any] = dict(zip(("value", "probabilities", "gate"), arrays, strict=True))
     return replace(found[0], ids=[u.id for u in utterances], labels=labels, **whole)
+
+
+def _first(found: Predictions, count: int) -> Predictions:
+    """The first ``count`` predictions."""
+    value, gate = (None if x is None else x[:count] for x in (found.value, found.gate))
+    return replace(
+        found,
+        ids=found.ids[:count],
+        labels=found.labels[:count],
+        value=value,
+        probabilities=found.probabilities[:count],
+        gate=gate,
+    )
 
 
 def in_windows(utterances: Sequence[Utterance], config: Config, work: Work) -> Arrays:
