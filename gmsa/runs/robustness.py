@@ -348,7 +348,7 @@ def _read(run: Run, data: str | Path | None, split: str | None, include_training
     # Normalization takes each step by itself, so masks may follow it, and it is done once.
     whole = chosen.utterances
     if run.config.graph.has_dialogues:  # unlabeled ones are context, masked as the others are
-        whole += [u for name in chosen.splits for u in chosen.context.get(name, ())]
+        whole += chosen.unlabeled
     utterances = [run.normalizer.apply(u) for u in whole]
     return Split(chosen.name, utterances, modalities, chosen.dataset, chosen.synthetic, chosen.sha256)
 
