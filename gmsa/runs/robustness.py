@@ -346,7 +346,10 @@ def _read(run: Run, data: str | Path | None, split: str | None, include_training
         there = {m for u in chosen.utterances for m, length in u.lengths.items() if length}
         modalities = [m for m in settings.modalities if m in run.dims or m in there]
     # Normalization takes each step by itself, so masks may follow it, and it is done once.
-    utterances = [run.normalizer.apply(u) for u in chosen.utterances]
+    whole = chosen.utterances
+    if run.config.graph.has_dialogues:  # unlabeled ones are context, masked as the others are
+        whole += chosen.unlabeled
+    utterances = [run.normalizer.apply(u) for u in whole]
     return Split(chosen.name, utterances, modalities, chosen.dataset, chosen.synthetic, chosen.sha256)
 
 

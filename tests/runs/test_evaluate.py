@@ -20,6 +20,8 @@ from gmsa.errors import DataError, RunError
 from gmsa.reports.run import markdown_report
 from gmsa.runs import Run
 from gmsa.runs import report as results
+from gmsa.runs.robustness import robustness
+from gmsa.runs.scoring.answers import evaluate_answers
 from gmsa.runs.scoring.matrix import evaluate_matrix
 from gmsa.training.scoring import predict_utterances
 
@@ -74,6 +76,12 @@ def test_unlabeled_utterances_are_context_in_graphs_of_dialogues(tiny: Path, tmp
     assert len((tmp_path / "out" / "predictions-1.csv").read_text().splitlines()) == 1 + 8
     matrix = evaluate_matrix([run], [other], split="test")["cells"][0]["scores"]
     assert values(matrix) == pytest.approx(values(found["test"]), abs=1e-6)
+    unmasked = robustness(run, ["eta:0"], [0], data=other, split="test", write=False)
+    means = {metric: spread["mean"] for metric, spread in unmasked["protocols"]["eta"]["rows"][0]["metrics"].items()}
+    assert means == pytest.approx(values(found["test"]), abs=1e-6)
+
+    answers = evaluate_answers(tmp_path / "out" / "predictions-1.csv", other, run, split="test")
+    assert answers["run"]["scores"] == pytest.approx(answers["scores"], abs=1e-5)
 
     corpus = load_corpus(run.config.data, run.config.target)
     train, beside = ([run.normalizer.apply(u) for u in us] for us in (corpus.splits["train"], corpus.pool))

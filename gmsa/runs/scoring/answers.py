@@ -101,8 +101,9 @@ def evaluate_answers(
     }
     if run is not None:
         where = set_up(run.config.run, device)
-        utterances = [run.normalizer.apply(u) for u in chosen.utterances]  # all: they may be context
-        parts = [predict_whole(model, utterances, run.config, where) for model in models]
+        # All of them, also without an answer: they may be context.
+        utterances, unlabeled = ([run.normalizer.apply(u) for u in us] for us in (chosen.utterances, chosen.unlabeled))
+        parts = [predict_whole(model, utterances, run.config, where, unlabeled) for model in models]
         its = _mean_prediction(parts, target)
         rows = {u.id: i for i, u in enumerate(utterances)}
         others = its[[rows[u.id] for u in found.answered]]

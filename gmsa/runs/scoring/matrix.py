@@ -94,7 +94,7 @@ def _cell(
     try:
         chosen = splits_to_score(run, file, split, training, mask=True)
         utterances = [run.normalizer.apply(u) for u in chosen.utterances]
-        more = [run.normalizer.apply(u) for name in chosen.splits for u in chosen.context.get(name, ())]
+        more = [run.normalizer.apply(u) for u in chosen.unlabeled]
         found = [predict_whole(model, utterances, run.config, where, more).metrics(run.config) for model in models]
     except GmsaError as error:
         return {"reason": " ".join(str(error).split())}

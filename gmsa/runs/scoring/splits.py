@@ -56,6 +56,11 @@ class Chosen:
         """The utterances of all splits."""
         return [utterance for utterances in self.splits.values() for utterance in utterances]
 
+    @property
+    def unlabeled(self) -> list[Utterance]:
+        """The context of these."""
+        return [utterance for split in self.splits for utterance in self.context.get(split, ())]
+
 
 def own_corpus(run: Run, otherwise: str = "") -> Corpus:
     """The corpus that a run was trained on, features as the file has them.
