@@ -212,7 +212,7 @@ def _describe(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     if typing.get_origin(hint) is Literal:
         return " or ".join(f"'{a}'" for a in typing.get_args(hint))
-    return names.get(hint, "a list")
+    return names.get(hint, "a list of texts" if hint == tuple[str, ...] else "a list")
 
 
 def check_limits(value: Any, limits: Mapping[str, float], key: str) -> None:

@@ -118,6 +118,8 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
+    if config.graph.has_dialogues and isinstance(x, (str, os.PathLike, Store, StoredUtterances)):
+        pairs = _parted(pairs)
     found = check_utterances(pairs, wanted, config)
     for identity, reason in unread.items():
         found.refused.append(Refused(len(found), identity, "", None, reason))
@@ -134,6 +136,14 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
 
 def _by_split(splits: Mapping[str, Sequence[Utterance]]) -> list[tuple[str, Utterance]]:
     return [(INPUT if name == UNSPLIT else name, u) for name, utterances in splits.items() for u in utterances]
+
+
+def _parted(pairs: list[tuple[str, Utterance]]) -> list[tuple[str, Utterance]]:
+    """The same, a dialogue of several splits as one of each: context ends at the split, as in training."""
+    splits: dict[str, set[str]] = {}
+    for split, utterance in pairs:
+        splits.setdefault(utterance.video, set()).add(split)
+    return [(s, replace(u, of_video=f"{u.video} ({s})") if len(splits[u.video]) > 1 else u) for s, u in pairs]
 
 
 def check_utterances(

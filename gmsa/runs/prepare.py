@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from gmsa.config import AUTO, Config, DataConfig, MissingConfig, TargetConfig
+from gmsa.config.components import component_name
 from gmsa.config.graph import MOST_SPEAKERS
 from gmsa.data import (
     Corpus,
@@ -21,7 +22,8 @@ from gmsa.data import (
     withhold_labels,
 )
 from gmsa.data.features import select
-from gmsa.errors import ConfigError, short
+from gmsa.data.notes import note
+from gmsa.errors import ConfigError, listed, short
 from gmsa.graph import check_builders, check_positions
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
@@ -84,6 +86,7 @@ def prepare(config: Config) -> Prepared:
     if config.data.missing.of("train").protocol == "frame_uniform":
         missing["train"]["realized"] = None  # a new one in every epoch
     config = resolved(config, whole)
+    _tell_useless(whole, config)
     corpus, unseen = leave_out_unseen(masked)
     if not corpus.dims:
         raise ConfigError(
@@ -116,12 +119,42 @@ def resolved(config: Config, corpus: Corpus) -> Config:
 def _speakers(corpus: Corpus) -> tuple[str, ...]:
     """The speakers of the training split, in alphabetical order."""
     found = sorted({u.speaker for u in corpus.splits["train"] if u.speaker})
-    if not 1 <= len(found) <= MOST_SPEAKERS:
+    if not found:
+        raise ConfigError(
+            f"'graph.speakers: pairs' has an edge type for each pair of 1 to {MOST_SPEAKERS} speakers, the training "
+            "split has 0; name its speakers by 'data.speaker_from', or set it to none"
+        )
+    if len(found) > MOST_SPEAKERS:
         raise ConfigError(
             f"'graph.speakers: pairs' has an edge type for each pair of 1 to {MOST_SPEAKERS} speakers, the training "
             f"split has {len(found)}; set it to same_other, or list the most frequent"
         )
     return tuple(found)
+
+
+def _tell_useless(corpus: Corpus, config: Config) -> None:
+    """Notes settings of dialogues that change nothing in this data."""
+    graph, name, train = config.graph, short(config.data.path), [*corpus.splits["train"], *corpus.pool]
+    if not graph.has_dialogues:
+        return
+    if len({u.video for u in train}) == len(train):
+        note(
+            f"{name}: no dialogue of the training split has two utterances, so that 'graph.scope: {graph.scope}' gives "
+            "no context; data.video_from says how to tell the dialogues"
+        )
+    known = {u.speaker for u in train if u.speaker}
+    by_speaker = component_name(graph.between) == "speaker"
+    if not known and (graph.speakers != "none" or by_speaker):
+        key = "graph.between: speaker" if by_speaker else "graph.speakers"
+        note(
+            f"{name}: no utterance of the training split has a speaker, so that '{key}' takes all for one; "
+            "data.speaker_from says how to tell the speakers"
+        )
+    elif isinstance(graph.speakers, tuple) and (absent := [s for s in graph.speakers if s not in known]):
+        note(
+            f"{name}: 'graph.speakers' lists {listed(absent[:3])}, who {'do' if absent[1:] else 'does'} not speak in "
+            f"the training split; its speakers are {listed(sorted(known)[:MOST_SPEAKERS])}"
+        )
 
 
 def reading(config: Config) -> tuple[DataConfig, TargetConfig]:

@@ -11,6 +11,7 @@ from gmsa.config import MODALITIES, Config, from_dict, load_config, to_dict
 from gmsa.config.fields import ByModality
 from gmsa.config.graph import WHOLE, GraphConfig
 from gmsa.config.trained import flat, other_settings
+from gmsa.data.notes import collected
 from gmsa.errors import ConfigError
 from gmsa.graph.context import edge_kinds
 from gmsa.graph.schema import builder_of, schema
@@ -263,8 +264,11 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"distances": 0}, "'graph.distances' must be at least 1 (got 0)"),
         ({"distances": 33}, "'graph.distances' must be at most 32 (got 33)"),
         ({"distances": "many"}, "'graph.distances' must be a whole number or 'auto' (got 'many')"),
-        ({"speakers": "other"}, "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list (got 'other')"),
-        ({"speakers": [1]}, "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list (got [1])"),
+        (
+            {"speakers": "other"},
+            "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list of texts (got 'other')",
+        ),
+        ({"speakers": [1]}, "'graph.speakers' must be 'none' or 'same_other' or 'pairs' or a list of texts (got [1])"),
         (
             {"speakers": []},
             "'graph.speakers' must list 1 to 8 names, each once (got 0); with more, set it to same_other",
@@ -325,8 +329,7 @@ def test_a_plug_in_without_context_has_no_hierarchical_graphs() -> None:
     check(from_dict({"model": {"name": "with_context"}, "graph": {"scope": "hierarchical"}}))
 
 
-def test_one_modality_is_masked_where_neighbours_tell_it() -> None:
-    """In scope dialogue an utterance keeps one modality, in hierarchical it may lose all."""
+def test_one_modality_cannot_be_masked_in_scope_dialogue() -> None:
     settings = {"pretrain": {"epochs": 1}, "data": {"modalities": ["text"]}}
     for scope in ("utterance", "hierarchical"):
         from_dict(settings | {"graph": {"scope": scope}})
@@ -367,10 +370,42 @@ def test_too_few_or_too_many_speakers_have_no_pairs(write_mmsa: Any, count: int)
         prepare(from_dict({"data": {"path": str(path), "name": "tiny"}, "graph": settings}))
     assert str(caught.value) == (
         "'graph.speakers: pairs' has an edge type for each pair of 1 to 8 speakers, the training split has "
-        f"{count}; set it to same_other, or list the most frequent"
+        f"{count}; "
+        + ("set it to same_other, or list the most frequent" if count else "name its speakers by 'data.speaker_from', ")
+        + ("" if count else "or set it to none")
     )
     same = from_dict({"data": {"path": str(path), "name": "tiny"}, "graph": settings | {"speakers": "same_other"}})
-    assert prepare(same).config.graph.speakers == "same_other"
+    with collected() as notes:
+        assert prepare(same).config.graph.speakers == "same_other"
+    assert any("no utterance of the training split has a speaker" in note for note in notes) == (not count)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"speakers": ["s1", "Ann"]}, "lists Ann, who does not speak in the training split; its speakers are s1, s2"),
+        ({"speakers": ["s1", "s2"]}, ""),
+        ({"between": "speaker"}, ""),
+    ],
+)
+def test_a_speaker_that_training_lacks_is_said(write_mmsa: Any, settings: dict[str, Any], said: str) -> None:
+    path = write_mmsa(change=lambda content: speaking(content, 2))
+    data = {"path": str(path), "name": "tiny"}
+    with collected() as notes:
+        prepare(from_dict({"data": data, "graph": {"scope": "dialogue"} | settings}))
+    assert [note.partition("'graph.speakers' ")[2] for note in notes if "speak" in note] == ([said] if said else [])
+
+
+def test_dialogues_of_one_utterance_each_are_said(write_mmsa: Any) -> None:
+    def apart(content: dict[str, Any]) -> None:
+        for split, columns in content.items():
+            columns["id"] = [f"{split}{i}$_$1" for i in range(len(columns["id"]))]
+
+    data = {"path": str(write_mmsa(change=apart)), "name": "tiny"}
+    for scope in ("utterance", "hierarchical"):
+        with collected() as notes:
+            prepare(from_dict({"data": data, "graph": {"scope": scope}}))
+        assert any("no dialogue of the training split has two" in note for note in notes) == (scope != "utterance")
 
 
 def test_a_wrong_override_names_its_key(tmp_path: Path) -> None:

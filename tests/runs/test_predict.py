@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_data import tiny_content, write_pickle
+from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
 from gmsa import predict as command
 from gmsa.config import DataConfig, TargetConfig
@@ -18,6 +18,7 @@ from gmsa.data import Row, Utterance, load_corpus, write_store
 from gmsa.data.notes import collected
 from gmsa.errors import DataError
 from gmsa.runs import Run
+from gmsa.runs import report as results
 from gmsa.runs.inputs import read_inputs
 from gmsa.runs.scoring import windows as cutting
 from gmsa.system import cli
@@ -244,3 +245,22 @@ def test_videos_of_too_many_clips_are_cut() -> None:
     assert [u.id for u in found] == [u.id for u in utterances]
     assert [u.video for u in found] == ["v (1 of 3)"] * 3 + ["v (2 of 3)"] * 2 + ["v (3 of 3)"] * 2 + ["w"]
     assert "video 'v' has 7 utterances, 'model.positions' allows 3: cut into 3 parts" in notes[0]
+
+
+def test_the_context_of_an_utterance_ends_at_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predicting the file of a run says what the run said of its splits, where two of them share a dialogue."""
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
+    content, first = tiny_content(), 0
+    for columns in content.values():
+        columns["id"] = [f"all$_${first + i}" for i in range(len(columns["id"]))]
+        first += len(columns["id"])
+    own = write_pickle(tmp_path / "own.pkl", content)
+    run = Run(tiny_run(tmp_path / "shared", own, graph={"scope": "hierarchical", "context": 3}, run={"seeds": [1]}))
+    answers = run.predict(own)
+    found = {(s, i): v for s, i, v in zip(answers.splits, answers.ids, answers.values, strict=True)}
+    written = rows_of(run.folder / "seed-1" / "predictions.csv")
+    assert {row["split"] for row in written} >= {"valid", "test"}
+    for row in written:
+        assert found[row["split"], row["id"]] == pytest.approx(float(row["prediction"]), abs=1e-5)
+    as_one = run.predict([replace(u, of_video="all") for u in read_inputs(own, run.dims, run.config).utterances])
+    assert np.abs(as_one.values - answers.values).max() > 1e-4  # one dialogue would have said something else
