@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import GraphConfig
+from gmsa.config.components import component_name
 from gmsa.errors import ConfigError
 from gmsa.graph.schema import DIALOGUE, Relation, Schema
 from gmsa.nn.edges import highest, within_reach
@@ -30,7 +31,7 @@ def window(index: Tensor) -> Tensor:
 
 
 def speaker(index: Tensor, speakers: Tensor) -> Tensor:
-    """Keeps the edges between utterances of the same speaker."""
+    """Keeps the edges between utterances of the same speaker, which alone count in ``graph.distances``."""
     return speakers[index[0]] == speakers[index[1]]
 
 
@@ -164,7 +165,7 @@ def check_context_builder(dims: Mapping[str, int], config: GraphConfig) -> None:
 
 def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:
     most = (distance_types(config) - 1) // 2
-    kind = (index[0] - index[1]).clamp(-most, most) + most
+    kind = _distances(index, config).clamp(-most, most) + most
     if config.speakers == "none":
         return kind
     speakers = torch.tensor(turns.listed or turns.speakers)[index]
@@ -173,6 +174,19 @@ def _kinds(index: Tensor, turns: Turns, config: GraphConfig) -> Tensor:
     else:
         pair = (speakers[0] != speakers[1]).long()
     return kind + pair * distance_types(config)
+
+
+def _distances(index: Tensor, config: GraphConfig) -> Tensor:
+    """How far before (negative) or after its target each source is ``[E]``, in utterances.
+
+    ``speaker`` counts those of the speaker alone: -1 is the last turn, however long ago. From the target outward, so
+    that it counts the same in a part of a dialogue that holds all within reach.
+    """
+    source, target = index
+    if component_name(config.between) != "speaker":
+        return source - target
+    place = torch.arange(len(source))  # by target, then by source; each target hears itself
+    return place - place[source == target][target]
 
 
 def wanted(name: str) -> frozenset[str]:

@@ -115,7 +115,8 @@ def edges_by_loop(
                 others = sorted((j for j in heard if j != i), key=lambda j: -alike[j])
                 heard = sorted([i, *others[:2]])
         for j in heard:
-            kind = max(-config.distances, min(config.distances, j - i)) + config.distances
+            distance = heard.index(j) - heard.index(i) if config.between == "speaker" else j - i
+            kind = max(-config.distances, min(config.distances, distance)) + config.distances
             if config.speakers == "same_other" and speakers[j] != speakers[i]:
                 kind += 2 * config.distances + 1
             elif isinstance(config.speakers, tuple):
