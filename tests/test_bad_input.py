@@ -352,7 +352,7 @@ def test_a_pool_for_the_synthetic_corpus(files, refused) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "config file 'tiny.yaml' does not exist; give a file, or one that comes with gmsa: mosei_graph, "),
+        (None, "config file 'tiny.yaml' does not exist; give a file, or one that comes with gmsa: meld_context, "),
         ("optim: {lr: 1", "tiny.yaml: not valid YAML: line 1: expected ',' or '}'"),
         ("optim:\n\tlr: 1", "tiny.yaml: not valid YAML: line 2: found character"),
         (b"\x80\x04\xff", "'tiny.yaml': is not UTF-8 text (byte 0"),

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 PARTS = {"common", "mmsa_peer", "plain"}
 """Files there that are no benchmarks of their own."""
 TABLES = {
+    "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
     "data": ["| knn within, complete across |"],
     "few_labels": ["| self-training |", "| control |"],
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
@@ -25,9 +26,9 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle", "layer", "scale", "step"}
+LONG = {"context", "gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle", "layer", "scale", "step"}
 """Those that take longer than ten seconds even so."""
-TRAINING = {"few_labels", "peers", "tune"}
+TRAINING = {"context", "few_labels", "peers", "tune"}
 """Those that train into a folder."""
 
 

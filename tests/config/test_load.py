@@ -18,8 +18,10 @@ def test_every_config_loads_and_only_overrides_defaults(path: Path) -> None:
     import yaml
 
     config = load_config(path, environ={})
-    defaults = to_dict(Config())
-    for group, settings in yaml.safe_load(path.read_text()).items():
+    groups = yaml.safe_load(path.read_text())
+    base = groups.pop("base", None)
+    defaults = to_dict(Config() if base is None else load_config(path.with_name(f"{base}.yaml"), environ={}))
+    for group, settings in groups.items():
         for key, value in settings.items():
             assert defaults[group][key] != value, f"{group}.{key} is the default already"
             resolved = to_dict(config)[group][key]
@@ -145,7 +147,7 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not exist; give a file, or one that comes with gmsa: mosei_graph, "):
+    with pytest.raises(ConfigError, match="does not exist; give a file, or one that comes with gmsa: meld_context, "):
         load_config(tmp_path / "none.yaml", environ={})
 
 
