@@ -318,7 +318,10 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
         ("model.shared_layers=3", "--set model.shared_layers=3: 'model.shared_layers' must be true or false (got 3)"),
         ("model.heads=3", "'model.channels' must be divisible by 'model.heads' (got 8 and 3)"),
         ("model.audio_convs=[[2, 4]]", "'model.encoders.audio' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
-        ("data.modalities=text", "--set data.modalities=text: 'data.modalities' must be a list or 'auto' (got 'text')"),
+        (
+            "data.modalities=text",
+            "--set data.modalities=text: 'data.modalities' must be a list of texts or 'auto' (got 'text')",
+        ),
         ("data.modalities=[text, text]", "'data.modalities' lists a value twice (got ['text', 'text'])"),
         ("self_training.k=some", "'self_training.k' must be a whole number or 'all' (got 'some')"),
         ("data.pool=nowhere.pkl", "nowhere.pkl: does not exist; check the path"),
