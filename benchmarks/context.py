@@ -76,7 +76,7 @@ def mosi(out: Path, quick: bool) -> None:
             systems[scope] = {split: read(folder / scope, seeds, split) for split in ("valid", "test")}
             systems[f"{scope} + linear"] = linear(systems[scope])
         systems["utterance + the others' true labels"] = oracle(systems["utterance"])
-        print(f"\n### {name}\n")
+        print(f"\n## {name}\n")
         print(
             "| | valid MAE | valid Corr | test MAE | test Corr | test Non0 acc-2 |\n"
             "| :-- | --: | --: | --: | --: | --: |"
@@ -99,7 +99,7 @@ def meld(out: Path, quick: bool) -> None:
             run(folder, "meld_context.yaml", seeds, [*given, *TASKS[task], *changes, *small])
             systems[name] = {split: read(folder, seeds, split) for split in ("valid", "test")}
         systems["utterance + linear"] = linear(systems["utterance"])
-        print(f"\n### {task}\n")
+        print(f"\n## {task}\n")
         print(
             "| | valid weighted F1 | valid accuracy | test weighted F1 | test accuracy |\n"
             "| :-- | --: | --: | --: | --: |"

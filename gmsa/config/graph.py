@@ -75,8 +75,8 @@ class GraphConfig:
     """Probability that an edge between two tokens is dropped in a training step; in scope ``dialogue``, which has no
     tokens, an edge between two nodes of utterances."""
     context_dropout: float = number(0.0, ge=0, lt=1)
-    """In dialogues: probability that an utterance does not receive from another one, in any modality, in a training
-    step."""
+    """In dialogues: probability that no message passes from an utterance to another one, in any modality, in a training
+    step. The propagation of predictions is not dropped."""
 
     def __post_init__(self) -> None:
         for name in ("intra", "inter"):
