@@ -68,7 +68,9 @@ def check_kills(config: Config, folder: Path, kills: int, seed: int = 0) -> None
     assert not [p for p in (folder / "killed").rglob("*") if p.suffix == ".tmp"]
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("self-training", 4), ("hierarchical", 4)])
+@pytest.mark.parametrize(
+    ("kind", "kills"), [("self-training", 4), pytest.param("hierarchical", 4, marks=pytest.mark.slow)]
+)
 def test_runs_killed_at_random_moments_end_bitwise_the_same(config_of, tmp_path: Path, kind: str, kills: int) -> None:
     check_kills(config_of(kind, optim={"epochs": 1}), tmp_path, kills)
 
