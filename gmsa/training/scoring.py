@@ -66,7 +66,7 @@ def predict_utterances(
     Several processes share the batches, and all get the whole.
 
     Args:
-        context: further utterances in the graphs of the same videos (video graphs); they are not scored.
+        context: further utterances in the graphs of the same dialogues; they are not scored.
 
     Raises:
         RunError: a prediction is not finite.
