@@ -178,6 +178,8 @@ RESULTS_BY_NAME: dict[str, Result] = {
         data=[DEV],
     ),
     "context_mosi": Result(["python benchmarks/context.py --part mosi --out OUT"], 60, data=[DEV]),
+    "context_meld": Result(["python benchmarks/context.py --part meld --out OUT"], 30, data=[MELD]),
+    "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised", quick=["utterance", "past 1"]),
     "study_mosi_dev": Result(
         [
             "gmsa tune --config mosi_graph --set data.path=DATA --space default --trials 30 --jobs 2 "
