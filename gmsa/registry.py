@@ -45,11 +45,14 @@ class Registry(Generic[T]):
         kind (str): what the parts are, for errors: ``model``, ``edge builder``.
         builtin (Mapping[str, str]): location of each built-in part, ``"module:object"``.
         passed (Iterable[str]): arguments that gmsa passes; all others are parameters for users to set. Default: none.
+        filled (Iterable[str]): parameters for users to set that gmsa passes where they do not. Default: none.
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str], passed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: str, builtin: Mapping[str, str], passed: Iterable[str] = (), filled: Iterable[str] = ()
+    ) -> None:
         self.kind = kind
-        self.passed = frozenset(passed)
+        self.passed, self.filled = frozenset(passed), frozenset(filled)
         self._parts: dict[str, Any] = dict(builtin)
 
     def register(self, name: Any = None, part: Any = None) -> Any:
@@ -140,7 +143,7 @@ class Registry(Generic[T]):
             ConfigError: names the parameter.
         """
         for parameter, known in self.parameters(name).items():
-            if known.default is known.empty and parameter not in given:
+            if known.default is known.empty and parameter not in given and parameter not in self.filled:
                 raise ConfigError(f"'{key}': '{name}' needs '{parameter}', as {name}({parameter}=...)")
 
     def describe(self, name: str) -> str:
@@ -277,12 +280,22 @@ MODELS: Registry[Any] = Registry(
 """Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""
 
 LAYERS: Registry[Any] = Registry(
-    "layer", {"attention": "gmsa.nn.layers.attention:Interaction"}, passed=("channels", "heads", "edge_types")
+    "layer",
+    {
+        "attention": "gmsa.nn.layers.attention:Interaction",
+        "transformer": "gmsa.nn.layers.transformer:Transformer",
+        "rgcn": "gmsa.nn.layers.rgcn:RGCN",
+    },
+    passed=("channels", "edge_types", "relations", "number"),
+    filled=("heads",),
 )
-"""Layers of message passing: modules built with ``channels``, ``heads`` and ``edge_types``, and called as
-``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has
-``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by their ``log_weight``
-has ``takes_weights = True``."""
+"""Layers of message passing: modules built with those that they name of ``channels``, ``heads`` (which a setting may
+give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) and ``number`` (of the layer in its
+stack), and called as ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists
+of edges alone has ``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by
+their ``log_weight`` has ``takes_weights = True``; one that looks at ``edges.relation``, ``node_type`` or ``graph``
+``takes_relations = True``; one that must see all nodes' edges ``takes_receivers = False``; and one that also takes
+``initial``, the states before the first layer of the stack, ``takes_initial = True``."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

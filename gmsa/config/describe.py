@@ -88,7 +88,7 @@ def _setting(key: str, hint: Any, default: Any, field: dataclasses.Field[Any], c
         kind, allowed = f"{'text' if registry is None else 'a name'}, or a group", ""
     elif typing.get_origin(hint) is ByModality:
         inner = typing.get_args(hint)[0]
-        kind = f"{'a name' if registry is not None else _type(inner)}, or one by modality"
+        kind = f"{'a name' if registry is not None else _type(inner)}, or one by {field.metadata.get('by', 'modality')}"
         allowed = _allowed(inner, field.metadata)
     else:
         kind = ("a list of names" if isinstance(default, tuple) else "a name") if registry is not None else _type(hint)

@@ -70,7 +70,13 @@ def component(default: Any, registry: Registry[Any]) -> Any:
     return field(default=default, metadata={"registry": registry})
 
 
-def by_modality(default: Mapping[str, Any], registry: Registry[Any] | None = None, **limits: float) -> Any:
-    """A field with a value for each modality; what a user names is merged over the default."""
-    metadata: dict[str, Any] = {"parts": registry} if registry else dict(limits)
+def by_modality(
+    default: Mapping[str, Any], registry: Registry[Any] | None = None, by: str = "modality", **limits: float
+) -> Any:
+    """A field with a value for each modality; what a user names is merged over the default.
+
+    Args:
+        by: what has a value each, where that is something else.
+    """
+    metadata: dict[str, Any] = {"parts": registry, "by": by} if registry else dict(limits)
     return field(default_factory=lambda: ByModality(default), metadata=metadata)

@@ -17,7 +17,7 @@ from gmsa.system.reading import expanded, is_file
 
 MOST_LEVELS = 10
 """Maximum length of a chain of base files."""
-BY_MODALITY = ("intra", "inter", "encoders", "modality_dropout")
+BY_MODALITY = ("intra", "inter", "encoders", "modality_dropout", "layer")
 """Settings by modality, for all of which one value may stand."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gmsa.config.components import component_name
+from gmsa.config.components import component_name, parse_component
 from gmsa.config.data import DataConfig
 from gmsa.config.fields import ByModality, by_modality, component, number
 from gmsa.config.graph import WHOLE, GraphConfig
@@ -20,6 +20,8 @@ from gmsa.registry import CALLBACKS, ENCODERS, LAYERS, METRICS, MODELS, PROTOCOL
 
 Convs = tuple[tuple[int, int], ...]
 """Convolutions of an encoder, as (kernel, stride)."""
+STREAMS = ("intra", "inter", "global")
+"""Streams that may have a layer of their own."""
 MANY = 1_000_000
 """Epochs, steps and utterances of a batch, at most."""
 MOST_CONVS, MOST_KERNEL, MOST_STEPS = 64, 1000, 1_000_000
@@ -32,8 +34,9 @@ class ModelConfig:
 
     name: str = component("semi_iin", MODELS)
     """Model to train."""
-    layer: str = component("attention", LAYERS)
-    """Layer of message passing in the streams of ``semi_iin`` and ``sslmm``."""
+    layer: ByModality[str] = by_modality({OTHERS: "attention"}, LAYERS, by="stream")
+    """Layer of message passing in the streams of a model: one for all, or by stream, as ``{intra: gatv2, inter:
+    rgcn(bases=4)}``."""
     encoder: str = component("conv", ENCODERS)
     """Encoder of each modality's steps."""
     channels: int = number(128, ge=1, le=65_536)
@@ -74,6 +77,18 @@ class ModelConfig:
     """Position embeddings per modality: the maximum number of steps after striding."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """How messages are computed: by dense masked attention, edge by edge, or by the faster of the two."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, ByModality):
+            layer = {OTHERS: self.layer} if isinstance(self.layer, str) else {OTHERS: "attention", **self.layer}
+            object.__setattr__(self, "layer", ByModality(layer))
+        for stream, spec in self.layer.items():
+            if stream not in (*STREAMS, OTHERS):
+                raise ConfigError(
+                    f"'model.layer' has no stream '{cut(stream)}'{nearest(stream, STREAMS)}; name one of "
+                    f"{listed(STREAMS)}, or {OTHERS}"
+                )
+            parse_component(spec, LAYERS, "model.layer" if len(self.layer) == 1 else f"model.layer.{stream}")
 
     def convs(self, modality: str) -> Convs:
         """Convolutions of one modality's encoder, as (kernel, stride)."""

@@ -5,7 +5,8 @@ from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, t
 from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.edges import edge_builder, looks_at_features
-from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, Schema, schema
+from gmsa.graph.relations import relations_of
+from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Schema, schema
 from gmsa.graph.spec import GraphSpec
 from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
@@ -15,6 +16,7 @@ __all__ = [
     "EDGE_BUILDERS",
     "READOUTS",
     "STREAMS",
+    "UTTERANCE",
     "GraphBatch",
     "GraphSpec",
     "Schema",
@@ -29,6 +31,7 @@ __all__ = [
     "edge_types",
     "looks_at_features",
     "node_features",
+    "relations_of",
     "schema",
     "token_count",
 ]

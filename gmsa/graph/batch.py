@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
-from gmsa.graph.build import token_count
+from gmsa.graph.build import speaker_numbers, token_count
 from gmsa.graph.connect import Graphs, Numbers, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import build_edges, complete
-from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
+from gmsa.graph.schema import DIALOGUE, READOUTS, UTTERANCE, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import Edges, SparseEdges
 from gmsa.registry import EDGE_BUILDERS
@@ -75,8 +75,12 @@ class GraphBatch:
     """G, T and R: graphs, nodes of the largest, readout nodes of the largest."""
     sizes: tuple[int, ...]
     """Utterances of each graph ``[G]``."""
-    utterance_edges: Tensor | None = None
-    """In the graphs of ``dialogues``, the edges between different utterances, in the order of the graphs ``[2, E]``."""
+    utterance_edges: SparseEdges | None = None
+    """In graphs of dialogues, the edges between utterances, and of each to itself, in the order of the graphs; their
+    types are those by distance, then by speakers. In ``dialogues``, or where the spec has the stream ``utterance``."""
+    speakers: Tensor | None = None
+    """In graphs of dialogues, the number of each utterance's speaker ``[N]``, in the order of the graphs: among those
+    that ``graph.speakers`` lists, else in the order in which they first speak."""
     dialogues: GraphBatch | None = None
     """The graphs of the dialogues in scope ``hierarchical``: their nodes start as states of the utterances, so that
     they have no features."""
@@ -233,8 +237,14 @@ def _collate(
         spec,
         utterance_seeds,
     )
-    connected = connect(graphs, spec.streams if streams is None else streams, seeds)
+    wanted_streams = [*(spec.streams if streams is None else streams)]
+    between = None
+    if is_dialogue and (UTTERANCE in wanted_streams or not with_features):
+        between = utterance_edges(graphs)
+    connected = connect(graphs, [s for s in wanted_streams if s != UTTERANCE], seeds)
     utterance_order = np.argsort(order)
+    listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
+    speakers = [n for group in members_of for n in speaker_numbers(group, listed_speakers)] if is_dialogue else []
     shown = list(zip(modalities, lengths, strict=True)) if with_features else []
     return GraphBatch(
         schema=spec.schema,
@@ -255,7 +265,8 @@ def _collate(
         readout_edges={stream: found.to_readouts for stream, found in connected.items()},
         shape=(len(groups), layout.size, int(members.max()) * len(spec.readouts)),
         sizes=tuple(members.tolist()),
-        utterance_edges=None if with_features else utterance_edges(graphs),
+        utterance_edges=between,
+        speakers=torch.tensor(speakers) if is_dialogue else None,
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from gmsa.data.utterance import Utterance
 from gmsa.graph.build import mean_features, node_features, relation_edges, side_by_side, turns_of
 from gmsa.graph.context import Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
+from gmsa.graph.relations import relation_numbers, stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, is_among_tokens
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
@@ -99,19 +100,21 @@ class Graphs:
 _ROWS = torch.empty(1_000_000, 0)
 
 
-def utterance_edges(graphs: Graphs) -> Tensor:
-    """The edges between different utterances of dialogues that lie end to end, which readout nodes have too
-    ``[2, E]``."""
+def utterance_edges(graphs: Graphs) -> SparseEdges:
+    """The edges between the utterances of dialogues that lie end to end, and of each to itself, which joined readout
+    nodes have too; their types are those by distance and speakers."""
     parts, first, relation = [], 0, ("cls", "intra", "cls")
     for members in graphs.members:
         turns, config = turns_of(members, graphs.spec.graph), graphs.spec.graph
         features = None
         if "features" in wanted(component_name(config.between)):
             features = side_by_side({m: mean_features(members, m) for m in graphs.spec.schema.modalities}, turns.count)
-        parts.append(context_edges(relation, turns, config, features).pairs + first)
+        found = context_edges(relation, turns, config, features)
+        parts.append(torch.cat([found.pairs + first, found.kind[None]]))
         first += len(members)
-    index = torch.cat(parts, dim=1)
-    return index[:, index[0] != index[1]]
+    whole = torch.cat(parts, dim=1)
+    graph = torch.repeat_interleave(torch.tensor([len(members) for members in graphs.members]))
+    return SparseEdges(whole[:2], whole[2], graph=graph)
 
 
 class Connected(NamedTuple):
@@ -154,14 +157,6 @@ def dense_from(size: int) -> float:
     On small graphs a call costs more than what it computes, and the dense route has fewer (``benchmarks/layer.py``).
     """
     return min(0.08, size / 3000)
-
-
-@lru_cache
-def stream_relations(stream: str, types: Schema) -> tuple[Relation, ...]:
-    """Relations of a stream; ``global`` has those of both, and those of readout nodes once."""
-    if stream != "global":
-        return tuple(r for r in types.relations if r[1] == stream)
-    return tuple(r for r in types.relations if r[1] == "intra" or is_among_tokens(r))
 
 
 class _Plan(NamedTuple):
@@ -242,10 +237,13 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
     source = index[0] + (per_graph.cumsum(0) - per_graph)[graph]
     target = index[1] + (per_graph.cumsum(0) - per_graph)[graph]
     row = index[1] + (readouts.cumsum(0) - readouts)[graph]
-    return Connected(
-        SparseEdges(torch.stack([source, target]), edge_type),
-        SparseEdges(torch.stack([source[ends], row[ends]]), None if edge_type is None else edge_type[ends]),
-    )
+    found = SparseEdges(torch.stack([source, target]), edge_type)
+    if graphs.spec.relations:
+        node_type = torch.from_numpy(graphs.node_type)
+        relation = relation_numbers(stream, graphs.spec.schema, config, whole[2], node_type[source], node_type[target])
+        of_graph = torch.repeat_interleave(per_graph, output_size=len(node_type))
+        found = replace(found, relation=relation, node_type=node_type, graph=of_graph)
+    return Connected(found, replace(found.where(ends), index=torch.stack([source[ends], row[ends]])))
 
 
 @cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))

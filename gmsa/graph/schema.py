@@ -19,6 +19,9 @@ STREAMS = ("intra", "inter")
 DIALOGUE = "dialogue"
 """Node that joins the utterances of a dialogue."""
 
+UTTERANCE = "utterance"
+"""Stream of the edges between utterances as such, for models with one node for each."""
+
 Relation = tuple[str, str, str]
 
 

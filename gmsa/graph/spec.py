@@ -41,6 +41,8 @@ class GraphSpec:
     """Streams whose edges are built between utterances in scope ``hierarchical``."""
     outside_route: Literal["auto", "dense", "edge"] = "auto"
     """Form of the edges there."""
+    relations: bool = False
+    """Whether lists of edges say each one's relation, and the type and the graph of each node."""
     joined_readouts: bool = False
     """Whether readout nodes join those of other utterances."""
 

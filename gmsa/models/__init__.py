@@ -2,7 +2,8 @@
 
 from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
-from gmsa.models.context import Context, ContextEmbedding
+from gmsa.models.context import Context, ContextEmbedding, StreamRelations
+from gmsa.models.conversation import Conversation
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
@@ -17,12 +18,14 @@ __all__ = [
     "SSLMM",
     "Context",
     "ContextEmbedding",
+    "Conversation",
     "Embedding",
     "GlobalTransformer",
     "LateFusion",
     "Model",
     "Output",
     "SemiIIN",
+    "StreamRelations",
     "build_model",
     "check",
     "graph_spec",

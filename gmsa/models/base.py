@@ -19,7 +19,7 @@ from gmsa.config import Config, ModelConfig
 from gmsa.config.presets import CONVS, OTHERS, placed
 from gmsa.data.targets import Target
 from gmsa.graph import GraphBatch, schema, token_count
-from gmsa.models.context import Context, ContextEmbedding
+from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_encoder, find_part
 from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
 from gmsa.registry import MODELS
@@ -58,7 +58,8 @@ class Model(nn.Module):
     A model of your own derives from it, registers with ``MODELS.register("name")`` and defines ``nodes`` and
     ``forward``. Its constructor takes ``dims`` (the feature dimension of each modality) and, by keyword, whichever
     settings of ``config.model`` it uses, ``convs``, ``scope``, ``context`` (:class:`~gmsa.models.Context`; one that
-    takes it has :attr:`outside` in scope ``hierarchical``), ``typed_edges``, ``num_classes`` (K), ``intensity`` (False
+    takes it has :attr:`outside` in scope ``hierarchical``), ``typed_edges``, ``relations``
+    (:class:`~gmsa.models.StreamRelations`), ``num_classes`` (K), ``intensity`` (False
     where the target is one of K classes: graphs have no node ``val``, and :attr:`Output.value` is None), and parameters
     of its own, which a config sets by ``model.name: name(parameter=value)``.
 
@@ -138,6 +139,8 @@ class Model(nn.Module):
         chosen["scope"], chosen["typed_edges"] = config.graph.scope, config.graph.typed
         if config.graph.has_dialogues:
             chosen["context"] = Context.of(config)
+        if "relations" in arguments_of(cls):
+            chosen["relations"] = StreamRelations.of(config)
         target = Target.of(config.target)
         # One class where only the data says how many there are: settings are checked before it is read.
         chosen["num_classes"], chosen["intensity"] = max(1, target.num_classes), not target.is_classes
@@ -179,10 +182,12 @@ class Model(nn.Module):
             return predicted
         assert graph.utterance_edges is not None
         order, back = torch.argsort(graph.utterance_order), graph.utterance_order
+        between = graph.utterance_edges.index
+        between = between[:, between[0] != between[1]]
         found = [logits.log_softmax(-1)] if value is None else [value[:, None], logits.log_softmax(-1)]
         for place, part in enumerate(self.propagations):
             y = found[place].index_select(0, order)
-            found[place] = part(y, graph.utterance_edges, graph.sizes).index_select(0, back)
+            found[place] = part(y, between, graph.sizes).index_select(0, back)
         return (None if value is None else found[0].squeeze(1)), found[-1]
 
     def predict_unimodal(self, z0: Tensor, batch: GraphBatch) -> dict[str, Tensor] | None:

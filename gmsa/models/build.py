@@ -17,7 +17,7 @@ from gmsa.errors import ConfigError, listed
 from gmsa.graph import READOUTS, GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
-from gmsa.models.parts import find_part
+from gmsa.models.parts import Layers, find_part
 from gmsa.nn import (
     AngularWeights,
     LearnedChoice,
@@ -132,7 +132,8 @@ def graph_spec(config: Config) -> GraphSpec:
     """Describes the graphs that the model of a config takes, for :func:`gmsa.collate`."""
     model, settings = model_class(config), config.model
     is_outside = config.graph.scope == "dialogue"
-    inside_route = model.route or _route_of_layer(settings) or settings.route
+    layers = _layers(model, settings)
+    inside_route = model.route or next(filter(None, layers.say("route")), None) or settings.route
     outside_route = _outside_route(model, config) or inside_route
     return GraphSpec(
         graph=config.graph.outside if is_outside else config.graph,
@@ -143,6 +144,7 @@ def graph_spec(config: Config) -> GraphSpec:
         route=outside_route if is_outside else inside_route,
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
+        relations=any(layers.say("takes_relations")),
     )
 
 
@@ -155,7 +157,7 @@ def check(config: Config) -> None:
     model, settings = model_class(config), config.model
     for spec, registry, key in (
         (settings.name, MODELS, "model.name"),
-        (settings.layer, LAYERS, "model.layer"),
+        *((spec, LAYERS, "model.layer") for spec in settings.layer.values()),
         (settings.encoder, ENCODERS, "model.encoder"),
     ):
         find_part(spec, registry, key)
@@ -169,8 +171,35 @@ def check(config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no 'context', so that it has no graphs of dialogues "
             "over those of utterances; choose another model, or another 'graph.scope'"
         )
+    _check_layers(model, settings)
     _check_context(model, config)
     model.check(config)
+
+
+def _layers(model: type[Model], settings: ModelConfig) -> Layers:
+    """The layers of the model's streams; none where it has no streams of layers."""
+    return Layers(settings.layer, model.seen_streams(settings) if "layer" in arguments_of(model) else ())
+
+
+def _check_layers(model: type[Model], settings: ModelConfig) -> None:
+    if "layer" not in arguments_of(model):
+        if settings.layer != ModelConfig().layer:
+            raise ConfigError(
+                f"'model.name: {component_name(settings.name)}' has layers of its own; leave 'model.layer' out, or "
+                "choose another model, such as semi_iin or sslmm"
+            )
+        return
+    layers = _layers(model, settings)
+    routes = [*filter(None, layers.say("route"))]
+    if len(routes) > 1:
+        raise ConfigError(f"the layers that 'model.layer' names take edges in different forms ({listed(routes)})")
+    for layer in layers.values():
+        heads = layer.keywords.get("heads", settings.heads)
+        if layer.func.__module__.startswith("gmsa.") and settings.channels % heads:
+            raise ConfigError(
+                f"'model.channels' must be divisible by the 'heads' of 'model.layer' (got {settings.channels} and "
+                f"{heads})"
+            )
 
 
 def _check_context(model: type[Model], config: Config) -> None:
@@ -182,11 +211,13 @@ def _check_context(model: type[Model], config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no weights of edges, which '{asked}' gives them; "
             "choose another model, such as semi_iin or sslmm, or leave that out"
         )
-    if not getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "takes_weights", False):
-        raise ConfigError(
-            f"'model.layer: {component_name(settings.layer)}' takes no weights of edges, which '{asked}' gives them; "
-            "choose another layer, or leave that out (one that takes them has 'takes_weights = True')"
-        )
+    for stream, layer in _layers(model, settings).items():
+        if not getattr(layer.func, "takes_weights", False):
+            raise ConfigError(
+                f"'model.layer: {component_name(settings.layer.of(stream))}' takes no weights of edges, which "
+                f"'{asked}' gives them; choose another layer, or leave that out (one that takes them has "
+                "'takes_weights = True')"
+            )
 
 
 def _weighs(config: Config) -> str | None:
@@ -200,8 +231,3 @@ def _weighs(config: Config) -> str | None:
 def _outside_route(model: type[Model], config: Config) -> Literal["dense", "edge"] | None:
     """The only form of the edges between utterances that the model takes; chosen and weighed edges are lists."""
     return model.outside_route or ("edge" if _weighs(config) else None)
-
-
-def _route_of_layer(settings: ModelConfig) -> Literal["dense", "edge"] | None:
-    """The only form of edges that the model's layer takes: its attribute ``route``."""
-    return getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "route", None)

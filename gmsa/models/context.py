@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import Config
-from gmsa.graph import GraphBatch, Schema
-from gmsa.nn import SequenceEncoder
+from gmsa.config.presets import placed
+from gmsa.config.schema import STREAMS
+from gmsa.graph import GraphBatch, Schema, relations_of, schema
+from gmsa.nn import Relations, SequenceEncoder
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,41 @@ class Context:
         """Edge types of a relation between modalities: by distance, then by speakers."""
         return (2 * self.distances + 1) * self.speaker_types
 
+    def distances_of(self, edge_type: Tensor) -> Tensor:
+        """How far before (negative) or after its target the source of each edge between utterances is, at most
+        :attr:`distances` ``[E]``."""
+        return edge_type % (2 * self.distances + 1) - self.distances
+
+    def speakers_of(self, edge_type: Tensor) -> Tensor:
+        """The type of each of these edges by the speakers of both ends ``[E]``: 0 for the same and 1 for another one;
+        where n speakers are listed, the source's number times n + 1, plus the target's."""
+        return edge_type // (2 * self.distances + 1)
+
     def edge_types(self, types: Schema) -> int:
         """Edge types with a learned bias."""
         return self.kinds * len(types.typed_relations)
+
+
+class StreamRelations(NamedTuple):
+    """The relations of each stream, for layers that have weights for each."""
+
+    streams: Mapping[str, Relations]
+    """Those of the graphs whose nodes are embedded: of utterances, or in scope ``dialogue`` of dialogues."""
+    outside_streams: Mapping[str, Relations]
+    """Those of the graphs of dialogues in scope ``hierarchical``."""
+
+    @classmethod
+    def of(cls, config: Config) -> StreamRelations:
+        """Those of the graphs of a config."""
+        graph, names = config.graph, placed(config.named_modalities)
+        is_dialogue = graph.scope == "dialogue"
+        first = schema(names, is_dialogue and graph.dialogue_node)
+        settings = graph.outside if is_dialogue else graph.inside
+        then = schema(names, graph.dialogue_node, joined_readouts=True)
+        return cls(
+            {s: relations_of(s, first, settings) for s in STREAMS},
+            {s: relations_of(s, then, graph.outside) for s in STREAMS} if graph.scope == "hierarchical" else {},
+        )
 
 
 class ContextEmbedding(nn.Module):

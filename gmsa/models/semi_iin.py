@@ -17,9 +17,9 @@ from gmsa.config import Config
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
-from gmsa.models.context import Context, ContextEmbedding
-from gmsa.models.parts import find_layer
-from gmsa.nn import Heads, Stream, build_fusion
+from gmsa.models.context import Context, ContextEmbedding, StreamRelations
+from gmsa.models.parts import Layers
+from gmsa.nn import Heads, Relations, Stream, build_fusion
 
 
 class SemiIIN(Model):
@@ -49,7 +49,8 @@ class SemiIIN(Model):
         shared_layers (bool, default True): One set of weights for all layers of a stream.
         streams (str, default "both"): ``both``, ``intra``, ``inter``, or ``global``.
         fusion (str, default "gate"): ``gate``, ``add``, ``dot``, or ``concat``.
-        layer (str, default "attention"): Layer of message passing, by its name in ``LAYERS``.
+        layer (str | Mapping, default "attention"): Layer of message passing, by its name in ``LAYERS``; one for all
+            streams, or one each.
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
@@ -61,6 +62,7 @@ class SemiIIN(Model):
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
+        relations (StreamRelations, optional): The relations of the streams, for layers that have weights for each.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, gate :math:`(N, 2, C)`
@@ -96,7 +98,7 @@ class SemiIIN(Model):
         shared_layers: bool = True,
         streams: Literal["both", "intra", "inter", "global"] = "both",
         fusion: Literal["gate", "add", "dot", "concat"] = "gate",
-        layer: str = "attention",
+        layer: str | Mapping[str, str] = "attention",
         encoder: str = "conv",
         dropout: float = 0.2,
         input_dropout: float = 0.5,
@@ -108,6 +110,7 @@ class SemiIIN(Model):
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
+        relations: StreamRelations | None = None,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -121,24 +124,27 @@ class SemiIIN(Model):
             dialogue_node=context is not None and context.dialogue_node,
         )
         names = ("intra", "inter") if streams == "both" else (streams,)
-        types, build, around = self.embedding.schema, find_layer(layer), context or Context()
+        types, build, around = self.embedding.schema, Layers(layer), context or Context()
         edge_types = types.edge_types if typed_edges else 0
 
-        def make_streams(layers: int, edge_types: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {name: Stream(channels, heads, layers, shared_layers, dropout, edge_types, build) for name in names}
-            )
+        known = relations or StreamRelations({}, {})
+
+        def make_streams(layers: int, edge_types: int, relations: Mapping[str, Relations]) -> nn.ModuleDict:
+            sizes = channels, heads, layers, shared_layers, dropout, edge_types
+            return nn.ModuleDict({name: Stream(*sizes, build[name], relations.get(name)) for name in names})
 
         def make_fusions() -> nn.ModuleList:
             return nn.ModuleList(build_fusion(fusion, channels) for _ in range(1 + intensity if len(names) == 2 else 0))
 
-        self.streams = make_streams(layers, around.edge_types(types) if scope == "dialogue" else edge_types)
+        self.streams = make_streams(
+            layers, around.edge_types(types) if scope == "dialogue" else edge_types, known.streams
+        )
         self.fusions = make_fusions()
         self.heads = Heads(channels, num_classes, dropout, intensity)
         if scope == "hierarchical":
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
-            self.outside_streams = make_streams(context_layers, around.edge_types(types))
+            self.outside_streams = make_streams(context_layers, around.edge_types(types), known.outside_streams)
             self.outside_fusions = make_fusions()
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:

@@ -20,9 +20,9 @@ from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
-from gmsa.models.context import Context, ContextEmbedding
-from gmsa.models.parts import find_layer
-from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, without_sources
+from gmsa.models.context import Context, ContextEmbedding, StreamRelations
+from gmsa.models.parts import Layers
+from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, Relations, without_sources
 
 
 class SSLMM(Model):
@@ -55,7 +55,8 @@ class SSLMM(Model):
         order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
         missing_node (str, default "gated"): In graphs of dialogues, a missing modality's node is ``gated``,
             ``silent``, or ``dropped``.
-        layer (str, default "attention"): Layer of message passing, by its name in ``LAYERS``.
+        layer (str | Mapping, default "attention"): Layer of message passing, by its name in ``LAYERS``; one for all
+            streams, or one each.
         encoder (str, default "conv"): Encoder of each modality, by its name in ``ENCODERS``.
         dropout (float, default 0.2): Dropout after attention and feed-forward.
         input_dropout (float, default 0.5): Dropout on the features.
@@ -67,6 +68,7 @@ class SSLMM(Model):
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
         typed_edges (bool, default False): Learns a bias for each edge type.
+        relations (StreamRelations, optional): The relations of the streams, for layers that have weights for each.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -107,7 +109,7 @@ class SSLMM(Model):
         streams: Literal["both", "intra", "inter"] = "both",
         order: Literal["intra_first", "inter_first", "simultaneous"] = "intra_first",
         missing_node: Literal["gated", "silent", "dropped"] = "gated",
-        layer: str = "attention",
+        layer: str | Mapping[str, str] = "attention",
         encoder: str = "conv",
         dropout: float = 0.2,
         input_dropout: float = 0.5,
@@ -119,6 +121,7 @@ class SSLMM(Model):
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
         typed_edges: bool = False,
+        relations: StreamRelations | None = None,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -133,17 +136,20 @@ class SSLMM(Model):
         )
         self.missing_node, self.repeats = missing_node, layers if shared_layers else 1
         self.outside_repeats = context_layers if shared_layers else 1
-        types, build, around = self.embedding.schema, find_layer(layer), context or Context()
+        types, build, around = self.embedding.schema, Layers(layer), context or Context()
+        known = relations or StreamRelations({}, {})
         halves = ("intra", "inter") if streams == "both" else (streams,)
 
-        def make_blocks(layers: int, edge_types: int) -> nn.ModuleList:
+        def make_blocks(layers: int, edge_types: int, relations: Mapping[str, Relations]) -> nn.ModuleList:
             return nn.ModuleList(
-                AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build)
-                for _ in range(1 if shared_layers else layers)
+                AlternatingBlock(channels, heads, dropout, edge_types, order, halves, build, relations, number + 1)
+                for number in range(1 if shared_layers else layers)
             )
 
         edge_types = types.edge_types if typed_edges else 0
-        self.blocks = make_blocks(layers, around.edge_types(types) if scope == "dialogue" else edge_types)
+        self.blocks = make_blocks(
+            layers, around.edge_types(types) if scope == "dialogue" else edge_types, known.streams
+        )
         self.sends = None
         if scope != "utterance" and missing_node == "gated":
             self.sends = nn.Linear(channels, 1)
@@ -152,7 +158,7 @@ class SSLMM(Model):
         if scope == "hierarchical":
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
-            self.outside_blocks = make_blocks(context_layers, around.edge_types(types))
+            self.outside_blocks = make_blocks(context_layers, around.edge_types(types), known.outside_streams)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
@@ -180,7 +186,7 @@ class SSLMM(Model):
     def _alternate(
         self, blocks: nn.ModuleList, repeats: int, h: Tensor, batch: GraphBatch, missing: Tensor | None
     ) -> Tensor:
-        silent = missing if self.sends is None else None
+        silent, initial = missing if self.sends is None else None, h
         edges = {s: self.edges(h, batch, s, silent) for s in batch.edges if s in ("intra", "inter")}
         seen: Mapping[str, Edges] = edges
         if missing is not None:
@@ -190,7 +196,7 @@ class SSLMM(Model):
             if self.sends is not None and missing is not None and number:
                 seen = edges
                 source_log_weight = F.logsigmoid(self.sends(h)).squeeze(-1) * missing
-            h = block(h, seen.get("intra"), seen.get("inter"), source_log_weight)
+            h = block(h, seen.get("intra"), seen.get("inter"), source_log_weight, initial)
         return h
 
     def forward(self, batch: GraphBatch) -> Output:

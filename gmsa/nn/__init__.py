@@ -8,10 +8,13 @@ from gmsa.nn.encoders import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
 from gmsa.nn.layers.attention import Interaction
+from gmsa.nn.layers.make import make_layer
+from gmsa.nn.layers.pyg import PygLayer
 from gmsa.nn.propagation import Propagation
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
-from gmsa.nn.sequence import RecurrentEncoder, SequenceEncoder, WindowEncoder
+from gmsa.nn.relations import Relations
+from gmsa.nn.sequence import DialogueLSTM, RecurrentEncoder, SequenceEncoder, WindowEncoder
 from gmsa.nn.streams import Stream, StreamLayer
 from gmsa.nn.unimodal import UnimodalHeads
 
@@ -22,6 +25,7 @@ __all__ = [
     "Concat",
     "ConvEncoder",
     "DenseEdges",
+    "DialogueLSTM",
     "Dot",
     "Dropout",
     "Edges",
@@ -31,8 +35,10 @@ __all__ = [
     "LearnedChoice",
     "ModalityReadout",
     "Propagation",
+    "PygLayer",
     "Reconstruction",
     "RecurrentEncoder",
+    "Relations",
     "SequenceEncoder",
     "SparseEdges",
     "Standardize",
@@ -41,5 +47,6 @@ __all__ = [
     "UnimodalHeads",
     "WindowEncoder",
     "build_fusion",
+    "make_layer",
     "without_sources",
 ]

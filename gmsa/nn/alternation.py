@@ -3,7 +3,7 @@
 # V nodes, C channels
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import Edges
 from gmsa.nn.layers.attention import Interaction
-from gmsa.nn.streams import StreamLayer
+from gmsa.nn.layers.make import make_layer
+from gmsa.nn.relations import Relations
+from gmsa.nn.streams import StreamLayer, call_layer
 
 
 class AlternatingBlock(nn.Module):
@@ -33,7 +35,10 @@ class AlternatingBlock(nn.Module):
         edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
         order (str, default "intra_first"): ``intra_first``, ``inter_first``, or ``simultaneous``.
         halves (tuple[str, ...], default ("intra", "inter")): Which halves the block has.
-        layer (Callable, default Interaction): Constructor of the layer that passes messages.
+        layer (Callable, default Interaction): Constructor of the layer that passes messages, or by ``intra`` and
+            ``inter`` one for each half.
+        relations (Mapping, optional): The relations of each half, for layers that have weights for each.
+        number (int, default 1): Number of the block, from 1.
 
     Shapes:
         - h :math:`(V, C)`; source_log_weight :math:`(V)`, see :class:`~gmsa.nn.Interaction`; output :math:`(V, C)`
@@ -55,40 +60,70 @@ class AlternatingBlock(nn.Module):
         edge_types: int = 0,
         order: str = "intra_first",
         halves: tuple[str, ...] = ("intra", "inter"),
-        layer: Callable[..., nn.Module] = Interaction,
+        layer: Callable[..., nn.Module] | Mapping[str, Callable[..., nn.Module]] = Interaction,
+        relations: Mapping[str, Relations] | None = None,
+        number: int = 1,
     ) -> None:
         super().__init__()
         self.order = order
-        self.within = StreamLayer(channels, heads, dropout, edge_types, layer) if "intra" in halves else None
+        chosen = layer if isinstance(layer, Mapping) else dict.fromkeys(("intra", "inter"), layer)
+        known = relations or {}
+        self.within = None
+        if "intra" in halves:
+            self.within = StreamLayer(channels, heads, dropout, edge_types, chosen["intra"], known.get("intra"), number)
         self.across = None
         if "inter" in halves:
-            self.across = layer(channels=channels, heads=heads, edge_types=edge_types)
+            self.across = make_layer(
+                chosen["inter"],
+                channels=channels,
+                heads=heads,
+                edge_types=edge_types,
+                relations=known.get("inter"),
+                number=number,
+            )
             self.gate = nn.Linear(2 * channels, channels)
             self.norm = nn.LayerNorm(channels)
         self.dropout = Dropout(dropout)
 
-    def intra(self, h: Tensor, edges: Edges | None, source_log_weight: Tensor | None = None) -> Tensor:
+    def intra(
+        self,
+        h: Tensor,
+        edges: Edges | None,
+        source_log_weight: Tensor | None = None,
+        initial: Tensor | None = None,
+    ) -> Tensor:
         """The half that crosses intra edges."""
-        return h if self.within is None else self.within(h, edges, source_log_weight=source_log_weight)
+        if self.within is None:
+            return h
+        found: Tensor = self.within(h, edges, source_log_weight=source_log_weight, initial=initial)
+        return found
 
     def inter(
-        self, h: Tensor, edges: Edges | None, source_log_weight: Tensor | None = None, seen: Tensor | None = None
+        self,
+        h: Tensor,
+        edges: Edges | None,
+        source_log_weight: Tensor | None = None,
+        seen: Tensor | None = None,
+        initial: Tensor | None = None,
     ) -> Tensor:
         """The half that crosses inter edges; what passes them is ``seen``, by default h."""
         if self.across is None:
             return h
-        received = self.across(h if seen is None else seen, edges, source_log_weight=source_log_weight)
+        assert edges is not None
+        received = call_layer(self.across, h if seen is None else seen, edges, None, source_log_weight, initial)
         opened = torch.sigmoid(self.gate(torch.cat([h, received], dim=-1)))
         return self.norm(h + opened * self.dropout(received))
 
     def forward(
-        self, h: Tensor, intra: Edges | None, inter: Edges | None, source_log_weight: Tensor | None = None
+        self,
+        h: Tensor,
+        intra: Edges | None,
+        inter: Edges | None,
+        source_log_weight: Tensor | None = None,
+        initial: Tensor | None = None,
     ) -> Tensor:
         if self.order == "inter_first":
-            return self.intra(self.inter(h, inter, source_log_weight), intra, source_log_weight)
-        return self.inter(
-            self.intra(h, intra, source_log_weight),
-            inter,
-            source_log_weight,
-            h if self.order == "simultaneous" else None,
-        )
+            first = self.inter(h, inter, source_log_weight, initial=initial)
+            return self.intra(first, intra, source_log_weight, initial)
+        seen = h if self.order == "simultaneous" else None
+        return self.inter(self.intra(h, intra, source_log_weight, initial), inter, source_log_weight, seen, initial)

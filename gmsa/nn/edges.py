@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ class SparseEdges:
             sorted by receiver.
         edge_type (Tensor, optional): Type of every edge ``[E]``; None where edges are not typed.
         log_weight (Tensor, optional): Logarithm of every edge's weight ``[E]``; None where each weighs 1.
+        relation (Tensor, optional): Number of every edge's relation among those of the stream ``[E]``; this and the
+            next two where a layer asks for them.
+        node_type (Tensor, optional): Number of every node's type ``[V]``.
+        graph (Tensor, optional): Number of every node's graph, ascending ``[V]``.
 
     Example:
         >>> import torch
@@ -53,6 +58,9 @@ class SparseEdges:
     index: Tensor
     edge_type: Tensor | None = None
     log_weight: Tensor | None = None
+    relation: Tensor | None = None
+    node_type: Tensor | None = None
+    graph: Tensor | None = None
     _csr: dict[tuple[int, int, int], HeadCsr] = field(default_factory=dict, init=False, repr=False)
 
     def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
@@ -64,8 +72,9 @@ class SparseEdges:
 
     def where(self, kept: Tensor) -> SparseEdges:
         """The edges that are kept, bool ``[E]``."""
-        edge_type, log_weight = (None if x is None else x[kept] for x in (self.edge_type, self.log_weight))
-        return SparseEdges(self.index[:, kept], edge_type, log_weight)
+        columns = {"edge_type": self.edge_type, "log_weight": self.log_weight, "relation": self.relation}
+        found: dict[str, Any] = {name: None if column is None else column[kept] for name, column in columns.items()}
+        return replace(self, index=self.index[:, kept], **found)
 
     def weighed(self, log_weight: Tensor) -> SparseEdges:
         """The edges with these further weights, as logarithms ``[E]``."""

@@ -81,6 +81,43 @@ class RecurrentEncoder(nn.Module):
             return known + self.dropout(self.out(heard))
 
 
+class DialogueLSTM(nn.Module):
+    r"""An LSTM over the utterances of each dialogue, as DialogueGCN, MMGCN and GCNet have one before their graphs.
+
+    .. math:: g_i = [\overrightarrow{\mathrm{LSTM}}(x)_i; \overleftarrow{\mathrm{LSTM}}(x)_i]
+
+    A ``causal`` one reads forward alone. Dialogues are packed: the length of one changes nothing in another (in the
+    released codes of these papers it does). It computes in single precision at least.
+
+    Args:
+        inputs (int): Width D of what it reads.
+        channels (int): Width C of what it gives, even where it reads both ways.
+        layers (int, default 2): Layers.
+        dropout (float, default 0.0): Dropout between layers.
+        causal (bool, default False): Whether no utterance hears a later one.
+
+    Shapes:
+        - x :math:`(N, D)`, the dialogues end to end; sizes: utterances of each :math:`(G)`; output :math:`(N, C)`
+
+    Example:
+        >>> DialogueLSTM(inputs=6, channels=8)(torch.randn(5, 6), [3, 2]).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(self, inputs: int, channels: int, layers: int = 2, dropout: float = 0.0, causal: bool = False) -> None:
+        super().__init__()
+        width = channels if causal else channels // 2
+        between = dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(inputs, width, layers, dropout=between, bidirectional=not causal)
+
+    @torch.compiler.disable  # packing needs the sizes as numbers
+    def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            known = x.to(next(self.lstm.parameters()).dtype)
+            packed = pack_sequence(known.split(tuple(sizes)), enforce_sorted=False)
+            return torch.cat(unpack_sequence(self.lstm(packed)[0]))
+
+
 class WindowEncoder(nn.Module):
     r"""One transformer layer over the utterances of each dialogue within reach.
 

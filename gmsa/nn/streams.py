@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import Edges
 from gmsa.nn.layers.attention import Interaction
+from gmsa.nn.layers.make import make_layer
+from gmsa.nn.relations import Relations
 
 
 class StreamLayer(nn.Module):
@@ -28,10 +30,14 @@ class StreamLayer(nn.Module):
         dropout (float, default 0.0): Dropout after attention and feed-forward.
         edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
         layer (Callable, default Interaction): Constructor of the layer that passes messages.
+        relations (Relations, optional): The relations of the edges, for a layer that has weights for each.
+        number (int, default 1): Number of the layer in its stack, from 1.
 
     Shapes:
         - z :math:`(V, C)`, edges, receivers :math:`(W)` and source_log_weight :math:`(V)` as
           :class:`~gmsa.nn.Interaction` takes them; output :math:`(W, C)`, W = V by default
+        - initial :math:`(V, C)`, the states before the first layer of the stack, for a layer that asks for them
+          (``takes_initial``); by default z
 
     Example:
         >>> import torch
@@ -48,21 +54,46 @@ class StreamLayer(nn.Module):
         dropout: float = 0.0,
         edge_types: int = 0,
         layer: Callable[..., nn.Module] = Interaction,
+        relations: Relations | None = None,
+        number: int = 1,
     ) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(channels)
-        self.attention = layer(channels=channels, heads=heads, edge_types=edge_types)
+        self.attention = make_layer(
+            layer, channels=channels, heads=heads, edge_types=edge_types, relations=relations, number=number
+        )
         self.norm_mid = nn.LayerNorm(channels)
         self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, z: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
+        self,
+        z: Tensor,
+        edges: Edges,
+        receivers: Tensor | None = None,
+        source_log_weight: Tensor | None = None,
+        initial: Tensor | None = None,
     ) -> Tensor:
         x = self.norm_in(z)
-        received = self.dropout(self.attention(x, edges, receivers, source_log_weight))
+        received = self.dropout(call_layer(self.attention, x, edges, receivers, source_log_weight, initial))
         y = self.norm_mid(received + (x if receivers is None else x.index_select(0, receivers)))
         return self.dropout(self.ffn(y)) + y
+
+
+def call_layer(
+    layer: nn.Module,
+    x: Tensor,
+    edges: Edges,
+    receivers: Tensor | None = None,
+    source_log_weight: Tensor | None = None,
+    initial: Tensor | None = None,
+) -> Tensor:
+    """Calls a layer, with the states before the first layer of its stack (by default x) where it asks for them."""
+    if getattr(layer, "takes_initial", False):
+        found: Tensor = layer(x, edges, receivers, source_log_weight, initial=x if initial is None else initial)
+    else:
+        found = layer(x, edges, receivers, source_log_weight)
+    return found
 
 
 class Stream(nn.Module):
@@ -79,6 +110,7 @@ class Stream(nn.Module):
         dropout (float, default 0.0): Dropout after attention and feed-forward.
         edge_types (int, default 0): Edge types with a learned bias; 0 where edges are not typed.
         layer (Callable, default Interaction): Constructor of the layer that passes messages.
+        relations (Relations, optional): The relations of the edges, for a layer that has weights for each.
 
     Shapes:
         - z :math:`(V, C)`, readouts :math:`(W)` the nodes that are read; output :math:`(W, C)`, or of all nodes
@@ -102,11 +134,14 @@ class Stream(nn.Module):
         dropout: float = 0.0,
         edge_types: int = 0,
         layer: Callable[..., nn.Module] = Interaction,
+        relations: Relations | None = None,
     ) -> None:
         super().__init__()
         self.repeats = layers if shared else 1
         count = 1 if shared else layers
-        self.layers = nn.ModuleList(StreamLayer(channels, heads, dropout, edge_types, layer) for _ in range(count))
+        self.layers = nn.ModuleList(
+            StreamLayer(channels, heads, dropout, edge_types, layer, relations, number + 1) for number in range(count)
+        )
 
     def forward(
         self, z: Tensor, edges: Edges, readout_edges: Edges | None = None, readouts: Tensor | None = None
@@ -118,6 +153,9 @@ class Stream(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The states of all nodes before the last layer ``[V, C]``, and what :meth:`forward` gives."""
         *inner, last = [layer for layer in self.layers for _ in range(self.repeats)]
+        initial = z
         for layer in inner:
-            z = layer(z, edges)
-        return z, last(z, edges if readout_edges is None else readout_edges, readouts)
+            z = layer(z, edges, initial=initial)
+        if readouts is not None and not getattr(last.attention, "takes_receivers", True):
+            return z, last(z, edges, initial=initial).index_select(0, readouts)
+        return z, last(z, edges if readout_edges is None else readout_edges, readouts, initial=initial)

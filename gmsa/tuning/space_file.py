@@ -15,6 +15,7 @@ from gmsa.config import AUTO, MODALITIES, Config, to_dict
 from gmsa.config.coerce import FORMER, RENAMED, coerce
 from gmsa.config.inherit import BY_MODALITY
 from gmsa.config.packaged import find
+from gmsa.config.schema import STREAMS
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.data.notes import note
 from gmsa.errors import ConfigError, cut, listed, nearest, shown
@@ -282,6 +283,7 @@ def _keys_by_modality(names: Sequence[str]) -> list[str]:
     """Dotted keys of the settings by modality, for every modality, also where one value stands for all."""
     pairs = [f"{a}_to_{b}" for a in names for b in names if a != b]
     groups = {"model.modality_dropout": names, "model.encoders": names, "graph.intra": names, "graph.inter": pairs}
+    groups["model.layer"] = STREAMS
     return [f"{group}.{name}" for group, found in groups.items() for name in found]
 
 

@@ -1,0 +1,30 @@
+"""Makes a layer with those of its arguments that it names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+ALWAYS = ("channels", "heads", "edge_types")
+"""What a layer whose constructor takes any keyword is given."""
+
+
+def make_layer(layer: Callable[..., nn.Module], **passed: Any) -> nn.Module:
+    """Makes a layer with those of ``passed`` that its constructor names and that are not filled in already.
+
+    >>> class Scaled(nn.Module):
+    ...     def __init__(self, channels: int, heads: int = 1) -> None:
+    ...         super().__init__()
+    ...         self.heads = heads
+    >>> make_layer(partial(Scaled, heads=4), channels=8, heads=2, edge_types=0).heads
+    4
+    """
+    given = layer.keywords if isinstance(layer, partial) else {}
+    parameters = inspect.signature(layer).parameters
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = {*parameters, *(ALWAYS if any_keyword else ())} - {*given}
+    return layer(**{name: value for name, value in passed.items() if name in known})
