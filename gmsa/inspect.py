@@ -1,5 +1,5 @@
-"""Draws a graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``; or, with ``--run``, what
-runs predict along a dialogue."""
+"""Draws a graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``; with ``--model`` a
+model; or, with ``--run``, what runs predict along a dialogue, or the attention of one in an utterance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def parser() -> cli.Parser:
     """Builds the parser of the command's arguments."""
     parser = cli.Parser(
         prog="python -m gmsa.inspect",
-        description="Print and draw the graph of one utterance or dialogue, or what runs predict along a dialogue.",
+        description="Print and draw the graph of one utterance or dialogue, a model, what runs predict along a "
+        "dialogue, or the attention of one in an utterance.",
     )
     parser.add_argument("--config", metavar="FILE", help=f"{cli.CONFIG_HELP}; its graph is drawn")
     cli.add_set_option(parser)
@@ -45,12 +46,21 @@ def parser() -> cli.Parser:
     cli.add_plugin_option(parser)
     parser.add_argument(
         "--id",
-        required=True,
         help="utterance id, such as 'VIDEO$_$CLIP'; or a dialogue, such as VIDEO, with --run or where graph.scope is "
         "dialogue or hierarchical",
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="PNG or SVG file to write")
     parser.add_argument("--relation", metavar="NAME", help="draw only this relation, such as text-intra-text")
+    parser.add_argument(
+        "--model",
+        action="store_true",
+        help="with --config: draw the model instead, its layers by stream and relation, and its parameters by part",
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="with one --run: draw the graph of an utterance, each edge as strong as the attention along it",
+    )
     return parser
 
 
@@ -64,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = expanded(options.out)
     if options.run:
         check_out_file(out, (".png", ".svg"))
-        _draw_predictions(options, out)
+        (_draw_attention if options.attention else _draw_predictions)(options, out)
+    elif options.model:
+        _draw_model(options, out)
     else:
         _draw_graph(options, out)
     console().print(f"Wrote {out}")
@@ -78,6 +90,14 @@ def _problem(options: argparse.Namespace) -> str:
         return "--config draws a graph and --run predictions; give one of them"
     if options.run and (options.overrides or options.relation is not None):
         return "--set and --relation go with --config"
+    if options.attention and len(options.run) != 1:
+        return "--attention draws that of one run; give one --run"
+    if options.model and options.run:
+        return "--model goes with --config"
+    if options.model and (options.id is not None or options.relation is not None):
+        return "--model draws the model, not a graph; leave --id and --relation out"
+    if options.id is None and not options.model:
+        return "the following arguments are required: --id, or --model"
     return ""
 
 
@@ -121,6 +141,33 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     for line in _streams(data):
         console().print(f"  {line}")
     draw_graph(data, out, found.text, relation)
+
+
+def _draw_model(options: argparse.Namespace, out: Path) -> None:
+    config = load_config(options.config, cli.overrides_of(options))
+    check_out_file(out, (".png", ".svg"))
+
+    from gmsa.data import load_corpus
+    from gmsa.figures.model import Panel, draw_model
+    from gmsa.models import describe_model
+    from gmsa.runs.prepare import resolved
+
+    corpus = load_corpus(config.data, config.target)
+    config = resolved(config, corpus)
+    found = describe_model(corpus.dims, config)
+    console().print(f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}")
+    panels = []
+    for level, streams in found.levels.items():
+        for stream in streams:
+            layers = f"{stream.layer}{f' x {stream.layers}' * (stream.layers > 1)}{', shared' * stream.shared}"
+            title = stream.name if len(found.levels) == 1 else f"{level}: {stream.name}"
+            panels.append(Panel(title, layers, stream.node_types, stream.relations))
+            count = sum(stream.relations.values())
+            console().print(f"  {title}: {layers}, {_counted(count, 'relation')}")
+    for part, count in found.parts.items():
+        console().print(f"  {part}: {count:,} parameters")
+    data = "synthetic" if corpus.synthetic else config.data.name
+    draw_model(out, f"{found.name} on {data}" if data else found.name, panels, found.parts)
 
 
 def _find(name: str, splits: Splits, path: object, scope: str) -> tuple[str, Utterance | list[Utterance]]:
@@ -248,8 +295,64 @@ def _draw_predictions(options: argparse.Namespace, out: Path) -> None:
     )
 
 
+def _draw_attention(options: argparse.Namespace, out: Path) -> None:
+    import numpy as np
+
+    from gmsa.figures.graph import WeightedEdges, draw_weights
+    from gmsa.runs.folder import Run
+
+    run = Run(options.run[0])
+    if run.config.graph.scope != "utterance":
+        raise RunError(
+            f"'{run.folder}': --attention draws graphs of utterances, and 'graph.scope' of this run is "
+            f"{run.config.graph.scope}; leave --attention out, or read the weights by Run.attention"
+        )
+    split, utterance = _utterance_of(run, options)
+    found = run.attention([utterance], device=options.device)
+    kinds = [found.node_types[k] for k in found.node_type]
+    counts = {kind: kinds.count(kind) for kind in found.node_types if kind in utterance.features or kind in kinds}
+    streams = {}
+    for name, edges in found.streams.items():
+        streams[name] = WeightedEdges(
+            [kinds[v] for v in edges.source],
+            found.node_position[edges.source],
+            [kinds[v] for v in edges.target],
+            found.node_position[edges.target],
+            edges.weight.mean(1),
+        )
+    where = f"{'synthetic, ' * (run.synthetic and not options.data)}{split}"
+    console().print(f"{utterance.id} ({where}), attention of the last layer, mean over heads, seed {found.seed}")
+    notes = {}
+    if found.gate is not None:
+        readouts = [t for t in ("val", "cls") if t in counts][-found.gate.shape[1] :]
+        opened = zip(readouts, found.gate[0].tolist(), strict=True)
+        shares = ", ".join(f"{100 * share:.0f} % at {readout}" for readout, share in opened)
+        notes["inter"] = f"the gate takes {shares}"
+        console().print(f"  gate: share of the inter view {shares}")
+    for name in streams:
+        for readout in ("val", "cls"):
+            if counts.get(readout):
+                weights = found.of(utterance.id, name, readout)
+                text = ", ".join(f"{k} {100 * float(np.sum(w)):.0f} %" for k, w in weights.items())
+                console().print(f"  {name}, {readout} attends to: {text}")
+    draw_weights(out, utterance.id, counts, streams, utterance.text, notes)
+
+
+def _utterance_of(run: Run, options: argparse.Namespace) -> tuple[str, Utterance]:
+    split, found = _find(options.id, *_splits_of(run, options), "utterance")
+    assert not isinstance(found, list)
+    return split, found
+
+
 def _dialogue_of(run: Run, options: argparse.Namespace) -> tuple[str, list[Utterance]]:
-    """The dialogue that is asked for and its split, in the run's own file, masked as in training, or in another."""
+    """The dialogue that is asked for, and its split."""
+    split, found = _find(options.id, *_splits_of(run, options), "dialogue")
+    assert isinstance(found, list)
+    return split, found
+
+
+def _splits_of(run: Run, options: argparse.Namespace) -> tuple[Splits, object]:
+    """The splits of the run's own file, masked as in training, or of another; and the file."""
     from gmsa.data.loading import load_other
     from gmsa.runs.scoring.splits import masked, own_corpus
 
@@ -260,9 +363,7 @@ def _dialogue_of(run: Run, options: argparse.Namespace) -> tuple[str, list[Utter
         splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
     else:
         splits = masked(run, own_corpus(run))[0].splits
-    split, found = _find(options.id, splits, path, "dialogue")
-    assert isinstance(found, list)
-    return split, found
+    return splits, path
 
 
 if __name__ == "__main__":

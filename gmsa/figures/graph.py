@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,34 +39,50 @@ def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Re
             (a BERT-like encoder's first and last token).
         relation: the only relation to draw; by default all.
     """
+    counts = {t: data[t].num_nodes for t in data.node_types}
+    streams = STREAMS if relation is None else (relation[1],)
+    chosen = data.edge_types if relation is None else [relation]
+
+    def draw_stream(axis: Any, stream: str, place: dict[str, Places], colors: Mapping[str, str]) -> str:
+        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place, colors)
+        title = f"{stream if relation is None else '-'.join(relation)}: {count:,} edges"
+        title += f" and {loops:,} self-loops" if loops else ""
+        return title + (f" ({drawn:,} drawn)" if drawn < count else "")
+
+    _draw_panels(path, data.id, counts, words, streams, draw_stream)
+
+
+def _draw_panels(
+    path: str | Path,
+    title: str,
+    counts: Mapping[str, int],
+    words: str,
+    streams: Sequence[str],
+    draw_stream: Callable[[Any, str, dict[str, Places], Mapping[str, str]], str],
+) -> None:
+    """Draws the nodes in a panel for each stream, whose edges ``draw_stream`` draws; it returns the panel's title."""
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
-    counts = {t: data[t].num_nodes for t in data.node_types}
     modalities = [t for t in counts if t not in READOUTS]
     colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
     widest, rows = max([counts[m] for m in modalities] + [1]), max(3, len(modalities))
     place = _layout(modalities, counts, widest, rows)
-    streams = STREAMS if relation is None else (relation[1],)
-    chosen = data.edge_types if relation is None else [relation]
     width = max(7.0, min(16.0, 0.55 * widest + 3))
     size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
     figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
-        count, loops, drawn = _draw_edges(axis, data, [r for r in chosen if r[1] == stream], place, colors)
+        axis.set_title(draw_stream(axis, stream, place, colors), fontsize=11)
         for node_type in (*READOUTS, *modalities):
             readout = node_type in READOUTS
             axis.scatter(
                 *place[node_type].T, s=160 if readout else size, color=colors[node_type], zorder=2, linewidth=0
             )
-            if readout and counts[node_type]:
+            if readout and counts.get(node_type):
                 axis.text(
                     *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
                 )
         for (x, y), word in zip(place.get(TEXT, ()), _labels(words, counts.get(TEXT, 0)), strict=False):
             axis.text(x, y + 0.2, label(word), ha="center", fontsize=7, rotation=20, parse_math=False)
-        title = f"{stream if relation is None else '-'.join(relation)}: {count:,} edges"
-        title += f" and {loops:,} self-loops" if loops else ""
-        axis.set_title(title + (f" ({drawn:,} drawn)" if drawn < count else ""), fontsize=11)
         names = [f"{label(m)} ({counts[m] or 'missing'})" for m in modalities]
         axis.set_yticks([-row for row in range(len(modalities))], labels=names, fontsize=11)
         for tick, modality in zip(axis.get_yticklabels(), modalities, strict=True):
@@ -76,8 +92,64 @@ def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Re
         axis.spines[:].set_visible(False)
         axis.set_xlim(-1.0, place[READOUTS[-1]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
         axis.set_ylim(0.4 - rows, 0.8)
-    figure.suptitle(label(data.id, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
+    figure.suptitle(label(title, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
     write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
+
+
+class WeightedEdges(NamedTuple):
+    """Edges of a stream, each from the node ``sources[e]`` of the type ``source_types[e]`` to a target likewise."""
+
+    source_types: Sequence[str]
+    sources: npt.NDArray[np.int64]
+    target_types: Sequence[str]
+    targets: npt.NDArray[np.int64]
+    weights: Places
+    """``[E]``; those of all edges to a node sum to 1."""
+
+
+def draw_weights(
+    path: str | Path,
+    title: str,
+    counts: Mapping[str, int],
+    streams: Mapping[str, WeightedEdges],
+    words: str = "",
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Draws the edges of an utterance's graph, a panel per stream, each the darker the larger its weight.
+
+    Args:
+        path: the picture's file; SVG if it ends in ``.svg``, else PNG.
+        counts: nodes of each type, the readout nodes' among them.
+        streams: their edges.
+        words: the transcript, as :func:`draw_graph` takes it.
+        notes: what the title of a stream's panel says besides.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    def draw_stream(axis: Any, stream: str, place: dict[str, Places], colors: Mapping[str, str]) -> str:
+        edges = streams[stream]
+        strongest = np.argsort(edges.weights)[-MOST_LINES:]  # the strongest last, above the others
+        start = np.array([place[edges.source_types[e]][edges.sources[e]] for e in strongest]).reshape(-1, 2)
+        end = np.array([place[edges.target_types[e]][edges.targets[e]] for e in strongest]).reshape(-1, 2)
+        color = np.array([to_rgba(colors[edges.source_types[e]]) for e in strongest]).reshape(-1, 4)
+        share = edges.weights[strongest] / edges.weights.max(initial=1e-12)
+        color[:, 3] = share**1.5
+        axis.add_collection(
+            LineCollection(
+                list(_curves(start, end)),
+                colors=color,
+                linewidths=0.3 + 1.8 * share,
+                zorder=1,
+                rasterized=len(strongest) > MOST_MARKS,
+            )
+        )
+        drawn = f" ({len(strongest):,} drawn)" if len(strongest) < len(edges.weights) else ""
+        more = f"; {notes[stream]}" if notes and stream in notes else ""
+        most = edges.weights.max(initial=0)
+        return f"{stream}: attention along {len(edges.weights):,} edges{drawn}, at most {most:.2f}{more}"
+
+    _draw_panels(path, title, counts, words, [*streams], draw_stream)
 
 
 def _draw_edges(
@@ -101,15 +173,21 @@ def _draw_edges(
     kept = np.sort(np.random.default_rng(0).permutation(count)[:MOST_LINES])
     start, end, color = start[kept], end[kept], color[kept]
     color[:, 3] = np.clip(400 / max(1, len(kept)), 0.07, 0.5)
-    # Within a row edges are arcs: the farther, the higher, on one side there and on the other back.
-    way, same_row = end - start, start[:, 1] == end[:, 1]
-    height = np.where(same_row, 0.45 * np.sign(way[:, 0]) * np.minimum(1, np.sqrt(np.abs(way[:, 0]) / 20)), 0)
-    lines = start[:, None] + way[:, None] * CURVE[:, None]
-    lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
+    lines = _curves(start, end)
     axis.add_collection(
         LineCollection(list(lines), colors=color, linewidths=0.5, zorder=1, rasterized=len(kept) > MOST_MARKS)
     )
     return count, loops, len(kept)
+
+
+def _curves(start: Places, end: Places) -> Places:
+    """The curves of edges ``[E, points, 2]``: within a row arcs, the farther the higher, on one side there and on the
+    other back."""
+    way, same_row = end - start, start[:, 1] == end[:, 1]
+    height = np.where(same_row, 0.45 * np.sign(way[:, 0]) * np.minimum(1, np.sqrt(np.abs(way[:, 0]) / 20)), 0)
+    lines: Places = start[:, None] + way[:, None] * CURVE[:, None]
+    lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
+    return lines
 
 
 def _labels(words: str, count: int) -> list[str]:
@@ -127,5 +205,5 @@ def _layout(modalities: Sequence[str], counts: Mapping[str, int], widest: int, r
         steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5
         place[modality] = np.stack([steps, np.full(len(steps), -float(row))], axis=1)
     for row, readout in enumerate(READOUTS):
-        place[readout] = np.tile([1.08 * widest + 1.0, 1 - rows / 2 - row], (counts[readout], 1))
+        place[readout] = np.tile([1.08 * widest + 1.0, 1 - rows / 2 - row], (counts.get(readout, 0), 1))
     return place

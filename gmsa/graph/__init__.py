@@ -6,7 +6,7 @@ from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.edges import edge_builder, looks_at_features
 from gmsa.graph.relations import relations_of
-from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Schema, schema
+from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Relation, Schema, schema
 from gmsa.graph.spec import GraphSpec
 from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
@@ -19,6 +19,7 @@ __all__ = [
     "UTTERANCE",
     "GraphBatch",
     "GraphSpec",
+    "Relation",
     "Schema",
     "build_dialogue_graph",
     "build_graph",

@@ -4,6 +4,7 @@ from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.conversation import Conversation
+from gmsa.models.describe import Description, describe_model
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
@@ -19,6 +20,7 @@ __all__ = [
     "Context",
     "ContextEmbedding",
     "Conversation",
+    "Description",
     "Embedding",
     "GlobalTransformer",
     "LateFusion",
@@ -28,6 +30,7 @@ __all__ = [
     "StreamRelations",
     "build_model",
     "check",
+    "describe_model",
     "graph_spec",
     "reach",
 ]

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.errors import RunError, cut, shown
 from gmsa.graph import GraphBatch, check_positions
 from gmsa.models import graph_spec
-from gmsa.nn import Interaction, SparseEdges
+from gmsa.nn import Interaction, PygLayer, SparseEdges
 from gmsa.runs.folder import Run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
 from gmsa.runs.predict import tell
@@ -87,6 +88,9 @@ class Attention:
     """Index of each node's utterance in ``ids`` ``[V]``."""
     streams: Mapping[str, StreamAttention]
     """By stream, such as ``intra`` and ``inter``."""
+    gate: np.ndarray | None = None
+    """Share of the inter view at val (if any) and cls, the mean over the channels, float32 ``[N, Q]``; None where the
+    model has no gate."""
 
     def __repr__(self) -> str:
         edges = ", ".join(f"{name} {len(found.weight)} edges" for name, found in self.streams.items())
@@ -131,6 +135,8 @@ class Attention:
         arrays = {name: getattr(self, name) for name in names}
         for stream, found in self.streams.items():
             arrays |= {f"{stream}_{part}": x for part, x in zip(found._fields, found, strict=True)}
+        if self.gate is not None:
+            arrays["gate"] = self.gate
         about = {"ids": np.array(self.ids), "seed": np.array(self.seed), "node_types": np.array(self.node_types)}
         _save(Path(path), **about, **arrays)
 
@@ -178,14 +184,14 @@ def attention(run: Run, x: Input, seed: int | None = None, device: str | None = 
         for places, batch in _batches(utterances, run.config, where):
             calls.clear()
             with torch.inference_mode():
-                model(batch)
+                gate = model(batch).gate
                 streams = {name: call.weights(batch) for name, call in _last_calls(calls).items()}
             if not streams:
                 raise RunError(
                     f"'{run.folder}': the model '{cut(run.config.model.name)}' with the layer "
                     f"'{cut(shown(run.config.model.layer.plain))}' has no attention weights that gmsa can read"
                 )
-            found.append(_Part(batch, places, streams))
+            found.append(_Part(batch, places, streams, None if gate is None else gate.float().mean(2)))
     types = spec.schema.node_types
     strides = [spec.strides.get(t, 0) if spec.graph.scope == "utterance" else 0 for t in types]
     return _joined([u.id for u in utterances], chosen, found, types, np.array(strides))
@@ -218,6 +224,7 @@ class _Part(NamedTuple):
     batch: GraphBatch
     places: list[int]
     streams: dict[str, tuple[Tensor, Tensor, Tensor]]
+    gate: Tensor | None
 
 
 class _Call(NamedTuple):
@@ -231,6 +238,8 @@ class _Call(NamedTuple):
         """Source and target node of every edge ``[E]``, and its weights ``[E, H]``."""
         if isinstance(self.layer, Interaction):
             return interaction_weights(self.layer, **self.arguments)
+        if isinstance(self.layer, PygLayer):
+            return pyg_weights(self.layer, **self.arguments)
         return transformer_weights(self.layer, self.arguments["src"], batch)
 
 
@@ -250,7 +259,7 @@ def _recorded(model: nn.Module) -> Iterator[list[_Call]]:
     hooks = [
         module.register_forward_pre_hook(record(_stream(name), module), with_kwargs=True)
         for name, module in model.named_modules()
-        if isinstance(module, (Interaction, nn.TransformerEncoderLayer))
+        if isinstance(module, (Interaction, nn.TransformerEncoderLayer)) or _pays_attention(module)
     ]
     try:
         yield calls
@@ -265,6 +274,40 @@ def _stream(name: str) -> str:
     if "streams" in parts:
         return parts[parts.index("streams") + 1]
     return "intra" if "within" in parts else "inter" if "across" in parts else "global"
+
+
+def _pays_attention(module: nn.Module) -> bool:
+    """Whether a layer of PyG's computes a weight for each edge, which :func:`pyg_weights` reads."""
+    convs = [part for part in module.modules() if isinstance(part, MessagePassing)]
+    return isinstance(module, PygLayer) and any(
+        hasattr(conv, "_alpha") or "alpha" in conv.inspector.get_param_dict("message") for conv in convs
+    )
+
+
+def pyg_weights(
+    layer: PygLayer, x: Tensor, edges: SparseEdges, receivers: Tensor | None = None, **others: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weights of a layer of PyG's that pays attention, edge by edge, for the arguments of its ``forward``.
+
+    Returns:
+        Source and target node of every edge ``[E]``, and the weights ``[E, H]``.
+    """
+    found: list[Tensor] = []
+
+    def keep(conv: Any, inputs: Any, _: Tensor) -> None:
+        weights = inputs[0].get("alpha", getattr(conv, "_alpha", None))
+        if weights is not None:
+            found.append(weights)
+
+    convs = [part for part in layer.modules() if isinstance(part, MessagePassing)]
+    hooks = [conv.register_message_forward_hook(keep) for conv in convs]
+    try:
+        layer(x, edges, receivers, **others)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    source, target = edges.index
+    return source, target if receivers is None else receivers[target], found[-1].reshape(len(source), -1)
 
 
 def _last_calls(calls: Sequence[_Call]) -> dict[str, _Call]:
@@ -354,7 +397,11 @@ def _joined(ids: list[str], seed: int, parts: Sequence[_Part], types: tuple[str,
         np.concatenate([getattr(part.batch, name).cpu().numpy() for part in parts])[order]
         for name in ("node_type", "position")
     )
-    return Attention(ids, seed, types, steps, node_type, position, utterance[order], streams)
+    gate = None
+    if parts[0].gate is not None:
+        rows = np.concatenate([part.places for part in parts])
+        gate = np.concatenate([part.gate.cpu().numpy() for part in parts if part.gate is not None])[np.argsort(rows)]
+    return Attention(ids, seed, types, steps, node_type, position, utterance[order], streams, gate)
 
 
 def _rows(batch: GraphBatch) -> np.ndarray:
