@@ -156,18 +156,19 @@ def _draw_model(options: argparse.Namespace, out: Path) -> None:
     config = resolved(config, corpus)
     found = describe_model(corpus.dims, config)
     console().print(f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}")
-    panels = []
+    rows: list[list[Panel]] = []
     for level, streams in found.levels.items():
+        rows.append([])
         for stream in streams:
-            layers = f"{stream.layer}{f' x {stream.layers}' * (stream.layers > 1)}{', shared' * stream.shared}"
-            title = stream.name if len(found.levels) == 1 else f"{level}: {stream.name}"
-            panels.append(Panel(title, layers, stream.node_types, stream.relations))
-            count = sum(stream.relations.values())
-            console().print(f"  {title}: {layers}, {_counted(count, 'relation')}")
+            layers = f"{_counted(stream.layers, 'layer')}{' of the same weights' * stream.shared}"
+            note = f"{layers}, {_counted(sum(stream.relations.values()), 'relation')}"
+            title = stream.name if len(found.levels) == 1 else f"{level}, {stream.name}"
+            rows[-1].append(Panel(title, stream.layer, note, stream.node_types, stream.relations))
+            console().print(f"  {title}: {stream.layer}, {note}")
     for part, count in found.parts.items():
         console().print(f"  {part}: {count:,} parameters")
     data = "synthetic" if corpus.synthetic else config.data.name
-    draw_model(out, f"{found.name} on {data}" if data else found.name, panels, found.parts)
+    draw_model(out, f"{found.name} on {data}" if data else found.name, rows, found.parts)
 
 
 def _find(name: str, splits: Splits, path: object, scope: str) -> tuple[str, Utterance | list[Utterance]]:

@@ -20,29 +20,35 @@ class Panel(NamedTuple):
 
     title: str
     layer: str
+    note: str
+    """What else there is to say of the layers."""
     node_types: Sequence[str]
     relations: Mapping[tuple[str, str], int]
     """How many relations join each pair of source and target type."""
 
 
-def draw_model(path: str | Path, title: str, panels: Sequence[Panel], parameters: Mapping[str, int]) -> None:
+def draw_model(path: str | Path, title: str, rows: Sequence[Sequence[Panel]], parameters: Mapping[str, int]) -> None:
     """Draws a panel per stream, whose squares are the relations by source and target, and the parameters by part.
 
     Args:
         path: the picture's file; SVG if it ends in ``.svg``, else PNG.
+        rows: panels of one level each, such as of the graphs of utterances and of dialogues.
         parameters: of each part of the model, in their order.
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
-    colors = dict(zip(dict.fromkeys(panel.layer for panel in panels), LAYERS, strict=False))
-    cells = [0.42 * len(panel.node_types) + 2.0 for panel in panels]
+    rows = [row for row in rows if row]
+    colors = dict(zip(dict.fromkeys(panel.layer for row in rows for panel in row), LAYERS, strict=False))
+    most = max([len(panel.node_types) for row in rows for panel in row] + [4])
+    side, columns = 0.42 * most + 1.9, max([len(row) for row in rows] + [0])
     with style():
-        width, tallest = sum(cells) + 4.6, max([len(p.node_types) for p in panels] + [len(parameters) * 0.6])
-        figure = Figure(figsize=(width, 0.42 * tallest + 2.1), layout="constrained")
-        axes = figure.subplots(1, len(panels) + 1, squeeze=False, width_ratios=[*cells, 4.6])[0]
-        for axis, panel in zip(axes[:-1], panels, strict=True):
-            _draw_panel(axis, panel, colors.get(panel.layer, BLACK))
-        _draw_parameters(axes[-1], parameters)
+        height = max(len(rows) * side, 0.32 * len(parameters)) + 0.6
+        figure = Figure(figsize=(columns * side + 4.6, height), layout="constrained")
+        grid = figure.add_gridspec(max(1, len(rows)), columns + 1, width_ratios=[*[side] * columns, 4.6])
+        for i, row in enumerate(rows):
+            for k, panel in enumerate(row):
+                _draw_panel(figure.add_subplot(grid[i, k]), panel, colors.get(panel.layer, BLACK))
+        _draw_parameters(figure.add_subplot(grid[:, columns]), parameters)
         figure.suptitle(label(title, 90), fontsize=13, parse_math=False)
         write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
 
@@ -69,7 +75,7 @@ def _draw_panel(axis: Any, panel: Panel, color: str) -> None:
     axis.spines[:].set_visible(False)
     axis.set_xlabel("to", fontsize=9)
     axis.set_ylabel("from", fontsize=9)
-    axis.set_title(f"{panel.title}\n{label(panel.layer, 28)}", fontsize=10, color=color)
+    axis.set_title(f"{panel.title}: {label(panel.layer, 28)}\n{panel.note}", fontsize=10, color=color)
 
 
 def _draw_parameters(axis: Any, parameters: Mapping[str, int]) -> None:

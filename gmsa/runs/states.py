@@ -189,7 +189,7 @@ def attention(run: Run, x: Input, seed: int | None = None, device: str | None = 
             if not streams:
                 raise RunError(
                     f"'{run.folder}': the model '{cut(run.config.model.name)}' with the layer "
-                    f"'{cut(shown(run.config.model.layer.plain))}' has no attention weights that gmsa can read"
+                    f"'{cut(run.config.model.layer.plain)}' has no attention weights that gmsa can read"
                 )
             found.append(_Part(batch, places, streams, None if gate is None else gate.float().mean(2)))
     types = spec.schema.node_types
