@@ -88,6 +88,7 @@ def _marks(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str) -> None:
 def _name(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str) -> None:
     """Names the marks: each at the nearest place that is free."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     figure = axis.get_figure(root=True)
@@ -110,7 +111,7 @@ def _name(axis: Axes, rows: Sequence[Mapping[str, Any]], cost: str) -> None:
             ha="center", va="center", arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 4},
         )  # fmt: skip
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        size = text.get_window_extent()
+        size = Text.get_window_extent(text)  # without the line
         places = [place for place in _places(mark, size, point) if _holds(room, place[0])]
         free = [place for place in places if not place[0].count_overlaps(taken)]
         clear = [place for place in free if place[2] <= FAR and not place[0].count_overlaps(bars)]

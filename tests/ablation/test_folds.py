@@ -50,6 +50,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
+    monkeypatch.setattr(comparison, "figure_costs", lambda *a: True)
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     return found
 
