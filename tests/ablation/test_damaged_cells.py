@@ -176,7 +176,8 @@ def test_a_cell_of_an_earlier_gmsa_has_an_empty_cell_in_the_table(scored: list[P
     assert f"| {gate['edges']:.1f} |  |  | {gate['seconds_per_epoch']:.2f} |" in table
     edges = " | ".join(f"{add['stream_edges'][stream]:.1f}" for stream in ("intra", "inter"))
     assert f"| {add['edges']:.1f} | {edges} | {add['seconds_per_epoch']:.2f} |" in table
-    rows = {row["setting"]: row for row in csv.DictReader(Path("out/ablation.csv").open())}
+    lines = Path("out/ablation.csv").read_text().splitlines()
+    rows = {row["setting"]: row for row in csv.DictReader(lines)}
     assert rows["model.fusion=gate"]["intra_edges"] == ""
     assert float(rows["model.fusion=add"]["intra_edges"]) == add["stream_edges"]["intra"]
 
