@@ -19,7 +19,7 @@ from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_ablation, figure_costs
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
-from gmsa.metrics.intervals import metric_intervals
+from gmsa.metrics.resampling import metric_intervals
 from gmsa.reports.ablation import (
     Comparison,
     bars_of,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gmsa.metrics import metrics
-from gmsa.metrics.intervals import metric_intervals, resampled
+from gmsa.metrics.resampling import metric_intervals, resampled
 
 RANGE = {"mosi": 3.0, "sims": 1.0, "intensity": 50.0}
 
