@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from gmsa.config import Config, DataConfig, TargetConfig
 from gmsa.data import Corpus, Utterance
 from gmsa.data.splits import SPLITS, fold_names
 from gmsa.errors import RunError
-from gmsa.graph import build_dialogue_graph, build_graph, dialogues_of
+from gmsa.graph import build_dialogue_graph, build_graph, collate, dialogues_of
 from gmsa.models import build_model, graph_spec
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.pages.run import PAGE
@@ -101,8 +102,9 @@ def folder_of(out: Path, variant: Variant, fold: int | None, seed: int) -> Path:
 def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     """Checks every cell against its folder, the data, its graphs and its model, before anything is trained.
 
-    Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data; with
-    cross-validation also its ``folds``: how their parts are made, and their sizes.
+    Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data, and the
+    ``classes`` of its target, if any; with cross-validation also its ``folds``: how their parts are made, and their
+    sizes.
 
     Raises:
         GmsaError: names what does not fit.
@@ -117,18 +119,23 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     for members in groups.values():
         prepared = prepare(members[0].config)
         corpus = prepared.corpus
-        facts = facts or {"synthetic": corpus.synthetic, "data_sha256": corpus.sha256}  # the reference's
+        if not facts:  # the reference's
+            facts = {"synthetic": corpus.synthetic, "data_sha256": corpus.sha256}
+            facts |= {"classes": list(corpus.target.classes)} if corpus.target.is_classes else {}
         if members[0].fold is not None:
             parts.setdefault(members[0].fold, describe_fold(members[0].fold, corpus))
         files = describe_files(members[0].config, corpus)
-        sizes: dict[str, dict[str, float]] = {}
+        sizes: dict[str, dict[str, Any]] = {}
         for cell in members:
             cell.check(files)
             prepared.training_data(cell.config, cell.seed)
             if not cell.done and cell.variant.name not in sizes:
                 check_fits(corpus, cell.config)
                 build_model(dict(corpus.dims), cell.config)
-                sizes[cell.variant.name] = graph_size(prepared.splits["train"], cell.config)
+                train = prepared.splits["train"]
+                sizes[cell.variant.name] = graph_size(train, cell.config) | {
+                    "stream_edges": stream_edges(train, cell.config)
+                }
             graph = sizes.get(cell.variant.name, {})
             found[cell.key] = replace(cell, graph=graph)
     if parts:
@@ -149,10 +156,7 @@ def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, flo
 
     Taken over every n-th utterance, or every n-th dialogue, so that about ``MEASURED`` utterances are looked at.
     """
-    step, strides = -(-len(utterances) // MEASURED), graph_spec(config).strides
-    chosen: list[list[Utterance]] = [[u] for u in utterances[::step]]
-    if config.graph.has_dialogues:
-        chosen = [[utterances[i] for i in group] for group in dialogues_of(utterances)[::step]]
+    chosen, strides = measured(utterances, config), graph_spec(config).strides
     graphs: list[HeteroData] = []
     if config.graph.scope != "dialogue":
         graphs += [build_graph(u, config.graph.inside, strides) for group in chosen for u in group]
@@ -163,3 +167,26 @@ def graph_size(utterances: Sequence[Utterance], config: Config) -> dict[str, flo
         "nodes": sum(g.num_nodes for g in graphs) / count,
         "edges": sum(g[relation].num_edges for g in graphs for relation in g.edge_types) / count,
     }
+
+
+def stream_edges(utterances: Sequence[Utterance], config: Config) -> dict[str, float]:
+    """Mean edges per utterance that the model reads, by stream, of both levels; over the same utterances.
+
+    Counted in the batches that the model takes: a stream that it does not read is left out, and an edge of readout
+    nodes that is in two relations counts once where one stream reads both.
+    """
+    chosen, spec = measured(utterances, config), graph_spec(config)
+    found: Counter[str] = Counter()
+    for group in chosen:
+        batch = collate(group, spec)
+        for level in (batch, *([batch.dialogues] if batch.dialogues else [])):
+            found.update({stream: level.edge_index(stream).shape[1] for stream in level.edges})
+    return {stream: edges / sum(map(len, chosen)) for stream, edges in found.items()}
+
+
+def measured(utterances: Sequence[Utterance], config: Config) -> list[list[Utterance]]:
+    """The utterances whose graphs are measured, each alone or in its whole dialogue."""
+    step = -(-len(utterances) // MEASURED)
+    if config.graph.has_dialogues:
+        return [[utterances[i] for i in group] for group in dialogues_of(utterances)[::step]]
+    return [[u] for u in utterances[::step]]

@@ -40,6 +40,8 @@ COSTS = ("nodes", "edges", "seconds_per_epoch", "peak_memory_mb")
 """Entries of a record that a comparison averages over the seeds."""
 NUMBERS = ("parameters", *COSTS, "epochs", "train_seconds")
 """Entries of a record that are numbers."""
+MOST_STREAMS = 100
+"""Streams of a model, at most."""
 LARGEST = 1e300
 """Above all numbers of a record; Python's whole numbers have no end."""
 LOG = "log.txt"
@@ -59,8 +61,8 @@ class Cell:
     variant: Variant
     seed: int
     folder: Path
-    graph: dict[str, float] = field(default_factory=dict)
-    """Mean ``nodes`` and ``edges`` of the variant's graphs."""
+    graph: dict[str, Any] = field(default_factory=dict)
+    """Mean ``nodes`` and ``edges`` of the variant's graphs, and ``stream_edges``, by stream."""
     fold: int | None = None
     """The part that is the test split, or None without cross-validation."""
 
@@ -123,7 +125,10 @@ class Cell:
         metrics = {*COLUMNS[self.config.target.chosen_metrics], *map(component_name, self.config.run.metrics)}
         if record.get("state") != "done" or not isinstance(record.get("device"), str):
             return False
-        numbers = [record.get(key) for key in NUMBERS]
+        streams = record.get("stream_edges", {})  # an earlier gmsa has none
+        if not isinstance(streams, dict) or len(streams) > MOST_STREAMS:
+            return False
+        numbers = [*map(record.get, NUMBERS), *streams.values()]
         for split in SCORED_SPLITS:
             scores = record.get(split)
             if not isinstance(scores, dict) or scores.keys() != metrics:
@@ -158,6 +163,20 @@ class Cell:
             RunError: the file cannot be read.
             ValueError: it is damaged.
         """
+        predictions, labels = self.answers(split)
+        if self.config.target.is_classes:
+            return (predictions != labels).astype(np.float64)
+        if self.config.target.chosen_metrics == "sims":
+            predictions, labels = predictions.clip(-1, 1), labels.clip(-1, 1)
+        return np.abs(predictions - labels)
+
+    def answers(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and labels of the split's N utterances, of ``predictions.csv``: intensities, or names of classes.
+
+        Raises:
+            RunError: the file cannot be read.
+            ValueError: it is damaged.
+        """
         table = io.StringIO(read_text(self.predictions, MOST_TABLE, inside=self.folder), newline="")
         try:
             pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(table) if row["split"] == split]
@@ -165,14 +184,11 @@ class Cell:
             raise ValueError(f"not predictions: {error}") from None
         if not pairs or any(None in pair for pair in pairs):
             raise ValueError(f"values of the split '{split}' are missing")
-        if self.config.target.is_classes:
-            return np.array([prediction != label for prediction, label in pairs], dtype=np.float64)
-        values = np.array(pairs, dtype=np.float64)
-        if self.config.target.chosen_metrics == "sims":
-            values = values.clip(-1, 1)
-        if not np.isfinite(values).all():
+        is_classes = self.config.target.is_classes
+        values = np.array(pairs, dtype=object if is_classes else np.float64)
+        if not is_classes and not np.isfinite(values).all():
             raise ValueError("a value is not finite")
-        return np.abs(values[:, 0] - values[:, 1])
+        return values[:, 0], values[:, 1]
 
     def check_out(self) -> None:
         """Checks that the cell's folder and all that is in it already can be written.

@@ -17,18 +17,22 @@ from gmsa.ablation.variants import Variant, entries_of, varied_keys
 from gmsa.config import to_dict
 from gmsa.config.components import component_name
 from gmsa.errors import RunError, cut
-from gmsa.figures import figure_ablation
+from gmsa.figures import figure_ablation, figure_costs
 from gmsa.metrics import COLUMNS, higher_is_better, paired_bootstrap
+from gmsa.metrics.resampling import metric_intervals
 from gmsa.reports.ablation import (
     Comparison,
+    bars_of,
     correct_p_values,
     drawn,
+    drawn_interval,
     latex_rows,
     line_of,
     markdown_report,
     numeric_axis,
     plain,
     repeated,
+    streams_of,
 )
 from gmsa.reports.pages.ablation import ablation_page
 from gmsa.reports.pages.run import PAGE
@@ -64,7 +68,7 @@ def ablation_summary(
     are over the utterances of all folds: each is in the test part of one, and in the validation part of another.
 
     Args:
-        facts: ``synthetic`` and ``data_sha256`` of the data, and its ``folds``.
+        facts: ``synthetic`` and ``data_sha256`` of the data, the ``classes`` of its target, and its ``folds``.
     """
     reference = variants[0]
     config = reference.config
@@ -106,6 +110,10 @@ def ablation_summary(
                 for split in SCORED_SPLITS
             }
     correct_p_values(rows)
+    for row in rows:
+        if row["rank"] is not None:
+            own = [cell for cell in cells if cell.variant.name == row["setting"]]
+            row["intervals"] = {split: intervals_of(own, split, facts.get("classes", ())) for split in SCORED_SPLITS}
     facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
     head = {"name": name, "dataset": config.data.name, "labels": config.target.chosen_metrics, **facts}
     head |= {"seeds": list(seeds), "select": config.select, "reference": reference.name}
@@ -145,6 +153,32 @@ def errors_of(cells: Sequence[Cell], split: str) -> np.ndarray:
     return np.stack([np.concatenate(folds) for folds in found.values()])
 
 
+def intervals_of(cells: Sequence[Cell], split: str, classes: Sequence[str]) -> dict[str, list[float]]:
+    """The 95 % intervals of a variant's metrics, but for those of the user's own; none where answers do not fit.
+
+    Args:
+        classes: names of the target's classes.
+    """
+    config, number = cells[0].config, {name: i for i, name in enumerate(classes)}
+    folds: dict[int | None, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for cell in cells:
+        try:
+            predictions, labels = cell.answers(split)
+        except ValueError as error:
+            raise RunError(f"'{cell.predictions}' is damaged ({cut(error)}); run the same command again") from None
+        if config.target.is_classes:
+            if not {*predictions, *labels} <= number.keys():
+                return {}
+            predictions, labels = (np.array([number[name] for name in names]) for names in (predictions, labels))
+        folds.setdefault(cell.fold, []).append((predictions, labels))
+    if any(len({len(labels) for _, labels in seeds}) > 1 for seeds in folds.values()):
+        return {}
+    parts = [(np.stack([predictions for predictions, _ in seeds]), seeds[0][1]) for seeds in folds.values()]
+    wanted = {*COLUMNS[config.target.chosen_metrics], *map(component_name, config.run.metrics)}
+    found = metric_intervals(config.target.chosen_metrics, parts, num_classes=len(classes) or None)
+    return {metric: list(ends) for metric, ends in found.items() if metric in wanted}
+
+
 def write_comparison(
     out: Path, comparison: Comparison, variants: Sequence[Variant], cells: Sequence[Cell], records: Records
 ) -> bool:
@@ -159,10 +193,12 @@ def write_comparison(
     write_text(out / "ablation.csv", cells_csv(comparison, variants, cells, records))
     make_subfolder(out, "figures")
     there = draw_comparison(out / "figures" / "ablation.png", comparison)
+    costs = draw_costs(out / "figures" / "cost.png", comparison)
     again = write_settings(out, variants, cells)
     written = write_page(out / PAGE, lambda: ablation_page(comparison, reports_of(out, cells), again))
     links = {PAGE: PAGE} if written else {}
     links |= {"the figure": "figures/ablation.png"} if there else {}
+    links |= {"quality against cost": "figures/cost.png"} if costs else {}
     write_text(out / "summary.md", markdown_report(comparison, links | {"every cell": "ablation.csv"}))
     return written
 
@@ -179,6 +215,19 @@ def draw_comparison(path: Path, comparison: Comparison) -> bool:
         if row["rank"] is not None
     ]
     return figure_ablation(rows, path, comparison["synthetic"], title(select), axis or "", repeated(comparison))
+
+
+def draw_costs(path: Path, comparison: Comparison) -> bool:
+    """Draws the validation score of the variants, with its interval, over what each costs."""
+    select = comparison["select"]
+    rows = [
+        {"name": row["setting"], "reference": row["reference"], "valid": drawn_interval(row, select)}
+        | {"seconds": row["train_seconds"]["mean"], "parameters": row["parameters"]}
+        for row in comparison["rows"]
+        if row["rank"] is not None
+    ]
+    better = higher_is_better(select)
+    return figure_costs(rows, path, comparison["synthetic"], title(select), better, bars_of(comparison))
 
 
 def write_settings(out: Path, variants: Sequence[Variant], cells: Sequence[Cell]) -> list[str]:
@@ -221,6 +270,7 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
     metrics = list(dict.fromkeys([*COLUMNS[comparison["labels"]], *added]))  # RMSE may be both
     splits = [f"{split}_{metric}" for split in SCORED_SPLITS for metric in metrics]
     facts = ["parameters", *COSTS, "epochs", "train_seconds", "device"]
+    streams = streams_of(comparison)
     rows = []
     for variant in variants:
         for cell in (c for c in cells if c.variant is variant):
@@ -228,10 +278,12 @@ def cells_csv(comparison: Comparison, variants: Sequence[Variant], cells: Sequen
             scores = [record.get(split, {}).get(m, "") for split in SCORED_SPLITS for m in metrics]
             values = [plain(variant.value(key)) for key in keys]
             ended = [record["state"], record.get("reason", ""), *(record.get(fact, "") for fact in facts)]
+            ended += [record.get("stream_edges", {}).get(stream, "") for stream in streams]
             fold = [] if cell.fold is None else [cell.fold]
             rows.append([data, variant.name, *values, *fold, cell.seed, *ended, *scores])
     place = ["seed"] if cells[0].fold is None else ["fold", "seed"]
-    return csv_text(["data", "setting", *keys, *place, "state", "reason", *facts, *splits], rows)
+    edges = [f"{stream}_edges" for stream in streams]
+    return csv_text(["data", "setting", *keys, *place, "state", "reason", *facts, *edges, *splits], rows)
 
 
 def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,4 +303,10 @@ def _scores(variant: Variant, records: Sequence[Record], facts: Mapping[str, Any
         test=[record["test"] for record in records],
     )
     kept = {key: summary[key] for key in ("parameters", "train_seconds", *SCORED_SPLITS)}
-    return kept | {cost: statistics.fmean(record[cost] for record in records) for cost in COSTS}
+    kept |= {cost: statistics.fmean(record[cost] for record in records) for cost in COSTS}
+    if all("stream_edges" in record for record in records):  # those of an earlier gmsa have none
+        streams = dict.fromkeys(stream for record in records for stream in record["stream_edges"])
+        kept["stream_edges"] = {
+            stream: statistics.fmean(record["stream_edges"].get(stream, 0) for record in records) for stream in streams
+        }
+    return kept

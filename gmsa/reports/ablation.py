@@ -34,6 +34,14 @@ MEANING = (
     "Differences are to the reference, in {error}: paired bootstrap over {sampled}, 95 % interval, p "
     "corrected for the number of settings by Holm's method. The intervals are not corrected."
 )
+COSTS = (
+    "Edges and nodes: mean per training utterance; edges of a stream: those that the model reads. Seconds: mean over "
+    "{repeated}. Memory: the peak of a training's process, on CUDA of its tensors."
+)
+INTERVALS = (
+    "95 % intervals of scores: bootstrap over {sampled}. Settings whose intervals overlap may still differ: that is "
+    "what the interval of their difference says."
+)
 PAPER, TESTED = 16, 3
 """Characters of a setting's name, and scores of the test split, in a paper's table."""
 REASON = 120
@@ -81,13 +89,14 @@ def markdown_report(comparison: Comparison, links: Mapping[str, str]) -> str:
 
 
 def markdown_rows(comparison: Comparison) -> str:
-    """The table, what it means, and the reasons of failed cells, as Markdown."""
+    """The table of scores and that of costs, what they mean, and the reasons of failed cells, as Markdown."""
     header, rows = _table(comparison)
     reasons = "".join(f"- {escape_markdown(f'{s}, {at}: {brief(why)}')}\n" for s, at, why in failures(comparison))
     note = f"**{SYNTHETIC_NOTE}**\n\n" if comparison["synthetic"] else ""
-    return f"{note}{pipes(header, rows, LEFT)}\n{meaning(comparison)}\n" + (
-        f"\nFailed:\n\n{reasons}" if reasons else ""
-    )
+    text = f"{note}{pipes(header, rows, LEFT)}\n{meaning(comparison)}\n"
+    if any(row["rank"] is not None for row in comparison["rows"]):
+        text += f"\n{pipes(*costs_table(comparison), LEFT)}\n{costs_meaning(comparison)}\n"
+    return text + (f"\nFailed:\n\n{reasons}" if reasons else "")
 
 
 def latex_rows(comparison: Comparison) -> str:
@@ -118,10 +127,63 @@ def latex_rows(comparison: Comparison) -> str:
 
 def meaning(comparison: Comparison) -> str:
     """What the columns of the table mean."""
-    folds = folds_of(comparison)
-    over = _over(comparison) if folds else f"mean ± standard deviation over {repeated(comparison)}"
-    sampled = "seeds and the utterances of all folds" if folds else "utterances and seeds"
-    return MEANING.format(select=comparison["select"], over=over, error=error_name(comparison), sampled=sampled)
+    over = _over(comparison) if folds_of(comparison) else f"mean ± standard deviation over {repeated(comparison)}"
+    error, sampled = error_name(comparison), _sampled(comparison)
+    return MEANING.format(select=comparison["select"], over=over, error=error, sampled=sampled)
+
+
+def costs_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The validation score with its interval and the costs of every setting that was trained to its end.
+
+    What an earlier gmsa did not measure is an empty cell.
+    """
+    select, streams = comparison["select"], streams_of(comparison)
+    forms = {"parameters": ",.0f", "nodes": ".1f", "edges": ".1f"}
+    seconds = {"seconds_per_epoch": ".2f", "train_seconds": ".1f", "peak_memory_mb": ".0f"}
+    header = ["setting", *forms, *(f"{stream} edges" for stream in streams)]
+    header += ["seconds per epoch", "seconds of training", "memory (MB)", f"valid {title(select)}", "95 % interval"]
+    rows = []
+    for row in comparison["rows"]:
+        if row["rank"] is None:
+            continue
+        costs = row | {"train_seconds": row.get("train_seconds", {}).get("mean")}
+        cells = [_number(costs.get(key), form) for key, form in forms.items()]
+        cells += [_number(row.get("stream_edges", {}).get(stream), ".1f") for stream in streams]
+        cells += [_number(costs.get(key), form) for key, form in seconds.items()]
+        name = row["setting"] + (" (reference)" if row["reference"] else "")
+        rows.append([name, *cells, cell(select, row["valid"][select]), score_interval(row, "valid", select)])
+    return header, rows
+
+
+def costs_meaning(comparison: Comparison) -> str:
+    """What the columns of the table of costs mean."""
+    known = any("intervals" in row for row in comparison["rows"])
+    said = [COSTS.format(repeated=repeated(comparison)), *([intervals_meaning(comparison)] if known else [])]
+    return " ".join(said)
+
+
+def intervals_meaning(comparison: Comparison) -> str:
+    """What the intervals of scores mean."""
+    return INTERVALS.format(sampled=_sampled(comparison))
+
+
+def streams_of(comparison: Comparison) -> list[str]:
+    """The streams that some setting reads."""
+    return list(dict.fromkeys(stream for row in comparison["rows"] for stream in row.get("stream_edges", {})))
+
+
+def score_interval(row: Mapping[str, Any], split: str, metric: str) -> str:
+    """The 95 % interval of a score, with the digits of the score; empty where there is none."""
+    ends = row.get("intervals", {}).get(split, {}).get(metric)
+    return "" if ends is None else "[{}, {}]".format(*(cell(metric, {"mean": end, "values": [end]}) for end in ends))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _sampled(comparison: Comparison) -> str:
+    return "seeds and the utterances of all folds" if folds_of(comparison) else "utterances and seeds"
 
 
 def folds_of(comparison: Comparison) -> list[dict[str, Any]]:
@@ -180,6 +242,26 @@ def drawn(metric: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "std": scale * found["std"],
         "values": [scale * value for value in found["values"]],
     }
+
+
+def drawn_interval(row: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """Mean of a validation score and how far its interval reaches below and above it, as figures show them.
+
+    Where there is no interval, as of a metric of the user's own, it is the standard deviation.
+    """
+    found, ends = drawn(metric, row["valid"][metric]), row.get("intervals", {}).get("valid", {}).get(metric)
+    if ends is None:
+        return {"mean": found["mean"], "below": found["std"], "above": found["std"]}
+    low, high = (100 * end if is_share(metric) else end for end in ends)
+    return {"mean": found["mean"], "below": max(0.0, found["mean"] - low), "above": max(0.0, high - found["mean"])}
+
+
+def bars_of(comparison: Comparison) -> str:
+    """What :func:`drawn_interval` gives."""
+    ranked = [row for row in comparison["rows"] if row["rank"] is not None]
+    known = all(comparison["select"] in row.get("intervals", {}).get("valid", {}) for row in ranked)
+    over = "folds" if folds_of(comparison) else "seeds"
+    return "95 % intervals" if known else f"standard deviations over the {over}"
 
 
 def interval(found: Mapping[str, float]) -> str:

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import yaml
+from safetensors.torch import load_file
+from torch_geometric.data import HeteroData
 
 from gmsa.ablate import main
 from gmsa.ablation import ablate as ablation
@@ -31,6 +34,7 @@ from gmsa.ablation.comparison import correct_p_values, ranking
 from gmsa.ablation.variants import FIXED, Variant, entries_of, read_variants, varied_keys
 from gmsa.config import to_dict
 from gmsa.errors import ConfigError, GmsaError, RunError
+from gmsa.graph import build_dialogue_graph, build_graph, dialogues_of
 from gmsa.metrics import paired_bootstrap
 from gmsa.models import graph_spec
 from gmsa.reports.ablation import numeric_axis
@@ -81,6 +85,7 @@ def trained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
+        monkeypatch.setattr(comparison, "figure_costs", lambda *a: True)
     return found
 
 
@@ -247,7 +252,7 @@ def test_slugs_are_safe_and_apart(base: Path) -> None:
 def test_the_ablations_that_come_with_gmsa(path: Path, tmp_path: Path) -> None:
     config = "mosi_sslmm.yaml" if path.stem in ("sslmm", "missing") else "mosi_graph.yaml"
     settings = read_variants(ROOT / "configs" / config, [], [], path)
-    assert len(settings) >= 4
+    assert len(settings) >= 3
     values = [{key: setting.value(key) for key in varied_keys(settings)} for setting in settings]
     assert numeric_axis(values) == ("data.label_ratio" if path.stem == "label_ratio" else None)
     for setting in settings:
@@ -355,11 +360,24 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
         assert ("difference" in row) != reference
         assert ("| model.fusion=gate (reference) |" in table.splitlines()[6 + rank - 1]) == reference
         assert row["edges"] > row["nodes"] > 2
+        assert sum(row["stream_edges"].values()) == pytest.approx(row["edges"])  # this model reads all
         assert row["peak_memory_mb"] > 100
         assert row["seconds_per_epoch"] > 0
+        weights = load_file(out / row["folder"] / "seed-1" / "seed-1" / "model.safetensors")
+        assert row["parameters"] == sum(weight.numel() for weight in weights.values())
+        for split in ("valid", "test"):
+            for metric, (low, high) in row["intervals"][split].items():
+                assert low < row[split][metric]["mean"] < high, (split, metric)
+            assert row["intervals"][split].keys() == row[split].keys()
+        low, high = row["intervals"]["valid"]["MAE"]
+        assert f"| {row['parameters']:,} | {row['nodes']:.1f} |" in table
+        assert f" | [{low:.4f}, {high:.4f}] |" in table
     rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
     assert {re.sub(r"\\&", "", line).count("&") for line in rows} == {4}
-    assert (out / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("ablation", "cost"):
+        assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (out / "figures" / f"{name}.svg").exists()
+        assert f"(figures/{name}.png)" in table
     page = (out / "report.html").read_text()
     for row in summary["rows"]:
         assert f"{row['valid']['MAE']['mean']:.4f} ± {row['valid']['MAE']['std']:.4f}" in page
@@ -405,6 +423,49 @@ def test_graph_size_counts_every_edge_once(base: Path, scope: str) -> None:
         nodes += tokens + 2
         edges += tokens**2 + 2 * 4 * tokens  # all pairs of tokens; in both streams to and from both readouts
     assert ablation.graph_size(train, setting.config) == {"nodes": nodes / 24, "edges": edges / 24}
+
+
+@pytest.mark.parametrize(
+    ("scope", "changes", "streams"),
+    [
+        ("utterance", [], {"intra", "inter"}),
+        ("dialogue", ["graph.past=1", "graph.future=0"], {"intra", "inter"}),
+        ("hierarchical", [], {"intra", "inter"}),
+        ("utterance", ["graph.intra=window(radius=1)", "model.streams=intra"], {"intra"}),
+        ("utterance", ["model.name=sslmm"], {"intra", "inter"}),  # no readout nodes
+        ("utterance", ["model.streams=global"], {"global"}),
+        ("hierarchical", ["model.name=late_fusion"], {"intra"}),  # between utterances alone
+        ("utterance", ["model.name=late_fusion"], set()),
+    ],
+)
+def test_edges_of_a_stream_are_those_that_the_model_reads(
+    base: Path, scope: str, changes: list[str], streams: set[str]
+) -> None:
+    """Counted one by one in PyG's form of the graphs."""
+    (variant,) = read_variants(base, changes, [f"graph.scope={scope}"], None)
+    train = ablation.prepare(variant.config).splits["train"]
+    spec = graph_spec(variant.config)
+    found: Counter[str] = Counter()
+
+    def count(graph: HeteroData, seen: Sequence[str], readouts: Sequence[str]) -> None:
+        for source, stream, target in graph.edge_types:
+            ends = {source, target} & {"val", "cls"}
+            if ends <= {*readouts}:
+                in_both = ends and stream == "inter"  # read once where one stream has both
+                found[stream] += graph[source, stream, target].num_edges * (stream in seen)
+                found["global"] += graph[source, stream, target].num_edges * ("global" in seen and not in_both)
+
+    if scope != "dialogue":
+        for utterance in train:
+            count(build_graph(utterance, variant.config.graph.inside, spec.strides), spec.streams, spec.readouts)
+    if scope != "utterance":
+        for group in dialogues_of(train):
+            graph = build_dialogue_graph([train[i] for i in group], variant.config.graph)
+            count(graph, spec.outside_streams if scope == "hierarchical" else spec.streams, spec.readouts)
+    edges = ablation.stream_edges(train, variant.config)
+    assert edges.keys() == streams
+    assert edges == pytest.approx({stream: found[stream] / len(train) for stream in streams})
+    assert streams == {stream for stream, total in found.items() if total}
 
 
 def test_how_much_context_helps_is_one_ablation(base: Path, tmp_path: Path, trained: list) -> None:

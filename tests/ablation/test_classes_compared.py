@@ -63,7 +63,8 @@ def test_errors_are_those_of_the_classes(cells: list[Cell]) -> None:
 def test_variants_are_ranked_by_weighted_f1_and_differ_in_their_share_of_errors(cells: list[Cell]) -> None:
     variants = [cell.variant for cell in cells[::2]]
     records: Any = {cell.key: cell.record() for cell in cells}
-    found = ablation_summary("names", variants, cells, records, {"synthetic": False, "data_sha256": "0" * 64})
+    facts = {"synthetic": False, "data_sha256": "0" * 64, "classes": CLASSES}
+    found = ablation_summary("names", variants, cells, records, facts)
     assert (found["labels"], found["select"], found["chosen"]) == ("classes", "weighted_F1", "add")
     for row in found["rows"]:
         if not row["reference"]:
@@ -75,5 +76,9 @@ def test_variants_are_ranked_by_weighted_f1_and_differ_in_their_share_of_errors(
                 key: getattr(paired_bootstrap(a, b), key) for key in ("difference", "p")
             }
             assert difference["p_holm"] >= difference["p"]
+        for split in SPLITS:
+            assert row["intervals"][split].keys() == row[split].keys()
+            for metric, (low, high) in row["intervals"][split].items():
+                assert 0 <= low < row[split][metric]["mean"] < high <= 1
     header = cells_csv(found, variants, cells, records).splitlines()[0].split(",")
     assert [name for name in header if name.startswith("valid_")] == [f"valid_{m}" for m in COLUMNS["classes"]]

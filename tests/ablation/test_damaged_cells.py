@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from gmsa.ablate import main
 from gmsa.ablation import ablate as ablation
 from gmsa.ablation import comparison
 from gmsa.ablation.cells import Cell, train_cell
+from gmsa.ablation.folder import Table
 from gmsa.errors import RunError
 from gmsa.runs import report
 from gmsa.training.trainer import Trainer
@@ -59,6 +61,7 @@ def scored(shelf: Path, tmp_path: Path, write_mmsa: Callable[..., Path], monkeyp
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(report, "draw_run", lambda *_: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *_: True)
+    monkeypatch.setattr(comparison, "figure_costs", lambda *_: True)
     if not (shelf / "out").exists():
         main(ARGUMENTS)
         shutil.copytree("out", shelf / "out")
@@ -115,6 +118,8 @@ RECORDS: dict[str, Callable[[str], str]] = {
     "no parameters": without("parameters"),
     "no edges": without("edges"),
     "no test": without("test"),
+    "edges of streams as a list": changed(stream_edges=[1.0]),
+    "edges of a stream as text": changed(stream_edges={"intra": "1"}),
     "seconds as text": changed(train_seconds="1"),
     "seconds that are true": changed(train_seconds=True),
     "device is none": changed(device=None),
@@ -158,6 +163,33 @@ def check_scored_again(scored: list[Path], file: Path, change: Callable[[str], s
     assert scored == [CELL]
     assert scores() == before
     assert (CELL / "seed-1" / "predictions.csv").read_bytes() == content
+
+
+def test_a_cell_of_an_earlier_gmsa_has_an_empty_cell_in_the_table(scored: list[Path]) -> None:
+    """It said nothing of the edges of streams; the other variant's cell does."""
+    (CELL / "cell.json").write_text(without("stream_edges")((CELL / "cell.json").read_text()))
+    main(ARGUMENTS)
+    assert not scored
+    gate, add = sorted(json.loads(Path("out/summary.json").read_text())["rows"], key=lambda row: not row["reference"])
+    assert "stream_edges" not in gate
+    table = Path("out/summary.md").read_text()
+    assert f"| {gate['edges']:.1f} |  |  | {gate['seconds_per_epoch']:.2f} |" in table
+    edges = " | ".join(f"{add['stream_edges'][stream]:.1f}" for stream in ("intra", "inter"))
+    assert f"| {add['edges']:.1f} | {edges} | {add['seconds_per_epoch']:.2f} |" in table
+    lines = Path("out/ablation.csv").read_text().splitlines()
+    rows = {row["setting"]: row for row in csv.DictReader(lines)}
+    assert rows["model.fusion=gate"]["intra_edges"] == ""
+    assert float(rows["model.fusion=add"]["intra_edges"]) == add["stream_edges"]["intra"]
+
+    # A whole folder of an earlier gmsa, which is read and not made anew.
+    summary = json.loads(Path("out/summary.json").read_text())
+    for row in summary["rows"]:
+        for key in ("stream_edges", "intervals", "nodes", "peak_memory_mb"):
+            row.pop(key, None)
+    Path("out/summary.json").write_text(json.dumps(summary))
+    shown = Table("out").to_markdown()
+    assert "intra edges" not in shown
+    assert f"| {gate['parameters']:,} |  | {gate['edges']:.1f} | {gate['seconds_per_epoch']:.2f} |" in shown
 
 
 @pytest.mark.slow

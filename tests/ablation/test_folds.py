@@ -50,6 +50,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[CellKey]:
     monkeypatch.setattr(ablation, "run_cells", run_cells)
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
+    monkeypatch.setattr(comparison, "figure_costs", lambda *a: True)
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     return found
 
@@ -216,7 +217,7 @@ def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, mon
     page = (out / "report.html").read_text()
     assert "Session2" in page
     assert "3, as the file says" in page
-    assert "standard deviations over the folds" in page
+    assert "bars are 95 % intervals" in page
 
     cell = out / "cells" / "model.fusion=add" / "fold-1" / "seed-1"
     (cell / "cell.json").unlink()

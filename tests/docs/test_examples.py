@@ -40,6 +40,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example
     # Figures and processes cost most of the time, and are tested elsewhere.
     monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
+    monkeypatch.setattr("gmsa.ablation.comparison.figure_costs", lambda *a: True)
     monkeypatch.setattr(
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )

@@ -63,6 +63,7 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (run_trials(task), look()))
     monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
+    monkeypatch.setattr("gmsa.ablation.comparison.figure_costs", lambda *a: True)
     monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
 
 

@@ -84,6 +84,35 @@ def test_the_numbers_are_those_of_the_summary(light: None) -> None:
     assert by_button["size"] == [row["parameters"] for row in rows[:3]]
 
 
+def test_costs_and_intervals_are_those_of_the_summary(light: None) -> None:
+    comparison = comparison_of(["gate", "add", "dot"], metrics="classes")
+    for place, row in enumerate(comparison["rows"]):
+        row["stream_edges"] = {"intra": 5.5 + place} if place else {}
+        ends = {m: [found["mean"] - 0.03, found["mean"] + 0.02] for m, found in row["valid"].items()}
+        row["intervals"] = {"valid": ends, "test": {m: [low + 0.1, high + 0.1] for m, (low, high) in ends.items()}}
+    ranking, valid, test, tested, costs, _ = tables_of(page_of(comparison))
+    assert valid[0] == ["95 % interval", ranking[0][2], ranking[0][6]]
+    assert tested[0] == ["95 % interval", test[0][1], *test[0][5:]]
+    assert costs[0] == ["setting", "parameters", "nodes", "edges", "intra edges", "seconds per epoch",
+                        "seconds of training", "memory (MB)", "valid weighted_F1 (%)", "95 % interval"]  # fmt: skip
+    markdown = markdown_report(comparison, {})
+    for place, row in enumerate(comparison["rows"], 1):
+        mean = 100 * row["valid"]["weighted_F1"]["mean"]
+        shown = f"[{mean - 3:.2f}, {mean + 2:.2f}]"
+        assert valid[place][1] == costs[place][-1] == shown
+        assert tested[place][1] == f"[{mean + 7:.2f}, {mean + 12:.2f}]"
+        edges = [f"{row['edges']:.1f}", f"{row['stream_edges']['intra']:.1f}" if row["stream_edges"] else ""]
+        seconds = [f"{row['seconds_per_epoch']:.2f}", "1.5"]
+        assert costs[place][2:8] == ["9.5", *edges, *seconds, f"{row['peak_memory_mb']:.0f}"]
+        assert "| " + " | ".join(costs[place]) + " |" in markdown
+    plot = plots_of(page_of(comparison))[-1]
+    bars = plot["data"][0]["error_y"]
+    assert bars["array"] == pytest.approx([2.0] * 3)
+    assert bars["arrayminus"] == pytest.approx([3.0] * 3)
+    by_button = {b["label"]: b["args"][0]["x"][0] for b in plot["layout"]["updatemenus"][0]["buttons"]}
+    assert by_button["training"] == [1.5] * 3
+
+
 @pytest.mark.parametrize(
     ("metrics", "main", "further", "error"),
     [
@@ -244,11 +273,15 @@ def test_hostile_names_stay_text(light: None) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_an_ablation_is_readable(chromium: Browser, tmp_path: Path, width: int) -> None:
     names = ["gate", NAMES["html"], NAMES["script end"], NAMES["long"]]
+    comparison = comparison_of(names, failed=["too fast"])
+    for row in comparison["rows"][: len(names)]:
+        row["stream_edges"] = {"intra": 5.5, "inter": 7.5}
+        row["intervals"] = {split: {metric: [0.5, 0.6] for metric in row[split]} for split in ("valid", "test")}
     path = tmp_path / "report.html"
-    path.write_text(page_of(comparison_of(names, failed=["too fast"])), encoding="utf-8")
+    path.write_text(page_of(comparison), encoding="utf-8")
     found = chromium.look(path, width)
     assert found.faults == []
-    assert (found.plots, found.tables) == (2, 5)
+    assert (found.plots, found.tables) == (2, 7)
     assert found.headings == [
         "Ablation small", "Ranking, on validation", "Test", "Quality against cost", "Failed", "Runs",
         "How to get it again",

@@ -185,6 +185,9 @@ def test_figures_show_every_name(drawn: list[Figure], tmp_path: Path) -> None:
     assert figures.figure_ablation(rows, path, key="optim.lr")
     lines = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
     assert len(lines) == 2 * len(names)
+    found = {"valid": {"mean": 0.5, "below": 0.1, "above": 0.1}, "seconds": 1.0, "parameters": 9}
+    assert figures.figure_costs([{"name": name, "reference": False} | found for name in names], path)
+    readable([text.get_text() for text in drawn[-1].axes[0].texts])
     assert figures.figure_robustness(dict.fromkeys(names, RATES), path)
     runs = [text.get_text() for text in drawn[-1].legends[0].get_texts()]
     assert runs == [label(name) for name in names]
@@ -265,12 +268,12 @@ def compared(out: Path, names: list[str]) -> None:
     write_comparison(out, comparison, variants, cells, records)
 
 
-def test_an_ablation_loses_its_figure_alone(failing: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ablation_loses_its_figures_alone(failing: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stale = tmp_path / "out" / "figures" / "ablation.svg"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of an earlier report")
     compared(tmp_path / "out", ["a", "b"])
-    assert capsys.readouterr().out.splitlines() == [warning_of("ablation.png")]
+    assert capsys.readouterr().out.splitlines() == [warning_of("ablation.png"), warning_of("cost.png")]
     assert not stale.exists()
     assert {"summary.json", "summary.md", "summary.tex", "ablation.csv"} <= {
         p.name for p in (tmp_path / "out").iterdir()

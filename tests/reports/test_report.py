@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
 from gmsa import figures
@@ -381,6 +382,11 @@ ABLATION = [
     | {split: {"mean": mean + x / 10, "std": 0.02, "values": [0.7, 0.8]} for split, mean in SPLIT_MEANS.items()}
     for name in ("gate", "add") for x in (0.5, 0.125, 1.0)
 ]  # fmt: skip
+COSTS = [
+    {"name": f"variant {i}", "reference": i == 3, "seconds": 2.0 + i % 4, "parameters": 1000 * (1 + i % 3)}
+    | {"valid": {"mean": 0.8 + i / 50, "below": 0.05, "above": 0.04}}
+    for i in range(12)
+]  # fmt: skip
 ROBUSTNESS = [
     {"asked": rate, "metrics": {
         metric: {"mean": mean + rate, "std": 0.1 * rate, "values": []}
@@ -399,6 +405,7 @@ FIGURES = {
     "pseudo_labels": (figures.figure_pseudo_labels, PSEUDO, [row | {"kept": 0} for row in PSEUDO]),
     "calibration": (figures.figure_calibration, PROBABILITIES, {"probabilities": np.empty((0, 7)), "classes": []}),
     "ablation": (figures.figure_ablation, ABLATION, []),
+    "costs": (figures.figure_costs, COSTS, COSTS[:1]),
     "robustness": (figures.figure_robustness, {"a": ROBUSTNESS}, {"a": ROBUSTNESS[:1]}),
     "robustness of two": (figures.figure_robustness, {"a": ROBUSTNESS, "b": ROBUSTNESS}, {"a": [], "b": []}),
 }  # fmt: skip
@@ -583,11 +590,53 @@ def test_robustness_of_two_runs_has_a_line_for_each(tmp_path, monkeypatch):
         assert a.get_marker() != b.get_marker()
 
 
+@pytest.mark.parametrize("same", ["", "parameters", "all"])
+def test_names_beside_marks_cover_neither_each_other_nor_a_mark(tmp_path, monkeypatch, same):
+    rows = [row | ({"parameters": 9} if same == "parameters" else {}) for row in COSTS]
+    if same == "all":  # settings that differ in nothing
+        rows = [row | {key: COSTS[0][key] for key in ("valid", "seconds", "parameters")} for row in COSTS]
+    figure = drawn(monkeypatch, figures.figure_costs, rows, path=tmp_path / "a.png")
+    assert [axis.get_xlabel() for axis in figure.axes] == ["seconds of training", "parameters"][: 1 if same else 2]
+    figure.draw_without_rendering()  # at the resolution of what follows
+    for axis in figure.axes:
+        names = [row["name"] + " (reference)" * row["reference"] for row in rows]
+        assert [text.get_text() for text in axis.texts] == names  # all have found room
+        boxes = [Text.get_window_extent(text) for text in axis.texts]  # without the lines to their marks
+        marks = axis.transData.transform([axis_mark(bars) for bars in axis.containers])
+        room = axis.get_window_extent()
+        for place, box in enumerate(boxes):
+            assert not box.count_overlaps(boxes[:place])
+            assert not any(box.contains(*mark) for mark in marks)
+            assert (room.x0 <= box.x0, box.x1 <= room.x1, room.y0 <= box.y0, box.y1 <= room.y1) == (True,) * 4
+
+
+def axis_mark(bars):
+    ((x,), (y,)) = bars.lines[0].get_data()
+    return x, y
+
+
+def test_costs_are_drawn_with_their_intervals(tmp_path, monkeypatch):
+    figure = drawn(
+        monkeypatch, figures.figure_costs, COSTS, path=tmp_path / "a.png", metric="Corr", higher_is_better=True
+    )
+    for axis, cost in zip(figure.axes, ("seconds", "parameters"), strict=True):
+        for bars, row in zip(axis.containers, COSTS, strict=True):
+            assert axis_mark(bars) == (row[cost], row["valid"]["mean"])
+            ((_, low), (_, high)) = bars.lines[2][0].get_segments()[0]
+            assert (low, high) == pytest.approx((row["valid"]["mean"] - 0.05, row["valid"]["mean"] + 0.04))
+    assert figure.axes[0].get_ylabel() == "validation Corr (higher is better)"
+    assert "95 % intervals" in figure.get_suptitle()
+    wide = [row | {"seconds": 10.0**i} for i, row in enumerate(COSTS)]
+    figure = drawn(monkeypatch, figures.figure_costs, wide, path=tmp_path / "a.png")
+    assert [axis.get_xscale() for axis in figure.axes] == ["log", "linear"]
+
+
 def test_names_are_no_formulas(tmp_path):
     name = r"a$\frac$_b$"  # as a formula it cannot be drawn
     rows = [row | {"name": name} for row in ABLATION]
     assert figures.figure_ablation(rows, tmp_path / "a.png")
     assert figures.figure_ablation(rows, tmp_path / "b.png", key="x")
+    assert figures.figure_costs([row | {"name": name} for row in COSTS[:2]], tmp_path / "d.png")
     assert figures.figure_robustness({name: ROBUSTNESS, "b": ROBUSTNESS}, tmp_path / "c.png")
 
 

@@ -48,6 +48,7 @@ def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """Works, and trains the best one anew, in this process and without figures: each process takes seconds to start."""
     monkeypatch.setattr(results, "draw_run", lambda *a: None)
     monkeypatch.setattr(comparison, "figure_ablation", lambda *a: True)
+    monkeypatch.setattr(comparison, "figure_costs", lambda *a: True)
     monkeypatch.setattr(html, "plotly_script", lambda: "")  # 5 MB
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(studies, "draw_study", lambda *a: [])

@@ -12,18 +12,24 @@ from gmsa.metrics import COLUMNS, higher_is_better
 from gmsa.reports.ablation import (
     MAIN,
     Comparison,
+    bars_of,
     brief,
+    costs_meaning,
+    costs_table,
     drawn,
+    drawn_interval,
     error_name,
     failures,
     folds_of,
     further_metrics,
     headline,
     interval,
+    intervals_meaning,
     line_of,
     meaning,
     numeric_axis,
     p_value,
+    score_interval,
 )
 from gmsa.reports.pages import charts, html
 from gmsa.reports.summary import SCORED_SPLITS, dataset_of
@@ -35,6 +41,7 @@ WORDS = {"valid": "validation", "test": "test"}
 COLOUR = {"valid": BLUE, "test": ORANGE}
 COSTS = {
     "seconds_per_epoch": ("time", "seconds per epoch", ".2f"),
+    "seconds": ("training", "seconds of training", ".1f"),
     "parameters": ("size", "parameters", ",.0f"),
     "peak_memory_mb": ("memory", "memory (MB)", ".0f"),
 }
@@ -92,7 +99,7 @@ def comparison_sections(comparison: Comparison) -> list[str]:
     figures = [line_plot(comparison, ranked, axis)] if axis and ranked else []
     if any("difference" in row for row in ranked):
         figures += [difference_plot(ranked, error), html.paragraph(DIFFERENCES.format(error=error))]
-    costs = [cost_plot(comparison, ranked), _costs(ranked)] if ranked else []
+    costs = [cost_plot(comparison, ranked), *_costs(comparison)] if ranked else []
     return [
         html.section("Ranking, on validation", *ranking_parts(comparison), *figures),
         html.section("Test", *test_parts(comparison)),
@@ -109,13 +116,19 @@ def ranked_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def ranking_parts(comparison: Comparison) -> list[str]:
     """The ranking on validation as a table; nothing where no setting was trained to its end."""
-    return [_ranking(comparison), html.paragraph(meaning(comparison))] if ranked_rows(comparison) else []
+    if not ranked_rows(comparison):
+        return []
+    scores = [_ranking(comparison), html.paragraph(meaning(comparison))]
+    return [*scores, *_intervals(comparison, "valid", _ranked_metrics(comparison))]
 
 
 def test_parts(comparison: Comparison) -> list[str]:
     """The scores on test as a table; nothing where no setting was trained to its end."""
     ranked = ranked_rows(comparison)
-    return [html.paragraph(TEST), _test(comparison, ranked)] if ranked else []
+    if not ranked:
+        return []
+    scores = [html.paragraph(TEST), _test(comparison, ranked)]
+    return [*scores, *_intervals(comparison, "test", _tested_metrics(comparison, ranked))]
 
 
 def fold_parts(comparison: Comparison) -> list[str]:
@@ -246,37 +259,39 @@ def line_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]], axis:
 def cost_plot(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
     """The validation score over each cost in turn; marks bear the rank."""
     select = comparison["select"]
-    spreads = [drawn(select, row["valid"][select]) for row in ranked]
+    found = [drawn_interval(row, select) for row in ranked]
+    costs = [{**row, "seconds": row["train_seconds"]["mean"]} for row in ranked]
     notes = [
         charts.hover(
             {f"validation {title(select)}": cell(select, row["valid"][select])}
+            | ({"95 % interval": shown} if (shown := score_interval(row, "valid", select)) else {})
             | {name: format(row[cost], form) for cost, (_, name, form) in COSTS.items()},
             f"{row['rank']}. {row['setting']}",
         )
-        for row in ranked
+        for row in costs
     ]
-    axes = {cost: charts.numbers(name, [row[cost] for row in ranked]) for cost, (_, name, _) in COSTS.items()}
+    axes = {cost: charts.numbers(name, [row[cost] for row in costs]) for cost, (_, name, _) in COSTS.items()}
     buttons = [
         {
             "label": COSTS[cost][0],
             "method": "update",
-            "args": [{"x": [[row[cost] for row in ranked]]}, {"xaxis": charts.axis(axis)}],
+            "args": [{"x": [[row[cost] for row in costs]]}, {"xaxis": charts.axis(axis)}],
         }
         for cost, axis in axes.items()
     ]
     first = next(iter(COSTS))
+    bars = {"array": [score["above"] for score in found], "arrayminus": [score["below"] for score in found]}
     trace = charts.points(
-        [row[first] for row in ranked], [found["mean"] for found in spreads], "validation", BLUE, notes,
+        [row[first] for row in costs], [score["mean"] for score in found], "validation", BLUE, notes,
         mode="markers+text", size=11, text=[str(row["rank"]) for row in ranked], textposition="top right",
-        error_y={"type": "data", "array": [found["std"] for found in spreads], "color": BLUE, "thickness": 1},
+        error_y={"type": "data", "symmetric": False, **bars, "color": BLUE, "thickness": 1},
         showlegend=False,
     )  # fmt: skip
     menu = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
             "buttons": buttons, "showactive": True}  # fmt: skip
     drawing = charts.chart([trace], axes[first], f"validation {title(select)}", updatemenus=[menu])
     better = "higher" if higher_is_better(select) else "lower"
-    over = "folds" if folds_of(comparison) else "seeds"
-    text = f"Marks bear the rank of a setting; bars are standard deviations over the {over}; {better} is better."
+    text = f"Marks bear the rank of a setting; bars are {bars_of(comparison)}; {better} is better."
     return html.plot(drawing, f"Validation {select} against cost") + html.paragraph(text)
 
 
@@ -284,9 +299,20 @@ def _note(row: Mapping[str, Any], split: str, select: str) -> str:
     return charts.hover({f"{WORDS[split]} {title(select)}": cell(select, row[split][select])}, row["setting"])
 
 
+def _ranked_metrics(comparison: Comparison) -> list[str]:
+    """The metrics of the ranking, first the one that ranks."""
+    return list(dict.fromkeys([comparison["select"], *MAIN[comparison["labels"]], *further_metrics(comparison)]))
+
+
+def _tested_metrics(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics of the table of test, first the one that ranks."""
+    scored, target = ranked[0]["test"], comparison["labels"]
+    order = dict.fromkeys([comparison["select"], *MAIN[target], *COLUMNS[target], *scored])
+    return [metric for metric in order if metric in scored]
+
+
 def _ranking(comparison: Comparison) -> str:
-    select = comparison["select"]
-    metrics = list(dict.fromkeys([select, *MAIN[comparison["labels"]], *further_metrics(comparison)]))
+    metrics = _ranked_metrics(comparison)
     header = [
         "rank",
         "setting",
@@ -306,9 +332,7 @@ def _ranking(comparison: Comparison) -> str:
 
 
 def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
-    scored = ranked[0]["test"]
-    order = dict.fromkeys([comparison["select"], *MAIN[target := comparison["labels"]], *COLUMNS[target], *scored])
-    metrics = [metric for metric in order if metric in scored]
+    metrics = _tested_metrics(comparison, ranked)
     header = ["setting", title(metrics[0]), *_difference_columns(error_name(comparison)), *map(title, metrics[1:])]
     rows = []
     for row in ranked:
@@ -317,15 +341,17 @@ def _test(comparison: Comparison, ranked: Sequence[Mapping[str, Any]]) -> str:
     return html.table(header, rows, ("setting",))
 
 
-def _costs(ranked: Sequence[Mapping[str, Any]]) -> str:
-    header = ("setting", "parameters", "nodes", "edges", "seconds per epoch", "seconds of training", "memory (MB)")
-    rows = [
-        [_name(row), f"{row['parameters']:,}", f"{row['nodes']:.1f}", f"{row['edges']:.1f}",
-         f"{row['seconds_per_epoch']:.2f}", cell("seconds", row["train_seconds"]), f"{row['peak_memory_mb']:.0f}"]
-        for row in ranked
-    ]  # fmt: skip
-    note = "Edges and nodes: per training utterance. Memory: the peak of a training's process."
-    return html.table(header, rows, ("setting",)) + html.paragraph(note)
+def _costs(comparison: Comparison) -> list[str]:
+    header, rows = costs_table(comparison)
+    return [html.table(header, rows, ("setting",)), html.paragraph(costs_meaning(comparison))]
+
+
+def _intervals(comparison: Comparison, split: str, metrics: Sequence[str]) -> list[str]:
+    """The intervals of a split's scores as a table; nothing where an earlier gmsa found none."""
+    known = [m for m in metrics if any(score_interval(row, split, m) for row in comparison["rows"])]
+    rows = [[_name(row), *(score_interval(row, split, m) for m in known)] for row in ranked_rows(comparison)]
+    header = ["95 % interval", *map(title, known)]
+    return [html.table(header, rows, header[:1]), html.paragraph(intervals_meaning(comparison))] if known else []
 
 
 def _difference(row: Mapping[str, Any], split: str) -> list[str]:
