@@ -5,6 +5,7 @@ from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, t
 from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.edges import edge_builder, looks_at_features
+from gmsa.graph.hetero import as_hetero, from_hetero
 from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, Schema, schema
 from gmsa.graph.spec import GraphSpec
 from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
@@ -18,6 +19,7 @@ __all__ = [
     "GraphBatch",
     "GraphSpec",
     "Schema",
+    "as_hetero",
     "build_dialogue_graph",
     "build_graph",
     "check_builders",
@@ -27,6 +29,7 @@ __all__ = [
     "dialogues_of",
     "edge_builder",
     "edge_types",
+    "from_hetero",
     "looks_at_features",
     "node_features",
     "schema",

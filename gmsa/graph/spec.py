@@ -43,6 +43,8 @@ class GraphSpec:
     """Form of the edges there."""
     joined_readouts: bool = False
     """Whether readout nodes join those of other utterances."""
+    takes_weights: bool = False
+    """Whether the model and its layer take weights of edges."""
 
     @cached_property
     def schema(self) -> Schema:

@@ -55,6 +55,7 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     if unknown := [m for m in dims if m not in placed(config.named_modalities)]:
         raise ConfigError(f"'data.modalities' does not name {listed(unknown)}, which the data has; list all there")
     model = model_class(config).from_config(dims, config)
+    model.spec = graph_spec(config)
     if config.graph.has_dialogues:
         _add_context_parts(model, config)
     if config.reconstruction.weight:
@@ -143,6 +144,7 @@ def graph_spec(config: Config) -> GraphSpec:
         route=outside_route if is_outside else inside_route,
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
+        takes_weights=model.takes_weights and _layer_takes_weights(settings),
     )
 
 
@@ -182,11 +184,15 @@ def _check_context(model: type[Model], config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no weights of edges, which '{asked}' gives them; "
             "choose another model, such as semi_iin or sslmm, or leave that out"
         )
-    if not getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "takes_weights", False):
+    if not _layer_takes_weights(settings):
         raise ConfigError(
             f"'model.layer: {component_name(settings.layer)}' takes no weights of edges, which '{asked}' gives them; "
             "choose another layer, or leave that out (one that takes them has 'takes_weights = True')"
         )
+
+
+def _layer_takes_weights(settings: ModelConfig) -> bool:
+    return getattr(find_part(settings.layer, LAYERS, "model.layer")[0], "takes_weights", False)
 
 
 def _weighs(config: Config) -> str | None:
