@@ -6,6 +6,7 @@ from gmsa.models.context import Context, ContextEmbedding
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
+from gmsa.models.pyg import PygModel, as_pyg
 from gmsa.models.reach import reach
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
@@ -22,7 +23,9 @@ __all__ = [
     "LateFusion",
     "Model",
     "Output",
+    "PygModel",
     "SemiIIN",
+    "as_pyg",
     "build_model",
     "check",
     "graph_spec",
