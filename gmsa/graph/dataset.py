@@ -60,8 +60,8 @@ def as_dataset(
 ) -> GraphDataset:
     """Utterances, such as a split of a corpus, as PyG's data set of the graphs that a model takes.
 
-    Each is what :func:`as_hetero` gives: of an utterance, or of a dialogue in scopes of dialogues, with ``y``, the label
-    of each utterance. PyG's ``DataLoader`` batches them, and a model takes the batch.
+    Each is what :func:`as_hetero` gives, of an utterance, or in scopes of dialogues of a dialogue; ``y`` holds the
+    label of each utterance. PyG's ``DataLoader`` batches them, and a model takes the batch.
 
     Args:
         utterances: of one data set.
@@ -78,8 +78,8 @@ def as_dataset(
     spec = config if isinstance(config, GraphSpec) else MODELS[component_name(config.model.name)].graph_spec(config)
     if spec.graph.speakers == "pairs":
         raise ConfigError(
-            "'graph.speakers: pairs' takes the speakers of the training split, which a data set of graphs does not know; "
-            "list them, as in 'graph.speakers: [Ann, Bo]'"
+            "'graph.speakers: pairs' takes the speakers of the training split, which a data set of graphs does not "
+            "know; list them, as in 'graph.speakers: [Ann, Bo]'"
         )
     if not len(utterances):
         raise DataError("a data set of graphs needs utterances (got none); choose another split")

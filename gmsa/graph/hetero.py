@@ -189,7 +189,9 @@ class _Graphs:
                 f"(they have {listed(sorted(expected))}); leave them out"
             )
         if unknown := ["-".join(r) for r in self.data.edge_types if r not in relations]:
-            raise DataError(f"the graph has edges '{cut(unknown[0])}', which the model's graphs have not; leave them out")
+            raise DataError(
+                f"the graph has edges '{cut(unknown[0])}', which the model's graphs have not; leave them out"
+            )
 
     def _graph(self, node_type: str) -> Numbers:
         """The graph of each node of a type ``[N_type]``."""
@@ -200,9 +202,9 @@ class _Graphs:
 
     def _ids(self) -> tuple[str, ...]:
         key = "ids" if self.of_dialogues else "id"
-        found = self.data[key] if key in self.data else []
-        flat = [found] if isinstance(found, str) else found
-        flat = [one for part in flat for one in ([part] if isinstance(part, str) else part)]
+        found: Any = self.data[key] if key in self.data else []  # noqa: SIM401 (HeteroData has no get)
+        parts = [found] if isinstance(found, str) else found
+        flat = [one for part in parts for one in ([part] if isinstance(part, str) else part)]
         return tuple(flat) if len(flat) == self.total else tuple(map(str, range(self.total)))
 
     def _labels(self) -> Tensor:
@@ -226,7 +228,7 @@ class _Graphs:
         found = {}
         for modality in self.modalities:
             x, stride = self.data[modality].x, spec.strides[modality]
-            unit, order, count = self._sorted(modality, self._utterance(modality), self.total)
+            _, order, count = self._sorted(modality, self._utterance(modality), self.total)
             if steps is None and stride > 1:
                 raise DataError(
                     f"the graph has no 'steps', the lengths before nodes of {modality} took {stride} each; "
@@ -236,8 +238,8 @@ class _Graphs:
             if len(wrong := np.flatnonzero(token_count(length, stride) != count)):
                 i = int(wrong[0])
                 raise DataError(
-                    f"{modality} of '{cut(self.ids[i])}' has {count[i]} nodes, not the {token_count(length[i], stride)} "
-                    f"of its {length[i]} steps; a model needs all nodes of a modality"
+                    f"{modality} of '{cut(self.ids[i])}' has {count[i]} nodes, not the "
+                    f"{token_count(length[i], stride)} of its {length[i]} steps; a model needs all nodes of a modality"
                 )
             if len(wrong := np.flatnonzero(count > spec.positions)) and self.scope != "dialogue":
                 i = int(wrong[0])
@@ -247,8 +249,8 @@ class _Graphs:
                 )
             if x.dim() != 2 or x.shape[1] % stride:
                 raise DataError(
-                    f"'x' of {modality} must be [nodes, {stride} x features] (got {list(x.shape)}): a node has {stride} "
-                    "steps side by side"
+                    f"'x' of {modality} must be [nodes, {stride} x features] (got {list(x.shape)}): a node has "
+                    f"{stride} steps side by side"
                 )
             found[modality], self.features[modality] = length, _unfolded(x, order, count, length, stride)
         return found
@@ -325,8 +327,9 @@ class _Graphs:
         if wanted is None or (count == wanted).all():
             return
         i = int(np.flatnonzero(count != wanted)[0])
+        expected = np.broadcast_to(wanted, count.shape)[i]
         raise DataError(
-            f"graph {i} has {count[i]} nodes '{node_type}', the model's graphs have {np.broadcast_to(wanted, count.shape)[i]}; "
+            f"graph {i} has {count[i]} nodes '{node_type}', the model's graphs have {expected}; "
             "build it with gmsa.graph.as_hetero and the model's spec"
         )
 
@@ -382,12 +385,10 @@ class _Graphs:
         )
         connected = connect(graphs, streams)
         if is_weighed:
-            chosen = {stream: stream_relations(stream, spec.schema) for stream in streams}
             is_readout = layout.node_type < len(READOUTS)
-            connected = {
-                stream: _weighed(connected[stream], [r for r in chosen[stream] if r in edges], edges, weights, is_readout)
-                for stream in streams
-            }
+            for stream in streams:
+                among = [r for r in stream_relations(stream, spec.schema) if r in edges]
+                connected[stream] = _weighed(connected[stream], among, edges, weights, is_readout)
         found = assemble(
             spec,
             layout,
@@ -440,8 +441,8 @@ class _Graphs:
         elif attribute not in self.data[key] or len(self.data[key][attribute]) != count:
             there = f"{len(self.data[key][attribute])}" if attribute in self.data[key] else "none"
             raise DataError(
-                f"edges '{'-'.join(key)}' need a '{attribute}' each, {count} in all (there are {there}): the model's edges "
-                "are typed"
+                f"edges '{'-'.join(key)}' need a '{attribute}' each, {count} in all (there are {there}): the "
+                "model's edges are typed"
             )
         else:
             number = self.data[key][attribute].detach().cpu().long()

@@ -87,12 +87,17 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
     looked at.
 
     Raises:
-        DataError: a node has no ``type``, an edge no ``stream``, or the nodes of a type have features of several widths.
+        DataError: a node has no ``type``, an edge no ``stream``, or the nodes of a type differ in what they hold.
     """
     kept = graph.graph.get("data", {"graph": {}, "stores": {}})
-    data, place, nodes, edges = HeteroData(), {}, {}, {}
+    data, place = HeteroData(), dict[Any, int]()
+    nodes: dict[str, list[Mapping[str, Any]]] = {}
+    edges: dict[Relation, list[tuple[int, int, Mapping[str, Any]]]] = {}
     for key in kept["stores"]:
-        (edges if isinstance(key, tuple) else nodes)[key] = []
+        if isinstance(key, tuple):
+            edges[key] = []
+        else:
+            nodes[key] = []
     for node, found in graph.nodes(data=True):
         if not isinstance(found.get("type"), str):
             raise DataError(f"node {shown(node)} has no 'type', such as text; give each node one")

@@ -105,7 +105,9 @@ class Model(nn.Module):
         """The output for a batch, or for graphs of PyG as :func:`gmsa.graph.as_hetero` gives them."""
         if isinstance(batch, HeteroData):
             if self.spec is None:
-                raise ConfigError("the model knows no graphs to read HeteroData with; set 'model.spec' to their GraphSpec")
+                raise ConfigError(
+                    "the model knows no graphs to read HeteroData with; set 'model.spec' to their GraphSpec"
+                )
             batch = from_hetero(batch, self.spec)
         return super().__call__(batch, *args, **kwargs)
 
