@@ -34,6 +34,17 @@ class PygModel(nn.Module):
     Shapes:
         - x_dict: per node type features, edge_index_dict: per relation :math:`(2, E)`, both may leave out what stays as
           it is in the data; output: intensities :math:`(N)` or class scores :math:`(N, K)`
+
+    Example:
+        >>> from gmsa.config import from_dict
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import as_hetero
+        >>> from gmsa.models import build_model
+        >>> model = build_model({"text": 6}, from_dict({"model": {"channels": 16, "heads": 2}}))
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6)})
+        >>> explained = as_pyg(model, as_hetero(clip, model.spec))
+        >>> explained({"text": torch.zeros(5, 6)}).shape  # edges as they are
+        torch.Size([1])
     """
 
     def __init__(self, model: Model, data: HeteroData, output: Literal["value", "logits"]) -> None:
@@ -103,17 +114,6 @@ def as_pyg(model: Model, data: HeteroData, output: Literal["value", "logits"] | 
 
     Raises:
         ConfigError: the model has no intensities.
-
-    Example:
-        >>> from gmsa.config import from_dict
-        >>> from gmsa.data import synthetic_corpus
-        >>> from gmsa.graph import as_hetero
-        >>> from gmsa.models import build_model
-        >>> corpus, config = synthetic_corpus(seed=0), from_dict({"model": {"channels": 16, "heads": 2}})
-        >>> model = build_model(corpus.dims, config)
-        >>> explained = as_pyg(model, as_hetero(corpus.splits["test"][0], model.spec))
-        >>> explained(explained.x_dict, explained.edge_index_dict).shape
-        torch.Size([1])
     """
     training = model.training
     with torch.no_grad():
