@@ -258,7 +258,15 @@ class _Graphs:
     def _utterance(self, node_type: str) -> Numbers:
         """The utterance of each token, or readout node of tokens' graphs ``[N_type]``."""
         graph = self._graph(node_type)
-        return self.first[graph] + self._attribute(node_type, "utterance") if self.of_dialogues else graph
+        if not self.of_dialogues:
+            return graph
+        utterance = self._attribute(node_type, "utterance")
+        if (wrong := (utterance < 0) | (utterance >= self.members[graph])).any():
+            raise DataError(
+                f"a node '{node_type}' is of utterance {utterance[wrong][0]}, its dialogue has "
+                f"{self.members[graph][wrong][0]}; number them from 0 on"
+            )
+        return self.first[graph] + utterance
 
     def _attribute(self, node_type: str, name: str) -> Numbers:
         store = self.data[node_type]
@@ -423,7 +431,7 @@ class _Graphs:
                 f"{list(weight.shape)}); drop the edges that weigh 0"
             )
         edges = np.stack([graph, source[index[0]], target[index[1]], kind])
-        size = max(1, len(source) + len(target), *(int(ends.max(initial=0)) + 1 for ends in edges[1:3]))
+        size = int(edges[1:3].max(initial=0)) + 1
         place = (edges[0] * size + edges[2]) * size + edges[1]
         if (place[1:] <= place[:-1]).any():
             kept = np.unique(place, return_index=True)[1]
@@ -466,16 +474,17 @@ def _weighed(
     """The edges of a stream with their weights."""
     assert isinstance(found.edges, SparseEdges)
     assert isinstance(found.to_readouts, SparseEdges)
-    graph, source, target, _ = torch.cat([edges[r] for r in relations], dim=1)
     like = next(weight for weight in weights.values() if weight is not None)
-    parts = [weights[r] for r in relations]
-    every = [
-        like.new_ones(edges[r].shape[1]) if part is None else part for r, part in zip(relations, parts, strict=True)
-    ]
+    every, parts = [like.new_ones(0)], [torch.empty(4, 0, dtype=torch.long)]
+    for relation in relations:
+        weight, count = weights[relation], edges[relation].shape[1]
+        every.append(like.new_ones(count) if weight is None else weight)
+        parts.append(edges[relation])
+    graph, source, target, _ = torch.cat(parts, dim=1)
     order = np.lexsort((source.numpy(), target.numpy(), graph.numpy()))
-    weight = torch.cat(every).index_select(0, torch.from_numpy(order).to(like.device)).log()
+    log_weight = torch.cat(every).index_select(0, torch.from_numpy(order).to(like.device)).log()
     ends = torch.from_numpy(is_readout)[found.edges.index[1]].to(like.device)
-    return Connected(found.edges.weighed(weight), found.to_readouts.weighed(weight[ends]))
+    return Connected(found.edges.weighed(log_weight), found.to_readouts.weighed(log_weight[ends]))
 
 
 def _numbers(values: Tensor) -> Numbers:

@@ -289,6 +289,7 @@ WRONG: list[tuple[str, Callable[[HeteroData], Any], str]] = [
     ("dialogue", wrong("utterance.text-intra-utterance.text", "kind", None), "need a 'kind' each"),
     ("dialogue", wrong("utterance.text-intra-utterance.text", "kind", torch.full((4,), 3)), "must be from 0 to 2"),
     ("dialogue", wrong("text", "utterance", None), "nodes 'text' have no 'utterance'; build the graph with"),
+    ("hierarchical", wrong("cls", "utterance", torch.tensor([0, 2])), "'cls' is of utterance 2, its dialogue has 2"),
     ("hierarchical", lambda data: data.__delitem__("utterance"), "no nodes 'utterance', which 'graph.scope: hier"),
 ]
 
@@ -296,7 +297,7 @@ WRONG: list[tuple[str, Callable[[HeteroData], Any], str]] = [
 @pytest.mark.parametrize(("scope", "change", "message"), WRONG, ids=[message for *_, message in WRONG])
 def test_what_the_data_lacks_is_named(scope: str, change: Callable[[HeteroData], Any], message: str) -> None:
     spec, data = spec_and_data(scope, **({"intra": "temporal"} if scope == "utterance" else {}))
-    if "cls" in message:  # a batch says of each node which graph's it is
+    if message.startswith("has 0 nodes"):  # a batch says of each node which graph's it is
         data["cls"].batch = torch.ones(1, dtype=torch.long)
         data["cls"].pos = torch.zeros(1, dtype=torch.long)
     change(data)
