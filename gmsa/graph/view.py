@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -15,6 +14,9 @@ from gmsa.config import MODALITIES
 from gmsa.errors import ConfigError, DataError, cut, nearest, shown
 from gmsa.graph.edges import FUTURE, PAST, PRESENT
 from gmsa.graph.schema import Relation, schema
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 TIMES = {PAST: "past", PRESENT: "present", FUTURE: "future"}
 """Where the source of an edge is, seen from its target, by temporal type."""
@@ -33,6 +35,8 @@ def to_networkx(data: HeteroData, features: bool = False) -> nx.MultiDiGraph:
         features: whether nodes also have their features ``x``, and nodes, edges and the graph all else that the data
             says of them, each under ``data``, so that :func:`from_networkx` gives the data back.
     """
+    import networkx as nx  # which takes a while to load
+
     graph = nx.MultiDiGraph(**({"id": data.id} if "id" in data else {}))
     for node_type in data.node_types:
         columns = _node_columns(data, node_type) | (_rows(data, node_type) if features else {})
