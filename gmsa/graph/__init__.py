@@ -4,10 +4,13 @@ from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collat
 from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, token_count
 from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
+from gmsa.graph.dataset import GraphDataset, as_dataset
 from gmsa.graph.edges import edge_builder, looks_at_features
+from gmsa.graph.hetero import as_hetero, from_hetero
 from gmsa.graph.relations import relations_of
 from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Relation, Schema, schema
 from gmsa.graph.spec import GraphSpec
+from gmsa.graph.view import from_networkx, to_networkx
 from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
 __all__ = [
@@ -18,9 +21,12 @@ __all__ = [
     "STREAMS",
     "UTTERANCE",
     "GraphBatch",
+    "GraphDataset",
     "GraphSpec",
     "Relation",
     "Schema",
+    "as_dataset",
+    "as_hetero",
     "build_dialogue_graph",
     "build_graph",
     "check_builders",
@@ -30,9 +36,12 @@ __all__ = [
     "dialogues_of",
     "edge_builder",
     "edge_types",
+    "from_hetero",
+    "from_networkx",
     "looks_at_features",
     "node_features",
     "relations_of",
     "schema",
+    "to_networkx",
     "token_count",
 ]

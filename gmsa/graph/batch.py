@@ -16,7 +16,7 @@ from torch import Tensor
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import speaker_numbers, token_count
-from gmsa.graph.connect import Graphs, Numbers, connect, utterance_edges
+from gmsa.graph.connect import Connected, Graphs, Numbers, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import build_edges, complete
@@ -216,10 +216,7 @@ def _collate(
             counts[:, i] = 1 if spec.graph.reach[1] else members
         elif node_type in modalities:
             counts[:, i] = members if is_dialogue else tokens[modalities.index(node_type)]
-    layout = _lay_out(counts, members, len(spec.readouts))
-    rows_of = [len(ordered)] * len(modalities) if is_dialogue else tokens.sum(1).tolist()
-    numbers = [spec.schema.numbers[m] for m in modalities]
-    embedding_row = _embedding_rows(layout.node_type, dict(zip(numbers, rows_of, strict=True)))
+    layout = lay_out(counts, members, len(spec.readouts))
     seeds = None
     if dropout_seeds is not None and spec.graph.edge_dropout:
         seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
@@ -238,24 +235,58 @@ def _collate(
         utterance_seeds,
     )
     wanted_streams = [*(spec.streams if streams is None else streams)]
-    between = None
-    if is_dialogue and (UTTERANCE in wanted_streams or not with_features):
-        between = utterance_edges(graphs)
-    connected = connect(graphs, [s for s in wanted_streams if s != UTTERANCE], seeds)
-    utterance_order = np.argsort(order)
-    listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
-    speakers = [n for group in members_of for n in speaker_numbers(group, listed_speakers)] if is_dialogue else []
-    shown = list(zip(modalities, lengths, strict=True)) if with_features else []
+    between, speakers = None, None
+    if is_dialogue:
+        listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
+        speakers = torch.tensor([n for group in members_of for n in speaker_numbers(group, listed_speakers)])
+        if UTTERANCE in wanted_streams or not with_features:
+            between = utterance_edges(graphs)
+    return assemble(
+        spec,
+        layout,
+        connect(graphs, [s for s in wanted_streams if s != UTTERANCE], seeds),
+        ids=tuple(u.id for u in utterances),
+        features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities} if with_features else {},
+        lengths=dict(zip(modalities, lengths, strict=True)),
+        labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
+        members=members,
+        utterance_order=np.argsort(order),
+        utterance_edges=between,
+        speakers=speakers,
+    )
+
+
+def assemble(
+    spec: GraphSpec,
+    layout: Layout,
+    connected: Mapping[str, Connected],
+    *,
+    ids: tuple[str, ...],
+    features: Mapping[str, Tensor],
+    lengths: Mapping[str, Numbers],
+    labels: Tensor,
+    members: Numbers,
+    utterance_order: Numbers,
+    utterance_edges: SparseEdges | None,
+    speakers: Tensor | None,
+) -> GraphBatch:
+    """The batch of graphs whose nodes are laid out and connected."""
+    count, strides = len(ids), spec.strides
+    if spec.graph.scope == "dialogue":
+        rows = dict.fromkeys(lengths, count)
+    else:
+        rows = {m: int(token_count(x, strides[m]).sum()) for m, x in lengths.items()}
+    numbers = {spec.schema.numbers[m]: size for m, size in rows.items()}
     return GraphBatch(
         schema=spec.schema,
-        ids=tuple(u.id for u in utterances),
-        features={m: torch.cat([u.features[m] for u in ordered]) for m, _ in shown},
-        lengths={m: torch.from_numpy(x) for m, x in zip(modalities, lengths, strict=True)},
-        conv_windows={m: conv_windows(x, spec.convs[m]) for m, x in shown},
-        labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
+        ids=ids,
+        features=features,
+        lengths={m: torch.from_numpy(x) for m, x in lengths.items()},
+        conv_windows={m: conv_windows(lengths[m], spec.convs[m]) for m in features},
+        labels=labels,
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
-        embedding_row=torch.from_numpy(embedding_row),
+        embedding_row=torch.from_numpy(_embedding_rows(layout.node_type, numbers)),
         padded_index=torch.from_numpy(layout.padded_index),
         readout_index=torch.from_numpy(layout.readout_index),
         readout_padded_index=torch.from_numpy(layout.readout_padded_index),
@@ -263,10 +294,10 @@ def _collate(
         utterance_order=torch.from_numpy(utterance_order),
         edges={stream: found.edges for stream, found in connected.items()},
         readout_edges={stream: found.to_readouts for stream, found in connected.items()},
-        shape=(len(groups), layout.size, int(members.max()) * len(spec.readouts)),
+        shape=(len(members), layout.size, int(members.max()) * len(spec.readouts)),
         sizes=tuple(members.tolist()),
-        utterance_edges=between,
-        speakers=torch.tensor(speakers) if is_dialogue else None,
+        utterance_edges=utterance_edges,
+        speakers=speakers,
     )
 
 
@@ -330,7 +361,9 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
             )
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
+    """The nodes of a batch, numbered; the fields as :class:`GraphBatch` has them, ``size`` is T."""
+
     node_type: Numbers
     padded_index: Numbers
     position: Numbers
@@ -340,7 +373,7 @@ class _Layout(NamedTuple):
     size: int
 
 
-def _lay_out(counts: Numbers, members: Numbers, readouts: int) -> _Layout:
+def lay_out(counts: Numbers, members: Numbers, readouts: int) -> Layout:
     """Numbers the nodes of graphs with these ``counts`` of each type ``[G, types]``; each of the ``members`` utterances
     ``[G]`` has as many readout nodes."""
     types = counts.shape[1]
@@ -356,7 +389,7 @@ def _lay_out(counts: Numbers, members: Numbers, readouts: int) -> _Layout:
     before = np.repeat(np.cumsum(members) - members, members)
     first = before * (readouts - 1) + np.arange(len(before))
     rows = first[:, None] + np.repeat(members, members)[:, None] * np.arange(readouts)
-    return _Layout(
+    return Layout(
         node_type=node_type,
         padded_index=graph * size + within,
         position=number - np.repeat(np.cumsum(runs) - runs, runs),

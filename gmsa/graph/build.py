@@ -63,7 +63,8 @@ def build_graph(
 
     Shapes:
         - a node store for each modality: ``x`` :math:`(N_m, s_m D_m)`, ``pos`` :math:`(N_m)`
-          with :math:`N_m = \\lceil L_m / s_m \\rceil`; ``val``, ``cls``: at most one node each
+          with :math:`N_m = \\lceil L_m / s_m \\rceil`; no ``x`` where the data lacks the modality; ``val``, ``cls``:
+          at most one node each
         - an edge store for every relation: ``edge_index`` :math:`(2, E)`, without duplicates, sorted by target;
           ``temporal_type`` :math:`(E)`, whether the source is past, present or future
         - graph: ``id``, ``label`` :math:`(1)` (NaN where unlabeled), ``steps`` :math:`(1, M)` the lengths
@@ -75,6 +76,9 @@ def build_graph(
         sequence = utterance.features.get(modality, torch.zeros(0, 1))
         nodes[modality] = node_features(sequence, (strides or {}).get(modality, 1))
     data = _hetero(nodes, types, config)
+    for modality in types.modalities:
+        if modality in utterance.features:
+            data[modality].x = nodes[modality]
     data.id = utterance.id
     data.label = torch.tensor([float("nan") if utterance.label is None else utterance.label])
     data.steps = torch.tensor([[len(utterance.features.get(m, ())) for m in types.modalities]])
@@ -103,7 +107,8 @@ def build_dialogue_graph(
           ``val``, ``cls``: U nodes each, or none; ``dialogue``, if the config asks for it: one, or U of a causal
           graph; every node's ``pos`` is its utterance's index
         - edge stores as :func:`build_graph` has them, with ``distance`` :math:`(E)`, how many utterances after the
-          target the source is, and ``same_speaker`` :math:`(E)`
+          target the source is, ``same_speaker`` :math:`(E)`, and ``kind`` :math:`(E)`, the number of the edge's type
+          among those of its relation
         - graph: ``id`` of the dialogue, ``ids`` and ``speakers`` of the utterances, ``label`` :math:`(U)` (NaN where
           unlabeled)
     """
@@ -126,7 +131,7 @@ def build_dialogue_graph(
         there = data[source].num_nodes and data[target].num_nodes
         edges = context_edges(relation, turns, config, means.get(source, everything)) if there else NO_EDGES
         store, (first, second) = data[relation], edges.pairs
-        store.edge_index, store.distance = edges.pairs.clone(), first - second
+        store.edge_index, store.distance, store.kind = edges.pairs.clone(), first - second, edges.kind.clone()
         store.temporal_type = PRESENT + (first - second).sign()
         if DIALOGUE not in (source, target) and there:
             store.same_speaker = numbers[first] == numbers[second]
@@ -172,8 +177,6 @@ def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | Non
 def _hetero(nodes: Mapping[str, Tensor], types: Schema, config: GraphConfig) -> HeteroData:
     data = HeteroData()
     for node_type in (*types.modalities, *READOUTS):
-        if node_type in types.modalities:
-            data[node_type].x = nodes[node_type]
         data[node_type].num_nodes = len(nodes[node_type])
         data[node_type].pos = torch.arange(len(nodes[node_type]))
     for relation in types.relations:

@@ -18,7 +18,7 @@ from gmsa.config import GraphConfig
 from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import mean_features, node_features, relation_edges, side_by_side, turns_of
-from gmsa.graph.context import Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
+from gmsa.graph.context import ContextEdges, Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
 from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
 from gmsa.graph.relations import relation_numbers, stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, is_among_tokens
@@ -48,6 +48,9 @@ class Graphs:
     spec: GraphSpec
     utterance_seeds: Sequence[Tensor] | None = None
     """Per graph, a seed for each of its utterances: drops edges between two of them at ``graph.context_dropout``."""
+    found: Mapping[Relation, Tensor] | None = None
+    """Per relation graph, source, target and type of its edges ``[4, E]``, where they are given; None where the
+    builders of the config make them."""
 
     @cached_property
     def nodes(self) -> list[dict[str, Tensor]]:
@@ -62,12 +65,21 @@ class Graphs:
     def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
         config = self.spec.graph
+        if self.found is not None:
+            return self._given_edges(self.found, chosen)
         if config.scope == "dialogue":
             found = [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
             return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
         if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
             return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
         return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
+
+    def _given_edges(self, found: Mapping[Relation, Tensor], chosen: tuple[Relation, ...]) -> list[Tensor]:
+        parts = [found[relation] for relation in chosen if relation in found]
+        graph, *edges = torch.cat([torch.empty(4, 0, dtype=torch.long), *parts], dim=1)
+        order = torch.argsort((graph * self.size + edges[1]) * self.size + edges[0])
+        counts = torch.bincount(graph, minlength=len(self.counts))
+        return list(torch.stack(edges)[:, order].split(counts.tolist(), dim=1))
 
     def _dialogue_edges(self, graph: int, chosen: tuple[Relation, ...]) -> Tensor:
         config, members = self.spec.graph, self.members[graph]
@@ -103,18 +115,22 @@ _ROWS = torch.empty(1_000_000, 0)
 def utterance_edges(graphs: Graphs) -> SparseEdges:
     """The edges between the utterances of dialogues that lie end to end, and of each to itself, which joined readout
     nodes have too; their types are those by distance and speakers."""
-    parts, first, relation = [], 0, ("cls", "intra", "cls")
+    parts, first = [], 0
     for members in graphs.members:
-        turns, config = turns_of(members, graphs.spec.graph), graphs.spec.graph
-        features = None
-        if "features" in wanted(component_name(config.between)):
-            features = side_by_side({m: mean_features(members, m) for m in graphs.spec.schema.modalities}, turns.count)
-        found = context_edges(relation, turns, config, features)
-        parts.append(torch.cat([found.pairs + first, found.kind[None]]))
+        index, kind = edges_between(members, graphs.spec)
+        parts.append(torch.cat([index + first, kind[None]]))
         first += len(members)
     whole = torch.cat(parts, dim=1)
     graph = torch.repeat_interleave(torch.tensor([len(members) for members in graphs.members]))
     return SparseEdges(whole[:2], whole[2], graph=graph)
+
+
+def edges_between(members: Sequence[Utterance], spec: GraphSpec) -> ContextEdges:
+    """The same of one dialogue."""
+    turns, config, features = turns_of(members, spec.graph), spec.graph, None
+    if "features" in wanted(component_name(config.between)):
+        features = side_by_side({m: mean_features(members, m) for m in spec.schema.modalities}, turns.count)
+    return context_edges(("cls", "intra", "cls"), turns, config, features)
 
 
 class Connected(NamedTuple):
@@ -144,7 +160,7 @@ def _is_dense(graphs: Graphs, stream: str) -> bool:
     route = graphs.spec.route
     if route != "auto":
         return route == "dense"
-    plan, counts = _plan(stream, graphs.spec.schema, graphs.spec.graph), graphs.counts
+    plan, counts = _plan(stream, graphs.spec.schema, graphs.spec.graph, graphs.found is None), graphs.counts
     edges = int((counts @ (plan.code.T > 0) * counts).sum())
     if others := plan.others:
         edges += sum(parts.shape[1] for parts in graphs.edges(others))
@@ -167,13 +183,13 @@ class _Plan(NamedTuple):
 
 
 @lru_cache
-def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
+def _plan(stream: str, types: Schema, config: GraphConfig, by_builders: bool) -> _Plan:
     code = np.zeros((len(types.node_types), len(types.node_types)), dtype=np.int64)
     others = []
     for relation in stream_relations(stream, types):
         source, _, target = relation
-        if config.scope != "dialogue" and builder_of(relation, config)[0] == "complete":
-            edge_type = int(_edge_types(relation, torch.tensor(PRESENT), types))
+        if by_builders and config.scope != "dialogue" and builder_of(relation, config)[0] == "complete":
+            edge_type = int(numbered(relation, torch.tensor(PRESENT), types))
             code[types.numbers[target], types.numbers[source]] = edge_type + 1
         else:
             others.append(relation)
@@ -181,9 +197,9 @@ def _plan(stream: str, types: Schema, config: GraphConfig) -> _Plan:
 
 
 @lru_cache
-def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig) -> npt.NDArray[Any]:
+def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig, by_builders: bool) -> npt.NDArray[Any]:
     """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
-    codes = np.stack([np.pad(_plan(stream, types, config).code, (0, 1)) for stream in streams])
+    codes = np.stack([np.pad(_plan(stream, types, config, by_builders).code, (0, 1)) for stream in streams])
     kind = next(k for k in (np.uint8, np.int16, np.int32) if edge_types(types, config) < np.iinfo(k).max)
     return codes.reshape(len(streams), -1).astype(kind if config.typed else np.bool_)
 
@@ -193,19 +209,30 @@ def edge_types(types: Schema, config: GraphConfig) -> int:
     return dialogue_edge_types(types, config) if config.scope == "dialogue" else types.edge_types
 
 
-def _edge_types(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
+def numbered(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
+    """The types of the edges of a relation among those of all, in graphs of utterances ``[E]``."""
     first = types.first_edge_type[relation]
     return first + temporal_type if is_among_tokens(relation) else torch.full_like(temporal_type, first)
+
+
+def numbered_in_dialogues(relation: Relation, kind: Tensor, types: Schema, config: GraphConfig) -> Tensor:
+    """The same in graphs of dialogues, of kinds among those of the relation ``[E]``."""
+    typed, kinds = types.typed_relations, edge_kinds(config)
+    if relation not in typed:
+        return torch.full_like(kind, kinds * len(typed))
+    return kind + kinds * typed.index(relation)
 
 
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
     config, schema, types = graphs.spec.graph, graphs.spec.schema, graphs.padded_types
+    by_builders = graphs.found is None
     pairs = types[:, :, None] * (len(schema.node_types) + 1) + types[:, None, :]
-    adjacencies = torch.from_numpy(np.take(_tables(tuple(streams), schema, config), pairs, axis=1))  # [S, G, T, T]
+    tables = _tables(tuple(streams), schema, config, by_builders)
+    adjacencies = torch.from_numpy(np.take(tables, pairs, axis=1))  # [S, G, T, T]
     for adjacency, stream in zip(adjacencies, streams, strict=True):
-        if others := _plan(stream, schema, config).others:
+        if others := _plan(stream, schema, config, by_builders).others:
             parts = graphs.edges(others)
             graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
             source, target, edge_type = torch.cat(parts, dim=1)
@@ -270,14 +297,12 @@ def _dialogue_edges(
     first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
     size = dict(zip(types.node_types, counts, strict=True))
     everything = side_by_side(means, turns.count)
-    kinds, numbers = edge_kinds(config), {r: i for i, r in enumerate(types.typed_relations)}
     parts = [torch.empty(3, 0, dtype=torch.long)]
     for relation in chosen:
         source, _, target = relation
         if size[source] and size[target]:
             index, kind = context_edges(relation, turns, config, means.get(source, everything))
-            is_typed = relation in numbers
-            edge_type = kind + kinds * numbers[relation] if is_typed else torch.full_like(kind, kinds * len(numbers))
+            edge_type = numbered_in_dialogues(relation, kind, types, config)
             parts.append(torch.stack([index[0] + first[source], index[1] + first[target], edge_type]))
     found = torch.cat(parts, dim=1)
     return found[:, torch.argsort(found[1] * sum(counts) + found[0])]
@@ -295,6 +320,6 @@ def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], types: Schem
         begin, end = edge_index.numpy()
         sources.append(begin + first[source])
         targets.append(end + first[target])
-        edge_types.append(_edge_types(relation, temporal_type, types).numpy())
+        edge_types.append(numbered(relation, temporal_type, types).numpy())
     found = np.stack([np.concatenate(parts) for parts in (sources, targets, edge_types)])
     return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

@@ -45,6 +45,8 @@ class GraphSpec:
     """Whether lists of edges say each one's relation, and the type and the graph of each node."""
     joined_readouts: bool = False
     """Whether readout nodes join those of other utterances."""
+    takes_weights: bool = False
+    """Whether the model and its layer take weights of edges."""
 
     @cached_property
     def schema(self) -> Schema:

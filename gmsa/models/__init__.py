@@ -8,6 +8,7 @@ from gmsa.models.describe import Description, describe_model
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
+from gmsa.models.pyg import PygModel, as_pyg
 from gmsa.models.reach import reach
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
@@ -26,8 +27,10 @@ __all__ = [
     "LateFusion",
     "Model",
     "Output",
+    "PygModel",
     "SemiIIN",
     "StreamRelations",
+    "as_pyg",
     "build_model",
     "check",
     "describe_model",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.nn.parameter_dict import ParameterDict
 from torch_geometric.utils import scatter
@@ -18,7 +19,8 @@ from torch_geometric.utils import scatter
 from gmsa.config import Config, ModelConfig
 from gmsa.config.presets import CONVS, OTHERS, placed
 from gmsa.data.targets import Target
-from gmsa.graph import GraphBatch, schema, token_count
+from gmsa.errors import ConfigError
+from gmsa.graph import GraphBatch, GraphSpec, from_hetero, schema, token_count
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_encoder, find_part
 from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
@@ -64,7 +66,7 @@ class Model(nn.Module):
     of its own, which a config sets by ``model.name: name(parameter=value)``.
 
     Shapes:
-        - batch of N utterances with V nodes; output: :class:`Output`
+        - batch of N utterances with V nodes, or graphs of PyG; output: :class:`Output`
     """
 
     readout_nodes: ClassVar[bool] = True
@@ -77,6 +79,8 @@ class Model(nn.Module):
     takes_weights: ClassVar[bool] = False
     """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
 
+    spec: GraphSpec | None = None
+    """The graphs that the model takes; set by :func:`~gmsa.models.build_model`."""
     embedding: Embedding
     propagations: nn.ModuleList
     """For the intensity and the classes, or the classes alone, what adds the predictions of other utterances; set by
@@ -97,6 +101,23 @@ class Model(nn.Module):
         self.outside = None
         self.reconstruction = None
         self.unimodal = None
+
+    def __call__(self, batch: GraphBatch | HeteroData, *args: Any, **kwargs: Any) -> Any:
+        """The output for a batch, or for graphs of PyG as :func:`gmsa.graph.as_hetero` gives them."""
+        if isinstance(batch, HeteroData):
+            if self.spec is None:
+                raise ConfigError(
+                    "the model knows no graphs to read HeteroData with; set 'model.spec' to their GraphSpec"
+                )
+            batch = from_hetero(batch, self.spec)
+        return super().__call__(batch, *args, **kwargs)
+
+    @classmethod
+    def graph_spec(cls, config: Config) -> GraphSpec:
+        """The graphs that the model of a config takes: :func:`gmsa.models.graph_spec`."""
+        from gmsa.models.build import graph_spec  # which imports this module
+
+        return graph_spec(config)
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

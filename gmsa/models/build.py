@@ -55,6 +55,7 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     if unknown := [m for m in dims if m not in placed(config.named_modalities)]:
         raise ConfigError(f"'data.modalities' does not name {listed(unknown)}, which the data has; list all there")
     model = model_class(config).from_config(dims, config)
+    model.spec = graph_spec(config)
     if config.graph.has_dialogues:
         _add_context_parts(model, config)
     if config.reconstruction.weight:
@@ -145,6 +146,7 @@ def graph_spec(config: Config) -> GraphSpec:
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
         relations=any(layers.say("takes_relations")),
+        takes_weights=model.takes_weights and layers.say("takes_weights", False) == [True],
     )
 
 
