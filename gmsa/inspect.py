@@ -97,7 +97,8 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     config = resolved(config, corpus)
     graph, spec = config.graph, graph_spec(config)
     modalities = spec.schema.modalities
-    split, found = _find(options.id, corpus.splits, config.data.path, graph.scope)
+    splits = corpus.with_context if graph.has_dialogues else corpus.splits
+    split, found = _find(options.id, splits, config.data.path, graph.scope)
     is_dialogue = isinstance(found, list)
     relation = None
     if options.relation is not None:
@@ -259,7 +260,7 @@ def _dialogue_of(run: Run, options: argparse.Namespace) -> tuple[str, list[Utter
         settings = run.config.data, run.config.target
         splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
     else:
-        splits = masked(run, own_corpus(run))[0].splits
+        splits = masked(run, own_corpus(run))[0].with_context
     split, found = _find(options.id, splits, path, "dialogue")
     assert isinstance(found, list)
     return split, found

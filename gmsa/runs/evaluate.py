@@ -145,6 +145,10 @@ def _own_splits(run: Run) -> tuple[Chosen, Mapping[str, Any]]:
     """The run's own validation and test split, masked and normalized as in training, and what they miss."""
     hidden, records = masked(run, own_corpus(run))
     corpus, _ = leave_out_unseen(hidden)
-    splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in SCORED_SPLITS}
+    splits, context = (
+        {s: [run.normalizer.apply(u) for u in of.get(s, ())] for s in SCORED_SPLITS}
+        for of in (corpus.splits, corpus.context)
+    )
     missing = {s: records[s] for s in SCORED_SPLITS}
-    return Chosen(splits, run.config.data.name, corpus.synthetic, corpus.sha256, True), missing
+    name = run.config.data.name
+    return Chosen(splits, name, corpus.synthetic, corpus.sha256, True, context=context), missing

@@ -134,7 +134,21 @@ def make_trainer(
     """
     config = resolved(config, prepared.corpus)
     dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
-    return Trainer(config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop())
+    beside = prepared.context.get("valid", ())
+    return Trainer(
+        config,
+        dims,
+        valid,
+        seed,
+        folder,
+        device,
+        callbacks,
+        context,
+        start,
+        group,
+        stop or Stop(),
+        valid_context=beside,
+    )
 
 
 def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:

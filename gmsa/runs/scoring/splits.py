@@ -145,7 +145,8 @@ def splits_to_score(
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
         labeled = {name: _known(utterances, dims) for name, utterances in corpus.splits.items()}
-        others = {name: _known(utterances, dims, False) for name, utterances in corpus.splits.items()}
+        unlabeled = {TRAINING: [*corpus.splits[TRAINING], *corpus.pool], **corpus.context}
+        others = {name: _known(utterances, dims, False) for name, utterances in unlabeled.items()}
     else:
         where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
