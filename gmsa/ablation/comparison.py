@@ -56,7 +56,12 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
 
 
 def ablation_summary(
-    name: str, variants: Sequence[Variant], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
+    name: str,
+    variants: Sequence[Variant],
+    cells: Sequence[Cell],
+    records: Records,
+    facts: Mapping[str, Any],
+    dialogues: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
 
@@ -65,6 +70,7 @@ def ablation_summary(
 
     Args:
         facts: ``synthetic`` and ``data_sha256`` of the data, and its ``folds``.
+        dialogues: the dialogue of each id, where the bootstrap draws whole ones.
     """
     reference = variants[0]
     config = reference.config
@@ -99,16 +105,24 @@ def ablation_summary(
         if found.shape != errors[reference.name, split].shape:
             names = f"'{cut(other)}' and '{cut(reference.name)}'"
             raise RunError(f"{names} predict different utterances; compare them apart")
+    groups = {
+        split: dialogues_of(cells, reference, split, dialogues) for split in SCORED_SPLITS if errors and dialogues
+    }
     for row in rows:
         if not row["reference"] and (row["setting"], "valid") in errors:
             row["difference"] = {
-                split: asdict(paired_bootstrap(errors[reference.name, split], errors[row["setting"], split]))
+                split: asdict(
+                    paired_bootstrap(
+                        errors[reference.name, split], errors[row["setting"], split], groups=groups.get(split)
+                    )
+                )
                 for split in SCORED_SPLITS
             }
     correct_p_values(rows)
     facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
     head = {"name": name, "dataset": config.data.name, "labels": config.target.chosen_metrics, **facts}
     head |= {"seeds": list(seeds), "select": config.select, "reference": reference.name}
+    head |= {"dialogues": {split: len(set(names)) for split, names in groups.items()}} if groups else {}
     return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
 
 
@@ -143,6 +157,13 @@ def errors_of(cells: Sequence[Cell], split: str) -> np.ndarray:
         folder = cells[0].folder.parents[0 if cells[0].fold is None else 1]
         raise RunError(f"the seeds of '{folder}' predict different utterances; delete that folder")
     return np.stack([np.concatenate(folds) for folds in found.values()])
+
+
+def dialogues_of(cells: Sequence[Cell], variant: Variant, split: str, dialogues: Mapping[str, str]) -> list[str]:
+    """The dialogue of each utterance of :func:`errors_of`."""
+    seed = variant.config.run.seeds[0]
+    chosen = [cell for cell in cells if cell.variant.name == variant.name and cell.seed == seed]
+    return [dialogues.get(identity, identity) for cell in chosen for identity in cell.ids(split)]
 
 
 def write_comparison(

@@ -120,7 +120,10 @@ def meaning(comparison: Comparison) -> str:
     """What the columns of the table mean."""
     folds = folds_of(comparison)
     over = _over(comparison) if folds else f"mean ± standard deviation over {repeated(comparison)}"
-    sampled = "seeds and the utterances of all folds" if folds else "utterances and seeds"
+    drawn = "utterances"
+    if sizes := comparison.get("dialogues"):
+        drawn = f"whole dialogues ({sizes['valid']} in validation, {sizes['test']} in test)"
+    sampled = f"seeds and the {drawn} of all folds" if folds else f"{drawn} and seeds"
     return MEANING.format(select=comparison["select"], over=over, error=error_name(comparison), sampled=sampled)
 
 
