@@ -102,7 +102,8 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     is_dialogue = isinstance(found, list)
     relation = None
     if options.relation is not None:
-        relation = find_relation(options.relation, modalities, is_dialogue and graph.dialogue_node)
+        joined = is_dialogue and graph.scope == "hierarchical"
+        relation = find_relation(options.relation, modalities, is_dialogue and graph.dialogue_node, joined)
     where = f"{'synthetic, ' if corpus.synthetic else ''}{split}"
     if isinstance(found, list):
         data = build_dialogue_graph(found, graph, modalities, spec.readouts)
@@ -167,9 +168,9 @@ def _describe(data: HeteroData, by_speaker: bool) -> list[str]:
 
     lines = []
     for node_type in data.node_types:
-        if node_type not in (*READOUTS, DIALOGUE):
+        count = data[node_type].num_nodes
+        if count and node_type not in (*READOUTS, DIALOGUE):
             missing = int((~data[node_type].present).sum())
-            count = data[node_type].num_nodes
             lines.append(f"{node_type}: {count} nodes" + (f", {missing} missing" if missing else ""))
     for relation in data.edge_types:
         store = data[relation]
