@@ -78,15 +78,20 @@ class Graphs:
 
     def _kept(self, graph: int, edges: Tensor) -> Tensor:
         """The edges of a dialogue's graph that a training step keeps: a function of both utterances and their seeds."""
-        assert self.utterance_seeds is not None
-        types, seeds = self.spec.schema, self.utterance_seeds[graph]
+        types = self.spec.schema
         utterances = [
             torch.full((count,), -1) if node_type == DIALOGUE else torch.arange(count)
             for node_type, count in zip(types.node_types, self.counts[graph].tolist(), strict=True)
         ]
         source, target = torch.cat(utterances)[edges[:2]]
-        lost = hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
-        return edges[:, ~lost | (source == target) | (source < 0) | (target < 0)]
+        return edges[:, ~self.lost(graph, source, target) | (source == target) | (source < 0) | (target < 0)]
+
+    def lost(self, graph: int, source: Tensor, target: Tensor) -> Tensor:
+        """Whether a training step drops the edge between two utterances of a dialogue, bool ``[E]``."""
+        if self.utterance_seeds is None:
+            return torch.zeros_like(source, dtype=torch.bool)
+        seeds = self.utterance_seeds[graph]
+        return hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
 
     @property
     def padded_types(self) -> Numbers:
@@ -101,14 +106,15 @@ _ROWS = torch.empty(1_000_000, 0)
 
 def utterance_edges(graphs: Graphs) -> Tensor:
     """The edges between different utterances of dialogues that lie end to end, which readout nodes have too
-    ``[2, E]``."""
+    ``[2, E]``; a training step drops the same ones."""
     parts, first, relation = [], 0, ("cls", "intra", "cls")
-    for members in graphs.members:
+    for graph, members in enumerate(graphs.members):
         turns, config = turns_of(members, graphs.spec.graph), graphs.spec.graph
         features = None
         if "features" in wanted(component_name(config.between)):
             features = side_by_side({m: mean_features(members, m) for m in graphs.spec.schema.modalities}, turns.count)
-        parts.append(context_edges(relation, turns, config, features).pairs + first)
+        pairs = context_edges(relation, turns, config, features).pairs
+        parts.append(pairs[:, ~graphs.lost(graph, *pairs)] + first)
         first += len(members)
     index = torch.cat(parts, dim=1)
     return index[:, index[0] != index[1]]
