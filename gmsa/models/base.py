@@ -75,6 +75,8 @@ class Model(nn.Module):
 
     takes_weights: ClassVar[bool] = False
     """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
+    says_alone: ClassVar[bool] = False
+    """Whether its output has :attr:`Output.alone` in scope ``hierarchical``."""
 
     embedding: Embedding
     propagations: nn.ModuleList

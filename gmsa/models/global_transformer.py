@@ -62,6 +62,7 @@ class GlobalTransformer(Model):
     """
 
     outside_route = "dense"
+    says_alone = True
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

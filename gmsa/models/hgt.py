@@ -89,6 +89,7 @@ class HGT(Model):
     """
 
     route = outside_route = "edge"
+    says_alone = True
 
     @classmethod
     def hops(cls, config: Config) -> int:

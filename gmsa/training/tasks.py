@@ -207,7 +207,7 @@ class Pretraining:
 def _alone(output: Output) -> Output:
     """What each utterance's own graph predicts."""
     if output.alone is None:
-        raise ConfigError("'loss.alone_weight' needs a model that says Output.alone; set it to 0")
+        raise ConfigError("'loss.alone_weight' needs 'Output.alone', which the model lacks; set it to 0")
     return output._replace(value=output.alone[0], logits=output.alone[1])
 
 
