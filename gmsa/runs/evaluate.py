@@ -9,7 +9,8 @@ from typing import Any
 
 from gmsa.config.missing import Missing
 from gmsa.data import describe_missing
-from gmsa.errors import RunError
+from gmsa.data.notes import note
+from gmsa.errors import RunError, short
 from gmsa.reports.context import markdown_context
 from gmsa.reports.run import markdown_table, write_summary
 from gmsa.reports.summary import SCORED_SPLITS, summarize
@@ -75,6 +76,11 @@ def evaluate(
     if out is not None:
         check_no_run(out)
     run = as_run(run)
+    if reach and run.config.graph.has_dialogues:
+        note(
+            f"--context: '{short(run.folder)}' has 'graph.scope: {run.config.graph.scope}' and hears the other "
+            "utterances already; the baseline is meant for runs with 'graph.scope: utterance'"
+        )
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     # All that can fail comes before the scoring, which may take hours.
