@@ -339,9 +339,7 @@ def _read(run: Run, data: str | Path | None, split: str | None, include_training
     settings = run.config.data
     if data is None and split is None:
         corpus = own_corpus(run)
-        splits, context = (
-            {name: of[name] for name in ("test",) if name in of} for of in (corpus.splits, corpus.context)
-        )
+        splits, context = {"test": corpus.splits["test"]}, {"test": corpus.context.get("test", ())}
         chosen = Chosen(splits, settings.name, corpus.synthetic, corpus.sha256, True, context=context)
         modalities = [*corpus.dims]
     else:

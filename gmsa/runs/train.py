@@ -134,20 +134,9 @@ def make_trainer(
     """
     config = resolved(config, prepared.corpus)
     dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
-    beside = prepared.context.get("valid", ())
+    more = prepared.context.get("valid", ())
     return Trainer(
-        config,
-        dims,
-        valid,
-        seed,
-        folder,
-        device,
-        callbacks,
-        context,
-        start,
-        group,
-        stop or Stop(),
-        valid_context=beside,
+        config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop(), valid_context=more
     )
 
 

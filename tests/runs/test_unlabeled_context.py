@@ -96,6 +96,12 @@ def test_they_are_context_wherever_their_split_is_scored(
     of_training = rows_of(run, "train")
     assert len(scored) == 16
     assert [*scored.values()] == pytest.approx([of_training[name] for name in scored], abs=1e-6)
+    # Also where another file calls them otherwise.
+    other = write_pickle(tmp_path / "other.pkl", {"test": some_unlabeled()["train"]})
+    with collected():
+        run.evaluate(other, include_training=True, out=tmp_path / "other")
+    with (tmp_path / "other" / "predictions-1.csv").open(newline="") as lines:
+        assert {row["id"]: float(row["prediction"]) for row in csv.DictReader(lines)} == pytest.approx(scored, abs=1e-6)
 
 
 def test_masked_and_noisy_splits_are_scored_among_them(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Chosen:
     @property
     def unlabeled(self) -> list[Utterance]:
         """The context of these."""
-        return [utterance for split in self.splits for utterance in self.context.get(split, ())]
+        return [*{u.id: u for split in self.splits for u in self.context.get(split, ())}.values()]
 
 
 def own_corpus(run: Run, otherwise: str = "") -> Corpus:
@@ -167,6 +167,8 @@ def splits_to_score(
                 "save them apart to score both"
             )
         chosen = {TRAINING: training, **untrained}
+        of_training = [name for name in names if len(rest[name]) < len(labeled[name])]
+        context = {**context, TRAINING: [u for name in of_training for u in context.get(name, ())]}
     for name, utterances in chosen.items():
         empty = [u.id for u in utterances if not u.steps]
         if empty and not own:
