@@ -16,7 +16,7 @@ import argparse
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from common import QUICK, SEEDS, add_quick, machine, real_data, run
@@ -37,6 +37,8 @@ TASKS = {
 }
 MELD = {"utterance": (UTTERANCE,), "hierarchical": ("graph.speakers=none",), "hierarchical, speakers": ()}
 SAMPLES = 2000
+Score = Callable[[np.ndarray, np.ndarray], float]
+"""Of predictions and labels."""
 
 
 class Scored(NamedTuple):
@@ -77,13 +79,8 @@ def mosi(out: Path, quick: bool) -> None:
             systems[f"{scope} + linear"] = linear(systems[scope])
         systems["utterance + the others' true labels"] = oracle(systems["utterance"])
         print(f"\n## {name}\n")
-        print(
-            "| | valid MAE | valid Corr | test MAE | test Corr | test Non0 acc-2 |\n"
-            "| :-- | --: | --: | --: | --: | --: |"
-        )
-        for system, of in systems.items():
-            cells = [spread(s(row, of[split].labels) for row in of[split].predictions) for split, s in _columns()]
-            print(f"| {system} | {' | '.join(cells)} |", flush=True)
+        shown = [("valid", "MAE", mae), ("valid", "Corr", corr), ("test", "MAE", mae), ("test", "Corr", corr)]
+        table(systems, [*shown, ("test", "Non0 acc-2", non0)])
         differences(systems, {"MAE": mae, "Corr": corr}, ("utterance", "utterance + linear"))
 
 
@@ -100,17 +97,8 @@ def meld(out: Path, quick: bool) -> None:
             systems[name] = {split: read(folder, seeds, split) for split in ("valid", "test")}
         systems["utterance + linear"] = linear(systems["utterance"])
         print(f"\n## {task}\n")
-        print(
-            "| | valid weighted F1 | valid accuracy | test weighted F1 | test accuracy |\n"
-            "| :-- | --: | --: | --: | --: |"
-        )
-        for system, of in systems.items():
-            cells = [
-                spread((100 * s(row, of[split].labels) for row in of[split].predictions), 1)
-                for split in of
-                for s in (weighted_f1, accuracy)
-            ]
-            print(f"| {system} | {' | '.join(cells)} |", flush=True)
+        shown = [("weighted F1", weighted_f1), ("accuracy", accuracy)]
+        table(systems, [(split, name, score) for split in ("valid", "test") for name, score in shown], 100, 1)
         differences(systems, {"weighted F1": weighted_f1}, ("utterance", "hierarchical"), 100)
 
 
@@ -155,9 +143,24 @@ def oracle(system: Mapping[str, Scored]) -> dict[str, Scored]:
     return {split: system[split]._replace(predictions=np.array(rows)) for split, rows in found.items()}
 
 
+def table(
+    systems: Mapping[str, Mapping[str, Scored]],
+    columns: Sequence[tuple[str, str, Score]],
+    scale: float = 1,
+    digits: int = 3,
+) -> None:
+    """Prints the scores of the systems, a column per split and score."""
+    print(f"| | {' | '.join(f'{split} {name}' for split, name, _ in columns)} |")
+    print(f"| :-- | {' | '.join('--:' for _ in columns)} |")
+    for system, of in systems.items():
+        parts = [(of[split], score) for split, _, score in columns]
+        cells = [spread([scale * score(row, x.labels) for row in x.predictions], digits) for x, score in parts]
+        print(f"| {system} | {' | '.join(cells)} |", flush=True)
+
+
 def differences(
     systems: Mapping[str, Mapping[str, Scored]],
-    scores: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
+    scores: Mapping[str, Score],
     others: Sequence[str],
     scale: float = 1,
 ) -> None:
@@ -178,7 +181,7 @@ def differences(
                     )
 
 
-def bootstrap(a: Scored, b: Scored, score: Callable[[np.ndarray, np.ndarray], float], whole: bool) -> float:
+def bootstrap(a: Scored, b: Scored, score: Score, whole: bool) -> float:
     """Two-sided p of the difference of a score, over seeds and utterances, or over seeds and whole dialogues."""
     rng = np.random.default_rng(0)
     groups = a.places[0] if whole else list(map(str, range(len(a.labels))))
@@ -224,14 +227,9 @@ def _of_classes(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, floa
     return class_metrics(probabilities.argmax(-1), labels, probabilities.shape[-1])
 
 
-def _columns() -> list[tuple[str, Any]]:
-    return [("valid", mae), ("valid", corr), ("test", mae), ("test", corr), ("test", non0)]
-
-
-def spread(values: Any, digits: int = 3) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
     """Mean ± standard deviation over seeds."""
-    found = list(values)
-    return f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1) if len(found) > 1 else 0:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
 
 
 if __name__ == "__main__":

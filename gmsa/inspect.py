@@ -117,11 +117,13 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     config = resolved(config, corpus)
     graph, spec = config.graph, graph_spec(config)
     modalities = spec.schema.modalities
-    split, found = _find(options.id, corpus.splits, config.data.path, graph.scope)
+    splits = corpus.with_context if graph.has_dialogues else corpus.splits
+    split, found = _find(options.id, splits, config.data.path, graph.scope)
     is_dialogue = isinstance(found, list)
     relation = None
     if options.relation is not None:
-        relation = find_relation(options.relation, modalities, is_dialogue and graph.dialogue_node)
+        joined = is_dialogue and graph.scope == "hierarchical"
+        relation = find_relation(options.relation, modalities, is_dialogue and graph.dialogue_node, joined)
     where = f"{'synthetic, ' if corpus.synthetic else ''}{split}"
     if isinstance(found, list):
         data = build_dialogue_graph(found, graph, modalities, spec.readouts)
@@ -214,9 +216,9 @@ def _describe(data: HeteroData, by_speaker: bool) -> list[str]:
 
     lines = []
     for node_type in data.node_types:
-        if node_type not in (*READOUTS, DIALOGUE):
+        count = data[node_type].num_nodes
+        if count and node_type not in (*READOUTS, DIALOGUE):
             missing = int((~data[node_type].present).sum())
-            count = data[node_type].num_nodes
             lines.append(f"{node_type}: {count} nodes" + (f", {missing} missing" if missing else ""))
     for relation in data.edge_types:
         store = data[relation]
@@ -363,7 +365,7 @@ def _splits_of(run: Run, options: argparse.Namespace) -> tuple[Splits, object]:
         settings = run.config.data, run.config.target
         splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
     else:
-        splits = masked(run, own_corpus(run))[0].splits
+        splits = masked(run, own_corpus(run))[0].with_context
     return splits, path
 
 

@@ -21,7 +21,7 @@ from gmsa.graph import build_dialogue_graph, build_graph, collate, dialogues_of
 from gmsa.models import build_model, graph_spec
 from gmsa.reports.ablation import markdown_rows
 from gmsa.reports.pages.run import PAGE
-from gmsa.reports.summary import SYNTHETIC_NOTE
+from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
 from gmsa.runs.prepare import check_fits, prepare, reading
 from gmsa.system.console import console, progress_bar
@@ -57,7 +57,7 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, fol
     for cell in cells:
         if not done[cell.folder]:
             cell.check_out()
-    cells, facts = check_cells(cells)
+    cells, facts, dialogues = check_cells(cells)
     records = {c.key: c.record() or {} for c in cells if done[c.folder]}
     waiting = [c for c in cells if not done[c.folder]]
 
@@ -86,7 +86,7 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, fol
                 f"Interrupted; {ended_well} of {len(cells)} cells are done. Run the same command again to resume."
             )
             raise
-    comparison = ablation_summary(name, variants, cells, records, facts)
+    comparison = ablation_summary(name, variants, cells, records, facts, dialogues)
     written = write_comparison(out, comparison, variants, cells, records)
     console().print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
     if written:
@@ -99,12 +99,12 @@ def folder_of(out: Path, variant: Variant, fold: int | None, seed: int) -> Path:
     return out / "cells" / variant.slug / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}"
 
 
-def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
+def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict[str, str]]:
     """Checks every cell against its folder, the data, its graphs and its model, before anything is trained.
 
     Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data, and the
     ``classes`` of its target, if any; with cross-validation also its ``folds``: how their parts are made, and their
-    sizes.
+    sizes. Then the dialogue of each id that is scored, where a variant has graphs of dialogues.
 
     Raises:
         GmsaError: names what does not fit.
@@ -116,6 +116,8 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     found: dict[CellKey, Cell] = {}
     parts: dict[int, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
+    dialogues: dict[str, str] = {}
+    has_dialogues = any(cell.config.graph.has_dialogues for cell in cells)
     for members in groups.values():
         prepared = prepare(members[0].config)
         corpus = prepared.corpus
@@ -124,6 +126,8 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
             facts |= {"classes": list(corpus.target.classes)} if corpus.target.is_classes else {}
         if members[0].fold is not None:
             parts.setdefault(members[0].fold, describe_fold(members[0].fold, corpus))
+        if has_dialogues:
+            dialogues |= {u.id: u.video for split in SCORED_SPLITS for u in corpus.splits[split]}
         files = describe_files(members[0].config, corpus)
         sizes: dict[str, dict[str, Any]] = {}
         for cell in members:
@@ -141,7 +145,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any]]:
     if parts:
         split = cells[0].config.data.split
         facts["folds"] = {"by": split.by, "seed": split.seed, "parts": [parts[fold] for fold in sorted(parts)]}
-    return [found[cell.key] for cell in cells], facts
+    return [found[cell.key] for cell in cells], facts, dialogues
 
 
 def describe_fold(fold: int, corpus: Corpus) -> dict[str, Any]:

@@ -177,11 +177,7 @@ class Cell:
             RunError: the file cannot be read.
             ValueError: it is damaged.
         """
-        table = io.StringIO(read_text(self.predictions, MOST_TABLE, inside=self.folder), newline="")
-        try:
-            pairs = [(row["prediction"], row["label"]) for row in csv.DictReader(table) if row["split"] == split]
-        except (csv.Error, KeyError) as error:
-            raise ValueError(f"not predictions: {error}") from None
+        pairs = [(prediction, label) for _, prediction, label in self._rows(split)]
         if not pairs or any(None in pair for pair in pairs):
             raise ValueError(f"values of the split '{split}' are missing")
         is_classes = self.config.target.is_classes
@@ -189,6 +185,19 @@ class Cell:
         if not is_classes and not np.isfinite(values).all():
             raise ValueError("a value is not finite")
         return values[:, 0], values[:, 1]
+
+    def ids(self, split: str) -> list[str]:
+        """Ids of the utterances of :meth:`errors`; it raises the same."""
+        return [identity for identity, _, _ in self._rows(split)]
+
+    def _rows(self, split: str) -> list[tuple[str, str, str]]:
+        """Id, prediction and label of each utterance of a split."""
+        table = io.StringIO(read_text(self.predictions, MOST_TABLE, inside=self.folder), newline="")
+        try:
+            rows = [row for row in csv.DictReader(table) if row["split"] == split]
+            return [(row.get("id", ""), row["prediction"], row["label"]) for row in rows]
+        except (csv.Error, KeyError) as error:
+            raise ValueError(f"not predictions: {error}") from None
 
     def check_out(self) -> None:
         """Checks that the cell's folder and all that is in it already can be written.

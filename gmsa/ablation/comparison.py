@@ -60,7 +60,12 @@ def ranking(valid: Mapping[str, Sequence[Mapping[str, float]]], select: str) -> 
 
 
 def ablation_summary(
-    name: str, variants: Sequence[Variant], cells: Sequence[Cell], records: Records, facts: Mapping[str, Any]
+    name: str,
+    variants: Sequence[Variant],
+    cells: Sequence[Cell],
+    records: Records,
+    facts: Mapping[str, Any],
+    dialogues: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
 
@@ -69,6 +74,7 @@ def ablation_summary(
 
     Args:
         facts: ``synthetic`` and ``data_sha256`` of the data, the ``classes`` of its target, and its ``folds``.
+        dialogues: the dialogue of each id, where the bootstrap draws whole ones.
     """
     reference = variants[0]
     config = reference.config
@@ -103,20 +109,29 @@ def ablation_summary(
         if found.shape != errors[reference.name, split].shape:
             names = f"'{cut(other)}' and '{cut(reference.name)}'"
             raise RunError(f"{names} predict different utterances; compare them apart")
+    groups = {
+        split: dialogues_of(cells, reference, split, dialogues) for split in SCORED_SPLITS if errors and dialogues
+    }
     for row in rows:
         if not row["reference"] and (row["setting"], "valid") in errors:
             row["difference"] = {
-                split: asdict(paired_bootstrap(errors[reference.name, split], errors[row["setting"], split]))
+                split: asdict(
+                    paired_bootstrap(
+                        errors[reference.name, split], errors[row["setting"], split], groups=groups.get(split)
+                    )
+                )
                 for split in SCORED_SPLITS
             }
     correct_p_values(rows)
     for row in rows:
         if row["rank"] is not None:
             own = [cell for cell in cells if cell.variant.name == row["setting"]]
-            row["intervals"] = {split: intervals_of(own, split, facts.get("classes", ())) for split in SCORED_SPLITS}
+            classes = facts.get("classes", ())
+            row["intervals"] = {split: intervals_of(own, split, classes, dialogues) for split in SCORED_SPLITS}
     facts = dict(facts) | ({"note": SYNTHETIC_NOTE} if facts["synthetic"] else {})
     head = {"name": name, "dataset": config.data.name, "labels": config.target.chosen_metrics, **facts}
     head |= {"seeds": list(seeds), "select": config.select, "reference": reference.name}
+    head |= {"dialogues": {split: len(set(names)) for split, names in groups.items()}} if groups else {}
     return head | {"chosen": ranks[0] if ranks else None, "rows": rows}
 
 
@@ -153,11 +168,14 @@ def errors_of(cells: Sequence[Cell], split: str) -> np.ndarray:
     return np.stack([np.concatenate(folds) for folds in found.values()])
 
 
-def intervals_of(cells: Sequence[Cell], split: str, classes: Sequence[str]) -> dict[str, list[float]]:
+def intervals_of(
+    cells: Sequence[Cell], split: str, classes: Sequence[str], dialogues: Mapping[str, str] | None = None
+) -> dict[str, list[float]]:
     """The 95 % intervals of a variant's metrics, but for those of the user's own; none where answers do not fit.
 
     Args:
         classes: names of the target's classes.
+        dialogues: the dialogue of each id, where the bootstrap draws whole ones.
     """
     config, number = cells[0].config, {name: i for i, name in enumerate(classes)}
     folds: dict[int | None, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -175,8 +193,17 @@ def intervals_of(cells: Sequence[Cell], split: str, classes: Sequence[str]) -> d
         return {}
     parts = [(np.stack([predictions for predictions, _ in seeds]), seeds[0][1]) for seeds in folds.values()]
     wanted = {*COLUMNS[config.target.chosen_metrics], *map(component_name, config.run.metrics)}
-    found = metric_intervals(config.target.chosen_metrics, parts, num_classes=len(classes) or None)
+    firsts = {cell.fold: cell for cell in reversed(cells)}
+    groups = [[dialogues.get(i, i) for i in firsts[fold].ids(split)] for fold in folds] if dialogues else None
+    found = metric_intervals(config.target.chosen_metrics, parts, groups=groups, num_classes=len(classes) or None)
     return {metric: list(ends) for metric, ends in found.items() if metric in wanted}
+
+
+def dialogues_of(cells: Sequence[Cell], variant: Variant, split: str, dialogues: Mapping[str, str]) -> list[str]:
+    """The dialogue of each utterance of :func:`errors_of`."""
+    seed = variant.config.run.seeds[0]
+    chosen = [cell for cell in cells if cell.variant.name == variant.name and cell.seed == seed]
+    return [dialogues.get(identity, identity) for cell in chosen for identity in cell.ids(split)]
 
 
 def write_comparison(

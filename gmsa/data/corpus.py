@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
@@ -25,12 +26,12 @@ class Corpus:
     """Utterances of ``train``, ``valid`` and ``test``."""
     dims: Mapping[str, int]
     """Features per step, D, of each modality."""
-    pool: Sequence[Utterance] = field(default_factory=list)
+    pool: Sequence[Utterance] = dataclasses.field(default_factory=list)
     """Unlabeled utterances (default: none)."""
     sha256: str = ""
     """SHA-256 of the data file, of a feature store's manifest, of the SHA-256 of each file of another source, or of
     the generated values of the synthetic corpus."""
-    target: Target = field(default_factory=Target)
+    target: Target = dataclasses.field(default_factory=Target)
     """What its labels are."""
     field: str = "auto"
     """Key of the file that held the labels; ``auto`` where it is not known."""
@@ -38,3 +39,10 @@ class Corpus:
     """Whether this is the embedded synthetic corpus."""
     pool_sha256: str | None = None
     """SHA-256 of the file of ``data.pool``, if there is one."""
+    context: Mapping[str, Sequence[Utterance]] = dataclasses.field(default_factory=dict)
+    """Unlabeled utterances of ``valid`` and ``test``: they are not scored, but context in graphs of dialogues."""
+
+    @property
+    def with_context(self) -> dict[str, Sequence[Utterance]]:
+        """The utterances of each split, those that are context alone after the others."""
+        return {name: [*us, *self.context.get(name, ())] for name, us in self.splits.items()}

@@ -14,7 +14,7 @@ from gmsa.data.corpus import Corpus
 from gmsa.data.dialogues.synthetic import synthetic_dialogues
 from gmsa.data.notes import Doubt, note
 from gmsa.data.sources import Loaded, named_modalities, read_any
-from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, make_splits
+from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, context_of_made, make_splits
 from gmsa.data.store.store import StoredUtterances
 from gmsa.data.synthetic import synthetic_corpus
 from gmsa.data.targets import Target
@@ -54,8 +54,8 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
 
     Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
     pool, beside ``data.pool``. Unlabeled utterances of the training split join the pool; those of validation and test
-    cannot be scored and are left out. Notes say all that. The features of a feature store are read on access. If the
-    synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
+    cannot be scored and are context alone. Notes say all that. The features of a feature store are read on access. If
+    the synthetic corpus replaces a missing file, its own pool replaces ``config.pool`` too.
 
     Args:
         config: the group ``data`` of a config.
@@ -92,10 +92,11 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     if own_pool:
         say(f"{where}: split '{POOL}': {len(own_pool):,} utterances join the pool of unlabeled utterances")
     given, splits = splits, make_splits(splits, config.split, found.target, where)
-    own_pool = apart_from_made(own_pool, given, splits, config.split, where)
+    beside, own_pool = own_pool, apart_from_made(own_pool, given, splits, config.split, where)
     if others := [name for name in splits if name not in SPLITS]:
         say(Doubt(f"{where}: not used: {_sizes(splits, others)}; as '{POOL}', a split is the unlabeled pool"))
-    splits = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
+    parted = {name: _labeled(name, splits[name], where, say) for name in SPLITS}
+    splits = {name: labeled for name, (labeled, _) in parted.items()}
     for name, utterances in splits.items():
         _check_present(name, utterances, found.dims, where)
     pool: Sequence[Utterance] = own_pool
@@ -104,9 +105,14 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
         others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
+        beside = [*beside, *more.splits[UNSPLIT]] if beside else more.splits[UNSPLIT]
         pool = [*own_pool, *others_pool] if own_pool else others_pool
         pool_sha256 = more.sha256
-    return Corpus(splits, found.dims, pool, found.sha256, found.target, found.field, pool_sha256=pool_sha256)
+    made = context_of_made(beside, given, splits, config.split)
+    context = {name: them for name, (_, others) in parted.items() if (them := [*others, *made.get(name, ())])}
+    return Corpus(
+        splits, found.dims, pool, found.sha256, found.target, found.field, pool_sha256=pool_sha256, context=context
+    )
 
 
 def load_other(
@@ -189,8 +195,8 @@ def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) ->
 
 def _labeled(
     name: str, utterances: Sequence[Utterance], where: str, say: Callable[[str], object] = note
-) -> Sequence[Utterance]:
-    """The utterances that can be trained on or scored: in training, unlabeled ones stay, as they join the pool.
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """The utterances that can be trained on or scored, and the others: in training, unlabeled ones join the pool.
 
     Raises:
         DataError: none has a label.
@@ -206,14 +212,17 @@ def _labeled(
             f"scoring need labels (as '{POOL}', a split is the unlabeled pool)"
         )
     if not lacking:
-        return utterances
+        return utterances, []
     what, one = f"{where}: split {shown(name)}: {lacking:,} of {count:,} utterances", lacking == 1
     if name == "train":
         say(f"{what} {'has no label and joins' if one else 'have no label and join'} the pool of unlabeled utterances")
-        return utterances
-    without = "is left out: without a label it" if one else "are left out: without a label they"
-    note(Doubt(f"{what} {without} cannot be scored"))
-    return [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if not without]
+        return utterances, []
+    note(Doubt(f"{what} {'has no label and is' if one else 'have no label and are'} not scored"))
+    labeled, others = (
+        [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if without == wanted]
+        for wanted in (False, True)
+    )
+    return labeled, others
 
 
 def _tell_unseen(splits: Iterable[Sequence[Utterance]], target: Target, settings: TargetConfig, where: str) -> None:

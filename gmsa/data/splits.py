@@ -167,21 +167,54 @@ def apart_from_made(
         settings: the group ``data.split``.
         where: name of the pool's file, for notes.
     """
-    names = [name for name in ("valid", "test") if settings.folds or name not in splits]
-    held = [utterance for name in names for utterance in made[name]]
-    if not held or not pool:
+    names = _made_names(splits, settings)
+    held = {u.id for us in _held_out(pool, names, made, settings).values() for u in us} if names else set()
+    if not held:
         return pool
-    groups = {_name_of(u, settings.by) for u in held} - {""}
-    parts = {u.fold for u in held} - {""} if settings.folds else set()
-    kept = [u for u in pool if _name_of(u, settings.by) not in groups and u.fold not in parts]
-    if len(kept) == len(pool):
-        return pool
-    left = len(pool) - len(kept)
+    by_fold = settings.folds and any(u.fold for name in names for u in made[name])
     note(
-        f"{where}: {left:,} of {len(pool):,} utterances of the pool {'is' if left == 1 else 'are'} left out: by their "
-        f"{settings.by}{' or fold' * bool(parts)} they belong to the made validation or test split"
+        f"{where}: {len(held):,} of {len(pool):,} utterances of the pool {'is' if len(held) == 1 else 'are'} left out: "
+        f"by their {settings.by}{' or fold' if by_fold else ''} they belong to the made validation or test split"
     )
-    return kept
+    return [u for u in pool if u.id not in held]
+
+
+def context_of_made(
+    pool: Sequence[Utterance], splits: Splits, made: Splits, settings: SplitConfig
+) -> dict[str, list[Utterance]]:
+    """The unlabeled utterances that :func:`make_splits` and :func:`apart_from_made` leave out, by the made split.
+
+    Args:
+        pool: unlabeled utterances beside those of the splits.
+        splits, made, settings: as :func:`apart_from_made` has them.
+    """
+    names = _made_names(splits, settings)
+    if not names:
+        return {}
+    sources = splits if settings.folds else {"train", UNSPLIT} & set(splits)
+    unlabeled = [u for source in sources for u in splits[source] if u.label is None]
+    return _held_out([*unlabeled, *pool], names, made, settings)
+
+
+def _made_names(splits: Splits, settings: SplitConfig) -> list[str]:
+    """The splits beside ``train`` that are made."""
+    return [name for name in ("valid", "test") if settings.folds or name not in splits]
+
+
+def _held_out(
+    utterances: Iterable[Utterance], names: Sequence[str], made: Splits, settings: SplitConfig
+) -> dict[str, list[Utterance]]:
+    """The utterances that belong to the made splits of these names, by their fold, or their video or speaker."""
+    groups = {_name_of(u, settings.by): name for name in names for u in made[name]}
+    parts = {u.fold: name for name in names for u in made[name]} if settings.folds else {}
+    found: dict[str, list[Utterance]] = {}
+    for u in utterances:
+        group = _name_of(u, settings.by)
+        name = parts.get(u.fold) if u.fold else None
+        name = name or (groups.get(group) if group else None)
+        if name:
+            found.setdefault(name, []).append(u)
+    return found
 
 
 def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:

@@ -90,7 +90,8 @@ def _figure(data: HeteroData, relation: Relation | None, by_speaker: bool) -> An
     speakers = data.speakers[:n]
     entries = _legend(data, edges, by_speaker)
     legend_rows = -(-len(entries) // _columns(entries, width))
-    notes = _notes(data, n, len(edges.kind), len(drawn.kind), every, loops)
+    looped = "a modality" if relation is None else relation[0]
+    notes = _notes(data, n, len(edges.kind), len(drawn.kind), every, loops, looped)
     # From above, in inches: title, legend, rows of nodes, numbers, speakers.
     band = HEIGHT * (1 + len(legend_lines(speakers, width - left))) if any(speakers) else 0.0
     bottom = 0.4 + band + 0.22 * len(notes)
@@ -181,10 +182,10 @@ def _thinning(edges: _Edges, n: int) -> int:
     return next((k for k in range(1, n + 1) if per_target[::k].sum() <= MOST_EDGES), n)
 
 
-def _notes(data: HeteroData, n: int, count: int, drawn: int, every: int, loops: int) -> list[str]:
+def _notes(data: HeteroData, n: int, count: int, drawn: int, every: int, loops: int, looped: str) -> list[str]:
     notes = []
     if loops:
-        notes.append(f"Each node of a modality is also joined with itself ({loops:,} self-loops, not drawn).")
+        notes.append(f"Each node of {looped} is also joined with itself ({loops:,} self-loops, not drawn).")
     if drawn < count:
         first = f"among the first {n} of {len(data.ids)} utterances" if n < len(data.ids) else ""
         some = f"into utterances 1, {1 + every}, {1 + 2 * every} and so on" if every > 1 else ""

@@ -91,15 +91,20 @@ class Graphs:
 
     def _kept(self, graph: int, edges: Tensor) -> Tensor:
         """The edges of a dialogue's graph that a training step keeps: a function of both utterances and their seeds."""
-        assert self.utterance_seeds is not None
-        types, seeds = self.spec.schema, self.utterance_seeds[graph]
+        types = self.spec.schema
         utterances = [
             torch.full((count,), -1) if node_type == DIALOGUE else torch.arange(count)
             for node_type, count in zip(types.node_types, self.counts[graph].tolist(), strict=True)
         ]
         source, target = torch.cat(utterances)[edges[:2]]
-        lost = hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
-        return edges[:, ~lost | (source == target) | (source < 0) | (target < 0)]
+        return edges[:, ~self.lost(graph, source, target) | (source == target) | (source < 0) | (target < 0)]
+
+    def lost(self, graph: int, source: Tensor, target: Tensor) -> Tensor:
+        """Whether a training step drops the edge between two utterances of a dialogue, bool ``[E]``."""
+        if self.utterance_seeds is None:
+            return torch.zeros_like(source, dtype=torch.bool)
+        seeds = self.utterance_seeds[graph]
+        return hashed_uniform(seeds[target], seeds[source]) < self.spec.graph.context_dropout
 
     @property
     def padded_types(self) -> Numbers:
@@ -114,15 +119,16 @@ _ROWS = torch.empty(1_000_000, 0)
 
 def utterance_edges(graphs: Graphs) -> SparseEdges:
     """The edges between the utterances of dialogues that lie end to end, and of each to itself, which joined readout
-    nodes have too; their types are those by distance and speakers."""
+    nodes have too; their types are those by distance and speakers. A training step drops the same ones."""
     parts, first = [], 0
-    for members in graphs.members:
+    for graph, members in enumerate(graphs.members):
         index, kind = edges_between(members, graphs.spec)
-        parts.append(torch.cat([index + first, kind[None]]))
+        kept = ~graphs.lost(graph, *index) | (index[0] == index[1])
+        parts.append(torch.cat([index + first, kind[None]])[:, kept])
         first += len(members)
     whole = torch.cat(parts, dim=1)
-    graph = torch.repeat_interleave(torch.tensor([len(members) for members in graphs.members]))
-    return SparseEdges(whole[:2], whole[2], graph=graph)
+    number = torch.repeat_interleave(torch.tensor([len(members) for members in graphs.members]))
+    return SparseEdges(whole[:2], whole[2], graph=number)
 
 
 def edges_between(members: Sequence[Utterance], spec: GraphSpec) -> ContextEdges:

@@ -178,16 +178,19 @@ def _edge_columns(data: HeteroData, relation: Relation) -> dict[str, list[Any]]:
     return {"time": [TIMES[kind] for kind in data[relation].temporal_type.tolist()]} | columns
 
 
-def find_relation(name: str, modalities: Iterable[str] = MODALITIES, dialogue_node: bool = False) -> Relation:
+def find_relation(
+    name: str, modalities: Iterable[str] = MODALITIES, dialogue_node: bool = False, joined_readouts: bool = False
+) -> Relation:
     """The relation that ``source-stream-target`` names, such as ``text-intra-text``.
 
     Args:
         dialogue_node: whether the graph has the nodes of a dialogue.
+        joined_readouts: whether its readout nodes join those of other utterances.
 
     Raises:
         ConfigError: there is none; names the nearest.
     """
-    types = schema(modalities, dialogue_node)
+    types = schema(modalities, dialogue_node, joined_readouts)
     known = {"-".join(relation): relation for relation in types.relations}
     if name not in known:
         first, *others = types.modalities

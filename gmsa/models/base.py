@@ -78,6 +78,8 @@ class Model(nn.Module):
 
     takes_weights: ClassVar[bool] = False
     """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
+    says_alone: ClassVar[bool] = False
+    """Whether its output has :attr:`Output.alone` in scope ``hierarchical``."""
 
     spec: GraphSpec | None = None
     """The graphs that the model takes; set by :func:`~gmsa.models.build_model`."""
@@ -183,6 +185,16 @@ class Model(nn.Module):
             masked: as :class:`~gmsa.models.context.ContextEmbedding` takes them.
         """
         raise NotImplementedError
+
+    def start_outside(
+        self, z: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """Embeddings of the nodes of the dialogues' graphs ``[V', C]`` from states of those of the utterances'
+        ``[V, C]``, with their readout nodes' states."""
+        assert self.outside is not None
+        assert batch.dialogues is not None
+        read = z.index_select(0, batch.readout_index)[batch.readout_rows]
+        return cast(Tensor, self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked))
 
     def edges(self, x: Tensor, graph: GraphBatch, stream: str, silent: Tensor | None = None) -> Edges:
         """The edges of a stream among all nodes; in graphs of dialogues those that the model chooses, with weights.

@@ -174,6 +174,12 @@ def check(config: Config) -> None:
             "over those of utterances; choose another model, or another 'graph.scope'"
         )
     _check_layers(model, settings)
+    if config.graph.scope == "hierarchical" and config.loss.alone_weight and not model.says_alone:
+        raise ConfigError(
+            f"'loss.alone_weight' needs what each utterance's own graph predicts, which 'model.name: "
+            f"{component_name(settings.name)}' does not say; set it to 0 (one that has 'Output.alone' says so by "
+            "'says_alone = True')"
+        )
     _check_context(model, config)
     model.check(config)
 

@@ -57,6 +57,7 @@ class Conversation(Model):
 
     readout_nodes = False
     outside_route = "edge"
+    says_alone = True
 
     join: nn.Linear
     """From what :meth:`converse` says of an utterance ``[N, D]`` to the C features that the heads read."""

@@ -62,6 +62,7 @@ class GlobalTransformer(Model):
     """
 
     outside_route = "dense"
+    says_alone = True
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
@@ -128,15 +129,8 @@ class GlobalTransformer(Model):
         self, z0: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         """The outer encoder's states."""
-        return self._outside(self.nodes(z0, batch), batch, masked)
-
-    def _outside(
-        self, z: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
-    ) -> Tensor:
-        assert self.outside is not None
         assert batch.dialogues is not None
-        read = z.index_select(0, batch.readout_index)[batch.readout_rows]
-        x0 = self.outside(self.embedding.pool(z, batch), read, batch.dialogues, masked)
+        x0 = self.start_outside(self.nodes(z0, batch), batch, masked)
         return self._encode(self.outside_encoder, x0, batch.dialogues, True)
 
     def _encode(self, encoder: nn.Module, z0: Tensor, batch: GraphBatch, by_edges: bool) -> Tensor:
@@ -161,6 +155,8 @@ class GlobalTransformer(Model):
         value, logits = self.heads(val, cls)
         if batch.dialogues is not None:
             alone = value, logits
-            val, cls = batch.dialogues.readout(self._outside(z, batch))
+            x0 = self.start_outside(z, batch)
+            z = self._encode(self.outside_encoder, x0, batch.dialogues, True)
+            val, cls = batch.dialogues.readout(z)
             value, logits = self.propagate(self.heads(val, cls), batch.dialogues)
         return Output(value, logits, None, cls if val is None else val, unimodal=unimodal, alone=alone)

@@ -59,6 +59,7 @@ class LateFusion(Model):
     """
 
     outside_route = "edge"
+    says_alone = True
 
     @classmethod
     def hops(cls, config: Config) -> int:

@@ -80,6 +80,7 @@ class SemiIIN(Model):
     """
 
     takes_weights = True
+    says_alone = True
 
     @classmethod
     def hops(cls, config: Config) -> int:

@@ -87,6 +87,7 @@ class SSLMM(Model):
 
     readout_nodes = False
     takes_weights = True
+    says_alone = True
 
     @classmethod
     def check(cls, config: Config) -> None:

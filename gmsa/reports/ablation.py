@@ -183,7 +183,10 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _sampled(comparison: Comparison) -> str:
-    return "seeds and the utterances of all folds" if folds_of(comparison) else "utterances and seeds"
+    what = "utterances"
+    if sizes := comparison.get("dialogues"):
+        what = f"whole dialogues ({sizes['valid']} in validation, {sizes['test']} in test)"
+    return f"seeds and the {what} of all folds" if folds_of(comparison) else f"{what} and seeds"
 
 
 def folds_of(comparison: Comparison) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from gmsa.config.missing import Missing
 from gmsa.data import describe_missing
-from gmsa.errors import RunError
+from gmsa.data.notes import note
+from gmsa.errors import RunError, short
 from gmsa.reports.context import markdown_context
 from gmsa.reports.run import markdown_table, write_summary
 from gmsa.reports.summary import SCORED_SPLITS, summarize
@@ -75,6 +76,11 @@ def evaluate(
     if out is not None:
         check_no_run(out)
     run = as_run(run)
+    if reach and run.config.graph.has_dialogues:
+        note(
+            f"--context: '{short(run.folder)}' has 'graph.scope: {run.config.graph.scope}' and hears the other "
+            "utterances already; the baseline is meant for runs with 'graph.scope: utterance'"
+        )
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     # All that can fail comes before the scoring, which may take hours.
@@ -145,6 +151,10 @@ def _own_splits(run: Run) -> tuple[Chosen, Mapping[str, Any]]:
     """The run's own validation and test split, masked and normalized as in training, and what they miss."""
     hidden, records = masked(run, own_corpus(run))
     corpus, _ = leave_out_unseen(hidden)
-    splits = {s: [run.normalizer.apply(u) for u in corpus.splits[s]] for s in SCORED_SPLITS}
+    splits, context = (
+        {s: [run.normalizer.apply(u) for u in of.get(s, ())] for s in SCORED_SPLITS}
+        for of in (corpus.splits, corpus.context)
+    )
     missing = {s: records[s] for s in SCORED_SPLITS}
-    return Chosen(splits, run.config.data.name, corpus.synthetic, corpus.sha256, True), missing
+    name = run.config.data.name
+    return Chosen(splits, name, corpus.synthetic, corpus.sha256, True, context=context), missing

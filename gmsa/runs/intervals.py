@@ -44,7 +44,7 @@ def predict_turns(
     return [
         valid
         if [pattern_of(u) for u in turn.utterances] == patterns
-        else predict_utterances(model, turn.utterances, prepared.config, device)
+        else predict_utterances(model, turn.utterances, prepared.config, device, prepared.context.get("valid", ()))
         for turn in turns
     ]
 

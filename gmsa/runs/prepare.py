@@ -41,6 +41,8 @@ class Prepared:
     corpus: Corpus
     splits: Mapping[str, Sequence[Utterance]]
     pool: Sequence[Utterance]
+    context: Mapping[str, Sequence[Utterance]]
+    """Of ``valid`` and ``test``, unlabeled utterances in the graphs of their dialogues; they are not scored."""
     normalizer: Normalizer
     unseen: Sequence[str]
     """Modalities that no training or pool utterance has: they are left out."""
@@ -76,8 +78,8 @@ def prepare(config: Config) -> Prepared:
     check_protocol(config)
     whole = load_corpus(config.data, config.target)
     if config.graph.scope != "utterance":  # only then the order of utterances counts
-        tell_order(whole.splits, whole.pool, short(config.data.path))
-        tell_shared(whole.splits, short(config.data.path))
+        tell_order(whole.with_context, whole.pool, short(config.data.path))
+        tell_shared(whole.with_context, short(config.data.path))
     masked = hide(whole, config.data.missing)
     missing = {
         split: describe_missing(whole.splits[split], masked.splits[split], config.data.missing.of(split), [*whole.dims])
@@ -101,10 +103,22 @@ def prepare(config: Config) -> Prepared:
         corpus,
         {split: [normalizer.apply(u) for u in utterances] for split, utterances in corpus.splits.items()},
         [normalizer.apply(u) for u in corpus.pool],
+        _normalized_context(corpus, config, normalizer),
         normalizer,
         unseen,
         missing,
     )
+
+
+def _normalized_context(corpus: Corpus, config: Config, normalizer: Normalizer) -> dict[str, list[Utterance]]:
+    """The context of each split that is in the dialogues of its utterances."""
+    if not config.graph.has_dialogues:
+        return {}
+    dialogues = {split: {u.video for u in corpus.splits[split]} for split in corpus.context}
+    return {
+        split: [normalizer.apply(u) for u in utterances if u.video in dialogues[split]]
+        for split, utterances in corpus.context.items()
+    }
 
 
 def resolved(config: Config, corpus: Corpus) -> Config:
@@ -179,7 +193,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     spec = graph_spec(config)
     check_builders(corpus.dims, spec)
     # Also checked batch by batch, but the longest utterance may come hours later.
-    for split, utterances in corpus.splits.items():
+    for split, utterances in (corpus.with_context if config.graph.has_dialogues else corpus.splits).items():
         # The pool is checked with the training split: a video may be spread over both.
         check_positions([*utterances, *corpus.pool] if split == "train" else utterances, spec)
 
@@ -201,7 +215,8 @@ def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
             raise ConfigError(f"'data.missing.{split}': {error}") from None
 
     splits = {split: of(utterances, split) for split, utterances in corpus.splits.items()}
-    return replace(corpus, splits=splits, pool=of(corpus.pool, "train"))
+    context = {split: of(utterances, split) for split, utterances in corpus.context.items()}
+    return replace(corpus, splits=splits, pool=of(corpus.pool, "train"), context=context)
 
 
 def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
@@ -218,5 +233,7 @@ def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
         return [replace(u, features=select(u.features, shown), withheld=select(u.withheld, shown)) for u in utterances]
 
     dims = {m: dim for m, dim in corpus.dims.items() if m in shown}
-    splits = {split: keep(utterances) for split, utterances in corpus.splits.items()}
-    return replace(corpus, splits=splits, dims=dims, pool=keep(corpus.pool)), unseen
+    splits, context = (
+        {split: keep(utterances) for split, utterances in of.items()} for of in (corpus.splits, corpus.context)
+    )
+    return replace(corpus, splits=splits, dims=dims, pool=keep(corpus.pool), context=context), unseen

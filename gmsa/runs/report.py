@@ -65,7 +65,8 @@ def report(
             load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config, seed), inside=folder)
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
-                predictions = predict_utterances(model, prepared.splits[split], config, trainer.device)
+                context = prepared.context.get(split, ())
+                predictions = predict_utterances(model, prepared.splits[split], config, trainer.device, context)
                 scores[split].append(predictions.metrics(config))
             if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
@@ -74,7 +75,7 @@ def report(
         final = {
             s: trainer.predict(model, prepared.splits[s])  # among the utterances of the pool, as in training
             if s == "train"
-            else predict_utterances(model, prepared.splits[s], config, trainer.device)
+            else predict_utterances(model, prepared.splits[s], config, trainer.device, prepared.context.get(s, ()))
             for s in SPLITS
         }
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))

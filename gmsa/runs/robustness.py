@@ -254,6 +254,7 @@ class Split:
 
     name: str
     utterances: list[Utterance]
+    """With unlabeled ones, which are context alone, in graphs of dialogues."""
     modalities: list[str]
     """Those of the file, also where the run was trained without."""
     dataset: str
@@ -298,10 +299,11 @@ class Scorer:
     def point(self, missing: Missing, mask_seeds: Sequence[int | None], ended: Callable[[], object]) -> Point:
         """Scores every model under every mask; calls ``ended`` after each mask."""
         whole, modalities = self.split.utterances, self.split.modalities
+        scored = _scored(whole)
         records, scores = [], []
         for seed in mask_seeds:
             masked = apply_missing(whole, missing, modalities, 0 if seed is None else seed)
-            records.append(describe_missing(whole, masked, missing, modalities))
+            records.append(describe_missing(scored, _scored(masked), missing, modalities))
             nothing = missing.protocol != "fixed" and not missing.rate
             scores.append(self.unmasked if nothing else self.score(masked))
             ended()
@@ -318,7 +320,7 @@ class Scorer:
     @cached_property
     def power(self) -> dict[str, float]:
         """Mean square of each modality's features."""
-        return signal_power(self.split.utterances, self.split.modalities)
+        return signal_power(_scored(self.split.utterances), self.split.modalities)
 
     def score(self, utterances: Sequence[Utterance]) -> list[dict[str, float]]:
         """Metrics of every model."""
@@ -337,7 +339,8 @@ def _read(run: Run, data: str | Path | None, split: str | None, include_training
     settings = run.config.data
     if data is None and split is None:
         corpus = own_corpus(run)
-        chosen = Chosen({"test": corpus.splits["test"]}, settings.name, corpus.synthetic, corpus.sha256, True)
+        splits, context = {"test": corpus.splits["test"]}, {"test": corpus.context.get("test", ())}
+        chosen = Chosen(splits, settings.name, corpus.synthetic, corpus.sha256, True, context=context)
         modalities = [*corpus.dims]
     else:
         # Also what the run was trained without counts as there, as in its own file.
@@ -351,6 +354,11 @@ def _read(run: Run, data: str | Path | None, split: str | None, include_training
         whole += chosen.unlabeled
     utterances = [run.normalizer.apply(u) for u in whole]
     return Split(chosen.name, utterances, modalities, chosen.dataset, chosen.synthetic, chosen.sha256)
+
+
+def _scored(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Those with a label: the others are context."""
+    return [u for u in utterances if u.label is not None]
 
 
 def _main_score(split: Split, point: Point | NoisePoint) -> str:

@@ -134,7 +134,10 @@ def make_trainer(
     """
     config = resolved(config, prepared.corpus)
     dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
-    return Trainer(config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop())
+    more = prepared.context.get("valid", ())
+    return Trainer(
+        config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop(), valid_context=more
+    )
 
 
 def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:

@@ -72,6 +72,8 @@ class FineTuning:
     valid: Sequence[Utterance]
     device: torch.device
     consistent: bool = False
+    valid_context: Sequence[Utterance] = ()
+    """Further utterances in the graphs of the validation split's dialogues; they are not scored."""
 
     def __post_init__(self) -> None:
         self.consistent = self.consistent and self.config.consistency.weight > 0
@@ -142,7 +144,7 @@ class FineTuning:
 
     def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """The metrics on the validation split."""
-        predictions = predict_utterances(module, self.valid, self.config, self.device, group=group)
+        predictions = predict_utterances(module, self.valid, self.config, self.device, self.valid_context, group)
         return quiet_metrics(predictions, self.config)
 
 
@@ -205,7 +207,7 @@ class Pretraining:
 def _alone(output: Output) -> Output:
     """What each utterance's own graph predicts."""
     if output.alone is None:
-        raise ConfigError("'loss.alone_weight' needs a model that says Output.alone; set it to 0")
+        raise ConfigError("'loss.alone_weight' needs 'Output.alone', which the model lacks; set it to 0")
     return output._replace(value=output.alone[0], logits=output.alone[1])
 
 

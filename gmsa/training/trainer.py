@@ -69,6 +69,8 @@ class Trainer:
     """One row per epoch, over all stages."""
     finished: list[str] = field(default_factory=list)
     """Stages whose best weights are in the folder."""
+    valid_context: Sequence[Utterance] = ()
+    """Further utterances in the graphs of the validation split's dialogues; they are not scored."""
     _pending: dict[str, Any] = field(default_factory=dict)
     _stopping: bool = False
     _skeletons: dict[str, nn.Module] = field(default_factory=dict)
@@ -106,7 +108,8 @@ class Trainer:
         Raises:
             RunError: the loss is not finite; names the batch's utterances.
         """
-        task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent)
+        beside = self.valid_context
+        task = FineTuning(self.config, self.dims, examples, self.context, self.valid, self.device, consistent, beside)
         asked = self.config.optim
         if task.epochs > asked.epochs and stage not in self.finished and self.seed == self.config.run.seeds[0]:
             self.callbacks.on_message(
@@ -118,7 +121,8 @@ class Trainer:
 
     def pretrain(self) -> Model:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
-        task = Pretraining(self.config, self.dims, self.context, self.valid, self.device)
+        valid = [*self.valid, *self.valid_context]  # labels play no part
+        task = Pretraining(self.config, self.dims, self.context, valid, self.device)
         model: Model = self.train_task("pretrain", task).model
         self.initial = to_start_from(model)
         return model

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gmsa.ablation.ablate import check_cells
 from gmsa.ablation.cells import COSTS, Cell
 from gmsa.ablation.comparison import ablation_summary, cells_csv
 from gmsa.ablation.variants import Variant
 from gmsa.config import from_dict
 from gmsa.metrics import COLUMNS, class_metrics, paired_bootstrap
+from gmsa.reports.ablation import meaning
 
 CLASSES = ["anger", "joy", "neutral"]
 SPLITS = {"valid": 30, "test": 40}
@@ -30,10 +33,11 @@ def trained(folder: Path, name: str, seed: int, right: float) -> Cell:
     for split, count in SPLITS.items():
         truth = np.random.default_rng(count).integers(3, size=count)
         answer = np.where(rng.uniform(size=count) < right, truth, rng.integers(3, size=count))
-        rows += [(split, CLASSES[t], CLASSES[p]) for t, p in zip(truth, answer, strict=True)]
+        pairs = enumerate(zip(truth, answer, strict=True))
+        rows += [(split, f"{split}{i // 5}$_${i}", CLASSES[t], CLASSES[p]) for i, (t, p) in pairs]
         record |= {split: class_metrics(answer, truth, 3)}
     with cell.predictions.open("w", newline="") as file:
-        csv.writer(file).writerows([("split", "label", "prediction"), *rows])
+        csv.writer(file).writerows([("split", "id", "label", "prediction"), *rows])
     record |= {"state": "done", "setting": name, "seed": seed, "device": "cpu"}
     record |= {"parameters": 9, "epochs": 1, "train_seconds": 1.0}
     (cell.folder / "cell.json").write_text(json.dumps(record))
@@ -82,3 +86,27 @@ def test_variants_are_ranked_by_weighted_f1_and_differ_in_their_share_of_errors(
                 assert 0 <= low < row[split][metric]["mean"] < high <= 1
     header = cells_csv(found, variants, cells, records).splitlines()[0].split(",")
     assert [name for name in header if name.startswith("valid_")] == [f"valid_{m}" for m in COLUMNS["classes"]]
+
+
+def test_whole_dialogues_are_drawn_where_a_variant_has_them(cells: list[Cell], tmp_path: Path) -> None:
+    variants = [cell.variant for cell in cells[::2]]
+    records: Any = {cell.key: cell.record() for cell in cells}
+    dialogues = {name: name.partition("$_$")[0] for split in SPLITS for name in cells[0].ids(split)}
+    facts = {"synthetic": False, "data_sha256": "0" * 64}
+    found = ablation_summary("names", variants, cells, records, facts, dialogues)
+    assert found["dialogues"] == {"valid": 6, "test": 8}
+    for row in (row for row in found["rows"] if not row["reference"]):
+        for split in SPLITS:
+            names = [dialogues[name] for name in cells[0].ids(split)]
+            a, b = (np.stack([c.errors(split) for c in cells if c.variant.name == n]) for n in ("gate", row["setting"]))
+            drawn = {key: row["difference"][split][key] for key in ("difference", "low", "high", "p")}
+            assert drawn == asdict(paired_bootstrap(a, b, groups=names)) != asdict(paired_bootstrap(a, b))
+    assert "paired bootstrap over whole dialogues (6 in validation, 8 in test) and seeds" in meaning(found)
+    # Which ids are of which dialogue, the data says.
+    graphs = [{"scope": "utterance"}, {"scope": "hierarchical"}]
+    configs = [from_dict({"data": {"path": "synthetic"}, "graph": graph, "run": {"seeds": [1]}}) for graph in graphs]
+    made = [Cell(Variant(str(i), c, ("graph.scope",)), 1, tmp_path / str(i)) for i, c in enumerate(configs)]
+    of = check_cells(made)[2]
+    assert len(of) == 280
+    assert all(video == name.partition("$_$")[0] for name, video in of.items())
+    assert check_cells(made[:1])[2] == {}

@@ -326,7 +326,14 @@ def test_a_plug_in_without_context_has_no_hierarchical_graphs() -> None:
         "'model.name: without_context' takes no 'context', so that it has no graphs of dialogues over those of "
         "utterances; choose another model, or another 'graph.scope'"
     )
-    check(from_dict({"model": {"name": "with_context"}, "graph": {"scope": "hierarchical"}}))
+    settings = {"model": {"name": "with_context"}, "graph": {"scope": "hierarchical"}}
+    with pytest.raises(ConfigError, match=r"'loss.alone_weight' needs .* 'model.name: with_context' does not say; set"):
+        check(from_dict(settings))
+    check(from_dict(settings | {"loss": {"alone_weight": 0.0}}))
+    Other.says_alone = True
+    check(from_dict(settings))
+    Other.says_alone = False
+    check(from_dict({"model": {"name": "with_context"}, "graph": {"scope": "dialogue"}}))
 
 
 def test_one_modality_cannot_be_masked_in_scope_dialogue() -> None:

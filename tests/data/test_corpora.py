@@ -222,7 +222,7 @@ def test_the_pool_is_a_split_and_a_file_and_what_has_no_label():
     assert sum(u.label is None for u in found.splits["train"]) == 2
     assert any("2 of 15 utterances have no label and join the pool" in note for note in notes)
     found, notes = corpus(table(label=lambda i: "" if i in (5, 6) else 0.5))
-    assert "t/data.csv: split 'valid': 2 of 15 utterances are left out: without a label they cannot be scored" in notes
+    assert "t/data.csv: split 'valid': 2 of 15 utterances have no label and are not scored" in notes
     assert len(found.splits["valid"]) == 13
     with pytest.raises(DataError, match=r"split 'valid': no utterance has a label, such as 'v1\$_\$0'; training and"):
         corpus(table(label=lambda i: "" if i // 5 % 3 == 1 else 0.5))

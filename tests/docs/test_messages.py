@@ -139,7 +139,7 @@ NOTES = {
     "6 dialogues have utterances in train and in the pool, and no numbers tell their order": Case(torn),
     "70 dialogues have utterances in two splits": Case(shared),
     "7 of 64 utterances have no label … and join the pool": Case(unlabeled("train", 7)),
-    "3 of 9 utterances are left out: without a label they cannot be scored": Case(unlabeled("valid", 3)),
+    "3 of 9 utterances have no label and are not scored": Case(unlabeled("valid", 3)),
     "'text' of '…' reaches 3e+38, half of the utterances stay below 4.1": Case(marked(3e38)),
 }
 ERRORS = {

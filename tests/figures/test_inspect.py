@@ -106,6 +106,24 @@ def test_a_dialogue_is_printed_by_relation_time_and_speaker(talk: None, capsys: 
     assert run(capsys, "--id", "b").startswith("b (test), dialogue of 1 utterance\n")
 
 
+def test_readout_nodes_of_a_hierarchical_graph_are_a_relation(talk: None, capsys: pytest.CaptureFixture[str]) -> None:
+    joined = ("--relation", "cls-intra-cls")
+    run(capsys, "--id", "a", *joined)
+    assert "Each node of cls is also joined with itself (4 self-loops, not drawn)." in Path("graph.svg").read_text()
+    for graph in (("--id", "a", "--set", "graph.scope=dialogue"), ("--id", "a$_$1")):  # they have no such edges
+        with pytest.raises(ConfigError, match="no relation 'cls-intra-cls'"):
+            run(capsys, *graph, *joined)
+
+
+def test_modalities_that_are_not_used_are_not_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "text.yaml"
+    config.write_text("data: {path: synthetic, modalities: [text]}\ngraph: {scope: hierarchical}\n")
+    inspect.main(["--config", str(config), "--id", "test015", "--out", str(tmp_path / "graph.svg")])
+    printed = capsys.readouterr().out
+    assert "  text: 10 nodes\n" in printed
+    assert not {"audio", "vision"} & {*re.findall(r"\w+", printed)}
+
+
 def test_an_utterance_of_a_hierarchical_graph_is_its_tokens(talk: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--id", "a$_$1").startswith("a$_$1 (train), label anger\n  text: 2 steps of 3 features, 2 nodes")
     in_dialogue = run(capsys, "--id", "a$_$1", "--set", "graph.scope=dialogue", "--relation", "dialogue-intra-text")

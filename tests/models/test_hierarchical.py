@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from helpers.graphs import clip, collate
 from torch import Tensor, nn
+from torch_geometric.nn import HGTConv
 
 from gmsa.config import Config, from_dict
 from gmsa.data import Target, Utterance
@@ -225,7 +226,42 @@ def test_each_kind_of_edges_is_a_relation_of_hgt(scope: str) -> None:
                 k = (j > i) - (j < i) + 1 + 3 * (SPEAKERS[j] != SPEAKERS[i])
                 expected[k].add((j, i))
         found = {int(name[5:]): pairs for (a, name, b), pairs in edges.items() if a == b == m}
-        assert {k: set(map(tuple, pairs.T.tolist())) for k, pairs in found.items()} == expected
+        assert {k: set(map(tuple, pairs.T.tolist())) for k, pairs in found.items()} == {
+            k: pairs
+            for k, pairs in expected.items()
+            if pairs  # those without edges are left out
+        }
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_relations_without_edges_change_nothing_of_hgt(scope: str) -> None:
+    graph = {"past": 2, "future": 1, "distances": 2, "speakers": ("ann", "bob", "joe"), "dialogue_node": True}
+    config = config_of("hgt", scope, graph, context_layers=2, layers=2)
+    batch = in_double(collate([*dialogue("a", 5), *dialogue("b", 1)], config))
+
+    def found(model: Model) -> list[Tensor]:
+        output = model(batch)
+        (output.value.sin().sum() + output.logits.square().sum()).backward()
+        return [output.value, output.logits, *(p.grad for p in model.parameters())]
+
+    counts: list[int] = []
+
+    def with_all(conv: nn.Module, given: tuple[Any, Any]) -> tuple[Any, Any]:
+        counts.append(len(conv.edge_types) - len(given[1]))
+        nothing = torch.empty(2, 0, dtype=torch.long)
+        return given[0], {relation: given[1].get(relation, nothing) for relation in conv.edge_types}
+
+    few, every = model_of(config), model_of(config)
+    for conv in every.convs if scope == "dialogue" else every.outside_convs:
+        conv.__class__ = HGTConv  # PyG's own
+        conv.register_forward_pre_hook(with_all)
+    with torch.no_grad():
+        every(batch)
+    assert min(counts) > 40
+    # A parameter that PyG never reads has no gradient in both.
+    pairs = list(zip(found(few), found(every), strict=True))
+    assert all(a is b is None or torch.equal(a, b) for a, b in pairs)
+    assert sum(a is not None for a, _ in pairs) > 40
 
 
 # --- missing modalities and gradients ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from helpers.tiny_data import COUNTS, tiny_content, tiny_run, write_pickle
 
 from gmsa import evaluate as command
 from gmsa.data.loading import load_corpus
+from gmsa.data.notes import collected
 from gmsa.errors import ConfigError, RunError
 from gmsa.metrics import LinearContext, cross_fitted, metrics
 from gmsa.reports.summary import SUMMARY
@@ -228,3 +229,13 @@ def test_context_in_python(run: Run) -> None:
         run.evaluate(context="future")
     with pytest.raises(ConfigError, match="context goes without masks and noise"):
         run.evaluate(context=True, missing="eta:0.5")
+
+
+def test_a_run_that_hears_the_dialogue_is_told_whom_the_baseline_is_for(smooth: Path, tmp_path: Path) -> None:
+    graph = {"scope": "hierarchical", "context": 1}
+    file = {"path": str(smooth / "value.pkl"), "name": "value", "modalities": ["text"]}
+    folder = tiny_run(tmp_path / "heard", smooth / "value.pkl", data=file, graph=graph, run={"seeds": [1]})
+    for run, told in ((folder, 1), (smooth / "value", 0)):
+        with collected() as notes:
+            assert Run(run).evaluate(context=True, seeds=1)["context"]["scores"]["test"]
+        assert sum("the baseline is meant for runs with 'graph.scope: utterance'" in line for line in notes) == told

@@ -90,6 +90,14 @@ def test_both_routes_drop_the_same_neighbours(clips: list[Utterance], scope: str
             assert left <= every
             # In every modality, and of every readout node, the same ones.
             assert every - left == {(kind, source, kind, target) for kind in joined for source, target in expected}
+        if scope == "hierarchical":  # and of the propagation of predictions
+            graph, hears = graph_of(batch), graph_of(whole)
+            order = [batch.ids[i] for i in graph.utterance_order.argsort().tolist()]
+            left, every = (
+                {(order[s], order[t]) for s, t in found.utterance_edges.T.tolist()} for found in (graph, hears)
+            )
+            assert every - left == expected
+            assert len(left) == pairs - len(expected)
         for video in SIZES:  # a function of the dialogue alone
             alone = [u for u in clips if u.video == video]
             some = {e for e in named_edges(batch, "intra") if video in (e[1][0], e[3][0])}

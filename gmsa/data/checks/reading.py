@@ -93,7 +93,7 @@ def read_data(
     with collected() as notes:
         try:
             corpus = load_corpus(settings, target)
-            tell_order(corpus.splits, corpus.pool, short(path))
+            tell_order(corpus.with_context, corpus.pool, short(path))
         except DataError as raised:
             error = raised
     found: dict[str, Any]

@@ -80,7 +80,7 @@ def context_baseline(run: Run, found: Chosen, reach: str) -> ContextBaseline:
     else:
         remedy = "leave out --context, which is fitted on its validation split"
         corpus, _ = leave_out_unseen(masked(run, own_corpus(run, remedy))[0])
-        valid = [run.normalizer.apply(u) for u in corpus.splits[VALID]]
+        valid = [run.normalizer.apply(u) for u in corpus.with_context[VALID]]
     target = Target.of(run.config.target)
     nothing = np.ones((len(valid), target.num_classes) if target.is_classes else len(valid))
     labels, videos, clips = _labels(valid), [u.video for u in valid], [u.clip for u in valid]

@@ -59,7 +59,7 @@ class Chosen:
     @property
     def unlabeled(self) -> list[Utterance]:
         """The context of these."""
-        return [utterance for split in self.splits for utterance in self.context.get(split, ())]
+        return [*{u.id: u for split in self.splits for u in self.context.get(split, ())}.values()]
 
 
 def own_corpus(run: Run, otherwise: str = "") -> Corpus:
@@ -145,7 +145,8 @@ def splits_to_score(
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic
         ids = frozenset(u.id for utterances in corpus.splits.values() for u in utterances)
         labeled = {name: _known(utterances, dims) for name, utterances in corpus.splits.items()}
-        others = {name: _known(utterances, dims, False) for name, utterances in corpus.splits.items()}
+        unlabeled = {TRAINING: [*corpus.splits[TRAINING], *corpus.pool], **corpus.context}
+        others = {name: _known(utterances, dims, False) for name, utterances in unlabeled.items()}
     else:
         where, own, sha256, synthetic, labeled = short(data or ""), False, other.sha256, False, other.labeled
         ids = frozenset(u.id for u in other.utterances)
@@ -166,6 +167,8 @@ def splits_to_score(
                 "save them apart to score both"
             )
         chosen = {TRAINING: training, **untrained}
+        of_training = [name for name in names if len(rest[name]) < len(labeled[name])]
+        context = {**context, TRAINING: [u for name in of_training for u in context.get(name, ())]}
     for name, utterances in chosen.items():
         empty = [u.id for u in utterances if not u.steps]
         if empty and not own:

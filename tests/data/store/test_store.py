@@ -448,7 +448,7 @@ def test_stores_that_do_not_fit_the_settings(labeled: Store, rows: list[Row], tm
     ):
         load_corpus(DataConfig(path=str(none.path)))
     some = write_store(tmp_path / "some", [*rows[:4], *bare[4:5], *rows[5:]])
-    with pytest.warns(DataWarning, match=r"split 'valid': 1 of 2 utterances is left out: without a label it cannot"):
+    with pytest.warns(DataWarning, match=r"split 'valid': 1 of 2 utterances has no label and is not scored"):
         assert [u.id for u in load_corpus(DataConfig(path=str(some.path))).splits["valid"]] == ["v2$_$5"]
     audio_only = replace(rows[6].utterance, id="x")
     lacking = write_store(tmp_path / "lacking", [*rows[:6], rows[6]._replace(utterance=audio_only)])
