@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,12 +43,8 @@ def base(write_mmsa: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_own_parts_in_two_processes(base: Path, tmp_path: Path, vary: str) -> None:
     out, key = tmp_path / "out", vary.partition("=")[0]
-    command = [sys.executable, "-m", "gmsa.ablate", "--config", str(with_own_parts(base, select="within"))]
-    done = subprocess.run(
-        [*command, "--vary", vary, "--jobs", "2", "--out", str(out)],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    config = with_own_parts(base, select="within")
+    main(["--config", str(config), "--vary", vary, "--jobs", "2", "--out", str(out)])
     summary = json.loads((out / "summary.json").read_text())
     means = [row["valid"]["within"]["mean"] for row in summary["rows"]]
     assert means == sorted(means, reverse=True)
