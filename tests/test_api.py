@@ -839,7 +839,7 @@ def test_errors_of_the_config_do_not_wait_for_torch() -> None:
     assert python("-c", textwrap.dedent(code)).returncode == 0
 
 
-def test_the_front_door() -> None:
+def test_the_front_door(small_synthetic: None) -> None:
     """The calls of a first session, on the synthetic corpus."""
     run = gmsa.fit("mosi_graph", out="runs/first", seeds=[1], overrides=QUICK)
     assert run.synthetic
