@@ -38,7 +38,7 @@ def learning(config: Config, utterances: list[Utterance]) -> FineTuning:
 @pytest.mark.parametrize(
     ("kind", "workers"),
     [
-        ("sslmm", (0, 3)),
+        ("sslmm", (0, 2)),
         *(pytest.param(kind, (0, 2, 4, 0, 2), marks=pytest.mark.slow) for kind in ("sslmm", "self-training")),
     ],
 )
