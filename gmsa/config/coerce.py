@@ -72,7 +72,7 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
     if not isinstance(settings, Mapping):
         group = prefix.rstrip(".")
         raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {shown(settings)})")
-    hints = _type_hints(cls)
+    hints = _type_hints(typing.cast(Any, cls))
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
     for name, value in settings.items():
