@@ -14,8 +14,11 @@ import pytest
 import torch
 
 from gmsa import registry
-from gmsa.data import Utterance
+from gmsa.data import Utterance, synthetic
+from gmsa.data.dialogues import synthetic as dialogues
 from gmsa.rng import seed_for
+
+os.fsync = lambda handle: None  # no test cuts the power, and a small run would wait for the disk most of the time
 
 DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -34,6 +37,26 @@ def _plugins_of_one_test_alone() -> Iterator[None]:
     registry._loaded.update(loaded)
     for name, known in parts.items():
         registry.REGISTRIES[name]._parts = known
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as ever, but their files are empty: to render one takes half a second."""
+
+    def write(_: object, path: Path) -> None:
+        for kind in (".png", ".svg"):
+            path.with_suffix(kind).write_bytes(b"")
+
+    monkeypatch.setattr("gmsa.figures.canvas.write_figure", write)
+
+
+@pytest.fixture
+def small_synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up corpora have few utterances."""
+    for name, count in {"train": 64, "valid": 32, "test": 32, "pool": 32}.items():
+        monkeypatch.setitem(synthetic.SIZES, name, count)
+    for name in dialogues.SIZES:
+        monkeypatch.setitem(dialogues.SIZES, name, 6)
 
 
 @pytest.fixture

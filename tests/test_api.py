@@ -92,7 +92,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (run_trials(task), look()))
-    monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
+    monkeypatch.setattr("gmsa.tuning.study.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
     monkeypatch.setattr("gmsa.ablation.comparison.figure_costs", lambda *a: True)
 
@@ -840,7 +840,7 @@ def test_errors_of_the_config_do_not_wait_for_torch() -> None:
     assert python("-c", textwrap.dedent(code)).returncode == 0
 
 
-def test_the_front_door() -> None:
+def test_the_front_door(small_synthetic: None) -> None:
     """The calls of a first session, on the synthetic corpus."""
     run = gmsa.fit("mosi_graph", out="runs/first", seeds=[1], overrides=QUICK)
     assert run.synthetic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -46,6 +47,9 @@ FORMER_VALUES = {("graph.scope", "video"): "dialogue"}
 """Former values of settings that are still read, and their present ones."""
 
 
+_type_hints = functools.cache(typing.get_type_hints)
+
+
 def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], str], prefix: str = "") -> T:
     """Builds the dataclass ``cls`` from plain nested settings; omitted fields have their defaults.
 
@@ -68,7 +72,7 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
     if not isinstance(settings, Mapping):
         group = prefix.rstrip(".")
         raise ConfigError(f"{origin(group)}: '{group}' must hold 'key: value' pairs (got {shown(settings)})")
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(typing.cast(Any, cls))
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     values: dict[str, Any] = {}
     for name, value in settings.items():

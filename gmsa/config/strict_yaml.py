@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,6 +96,12 @@ def _refuse(place: Any, reason: str) -> NoReturn:
     raise yaml.YAMLError(f"line {place.start_mark.line + 1}: {reason}")
 
 
+@lru_cache(maxsize=32)
+def _load(text: str) -> Any:
+    """Kept, as a run reads its config several times, and each takes 30 ms."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Parses YAML.
 
@@ -106,7 +114,7 @@ def parse_yaml(text: str, where: str) -> Any:
     if len(text) > LONGEST:
         raise ConfigError(f"{where}: has more than {LONGEST:,} characters, too many for settings; shorten it")
     try:
-        return yaml.load(text, Loader=_Loader)
+        return copy.deepcopy(_load(text))
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
         problem = cut(error.problem or "it cannot be parsed").removeprefix("but ")

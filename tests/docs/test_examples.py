@@ -24,19 +24,17 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 NAMES = ("first_run", "own_features", "own_parts", "missing_modalities", "ablation")
 QUICK = "optim: {epochs: 1, min_steps: 0}\nmodel: {channels: 16, heads: 2}\nself_training: {k: 2}\n"
-SMALL = {"train": 64, "valid": 32, "test": 32, "pool": 32}
 Example = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_synthetic: None) -> Iterator[Example]:
     """Runs a script by name in an empty folder, on few clips and for an epoch; returns its global names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GMSA_DATA", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for config in ("synthetic", "mosi_graph"):  # in the working directory: found before the packaged one
         (tmp_path / config).write_text(f"base: {ROOT / 'configs' / config}.yaml\n{QUICK}")
-    monkeypatch.setattr("gmsa.data.synthetic.SIZES", SMALL)
     # Figures and processes cost most of the time, and are tested elsewhere.
     monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *a: None)
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)

@@ -55,13 +55,13 @@ def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_one_process(monkeypatch: pytest.MonkeyPatch, unrendered: None, small_synthetic: None) -> None:
     """Cells and trials run in this process, without figures: both are tested elsewhere, here they cost seconds."""
     monkeypatch.setattr(
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]
     )
     monkeypatch.setattr("gmsa.tuning.study.run_workers", lambda task, jobs, look, say: (run_trials(task), look()))
-    monkeypatch.setattr("gmsa.tuning.study_report.draw_study", lambda *a: [])
+    monkeypatch.setattr("gmsa.tuning.study.draw_study", lambda *a: [])
     monkeypatch.setattr("gmsa.ablation.comparison.figure_ablation", lambda *a: True)
     monkeypatch.setattr("gmsa.ablation.comparison.figure_costs", lambda *a: True)
     monkeypatch.setattr("gmsa.runs.report.draw_run", lambda *a: None)

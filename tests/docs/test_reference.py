@@ -7,13 +7,13 @@ import json
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from helpers.killed_runs import ended, forked
 
 import gmsa
 from gmsa import metrics, registry
@@ -23,6 +23,7 @@ from gmsa.config.packaged import packaged
 from gmsa.system import cli
 
 pytest.importorskip("furo", reason="needs the extra docs")
+from sphinx.cmd.build import build_main
 from sphinx.util.inventory import InventoryFile
 
 ROOT = Path(__file__).parents[2]
@@ -89,16 +90,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if base.name.startswith("popen-") else base) / "site"
     with FileLock(f"{place}.lock"):
+        place.mkdir(exist_ok=True)
         if not (place / "built").exists():
             # Without what copies the source of every module, which takes a fifth of the time.
             used = [e for e in runpy.run_path(str(DOCS / "conf.py"))["extensions"] if e != "sphinx.ext.viewcode"]
             words = ["-W", "--keep-going", "-q", "-b", "html", "-D", f"extensions={','.join(used)}"]
             words += ["-d", str(place / "doctrees"), str(DOCS), str(place / "html")]
             # In a process of its own: autodoc leaves signatures of its making on the functions that it documents.
-            built = subprocess.run(
-                [sys.executable, "-m", "sphinx", *words], capture_output=True, text=True, check=False
-            )
-            assert built.returncode == 0, built.stderr
+            words += ["-w", str(place / "warnings.txt")]
+            assert ended(forked(lambda: sys.exit(build_main(words)))) == 0, (place / "warnings.txt").read_text()
             (place / "built").touch()
     return place / "html"
 
@@ -257,7 +257,7 @@ def test_what_a_page_loads_is_noticed() -> None:
 
 
 @pytest.fixture
-def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unrendered: None) -> Path:
     """A folder with MOSI (here a small file) in its place, and a file of one's own."""
     place = tmp_path / "place"
     (place / "data" / "mosi").mkdir(parents=True)

@@ -19,7 +19,13 @@ CHANCE = 0.35
 
 
 def accuracy(
-    folder: Path, rule: str, graph: dict[str, Any], epochs: int = 16, batch_size: int = 16, **model: Any
+    folder: Path,
+    rule: str,
+    graph: dict[str, Any],
+    lr: float = 0.005,
+    epochs: int = 16,
+    batch_size: int = 16,
+    **model: Any,
 ) -> float:
     """On test, of a small model."""
     size = {"channels": 32, "heads": 4, "dropout": 0.0, "input_dropout": 0.0, "modality_dropout": 0.0}
@@ -29,7 +35,7 @@ def accuracy(
             "target": {"kind": "classes"},
             "graph": graph,
             "model": size | {"encoders": [[3, 1]]} | model,
-            "optim": {"lr": 0.005, "epochs": epochs, "batch_size": batch_size, "ema": 0.0},
+            "optim": {"lr": lr, "epochs": epochs, "batch_size": batch_size, "ema": 0.0},
             "loss": {"alone_weight": 0.0},
             "protocol": {"name": "supervised"},
             "run": {"seeds": [1], "device": "cpu", "select": "accuracy"},
@@ -40,7 +46,7 @@ def accuracy(
 
 
 def test_an_answer_two_utterances_back_is_heard(tmp_path: Path) -> None:
-    assert accuracy(tmp_path, "two_back", {**CAUSAL, "past": 2}, epochs=8, batch_size=32) > 0.6
+    assert accuracy(tmp_path, "two_back", {**CAUSAL, "past": 2}, lr=0.008, epochs=4, batch_size=32) > 0.5
 
 
 @pytest.mark.slow

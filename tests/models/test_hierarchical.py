@@ -179,7 +179,7 @@ def test_features_of_a_missing_modality_change_nothing(name: str, scope: str, co
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("past", "future"), [(1, 0), (1, 2), (0, 1)])
+@pytest.mark.parametrize(("past", "future"), [(1, 0), (1, 2), pytest.param(0, 1, marks=pytest.mark.slow)])
 def test_a_part_with_all_within_reach_answers_as_the_whole(name: str, past: int, future: int) -> None:
     hops = 2  # that of a layer over the dialogue's graph, and that of predictions
     graph = {"past": past, "future": future, "speakers": ("ann", "bob")}
@@ -313,8 +313,15 @@ HOPS = {
 """Edges between utterances that a message passes, by model, streams and layers over the graph of a dialogue."""
 
 
-@pytest.mark.parametrize("propagation", [0, 0.1])
-@pytest.mark.parametrize(("past", "future"), [(1, 1), (2, 0)])
+@pytest.mark.parametrize(
+    ("past", "future", "propagation"),
+    [
+        (1, 1, 0),
+        (2, 0, 0.1),
+        pytest.param(1, 1, 0.1, marks=pytest.mark.slow),
+        pytest.param(2, 0, 0, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("name", "streams", "layers"), HOPS)
 def test_gradients_reach_the_tokens_of_neighbours_alone(
     name: str, streams: str, layers: int, past: int, future: int, propagation: float

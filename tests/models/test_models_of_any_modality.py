@@ -34,7 +34,12 @@ GRAPHS = {
 }
 TARGETS = {"intensity": {}, "classes": {"kind": "classes", "classes": ["a", "b", "c"]}}
 EACH = [
-    *((dims, graph, target) for dims in ("one", "four") for graph in GRAPHS for target in TARGETS),
+    *(
+        pytest.param(dims, graph, target, marks=[pytest.mark.slow] * ((i + j + k) % 2))
+        for i, dims in enumerate(("one", "four"))
+        for j, graph in enumerate(GRAPHS)
+        for k, target in enumerate(TARGETS)
+    ),
     pytest.param("eight", "typed", "classes", marks=pytest.mark.slow),
     ("eight", "dialogue", "intensity"),
 ]

@@ -79,7 +79,9 @@ CHOSEN = {"learned": LEARNED, "angular": ANGULAR, "both": BOTH}
 @pytest.mark.parametrize(
     ("name", "streams"), [("semi_iin", "both"), ("semi_iin", "global"), ("sslmm", "both"), ("sslmm", "intra")]
 )
-@pytest.mark.parametrize("chosen", CHOSEN)
+@pytest.mark.parametrize(
+    "chosen", [name if name == "both" else pytest.param(name, marks=pytest.mark.slow) for name in CHOSEN]
+)
 def test_the_gradient_reaches_the_scores(scope: str, name: str, streams: str, chosen: str) -> None:
     config = config_of(scope, CHOSEN[chosen] | {"dialogue_node": streams == "both"}, name=name, streams=streams)
     model, utterances = model_of(config), dialogue(7)
@@ -138,8 +140,18 @@ def test_dialogues_of_a_batch_do_not_touch(scope: str, name: str, missing_node: 
 
 
 @in_scopes
-@of_two_models
-@pytest.mark.parametrize("graph", [BOTH, {"between": "knn(neighbors=2)"}, {"between": "speaker"}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [
+        ("semi_iin", BOTH),
+        ("sslmm", {"between": "knn(neighbors=2)"}),
+        ("semi_iin", {"between": "speaker"}),
+        pytest.param("sslmm", BOTH, marks=pytest.mark.slow),
+        pytest.param("semi_iin", {"between": "knn(neighbors=2)"}, marks=pytest.mark.slow),
+        pytest.param("sslmm", {"between": "speaker"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_causal_graphs_hear_nothing_later(scope: str, name: str, graph: dict[str, Any]) -> None:
     config = config_of(scope, graph | {"past": "all", "future": 0, "dialogue_node": True}, name=name)
     model, utterances = model_of(config), dialogue(7)
@@ -200,9 +212,15 @@ def test_a_silent_node_is_not_chosen() -> None:
 SEQUENCES = [("gru", ALL), ("transformer", {"past": 2, "future": 1}), ("transformer", ALL)]
 
 
-@in_scopes
-@pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize(("sequence", "graph"), SEQUENCES[:2], ids=["gru", "transformer"])
+@pytest.mark.parametrize(
+    ("scope", "name", "sequence", "graph"),
+    [
+        pytest.param(scope, name, *one, marks=[pytest.mark.slow] * ((i + j + k) % 2), id=f"{scope}-{name}-{one[0]}")
+        for i, scope in enumerate(SCOPES)
+        for j, name in enumerate(sorted(MODELS))
+        for k, one in enumerate(SEQUENCES[:2])
+    ],
+)
 def test_every_model_learns_from_the_sequence(scope: str, name: str, sequence: str, graph: dict[str, Any]) -> None:
     config = config_of(scope, graph, name=name, sequence=sequence)
     model, dialogues = model_of(config), [dialogue(7), dialogue(1, "e"), dialogue(4, "f")]

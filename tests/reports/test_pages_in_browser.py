@@ -10,6 +10,7 @@ from helpers.browser import WIDTHS, Browser, browser
 from helpers.hostile_names import NAMES
 
 from gmsa.config import from_dict
+from gmsa.data import synthetic
 from gmsa.reports.pages import html
 from gmsa.runs.robustness import robustness
 from gmsa.runs.train import train
@@ -33,8 +34,11 @@ def chromium() -> Iterator[Browser]:
 def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run with every section."""
     folder = tmp_path_factory.mktemp("shelf") / "run"
-    train(from_dict(SETTINGS), NAMES["html"], folder)
-    robustness(folder, ["eta:0,0.5", "fixed:all"], mask_seeds=[0], seeds=[1])
+    with pytest.MonkeyPatch.context() as patch:
+        for split in synthetic.SIZES:
+            patch.setitem(synthetic.SIZES, split, 64)
+        train(from_dict(SETTINGS), NAMES["html"], folder)
+        robustness(folder, ["eta:0,0.5", "fixed:all"], mask_seeds=[0], seeds=[1])
     return folder / "report.html"
 
 

@@ -302,6 +302,7 @@ def test_mlflow(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert ("seed-1/supervised/valid/MAE", 1) in {(m[0], m[3]) for c in first.calls if c[0] == "batch" for m in c[3]}
 
 
+@pytest.mark.slow  # mlflow alone takes seconds to import
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs mlflow")
 def test_the_real_mlflow(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient

@@ -28,7 +28,7 @@ from gmsa.training import trainer as loop
 from gmsa.training.callbacks import Callback
 
 COUNT = 300
-SAMPLE = 30
+SAMPLE = 15
 """In the plain suite."""
 
 

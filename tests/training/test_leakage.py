@@ -19,6 +19,7 @@ from gmsa.runs.train import train
 from gmsa.training.tasks import FineTuning
 
 SCOPES = ("utterance", "dialogue", "hierarchical")
+LESS = ("utterance", pytest.param("dialogue", marks=pytest.mark.slow), "hierarchical")
 
 
 def one_step(task: FineTuning) -> list[Tensor]:
@@ -80,7 +81,7 @@ def test_what_is_hidden_in_the_file_reaches_no_stage(
         assert one == two, file
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", LESS)
 def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
@@ -109,7 +110,7 @@ def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     assert rows[0] != rows[1]
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", LESS)
 def test_labels_of_the_pool_change_nothing(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:

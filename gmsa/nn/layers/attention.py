@@ -105,6 +105,9 @@ class Interaction(MessagePassing):
             score = score + bias
         return softmax(score, index, num_nodes=size_i)[:, :, None] * value_j  # [E, H, D]
 
+    def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
+        """Leaves ``propagate`` as it is: PyG would parse this class's source anew for every instance, about 10 ms."""
+
     def _dense(self, query: Tensor, key_value: Tensor, edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
         graphs, receivers, nodes = edges.adjacency.shape
         query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
