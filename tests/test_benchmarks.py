@@ -19,6 +19,7 @@ TABLES = {
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
+    "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "peers": ["| **Semi-IIN** |"],
     "scale": ["| tokens |"],
     "step": ["| plain, padded to the file's longest |"],
@@ -26,9 +27,9 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"context", "gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle", "layer", "scale", "step"}
+LONG = {*TABLES}
 """Those that take longer than ten seconds even so."""
-TRAINING = {"context", "few_labels", "peers", "tune"}
+TRAINING = {"context", "few_labels", "models", "peers", "tune"}
 """Those that train into a folder."""
 
 
