@@ -2,12 +2,14 @@
 
     python benchmarks/context.py --part mosi --out runs/context
     python benchmarks/context.py --part meld --out runs/context
+    python benchmarks/context.py --part curves --out runs/context
 
 Semi-IIN on graphs of utterances, on graphs of dialogues over them, and either one with the linear context baseline on
 top: a linear map of each utterance's prediction and those around it, fitted on validation. On CMU-MOSI with all labels
 and with half, complete and with half of the modalities missing; on MELD for emotions and sentiments, with and without
 speakers. A run that is there already is not repeated. Differences are tested by a paired bootstrap over seeds and
-utterances, and over seeds and whole dialogues, which are fewer and not independent within.
+utterances, and over seeds and whole dialogues, which are fewer and not independent within. The part ``curves`` trains
+one seed on CMU-MOSI and draws the error on the training and the validation split after each epoch.
 """
 
 from __future__ import annotations
@@ -19,11 +21,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from common import QUICK, SEEDS, add_quick, machine, real_data, run
+import torch
+from common import QUICK, ROOT, SEEDS, add_quick, machine, real_data, run
 
+from gmsa.config import load_config
+from gmsa.figures.canvas import BLUE, ORANGE, new_figure, save, styled
 from gmsa.metrics import LinearContext, cross_fitted
 from gmsa.metrics.classes import class_metrics
 from gmsa.metrics.context import context_features
+from gmsa.models import Model
+from gmsa.runs.prepare import prepare
+from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.training.scoring import predict_utterances, quiet_metrics
+from gmsa.training.tasks import FineTuning
+from gmsa.training.trainer import Trainer
 
 UTTERANCE = "graph.scope=utterance"
 CONDITIONS = {
@@ -59,11 +70,11 @@ class Scored(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("mosi", "meld"), default="mosi", help="which data")
+    parser.add_argument("--part", choices=("mosi", "meld", "curves"), default="mosi", help="what to measure")
     parser.add_argument("--out", type=Path, default=Path("runs/context"), help="folder of the runs")
     add_quick(parser)
     options = parser.parse_args()
-    {"mosi": mosi, "meld": meld}[options.part](options.out / options.part, options.quick)
+    {"mosi": mosi, "meld": meld, "curves": curves}[options.part](options.out / options.part, options.quick)
     print(f"\n{machine()}")
 
 
@@ -100,6 +111,70 @@ def meld(out: Path, quick: bool) -> None:
         shown = [("weighted F1", weighted_f1), ("accuracy", accuracy)]
         table(systems, [(split, name, score) for split in ("valid", "test") for name, score in shown], 100, 1)
         differences(systems, {"weighted F1": weighted_f1}, ("utterance", "hierarchical"), 100)
+
+
+class Watched(FineTuning):
+    """A training that is scored on its own labeled utterances too; that draws no random numbers."""
+
+    def score(self, module: Model, group: Group = SINGLE_PROCESS) -> dict[str, float]:
+        """The metrics on the validation split, and ``training MAE``."""
+        utterances = [example.utterance for example in self.examples]
+        found = predict_utterances(module, utterances, self.config, self.device, self.context, group)
+        return super().score(module, group) | {"training MAE": quiet_metrics(found, self.config)["MAE"]}
+
+
+def curves(out: Path, quick: bool) -> None:
+    """Training and validation MAE after each epoch, a panel per condition and two lines per scope."""
+    given = QUICK if quick else (f"data.path={real_data()}",)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name in ("complete", "eta 0.5"):
+        for scope, changes in (("utterance", (UTTERANCE,)), ("hierarchical", ())):
+            overrides = [*given, *CONDITIONS[f"all labels, {name}"], *changes]
+            rows = watched(out / name.replace(" ", "-").replace(".", "") / scope, overrides)
+            found.setdefault(name, {})[scope] = rows
+    figure_curves(found, out / "context_curves.png", quick)
+    print(
+        "| | scope | best epoch | training MAE | validation MAE | last epoch | training MAE | validation MAE |\n"
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: |"
+    )
+    for name, scopes in found.items():
+        for scope, rows in scopes.items():
+            shown = [[row for row in rows if row["best"]][-1], rows[-1]]
+            cells = [f"{r['epoch']} | {r['valid']['training MAE']:.3f} | {r['valid']['MAE']:.3f}" for r in shown]
+            print(f"| {name} | {scope} | {' | '.join(cells)} |")
+
+
+def watched(folder: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """The history of one seed of ``mosi_context``; that of a training that is there already is read."""
+    torch.set_num_threads(1)
+    prepared = prepare(load_config(ROOT / "configs" / "mosi_context.yaml", [*overrides, f"run.seeds=[{SEEDS[0]}]"], {}))
+    config, dims, device = prepared.config, dict(prepared.corpus.dims), torch.device("cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        config, dims, prepared.splits["valid"], SEEDS[0], folder, device, context=prepared.training_utterances
+    )
+    examples = prepared.training_data(config, SEEDS[0]).labeled
+    task = Watched(config, dims, examples, trainer.context, trainer.valid, device)
+    trainer.train_task("supervised", task)
+    return trainer.history
+
+
+@styled
+def figure_curves(
+    found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path, synthetic: bool = False
+) -> bool:
+    """Training MAE (dashed) and validation MAE (solid) by epoch: a panel per condition, a colour per scope."""
+    figure, axes = new_figure(1, len(found), 8, 3.8, sharey=True)
+    for axis, (name, scopes) in zip(axes[0], found.items(), strict=True):
+        for color, (scope, rows) in zip((BLUE, ORANGE), scopes.items(), strict=True):
+            epochs = [row["epoch"] for row in rows]
+            for part, key, line in (("training", "training MAE", "--"), ("validation", "MAE", "-")):
+                axis.plot(epochs, [row["valid"][key] for row in rows], line, color=color, label=f"{scope}, {part}")
+        axis.set_title(name)
+        axis.set_xlabel("epoch")
+    axes[0][0].set_ylabel("MAE")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return save(figure, path, "Training and validation MAE, with and without context", synthetic)
 
 
 def read(folder: Path, seeds: Sequence[int], split: str) -> Scored:

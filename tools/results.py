@@ -179,6 +179,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     ),
     "context_mosi": Result(["python benchmarks/context.py --part mosi --out OUT"], 60, data=[DEV]),
     "context_meld": Result(["python benchmarks/context.py --part meld --out OUT"], 30, data=[MELD]),
+    "context_curves": Result(["python benchmarks/context.py --part curves --out OUT"], 2, data=[DEV]),
     "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised", quick=["utterance", "past 1"]),
     "study_mosi_dev": Result(
         [
