@@ -24,9 +24,11 @@ from gmsa.nn import (
     Propagation,
     Reconstruction,
     RecurrentEncoder,
+    Relations,
     SequenceEncoder,
     UnimodalHeads,
     WindowEncoder,
+    make_layer,
 )
 from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
@@ -171,7 +173,7 @@ def check(config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no 'context', so that it has no graphs of dialogues "
             "over those of utterances; choose another model, or another 'graph.scope'"
         )
-    _check_layers(model, settings)
+    _check_layers(model, config)
     _check_context(model, config)
     model.check(config)
 
@@ -181,7 +183,8 @@ def _layers(model: type[Model], settings: ModelConfig) -> Layers:
     return Layers(settings.layer, model.seen_streams(settings) if "layer" in arguments_of(model) else ())
 
 
-def _check_layers(model: type[Model], settings: ModelConfig) -> None:
+def _check_layers(model: type[Model], config: Config) -> None:
+    settings = config.model
     if "layer" not in arguments_of(model):
         if settings.layer != ModelConfig().layer:
             raise ConfigError(
@@ -195,11 +198,29 @@ def _check_layers(model: type[Model], settings: ModelConfig) -> None:
         raise ConfigError(f"the layers that 'model.layer' names take edges in different forms ({listed(routes)})")
     for layer in layers.values():
         heads = layer.keywords.get("heads", settings.heads)
-        if layer.func.__module__.startswith("gmsa.") and settings.channels % heads:
+        if not layer.func.__module__.startswith("gmsa."):
+            continue
+        if heads < 1 or settings.channels % heads:
             raise ConfigError(
                 f"'model.channels' must be divisible by the 'heads' of 'model.layer' (got {settings.channels} and "
                 f"{heads})"
             )
+        # What a layer says of its parameters, before any data is read; the relations are known later.
+        sizes = {"channels": settings.channels, "heads": heads, "edge_types": 0, "number": 1}
+        skeleton(partial(make_layer, layer, relations=Relations(("any",), (("any", "any", "any"),)), **sizes))
+    if looks_at_dialogues(config) and not config.graph.reach[1]:
+        raise ConfigError(
+            "'graph.future' is 0, but a layer of 'model.layer' attends to all utterances of a dialogue; choose another "
+            "layer (gps attends to all nodes of a graph), or leave 'graph.future' out"
+        )
+
+
+def looks_at_dialogues(config: Config) -> bool:
+    """Whether a layer sees whole dialogues, whatever the edges between utterances (it has ``sees_graph = True``)."""
+    model = model_class(config)
+    layers = _layers(model, config.model)
+    seen = [layers[stream] for stream in model.seen_outside(config.model) if stream in layers]
+    return config.graph.has_dialogues and any(getattr(layer.func, "sees_graph", False) for layer in seen)
 
 
 def _check_context(model: type[Model], config: Config) -> None:
