@@ -14,7 +14,7 @@ from gmsa.config.components import component_name
 from gmsa.config.presets import placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, listed
-from gmsa.graph import READOUTS, GraphSpec
+from gmsa.graph import GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
 from gmsa.models.parts import Layers, find_part
@@ -142,7 +142,7 @@ def graph_spec(config: Config) -> GraphSpec:
         convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
         streams=model.seen_outside(settings) if is_outside else model.seen_streams(settings),
-        readouts=READOUTS[config.target.is_classes :] if model.readout_nodes else (),
+        readouts=model.seen_readouts(config),
         route=outside_route if is_outside else inside_route,
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,

@@ -55,6 +55,7 @@ class GPS(PygLayer):
     ) -> None:
         super().__init__()
         width_of_head(channels, heads)
+        LAYERS.check(local, "model.layer: local")
         part = LAYERS[local]
         if getattr(part, "route", "edge") != "edge" or not getattr(part, "takes_receivers", True) or local == "gps":
             raise ConfigError(
@@ -90,9 +91,9 @@ def whole_graphs(of_source: Tensor, of_target: Tensor, silent: Tensor | None = N
     Shapes:
         - of_source :math:`(V)` and of_target :math:`(W)`, the number of each node's graph, ascending
     """
-    graphs = int(of_source[-1]) + 1 if len(of_source) else 0
+    graphs = int(of_source[-1]) + 1 if len(of_source) else 1  # padded to one, as each graph is to one node
     sizes = [torch.bincount(graph, minlength=graphs) for graph in (of_target, of_source)]
-    rows, nodes = (int(size.max()) if graphs else 0 for size in sizes)
+    rows, nodes = (max(1, int(size.max())) for size in sizes)
     index = [
         graph * most + torch.arange(len(graph), device=graph.device) - (size.cumsum(0) - size)[graph]
         for graph, size, most in zip((of_target, of_source), sizes, (rows, nodes), strict=True)

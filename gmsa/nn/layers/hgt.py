@@ -48,14 +48,11 @@ class HGTLayer(PygLayer):
         width_of_head(channels, heads)
         # HGTConv keeps its weights by node type in a ModuleDict, which refuses names that it has for itself, and by
         # relation in a ParameterDict, to which a name from outside may mean something.
-        names = [ModuleDict.to_internal_key(node_type) for node_type in relations.node_types]
-        number = {node_type: i for i, node_type in enumerate(relations.node_types)}
-        self.types = {name: i for i, name in enumerate(names)}
-        self.relations = [
-            (names[number[source]], str(r), names[number[target]])
-            for r, (source, _, target) in enumerate(relations.triples)
-        ]
-        self.conv = HGTConv(channels, channels, (names, self.relations), heads)
+        joined = {end for source, _, target in relations.triples for end in (source, target)}
+        keys = {t: ModuleDict.to_internal_key(t) for t in relations.node_types if t in joined}
+        self.types = {key: relations.node_types.index(t) for t, key in keys.items()}
+        self.relations = [(keys[s], str(r), keys[t]) for r, (s, _, t) in enumerate(relations.triples)]
+        self.conv = HGTConv(channels, channels, ([*keys.values()], self.relations), heads)
 
     def forward(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None

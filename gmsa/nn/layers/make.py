@@ -32,11 +32,11 @@ def make_layer(layer: Callable[..., nn.Module], **passed: Any) -> nn.Module:
     parameters = inspect.signature(layer).parameters
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = {*parameters, *(ALWAYS if any_keyword else ())} - {*given}
-    if "relations" in known and passed.get("relations") is None:
-        if parameters["relations"].default is inspect.Parameter.empty:
-            name = getattr(layer.func if isinstance(layer, partial) else layer, "__name__", "of this kind")
-            raise ConfigError(
-                f"a layer {name} needs the relations of its stream: build the model with gmsa.models.build_model, or "
-                "pass it 'relations' (gmsa.models.StreamRelations)"
-            )
+    needed = "relations" in known and parameters["relations"].default is inspect.Parameter.empty
+    if needed and passed.get("relations") is None:
+        name = getattr(layer.func if isinstance(layer, partial) else layer, "__name__", "of this kind")
+        raise ConfigError(
+            f"a layer {name} needs the relations of its stream: build the model with gmsa.models.build_model, or pass "
+            "it 'relations' (gmsa.models.StreamRelations)"
+        )
     return layer(**{name: value for name, value in passed.items() if name in known})
