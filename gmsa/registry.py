@@ -271,7 +271,8 @@ MODELS: Registry[Any] = Registry(
         "hgt": "gmsa.models.hgt:HGT",
     },
     passed=(
-        *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
+        *("dims", "convs", "scope", "context", "typed_edges", "relations", "layer", "encoder", "channels", "heads"),
+        "layers",
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
         *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
         *("num_classes", "intensity"),
