@@ -78,8 +78,9 @@ def _numbered(stream: str, types: Schema, config: GraphConfig, readouts: tuple[s
     ordered = types.typed_relations if is_dialogue else types.token_relations
     kinds = edge_kinds(config) if is_dialogue else len(TIMES)
     first = {relation: kinds * i for i, relation in enumerate(ordered)}
-    by_type = torch.full((kinds * len(ordered) + 1,), -1)
-    by_pair = torch.full((len(types.node_types) ** 2,), -1)
+    # On the CPU by name: what is kept may first be asked for while a model is built on the device meta.
+    by_type = torch.full((kinds * len(ordered) + 1,), -1, device="cpu")
+    by_pair = torch.full((len(types.node_types) ** 2,), -1, device="cpu")
     triples: list[Relation] = []
     for relation in stream_relations(stream, types):
         source, name, target = relation

@@ -14,6 +14,8 @@ from torch_geometric.data import HeteroData
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.graph import DIALOGUE, GraphBatch, build_dialogue_graph, build_graph
+from gmsa.graph.relations import _numbered
+from gmsa.models.build import model_skeleton
 from gmsa.models.context import StreamRelations
 from gmsa.nn import Relations, SparseEdges
 
@@ -143,10 +145,22 @@ def test_relations_keep_their_order() -> None:
     assert not [kind for _, kind, _ in outside.triples if "future" in kind or "present eve to others" in kind]
 
 
+def test_numbers_are_numbers_after_a_model_was_built_on_the_device_meta() -> None:
+    """As it is before each training: what is kept for later batches must not be of that device."""
+    config = config_of(GRAPHS["typed"])
+    _numbered.cache_clear()
+    model_skeleton(DIMS, config)
+    edges = collate(utterances(), config).edges["intra"]
+    assert edges.relation.device.type == "cpu"
+    assert set(edges.relation.tolist()) == {*range(len(StreamRelations.of(config).streams["intra"]))}
+
+
 @pytest.mark.slow
 def test_relations_have_a_fixed_order_in_every_process() -> None:
     code = """
 from gmsa.config import from_dict
+from gmsa.graph.relations import _numbered
+from gmsa.models.build import model_skeleton
 from gmsa.models.context import StreamRelations
 graph = {"scope": "hierarchical", "intra": "temporal", "speakers": ["ann", "bob"]}
 print(StreamRelations.of(from_dict({"graph": graph})))
