@@ -19,6 +19,7 @@ TABLES = {
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
+    "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
     "scale": ["| tokens |"],
     "step": ["| plain, padded to the file's longest |"],
@@ -26,7 +27,20 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {"context", "gpu", "tune", "data", "hostile", "few_labels", "peers", "unpickle", "layer", "scale", "step"}
+LONG = {
+    "context",
+    "gpu",
+    "tune",
+    "data",
+    "hostile",
+    "few_labels",
+    "peers",
+    "unpickle",
+    "layer",
+    "layers",
+    "scale",
+    "step",
+}
 """Those that take longer than ten seconds even so."""
 TRAINING = {"context", "few_labels", "peers", "tune"}
 """Those that train into a folder."""
