@@ -27,20 +27,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {
-    "context",
-    "gpu",
-    "tune",
-    "data",
-    "hostile",
-    "few_labels",
-    "peers",
-    "unpickle",
-    "layer",
-    "layers",
-    "scale",
-    "step",
-}
+LONG = {*TABLES}
 """Those that take longer than ten seconds even so."""
 TRAINING = {"context", "few_labels", "peers", "tune"}
 """Those that train into a folder."""
