@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.graphs import clip, collate
 
+from gmsa.ablation.variants import read_variants
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
@@ -134,6 +135,18 @@ def test_settings_that_no_layer_takes_are_refused_before_any_work(layer: Any, me
         check(config_of(layer, channels=16))
     assert len(str(caught.value)) <= 400
     assert "\n" not in str(caught.value)
+
+
+def test_layers_are_varied_for_all_streams_or_for_each() -> None:
+    found = read_variants("synthetic", (), ["model.layer=attention,gatv2(heads=4),rgcn(bases=4)"], None)
+    assert [v.value("model.layer") for v in found] == ["attention", "gatv2(heads=4)", "rgcn(bases=4)"]
+    axes = ["model.layer.intra=attention,rgcn", "model.layer.inter=attention,sage"]
+    found = read_variants("synthetic", (), axes, None)
+    layers = [v.config.model.layer for v in found]
+    expected = [("attention", "attention"), ("attention", "sage"), ("rgcn", "attention"), ("rgcn", "sage")]
+    assert [(x.of("intra"), x.of("inter")) for x in layers] == expected
+    with pytest.raises(ConfigError, match=r"setting 'model.layer=rgcn\(bases=-1\)': .*'bases' must be 0"):
+        read_variants("synthetic", (), ["model.layer=attention,rgcn(bases=-1)"], None)
 
 
 @pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
