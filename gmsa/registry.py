@@ -271,7 +271,8 @@ MODELS: Registry[Any] = Registry(
         "hgt": "gmsa.models.hgt:HGT",
     },
     passed=(
-        *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
+        *("dims", "convs", "scope", "context", "typed_edges", "relations", "layer", "encoder", "channels", "heads"),
+        "layers",
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
         *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
         *("num_classes", "intensity", "relations"),
@@ -284,7 +285,15 @@ LAYERS: Registry[Any] = Registry(
     {
         "attention": "gmsa.nn.layers.attention:Interaction",
         "transformer": "gmsa.nn.layers.transformer:Transformer",
+        "gatv2": "gmsa.nn.layers.gatv2:GATv2",
         "rgcn": "gmsa.nn.layers.rgcn:RGCN",
+        "rgat": "gmsa.nn.layers.rgat:RGAT",
+        "hgt": "gmsa.nn.layers.hgt:HGTLayer",
+        "sage": "gmsa.nn.layers.sage:SAGE",
+        "gine": "gmsa.nn.layers.gine:GINE",
+        "film": "gmsa.nn.layers.film:FiLM",
+        "gcn2": "gmsa.nn.layers.gcn2:GCN2",
+        "gps": "gmsa.nn.layers.gps:GPS",
     },
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
@@ -294,8 +303,9 @@ give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) 
 stack), and called as ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists
 of edges alone has ``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by
 their ``log_weight`` has ``takes_weights = True``; one that looks at ``edges.relation``, ``node_type`` or ``graph``
-``takes_relations = True``; one that must see all nodes' edges ``takes_receivers = False``; and one that also takes
-``initial``, the states before the first layer of the stack, ``takes_initial = True``."""
+``takes_relations = True``; one that must see all nodes' edges ``takes_receivers = False``; one that also takes
+``initial``, the states before the first layer of the stack, ``takes_initial = True``; and one that hears nodes without
+an edge from them ``sees_graph = True``."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

@@ -20,6 +20,7 @@ TABLES = {
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
+    "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
     "scale": ["| tokens |"],
     "step": ["| plain, padded to the file's longest |"],
@@ -27,8 +28,6 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-LONG = {*TABLES}
-"""Those that take longer than ten seconds even so."""
 TRAINING = {"context", "few_labels", "models", "peers", "tune"}
 """Those that train into a folder."""
 
@@ -37,7 +36,8 @@ def test_every_benchmark_is_tested() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} - PARTS == TABLES.keys()
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in sorted(TABLES)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TABLES))
 def test_a_quick_run_prints_its_table(name: str, tmp_path: Path) -> None:
     """Each asserts before it measures that what it compares agrees."""
     arguments = ["--quick"]

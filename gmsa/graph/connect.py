@@ -273,7 +273,8 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
     found = SparseEdges(torch.stack([source, target]), edge_type)
     if graphs.spec.relations:
         node_type = torch.from_numpy(graphs.node_type)
-        relation = relation_numbers(stream, graphs.spec.schema, config, whole[2], node_type[source], node_type[target])
+        between = node_type[source], node_type[target]
+        relation = relation_numbers(stream, graphs.spec.schema, config, whole[2], *between, graphs.spec.readouts)
         of_graph = torch.repeat_interleave(per_graph, output_size=len(node_type))
         found = replace(found, relation=relation, node_type=node_type, graph=of_graph)
     return Connected(found, replace(found.where(ends), index=torch.stack([source[ends], row[ends]])))

@@ -3,6 +3,7 @@
 # K edge types, T node types, E edges
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gmsa.config import GraphConfig
 from gmsa.graph.context import distance_types, edge_kinds
-from gmsa.graph.schema import Relation, Schema, builder_of, is_among_tokens
+from gmsa.graph.schema import READOUTS, Relation, Schema, builder_of, is_among_tokens
 from gmsa.nn.relations import Relations
 from gmsa.registry import EDGE_BUILDERS
 
@@ -27,7 +28,7 @@ def stream_relations(stream: str, types: Schema) -> tuple[Relation, ...]:
     return tuple(r for r in types.relations if r[1] == "intra" or is_among_tokens(r))
 
 
-def relations_of(stream: str, types: Schema, config: GraphConfig) -> Relations:
+def relations_of(stream: str, types: Schema, config: GraphConfig, readouts: tuple[str, ...] = READOUTS) -> Relations:
     """The relations of a stream: those between types of nodes, once for each kind of edge that they have.
 
     In graphs of utterances past, present and future, where the builder tells them; in graphs of dialogues distances and
@@ -36,12 +37,19 @@ def relations_of(stream: str, types: Schema, config: GraphConfig) -> Relations:
 
     Args:
         config: the settings of these graphs: :attr:`~gmsa.config.GraphConfig.inside` or ``outside``.
+        readouts: the readout nodes that an utterance has; relations of others are left out.
     """
-    return _numbered(stream, types, config).relations
+    return _numbered(stream, types, config, readouts).relations
 
 
 def relation_numbers(
-    stream: str, types: Schema, config: GraphConfig, edge_type: Tensor, source_type: Tensor, target_type: Tensor
+    stream: str,
+    types: Schema,
+    config: GraphConfig,
+    edge_type: Tensor,
+    source_type: Tensor,
+    target_type: Tensor,
+    readouts: tuple[str, ...] = READOUTS,
 ) -> Tensor:
     """The number of each edge's relation among those of its stream ``[E]``.
 
@@ -49,8 +57,9 @@ def relation_numbers(
         edge_type: each edge's type, as :func:`~gmsa.graph.connect.connect` numbers them, K where it has none ``[E]``.
         source_type: number of the type of the node that it starts at ``[E]``.
         target_type: the same of the node that it ends at.
+        readouts: the readout nodes that an utterance has.
     """
-    numbered = _numbered(stream, types, config)
+    numbered = _numbered(stream, types, config, readouts)
     by_pair = numbered.by_pair[source_type * len(types.node_types) + target_type]
     return torch.where(by_pair >= 0, by_pair, numbered.by_type[edge_type])
 
@@ -64,7 +73,7 @@ class _Numbered(NamedTuple):
 
 
 @lru_cache
-def _numbered(stream: str, types: Schema, config: GraphConfig) -> _Numbered:
+def _numbered(stream: str, types: Schema, config: GraphConfig, readouts: tuple[str, ...]) -> _Numbered:
     is_dialogue = config.scope == "dialogue"
     ordered = types.typed_relations if is_dialogue else types.token_relations
     kinds = edge_kinds(config) if is_dialogue else len(TIMES)
@@ -75,28 +84,43 @@ def _numbered(stream: str, types: Schema, config: GraphConfig) -> _Numbered:
     triples: list[Relation] = []
     for relation in stream_relations(stream, types):
         source, name, target = relation
+        if {source, target} & {*READOUTS} - {*readouts}:
+            continue
         found = _kinds(relation, config, is_dialogue) if relation in first else None
         if found is None:
             by_pair[types.numbers[source] * len(types.node_types) + types.numbers[target]] = len(triples)
             triples.append(relation)
         else:
-            by_type[first[relation] : first[relation] + kinds] = len(triples) + torch.arange(kinds, device="cpu")
-            triples += [(source, f"{name} {kind}", target) for kind in found]
+            for edge_type, kind in enumerate(found, first[relation]):
+                if kind is not None:
+                    by_type[edge_type] = len(triples)
+                    triples.append((source, f"{name} {kind}", target))
     return _Numbered(Relations(types.node_types, tuple(triples)), by_type, by_pair)
 
 
-def _kinds(relation: Relation, config: GraphConfig, is_dialogue: bool) -> list[str] | None:
-    """What tells the edges of a relation apart, in the order of their types; None where nothing does."""
+def _kinds(relation: Relation, config: GraphConfig, is_dialogue: bool) -> Sequence[str | None] | None:
+    """What tells the edges of a relation apart, in the order of their types; None where nothing does.
+
+    A type is None where no edge can be of it: beyond the reach, or of one utterance and two speakers.
+    """
     if not is_dialogue:
         temporal = getattr(EDGE_BUILDERS[builder_of(relation, config)[0]], "temporal", False)
         return [*TIMES] if temporal else None
     if relation[0] != relation[2]:  # of one utterance
         return None
     most = (distance_types(config) - 1) // 2
-    times = [*TIMES] if most == 1 else [f"{distance:+d}" for distance in range(-most, most + 1)]
-    if isinstance(config.speakers, tuple):
+    distances = range(-most, most + 1)
+    if config.speakers == "none":
+        speakers = [("", True)]
+    elif isinstance(config.speakers, tuple):
         names = (*config.speakers, "others")
-        speakers = [f" {source} to {target}" for source in names for target in names]
+        speakers = [(f" {source} to {target}", source == target) for source in names for target in names]
     else:
-        speakers = [""] if config.speakers == "none" else [" same", " other"]
-    return [f"{time}{speaker}" for speaker in speakers for time in times]
+        speakers = [(" same", True), (" other", False)]
+    return [
+        f"{TIMES[1 + distance] if most == 1 else f'{distance:+d}'}{speaker}"
+        if -config.reach[0] <= distance <= config.reach[1] and (distance or is_same)
+        else None
+        for speaker, is_same in speakers
+        for distance in distances
+    ]

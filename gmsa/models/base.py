@@ -20,7 +20,7 @@ from gmsa.config import Config, ModelConfig
 from gmsa.config.presets import CONVS, OTHERS, placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError
-from gmsa.graph import GraphBatch, GraphSpec, from_hetero, schema, token_count
+from gmsa.graph import READOUTS, GraphBatch, GraphSpec, from_hetero, schema, token_count
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_encoder, find_part
 from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
@@ -132,6 +132,11 @@ class Model(nn.Module):
         return cls.seen_streams(config)
 
     @classmethod
+    def seen_readouts(cls, config: Config) -> tuple[str, ...]:
+        """Readout nodes of an utterance: ``val`` and ``cls``, for one of K classes ``cls`` alone, or none."""
+        return READOUTS[config.target.is_classes :] if cls.readout_nodes else ()
+
+    @classmethod
     def hops(cls, config: Config) -> int | None:
         """How many edges between utterances a message can pass on its way to an answer; None where that is not known.
 
@@ -163,7 +168,7 @@ class Model(nn.Module):
         if config.graph.has_dialogues:
             chosen["context"] = Context.of(config)
         if "relations" in arguments_of(cls):
-            chosen["relations"] = StreamRelations.of(config)
+            chosen["relations"] = StreamRelations.of(config, cls.seen_readouts(config))
         target = Target.of(config.target)
         # One class where only the data says how many there are: settings are checked before it is read.
         chosen["num_classes"], chosen["intensity"] = max(1, target.num_classes), not target.is_classes

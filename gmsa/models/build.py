@@ -14,7 +14,7 @@ from gmsa.config.components import component_name
 from gmsa.config.presets import placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, listed
-from gmsa.graph import READOUTS, GraphSpec
+from gmsa.graph import GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
 from gmsa.models.parts import Layers, find_part
@@ -24,9 +24,11 @@ from gmsa.nn import (
     Propagation,
     Reconstruction,
     RecurrentEncoder,
+    Relations,
     SequenceEncoder,
     UnimodalHeads,
     WindowEncoder,
+    make_layer,
 )
 from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
@@ -141,7 +143,7 @@ def graph_spec(config: Config) -> GraphSpec:
         convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
         streams=model.seen_outside(settings) if is_outside else model.seen_streams(settings),
-        readouts=READOUTS[config.target.is_classes :] if model.readout_nodes else (),
+        readouts=model.seen_readouts(config),
         route=outside_route if is_outside else inside_route,
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
@@ -173,7 +175,7 @@ def check(config: Config) -> None:
             f"'model.name: {component_name(settings.name)}' takes no 'context', so that it has no graphs of dialogues "
             "over those of utterances; choose another model, or another 'graph.scope'"
         )
-    _check_layers(model, settings)
+    _check_layers(model, config)
     if config.graph.scope == "hierarchical" and config.loss.alone_weight and not model.says_alone:
         raise ConfigError(
             f"'loss.alone_weight' needs what each utterance's own graph predicts, which 'model.name: "
@@ -189,7 +191,8 @@ def _layers(model: type[Model], settings: ModelConfig) -> Layers:
     return Layers(settings.layer, model.seen_streams(settings) if "layer" in arguments_of(model) else ())
 
 
-def _check_layers(model: type[Model], settings: ModelConfig) -> None:
+def _check_layers(model: type[Model], config: Config) -> None:
+    settings = config.model
     if "layer" not in arguments_of(model):
         if settings.layer != ModelConfig().layer:
             raise ConfigError(
@@ -203,11 +206,29 @@ def _check_layers(model: type[Model], settings: ModelConfig) -> None:
         raise ConfigError(f"the layers that 'model.layer' names take edges in different forms ({listed(routes)})")
     for layer in layers.values():
         heads = layer.keywords.get("heads", settings.heads)
-        if layer.func.__module__.startswith("gmsa.") and settings.channels % heads:
+        if not layer.func.__module__.startswith("gmsa."):
+            continue
+        if heads < 1 or settings.channels % heads:
             raise ConfigError(
                 f"'model.channels' must be divisible by the 'heads' of 'model.layer' (got {settings.channels} and "
                 f"{heads})"
             )
+        # What a layer says of its parameters, before any data is read; the relations are known later.
+        sizes = {"channels": settings.channels, "heads": heads, "edge_types": 0, "number": 1}
+        skeleton(partial(make_layer, layer, relations=Relations(("any",), (("any", "any", "any"),)), **sizes))
+    if looks_at_dialogues(config) and not config.graph.reach[1]:
+        raise ConfigError(
+            "'graph.future' is 0, but a layer of 'model.layer' attends to all utterances of a dialogue; choose another "
+            "layer (gps attends to all nodes of a graph), or leave 'graph.future' out"
+        )
+
+
+def looks_at_dialogues(config: Config) -> bool:
+    """Whether a layer sees whole dialogues, whatever the edges between utterances (it has ``sees_graph = True``)."""
+    model = model_class(config)
+    layers = _layers(model, config.model)
+    seen = [layers[stream] for stream in model.seen_outside(config.model) if stream in layers]
+    return config.graph.has_dialogues and any(getattr(layer.func, "sees_graph", False) for layer in seen)
 
 
 def _check_context(model: type[Model], config: Config) -> None:

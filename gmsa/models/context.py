@@ -14,7 +14,7 @@ from torch_geometric.nn.parameter_dict import ParameterDict
 from gmsa.config import Config
 from gmsa.config.presets import placed
 from gmsa.config.schema import STREAMS
-from gmsa.graph import GraphBatch, Schema, relations_of, schema
+from gmsa.graph import READOUTS, GraphBatch, Schema, relations_of, schema
 from gmsa.nn import Relations, SequenceEncoder
 
 
@@ -67,16 +67,16 @@ class StreamRelations(NamedTuple):
     """Those of the graphs of dialogues in scope ``hierarchical``."""
 
     @classmethod
-    def of(cls, config: Config) -> StreamRelations:
-        """Those of the graphs of a config."""
+    def of(cls, config: Config, readouts: tuple[str, ...] = READOUTS) -> StreamRelations:
+        """Those of the graphs of a config, whose utterances have these readout nodes."""
         graph, names = config.graph, placed(config.named_modalities)
         is_dialogue = graph.scope == "dialogue"
         first = schema(names, is_dialogue and graph.dialogue_node)
         settings = graph.outside if is_dialogue else graph.inside
         then = schema(names, graph.dialogue_node, joined_readouts=True)
         return cls(
-            {s: relations_of(s, first, settings) for s in STREAMS},
-            {s: relations_of(s, then, graph.outside) for s in STREAMS} if graph.scope == "hierarchical" else {},
+            {s: relations_of(s, first, settings, readouts) for s in STREAMS},
+            {s: relations_of(s, then, graph.outside, readouts) for s in STREAMS if graph.scope == "hierarchical"},
         )
 
 

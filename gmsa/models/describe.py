@@ -94,7 +94,7 @@ def _relations(
         kinds = [t for t in joined.triples if t[0] == t[2] == "cls"]
         return (UTTERANCE,), {(UTTERANCE, UTTERANCE): len(kinds)}
     found: dict[tuple[str, str], int] = {}
-    triples: tuple[Relation, ...] = relations_of(stream, types, settings).triples
+    triples: tuple[Relation, ...] = relations_of(stream, types, settings, readouts).triples
     for source, _, target in triples:
         if source in there and target in there:
             found[source, target] = found.get((source, target), 0) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gmsa.config import Config
 from gmsa.config.graph import WHOLE
-from gmsa.models.build import model_class
+from gmsa.models.build import looks_at_dialogues, model_class
 
 
 def reach(config: Config) -> tuple[int, int]:
@@ -14,13 +14,13 @@ def reach(config: Config) -> tuple[int, int]:
 
     Edges between the nodes of one utterance add nothing; in scope ``hierarchical`` the propagation of predictions is
     one hop more. It is :data:`~gmsa.config.graph.WHOLE` where the whole dialogue can: with ``all``, the node of the
-    dialogue, a sequential encoder, or a model that does not say its :meth:`~gmsa.models.Model.hops`; after it, only
-    where ``graph.future`` is not 0.
+    dialogue, a sequential encoder, a layer that sees whole graphs, or a model that does not say its
+    :meth:`~gmsa.models.Model.hops`; after it, only where ``graph.future`` is not 0.
     """
     graph = config.graph
     if not graph.has_dialogues:
         return 0, 0
-    hops = model_class(config).hops(config)
+    hops = None if looks_at_dialogues(config) else model_class(config).hops(config)
     past, future = graph.reach
     if hops is not None and graph.scope == "hierarchical":
         hops += config.model.propagation > 0  # of predictions, after the last layer

@@ -48,6 +48,7 @@ class SparseEdges:
             next two where a layer asks for them.
         node_type (Tensor, optional): Number of every node's type ``[V]``.
         graph (Tensor, optional): Number of every node's graph, ascending ``[V]``.
+        silent (Tensor, optional): Nodes that send nothing, also where a layer looks beyond the edges, bool ``[V]``.
 
     Example:
         >>> import torch
@@ -61,6 +62,7 @@ class SparseEdges:
     relation: Tensor | None = None
     node_type: Tensor | None = None
     graph: Tensor | None = None
+    silent: Tensor | None = None
     _csr: dict[tuple[int, int, int], HeadCsr] = field(default_factory=dict, init=False, repr=False)
 
     def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
@@ -90,7 +92,7 @@ def without_sources(edges: Edges, excluded: Tensor) -> Edges:
         graphs, _, nodes = edges.adjacency.shape
         columns = excluded.new_zeros(graphs * nodes).index_copy(0, edges.source_index, excluded).view(graphs, 1, nodes)
         return replace(edges, adjacency=edges.adjacency.masked_fill(columns, 0))
-    return edges.where(~excluded[edges.index[0]])
+    return replace(edges.where(~excluded[edges.index[0]]), silent=excluded)
 
 
 def highest(score: Tensor, target: Tensor, count: int) -> Tensor:

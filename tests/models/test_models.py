@@ -10,6 +10,7 @@ from helpers.graphs import collate
 from torch_geometric.utils import scatter
 
 from gmsa.config import Config, ModelConfig, from_dict
+from gmsa.config.components import _has_known_type
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph import GraphBatch
 from gmsa.models import MODELS, Output, SemiIIN, build_model, check, graph_spec
@@ -222,9 +223,17 @@ def test_keywords_build_what_the_config_builds(name: str) -> None:
 
 def test_what_gmsa_passes_to_models_are_its_settings() -> None:
     settings = {f.name for f in fields(ModelConfig)} - {"name"}
-    assert MODELS.passed == settings | {"dims", "convs", "scope", "context", "typed_edges", "num_classes", "intensity"}
-    for registry in (MODELS, LAYERS, ENCODERS):
+    built = {"dims", "convs", "scope", "context", "typed_edges", "relations", "num_classes", "intensity"}
+    assert MODELS.passed == settings | built
+    for registry in (MODELS, ENCODERS):
         assert all(registry.parameters(name) == {} for name in registry if registry.module_of(name).startswith("gmsa."))
+
+
+def test_parameters_of_layers_have_defaults_and_types_that_a_setting_is_checked_against() -> None:
+    for name in LAYERS:
+        for parameter, known in LAYERS.parameters(name).items():
+            assert _has_known_type(known.annotation), f"{name}: {parameter}"
+            assert (known.default is known.empty) == (parameter in LAYERS.filled), f"{name}: {parameter}"
 
 
 class MeanLayer(torch.nn.Module):
@@ -287,5 +296,5 @@ def test_layers_encoders_and_models_of_ones_own(name: str, utterances, monkeypat
     assert all(layer.map.weight.grad.any() for layer in layers)
     with pytest.raises(ConfigError, match=r"'model.encoder': 'first_for_test' needs 'scale', as first_for_test\(scale"):
         check(from_dict({"model": settings | {"encoder": "first_for_test"}}))
-    with pytest.raises(ConfigError, match=r"'mean_for_test' has no parameter 'facto' \(it has: factor\)"):
+    with pytest.raises(ConfigError, match=r"'mean_for_test' has no parameter 'facto' \(it has: heads, factor\)"):
         from_dict({"model": settings | {"layer": "mean_for_test(facto=2)"}})

@@ -282,6 +282,28 @@ def test_settings_of_a_modality_are_searched(tmp_path: Path) -> None:
     assert found.model.modality_dropout.of("text") == config.model.modality_dropout.of("text")
 
 
+def test_layers_are_searched_for_all_streams_or_for_each(tmp_path: Path) -> None:
+    config = from_dict({"model": {"layer": "sage"}})
+    space = read("model.layer: {choice: [sage, 'gatv2(heads=4)']}", tmp_path, config)
+    assert apply_values(config, space.values(space.own(config))) == config
+    assert apply_values(config, {"model.layer": "gatv2(heads=4)"}).model.layer.plain == "gatv2(heads=4)"
+    space = read(
+        """
+        model.layer.intra: {choice: [sage, gps]}
+        model.layer.inter: {choice: [sage, "rgcn(bases=4)"]}
+        """,
+        tmp_path,
+        config,
+    )
+    assert apply_values(config, space.values(space.own(config))) == config
+    layers = apply_values(config, {"model.layer.inter": "rgcn(bases=4)"}).model.layer
+    assert (layers.of("intra"), layers.of("inter")) == ("sage", "rgcn(bases=4)")
+    with pytest.raises(ConfigError, match=r"unknown key 'model.layer.intr' \(did you mean 'model.layer.intra'"):
+        read("model.layer.intr: {choice: [sage, gps]}", tmp_path, config)
+    with pytest.raises(ConfigError, match=r"'model.layer.intra' must be one of .*did you mean 'sage'"):
+        read("model.layer.intra: {choice: [gps, sago]}", tmp_path, config)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match="does not exist; give a file, or one that comes with gmsa: context, default, "

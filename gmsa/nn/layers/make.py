@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from gmsa.errors import ConfigError
+
 ALWAYS = ("channels", "heads", "edge_types")
 """What a layer whose constructor takes any keyword is given."""
 
@@ -22,9 +24,19 @@ def make_layer(layer: Callable[..., nn.Module], **passed: Any) -> nn.Module:
     ...         self.heads = heads
     >>> make_layer(partial(Scaled, heads=4), channels=8, heads=2, edge_types=0).heads
     4
+
+    Raises:
+        ConfigError: the layer needs the relations of its stream, and they are not known.
     """
     given = layer.keywords if isinstance(layer, partial) else {}
     parameters = inspect.signature(layer).parameters
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = {*parameters, *(ALWAYS if any_keyword else ())} - {*given}
+    needed = "relations" in known and parameters["relations"].default is inspect.Parameter.empty
+    if needed and passed.get("relations") is None:
+        name = getattr(layer.func if isinstance(layer, partial) else layer, "__name__", "of this kind")
+        raise ConfigError(
+            f"a layer {name} needs the relations of its stream: build the model with gmsa.models.build_model, or pass "
+            "it 'relations' (gmsa.models.StreamRelations)"
+        )
     return layer(**{name: value for name, value in passed.items() if name in known})

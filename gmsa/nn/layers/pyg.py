@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gmsa.errors import ConfigError
 from gmsa.nn.edges import Edges, SparseEdges
 
 
@@ -27,9 +28,39 @@ class PygLayer(nn.Module):
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
         assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
-        source = x if source_log_weight is None else x * source_log_weight.exp()[:, None].to(x.dtype)
-        return self.messages(source, x if receivers is None else x.index_select(0, receivers), edges).to(x.dtype)
+        target = x if receivers is None else x.index_select(0, receivers)
+        return self.messages(weighed(x, source_log_weight), target, edges).to(x.dtype)
 
     def messages(self, source: Tensor, target: Tensor, edges: SparseEdges) -> Tensor:
         """The new states ``[W, C]`` from those of all nodes ``[V, C]`` and of the receivers ``[W, C]``."""
         raise NotImplementedError
+
+
+def weighed(x: Tensor, source_log_weight: Tensor | None) -> Tensor:
+    """What each node sends: its state, times its weight."""
+    return x if source_log_weight is None else x * source_log_weight.exp()[:, None].to(x.dtype)
+
+
+def width_of_head(channels: int, heads: int) -> int:
+    """Channels of each head.
+
+    Raises:
+        ConfigError: the heads do not divide the channels.
+    """
+    if heads < 1 or channels % heads:
+        raise ConfigError(
+            f"'model.channels' must be divisible by the 'heads' of 'model.layer' (got {channels}, {heads})"
+        )
+    return channels // heads
+
+
+def check_bases(layer: str, bases: int) -> None:
+    """Refuses a number of bases that is negative.
+
+    Raises:
+        ConfigError: names the layer.
+    """
+    if bases < 0:
+        raise ConfigError(
+            f"'model.layer: {layer}': 'bases' must be 0 (a matrix for each relation) or more (got {bases})"
+        )

@@ -3,12 +3,16 @@
 # V nodes, W receivers, E edges, R relations, C channels, B bases
 from __future__ import annotations
 
-from torch import Tensor
-from torch_geometric.nn import RGCNConv
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from gmsa.errors import ConfigError
+import torch
+import torch_geometric
+from torch import Tensor
+from torch_geometric.nn import FastRGCNConv, RGCNConv
+
 from gmsa.nn.edges import SparseEdges
-from gmsa.nn.layers.pyg import PygLayer
+from gmsa.nn.layers.pyg import PygLayer, check_bases
 from gmsa.nn.relations import Relations
 
 
@@ -26,6 +30,8 @@ class RGCN(PygLayer):
         channels (int): Width C.
         relations (Relations): The stream's relations.
         bases (int, default 0): Matrices B of which those of the relations are sums; with 0 each has its own.
+        fast (bool, default False): Whether a message is multiplied with its own copy of the matrix, by
+            ``FastRGCNConv``: the same values, E C^2 numbers in memory; for few edges of very many relations.
 
     Shapes:
         - x :math:`(V, C)`; output :math:`(W, C)`
@@ -39,12 +45,27 @@ class RGCN(PygLayer):
         torch.Size([3, 8])
     """
 
-    def __init__(self, channels: int, relations: Relations, bases: int = 0) -> None:
+    def __init__(self, channels: int, relations: Relations, bases: int = 0, fast: bool = False) -> None:
         super().__init__()
-        if bases < 0:
-            raise ConfigError(f"'bases' of the layer rgcn must be 0 or more (got {bases})")
-        self.conv = RGCNConv(channels, channels, len(relations), num_bases=bases or None)
+        check_bases("rgcn", bases)
+        conv = FastRGCNConv if fast else RGCNConv
+        self.conv = conv(channels, channels, len(relations), num_bases=bases or None)
 
     def messages(self, source: Tensor, target: Tensor, edges: SparseEdges) -> Tensor:
-        found: Tensor = self.conv((source, target), edges.index, edges.relation)
+        with without_segment_matmul():
+            found: Tensor = self.conv((source, target), edges.index, edges.relation)
         return found
+
+
+@contextmanager
+def without_segment_matmul() -> Iterator[None]:
+    """Keeps PyG's RGCNConv from ``pyg_lib``, with which its mean is over the edges of all relations together."""
+    if torch.compiler.is_compiling():  # compiled, it takes another way
+        yield
+        return
+    before = torch_geometric.backend.use_segment_matmul
+    torch_geometric.backend.use_segment_matmul = False
+    try:
+        yield
+    finally:
+        torch_geometric.backend.use_segment_matmul = before

@@ -6,9 +6,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
 
-from gmsa.errors import ConfigError
 from gmsa.nn.edges import SparseEdges
-from gmsa.nn.layers.pyg import PygLayer
+from gmsa.nn.layers.pyg import PygLayer, width_of_head
 from gmsa.nn.relations import Relations
 
 
@@ -16,12 +15,13 @@ class Transformer(PygLayer):
     r"""Attention whose keys and values know the relation of their edge.
 
     .. math::
-        y_i = W_s x_i + \Big\Vert_h \sum_{j \to i} \alpha^h_{ij} (W^h_v x_j + W^h_e e_{r(j \to i)}), \qquad
+        y_i = W_s x_i + b_s + \Big\Vert_h \sum_{j \to i} \alpha^h_{ij} (W^h_v x_j + b^h_v + e^h_{r(j \to i)}), \qquad
         \alpha^h_{ij} = \operatorname{softmax}_{j \to i}
-            \frac{(W^h_q x_i)^\top (W^h_k x_j + W^h_e e_{r(j \to i)})}{\sqrt{D}}
+            \frac{(W^h_q x_i + b^h_q)^\top (W^h_k x_j + b^h_k + e^h_{r(j \to i)})}{\sqrt{D}}
 
     PyG's ``TransformerConv`` (Shi et al.: Masked Label Prediction, IJCAI 2021), the second stage of COGMEN, which has
-    no :math:`e_r`: the embedding of a relation is our extension.
+    no :math:`e_r`: the embedding of a relation is our extension. PyG's features of edges pass a linear map; an
+    embedding needs none.
 
     Args:
         channels (int): Width C.
@@ -43,12 +43,11 @@ class Transformer(PygLayer):
 
     def __init__(self, channels: int, heads: int, relations: Relations, embeddings: bool = True) -> None:
         super().__init__()
-        if channels % heads:
-            raise ConfigError(
-                f"'model.channels' must be divisible by 'heads' of 'model.layer' (got {channels}, {heads})"
-            )
+        width = width_of_head(channels, heads)
         self.embedding = nn.Embedding(len(relations), channels) if embeddings else None
-        self.conv = TransformerConv(channels, channels // heads, heads=heads, edge_dim=channels if embeddings else None)
+        self.conv = TransformerConv(channels, width, heads=heads, edge_dim=1 if embeddings else None)
+        if embeddings:
+            self.conv.lin_edge = nn.Identity()
 
     def messages(self, source: Tensor, target: Tensor, edges: SparseEdges) -> Tensor:
         embedded = None if self.embedding is None else self.embedding(edges.relation)

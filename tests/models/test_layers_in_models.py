@@ -1,0 +1,184 @@
+"""Every layer in the streams of the models that take layers, in every scope, on batches with holes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from helpers.graphs import clip, collate
+
+from gmsa.ablation.variants import read_variants
+from gmsa.config import Config, from_dict
+from gmsa.data import Utterance
+from gmsa.errors import ConfigError
+from gmsa.graph import GraphBatch
+from gmsa.models import Model, SemiIIN, build_model, check, graph_spec
+from gmsa.models.reach import reach
+from gmsa.registry import LAYERS
+
+DIMS = {"text": 4, "audio": 2, "vision": 3}
+LENGTHS = [(3, 5, 2), (2, 0, 3), (1, 0, 0), (4, 6, 0), (0, 0, 0), (1, 1, 1)]
+"""Ragged: with modalities missing, one utterance of a single token, and one of none."""
+GRAPHS: dict[str, dict[str, Any]] = {
+    "utterance": {},
+    "utterance, typed": {"intra": "temporal", "inter": "temporal"},
+    "dialogue": {"scope": "dialogue", "past": 2, "future": 1, "speakers": "same_other"},
+    "hierarchical": {"scope": "hierarchical", "context": 1, "dialogue_node": True, "intra": "window(radius=1)"},
+}
+MODELS = ("semi_iin", "sslmm")
+
+
+def config_of(layer: Any, model: str = "semi_iin", graph: dict[str, Any] | None = None, **settings: Any) -> Config:
+    sizes = {
+        "channels": 8,
+        "heads": 2,
+        "layers": 2,
+        "context_layers": 2,
+        "encoders": {"audio": [[3, 2]], "others": [[3, 1]]},
+    }
+    return from_dict({"model": sizes | {"name": model, "layer": layer} | settings, "graph": graph or {}})
+
+
+def model_of(config: Config) -> Model:
+    torch.manual_seed(0)
+    model = build_model(DIMS, config).double()
+    with torch.no_grad():
+        for parameter in model.parameters():  # some start as zeros, behind which no gradient passes
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def clips() -> list[Utterance]:
+    """Of two dialogues, in which each speaker follows each."""
+    return [
+        clip(f"{'ab'[i > 3]}$_${i}", DIMS, lengths, label=float(i % 3), speaker="xxyyxy"[i])
+        for i, lengths in enumerate(LENGTHS)
+    ]
+
+
+def batch_of(utterances: list[Utterance], config: Config) -> GraphBatch:
+    batch = collate(utterances, config)
+    return replace(batch, features={m: x.double() for m, x in batch.features.items()})
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_values_and_gradients_are_finite_and_reach_every_parameter(layer: str, model: str, graph: str) -> None:
+    """With layers before the last, which alone pass messages to others than readout nodes; and every relation."""
+    config = config_of(layer, model, GRAPHS[graph])
+    check(config)
+    built = model_of(config).train()
+    torch.manual_seed(1)
+    output = built(batch_of(clips(), config))
+    loss = torch.stack([x.square().sum() for x in (output.value, output.logits, *(output.alone or ()))]).sum()
+    assert torch.isfinite(loss)
+    loss.backward()
+    for key, parameter in built.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_an_utterance_alone_is_one_of_a_batch(layer: str, model: str) -> None:
+    config = config_of(layer, model, GRAPHS["utterance, typed"])
+    built, utterances = model_of(config), clips()
+    with torch.no_grad():
+        together = built(batch_of(utterances, config))
+        for i, utterance in enumerate(utterances):
+            alone = built(batch_of([utterance], config))
+            torch.testing.assert_close(together.value[i], alone.value[0], rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(together.logits[i], alone.logits[0], rtol=1e-10, atol=1e-10)
+
+
+def test_each_stream_has_its_layer() -> None:
+    config = config_of({"intra": "gatv2(heads=4)", "inter": "rgcn(bases=3)"}, shared_layers=False)
+    check(config)
+    streams = model_of(config).streams
+    assert [type(layer.attention).__name__ for s in streams.values() for layer in s.layers] == ["GATv2"] * 2 + [
+        "RGCN"
+    ] * 2
+    assert streams["intra"].layers[1].attention.conv.heads == 4
+    assert len(streams["inter"].layers[0].attention.conv.weight) == 3
+
+
+def test_a_deep_stack_knows_the_numbers_of_its_layers() -> None:
+    layers = model_of(config_of("gcn2(theta=1)", layers=3, shared_layers=False)).streams["intra"].layers
+    betas = [layer.attention.conv.beta for layer in layers]
+    assert betas == pytest.approx([0.693147, 0.405465, 0.287682], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("gatv2(heads=3)", r"'model.channels' must be divisible by the 'heads' of 'model.layer' \(got 16 and 3\)"),
+        ("hgt(heads=0)", r"'model.channels' must be divisible by the 'heads' of 'model.layer' \(got 16 and 0\)"),
+        ("rgcn(bases=-1)", r"'model.layer: rgcn': 'bases' must be 0 \(a matrix for each relation\) or more \(got -1\)"),
+        ({"inter": "rgat(bases=-2)"}, r"'model.layer: rgat': 'bases' must be 0 .* \(got -2\)"),
+        ("rgat(attention=between)", r"'model.layer: attention' must be .*across.*within"),
+        ("sage(aggr=median)", r"'model.layer: aggr' must be .*mean"),
+        ("gcn2(alpha=2)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1 and 'theta' above 0 \(got 2 and 0.5\)"),
+        ("gcn2(theta=0)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1 and 'theta' above 0 \(got 0.1 and 0\)"),
+        ("gps(local=gcn2)", r"'model.layer: gps': 'local' must be a layer of messages along edges .* \(got gcn2\)"),
+        ("gps(local=sago)", r"'model.layer: local' must be one of .* \(got 'sago'\) \(did you mean 'sage'"),
+        ({"intr": "rgcn"}, r"'model.layer' has no stream 'intr'.*'?intra"),
+        ("gatv3", r"'model.layer' must be one of .*gatv2"),
+        ("rgcn(relations=3)", r"'model.layer': 'rgcn' has no parameter 'relations' \(it has: bases, fast\)"),
+    ],
+)
+def test_settings_that_no_layer_takes_are_refused_before_any_work(layer: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(config_of(layer, channels=16))
+    assert len(str(caught.value)) <= 400
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_are_varied_for_all_streams_or_for_each() -> None:
+    found = read_variants("synthetic", (), ["model.layer=attention,gatv2(heads=4),rgcn(bases=4)"], None)
+    assert [v.value("model.layer") for v in found] == ["attention", "gatv2(heads=4)", "rgcn(bases=4)"]
+    axes = ["model.layer.intra=attention,rgcn", "model.layer.inter=attention,sage"]
+    found = read_variants("synthetic", (), axes, None)
+    layers = [v.config.model.layer for v in found]
+    expected = [("attention", "attention"), ("attention", "sage"), ("rgcn", "attention"), ("rgcn", "sage")]
+    assert [(x.of("intra"), x.of("inter")) for x in layers] == expected
+    with pytest.raises(ConfigError, match=r"setting 'model.layer=rgcn\(bases=-1\)': .*'bases' must be 0"):
+        read_variants("synthetic", (), ["model.layer=attention,rgcn(bases=-1)"], None)
+
+
+@pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_weights_of_edges_need_a_layer_that_takes_them(layer: str, scope: str) -> None:
+    config = config_of(layer, graph={"scope": scope, "weights": "angular"})
+    if layer in ("attention", "gcn2"):
+        check(config)
+        plain = replace(config, graph=replace(config.graph, weights="none"))
+        batch = batch_of(clips(), config)
+        assert not torch.equal(model_of(config)(batch).value, model_of(plain)(batch).value)
+    else:
+        with pytest.raises(
+            ConfigError, match=f"'model.layer: {layer}' takes no weights of edges, which 'graph.weights"
+        ):
+            check(config)
+
+
+def test_a_layer_that_sees_whole_graphs_knows_no_limits_of_context() -> None:
+    """In a causal graph it would hear what comes later."""
+    limited = {"scope": "hierarchical", "past": 2, "future": 1}
+    assert reach(config_of("gps", graph=limited)) == reach(config_of("gps", graph=limited | {"context": "all"}))
+    assert reach(config_of("sage", graph=limited)) != reach(config_of("gps", graph=limited))
+    for scope in ("dialogue", "hierarchical"):
+        with pytest.raises(ConfigError, match=r"'graph.future' is 0, but a layer of 'model.layer' attends to all"):
+            check(config_of({"inter": "gps"}, graph={"scope": scope, "future": 0}))
+    check(config_of("gps", graph={"future": 0}))  # graphs of utterances have no future
+    check(config_of("gatv2", graph={"scope": "dialogue", "future": 0}))
+
+
+def test_layers_with_relations_want_to_know_them() -> None:
+    with pytest.raises(ConfigError, match=r"a layer RGCN needs the relations of its stream: build the model with"):
+        SemiIIN(DIMS, channels=8, heads=2, layer="rgcn")
+    assert graph_spec(config_of({"intra": "sage", "inter": "film"})).relations
+    assert not graph_spec(config_of("sage")).relations
