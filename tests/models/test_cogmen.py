@@ -111,9 +111,7 @@ def converse(model: COGMEN, states: list[Tensor], turns: talk.Turns) -> list[Ten
             row = row + sum(g[j] @ conv.weight[r] for j in of_relation) / len(of_relation)
         z.append(row)
     found = []
-    q, k, v = (
-        [talk.linear(getattr(attention, f"lin_{name}"), row) for row in z] for name in ("query", "key", "value")
-    )
+    q, k, v = ([talk.linear(getattr(attention, f"lin_{name}"), row) for row in z] for name in ("query", "key", "value"))
     for i in range(turns.count):
         parts, among = [], turns.heard(i)
         for part in torch.arange(8 * attention.heads).split(8):
@@ -148,7 +146,7 @@ def test_parameters_are_checked_and_relations_counted() -> None:
         assert model.rgcn.conv.num_relations == 2 * count
     assert isinstance(model.norm, BatchNorm)
     assert model.encoder.encoder.layers[0].linear1.out_features == 2048
-    with pytest.raises(ConfigError, match="'model.name: cogmen': 'graph_heads' must be 1 or more"):
+    with pytest.raises(ConfigError, match=r"'model.name: cogmen': 'graph_heads' must be 1 or more"):
         talk.model_of(talk.config_of("cogmen(graph_heads=0)"))
     with pytest.raises(ConfigError, match="norm"):
         talk.model_of(talk.config_of("cogmen(norm=graph)"))

@@ -129,7 +129,7 @@ def test_parameters_and_relations_are_those_of_the_paper() -> None:
         assert model.first.coefficients.shape == (2 * count, 30)
         assert model.first.weight.shape == (30, 8, 4)
     assert talk.model_of(talk.config_of("dialogue_gcn")).first.weight.shape == (2, 8, 4)
-    with pytest.raises(ConfigError, match="'model.name: dialogue_gcn': 'bases' must be 0 or more"):
+    with pytest.raises(ConfigError, match=r"'model.name: dialogue_gcn': 'bases' must be 0 or more"):
         talk.model_of(talk.config_of("dialogue_gcn(bases=-1)"))
 
 
@@ -144,7 +144,7 @@ def test_channels_that_two_ways_cannot_share_are_refused(name: str) -> None:
         else:
             check(config)
             assert talk.build_model(talk.DIMS, config)
-    with pytest.raises(ConfigError, match="is a model of conversations; set 'graph.scope'"):
+    with pytest.raises(ConfigError, match=r"is a model of conversations; set 'graph.scope'"):
         check(from_dict({"model": {"name": name}}))
 
 
