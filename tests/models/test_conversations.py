@@ -222,8 +222,8 @@ def test_training_reaches_every_parameter(name: str, scope: str) -> None:
     assert without <= {"attention.lin_key.bias"}  # which adds the same to all scores of a softmax
 
 
+@in_scopes
 @each
-@pytest.mark.parametrize("scope", SCOPES)
 def test_classes_single_modalities_and_reconstruction(name: str, scope: str) -> None:
     config = talk.config_of(
         name,
@@ -256,6 +256,19 @@ def test_they_can_be_pre_trained(name: str, scope: str) -> None:
     assert all(loss.isfinite() for loss in losses)
     reached = {k.split(".")[1] for k, p in module.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"embedding", "encoder", "join"} <= reached
+
+
+@each
+def test_they_compute_in_half_precision(name: str) -> None:
+    config = talk.config_of(name, "dialogue", talk.CONTEXTS["pairs"])
+    model = talk.model_of(config).float()
+    batch = collate(talk.dialogue("a", 6), config)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(batch)
+        (output.value.float().square().sum() + output.logits.float().square().sum()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    expected = model(batch).logits
+    assert (output.logits - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 # --- growing dialogues ------------------------------------------------------------------------------------------------
