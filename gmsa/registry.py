@@ -269,6 +269,9 @@ MODELS: Registry[Any] = Registry(
         "late_fusion": "gmsa.models.late_fusion:LateFusion",
         "global": "gmsa.models.global_transformer:GlobalTransformer",
         "hgt": "gmsa.models.hgt:HGT",
+        "dialogue_gcn": "gmsa.models.dialogue_gcn:DialogueGCN",
+        "cogmen": "gmsa.models.cogmen:COGMEN",
+        "gcnet": "gmsa.models.gcnet:GCNet",
     },
     passed=(
         *("dims", "convs", "scope", "context", "typed_edges", "relations", "layer", "encoder", "channels", "heads"),

@@ -2,9 +2,12 @@
 
 from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
+from gmsa.models.cogmen import COGMEN
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.conversation import Conversation
 from gmsa.models.describe import Description, describe_model
+from gmsa.models.dialogue_gcn import DialogueGCN
+from gmsa.models.gcnet import GCNet
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
@@ -15,6 +18,7 @@ from gmsa.models.sslmm import SSLMM
 from gmsa.registry import MODELS
 
 __all__ = [
+    "COGMEN",
     "HGT",
     "MODELS",
     "SSLMM",
@@ -22,7 +26,9 @@ __all__ = [
     "ContextEmbedding",
     "Conversation",
     "Description",
+    "DialogueGCN",
     "Embedding",
+    "GCNet",
     "GlobalTransformer",
     "LateFusion",
     "Model",

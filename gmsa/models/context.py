@@ -14,7 +14,7 @@ from torch_geometric.nn.parameter_dict import ParameterDict
 from gmsa.config import Config
 from gmsa.config.presets import placed
 from gmsa.config.schema import STREAMS
-from gmsa.graph import READOUTS, GraphBatch, Schema, relations_of, schema
+from gmsa.graph import READOUTS, UTTERANCE, GraphBatch, Schema, relations_of, schema
 from gmsa.nn import Relations, SequenceEncoder
 
 
@@ -52,6 +52,18 @@ class Context:
         """The type of each of these edges by the speakers of both ends ``[E]``: 0 for the same and 1 for another one;
         where n speakers are listed, the source's number times n + 1, plus the target's."""
         return edge_type // (2 * self.distances + 1)
+
+    @property
+    def turn_relations(self) -> Relations:
+        """The relations of DialogueGCN and COGMEN: by the speakers of both ends, and by whether the source is earlier
+        than the target. An utterance is not earlier than itself. They are 2 S² for S speakers, in this order."""
+        times = ("earlier", "not earlier")
+        pairs = [f"{time}, speakers {k}" for k in range(self.speaker_types) for time in times]
+        return Relations((UTTERANCE,), tuple((UTTERANCE, pair, UTTERANCE) for pair in pairs))
+
+    def turn_relations_of(self, edge_type: Tensor) -> Tensor:
+        """The number of each edge's among :attr:`turn_relations` ``[E]``."""
+        return 2 * self.speakers_of(edge_type) + (self.distances_of(edge_type) >= 0).long()
 
     def edge_types(self, types: Schema) -> int:
         """Edge types with a learned bias."""

@@ -10,11 +10,13 @@ from gmsa.nn.heads import Heads
 from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.layers.make import make_layer
 from gmsa.nn.layers.pyg import PygLayer
+from gmsa.nn.layers.weighted_rgcn import WeightedRGCN
+from gmsa.nn.nodal_attention import NodalAttention
 from gmsa.nn.propagation import Propagation
 from gmsa.nn.readout import ModalityReadout
 from gmsa.nn.reconstruction import Reconstruction, Standardize
 from gmsa.nn.relations import Relations
-from gmsa.nn.sequence import DialogueLSTM, RecurrentEncoder, SequenceEncoder, WindowEncoder
+from gmsa.nn.sequence import DialogueLSTM, DialogueTransformer, RecurrentEncoder, SequenceEncoder, WindowEncoder
 from gmsa.nn.streams import Stream, StreamLayer
 from gmsa.nn.unimodal import UnimodalHeads
 
@@ -26,6 +28,7 @@ __all__ = [
     "ConvEncoder",
     "DenseEdges",
     "DialogueLSTM",
+    "DialogueTransformer",
     "Dot",
     "Dropout",
     "Edges",
@@ -34,6 +37,7 @@ __all__ = [
     "Interaction",
     "LearnedChoice",
     "ModalityReadout",
+    "NodalAttention",
     "Propagation",
     "PygLayer",
     "Reconstruction",
@@ -45,6 +49,7 @@ __all__ = [
     "Stream",
     "StreamLayer",
     "UnimodalHeads",
+    "WeightedRGCN",
     "WindowEncoder",
     "build_fusion",
     "make_layer",

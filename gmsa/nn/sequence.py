@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+from torch.nn.utils.rnn import pack_sequence, pad_sequence, unpack_sequence
 from torch_geometric.nn.module_dict import ModuleDict
 
 from gmsa.nn.dropout import Dropout
@@ -118,6 +118,59 @@ class DialogueLSTM(nn.Module):
             return torch.cat(unpack_sequence(self.lstm(packed)[0]))
 
 
+class DialogueTransformer(nn.Module):
+    r"""A transformer over the utterances of each dialogue, as COGMEN has one before its graph, and a linear map.
+
+    .. math::
+        y = \mathrm{LN}(x + \mathrm{Attention}(x)), \qquad z = \mathrm{LN}(y + \mathrm{FFN}(y)), \qquad g = z W + b
+
+    PyTorch's ``TransformerEncoder``, without positions: it tells no order. In a ``causal`` one no utterance hears a
+    later one. Padding is masked: the length of a dialogue changes nothing in another (in COGMEN's released code it
+    does).
+
+    Args:
+        inputs (int): Width D of what it reads.
+        channels (int): Width C of what it gives.
+        heads (int): Attention heads; must divide ``inputs``.
+        layers (int, default 2): Layers.
+        feedforward (int, default 2048): Width of the layers' FFN.
+        dropout (float, default 0.0): Dropout in the layers.
+        causal (bool, default False): Whether no utterance hears a later one.
+
+    Shapes:
+        - x :math:`(N, D)`, the dialogues end to end; sizes: utterances of each :math:`(G)`; output :math:`(N, C)`
+
+    Example:
+        >>> DialogueTransformer(inputs=6, channels=8, heads=2)(torch.randn(5, 6), [3, 2]).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        heads: int,
+        layers: int = 2,
+        feedforward: int = 2048,
+        dropout: float = 0.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        layer = nn.TransformerEncoderLayer(inputs, heads, feedforward, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.out = nn.Linear(inputs, channels)
+
+    @torch.compiler.disable  # padding needs the sizes as numbers
+    def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        rows, real = padded(x, sizes)
+        later = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        found: Tensor = self.out(
+            self.encoder(rows, mask=later if self.causal else None, src_key_padding_mask=~real)[real]
+        )
+        return found
+
+
 class WindowEncoder(nn.Module):
     r"""One transformer layer over the utterances of each dialogue within reach.
 
@@ -164,6 +217,12 @@ class WindowEncoder(nn.Module):
         edges = SparseEdges(index.to(x.device), distance.to(x.device))
         y = x + self.dropout(self.attention(self.norm_in(x), edges))
         return y + self.dropout(self.ffn(self.norm_mid(y)))
+
+
+def padded(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Rows ``[N, C]`` of G dialogues end to end, padded to T each ``[G, T, C]``, and which are real ``[G, T]``."""
+    real = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    return pad_sequence(x.split(tuple(sizes)), batch_first=True), real.to(x.device)
 
 
 def _starts_as_zeros(linear: nn.Linear) -> nn.Linear:

@@ -38,4 +38,25 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "sslmm"},
         "consistency": {"passes": 2},
     },
+    "dialogue_gcn": {
+        "graph": {"scope": "dialogue", "speakers": "same_other"},
+        "model": {"channels": 16, "heads": 2, "name": "dialogue_gcn(bases=2)"},
+        "protocol": {"name": "self_training"},
+        "self_training": {"k": 2, "rounds": 2},
+    },
+    "cogmen": {
+        "graph": {"scope": "hierarchical"},
+        "model": {"channels": 16, "heads": 2, "name": "cogmen(feedforward=32)"},
+        "protocol": {"name": "sslmm"},
+        "consistency": {"passes": 2},
+        "pretrain": {"epochs": 1},
+    },
+    "gcnet": {
+        "graph": {"scope": "dialogue", "future": 0},
+        "model": {"channels": 16, "heads": 2, "name": "gcnet(time_attention=true)"},
+        "data": {"missing": "eta:0.4"},
+        "reconstruction": {"weight": 1.0, "target": "oracle"},
+        "protocol": {"name": "distillation"},
+        "distillation": {"teachers": 2},
+    },
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.graphs import scope_for
 from helpers.sslmm import small_sslmm
 
 from gmsa.models import MODELS
@@ -27,6 +28,9 @@ FEW = {
     ("sslmm", "sslmm", "dialogue", 0.0),
     ("late_fusion", "self_training", "hierarchical", 0.5),
     ("semi_iin", "distillation", "hierarchical", 0.0),
+    ("dialogue_gcn", "self_training", "dialogue", 0.5),
+    ("cogmen", "sslmm", "hierarchical", 0.5),
+    ("gcnet", "supervised", "dialogue", 0.5),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 
@@ -41,6 +45,7 @@ FEW = {
             ("utterance", "dialogue", "hierarchical"),
             (0.0, 0.5),
         )
+        if case[2] != "utterance" or not scope_for(case[0])
     ],
 )
 def test_any_model_with_any_protocol(
