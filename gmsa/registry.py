@@ -269,9 +269,12 @@ MODELS: Registry[Any] = Registry(
         "late_fusion": "gmsa.models.late_fusion:LateFusion",
         "global": "gmsa.models.global_transformer:GlobalTransformer",
         "hgt": "gmsa.models.hgt:HGT",
+        "mmgcn": "gmsa.models.mmgcn:MMGCN",
+        "mtag": "gmsa.models.mtag:MTAG",
     },
     passed=(
-        *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
+        *("dims", "convs", "scope", "context", "typed_edges", "relations"),
+        *("layer", "encoder", "channels", "heads", "layers"),
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
         *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
         *("num_classes", "intensity"),
@@ -285,6 +288,7 @@ LAYERS: Registry[Any] = Registry(
         "attention": "gmsa.nn.layers.attention:Interaction",
         "transformer": "gmsa.nn.layers.transformer:Transformer",
         "rgcn": "gmsa.nn.layers.rgcn:RGCN",
+        "mtag": "gmsa.nn.layers.mtag:MTAGLayer",
     },
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
@@ -305,11 +309,15 @@ called as ``encoder(steps [S, D], conv_windows) -> [M, C]``."""
 
 EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "edge builder",
-    {name: f"gmsa.graph.edges:{name}" for name in ("complete", "window", "dilated", "knn", "aligned", "temporal")},
-    passed=("source_length", "target_length", "source", "target"),
+    {
+        name: f"gmsa.graph.edges:{name}"
+        for name in ("complete", "window", "dilated", "knn", "aligned", "temporal", "mtag")
+    },
+    passed=("source_length", "target_length", "source", "target", "relation"),
 )
 """Functions ``(source_length, target_length, parameters) -> edge_index [2, E]``; one that names its first two arguments
-``source`` and ``target`` gets the features instead."""
+``source`` and ``target`` gets the features instead, and one that names ``relation`` also (source type, stream, target
+type)."""
 
 CONTEXT_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "context builder",

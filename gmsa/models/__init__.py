@@ -7,6 +7,8 @@ from gmsa.models.conversation import Conversation
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
+from gmsa.models.mmgcn import MMGCN
+from gmsa.models.mtag import MTAG
 from gmsa.models.reach import reach
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
@@ -14,7 +16,9 @@ from gmsa.registry import MODELS
 
 __all__ = [
     "HGT",
+    "MMGCN",
     "MODELS",
+    "MTAG",
     "SSLMM",
     "Context",
     "ContextEmbedding",
