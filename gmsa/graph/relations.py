@@ -69,8 +69,9 @@ def _numbered(stream: str, types: Schema, config: GraphConfig) -> _Numbered:
     ordered = types.typed_relations if is_dialogue else types.token_relations
     kinds = edge_kinds(config) if is_dialogue else len(TIMES)
     first = {relation: kinds * i for i, relation in enumerate(ordered)}
-    by_type = torch.full((kinds * len(ordered) + 1,), -1)
-    by_pair = torch.full((len(types.node_types) ** 2,), -1)
+    # On the CPU even where a skeleton of a model, on the device meta, asks first: the answer is kept.
+    by_type = torch.full((kinds * len(ordered) + 1,), -1, device="cpu")
+    by_pair = torch.full((len(types.node_types) ** 2,), -1, device="cpu")
     triples: list[Relation] = []
     for relation in stream_relations(stream, types):
         source, name, target = relation
@@ -79,7 +80,7 @@ def _numbered(stream: str, types: Schema, config: GraphConfig) -> _Numbered:
             by_pair[types.numbers[source] * len(types.node_types) + types.numbers[target]] = len(triples)
             triples.append(relation)
         else:
-            by_type[first[relation] : first[relation] + kinds] = len(triples) + torch.arange(kinds)
+            by_type[first[relation] : first[relation] + kinds] = len(triples) + torch.arange(kinds, device="cpu")
             triples += [(source, f"{name} {kind}", target) for kind in found]
     return _Numbered(Relations(types.node_types, tuple(triples)), by_type, by_pair)
 
