@@ -21,8 +21,10 @@ from gmsa.errors import ConfigError
 from gmsa.graph import READOUTS, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
+from gmsa.models.parts import find_part
 from gmsa.nn import Edges, Heads, MTAGLayer, Relations, SparseEdges
 from gmsa.nn.layers.mtag import check_shares, strongest
+from gmsa.registry import MODELS
 
 
 class MTAG(Model):
@@ -100,6 +102,14 @@ class MTAG(Model):
     def hops(cls, config: Config) -> int:
         return config.model.context_layers if config.graph.scope == "hierarchical" else config.model.layers
 
+    @classmethod
+    def check(cls, config: Config) -> None:
+        channels, heads = config.model.channels, config.model.heads
+        if channels % heads:
+            raise ConfigError(f"'model.channels' must be divisible by 'model.heads' (got {channels} and {heads})")
+        given = find_part(config.model.name, MODELS, "model.name")[1]
+        check_shares(given.get("attention_dropout", 0.0), given.get("keep", 1.0))
+
     def __init__(
         self,
         dims: Mapping[str, int],
@@ -132,8 +142,6 @@ class MTAG(Model):
             scope=scope,
             dialogue_node=context is not None and context.dialogue_node,
         )
-        if channels % heads:
-            raise ConfigError(f"'model.channels' must be divisible by 'model.heads' (got {channels} and {heads})")
         check_shares(attention_dropout, keep)
         self.scope = scope
         sizes = channels, heads, attention_dropout

@@ -28,7 +28,8 @@ WINDOWS = {
     (1, 4): [(0, 3)],
     (1, 1): [(0, 0)],
 }
-"""First and last step of each owner's window, for lengths of the shorter and the longer sequence: the released code's."""
+"""First and last step of each owner's window, for lengths of the shorter and the longer sequence, in the released
+code."""
 TO_AUDIO, TO_TEXT = ("text", "inter", "audio"), ("audio", "inter", "text")
 DIMS = {"text": 3, "audio": 2}
 
@@ -173,4 +174,4 @@ def test_relations_are_numbers_even_where_a_skeleton_asked_for_them_first() -> N
     assert model_skeleton(dims, config)
     edges = collate([clip("a$_$0", dims, (3, 2))], config).edges["global"]
     assert edges.relation.device.type == "cpu"
-    assert 0 <= int(edges.relation.min())
+    assert int(edges.relation.min()) >= 0
