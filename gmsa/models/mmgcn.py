@@ -115,8 +115,12 @@ class MMGCN(Conversation):
         given = find_part(config.model.name, MODELS, "model.name")[1]
         for name, low, high in (("gamma", 0, 1000), ("speakers", 1, 1000), ("alpha", 0, 1), ("theta", 0, 1000)):
             value = given.get(name, low)
-            if not low <= value <= high or (name == "alpha" and given.get("variant") == "released" and value in (0, 1)):
+            if not low <= value <= high:
                 raise ConfigError(f"'{name}' of mmgcn must be from {low} to {high} (got {value})")
+        if given.get("variant") == "released" and given.get("alpha") in (0, 1):
+            raise ConfigError(
+                f"'alpha' of mmgcn must be above 0 and below 1 with variant=released (got {given['alpha']})"
+            )
 
     def __init__(
         self,
@@ -174,8 +178,9 @@ class MMGCN(Conversation):
         assert isinstance(edges, SparseEdges)
         assert edges.log_weight is not None
         source, target = edges.index
-        within = graph.node_type[source] == graph.node_type[target]
-        weight = edges.log_weight.exp() * torch.where(within, 1.0, self.gamma).to(edges.log_weight.dtype)
+        weight = edges.log_weight.exp()
+        across = graph.node_type[source] != graph.node_type[target]
+        weight = torch.where(across, self.gamma * weight, weight)
         index, normalized = gcn_norm(edges.index, weight, len(x))
         return index, normalized
 
