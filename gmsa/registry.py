@@ -273,11 +273,10 @@ MODELS: Registry[Any] = Registry(
         "mtag": "gmsa.models.mtag:MTAG",
     },
     passed=(
-        *("dims", "convs", "scope", "context", "typed_edges", "relations"),
-        *("layer", "encoder", "channels", "heads", "layers"),
+        *("dims", "convs", "scope", "context", "typed_edges", "layer", "encoder", "channels", "heads", "layers"),
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
         *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
-        *("num_classes", "intensity"),
+        *("num_classes", "intensity", "relations"),
     ),
 )
 """Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""

@@ -175,3 +175,15 @@ class Conversation(Model):
     def _spread(self, features: Tensor, graph: GraphBatch) -> Tensor:
         table = torch.cat([features.new_zeros(1, features.shape[1]), *[features] * len(self.modalities)])
         return table.index_select(0, graph.embedding_row)
+
+
+def refuse_odd_channels(config: Config) -> None:
+    """Refuses channels that an LSTM over a dialogue cannot share between both ways.
+
+    Raises:
+        ConfigError: ``model.channels`` is odd where ``graph.future`` is not 0.
+    """
+    if config.model.channels % 2 and config.graph.reach[1]:
+        raise ConfigError(
+            f"'model.channels' must be even for an LSTM that reads dialogues both ways (got {config.model.channels})"
+        )

@@ -20,7 +20,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from gmsa.config import Config, ModelConfig
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
-from gmsa.models.conversation import Conversation
+from gmsa.models.conversation import Conversation, refuse_odd_channels
 from gmsa.models.parts import find_part
 from gmsa.nn import AngularWeights, DialogueLSTM, Dropout, SparseEdges
 from gmsa.registry import MODELS
@@ -110,9 +110,9 @@ class MMGCN(Conversation):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        if config.model.channels % 2:
-            raise ConfigError(f"'model.channels' must be even for the LSTM of mmgcn (got {config.model.channels})")
         given = find_part(config.model.name, MODELS, "model.name")[1]
+        if given.get("recurrent", TEXT) != "none":
+            refuse_odd_channels(config)
         for name, low, high in (("gamma", 0, 1000), ("speakers", 1, 1000), ("alpha", 0, 1), ("theta", 0, 1000)):
             value = given.get(name, low)
             if not low <= value <= high:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
-from gmsa.config import Config, ModelConfig
+from gmsa.config import Config, GraphConfig, ModelConfig
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.errors import ConfigError
-from gmsa.graph import READOUTS, GraphBatch
+from gmsa.graph import READOUTS, GraphBatch, relations_of
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_part
@@ -56,7 +56,6 @@ class MTAG(Model):
 
     Args:
         dims (Mapping[str, int]): Feature dimension of each modality.
-        relations (StreamRelations): The relations of the graphs.
         keep (float, default 0.8): Share of a graph's edges that a layer passes on.
         attention_dropout (float, default 0.1): Dropout on the attention.
         channels (int, default 128): Width C of every token (the paper: 64).
@@ -72,6 +71,7 @@ class MTAG(Model):
         context_layers (int, default 1): In scope ``hierarchical``, layers over the graph of a dialogue.
         num_classes (int, default 7): Number of classes K.
         intensity (bool, default True): Predicts an intensity and its class; else one of K classes alone.
+        relations (StreamRelations, optional): The relations of the graphs; by default those of complete ones.
 
     Shapes:
         - batch of N utterances; output: intensity :math:`(N)`, logits :math:`(N, K)`, no gate
@@ -114,7 +114,6 @@ class MTAG(Model):
         self,
         dims: Mapping[str, int],
         *,
-        relations: StreamRelations,
         keep: float = 0.8,
         attention_dropout: float = 0.1,
         channels: int = 128,
@@ -130,6 +129,7 @@ class MTAG(Model):
         context_layers: int = 1,
         num_classes: int = INTENSITY_CLASSES,
         intensity: bool = True,
+        relations: StreamRelations | None = None,
     ) -> None:
         super().__init__()
         self.embedding = Embedding(
@@ -145,12 +145,15 @@ class MTAG(Model):
         check_shares(attention_dropout, keep)
         self.scope = scope
         sizes = channels, heads, attention_dropout
+        known = relations or StreamRelations(
+            {"global": relations_of("global", self.embedding.schema, GraphConfig())}, {}
+        )
         kept = 1.0 if scope == "dialogue" else keep
-        self.layers = PrunedLayers(*sizes, layers, relations.streams["global"], kept)
+        self.layers = PrunedLayers(*sizes, layers, known.streams["global"], kept)
         self.heads = Heads(channels, num_classes, dropout, intensity)
         if scope == "hierarchical":
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
-            self.outside_layers = PrunedLayers(*sizes, context_layers, relations.outside_streams["global"], 1.0)
+            self.outside_layers = PrunedLayers(*sizes, context_layers, known.outside_streams["global"], 1.0)
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The layers' states."""

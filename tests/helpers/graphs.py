@@ -11,12 +11,18 @@ import gmsa.graph
 from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch
-from gmsa.models import graph_spec
+from gmsa.models import MODELS, Conversation, graph_spec
 from gmsa.rng import seed_for
 
 
 def collate(utterances: Sequence[Utterance], config: Config, *rest: Any, **options: Any) -> GraphBatch:
     return gmsa.graph.collate(utterances, graph_spec(config), *rest, **options)
+
+
+def scope_for(name: str) -> dict[str, str]:
+    """Settings of the graphs that a model needs where a test has none of its own: models of conversations take no
+    graphs of utterances alone."""
+    return {"scope": "hierarchical"} if issubclass(MODELS[name.partition("(")[0]], Conversation) else {}
 
 
 def check_positions(utterances: Sequence[Utterance], config: Config) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.graphs import clip, clips, collate
+from helpers.graphs import clip, clips, collate, scope_for
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
 
@@ -42,8 +42,8 @@ EACH = [
 
 def config_of(name: str, dims: dict[str, int], graph: str = "plain", target: str = "intensity", **groups) -> Config:
     model = {"name": name, "channels": 8, "heads": 2, "encoders": {"others": [[3, 2]]}} | groups.pop("model", {})
-    data = {"modalities": list(dims)}
-    return from_dict({"data": data, "graph": GRAPHS[graph], "model": model, "target": TARGETS[target], **groups})
+    data, graphs = {"modalities": list(dims)}, scope_for(name) | GRAPHS[graph]
+    return from_dict({"data": data, "graph": graphs, "model": model, "target": TARGETS[target], **groups})
 
 
 def model_of(config: Config, dims: dict[str, int]) -> Model:

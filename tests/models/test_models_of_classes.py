@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.graphs import collate
+from helpers.graphs import collate, scope_for
 from torch import nn
 
 from gmsa.config import Config, from_dict
@@ -23,7 +23,8 @@ MODES = ({}, {"graph": {"scope": "dialogue"}}, {"graph": {"intra": "temporal"}})
 
 def config_of(name: str = "semi_iin", graph: dict | None = None, target: dict | None = None, **settings) -> Config:
     model = {"name": name, "channels": 16, "heads": 4, "layers": 2} | settings
-    return from_dict({"model": model, "graph": graph or {}, "target": CLASSES if target is None else target})
+    graphs = scope_for(name) | (graph or {})
+    return from_dict({"model": model, "graph": graphs, "target": CLASSES if target is None else target})
 
 
 def model_of(config: Config) -> Model:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.graphs import scope_for
 from helpers.sslmm import small_sslmm
 
 from gmsa.models import MODELS
@@ -27,6 +28,8 @@ FEW = {
     ("sslmm", "sslmm", "dialogue", 0.0),
     ("late_fusion", "self_training", "hierarchical", 0.5),
     ("semi_iin", "distillation", "hierarchical", 0.0),
+    ("mmgcn", "sslmm", "dialogue", 0.5),
+    ("mtag", "distillation", "utterance", 0.5),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 
@@ -41,6 +44,7 @@ FEW = {
             ("utterance", "dialogue", "hierarchical"),
             (0.0, 0.5),
         )
+        if case[2] != "utterance" or not scope_for(case[0])
     ],
 )
 def test_any_model_with_any_protocol(

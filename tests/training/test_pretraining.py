@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.graphs import clip
+from helpers.graphs import clip, scope_for
 from helpers.sslmm import DIMS, config_of, small_sslmm
 from torch import Tensor
 
@@ -79,8 +79,8 @@ def states_of(module: PretrainingModel, batch: PretrainingBatch) -> Tensor:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], name: str) -> None:
     """Other features in the place of the masked ones change the targets and nothing else."""
-    scope = graph.get("scope", "utterance")
-    config = config_of(name, graph=graph, optim={"batch_size": 64})
+    config = config_of(name, graph=scope_for(name) | graph, optim={"batch_size": 64})
+    scope = config.graph.scope
     utterances = [make_utterance(f"v{i // 3}$_${i % 3}", (4, 11, 3)) for i in range(6)]
     (before,) = pretraining_batches(utterances, config, 1)
     order = torch.argsort((before.masked.dialogues or before.masked).utterance_order).tolist()
