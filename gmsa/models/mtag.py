@@ -225,9 +225,9 @@ class PrunedLayers(nn.Module):
         assert edges.relation is not None
         assert edges.node_type is not None
         edges = replace(edges, relation=self.number[edges.relation], node_type=edges.node_type - self.first_type)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers, 1):
             x, alpha = cast(MTAGLayer, layer).attend(x, edges)
-            if self.keep < 1:
+            if self.keep < 1 and number < len(self.layers):
                 edges = edges.where(strongest(alpha, edges, self.keep))
         return x
 

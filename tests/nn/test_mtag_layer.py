@@ -100,6 +100,19 @@ def test_it_equals_a_loop_in_values_and_gradients(heads: int) -> None:
     assert all(g.any() for g in results[0][3:])
 
 
+def test_sparse_products_and_messages_agree_in_values_and_gradients() -> None:
+    layer, results = layer_of(), []
+    for route in (layer.sums, lambda w, y, edges, count: layer.messages(w, y, edges.index, count)):
+        draw = torch.Generator().manual_seed(2)
+        y = torch.randn(7, 2, 4, dtype=torch.double, generator=draw).requires_grad_()
+        weight = torch.rand(len(EDGES), 2, dtype=torch.double, generator=draw).requires_grad_()
+        found = route(weight, y, edges_of(), 7)
+        found.sin().sum().backward()
+        results.append([found, y.grad, weight.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_with_one_vector_for_all_relations_it_is_gat_with_projections_by_type() -> None:
     layer, other = layer_of(), GATConv(8, 4, heads=2, add_self_loops=False).double()
     with torch.no_grad():

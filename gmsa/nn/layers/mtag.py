@@ -17,6 +17,7 @@ from torch_geometric.utils import softmax
 from gmsa.errors import ConfigError
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import Edges, SparseEdges, highest
+from gmsa.nn.layers.edge_attention import edge_sums
 from gmsa.nn.relations import Relations
 
 SLOPE = 0.2
@@ -101,9 +102,20 @@ class MTAGLayer(MessagePassing):
         weight = self.dropout(alpha)
         if self.keep < 1:
             weight = weight * strongest(alpha, edges, self.keep)[:, None]
-        # propagate_type: (y: Tensor, alpha: Tensor)
-        mixed = self.propagate(edges.index, y=(y, of_receivers), alpha=weight, size=(len(y), len(of_receivers)))
+        mixed = self.sums(weight, y, edges, len(of_receivers))
         return (mixed.flatten(1) + self.bias).to(x.dtype), alpha
+
+    def sums(self, weight: Tensor, y: Tensor, edges: SparseEdges, receivers: int) -> Tensor:
+        """The weighted sum over the edges of each receiver ``[W, H, D]``: on a CPU by a sparse product."""
+        if y.device.type == "cpu" and len(weight):
+            return edge_sums(weight, y.to(weight.dtype), edges.csr(len(y), receivers, self.heads))
+        return self.messages(weight, y, edges.index, receivers)
+
+    def messages(self, weight: Tensor, y: Tensor, index: Tensor, receivers: int) -> Tensor:
+        """The same by a message per edge."""
+        # propagate_type: (y: Tensor, alpha: Tensor)
+        found: Tensor = self.propagate(index, y=(y, None), alpha=weight, size=(len(y), receivers))
+        return found
 
     def project(self, x: Tensor, node_type: Tensor) -> Tensor:
         """Each node by the matrix of its type ``[V, C]``."""
