@@ -224,11 +224,13 @@ class PrunedLayers(nn.Module):
         assert isinstance(edges, SparseEdges)
         assert edges.relation is not None
         assert edges.node_type is not None
+        graph = edges.graph
+        assert graph is not None
         edges = replace(edges, relation=self.number[edges.relation], node_type=edges.node_type - self.first_type)
         for number, layer in enumerate(self.layers, 1):
             x, alpha = cast(MTAGLayer, layer).attend(x, edges)
             if self.keep < 1 and number < len(self.layers):
-                edges = edges.where(strongest(alpha, edges, self.keep))
+                edges = edges.where(strongest(alpha, graph[edges.index[0]], self.keep))
         return x
 
 

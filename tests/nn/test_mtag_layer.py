@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 import torch
+from helpers.graphs import clip, collate
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 
+from gmsa.config import from_dict
 from gmsa.errors import ConfigError
-from gmsa.nn import MTAGLayer, Relations, SparseEdges, Stream
+from gmsa.models import build_model, check
+from gmsa.nn import MTAGLayer, Relations, SparseEdges
 from gmsa.nn.layers.mtag import strongest
 
 TYPES = ("text", "audio")
@@ -81,7 +83,7 @@ def test_the_numbers_of_an_example_by_hand() -> None:
     shares = torch.tensor([0.166843, 0.143603, 0.353207, 0.203783, 0.132563], dtype=torch.double)
     torch.testing.assert_close(alpha.squeeze(1), shares, rtol=0, atol=1e-6)
     torch.testing.assert_close(found[0], torch.tensor([0.597233, -0.095511]).double(), rtol=0, atol=1e-6)
-    assert strongest(alpha, edges, 0.8).tolist() == [True, True, True, True, False]
+    assert strongest(alpha, edges.graph[edges.index[0]], 0.8).tolist() == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
@@ -164,45 +166,56 @@ def test_a_source_and_an_edge_of_weight_two_count_twice() -> None:
 # --- what stays of the edges ------------------------------------------------------------------------------------------
 
 
-def test_each_graph_keeps_its_own_share_whatever_the_others_are() -> None:
+def test_each_group_keeps_its_own_share_whatever_the_others_are() -> None:
     alpha = torch.tensor([[0.1], [0.9], [0.5], [0.5], [0.5], [0.2], [1.0], [0.3], [0.3], [0.4]])
-    edges = edges_of()  # seven edges of the first graph, three of the second
-    assert strongest(alpha, edges, 1.0).all()
-    kept = strongest(alpha, edges, 0.5)  # four and two; of equal ones the first
+    group = GRAPH[edges_of().index[0]]  # seven edges of the first graph, three of the second
+    assert strongest(alpha, group, 1.0).all()
+    kept = strongest(alpha, group, 0.5)  # four and two; of equal ones the first
     assert kept.tolist() == [False, True, True, True, False, False, True, True, False, True]
     other = alpha.clone()
     other[7:] = 7.0
-    assert strongest(other, edges, 0.5)[:7].tolist() == kept[:7].tolist()
-    assert strongest(alpha, edges, 1e-6).sum() == 2, "one each"
-    many = SparseEdges(torch.zeros(2, 30, dtype=torch.long), graph=torch.zeros(1, dtype=torch.long))
-    assert strongest(torch.rand(30, 1), many, 0.1).sum() == 3
+    assert strongest(other, group, 0.5)[:7].tolist() == kept[:7].tolist()
+    assert strongest(alpha, group, 1e-6).sum() == 2, "one each"
+    assert strongest(torch.rand(30, 1), torch.zeros(30, dtype=torch.long), 0.1).sum() == 3
     # The mean over the heads, not each head.
     two = torch.tensor([[0.9, 0.0], [0.4, 0.6]])
-    pair = SparseEdges(torch.zeros(2, 2, dtype=torch.long), graph=torch.zeros(1, dtype=torch.long))
-    assert strongest(two, pair, 0.5).tolist() == [False, True]
+    assert strongest(two, torch.zeros(2, dtype=torch.long), 0.5).tolist() == [False, True]
 
 
-def test_keep_leaves_edges_out_of_its_own_sum() -> None:
+def test_keep_leaves_edges_out_of_its_own_sum_node_by_node() -> None:
     layer = layer_of(keep=0.5)
     assert torch.equal(layer_of(keep=1.0)(states(), edges_of()), layer_of()(states(), edges_of()))
     y, (_, alpha) = layer.project(states(), NODES).view(7, 2, 4), layer.attend(states(), edges_of())
-    kept = strongest(alpha, edges_of(), 0.5)
-    assert kept.sum() == 6
     expected = layer.bias.repeat(7, 1).view(7, 2, 4)
-    for n, (source, target, _) in enumerate(EDGES):
-        if kept[n]:
-            expected[target] += alpha[n, :, None] * y[source]
+    for i in range(7):
+        heard = sorted((-alpha[n].mean().item(), n) for n, edge in enumerate(EDGES) if edge[1] == i)
+        for _, n in heard[: math.ceil(len(heard) / 2)]:
+            expected[i] += alpha[n, :, None] * y[EDGES[n][0]]
     torch.testing.assert_close(layer(states(), edges_of()), expected.flatten(1))
-    # A stream computes all nodes then, for which edges stay depends on all of them.
-    assert not layer.takes_receivers
-    assert layer_of().takes_receivers
-    torch.manual_seed(0)
-    stream = Stream(8, 2, 2, layer=partial(MTAGLayer, keep=0.5), relations=Relations(TYPES, TRIPLES))
-    stream = stream.double().eval()
     receivers = torch.tensor([0, 4])
-    kept_edges = [(s, receivers.tolist().index(t), r) for s, t, r in EDGES if t in receivers]
-    read = stream(states(), edges_of(), edges_of(kept_edges), receivers)
-    torch.testing.assert_close(read, stream(states(), edges_of())[receivers])
+    kept = [(s, receivers.tolist().index(t), r) for s, t, r in EDGES if t in receivers]
+    torch.testing.assert_close(layer(states(), edges_of(kept), receivers), expected.flatten(1)[receivers])
+
+
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm"])
+def test_streams_of_other_models_take_it(name: str, scope: str) -> None:
+    dims = {"text": 3, "audio": 2}
+    graph = {"intra": "temporal", "inter": "mtag"} if scope != "dialogue" else {"speakers": "same_other"}
+    model = {"name": name, "channels": 8, "heads": 2, "layer": "mtag(keep=0.7, heads=4)", "input_dropout": 0}
+    config = from_dict({"model": model, "graph": {"scope": scope, **graph}})
+    check(config)
+    torch.manual_seed(0)
+    network = build_model(dims, config).eval()
+    lengths = [(3, 2), (4, 0), (0, 0), (1, 5)]
+    utterances = [clip(f"v{i // 3}$_${i}", dims, n) for i, n in enumerate(lengths)]
+    together = network(collate(utterances, config)).value
+    together.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    grads = {k.rpartition(".")[2]: p.grad for k, p in network.named_parameters() if ".attention." in k}
+    assert {k for k, g in grads.items() if g is not None and g.any()} >= {"M", "a", "b", "bias"}
+    alone = torch.cat([network(collate(part, config)).value for part in (utterances[:3], utterances[3:])])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_is_on_the_attention_and_not_on_what_is_kept() -> None:

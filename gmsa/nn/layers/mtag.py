@@ -43,14 +43,15 @@ class MTAGLayer(MessagePassing):
 
     MTAG prunes edges after each layer, for the layers that follow: the model ``mtag`` does that. As the layer of a
     stream, which gives all its layers the same edges, ``keep`` below 1 leaves out of this layer's own sum all but the
-    edges of each graph with the largest mean attention over the heads, :math:`\lceil keep\, E_g \rceil` of them.
+    :math:`\lceil keep\, n_i \rceil` of the :math:`n_i` edges that end at node i with the largest mean attention over
+    the heads: node by node, so that nothing counts that a node does not hear.
 
     Args:
         channels (int): Width C.
         heads (int): Attention heads; must divide ``channels``.
         relations (Relations): The stream's relations.
         dropout (float, default 0.1): Dropout on the attention.
-        keep (float, default 1.0): Share of each graph's edges that messages pass.
+        keep (float, default 1.0): Share of the edges of each node that messages pass.
 
     Shapes:
         - x :math:`(V, C)`; output :math:`(W, C)`
@@ -76,7 +77,6 @@ class MTAGLayer(MessagePassing):
             raise ConfigError(f"'model.channels' must be divisible by the heads of mtag (got {channels}, {heads})")
         check_shares(dropout, keep)
         self.heads, self.keep = heads, keep
-        self.takes_receivers = keep == 1  # which edges of a graph are kept depends on all of them
         self.M = nn.Parameter(torch.empty(len(relations.node_types), channels, channels))
         self.a = nn.Parameter(torch.empty(len(relations), heads, channels // heads))
         self.b = nn.Parameter(torch.empty(len(relations), heads, channels // heads))
@@ -101,7 +101,7 @@ class MTAGLayer(MessagePassing):
         alpha = self.attention(y, of_receivers, edges, source_log_weight)
         weight = self.dropout(alpha)
         if self.keep < 1:
-            weight = weight * strongest(alpha, edges, self.keep)[:, None]
+            weight = weight * strongest(alpha, edges.index[1], self.keep)[:, None]
         mixed = self.sums(weight, y, edges, len(of_receivers))
         return (mixed.flatten(1) + self.bias).to(x.dtype), alpha
 
@@ -150,15 +150,13 @@ def _of_edges(y: Tensor, weight: Tensor, node: Tensor, relation: Tensor) -> Tens
     return every.flatten(0, 1).index_select(0, node * len(weight) + relation)
 
 
-def strongest(alpha: Tensor, edges: SparseEdges, keep: float) -> Tensor:
-    r"""Which edges stay: :math:`\lceil keep\, E_g \rceil` of each graph g, bool ``[E]``.
+def strongest(alpha: Tensor, group: Tensor, keep: float) -> Tensor:
+    r"""Which edges stay: :math:`\lceil keep\, n_g \rceil` of the :math:`n_g` of each group g, bool ``[E]``.
 
     Those of the largest mean attention over the heads ``alpha`` ``[E, H]``; of equal ones the first.
     """
-    assert edges.graph is not None
-    graph = edges.graph[edges.index[0]]
-    counts = torch.ceil(keep * torch.bincount(graph) - 1e-9).long()  # 0.1 * 30 is more than 3
-    return highest(alpha.detach().mean(1), graph, counts)
+    counts = torch.ceil(keep * torch.bincount(group) - 1e-9).long()  # 0.1 * 30 is more than 3
+    return highest(alpha.detach().mean(1), group, counts)
 
 
 def check_shares(dropout: float, keep: float) -> None:
