@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from gmsa.config import Config, from_dict
 from gmsa.config.graph import WHOLE
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models import MMGCN, build_model, check, reach
 from gmsa.models.pretraining import PretrainingModel
+from gmsa.training.examples import labeled_examples
 from gmsa.training.pretraining_batches import pretraining_batches
+from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
 ORDER = ("audio", "text", "vision")
@@ -337,6 +339,26 @@ def test_speakers_are_told_apart_in_the_modalities_that_know_them() -> None:
     assert torch.equal(say(model, config, others), say(model, config, utterances))
 
 
+def test_other_numbers_of_the_speakers_with_their_embeddings_change_nothing() -> None:
+    config, other = (config_of(graph=ALL | {"speakers": names}) for names in (["ann", "bob"], ["bob", "ann"]))
+    model, swapped, utterances = model_of(config), model_of(other), dialogue("a", 6)
+    before = say(model, config, utterances)
+    assert (say(swapped, other, utterances) - before).abs().max() > 1e-6
+    with torch.no_grad():
+        swapped.speaker.weight.copy_(model.speaker.weight[[1, 0, *range(2, 9)]])
+    torch.testing.assert_close(say(swapped, other, utterances), before, rtol=0, atol=1e-12)
+
+
+def test_the_order_of_edges_does_not_matter() -> None:
+    config = config_of()
+    model, batch = model_of(config), in_double(collate(dialogue("a", 6), config))
+    edges = batch.edges["global"]
+    order = torch.randperm(edges.index.shape[1], generator=torch.Generator().manual_seed(0))
+    mixed = replace(edges, index=edges.index[:, order], edge_type=edges.edge_type[order])
+    found = model(replace(batch, edges={"global": mixed})).logits
+    torch.testing.assert_close(found, model(batch).logits, rtol=0, atol=1e-11)
+
+
 # --- settings, targets, pre-training ----------------------------------------------------------------------------------
 
 
@@ -374,6 +396,18 @@ def test_classes_pre_training_and_gradients(scope: str) -> None:
     grads = {n: p.grad for n, p in module.named_parameters() if n.startswith("model.") and p.grad is not None}
     assert all(torch.isfinite(g).all() for g in grads.values())
     assert any(g.any() for n, g in grads.items() if ".convs." in n)
+
+
+@pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
+def test_training_reaches_every_parameter(scope: str) -> None:
+    config = config_of(scope=scope, graph=ALL | {"dialogue_node": True}, input_dropout=0, dropout=0, layers=1)
+    utterances = [replace(u, label=i - 4.0) for i, u in enumerate(dialogue("a", 6) + dialogue("b", 4))]
+    torch.manual_seed(0)
+    task = FineTuning(config, DIMS, labeled_examples(utterances, Target()), utterances, [], torch.device("cpu"))
+    model, (batch,) = task.build_module(), task.batches(1)
+    task.loss(model, batch, None, 0.0).backward()
+    without = {k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert not {k for k in without if k.startswith(("convs", "enter", "speaker", "lstms", "join", "dialogue"))}
 
 
 def test_data_without_text_or_with_one_modality() -> None:

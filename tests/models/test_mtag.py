@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.graphs import clip, collate
 from torch import Tensor
 
 from gmsa.config import Config, from_dict, load_config
-from gmsa.data import Utterance
+from gmsa.data import Target, Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models import MTAG, StreamRelations, build_model, check, reach
 from gmsa.models.pretraining import PretrainingModel
+from gmsa.training.checkpoint import save_weights
+from gmsa.training.examples import labeled_examples
 from gmsa.training.pretraining_batches import pretraining_batches
+from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
 LENGTHS = [(3, 5, 2), (4, 0, 4), (0, 0, 0), (1, 6, 0), (0, 3, 0), (2, 2, 2)]
@@ -268,3 +275,46 @@ def test_classes_and_pre_training(scope: str) -> None:
     grads = {n: p.grad for n, p in module.named_parameters() if n.startswith("model.") and p.grad is not None}
     assert all(torch.isfinite(g).all() for g in grads.values())
     assert any(g.any() for n, g in grads.items() if ".M" in n)
+
+
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
+def test_training_reaches_the_weights_of_every_relation_that_has_edges(scope: str) -> None:
+    graph = {"scope": scope, "speakers": "same_other", "past": 2, "future": 2}
+    config = config_of("mtag(keep=1, attention_dropout=0)", graph, input_dropout=0, dropout=0, layers=2)
+    utterances = [clip(f"a$_${i}", DIMS, (4, 6, 5), label=i - 3.0, speaker="xyz"[i % 3]) for i in range(6)]
+    torch.manual_seed(0)
+    task = FineTuning(config, DIMS, labeled_examples(utterances, Target()), utterances, [], torch.device("cpu"))
+    model, (batch,) = task.build_module(), task.batches(1)
+    task.loss(model, batch, None, 0.0).backward()
+    stacks = [(model.layers, batch[0])]
+    if scope == "hierarchical":
+        stacks.append((model.outside_layers, batch[0].dialogues))
+    for stack, graphs in stacks:
+        there = stack.number[graphs.edges["global"].relation].unique().tolist()
+        assert len(there) >= 9
+        for layer in stack.layers:
+            for weight in (layer.a, layer.b):
+                assert weight.grad.flatten(1).any(1).nonzero().flatten().tolist() == there
+            assert layer.M.grad.flatten(1).any(1).all()
+            assert layer.bias.grad.any()
+
+
+@pytest.mark.slow
+def test_saved_weights_mean_the_same_in_a_process_that_hashes_otherwise(tmp_path: Path) -> None:
+    config = config_of()
+    save_weights(tmp_path / "model.safetensors", model_of(config).state_dict())
+    np.save(tmp_path / "said.npy", say(model_of(config), config, clips()).detach().numpy())
+    script = """
+import numpy as np, pathlib
+import test_mtag as here
+from gmsa.training.checkpoint import load_weights
+config = here.config_of()
+model = here.build_model(here.DIMS, config).double().eval()
+model.load_state_dict(load_weights(pathlib.Path("model.safetensors")))
+assert np.array_equal(here.say(model, config, here.clips()).detach().numpy(), np.load("said.npy"))
+"""
+    tests, gmsa = Path(__file__).parents[1], Path(sys.modules["gmsa"].__file__).parents[1]
+    for seed in ("1", "2"):
+        paths = f"{gmsa}:{tests}:{Path(__file__).parent}"
+        env = {"PYTHONHASHSEED": seed, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=env, timeout=120)
