@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_BUILDERS, edge_builder, relations_of
+from gmsa.graph import EDGE_BUILDERS, GraphBatch, edge_builder
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, mtag, mtag_type, pseudo_alignment
+from gmsa.models import build_model
 from gmsa.models.build import model_skeleton
 
 WINDOWS = {
@@ -110,6 +111,12 @@ def config_of(graph: dict[str, Any] | None = None) -> Config:
     return from_dict({"graph": settings, "model": model})
 
 
+def named(batch: GraphBatch, config: Config) -> list[tuple[str, str, str]]:
+    """The relation of each edge."""
+    layers = build_model(DIMS, config).layers
+    return [layers.relations.triples[n] for n in layers.number[batch.edges["global"].relation].tolist()]
+
+
 def test_a_graph_has_as_many_edges_as_the_formula_says() -> None:
     dims = {"text": 2, "audio": 2, "vision": 2}
     for lengths, expected in (((50, 50, 50), 15_444), ((7, 0, 4), 2 * 7 * 4 + 19 + 10), ((1, 1, 0), 4)):
@@ -121,10 +128,8 @@ def test_a_graph_has_as_many_edges_as_the_formula_says() -> None:
 def test_relations_say_the_modalities_whichever_is_longer(lengths: tuple[int, int]) -> None:
     config = config_of()
     batch = collate([clip("a$_$0", DIMS, lengths)], config)
-    edges, names = batch.edges["global"], relations_of("global", batch.schema, config.graph)
-    sizes = dict(zip(DIMS, lengths, strict=True))
-    for number, (i, j) in zip(edges.relation.tolist(), edges.index.T.tolist(), strict=True):
-        source, kind, target = names.triples[number]
+    edges, sizes = batch.edges["global"], dict(zip(DIMS, lengths, strict=True))
+    for (source, kind, target), (i, j) in zip(named(batch, config), edges.index.T.tolist(), strict=True):
         ends = [batch.schema.node_types[batch.node_type[k]] for k in (i, j)]
         assert ends == [source, target]
         stream = "intra" if source == target else "inter"
@@ -148,8 +153,7 @@ def test_a_builder_of_ones_own_may_say_the_time_and_ask_for_the_relation(monkeyp
     config = config_of({"inter": "diagonal_for_test"})
     assert config.graph.typed
     batch = collate([clip("a$_$0", DIMS, (3, 4))], config)
-    names = relations_of("global", batch.schema, config.graph).triples
-    found = {names[r] for r in batch.edges["global"].relation.tolist()}
+    found = {*named(batch, config)}
     across = {("text", "inter past", "audio"), ("audio", "inter future", "text")}
     assert found == across | {(m, "intra", m) for m in DIMS}
 

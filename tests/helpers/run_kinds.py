@@ -28,16 +28,6 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
     },
-    "classes": {
-        # Names that are numbers: tests compare the columns of predictions.csv as such.
-        "data": {"path": "synthetic", "label_ratio": 0.1},
-        "target": {"kind": "classes", "classes": ["0", "1", "2"]},
-        "loss": {"class_weights": "balanced"},
-        "model": {"channels": 16, "heads": 2, "name": "sslmm"},
-        "optim": {"batch_size": 64},
-        "protocol": {"name": "sslmm"},
-        "consistency": {"passes": 2},
-    },
     "mmgcn": {
         "graph": {"scope": "dialogue", "dialogue_node": True, "edge_dropout": 0.2},
         "model": {"channels": 16, "heads": 2, "name": "mmgcn(gamma=0.7)"},
@@ -51,5 +41,15 @@ KINDS: dict[str, dict[str, Any]] = {
         "data": {"missing": "eta:0.4"},
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
+    },
+    "classes": {
+        # Names that are numbers: tests compare the columns of predictions.csv as such.
+        "data": {"path": "synthetic", "label_ratio": 0.1},
+        "target": {"kind": "classes", "classes": ["0", "1", "2"]},
+        "loss": {"class_weights": "balanced"},
+        "model": {"channels": 16, "heads": 2, "name": "sslmm"},
+        "optim": {"batch_size": 64},
+        "protocol": {"name": "sslmm"},
+        "consistency": {"passes": 2},
     },
 }
