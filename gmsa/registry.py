@@ -272,13 +272,15 @@ MODELS: Registry[Any] = Registry(
         "dialogue_gcn": "gmsa.models.dialogue_gcn:DialogueGCN",
         "cogmen": "gmsa.models.cogmen:COGMEN",
         "gcnet": "gmsa.models.gcnet:GCNet",
+        "mmgcn": "gmsa.models.mmgcn:MMGCN",
+        "mtag": "gmsa.models.mtag:MTAG",
     },
     passed=(
         *("dims", "convs", "scope", "context", "typed_edges", "relations", "layer", "encoder", "channels", "heads"),
         "layers",
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
         *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
-        *("num_classes", "intensity", "relations"),
+        *("num_classes", "intensity"),
     ),
 )
 """Classes derived from :class:`gmsa.models.Model`; gmsa passes the settings of ``config.model`` that they name."""
@@ -297,6 +299,7 @@ LAYERS: Registry[Any] = Registry(
         "film": "gmsa.nn.layers.film:FiLM",
         "gcn2": "gmsa.nn.layers.gcn2:GCN2",
         "gps": "gmsa.nn.layers.gps:GPS",
+        "mtag": "gmsa.nn.layers.mtag:MTAGLayer",
     },
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
@@ -318,11 +321,15 @@ called as ``encoder(steps [S, D], conv_windows) -> [M, C]``."""
 
 EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "edge builder",
-    {name: f"gmsa.graph.edges:{name}" for name in ("complete", "window", "dilated", "knn", "aligned", "temporal")},
-    passed=("source_length", "target_length", "source", "target"),
+    {
+        name: f"gmsa.graph.edges:{name}"
+        for name in ("complete", "window", "dilated", "knn", "aligned", "temporal", "mtag")
+    },
+    passed=("source_length", "target_length", "source", "target", "relation"),
 )
 """Functions ``(source_length, target_length, parameters) -> edge_index [2, E]``; one that names its first two arguments
-``source`` and ``target`` gets the features instead."""
+``source`` and ``target`` gets the features instead, and one that names ``relation`` also (source type, stream, target
+type)."""
 
 CONTEXT_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "context builder",

@@ -31,7 +31,7 @@ class GraphConfig:
     """How utterances become graphs.
 
     An edge builder is a name of the registry (``complete``, ``window``, ``dilated``, ``knn``, ``aligned``,
-    ``temporal``, or your own), which takes its parameters from the fields below, or a name with parameters:
+    ``temporal``, ``mtag``, or your own), which takes its parameters from the fields below, or a name with parameters:
     ``window(radius=3)``.
     """
 

@@ -19,8 +19,10 @@ edge_builder = EDGE_BUILDERS.register
 """Decorator that registers an edge builder.
 
 A builder is a function ``(source_length, target_length, parameters) -> edge_index``. One that calls its first two
-arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` instead. The attribute
-``temporal = True`` makes its edges typed, by :func:`temporal_type`.
+arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` instead, and one that names ``relation``
+also the relation (source type, stream, target type). The attribute ``temporal = True`` makes its edges typed, by
+:func:`temporal_type`; or it is the function that types them, ``(edge_index, source_length, target_length) -> [E]``,
+with ``relation`` where the builder names it.
 """
 PAST, PRESENT, FUTURE = range(3)
 """When the source of an edge is, relative to its target."""
@@ -67,6 +69,68 @@ def temporal(source_length: int, target_length: int, radius: int) -> Tensor:
 temporal.temporal = True  # type: ignore[attr-defined]
 
 
+def mtag(source_length: int, target_length: int, relation: tuple[str, str, str]) -> Tensor:
+    """Connects neighboring steps of one modality and all steps of two, with edges typed by :func:`mtag_type` (MTAG).
+
+    Returns edge_index [2, E].
+    """
+    if relation[0] == relation[2]:
+        return window(source_length, target_length, 1)
+    return complete(source_length, target_length)
+
+
+def mtag_type(edge_index: Tensor, source_length: int, target_length: int, relation: tuple[str, str, str]) -> Tensor:
+    """Whether each edge's source lies before, within or after what MTAG's pseudo-alignment gives its target.
+
+    Each step of the shorter sequence (of equally long ones, of the modality whose name comes first) owns a window of
+    the longer one, see :func:`pseudo_alignment`: the two are present to each other, and steps beyond the window are
+    later. Within a modality a step is present to itself alone. Returns ``PAST``, ``PRESENT`` or ``FUTURE`` for each
+    edge [E], as the source is seen from the target; MTAG says how the target is seen from the source.
+    """
+    if relation[0] == relation[2]:
+        return temporal_type(edge_index, source_length, target_length)
+    source, target = edge_index
+    source_owns = (source_length, relation[0]) < (target_length, relation[2])
+    owner, other = (source, target) if source_owns else (target, source)
+    first, last = pseudo_alignment(*sorted((source_length, target_length)))
+    later = (other > last[owner]).long() - (other < first[owner]).long()  # how the other is seen from the owner
+    return PRESENT - later if source_owns else PRESENT + later
+
+
+mtag.temporal = mtag_type  # type: ignore[attr-defined]
+
+
+def pseudo_alignment(owners: int, steps: int) -> tuple[Tensor, Tensor]:
+    r"""The first and the last step of the window of each of N owners, in a sequence of :math:`M \ge N` steps (MTAG).
+
+    Windows of :math:`M \ge 2 N` steps have the stride and width
+
+    .. math::
+        s = \max(2, \lfloor (\lfloor M / (N - 1) \rfloor + 1) / 2 \rfloor), \qquad w = M - (N - 1) s
+
+    or, where that leaves w below 2, :math:`s = \lfloor (M - 2) / (N - 1) \rfloor` and :math:`w = 2`. Those of fewer
+    steps have w = 2: the first :math:`M - N` windows lie side by side, and each further one starts a step after the
+    one before, as long as it fits. A single owner has the whole.
+
+    >>> [x.tolist() for x in pseudo_alignment(3, 8)]  # steps 0 to 3, 2 to 5, 4 to 7
+    [[0, 2, 4], [3, 5, 7]]
+    >>> [x.tolist() for x in pseudo_alignment(3, 5)]
+    [[0, 2, 3], [1, 3, 4]]
+    """
+    owner = torch.arange(owners)
+    if owners <= 1:
+        return torch.zeros_like(owner), torch.full_like(owner, steps - 1)
+    if steps >= 2 * owners:
+        stride = max(2, (steps // (owners - 1) + 1) // 2)
+        width = steps - (owners - 1) * stride
+        if width < 2:
+            stride, width = (steps - 2) // (owners - 1), 2
+        return owner * stride, owner * stride + width - 1
+    pairs = steps - owners
+    first = torch.where(owner < pairs, 2 * owner, pairs + owner - min(1, pairs)).clamp(max=steps - 2)
+    return first, first + 1
+
+
 def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
     """Connects each target with the ``neighbors`` sources of the most similar features, by cosine.
 
@@ -105,9 +169,9 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
 def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Runs the builder ``name`` on two feature sequences.
 
-    Returns edge_index [2, E], sorted by target, and the :func:`temporal_type` of each edge [E]: ``PRESENT`` for all
-    where the builder has no attribute ``temporal``. Both are cached: by length, or,
-    for a builder that looks at the features, as long as the sequence lives.
+    Returns edge_index [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the
+    builder's own function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by
+    length, or, for a builder that looks at the features, as long as the sequence lives.
 
     Raises:
         ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
@@ -127,6 +191,12 @@ def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[s
 def looks_at_features(name: str) -> bool:
     """Whether a builder takes the features, or the lengths alone."""
     return "source" in inspect.signature(EDGE_BUILDERS[name]).parameters
+
+
+@lru_cache
+def looks_at_relation(name: str) -> bool:
+    """Whether a builder takes the relation whose edges it makes."""
+    return "relation" in inspect.signature(EDGE_BUILDERS[name]).parameters
 
 
 _BY_FEATURES = WeakIdKeyDictionary()
@@ -153,7 +223,10 @@ def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> 
                 f"edge builder '{name}' fails from {lengths[0]} to {lengths[1]} steps ({reason}); repair it"
             ) from error
         edge_index = _checked(edge_index, name, *lengths)
-    if getattr(builder, "temporal", False):
+    temporal = getattr(builder, "temporal", False)
+    if callable(temporal):
+        return edge_index, temporal(edge_index, *lengths, **{k: v for k, v in parameters.items() if k == "relation"})
+    if temporal:
         return edge_index, temporal_type(edge_index, *lengths)
     return edge_index, torch.full_like(edge_index[0], PRESENT)
 

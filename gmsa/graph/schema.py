@@ -10,6 +10,7 @@ from typing import Any
 from gmsa.config import GraphConfig
 from gmsa.config.presets import MOST_MODALITIES, in_sequence, placed
 from gmsa.errors import ConfigError
+from gmsa.graph.edges import looks_at_relation
 
 READOUTS = ("val", "cls")
 """Readout nodes: ``val`` reads the intensity, ``cls`` the K classes."""
@@ -147,4 +148,5 @@ def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, 
     if not is_among_tokens(relation):
         return "complete", {}
     key = source if stream == "intra" else f"{source}_to_{target}"
-    return config.builder(getattr(config, stream).of(key), f"graph.{stream}.{key}")
+    name, parameters = config.builder(getattr(config, stream).of(key), f"graph.{stream}.{key}")
+    return name, parameters | ({"relation": relation} if looks_at_relation(name) else {})

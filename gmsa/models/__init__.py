@@ -5,22 +5,26 @@ from gmsa.models.build import build_model, check, graph_spec
 from gmsa.models.cogmen import COGMEN
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.conversation import Conversation
-from gmsa.models.describe import Description, describe_model
 from gmsa.models.dialogue_gcn import DialogueGCN
 from gmsa.models.gcnet import GCNet
 from gmsa.models.global_transformer import GlobalTransformer
 from gmsa.models.hgt import HGT
 from gmsa.models.late_fusion import LateFusion
-from gmsa.models.pyg import PygModel, as_pyg
+from gmsa.models.mmgcn import MMGCN
+from gmsa.models.mtag import MTAG
 from gmsa.models.reach import reach
 from gmsa.models.semi_iin import SemiIIN
 from gmsa.models.sslmm import SSLMM
+from gmsa.models.views.describe import Description, describe_model
+from gmsa.models.views.pyg import PygModel, as_pyg
 from gmsa.registry import MODELS
 
 __all__ = [
     "COGMEN",
     "HGT",
+    "MMGCN",
     "MODELS",
+    "MTAG",
     "SSLMM",
     "Context",
     "ContextEmbedding",

@@ -76,6 +76,8 @@ class Model(nn.Module):
     outside_route: ClassVar[Literal["dense", "edge"] | None] = None
     """The same in graphs of dialogues."""
 
+    takes_relations: ClassVar[bool] = False
+    """Whether the model itself, not only a layer that it may be given, looks at the relations of lists of edges."""
     takes_weights: ClassVar[bool] = False
     """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
     says_alone: ClassVar[bool] = False

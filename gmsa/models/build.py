@@ -147,7 +147,7 @@ def graph_spec(config: Config) -> GraphSpec:
         route=outside_route if is_outside else inside_route,
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
-        relations=any(layers.say("takes_relations")),
+        relations=model.takes_relations or any(layers.say("takes_relations")),
         takes_weights=model.takes_weights and layers.say("takes_weights", False) == [True],
     )
 

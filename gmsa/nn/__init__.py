@@ -9,6 +9,7 @@ from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
 from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.layers.make import make_layer
+from gmsa.nn.layers.mtag import MTAGLayer
 from gmsa.nn.layers.pyg import PygLayer
 from gmsa.nn.layers.weighted_rgcn import WeightedRGCN
 from gmsa.nn.nodal_attention import NodalAttention
@@ -36,6 +37,7 @@ __all__ = [
     "Heads",
     "Interaction",
     "LearnedChoice",
+    "MTAGLayer",
     "ModalityReadout",
     "NodalAttention",
     "Propagation",

@@ -95,13 +95,18 @@ def without_sources(edges: Edges, excluded: Tensor) -> Edges:
     return replace(edges.where(~excluded[edges.index[0]]), silent=excluded)
 
 
-def highest(score: Tensor, target: Tensor, count: int) -> Tensor:
-    """Whether each edge has one of the ``count`` highest scores of its target ``[E]``; of equal ones the first."""
+def highest(score: Tensor, target: Tensor, count: int | Tensor) -> Tensor:
+    """Whether each edge has one of the ``count`` highest scores of its target ``[E]``; of equal ones the first.
+
+    Args:
+        count: one for all targets, or one each.
+    """
     order = torch.argsort(score, descending=True, stable=True)
     order = order[torch.argsort(target[order], stable=True)]
     sizes = torch.bincount(target)
     rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[target[order]]
-    return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < count)
+    most = count[target[order]] if isinstance(count, Tensor) else count
+    return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < most)
 
 
 def within_reach(sizes: Tensor, past: int, future: int) -> Tensor:

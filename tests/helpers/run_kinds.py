@@ -28,6 +28,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
     },
+    "mmgcn": {
+        "graph": {"scope": "dialogue", "dialogue_node": True, "edge_dropout": 0.2},
+        "model": {"channels": 16, "heads": 2, "name": "mmgcn(gamma=0.7)"},
+        "protocol": {"name": "sslmm"},
+        "consistency": {"passes": 2},
+        "pretrain": {"epochs": 1},
+    },
+    "mtag": {
+        "graph": {"intra": "mtag", "inter": "mtag", "edge_dropout": 0.2},
+        "model": {"channels": 16, "heads": 2, "name": "mtag(keep=0.5)"},
+        "data": {"missing": "eta:0.4"},
+        "protocol": {"name": "distillation"},
+        "distillation": {"teachers": 2},
+    },
     "classes": {
         # Names that are numbers: tests compare the columns of predictions.csv as such.
         "data": {"path": "synthetic", "label_ratio": 0.1},

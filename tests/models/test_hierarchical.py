@@ -24,7 +24,7 @@ from gmsa.training.examples import labeled_examples
 from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
-NAMES = ("semi_iin", "sslmm", "global", "late_fusion", "hgt")
+NAMES = ("semi_iin", "sslmm", "global", "late_fusion", "hgt", "mtag")
 SCOPES = ("dialogue", "hierarchical")
 CONTEXTS: dict[str, dict[str, Any]] = {
     "window": {"past": 2, "future": 1},

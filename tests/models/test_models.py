@@ -235,6 +235,8 @@ OWN = {
     "dialogue_gcn": ["bases", "tanh"],
     "cogmen": ["feedforward", "graph_heads", "norm", "concat"],
     "gcnet": ["time_attention"],
+    "mmgcn": ["variant", "gamma", "speaker", "speakers", "recurrent", "alpha", "theta"],
+    "mtag": ["keep", "attention_dropout"],
 }
 """Parameters of their own that models have."""
 

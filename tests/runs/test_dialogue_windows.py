@@ -75,6 +75,10 @@ REACHES: list[tuple[str, str, dict[str, Any], dict[str, Any], tuple[int, int]]] 
     ("late_fusion", "hierarchical", {"layers": 3, "context_layers": 2}, {"past": 2, "future": 1}, (4, 2)),
     ("late_fusion", "hierarchical", UNPROPAGATED, {"past": 2, "future": 1}, (2, 1)),
     ("late_fusion", "dialogue", {}, {"past": 2, "future": 1}, (0, 0)),
+    ("mtag", "hierarchical", {"layers": 3}, {"past": 2, "future": 1}, (4, 2)),
+    ("mtag", "dialogue", {"layers": 3}, {"past": 1, "future": 1}, (3, 3)),
+    ("mmgcn(recurrent=none, speaker=none)", "dialogue", {}, {"past": 1, "future": 1}, (3, 3)),
+    ("mmgcn(recurrent=none, speaker=none)", "hierarchical", {}, {"past": 1, "future": 0}, (3, 0)),
     ("semi_iin", "utterance", {}, {}, (0, 0)),
 ]
 
@@ -122,7 +126,7 @@ def test_of_a_model_that_does_not_say_the_whole_dialogue_counts(monkeypatch: pyt
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "global", "hgt", "late_fusion"])
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "global", "hgt", "late_fusion", "mtag"])
 @pytest.mark.parametrize("graph", [{"past": 2, "future": 1}, {"past": 1, "future": 0, "speakers": "same_other"}])
 def test_windows_equal_the_whole(name: str, graph: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(name, **graph)

@@ -31,6 +31,8 @@ FEW = {
     ("dialogue_gcn", "self_training", "dialogue", 0.5),
     ("cogmen", "sslmm", "hierarchical", 0.5),
     ("gcnet", "supervised", "dialogue", 0.5),
+    ("mmgcn", "sslmm", "dialogue", 0.5),
+    ("mtag", "distillation", "utterance", 0.5),
 }
 """Every model, protocol and scope once at least; the others are slow together."""
 

@@ -41,7 +41,7 @@ def trained(write_mmsa: Callable[..., Path], tmp_path: Path, monkeypatch: pytest
 # --- the size of a model ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt", "late_fusion", "global"])
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt", "late_fusion", "global", "mmgcn", "mtag"])
 def test_a_skeleton_is_the_model_without_its_weights(name: str) -> None:
     config = from_dict({"model": {"name": name, "channels": 16, "heads": 2}, "reconstruction": {"weight": 1}})
     torch.manual_seed(0)

@@ -81,6 +81,17 @@ def edge_attention(query: Tensor, key: Tensor, value: Tensor, csr: HeadCsr, bias
     return mixed.view(csr.heads, csr.targets, -1).transpose(0, 1)
 
 
+@torch.compiler.disable
+def edge_sums(weight: Tensor, value: Tensor, csr: HeadCsr) -> Tensor:
+    r"""For every target :math:`y_i = \sum_{j \to i} w_{ij} v_j`, computed as :func:`edge_attention` does its sums.
+
+    Shapes:
+        - weight :math:`(E, H)`, value :math:`(V, H, D)`; output :math:`(W, H, D)`
+    """
+    summed: Tensor = _EdgeSums.apply(weight.T.reshape(-1), _by_head(value), csr)
+    return summed.view(csr.heads, csr.targets, -1).transpose(0, 1)
+
+
 def _by_head(x: Tensor) -> Tensor:
     """``[N, H, D]`` to ``[H N, D]``."""
     return x.transpose(0, 1).reshape(-1, x.shape[2])
@@ -117,3 +128,21 @@ class _EdgeAttention(torch.autograd.Function):
         grad_key = csr.matrix_transposed(grad_score) @ query
         grad_value = csr.matrix_transposed(weight) @ grad
         return grad_query, grad_key, grad_value, grad_score if ctx.biased else None, None
+
+
+class _EdgeSums(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, weight: Tensor, value: Tensor, csr: HeadCsr) -> Tensor:
+        ctx.save_for_backward(weight, value)
+        ctx.csr = csr
+        return csr.matrix(weight) @ value
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, value = ctx.saved_tensors
+        csr: HeadCsr = ctx.csr
+        grad = grad.contiguous()
+        return csr.products(grad, value), csr.matrix_transposed(weight) @ grad, None
