@@ -67,9 +67,10 @@ def batch_of(utterances: list[Utterance], config: Config) -> GraphBatch:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_values_and_gradients_are_finite_and_reach_every_parameter(layer: str, model: str, graph: str) -> None:
-    """By design no gradient reaches what a batch has no edges for: weights of a relation that none of its edges has, and
-    in the last layer of semi_iin those of relations that do not end at a readout node. Here are two layers on each
-    level, and all relations."""
+    """By design no gradient reaches what a batch has no edges for: weights of a relation that no edge has, and in the
+    last layer of semi_iin those of relations that do not end at a readout node. Here are two layers on each level, and
+    all relations.
+    """
     config = config_of(layer, model, GRAPHS[graph])
     check(config)
     built = model_of(config).train()
