@@ -31,7 +31,7 @@ from gmsa.registry import LAYERS
 # V nodes, E edges, R relations, C channels, H heads
 CHANNELS, HEADS = 128, 8
 ALPHA, THETA = 0.1, 0.5
-MOST_EDGES = {"rgat": 30_000}
+MOST_EDGES = {"rgat": 10_000}
 """Most edges for PyG's layer: RGATConv holds C x C numbers for each, several times."""
 Run = Callable[[Tensor], Tensor]
 

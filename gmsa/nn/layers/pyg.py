@@ -10,13 +10,23 @@ from gmsa.nn.edges import Edges, SparseEdges
 
 
 class PygLayer(nn.Module):
-    """Base of layers that wrap one of PyG's: it takes lists of edges, with the relation of each.
+    """Base of layers along edges, such as those that wrap one of PyG's: define :meth:`messages`.
 
-    A source of weight s (``source_log_weight`` is its logarithm) sends s times its state: what a layer without weights
-    of edges can do for a source that shall count less.
+    It takes lists of edges, with the relation of each. A source of weight s (``source_log_weight`` is its logarithm)
+    sends s times its state: what a layer without weights of edges can do for a source that shall count less.
 
     Shapes:
         - x :math:`(V, C)`, edges to receivers :math:`(W)`, all nodes by default; output :math:`(W, C)`
+
+    Example:
+        >>> import torch
+        >>> class Sum(PygLayer):
+        ...     def messages(self, source, target, edges):
+        ...         begin, end = edges.index
+        ...         return torch.zeros_like(target).index_add(0, end, source[begin])
+        >>> edges = SparseEdges(torch.tensor([[0, 1, 2], [1, 1, 0]]))  # 0 -> 1, 1 -> 1, 2 -> 0
+        >>> Sum()(torch.tensor([[1.0], [2.0], [4.0]]), edges).T
+        tensor([[4., 3., 0.]])
     """
 
     route = "edge"
