@@ -29,5 +29,5 @@ def test_the_number_of_parameters(name: str, parameters: str) -> None:
 
 
 def test_the_layers_that_take_weights() -> None:
-    assert {name for name in LAYERS if getattr(LAYERS[name], "takes_weights", False)} == {"attention", "gcn2"}
-    assert re.search(r"`attention` and `gcn2` alone count the weights", PAGE.read_text())
+    assert {name for name in LAYERS if getattr(LAYERS[name], "takes_weights", False)} == {"attention", "gcn2", "mtag"}
+    assert re.search(r"`attention`, `gcn2` and `mtag` alone count the weights", PAGE.read_text())

@@ -156,7 +156,7 @@ def test_layers_are_varied_for_all_streams_or_for_each() -> None:
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_weights_of_edges_need_a_layer_that_takes_them(layer: str, scope: str) -> None:
     config = config_of(layer, graph={"scope": scope, "weights": "angular"})
-    if layer in ("attention", "gcn2"):
+    if layer in ("attention", "gcn2", "mtag"):
         check(config)
         plain = replace(config, graph=replace(config.graph, weights="none"))
         batch = batch_of(clips(), config)
