@@ -140,7 +140,8 @@ def is_among_tokens(relation: Relation) -> bool:
 
 @lru_cache
 def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, Any]]:
-    """Edge builder of a relation in graphs of utterances, and its parameters.
+    """Edge builder of a relation in graphs of utterances, and what it is given: its parameters, and the relation where
+    it asks for that.
 
     Edges connect readout nodes with every token.
     """

@@ -146,7 +146,7 @@ class MTAG(Model):
         self.scope = scope
         sizes = channels, heads, attention_dropout
         known = relations or StreamRelations(
-            {"global": relations_of("global", self.embedding.schema, GraphConfig())}, {}
+            {"global": relations_of("global", self.embedding.schema, GraphConfig(), ())}, {}
         )
         kept = 1.0 if scope == "dialogue" else keep
         self.layers = PrunedLayers(*sizes, layers, known.streams["global"], kept)

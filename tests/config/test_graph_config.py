@@ -42,9 +42,10 @@ def test_one_name_stands_for_all_relations(name: str) -> None:
     config = graph({"intra": name, "inter": name})
     assert config == GraphConfig(intra=name, inter=name)
     parameters = {p: getattr(GraphConfig(), p) for p in EDGE_BUILDERS.parameters(name)}
-    assert all(built == (name, parameters) for built in builders(config).values())
+    for relation, built in builders(config).items():
+        assert built == (name, parameters | ({"relation": relation} if name == "mtag" else {}))
     assert config.builders == {name}
-    assert config.typed == (name == "temporal")
+    assert config.typed == (name in ("temporal", "mtag"))
     one = graph({"intra": name})
     assert {r for r, built in builders(one).items() if built[0] != name} == (
         {r for r in TOKEN_RELATIONS if r[1] == "inter"} if name != "complete" else set()
