@@ -385,7 +385,7 @@ def test_a_wrong_config_file(files, refused, command: list[str], text: str | byt
         (["train", "--config"], "argument --config: expected one argument (see --help)"),
         (["evaluate"], "the following arguments are required: --run (see --help)"),
         (["predict", "--run", "run"], "the following arguments are required: --input (see --help)"),
-        (["inspect", "--config", "tiny.yaml"], "the following arguments are required: --id, --out (see --help)"),
+        (["inspect", "--config", "tiny.yaml"], "the following arguments are required: --out (see --help)"),
         ([*TRAIN, "--seeds", "1,two"], "argument --seeds: expected seeds such as 1111,1112 (got '1,two')"),
         ([*TRAIN, "--seeds", ""], "argument --seeds: expected seeds such as 1111,1112 (got '')"),
         ([*TRAIN, "--seeds", "1,1"], "'run.seeds' lists a value twice (got [1, 1])"),

@@ -240,7 +240,7 @@ def _collate(
         listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
         speakers = torch.tensor([n for group in members_of for n in speaker_numbers(group, listed_speakers)])
         if UTTERANCE in wanted_streams or not with_features:
-            between = utterance_edges(graphs)
+            between = utterance_edges(graphs, seeds)
     return assemble(
         spec,
         layout,

@@ -117,13 +117,20 @@ class Graphs:
 _ROWS = torch.empty(1_000_000, 0)
 
 
-def utterance_edges(graphs: Graphs) -> SparseEdges:
+def utterance_edges(graphs: Graphs, seeds: Tensor | None = None) -> SparseEdges:
     """The edges between the utterances of dialogues that lie end to end, and of each to itself, which joined readout
-    nodes have too; their types are those by distance and speakers. A training step drops the same ones."""
+    nodes have too; their types are those by distance and speakers. A training step drops the same ones.
+
+    Args:
+        seeds: One per dialogue ``[G]``: drops edges between different utterances at ``graph.edge_dropout``.
+    """
     parts, first = [], 0
     for graph, members in enumerate(graphs.members):
         index, kind = edges_between(members, graphs.spec)
-        kept = ~graphs.lost(graph, *index) | (index[0] == index[1])
+        lost = graphs.lost(graph, *index)
+        if seeds is not None:
+            lost = lost | (hashed_uniform(seeds[graph], index[1], index[0]) < graphs.spec.graph.edge_dropout)
+        kept = ~lost | (index[0] == index[1])
         parts.append(torch.cat([index + first, kind[None]])[:, kept])
         first += len(members)
     whole = torch.cat(parts, dim=1)

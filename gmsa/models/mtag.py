@@ -93,6 +93,7 @@ class MTAG(Model):
     route = outside_route = "edge"
     takes_relations = True
     takes_weights = True
+    says_alone = True
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

@@ -585,15 +585,15 @@ CASES = [
         case(
             "in valid",
             each(third_nan, only=["valid"]),
-            says("valid.* 2 of 6 .*left out", also=("valid.*no label",)),
-            but={**NOT_READ, **KEPT, "evaluate": None, "check": named("2 of 6 .*left out.*valid")},
+            says("valid.* 2 of 6 .*not scored", also=("valid.*no label",)),
+            but={**NOT_READ, **KEPT, "evaluate": None, "check": named("2 of 6 .*not scored.*valid")},
             labeled={"train": 12, "valid": 4, "test": 6},
         ),
         case(
             "in test",
             each(third_none, only=["test"]),
-            says("test.* 2 of 6 .*left out", also=("test.*no label",)),
-            but={**NOT_READ, **KEPT, "evaluate": named("test.*label"), "check": named("2 of 6 .*left out.*test")},
+            says("test.* 2 of 6 .*not scored", also=("test.*no label",)),
+            but={**NOT_READ, **KEPT, "evaluate": named("test.*label"), "check": named("2 of 6 .*not scored.*test")},
             labeled={"train": 12, "valid": 6, "test": 4},
         ),
         case(

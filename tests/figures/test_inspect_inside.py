@@ -47,7 +47,9 @@ def test_speakers_and_distances_make_relations() -> None:
     graph = {"scope": "hierarchical", "distances": 2, "speakers": "same_other"}
     found, _ = described(graph=graph)
     intra, _ = found.levels["dialogue"]
-    assert intra.relations["cls", "cls"] == intra.relations["text", "text"] == 10
+    assert (
+        intra.relations["cls", "cls"] == intra.relations["text", "text"] == 9
+    )  # no other speaker says the same utterance
     assert found.levels["utterance"][0].relations["text", "text"] == 1
 
 
