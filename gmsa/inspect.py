@@ -157,13 +157,17 @@ def _draw_model(options: argparse.Namespace, out: Path) -> None:
     corpus = load_corpus(config.data, config.target)
     config = resolved(config, corpus)
     found = describe_model(corpus.dims, config)
-    console().print(f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}")
+    about = f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}"
+    console().print(f"{about}{' (synthetic corpus)' * corpus.synthetic}")
     rows: list[list[Panel]] = []
     for level, streams in found.levels.items():
         rows.append([])
         for stream in streams:
-            layers = f"{_counted(stream.layers, 'layer')}{' of the same weights' * stream.shared}"
-            note = f"{layers}, {_counted(sum(stream.relations.values()), 'relation')}"
+            count = sum(stream.relations.values())
+            note = f"{_counted(stream.layers, 'layer')}{' of the same weights' * stream.shared}, "
+            note += _counted(count, "relation")
+            if not stream.layers:
+                note = f"layers of its own, {count} kind{'s' * (count != 1)} of edges"
             title = stream.name if len(found.levels) == 1 else f"{level}, {stream.name}"
             rows[-1].append(Panel(title, stream.layer, note, stream.node_types, stream.relations))
             console().print(f"  {title}: {stream.layer}, {note}")
@@ -302,6 +306,7 @@ def _draw_attention(options: argparse.Namespace, out: Path) -> None:
     import numpy as np
 
     from gmsa.figures.graph import WeightedEdges, draw_weights
+    from gmsa.models import graph_spec
     from gmsa.runs.folder import Run
 
     run = Run(options.run[0])
@@ -332,6 +337,9 @@ def _draw_attention(options: argparse.Namespace, out: Path) -> None:
         shares = ", ".join(f"{100 * share:.0f} % at {readout}" for readout, share in opened)
         notes["inter"] = f"the gate takes {shares}"
         console().print(f"  gate: share of the inter view {shares}")
+    for name in graph_spec(run.config).streams:
+        if name not in streams:
+            console().print(f"  {name}: its layer pays no attention; it is not drawn")
     for name in streams:
         for readout in ("val", "cls"):
             if counts.get(readout):

@@ -80,6 +80,8 @@ class Model(nn.Module):
     """Whether the model itself, not only a layer that it may be given, looks at the relations of lists of edges."""
     takes_weights: ClassVar[bool] = False
     """Whether the model takes the edges of graphs of dialogues from :meth:`edges`."""
+    layers_outside: ClassVar[bool] = True
+    """Whether the layers of ``model.layer``, where the model takes them, also pass messages between utterances."""
     says_alone: ClassVar[bool] = False
     """Whether its output has :attr:`Output.alone` in scope ``hierarchical``."""
 

@@ -13,7 +13,7 @@ from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.config.presets import placed
 from gmsa.data.targets import Target
-from gmsa.errors import ConfigError, listed
+from gmsa.errors import ConfigError, cut, listed
 from gmsa.graph import GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
@@ -103,7 +103,7 @@ def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
     Raises:
         ConfigError: the machine has too little memory for the weights.
     """
-    model: Model = skeleton(lambda: build_model(dims, config))
+    model: Model = skeleton(lambda: build_model(dims, config), _has_plug_ins(config))
     size, most = weight_bytes(model), memory_of_machine()
     if size > most:
         raise ConfigError(
@@ -113,17 +113,36 @@ def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
     return model
 
 
-def skeleton(build: Callable[[], nn.Module]) -> Any:
-    """The module that ``build`` makes, on the device ``meta``; as it is where a plug-in's part cannot be made there.
+def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
+    """The module that ``build`` makes, on the device ``meta``; no random number is drawn.
 
-    No random number is drawn.
+    Args:
+        plug_in: whether parts are not gmsa's own: what cannot be made on ``meta``, such as a part that reads its
+            initial values, is made as it is. Parts of gmsa can; a stranger's settings must not ask for memory here.
+
+    Raises:
+        ConfigError: a parameter of gmsa's own parts has no such value.
     """
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return build()
-        except Exception:  # such as a part that reads its initial values
-            return build()
+        except ConfigError:
+            raise
+        except Exception as error:
+            if plug_in:
+                return build()
+            raise ConfigError(
+                f"the model cannot be made ({type(error).__name__}: {cut(error)}); correct the parameters of "
+                "'model.name' and 'model.layer'"
+            ) from error
+
+
+def _has_plug_ins(config: Config) -> bool:
+    """Whether the model has parts that are not gmsa's own."""
+    settings = config.model
+    parts = [(MODELS, settings.name), (ENCODERS, settings.encoder), *((LAYERS, x) for x in settings.layer.values())]
+    return not all(registry.module_of(component_name(spec)).startswith("gmsa.") for registry, spec in parts)
 
 
 def weight_bytes(module: nn.Module) -> int:
@@ -225,10 +244,22 @@ def _check_layers(model: type[Model], config: Config) -> None:
 
 def looks_at_dialogues(config: Config) -> bool:
     """Whether a layer sees whole dialogues, whatever the edges between utterances (it has ``sees_graph = True``)."""
+    return _outside_layers_say(config, "sees_graph")
+
+
+def counts_degrees(config: Config) -> bool:
+    """Whether a layer between utterances weighs messages by the edges that end at their senders."""
+    return _outside_layers_say(config, "counts_degrees")
+
+
+def _outside_layers_say(config: Config, attribute: str) -> bool:
+    """Whether a layer between utterances has a class attribute that is true."""
     model = model_class(config)
+    if not config.graph.has_dialogues or not model.layers_outside:
+        return False
     layers = _layers(model, config.model)
     seen = [layers[stream] for stream in model.seen_outside(config.model) if stream in layers]
-    return config.graph.has_dialogues and any(getattr(layer.func, "sees_graph", False) for layer in seen)
+    return any(getattr(layer.func, attribute, False) for layer in seen)
 
 
 def _check_context(model: type[Model], config: Config) -> None:

@@ -58,6 +58,7 @@ class Conversation(Model):
     readout_nodes = False
     outside_route = "edge"
     says_alone = True
+    layers_outside = False
 
     join: nn.Linear
     """From what :meth:`converse` says of an utterance ``[N, D]`` to the C features that the heads read."""
@@ -76,6 +77,12 @@ class Conversation(Model):
             raise ConfigError(
                 f"'model.name: {component_name(config.model.name)}' is a model of conversations; set 'graph.scope' to "
                 "dialogue or hierarchical"
+            )
+        if config.graph.scope == "dialogue" and config.model.layer != ModelConfig().layer:
+            raise ConfigError(
+                f"'model.layer' is that of the tokens, which 'graph.scope: dialogue' of "
+                f"'{component_name(config.model.name)}' does not have; leave it out, or set 'graph.scope' to "
+                "hierarchical"
             )
 
     def __init__(

@@ -21,7 +21,8 @@ from gmsa.config import Config
 from gmsa.data import Utterance
 from gmsa.errors import RunError, cut, shown
 from gmsa.graph import GraphBatch, check_positions
-from gmsa.models import graph_spec
+from gmsa.models import GlobalTransformer, Model, graph_spec
+from gmsa.models.base import arguments_of
 from gmsa.nn import Interaction, PygLayer, SparseEdges
 from gmsa.runs.folder import Run
 from gmsa.runs.inputs import Input, Inputs, read_inputs
@@ -185,12 +186,13 @@ def attention(run: Run, x: Input, seed: int | None = None, device: str | None = 
             calls.clear()
             with torch.inference_mode():
                 gate = model(batch).gate
-                streams = {name: call.weights(batch) for name, call in _last_calls(calls).items()}
+                read = {name: call.weights(batch) for name, call in _last_calls(calls).items()}
+                streams = {name: weights for name, weights in read.items() if weights is not None}
             if not streams:
-                raise RunError(
-                    f"'{run.folder}': the model '{cut(run.config.model.name)}' with the layer "
-                    f"'{cut(run.config.model.layer.plain)}' has no attention weights that gmsa can read"
-                )
+                named = f"the model '{cut(run.config.model.name)}'"
+                if isinstance(model, Model) and "layer" in arguments_of(type(model)):
+                    named += f" with the layer '{cut(run.config.model.layer.plain)}'"
+                raise RunError(f"'{run.folder}': {named} has no attention weights that gmsa can read")
             found.append(_Part(batch, places, streams, None if gate is None else gate.float().mean(2)))
     types = spec.schema.node_types
     strides = [spec.strides.get(t, 0) if spec.graph.scope == "utterance" else 0 for t in types]
@@ -234,8 +236,8 @@ class _Call(NamedTuple):
     layer: nn.Module
     arguments: dict[str, Any]
 
-    def weights(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Source and target node of every edge ``[E]``, and its weights ``[E, H]``."""
+    def weights(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Source and target node of every edge ``[E]``, and its weights ``[E, H]``; None where they cannot be read."""
         if isinstance(self.layer, Interaction):
             return interaction_weights(self.layer, **self.arguments)
         if isinstance(self.layer, PygLayer):
@@ -256,10 +258,12 @@ def _recorded(model: nn.Module) -> Iterator[list[_Call]]:
 
         return hook
 
+    # The encoders of dialogues in models of conversations are transformers too, of nodes that no graph has.
+    of_graphs = (Interaction, nn.TransformerEncoderLayer) if isinstance(model, GlobalTransformer) else (Interaction,)
     hooks = [
         module.register_forward_pre_hook(record(_stream(name), module), with_kwargs=True)
         for name, module in model.named_modules()
-        if isinstance(module, (Interaction, nn.TransformerEncoderLayer)) or _pays_attention(module)
+        if (isinstance(module, of_graphs) or _pays_attention(module)) and _is_of_graphs(name)
     ]
     try:
         yield calls
@@ -276,6 +280,13 @@ def _stream(name: str) -> str:
     return "intra" if "within" in parts else "inter" if "across" in parts else "global"
 
 
+def _is_of_graphs(name: str) -> bool:
+    """Whether a module, by its name, is of the graphs whose nodes are counted: not of those outside, nor an encoder of
+    utterances before the graph."""
+    parts = name.split(".")
+    return not any(part.startswith("outside") or part == "sequence" for part in parts)
+
+
 def _pays_attention(module: nn.Module) -> bool:
     """Whether a layer of PyG's computes a weight for each edge, which :func:`pyg_weights` reads."""
     convs = [part for part in module.modules() if isinstance(part, MessagePassing)]
@@ -286,11 +297,12 @@ def _pays_attention(module: nn.Module) -> bool:
 
 def pyg_weights(
     layer: PygLayer, x: Tensor, edges: SparseEdges, receivers: Tensor | None = None, **others: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """The weights of a layer of PyG's that pays attention, edge by edge, for the arguments of its ``forward``.
 
     Returns:
-        Source and target node of every edge ``[E]``, and the weights ``[E, H]``.
+        Source and target node of every edge ``[E]``, and the weights ``[E, H]``; None where the layer passes its
+        messages in another way.
     """
     found: list[Tensor] = []
 
@@ -306,6 +318,8 @@ def pyg_weights(
     finally:
         for hook in hooks:
             hook.remove()
+    if not found:
+        return None
     source, target = edges.index
     return source, target if receivers is None else receivers[target], found[-1].reshape(len(source), -1)
 
@@ -339,6 +353,8 @@ def interaction_weights(
         score = score + nn.functional.pad(layer.bias, (0, 0, 0, 1))[kind]
     if source_log_weight is not None:
         score = score + source_log_weight[source][:, None]
+    if isinstance(edges, SparseEdges) and edges.log_weight is not None:
+        score = score + edges.log_weight[:, None]
     return source, target if receivers is None else receivers[target], softmax_by(score, target, len(query))
 
 

@@ -17,7 +17,8 @@ class MovingAverage:
     every step; here it is counted on the host.
 
     Args:
-        model: the model whose weights are averaged, in :attr:`model`, a copy; buffers stay as they are.
+        model: the model whose weights are averaged, in :attr:`model`, a copy; buffers, such as the running statistics
+            of a batch norm, are those of the model.
         decay: d, once it is below its bound.
     """
 
@@ -31,6 +32,8 @@ class MovingAverage:
         t = self.updates
         decay = min(self.decay, (1 + t) / (10 + t)) if t else 0.0
         get_ema_multi_avg_fn(decay)(self._averaged, [p.detach() for p in model.parameters()], t)
+        for own, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(buffer)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gmsa.data import Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, SemiIIN, build_model, check, graph_spec
+from gmsa.models.build import model_skeleton
 from gmsa.models.reach import reach
 from gmsa.registry import LAYERS
 
@@ -185,3 +186,39 @@ def test_layers_with_relations_want_to_know_them() -> None:
         SemiIIN(DIMS, channels=8, heads=2, layer="rgcn")
     assert graph_spec(config_of({"intra": "sage", "inter": "film"})).relations
     assert not graph_spec(config_of("sage")).relations
+
+
+@pytest.mark.parametrize("scope", ["dialogue", "hierarchical"])
+@pytest.mark.parametrize("name", ["semi_iin", "sslmm"])
+def test_a_layer_that_counts_degrees_reaches_one_edge_farther(name: str, scope: str) -> None:
+    graph = {"scope": scope, "past": 1, "future": 0, "dialogue_node": False}
+    far, near = (reach(config_of(layer, name, graph)) for layer in ("gcn2", "sage"))
+    assert far == (near[0] + 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"layer": "gps(dropout=2)"}, "'dropout' must be at least 0 and below 1"),
+        ({"layer": f"rgcn(bases={2**62})"}, r"the model cannot be made \(RuntimeError: .*overflow"),
+        ({"name": f"cogmen(graph_heads={2**62})"}, r"the model cannot be made \(\w+: "),
+        ({"name": "cogmen(feedforward=100000000000)"}, "the weights of the model need .* GB"),
+        ({"name": "cogmen", "layer": "gatv2"}, "'model.layer' is that of the tokens, which 'graph.scope: dialogue' of"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_it_is_given_memory(
+    model: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = from_dict({"model": model, "graph": {"scope": "dialogue"}})
+    made: list[torch.device] = []
+    kept = torch.nn.Linear.__init__
+
+    def counting(self: torch.nn.Linear, *sizes: int, **more: object) -> None:
+        kept(self, *sizes, **more)
+        made.append(self.weight.device)
+
+    monkeypatch.setattr(torch.nn.Linear, "__init__", counting)
+    with pytest.raises(ConfigError, match=message):
+        check(config)
+        model_skeleton({"text": 4}, config)
+    assert {device.type for device in made} <= {"meta"}

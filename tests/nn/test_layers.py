@@ -671,3 +671,20 @@ def test_a_gpu_says_what_a_cpu_says(make_utterance, route: str, graph: dict[str,
         there = model.to("cuda")(batch.to("cuda"))
     torch.testing.assert_close(there.value.cpu(), here.value, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(there.logits.cpu(), here.logits, rtol=1e-3, atol=1e-4)
+
+
+def test_the_average_has_the_running_statistics_of_the_model() -> None:
+    """Averaged weights with the statistics of untrained ones would be another model than was trained."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    average = MovingAverage(model, 0.99)
+    for _ in range(3):
+        model(torch.randn(8, 3) + 5)
+        average.update(model)
+    own, norm = average.model[1], model[1]
+    assert torch.equal(own.running_mean, norm.running_mean)
+    assert torch.equal(own.running_var, norm.running_var)
+    assert int(own.num_batches_tracked) == 3
+    resumed = MovingAverage(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)), 0.99)
+    resumed.load_state_dict(average.state_dict())
+    assert torch.equal(resumed.model[1].running_mean, norm.running_mean)

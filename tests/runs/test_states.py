@@ -90,8 +90,42 @@ def test_the_weights_to_a_node_sum_to_one(trained, tiny: Path, name: str) -> Non
         found.of("nobody", next(iter(streams)), readers[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("cogmen", {"model": {"name": "cogmen"}, "graph": {"scope": "dialogue"}}),
+        ("rgat", {"model": {"layer": "rgat"}}),
+    ],
+)
+def test_weights_that_cannot_be_read_are_refused(trained, tiny: Path, name: str, settings) -> None:
+    """Those of an encoder of utterances, and of a layer that passes its messages in a way of its own."""
+    with pytest.raises(RunError, match="has no attention weights that gmsa can read"):
+        trained(f"states-{name}", **settings).attention(tiny / "other.pkl")
+
+
+def test_graphs_of_dialogues_over_those_of_utterances_show_the_latter(trained, tiny: Path) -> None:
+    graph = {"scope": "hierarchical", "context": 1}
+    found = trained("states-outer", graph=graph).attention(tiny / "other.pkl")
+    assert set(found.streams) == {"intra", "inter"}
+    names = np.array(found.node_types)[found.node_type]
+    for source, target, _ in found.streams.values():
+        assert set(names[target]) == {"val", "cls"}
+        assert (found.node_utterance[source] == found.node_utterance[target]).all()
+
+
+def test_weights_of_edges_count_in_attention(trained, tiny: Path) -> None:
+    layer = Interaction(channels=4, heads=2).eval()
+    index = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    weighted = SparseEdges(index, log_weight=torch.tensor([0.0, -3.0, -9.0]))
+    x = torch.randn(3, 4)
+    _, _, weight = interaction_weights(layer, x, weighted, torch.tensor([0]))
+    value = layer.key_value(x)[:, 4:].unflatten(1, (2, 2))
+    mixed = (weight[:, :, None] * value).sum(0).flatten()
+    torch.testing.assert_close(layer.out(mixed), layer(x, weighted, torch.tensor([0]))[0])
+
+
 def test_what_has_no_attention_says_so(trained, tiny: Path) -> None:
-    with pytest.raises(RunError, match="'late_fusion' with the layer 'attention' has no attention weights"):
+    with pytest.raises(RunError, match="'late_fusion' has no attention weights"):
         trained("states-late", model={"name": "late_fusion"}).attention(tiny / "other.pkl")
 
 

@@ -11,7 +11,8 @@ from gmsa.config.components import component_name
 from gmsa.config.presets import placed
 from gmsa.graph import UTTERANCE, Relation, Schema, relations_of, schema
 from gmsa.models.base import arguments_of
-from gmsa.models.build import graph_spec, model_class, model_skeleton
+from gmsa.models.build import check, graph_spec, model_class, model_skeleton
+from gmsa.models.conversation import Conversation
 
 
 class StreamLayers(NamedTuple):
@@ -22,7 +23,7 @@ class StreamLayers(NamedTuple):
     layer: str
     """Name of the layer, or of the model whose own layers these are."""
     layers: int
-    """How many there are."""
+    """How many there are; 0 where the model has layers of its own."""
     shared: bool
     """Whether they share their weights."""
     node_types: tuple[str, ...]
@@ -56,7 +57,11 @@ def describe_model(dims: Mapping[str, int], config: Config) -> Description:
 
     Args:
         dims: feature dimension of each modality.
+
+    Raises:
+        ConfigError: the model does not take the settings.
     """
+    check(config)
     skeleton, cls, spec, graph = model_skeleton(dims, config), model_class(config), graph_spec(config), config.graph
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in skeleton.named_children()}
     if own := sum(p.numel() for p in skeleton.parameters(recurse=False)):
@@ -75,11 +80,11 @@ def describe_model(dims: Mapping[str, int], config: Config) -> Description:
         count = settings.context_layers if is_outer and graph.scope == "hierarchical" else settings.layers
         found = []
         for name in streams:
-            by_layer = has_layers and name != UTTERANCE
+            by_layer = has_layers and not (is_outer and issubclass(cls, Conversation))
             layer = settings.layer.of(name) if by_layer else component_name(settings.name)
             node_types, relations = _relations(name, types, dims, spec.readouts, config, is_outer)
             shared = by_layer and settings.shared_layers and count > 1
-            found.append(StreamLayers(name, layer, count if by_layer else 1, shared, node_types, relations))
+            found.append(StreamLayers(name, layer, count if by_layer else 0, shared, node_types, relations))
         levels[level] = tuple(found)
     return Description(component_name(settings.name), graph.scope, {k: n for k, n in parts.items() if n}, levels)
 

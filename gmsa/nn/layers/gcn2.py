@@ -44,6 +44,8 @@ class GCN2(PygLayer):
     takes_relations = False
     takes_receivers = False
     takes_weights = True
+    counts_degrees = True
+    """Whether what a node sends depends on the edges that end there."""
     takes_initial = True
 
     def __init__(self, channels: int, alpha: float = 0.1, theta: float = 0.5, number: int = 1) -> None:

@@ -55,6 +55,8 @@ class GPS(PygLayer):
     ) -> None:
         super().__init__()
         width_of_head(channels, heads)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"'model.layer: gps': 'dropout' must be at least 0 and below 1 (got {dropout})")
         LAYERS.check(local, "model.layer: local")
         part = LAYERS[local]
         if getattr(part, "route", "edge") != "edge" or not getattr(part, "takes_receivers", True) or local == "gps":
