@@ -218,7 +218,11 @@ def test_what_cannot_be_made_is_refused_before_it_is_given_memory(
         made.append(self.weight.device)
 
     monkeypatch.setattr(torch.nn.Linear, "__init__", counting)
-    with pytest.raises(ConfigError, match=message):
+
+    def prepare() -> None:
         check(config)
         model_skeleton({"text": 4}, config)
+
+    with pytest.raises(ConfigError, match=message):
+        prepare()
     assert {device.type for device in made} <= {"meta"}
