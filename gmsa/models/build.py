@@ -167,7 +167,7 @@ def graph_spec(config: Config) -> GraphSpec:
         outside_streams=model.seen_outside(settings),
         outside_route=outside_route,
         relations=model.takes_relations or any(layers.say("takes_relations")),
-        takes_weights=model.takes_weights and layers.say("takes_weights", False) == [True],
+        takes_weights=model.takes_weights and all(layers.say("takes_weights", False)),
     )
 
 
