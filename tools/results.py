@@ -180,6 +180,8 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "context_mosi": Result(["python benchmarks/context.py --part mosi --out OUT"], 60, data=[DEV]),
     "context_meld": Result(["python benchmarks/context.py --part meld --out OUT"], 30, data=[MELD]),
     "context_curves": Result(["python benchmarks/context.py --part curves --out OUT"], 2, data=[DEV]),
+    "layers": Result(["python benchmarks/layers.py --threads 1"], 4, data=[DEV]),
+    "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
     "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised", quick=["utterance", "past 1"]),
     "study_mosi_dev": Result(
         [
