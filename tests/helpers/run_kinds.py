@@ -52,6 +52,9 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "sslmm"},
         "consistency": {"passes": 2},
     },
+}
+
+OF_CONVERSATIONS: dict[str, dict[str, Any]] = {
     "dialogue_gcn": {
         "graph": {"scope": "dialogue", "speakers": "same_other"},
         "model": {"channels": 16, "heads": 2, "name": "dialogue_gcn(bases=2)"},
@@ -74,3 +77,4 @@ KINDS: dict[str, dict[str, Any]] = {
         "distillation": {"teachers": 2},
     },
 }
+"""Models of conversations: their tests take minutes, so that not all are repeated."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.killed_runs import ended, forked, killed_until_done, left, run_once
-from helpers.run_kinds import KINDS
+from helpers.run_kinds import KINDS, OF_CONVERSATIONS
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import RunError, WriteError
@@ -46,7 +46,7 @@ def config_of(write_mmsa) -> Callable[..., Config]:
             "optim": {"epochs": 2, "min_steps": 0, "batch_size": 8},
             "run": {"seeds": [1], "device": "cpu", "save_every": 1e-6},
         }
-        for changes in (KINDS[kind], groups):
+        for changes in ((KINDS | OF_CONVERSATIONS)[kind], groups):
             for name, values in changes.items():
                 settings[name] = settings.get(name, {}) | values
         return from_dict(settings)
@@ -76,8 +76,9 @@ def test_runs_killed_at_random_moments_end_bitwise_the_same(config_of, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "seed"), [*((k, seed) for k in KINDS for seed in range(1, 6)), *((k, 1) for k in OF_CONVERSATIONS)]
+)
 def test_300_kills(config_of, tmp_path: Path, kind: str, seed: int) -> None:
     check_kills(config_of(kind), tmp_path, 20, seed)
 
