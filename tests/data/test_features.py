@@ -70,7 +70,7 @@ def test_hiding_normalizing_and_selecting_read_nothing_and_change_nothing(make_u
     [
         ("self-training", "sample:0.5"),
         pytest.param("sslmm", "frame_uniform", marks=pytest.mark.slow),
-        pytest.param("distillation on videos", "eta:0.5", marks=pytest.mark.slow),
+        pytest.param("distillation on dialogues", "eta:0.5", marks=pytest.mark.slow),
     ],
 )
 def test_a_feature_store_trains_as_its_source_does(
