@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
-from gmsa.graph.build import speaker_numbers, token_count
+from gmsa.graph.build import speakers_of, token_count
 from gmsa.graph.connect import Connected, Graphs, Numbers, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
@@ -237,8 +237,7 @@ def _collate(
     wanted_streams = [*(spec.streams if streams is None else streams)]
     between, speakers = None, None
     if is_dialogue:
-        listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
-        speakers = torch.tensor([n for group in members_of for n in speaker_numbers(group, listed_speakers)])
+        speakers = torch.tensor([n for group in members_of for n in speakers_of(group, spec.graph)])
         if UTTERANCE in wanted_streams or not with_features:
             between = utterance_edges(graphs, seeds)
     return assemble(

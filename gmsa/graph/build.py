@@ -160,8 +160,14 @@ def turns_of(utterances: Sequence[Utterance], config: GraphConfig) -> Turns:
     """What the edges of a dialogue depend on."""
     if config.speakers == "none" and "speakers" not in wanted(component_name(config.between)):
         return Turns(len(utterances))
-    listed = speaker_numbers(utterances, config.speakers) if isinstance(config.speakers, tuple) else ()
+    listed = speakers_of(utterances, config) if isinstance(config.speakers, tuple) else ()
     return Turns(len(utterances), speaker_numbers(utterances), listed)
+
+
+def speakers_of(utterances: Sequence[Utterance], config: GraphConfig) -> tuple[int, ...]:
+    """The number of each utterance's speaker among those that ``graph.speakers`` lists, else in the order in which they
+    first speak."""
+    return speaker_numbers(utterances, config.speakers if isinstance(config.speakers, tuple) else None)
 
 
 def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | None = None) -> tuple[int, ...]:

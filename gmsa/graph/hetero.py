@@ -16,7 +16,7 @@ from torch_geometric.data import Batch, HeteroData
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, cut, listed
 from gmsa.graph.batch import GraphBatch, Layout, assemble, check_positions, lay_out
-from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, speaker_numbers, token_count
+from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, speakers_of, token_count
 from gmsa.graph.connect import (
     Connected,
     Graphs,
@@ -100,8 +100,7 @@ def _dialogue(members: Sequence[Utterance], spec: GraphSpec) -> HeteroData:
             if parts:
                 store.x = torch.cat(parts)
     data[UTTERANCE].num_nodes, data[UTTERANCE].pos = len(members), torch.arange(len(members))
-    listed_speakers = spec.graph.speakers if isinstance(spec.graph.speakers, tuple) else None
-    data[UTTERANCE].speaker = torch.tensor(speaker_numbers(members, listed_speakers))
+    data[UTTERANCE].speaker = torch.tensor(speakers_of(members, spec.graph))
     for node_type, store in context.node_items():
         kept = {key: value for key, value in store.items() if key != "x"}
         data[_outer(node_type)].update(kept)

@@ -78,6 +78,11 @@ class Conversation(Model):
                 f"'model.name: {component_name(config.model.name)}' is a model of conversations; set 'graph.scope' to "
                 "dialogue or hierarchical"
             )
+        if unseen := [stream for stream in config.model.layer.named if stream not in cls.seen_streams(config.model)]:
+            raise ConfigError(
+                f"'model.layer.{unseen[0]}' is of no stream of '{component_name(config.model.name)}', in which all "
+                "tokens of an utterance see all; name one layer for all"
+            )
         if config.graph.scope == "dialogue" and config.model.layer != ModelConfig().layer:
             raise ConfigError(
                 f"'model.layer' is that of the tokens, which 'graph.scope: dialogue' of "

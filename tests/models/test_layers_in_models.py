@@ -203,6 +203,7 @@ def test_a_layer_that_counts_degrees_reaches_one_edge_farther(name: str, scope: 
         ({"layer": f"rgcn(bases={2**62})"}, r"the model cannot be made \(RuntimeError: .*overflow"),
         ({"name": f"cogmen(graph_heads={2**62})"}, r"the model cannot be made \(\w+: "),
         ({"name": "cogmen(feedforward=100000000000)"}, "the weights of the model need .* GB"),
+        ({"name": "cogmen", "layer": {"intra": "gatv2"}}, "'model.layer.intra' is of no stream of 'cogmen'"),
         ({"name": "cogmen", "layer": "gatv2"}, "'model.layer' is that of the tokens, which 'graph.scope: dialogue' of"),
     ],
 )

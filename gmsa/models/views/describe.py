@@ -9,10 +9,9 @@ from typing import NamedTuple
 from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.config.presets import placed
-from gmsa.graph import UTTERANCE, Relation, Schema, relations_of, schema
+from gmsa.graph import DIALOGUE, UTTERANCE, Relation, Schema, relations_of, schema
 from gmsa.models.base import arguments_of
 from gmsa.models.build import check, graph_spec, model_class, model_skeleton
-from gmsa.models.conversation import Conversation
 
 
 class StreamLayers(NamedTuple):
@@ -80,7 +79,7 @@ def describe_model(dims: Mapping[str, int], config: Config) -> Description:
         count = settings.context_layers if is_outer and graph.scope == "hierarchical" else settings.layers
         found = []
         for name in streams:
-            by_layer = has_layers and not (is_outer and issubclass(cls, Conversation))
+            by_layer = has_layers and (cls.layers_outside or not is_outer)
             layer = settings.layer.of(name) if by_layer else component_name(settings.name)
             node_types, relations = _relations(name, types, dims, spec.readouts, config, is_outer)
             shared = by_layer and settings.shared_layers and count > 1
@@ -93,7 +92,7 @@ def _relations(
     stream: str, types: Schema, dims: Mapping[str, int], readouts: tuple[str, ...], config: Config, is_outer: bool
 ) -> tuple[tuple[str, ...], dict[tuple[str, str], int]]:
     settings = config.graph.outside if is_outer else config.graph.inside
-    there = [t for t in types.node_types if t in dims or t in readouts or t not in (*types.modalities, "val", "cls")]
+    there = [t for t in types.node_types if t in dims or t in readouts or t == DIALOGUE]
     if stream == UTTERANCE:
         joined = relations_of("intra", schema(types.modalities, joined_readouts=True), settings)
         kinds = [t for t in joined.triples if t[0] == t[2] == "cls"]
