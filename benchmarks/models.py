@@ -3,11 +3,14 @@
     python benchmarks/models.py --part mosi --out runs/models
     python benchmarks/models.py --part meld --out runs/models
     python benchmarks/models.py --part layers --out runs/models
+    python benchmarks/models.py --part layers_mosi --out runs/models
+    python benchmarks/models.py --part layers_meld --out runs/models
 
 ``mosi``: every model on graphs of CMU-MOSI's videos over those of their utterances. ``meld``: emotions of MELD from
 text; published models of conversations on graphs of dialogues, as in their papers, the others on both levels.
-``layers``: every layer in both streams of Semi-IIN, on graphs of CMU-MOSI's utterances. Trained on labels alone,
-3 seeds, one checkpoint chosen on validation. Each table has Semi-IIN without context, and the linear context baseline
+``layers``: every layer in both streams of Semi-IIN, on graphs of CMU-MOSI's utterances; ``layers_mosi`` and
+``layers_meld``: the same on both levels, of CMU-MOSI and of MELD. Trained on labels alone, 3 seeds, one checkpoint
+chosen on validation. Each table has Semi-IIN without context, and the linear context baseline
 on top of it. A run that is there already is not repeated.
 """
 
@@ -30,53 +33,82 @@ OF_UTTERANCES = ("mtag",)
 DIALOGUE = "graph.scope=dialogue"
 MTAG = ("graph.intra=mtag", "graph.inter=mtag")
 """Edges of MTAG's paper."""
+NO_CONTEXT = "semi_iin, no context"
+"""The first row of a table: what the linear baseline adds context to."""
+_SPLITS = ("valid", "test")
+INTENSITY = [
+    *((split, name, score) for split in _SPLITS for name, score in (("MAE", mae), ("Corr", corr))),
+    ("test", "Non0 acc-2", non0),
+]
+CLASSES = [(s, name, score) for s in _SPLITS for name, score in (("weighted F1", weighted_f1), ("accuracy", accuracy))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("mosi", "meld", "layers"), default="mosi", help="which table")
+    parts = {"mosi": mosi, "meld": meld, "layers": layers, "layers_mosi": layers_mosi, "layers_meld": layers_meld}
+    parser.add_argument("--part", choices=[*parts], default="mosi", help="which table")
     parser.add_argument("--only", default="", metavar="NAMES", help="models or layers, with commas; by default all")
     parser.add_argument("--out", type=Path, default=Path("runs/models"), help="folder of the runs")
     add_quick(parser)
     options = parser.parse_args()
     only = [name for name in options.only.split(",") if name]
-    {"mosi": mosi, "meld": meld, "layers": layers}[options.part](options.out / options.part, options.quick, only)
+    parts[options.part](options.out / options.part, options.quick, only)
     print(f"\n{machine()}")
 
 
 def mosi(out: Path, quick: bool, only: Sequence[str]) -> None:
     """Every model on CMU-MOSI."""
-    given = (*QUICK,) if quick else (f"data.path={real_data()}",)
-    rows: dict[str, Sequence[str]] = {"semi_iin, no context": (UTTERANCE,)}
+    given = of_mosi(quick)
+    rows: dict[str, Sequence[str]] = {NO_CONTEXT: (UTTERANCE,)}
     for name in chosen(MODELS, only):
         changes = (f"model.name={name}", *((UTTERANCE, *MTAG) if name in OF_UTTERANCES else ()))
         rows[f"{name}, no context" if name in OF_UTTERANCES else name] = changes
     trained = train(out, "mosi_context.yaml", quick, rows, given)
-    shown = [(split, name, score) for split in ("valid", "test") for name, score in (("MAE", mae), ("Corr", corr))]
-    table(out, trained, "semi_iin, no context", [*shown, ("test", "Non0 acc-2", non0)])
+    table(out, trained, NO_CONTEXT, INTENSITY)
 
 
 def meld(out: Path, quick: bool, only: Sequence[str]) -> None:
     """Every model on the emotions of MELD."""
-    small = [x for x in QUICK if not x.startswith("data.")] if quick else []
-    given = (f"data.path={real_data('meld_dev.pkl')}", *TASKS["emotion"], *small)
-    rows: dict[str, Sequence[str]] = {"semi_iin, no context": (UTTERANCE,)}
+    given = of_meld(quick)
+    rows: dict[str, Sequence[str]] = {NO_CONTEXT: (UTTERANCE,)}
     for name in chosen(MODELS, only):
         if name not in OF_UTTERANCES:
             rows[name] = (f"model.name={name}", *((DIALOGUE, "graph.context=10") if name in CONVERSATIONS else ()))
     trained = train(out, "meld_context.yaml", quick, rows, given)
-    shown = [("weighted F1", weighted_f1), ("accuracy", accuracy)]
-    columns = [(split, name, score) for split in ("valid", "test") for name, score in shown]
-    table(out, trained, "semi_iin, no context", columns, 100, 1)
+    table(out, trained, NO_CONTEXT, CLASSES, 100, 1)
 
 
 def layers(out: Path, quick: bool, only: Sequence[str]) -> None:
     """Every layer in both streams of Semi-IIN, on CMU-MOSI."""
-    given = (*QUICK, UTTERANCE) if quick else (f"data.path={real_data()}", UTTERANCE)
     rows: dict[str, Sequence[str]] = {name: (f"model.layer={name}",) for name in chosen(LAYERS, only)}
-    trained = train(out, "mosi_context.yaml", quick, rows, given)
-    shown = [(split, name, score) for split in ("valid", "test") for name, score in (("MAE", mae), ("Corr", corr))]
-    table(out, trained, next(iter(trained)), [*shown, ("test", "Non0 acc-2", non0)])
+    trained = train(out, "mosi_context.yaml", quick, rows, (*of_mosi(quick), UTTERANCE))
+    table(out, trained, next(iter(trained)), INTENSITY)
+
+
+def layers_mosi(out: Path, quick: bool, only: Sequence[str]) -> None:
+    """Every layer in all streams of Semi-IIN, on graphs of CMU-MOSI's videos over those of their utterances."""
+    table(out, train(out, "mosi_context.yaml", quick, with_layers(only), of_mosi(quick)), NO_CONTEXT, INTENSITY)
+
+
+def layers_meld(out: Path, quick: bool, only: Sequence[str]) -> None:
+    """The same on the emotions of MELD."""
+    table(out, train(out, "meld_context.yaml", quick, with_layers(only), of_meld(quick)), NO_CONTEXT, CLASSES, 100, 1)
+
+
+def with_layers(only: Sequence[str]) -> dict[str, Sequence[str]]:
+    """A row per layer, and Semi-IIN without context."""
+    return {NO_CONTEXT: (UTTERANCE,)} | {name: (f"model.layer={name}",) for name in chosen(LAYERS, only)}
+
+
+def of_mosi(quick: bool) -> tuple[str, ...]:
+    """What the settings of CMU-MOSI change."""
+    return (*QUICK,) if quick else (f"data.path={real_data()}",)
+
+
+def of_meld(quick: bool) -> tuple[str, ...]:
+    """What the settings of MELD change."""
+    small = [x for x in QUICK if not x.startswith("data.")] if quick else []
+    return f"data.path={real_data('meld_dev.pkl')}", *TASKS["emotion"], *small
 
 
 def chosen(registry: Sequence[str] | Mapping[str, object], only: Sequence[str]) -> list[str]:

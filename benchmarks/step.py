@@ -41,11 +41,11 @@ from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups, training_batches
-from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
+from gmsa.training.optimization.ema import MovingAverage
+from gmsa.training.optimization.optimizer import autocast, build_optimizer, build_schedule
 from gmsa.training.prefetch import prefetch
-from gmsa.training.trainer import autocast, build_optimizer, rate_factor
 
 SEED = 1111
 PARTS = ("data", "forward", "loss", "backward", "clip", "optimizer", "average")
@@ -59,9 +59,7 @@ class Run:
         self.model, self.config, self.device = model.to(device).train(), config, device
         self.optimizer = build_optimizer(self.model, config.optim)
         self.average = MovingAverage(self.model, config.optim.ema)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_factor(step, steps, config.optim)
-        )
+        self.schedule = build_schedule(self.optimizer, steps, config.optim)
         self.batches: Iterator[tuple[Any, Targets]] = iter(())
 
     def begin(self, epoch: int) -> None:

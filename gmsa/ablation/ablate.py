@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from gmsa.ablation.cells import Cell, CellKey, Record, run_cells
 from gmsa.ablation.comparison import ablation_summary, write_comparison
 from gmsa.ablation.variants import Variant
-from gmsa.config import Config, DataConfig, TargetConfig
+from gmsa.config import Config
 from gmsa.data import Corpus, Utterance
 from gmsa.data.splits import SPLITS, fold_names
 from gmsa.errors import RunError
@@ -110,7 +110,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict
         GmsaError: names what does not fit.
     """
     # Variants that read the same data share one copy; one copy at a time is held in memory.
-    groups: dict[tuple[DataConfig, TargetConfig], list[Cell]] = {}
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(reading(cell.config), []).append(cell)
     found: dict[CellKey, Cell] = {}

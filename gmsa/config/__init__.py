@@ -18,6 +18,7 @@ from gmsa.config.schema import (
     ReconstructionConfig,
     RunConfig,
     SelfTrainingConfig,
+    TextConfig,
 )
 from gmsa.config.target import AUTO, TargetConfig
 
@@ -43,6 +44,7 @@ __all__ = [
     "SelfTrainingConfig",
     "SplitConfig",
     "TargetConfig",
+    "TextConfig",
     "change",
     "from_dict",
     "load_config",

@@ -77,6 +77,9 @@ class ModelConfig:
     """Position embeddings per modality: the maximum number of steps after striding."""
     route: Literal["auto", "dense", "edge"] = "auto"
     """How messages are computed: by dense masked attention, edge by edge, or by the faster of the two."""
+    text_encoder: str | None = None
+    """Folder of a Hugging Face text encoder, a package that holds one, or its id on the Hub: its states of the
+    transcripts are the features of ``text``, in the place of those of the file. The group ``text`` says how."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, ByModality):
@@ -100,6 +103,28 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """How ``model.text_encoder`` reads transcripts."""
+
+    tuning: Literal["full", "lora", "frozen"] = "full"
+    """What of the encoder is trained with the rest: all of its weights, low-rank additions to them (LoRA), or nothing,
+    so that its states are computed once and kept in a cache."""
+    nodes: Literal["pieces", "words"] = "pieces"
+    """What a node of text is: a word piece, or a word, with the mean of its pieces' states."""
+    source: Literal["raw_text", "text_bert"] = "raw_text"
+    """What is read: the transcripts, or the word pieces that the file's ``text_bert`` has, which the encoder's
+    tokenizer must have made."""
+    most: int = number(128, ge=1, le=100_000)
+    """Word pieces of an utterance, at most; what is longer is cut, and a note says so."""
+    lora_rank: int = number(8, ge=1, le=4096)
+    """Rank of the additions where ``tuning`` is ``lora``."""
+    checkpointing: bool = False
+    """Whether the encoder's layers are computed again for their gradients, which takes less memory and more time."""
+    download: bool = False
+    """Whether an encoder that is named by its id may be fetched from the Hub; else it must be in the local cache."""
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """Optimizer, learning rate and batches of each training stage."""
 
@@ -107,6 +132,12 @@ class OptimConfig:
     """Optimizer."""
     lr: float = number(1e-3, gt=0)
     """Peak learning rate (the paper: 1e-4)."""
+    encoder_lr: float = number(1e-4, gt=0)
+    """Peak learning rate of the text encoder (``model.text_encoder``)."""
+    encoder_warmup: float = number(0.1, ge=0, lt=1)
+    """Share of the steps over which the text encoder's rate rises linearly from zero."""
+    encoder_decay: float = number(1.0, gt=0, le=1)
+    """Factor of the text encoder's rate from each of its layers to the one below it."""
     weight_decay: float = number(0.01, ge=0)
     """Weight decay of the optimizer."""
     epochs: int = number(12, ge=1, le=MANY)
@@ -260,6 +291,7 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)

@@ -10,7 +10,15 @@ from gmsa.config.load import to_dict
 from gmsa.config.schema import Config
 from gmsa.errors import cut, shown
 
-PLACES = {"data.path", "data.pool", "data.name", "data.if_missing", "protocol.init_from"}
+PLACES = {
+    "data.path",
+    "data.pool",
+    "data.name",
+    "data.if_missing",
+    "protocol.init_from",
+    "model.text_encoder",
+    "text.download",
+}
 """Settings that say where something is; what it holds has a SHA-256 of its own."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,19 @@ from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import exists, expanded
+
+
+class Reader(Protocol):
+    """Gives utterances the features of a modality that are not the file's: those that an encoder makes or reads."""
+
+    modality: str
+
+    @property
+    def dim(self) -> int:
+        """D of that modality."""
+
+    def __call__(self, utterances: Sequence[Utterance], modalities: Sequence[str], where: str) -> list[Utterance]:
+        """The utterances with the features of these modalities, in that order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +63,7 @@ class OtherFile:
         return {name: utterances for name, utterances in found.items() if utterances}
 
 
-def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpus:
+def load_corpus(config: DataConfig, target: TargetConfig | None = None, texts: Reader | None = None) -> Corpus:
     """Loads the corpus that a config names, before normalization, masking and label ratio.
 
     Splits that the file lacks, or folds, are made as ``data.split`` asks; a split ``pool`` or ``unlabeled`` is the
@@ -60,6 +74,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     Args:
         config: the group ``data`` of a config.
         target: the group ``target`` (default: its defaults).
+        texts: what reads the transcripts, with ``model.text_encoder``.
 
     Raises:
         DataError: a file is missing or invalid, or the pool does not match the corpus.
@@ -74,17 +89,17 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
         if config.pool is not None:
             why = "the synthetic corpus brings its own pool" if config.path == SYNTHETIC else "the dialogues take none"
             raise DataError(f"data.pool '{config.pool}': {why}; leave data.pool out")
-        return _synthetic(config, settings)
+        return _synthetic(config, settings, texts)
     path = expanded(config.path, DataError)
     if not exists(path, DataError):
         if config.if_missing == "synthetic":
-            return _synthetic(config, settings)
+            return _synthetic(config, settings, texts)
         raise DataError(
             f"data file '{short(path)}' does not exist; the README says where to get it. "
             "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
     where = short(path)
-    found = read_any(path, config, settings, "needed")
+    found = _with_texts(read_any(path, config, settings, "needed"), config, texts, where)
     say = (lambda text: None) if found.told else note
     splits = dict(found.splits)
     _tell_unseen(splits.values(), found.target, settings, where)
@@ -102,7 +117,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None) -> Corpu
     pool: Sequence[Utterance] = own_pool
     pool_sha256 = None
     if config.pool is not None:
-        more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings)
+        more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings, texts)
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
         others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
         beside = [*beside, *more.splits[UNSPLIT]] if beside else more.splits[UNSPLIT]
@@ -122,6 +137,7 @@ def load_other(
     target: TargetConfig,
     require_labels: bool = True,
     strict: bool = True,
+    texts: Reader | None = None,
 ) -> OtherFile:
     """Loads another file, table, folder or feature store for a trained run.
 
@@ -138,15 +154,16 @@ def load_other(
             False, labels are read where they fit the target, and a note tells where they do not.
         strict: whether an utterance whose features cannot be read is an error; else it is left out, where the format
             allows to read the others.
+        texts: what reads the transcripts, with ``model.text_encoder``.
 
     Raises:
         DataError: the file is missing or invalid, or the dimensions of its features differ from ``dims``.
     """
     path = expanded(path, DataError)
     where = short(path)
-    found = read_any(
-        path, replace(data, modalities=tuple(dims)), target, "found" if require_labels else "tried", strict, other=True
-    )
+    data = replace(data, modalities=tuple(dims))
+    found = read_any(path, data, target, "found" if require_labels else "tried", strict, other=True)
+    found = _with_texts(found, data, texts, where)
     _check_dims(found.dims, dims, where)
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
@@ -154,22 +171,40 @@ def load_other(
     return OtherFile(splits, found.target, found.sha256, found.left_out)
 
 
-def _read_pool(path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig) -> Loaded:
+def _read_pool(
+    path: Path, dims: Mapping[str, int], data: DataConfig, target: TargetConfig, texts: Reader | None
+) -> Loaded:
     """The utterances of ``data.pool``, without labels, as one split."""
-    found = read_any(path, replace(data, modalities=tuple(dims)), target, "unread")
+    data = replace(data, modalities=tuple(dims))
+    found = _with_texts(read_any(path, data, target, "unread"), data, texts, short(path))
     _check_dims(found.dims, dims, short(path))
     parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
     whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
     return replace(found, splits={UNSPLIT: whole})
 
 
-def _synthetic(config: DataConfig, target: TargetConfig) -> Corpus:
+def _with_texts(found: Loaded, data: DataConfig, texts: Reader | None, where: str) -> Loaded:
+    """What was read of a file, with what ``texts`` makes of the transcripts."""
+    if texts is None:
+        return found
+    known = {texts.modality: texts.dim, **found.dims, texts.modality: texts.dim}
+    wanted = known if data.modalities == AUTO else [m for m in data.modalities if m in known]
+    splits = {name: texts(utterances, [*wanted], where) for name, utterances in found.splits.items()}
+    return replace(found, splits=splits, dims={m: known[m] for m in wanted})
+
+
+def _synthetic(config: DataConfig, target: TargetConfig, texts: Reader | None) -> Corpus:
     modalities, wanted = named_modalities(config), Target.of(target)
     if config.path in SYNTHETIC_DIALOGUES:
         corpus = synthetic_dialogues(SYNTHETIC_DIALOGUES[config.path], modalities=modalities, target=wanted)
     else:
         corpus = synthetic_corpus(modalities=modalities, target=wanted)
-    return replace(corpus, splits=make_splits(corpus.splits, config.split, corpus.target, SYNTHETIC))
+    corpus = replace(corpus, splits=make_splits(corpus.splits, config.split, corpus.target, SYNTHETIC))
+    if texts is None:
+        return corpus
+    splits = {name: texts(utterances, modalities, SYNTHETIC) for name, utterances in corpus.splits.items()}
+    dims = {m: texts.dim if m == texts.modality else dim for m, dim in corpus.dims.items()}
+    return replace(corpus, splits=splits, pool=texts(corpus.pool, modalities, SYNTHETIC), dims=dims)
 
 
 def _with_missing(

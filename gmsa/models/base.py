@@ -17,7 +17,7 @@ from torch_geometric.nn.parameter_dict import ParameterDict
 from torch_geometric.utils import scatter
 
 from gmsa.config import Config, ModelConfig
-from gmsa.config.presets import CONVS, OTHERS, placed
+from gmsa.config.presets import CONVS, OTHERS, TEXT, placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError
 from gmsa.graph import READOUTS, GraphBatch, GraphSpec, from_hetero, schema, token_count
@@ -290,6 +290,9 @@ class Embedding(nn.Module):
 
     sequence: SequenceEncoder | None
     """Set by :func:`~gmsa.models.build_model` in scope ``dialogue`` where ``model.sequence`` asks for it."""
+    text_encoder: nn.Module | None
+    """Set by :func:`~gmsa.models.build_model` where ``model.text_encoder`` is trained with the rest
+    (:class:`~gmsa.text.TextEncoder`): it turns the batch's numbers of word pieces into the features of ``text``."""
 
     def __init__(
         self,
@@ -316,13 +319,20 @@ class Embedding(nn.Module):
         )
         self.node_type = nn.Parameter(torch.randn(len(self.schema.node_types), channels) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, channels) * 0.02)
-        self.missing = self.sequence = None
+        self.missing = self.sequence = self.text_encoder = None
         if scope == "dialogue":
             self.missing = ParameterDict({m: nn.Parameter(torch.randn(channels) * 0.02) for m in self.modalities})
 
     def tokens(self, batch: GraphBatch) -> dict[str, Tensor]:
         """Encodes each modality to the tokens of all utterances, end to end: ``[M_m, C]``."""
-        return {m: encode(batch.features[m], batch.conv_windows[m]) for m, encode in self.encoders.items()}
+        return {m: encode(self.features(batch, m), batch.conv_windows[m]) for m, encode in self.encoders.items()}
+
+    def features(self, batch: GraphBatch, modality: str) -> Tensor:
+        """The features of a modality's steps ``[S, D_m]``: those of the batch, or the text encoder's states."""
+        steps = batch.features[modality]
+        if modality != TEXT or self.text_encoder is None:
+            return steps
+        return cast(Tensor, self.text_encoder(steps, batch.lengths[modality]))
 
     def mean(self, tokens: Tensor, batch: GraphBatch, modality: str, missing: Tensor) -> Tensor:
         """The mean over each utterance's tokens ``[M_m, C]``, or ``missing`` ``[C]`` where it has none: ``[N, C]``."""

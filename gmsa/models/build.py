@@ -11,7 +11,7 @@ from torch import nn
 
 from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
-from gmsa.config.presets import placed
+from gmsa.config.presets import TEXT, placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, cut, listed
 from gmsa.graph import GraphSpec
@@ -32,6 +32,7 @@ from gmsa.nn import (
 )
 from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
+from gmsa.text import TextEncoder, texts_of
 
 
 def model_class(config: Config) -> type[Model]:
@@ -56,8 +57,14 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     """
     if unknown := [m for m in dims if m not in placed(config.named_modalities)]:
         raise ConfigError(f"'data.modalities' does not name {listed(unknown)}, which the data has; list all there")
+    texts = texts_of(config) if TEXT in dims and config.text.tuning != "frozen" else None
+    if texts is not None:
+        dims = {m: texts.folder.width if m == TEXT else dim for m, dim in dims.items()}
     model = model_class(config).from_config(dims, config)
     model.spec = graph_spec(config)
+    if texts is not None:
+        rank = config.text.lora_rank if config.text.tuning == "lora" else 0
+        model.embedding.text_encoder = TextEncoder(texts.folder, texts.pieces, rank, config.text.checkpointing)
     if config.graph.has_dialogues:
         _add_context_parts(model, config)
     if config.reconstruction.weight:

@@ -18,8 +18,12 @@ from gmsa.config.components import component_name
 from gmsa.data import Corpus
 from gmsa.errors import cut
 from gmsa.registry import Registry, loaded_plugins
+from gmsa.text import texts_of
 
-PACKAGES = ("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors")
+PACKAGES = (
+    *("gmsa", "torch", "torch-geometric", "torch-scatter", "numpy", "scikit-learn", "safetensors"),
+    *("transformers", "tokenizers", "peft"),
+)
 
 
 def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
@@ -56,8 +60,10 @@ def other_machine(before: Mapping[str, Any]) -> str | None:
 
 
 def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
-    """SHA-256 of the data file and of the pool file, if there is one."""
-    return {"data_sha256": corpus.sha256, "pool_sha256": corpus.pool_sha256}
+    """SHA-256 of the data file; of the pool file and of the text encoder's weights, if there are any."""
+    texts = texts_of(config)
+    encoder = {} if texts is None else {"encoder_sha256": texts.folder.sha256}
+    return {"data_sha256": corpus.sha256, "pool_sha256": corpus.pool_sha256, **encoder}
 
 
 def plugins_of(config: Config) -> list[str]:

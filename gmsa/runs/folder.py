@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,10 @@ from gmsa.runs.inputs import Input, read_inputs
 from gmsa.runs.records import read_environment, read_history, read_own_summary
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
-from gmsa.system.files import check_name, check_out_folder, write_json, write_text
+from gmsa.system.files import check_name, check_out_folder, make_subfolder, write_json, write_text
 from gmsa.system.reading import exists, expanded, is_file
 from gmsa.system.script import torch_settings_kept
+from gmsa.text import texts_of
 from gmsa.training.checkpoint import load_weights, save_weights
 from gmsa.training.protocols import build_protocol
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from gmsa.runs.predict import Answers
     from gmsa.runs.states import Attention, Embeddings
 
+ENCODER = "text_encoder"
+"""Folder with the settings and the tokenizer of a run's text encoder."""
 FILES = ("config.yaml", "environment.json", "normalizer.safetensors")
 """What every run folder holds from the start."""
 
@@ -61,9 +65,10 @@ class Run:
             if not is_file(self.folder / name):
                 what = f"{name} is not a regular file" if exists(self.folder / name) else f"it has no {name}"
                 raise RunError(f"'{folder}' is not a run folder: {what}; name one that gmsa.train wrote")
-        self.config = read_config(self.folder)
+        self.config = _with_own_encoder(self.folder, read_config(self.folder))
         self.environment: dict[str, Any] = read_environment(self.folder, self.config)
         """Versions, machine and data of the training."""
+        _check_encoder(self)
         self.dims: dict[str, int] = dict(self.environment["dims"])
         """Feature dimension of each modality that the run was trained with."""
         file = self.folder / "normalizer.safetensors"
@@ -374,6 +379,35 @@ class Run:
         return read_history(self.folder, seed)
 
 
+def _with_own_encoder(folder: Path, config: Config) -> Config:
+    """The settings with the folder of the run's own text encoder; of a frozen one, only if its weights are there."""
+    name, own = config.model.text_encoder, folder / ENCODER
+    if name is None or (config.text.tuning == "frozen" and not is_file(own / "model.safetensors")):
+        return config
+    return replace(config, model=replace(config.model, text_encoder=str(own)))
+
+
+def _check_encoder(run: Run) -> None:
+    """Checks that a frozen text encoder, which is not in the run's folder, is that of the training."""
+    if run.config.model.text_encoder is None or run.config.text.tuning != "frozen":
+        return
+    wanted = str(run.environment.get("encoder_sha256"))
+    remedy = f"put its model.safetensors into '{run.folder / ENCODER}'"
+    try:
+        texts = texts_of(run.config)
+        assert texts is not None
+        found = texts.folder.sha256
+    except ConfigError as error:
+        raise RunError(
+            f"'{run.folder}' needs its text encoder (SHA-256 {wanted[:12]}…) to predict: {error}; or {remedy}"
+        ) from None
+    if found != wanted:
+        raise RunError(
+            f"'{run.config.model.text_encoder}' is not the text encoder that '{run.folder}' was trained with (SHA-256 "
+            f"{found[:12]}…, was {wanted[:12]}…); put that one back, or {remedy}"
+        )
+
+
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
     """The run itself, or that of a folder."""
     return run if isinstance(run, Run) else Run(run)
@@ -382,6 +416,8 @@ def as_run(run: Run | str | os.PathLike[str]) -> Run:
 def save_inputs(folder: Path, config: Config, environment: dict[str, Any], normalizer: Normalizer) -> None:
     """Writes what a run is before it starts: ``config.yaml``, ``environment.json``, ``normalizer.safetensors``."""
     save_weights(folder / "normalizer.safetensors", normalizer.state())
+    if (texts := texts_of(config)) is not None:
+        texts.folder.save(make_subfolder(folder, ENCODER))
     write_json(folder / "environment.json", environment)
     # Last: a folder with a config.yaml is one that can be resumed.
     write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))

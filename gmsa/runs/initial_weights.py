@@ -1,6 +1,8 @@
-"""Initial weights: those of a pre-trained run, where ``protocol.init_from`` names one."""
+"""Initial weights: those of a text encoder, and of a pre-trained run, where the settings name one."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from gmsa.models.build import model_skeleton
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.text import texts_of
+from gmsa.text.encoder import pretrained_weights
 from gmsa.training.protocols import build_protocol
 from gmsa.training.trainer import to_start_from
 
@@ -19,6 +23,8 @@ NOT_IN_WEIGHTS = {
     "graph": {"edge_dropout", "context_dropout"},
 }
 """Settings that may differ between a run and the one whose weights it starts from."""
+_ENCODER = "embedding.text_encoder.network."
+"""How the names of a text encoder's weights begin in a model."""
 ON_FEATURES = ("normalize", "clip")
 """Settings of ``data`` that scale the features that the weights were trained on."""
 
@@ -26,17 +32,30 @@ ON_FEATURES = ("normalize", "clip")
 def start_of(
     config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = SINGLE_PROCESS
 ) -> dict[str, Tensor] | None:
-    """The weights that a seed starts from; None where ``protocol.init_from`` is not set.
+    """The weights that a seed starts from: of ``protocol.init_from``, or of ``model.text_encoder`` where it is trained
+    with the rest; None where neither is set.
 
     Raises:
         RunError: they are missing, damaged or of another model.
+        ConfigError: those of the text encoder are.
     """
-    if config.protocol.init_from is None:
-        return None
     corpus = prepared.corpus
+    if config.protocol.init_from is None:
+        return encoder_weights(config, dict(corpus.dims))
     return group.broadcast(
         initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.is_main else None
     )
+
+
+def encoder_weights(config: Config, dims: Mapping[str, int]) -> dict[str, Tensor] | None:
+    """The weights of the text encoder by their names in the model; None where the model has none."""
+    texts = texts_of(config)
+    if texts is None or texts.frozen or texts.modality not in dims:
+        return None
+    given = pretrained_weights(texts.folder)
+    names = [name for name in model_skeleton(dims, config).state_dict() if name.startswith(_ENCODER)]
+    plain = {name: name.removeprefix(_ENCODER).replace(".base_layer.", ".") for name in names}
+    return {name: given[own] for name, own in plain.items() if own in given}  # LoRA's own start at random
 
 
 def initial_weights(

@@ -21,6 +21,7 @@ from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
 from gmsa.errors import DataError, listed, nearest, shown
 from gmsa.system.reading import expanded
+from gmsa.text import read_dims, texts_of
 from gmsa.training.scoring import HUGE
 
 Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Mapping[str, Any]
@@ -102,12 +103,14 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
     """
     wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
     unread: Mapping[str, str] = {}
+    texts = texts_of(config)
+    given = read_dims(wanted, texts)
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
-        other = load_other(path, wanted, config.data, config.target, require_labels=False, strict=False)
+        other = load_other(path, given, config.data, config.target, require_labels=False, strict=False, texts=texts)
         pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
-        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, wanted, config.target)
+        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, given, config.target)
     elif isinstance(x, Mapping):
         pairs = _by_split(_from_arrays(x, wanted, config))
     elif isinstance(x, Utterance):
@@ -118,6 +121,9 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
+    if texts is not None and not isinstance(x, (str, os.PathLike)):
+        read = texts([u for _, u in pairs], [*wanted], "the input")
+        pairs = [(split, u) for (split, _), u in zip(pairs, read, strict=True)]
     if config.graph.has_dialogues and isinstance(x, (str, os.PathLike, Store, StoredUtterances)):
         pairs = _parted(pairs)
     found = check_utterances(pairs, wanted, config)
@@ -205,7 +211,9 @@ def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
     return f"has no {' or '.join(wanted)} to predict from{more}; give at least one of them"
 
 
-def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: TargetConfig) -> list[tuple[str, Utterance]]:
+def _from_store(
+    x: StoredUtterances, wanted: Mapping[str, int | None], target: TargetConfig
+) -> list[tuple[str, Utterance]]:
     where, held = str(x.store.path), x.store.dims
     if not len(x):
         raise DataError(f"{where}: no utterance is chosen; give at least one")
@@ -220,7 +228,8 @@ def _from_store(x: StoredUtterances, wanted: Mapping[str, int], target: TargetCo
         note(f"{found} (its labels are not read)")
     spans = {name: range(split.start, split.stop) for name, split in x.store.manifest.splits.items()}
     names = [next((name for name, span in spans.items() if row in span), INPUT) for row in x.rows]
-    return list(zip(names, x.store.utterances(x.rows, wanted, labels=fits), strict=True))
+    dims = {m: held.get(m, 0) if dim is None else dim for m, dim in wanted.items()}
+    return list(zip(names, x.store.utterances(x.rows, dims, labels=fits), strict=True))
 
 
 def _features(utterance: Utterance, wanted: Mapping[str, int]) -> Mapping[str, Tensor]:
@@ -319,9 +328,9 @@ def _listed(column: Any) -> bool:
     return isinstance(column, Iterable) and not isinstance(column, (str, bytes, Mapping))
 
 
-def _other_dim(modality: str, found: int, dim: int) -> str:
-    """What is wrong with a dimension; nothing where it is the training's."""
-    if found == dim:
+def _other_dim(modality: str, found: int, dim: int | None) -> str:
+    """What is wrong with a dimension; nothing where it is the training's, or any is taken."""
+    if dim in (None, found):
         return ""
     return (
         f"'{modality}' has {found} features per step, training has {dim}; extract the features as for the training data"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from gmsa.config import AUTO, Config, DataConfig, MissingConfig, TargetConfig
+from gmsa.config import AUTO, Config, MissingConfig
 from gmsa.config.components import component_name
 from gmsa.config.graph import MOST_SPEAKERS
+from gmsa.config.presets import TEXT
 from gmsa.data import (
     Corpus,
     Normalizer,
@@ -28,6 +29,7 @@ from gmsa.graph import check_builders, check_positions
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
 from gmsa.models.build import model_skeleton
+from gmsa.text import Texts, texts_of
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
 
@@ -76,7 +78,7 @@ def prepare(config: Config) -> Prepared:
         ConfigError: nothing is left to train on, or the protocol cannot train what the config asks for.
     """
     check_protocol(config)
-    whole = load_corpus(config.data, config.target)
+    whole = load_corpus(config.data, config.target, checked_texts(config))
     if config.graph.scope != "utterance":  # only then the order of utterances counts
         tell_order(whole.with_context, whole.pool, short(config.data.path))
         tell_shared(whole.with_context, short(config.data.path))
@@ -171,9 +173,41 @@ def _tell_useless(corpus: Corpus, config: Config) -> None:
         )
 
 
-def reading(config: Config) -> tuple[DataConfig, TargetConfig]:
+def checked_texts(config: Config) -> Texts | None:
+    """What reads the transcripts, with ``model.text_encoder``.
+
+    Raises:
+        ConfigError: the encoder cannot be used, or a setting asks for what its word pieces cannot give.
+    """
+    texts = texts_of(config)
+    if texts is None:
+        return None
+    if config.data.modalities != AUTO and TEXT not in config.data.modalities:
+        raise ConfigError(
+            "'model.text_encoder' gives the modality 'text' its features, but 'data.modalities' does not name it; add "
+            "it there, or leave the encoder out"
+        )
+    if texts.frozen:
+        return texts
+    for key, asked in (
+        ("reconstruction.weight", config.reconstruction.weight),
+        ("pretrain.epochs", config.pretrain.epochs),
+    ):
+        if asked:
+            raise ConfigError(
+                f"'{key}' needs features of text that stay as they are; set 'text.tuning' to frozen, or '{key}' to 0"
+            )
+    if config.data.normalize != AUTO and TEXT in config.data.normalize:
+        raise ConfigError(
+            "'data.normalize' names 'text', whose features an encoder gives ('model.text_encoder'); leave it out there"
+        )
+    return texts
+
+
+def reading(config: Config) -> tuple[Any, ...]:
     """The settings by which the data is read: configs that share them can share one reading."""
-    return replace(config.data, label_ratio=1.0, label_seed=None, label_unit="utterance"), config.target
+    data = replace(config.data, label_ratio=1.0, label_seed=None, label_unit="utterance")
+    return data, config.target, config.model.text_encoder, config.text if config.model.text_encoder else None
 
 
 def check_fits(corpus: Corpus, config: Config) -> None:

@@ -31,6 +31,7 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
         },
         {
             "pool_sha256": Maybe(SHA256),
+            "encoder_sha256": SHA256,
             "plugins": Items(ANY, 1000),
             "versions": Map(Maybe(TEXT)),
             "saved": FLAG,

@@ -18,7 +18,7 @@ from gmsa.system.files import check_out_folder, make_folder, make_subfolder, wri
 from gmsa.system.reading import entries, read_bytes
 from gmsa.training.checkpoint import MOST_HEADER
 
-KEPT = ("versions", "data_sha256", "pool_sha256", "plugins", "synthetic", "dims")
+KEPT = ("versions", "data_sha256", "pool_sha256", "encoder_sha256", "plugins", "synthetic", "dims")
 """What of ``environment.json`` goes with the model; the rest is about the machine that trained it."""
 
 

@@ -28,7 +28,7 @@ from gmsa.system.records import (
     check_form,
     whole,
 )
-from gmsa.training.ema import MovingAverage
+from gmsa.training.optimization.ema import MovingAverage
 
 
 @dataclass
@@ -127,9 +127,16 @@ _PROGRESS = Fields(
         "weights": Map(ANY),
     }
 )
-_OPTIMIZER = Fields({"state": Fields({}), "param_groups": Items(Map(ANY), 1)})
+_MOST_GROUPS = 1000
+_OPTIMIZER = Fields({"state": Fields({}), "param_groups": Items(Map(ANY), _MOST_GROUPS)})
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_SCHEDULE = Fields({"base_lrs": Items(NUMBER, 1), "last_epoch": whole(0, 10**15), "_last_lr": Items(NUMBER, 1)})
+_SCHEDULE = Fields(
+    {
+        "base_lrs": Items(NUMBER, _MOST_GROUPS),
+        "last_epoch": whole(0, 10**15),
+        "_last_lr": Items(NUMBER, _MOST_GROUPS),
+    }
+)
 _SCALAR = (bool, int, float, str, type(None))
 
 
@@ -140,7 +147,10 @@ class StateCheck:
     skeleton: Callable[[str], nn.Module | None]
     """The module of a stage, maybe without its weights; None where only the stage's own protocol knows it."""
     fresh: TrainState
-    """That of a small model which has trained nothing, with the optimizer and the schedule of the run."""
+    """That of a small model which has trained nothing, with the optimizer and the schedule of the run: a parameter in
+    each group."""
+    order: Callable[[nn.Module], list[list[nn.Parameter]]]
+    """The parameters of a module, group by group of the optimizer."""
     select: str = "MAE"
     """The score that every epoch of the protocol has."""
 
@@ -204,18 +214,24 @@ class StateCheck:
 
     def _check_optimizer(self, found: Any, module: nn.Module | None) -> None:
         check_form(found, _OPTIMIZER, "optimizer")
-        own = self.fresh.optimizer.state_dict()["param_groups"][0]
-        group = found["param_groups"][0] if found["param_groups"] else {}
-        parameters = None if module is None else list(module.parameters())
-        check_form(group, Fields({"lr": SECONDS, "params": Items(whole())}), "param_groups")
-        numbers = list(group["params"])
-        if numbers != list(range(len(numbers))) or (parameters is not None and len(numbers) != len(parameters)):
+        own, groups = self.fresh.optimizer.state_dict()["param_groups"], found["param_groups"]
+        order = None if module is None else self.order(module)
+        parameters = None if order is None else [p for group in order for p in group]
+        if len(groups) != len(own if order is None else order):
+            raise ValueError("'param_groups' are not those of the model")
+        numbers: list[int] = []
+        for place, group in enumerate(groups):
+            check_form(group, Fields({"lr": SECONDS, "params": Items(whole())}), "param_groups")
+            numbers += group["params"]
+            if order is not None and len(group["params"]) != len(order[place]):
+                raise ValueError("'params' are not those of the model")
+            for key, value in group.items():
+                if key not in ("lr", "params"):
+                    _check_plain(value, f"param_groups.{key}")
+                    if key in own[place] and not _same(value, own[place][key]):
+                        raise ValueError(f"'param_groups' has another {shown(key)} than the settings")
+        if numbers != list(range(len(numbers))):
             raise ValueError("'params' are not those of the model")
-        for key, value in group.items():
-            if key not in ("lr", "params"):
-                _check_plain(value, f"param_groups.{key}")
-                if key in own and not _same(value, own[key]):
-                    raise ValueError(f"'param_groups' has another {shown(key)} than the settings")
         for number, moments in found["state"].items():
             if type(number) is not int or not 0 <= number < len(numbers):
                 raise ValueError("'optimizer' has a state of no parameter")

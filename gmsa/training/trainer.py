@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gmsa.config import Config, OptimConfig
+from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.config.trained import few, other_settings, trained_settings
 from gmsa.data import Target, Utterance
@@ -32,9 +32,16 @@ from gmsa.system.reading import MOST_RECORDS, exists
 from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import digest, list_states, load_into, load_state, load_weights, save_state, save_weights
-from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches
+from gmsa.training.optimization.ema import MovingAverage
+from gmsa.training.optimization.optimizer import (
+    autocast,
+    build_optimizer,
+    build_schedule,
+    optimizer_of,
+    parameter_groups,
+)
 from gmsa.training.scoring import Predictions, predict_utterances
 from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
 from gmsa.training.stopping import Stop
@@ -123,7 +130,8 @@ class Trainer:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
         valid = [*self.valid, *self.valid_context]  # labels play no part
         task = Pretraining(self.config, self.dims, self.context, valid, self.device)
-        model: Model = self.train_task("pretrain", task).model
+        start = None if self.initial is None else {f"model.{name}": x for name, x in self.initial.items()}
+        model: Model = self.train_task("pretrain", task, start).model
         self.initial = to_start_from(model)
         return model
 
@@ -173,8 +181,7 @@ class Trainer:
         """Trains a stage, or the rest of it; returns its best weights."""
         optim, epochs = self.config.optim, task.epochs
         optimizer = build_optimizer(model, optim)
-        steps = epochs * task.per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, optim))
+        schedule = build_schedule(optimizer, epochs * task.per_epoch, optim)
         average = MovingAverage(model, optim.ema) if optim.ema else None
         if self.config.run.compile:
             model.compile(dynamic=True)  # in place, so that the names of its weights stay
@@ -308,11 +315,18 @@ class Trainer:
 
     def _check_state(self, state: dict[str, Any]) -> None:
         """Checks the parts of a state, and that the weights of its finished stages are intact."""
-        small = nn.ParameterList([nn.Parameter(torch.zeros(1))])
-        optimizer = build_optimizer(small, self.config.optim)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-        average = MovingAverage(small, self.config.optim.ema) if self.config.optim.ema else None
-        StateCheck(self._known_skeleton, TrainState(small, optimizer, schedule, average), self.config.select)(state)
+        optim = self.config.optim
+        rates = [rate for _, rate in parameter_groups(self._skeleton("fine-tuning"), optim)]
+        small = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in rates])
+        optimizer = optimizer_of([([p], rate) for p, rate in zip(small, rates, strict=True)], optim)
+        schedule = build_schedule(optimizer, 1, optim)
+        average = MovingAverage(small, optim.ema) if optim.ema else None
+        fresh = TrainState(small, optimizer, schedule, average)
+
+        def order(module: nn.Module) -> list[list[nn.Parameter]]:
+            return [parameters for parameters, _ in parameter_groups(module, optim)]
+
+        StateCheck(self._known_skeleton, fresh, order, self.config.select)(state)
         for stage in state["finished"]:
             module = self._known_skeleton(stage)
             like = None if module is None else module.state_dict()
@@ -343,25 +357,3 @@ class Trainer:
 def to_start_from(model: nn.Module) -> dict[str, Tensor]:
     """The weights of a model that another can start from: all but the reconstruction, which has feature statistics."""
     return {name: weight for name, weight in model.state_dict().items() if not name.startswith("reconstruction.")}
-
-
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters."""
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-
-
-def rate_factor(step: int, steps: int, config: OptimConfig) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then the schedule down to 0."""
-    warmup = round(config.warmup * steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
-
-
-def autocast(config: OptimConfig, device: torch.device) -> Any:
-    """Mixed precision as ``optim.amp`` asks for it."""
-    if config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda"):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()

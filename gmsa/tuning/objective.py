@@ -17,7 +17,7 @@ import optuna
 import yaml
 from optuna.trial import Trial
 
-from gmsa.config import Config, DataConfig, TargetConfig, to_dict
+from gmsa.config import Config, to_dict
 from gmsa.config.components import component_name
 from gmsa.config.target import SELECTABLE
 from gmsa.metrics import higher_is_better
@@ -197,7 +197,7 @@ class Curve(Callback):
         return study.pruner.prune(study, seen)
 
 
-_held: dict[tuple[DataConfig, TargetConfig], Prepared] = {}
+_held: dict[tuple[Any, ...], Prepared] = {}
 
 
 def prepared_without_test(config: Config) -> Prepared:

@@ -25,9 +25,9 @@ from gmsa.models.build import model_skeleton
 from gmsa.models.pretraining import Masked, PretrainingModel
 from gmsa.nn import AlternatingBlock, Gate, Interaction, ModalityReadout, Reconstruction, SparseEdges, build_fusion
 from gmsa.system.distributed import SINGLE_PROCESS
-from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import Targets
 from gmsa.training.losses import consistency, loss, reconstruction
+from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.pseudo_labels import most_confident
 from gmsa.training.scoring import Predictions
 

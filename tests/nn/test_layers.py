@@ -23,11 +23,11 @@ from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, 
 from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
 from gmsa.rng import hashed_uniform, seed_for
 from gmsa.training.batches import training_batches
-from gmsa.training.ema import MovingAverage
 from gmsa.training.examples import labeled_examples
 from gmsa.training.losses import loss
+from gmsa.training.optimization.ema import MovingAverage
+from gmsa.training.optimization.optimizer import autocast, build_optimizer
 from gmsa.training.prefetch import prefetch
-from gmsa.training.trainer import autocast, build_optimizer
 
 ROUTES = ("dense", "sparse", "messages")
 KINDS = 3

@@ -31,6 +31,7 @@ from gmsa.training import trainer as loop
 from gmsa.training.batches import buckets, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
+from gmsa.training.optimization.optimizer import rate_factor
 from gmsa.training.pseudo_labels import most_confident, soft_examples
 from gmsa.training.scoring import Predictions
 
@@ -150,14 +151,14 @@ def test_soft_examples_are_the_teachers_means(make_utterance) -> None:
 
 def test_learning_rate_course() -> None:
     config = OptimConfig(warmup=0.2, schedule="cosine")
-    course = [loop.rate_factor(step, 100, config) for step in range(100)]
+    course = [rate_factor(step, 100, config) for step in range(100)]
     assert course[0] == pytest.approx(1 / 21)
     assert max(course) == course[20] == 1
     assert course[:20] == sorted(course[:20])
     assert course[20:] == sorted(course[20:], reverse=True)
     assert course[60] == pytest.approx(0.5)
-    assert loop.rate_factor(60, 100, OptimConfig(warmup=0.2, schedule="linear")) == pytest.approx(0.5)
-    assert loop.rate_factor(99, 100, OptimConfig(warmup=0.2, schedule="constant")) == 1
+    assert rate_factor(60, 100, OptimConfig(warmup=0.2, schedule="linear")) == pytest.approx(0.5)
+    assert rate_factor(99, 100, OptimConfig(warmup=0.2, schedule="constant")) == 1
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

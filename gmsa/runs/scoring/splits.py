@@ -21,6 +21,7 @@ from gmsa.errors import DataError, RunError, listed, nearest, short, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import hide
 from gmsa.system.reading import MOST_RECORDS, exists, read_text
+from gmsa.text import read_dims, texts_of
 
 TRAINING = "train"
 """The split that a run is trained on, and what training utterances are scored as."""
@@ -80,7 +81,7 @@ def own_corpus(run: Run, otherwise: str = "") -> Corpus:
             f"'{settings.path}', which '{run.folder}' was trained on (SHA-256 {trained_on[:12]}…), is not there; "
             f"put it back, or {otherwise or 'score another labeled file with --data'}"
         )
-    corpus = load_corpus(settings, run.config.target)
+    corpus = load_corpus(settings, run.config.target, texts_of(run.config))
     if corpus.sha256 != trained_on:
         raise RunError(
             f"'{settings.path}' is not the file that '{run.folder}' was trained on (SHA-256 {corpus.sha256[:12]}…, "
@@ -132,14 +133,14 @@ def splits_to_score(
         DataError: the file is missing, unsafe or wrong, or has no such split.
     """
     other, records = None, dict[str, dict[str, Any]]()
-    dims = run.dims if dims is None else dims
+    dims, texts = run.dims if dims is None else dims, texts_of(run.config)
     if data is not None and _sha256(data) != run.environment["data_sha256"]:
-        other = load_other(data, dims, run.config.data, run.config.target)
+        other = load_other(data, read_dims(dims, texts), run.config.data, run.config.target, texts=texts)
     if other is None or other.sha256 == run.environment["data_sha256"]:
         if data is None:
             corpus = own_corpus(run)
         else:  # its splits are those of the training, also where these were drawn
-            corpus = load_corpus(replace(run.config.data, path=str(data), pool=None), run.config.target)
+            corpus = load_corpus(replace(run.config.data, path=str(data), pool=None), run.config.target, texts)
         if mask:
             corpus, records = masked(run, corpus)
         where, own, sha256, synthetic = short(data or run.config.data.path), True, corpus.sha256, corpus.synthetic

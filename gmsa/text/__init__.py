@@ -1,0 +1,7 @@
+"""Text encoders of Hugging Face: their folders, the word pieces of transcripts, and their states."""
+
+from gmsa.text.encoder import TextEncoder
+from gmsa.text.folder import EncoderFolder
+from gmsa.text.texts import Texts, read_dims, texts_of
+
+__all__ = ["EncoderFolder", "TextEncoder", "Texts", "read_dims", "texts_of"]

@@ -1,0 +1,149 @@
+"""A text encoder as a part of a model: from the numbers of word pieces to states."""
+
+# N utterances, S nodes of text of all of them, P pieces of a node, K pieces of all, T pieces of the longest, H features
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gmsa.errors import ConfigError, cut, short
+from gmsa.nn.dropout import Dropout
+from gmsa.text.folder import KEY, EncoderFolder
+from gmsa.text.library import load_library
+from gmsa.text.pieces import Pieces
+
+
+class TextEncoder(nn.Module):
+    r"""Hugging Face's encoder of the family that a folder's ``config.json`` names, with random weights.
+
+    Every utterance is read by itself, between the special pieces of the tokenizer, which are no nodes. A node's state
+    is the mean of the last hidden states of its pieces.
+
+    Args:
+        folder (EncoderFolder): The encoder.
+        pieces (Pieces): Its word pieces.
+        lora_rank (int, default 0): Rank r of additions :math:`W + \frac{2 r}{r} B A` to all linear maps, which alone
+            are trained (Hu et al.: LoRA, ICLR 2022); 0 trains all weights.
+        checkpointing (bool, default False): Computes the layers again for their gradients.
+
+    Shapes:
+        - numbers of pieces :math:`(S, P)`, lengths :math:`(N)`; output :math:`(S, H)`
+    """
+
+    def __init__(self, folder: EncoderFolder, pieces: Pieces, lora_rank: int = 0, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.width, self.lora_rank = folder.width, lora_rank
+        self.before, self.after = list(pieces.before), list(pieces.after)
+        self.padding = int(folder.settings.get("pad_token_id") or 0)
+        model = make_network(folder)
+        if lora_rank:
+            peft = load_library("peft", "text.tuning: lora")
+            wanted = peft.LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear")
+            model.requires_grad_(False)
+            model = peft.inject_adapter_in_model(wanted, model)
+        self.network: Any = model
+        if checkpointing:
+            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, numbers: Tensor, lengths: Tensor) -> Tensor:
+        if not len(numbers):
+            return numbers.new_zeros(0, self.width)
+        there = numbers >= 0
+        node = torch.arange(len(numbers), device=numbers.device)[:, None].expand_as(there)[there]  # [K]
+        utterance = torch.repeat_interleave(lengths, output_size=len(numbers))[node]
+        counts = torch.zeros_like(lengths).index_add(0, utterance, torch.ones_like(utterance))
+        row = (counts > 0).cumsum(0)[utterance] - 1
+        first = (counts.cumsum(0) - counts)[utterance]
+        column = torch.arange(len(node), device=node.device) - first + len(self.before)
+        rows, columns = int((counts > 0).sum()), int(counts.max()) + len(self.before) + len(self.after)
+        ids = torch.full((rows, columns), self.padding, dtype=torch.long, device=numbers.device)
+        for place, number in enumerate(self.before):
+            ids[:, place] = number
+        ends = counts[counts > 0] + len(self.before)
+        every = torch.arange(rows, device=numbers.device)
+        for place, number in enumerate(self.after):
+            ids[every, ends + place] = number
+        ids[row, column] = numbers[there].long()
+        mask = torch.arange(columns, device=numbers.device) < (ends + len(self.after))[:, None]
+        states = self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state[row, column]  # [K, H]
+        if numbers.shape[1] == 1:
+            return states
+        total = states.new_zeros(len(numbers), states.shape[1]).index_add(0, node, states)
+        return total / there.sum(1).clamp(min=1)[:, None].to(total.dtype)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters that are trained, from the embeddings up, layer by layer; what follows the last is with it."""
+        stack = _stack(self.network)
+        where = {id(p): depth for depth, layer in enumerate(stack, 1) for p in layer.parameters()}
+        found: list[list[nn.Parameter]] = [[] for _ in range(len(stack) + 1)]
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                depth = where.get(id(parameter), 0 if "embedding" in name else len(stack))
+                found[depth].append(parameter)
+        return found
+
+
+def make_network(folder: EncoderFolder) -> Any:
+    """The network of a folder's ``config.json``, with random weights and gmsa's faster dropout.
+
+    Raises:
+        ConfigError: transformers knows no such family, or its settings are wrong.
+    """
+    transformers = load_library("transformers", KEY)
+    settings = {key: value for key, value in folder.settings.items() if not key.startswith("_")}
+    try:
+        wanted = transformers.AutoConfig.for_model(**settings)
+        network = transformers.AutoModel.from_config(wanted, trust_remote_code=False, dtype=torch.float32)
+    except Exception as error:  # of many types, by what is wrong
+        raise ConfigError(
+            f"'{KEY}': transformers cannot make the encoder of '{short(folder.path)}' ({cut(error)}); name another"
+        ) from None
+    if getattr(network, "pooler", None) is not None:  # reads one state, and is not used here
+        network.pooler = None
+    for module in network.modules():
+        for name, part in module.named_children():
+            if isinstance(part, nn.Dropout):
+                setattr(module, name, Dropout(part.p))
+    return network
+
+
+@lru_cache(maxsize=1)
+def pretrained_weights(folder: EncoderFolder) -> dict[str, Tensor]:
+    """The weights of a folder by the names of :func:`make_network`.
+
+    Raises:
+        ConfigError: they are damaged, or not those of its ``config.json``.
+    """
+    transformers = load_library("transformers", KEY)
+    _ = folder.weights  # an error of one's own where there are none
+    with torch.random.fork_rng(devices=[]):
+        try:
+            found, about = transformers.AutoModel.from_pretrained(
+                str(folder.path),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except Exception as error:  # of many types, by what is damaged
+            raise ConfigError(
+                f"'{KEY}': the weights of '{short(folder.path)}' cannot be read ({cut(error)}); fetch them again"
+            ) from None
+    lacking = sorted(name for name in about["missing_keys"] if not name.startswith("pooler."))
+    if lacking:
+        raise ConfigError(
+            f"'{KEY}': the weights of '{short(folder.path)}' lack {len(lacking)} of its {folder.settings['model_type']}"
+            f" (the first {lacking[0]!r}); name the folder that they belong to"
+        )
+    return {name: x for name, x in found.state_dict().items() if not name.startswith("pooler.")}
+
+
+def _stack(network: Any) -> list[nn.Module]:
+    """The layers of an encoder, from the first to the last: its longest list of modules of one class."""
+    lists = [m for m in network.modules() if isinstance(m, nn.ModuleList) and len({type(x) for x in m}) == 1]
+    found: list[nn.Module] = list(max(lists, key=lambda m: sum(p.numel() for p in m.parameters()), default=[]))
+    return found

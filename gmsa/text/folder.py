@@ -1,0 +1,208 @@
+"""The folder of a Hugging Face text encoder, which may be a stranger's: what is read of it, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gmsa.errors import ConfigError, cut, listed, short, shown
+from gmsa.system.files import make_folder, sha256_of, write_text
+from gmsa.system.reading import entries, exists, expanded, is_folder, read_json, read_text
+from gmsa.text.library import load_library
+
+KEY = "model.text_encoder"
+"""The setting that names the folder, for errors."""
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "*.safetensors"
+MOST_TOKENIZER = 1 << 27
+"""Bytes of a tokenizer's file: that of a vocabulary of 250,000 pieces has 17 million."""
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_BOUNDS = {
+    ("hidden_size", "d_model", "dim"): 65_536,
+    ("num_hidden_layers", "n_layers", "num_layers"): 512,
+    ("intermediate_size", "hidden_dim", "d_ff"): 1 << 20,
+    ("vocab_size",): 1 << 24,
+    ("max_position_embeddings",): 1 << 22,
+    ("num_attention_heads", "n_heads", "num_heads"): 4096,
+}
+"""Sizes in a ``config.json``, by their names in different families, and their limits."""
+
+
+class EncoderFolder:
+    """A folder with ``config.json``, a tokenizer, and weights as safetensors; no code of it is run.
+
+    Args:
+        name: the folder, an installed package that holds one, or an id on the Hub that is in the local cache.
+        download: whether it may be fetched from the Hub.
+
+    Raises:
+        ConfigError: there is none, or it holds what gmsa does not read.
+    """
+
+    def __init__(self, name: str, download: bool = False) -> None:
+        self.name = name
+        self.path = _find(name, download)
+        self.settings: dict[str, Any] = read_json(self.path / CONFIG, kind=ConfigError)
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"EncoderFolder({self.name!r})"
+
+    @property
+    def width(self) -> int:
+        """Features of a state."""
+        return int(next(self.settings[key] for key in ("hidden_size", "d_model", "dim") if key in self.settings))
+
+    @property
+    def positions(self) -> int | None:
+        """Positions that the encoder has, with those of its special pieces; None where there is no such limit."""
+        found = self.settings.get("max_position_embeddings")
+        if found is None:
+            return None
+        # RoBERTa and its kin count positions from the padding piece on.
+        offset = (self.settings.get("pad_token_id") or 0) + 1 if _counts_from_padding(self.settings) else 0
+        return int(found) - offset
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """The content of ``tokenizer.json``, converted from other files where there is none.
+
+        Raises:
+            ConfigError: there is no tokenizer, or none that can be read without code of its own.
+        """
+        if exists(self.path / TOKENIZER, ConfigError):
+            return read_text(self.path / TOKENIZER, MOST_TOKENIZER, kind=ConfigError)
+        transformers = load_library("transformers", KEY)
+        try:
+            found = transformers.AutoTokenizer.from_pretrained(
+                str(self.path), local_files_only=True, trust_remote_code=False, use_fast=True
+            )
+            return str(found.backend_tokenizer.to_str())
+        except Exception as error:  # of many types, by what is missing
+            raise ConfigError(
+                f"'{KEY}': '{short(self.path)}' has no {TOKENIZER}, and no other tokenizer that can be read "
+                f"({cut(error)}); save it with AutoTokenizer.save_pretrained"
+            ) from None
+
+    @cached_property
+    def weights(self) -> list[Path]:
+        """The files of its weights.
+
+        Raises:
+            ConfigError: there are none as safetensors.
+        """
+        found = [p for p in entries(self.path, ConfigError) if p.match(WEIGHTS)]
+        if found:
+            return found
+        pickled = [p.name for p in entries(self.path, ConfigError) if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        raise ConfigError(
+            f"'{KEY}': '{short(self.path)}' has no weights as safetensors"
+            + (
+                f", only {listed(pickled)}, which may run code when it is read; save it with "
+                "save_pretrained(…, safe_serialization=True)"
+                if pickled
+                else "; name a folder that holds model.safetensors"
+            )
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the weights; of several files, of theirs, in the order of their names."""
+        found = [sha256_of(path, ConfigError) for path in self.weights]
+        return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """SHA-256 of the content of ``tokenizer.json``."""
+        return hashlib.sha256(self.tokenizer.encode()).hexdigest()
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a run records of its encoder."""
+        return {
+            "name": Path(self.name).name,
+            "family": str(self.settings["model_type"]),
+            "sha256": self.sha256,
+            "tokenizer_sha256": self.tokenizer_sha256,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes the settings and the tokenizer into a folder of the run, without the weights.
+
+        Raises:
+            WriteError: they cannot be written.
+        """
+        make_folder(folder)
+        write_text(folder / TOKENIZER, self.tokenizer)
+        kept = {key: value for key, value in self.settings.items() if not key.startswith("_")}
+        write_text(folder / CONFIG, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+    def _check(self) -> None:
+        where, settings = f"'{KEY}': '{short(self.path)}'", self.settings
+        if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
+            raise ConfigError(
+                f"{where}: its {CONFIG} names no 'model_type'; name the folder of a text encoder, such as one that "
+                "AutoModel.save_pretrained wrote"
+            )
+        family = settings["model_type"]
+        if "auto_map" in settings:
+            raise ConfigError(
+                f"{where}: needs code of its own ('auto_map'), which gmsa does not run; choose an encoder of a family "
+                "that transformers knows, such as bert or roberta"
+            )
+        if settings.get("is_encoder_decoder") or settings.get("is_decoder") or family in ("gpt2", "llama", "opt"):
+            raise ConfigError(
+                f"{where}: {shown(family)} is no encoder, but writes text; choose one such as bert, roberta or deberta"
+            )
+        for keys, most in _BOUNDS.items():
+            for key in keys:
+                value = settings.get(key)
+                if value is not None and not (type(value) is int and 1 <= value <= most):
+                    raise ConfigError(
+                        f"{where}: '{key}' in its {CONFIG} is {shown(value)}; it must be from 1 to {most:,}"
+                    )
+        if not any(key in settings for key in ("hidden_size", "d_model", "dim")):
+            raise ConfigError(f"{where}: its {CONFIG} has no 'hidden_size'; name the folder of a text encoder")
+
+
+def _counts_from_padding(settings: dict[str, Any]) -> bool:
+    return settings["model_type"] in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text")
+
+
+def _find(name: str, download: bool) -> Path:
+    path = expanded(name, ConfigError)
+    if is_folder(path, ConfigError):
+        if not exists(path / CONFIG, ConfigError):
+            raise ConfigError(
+                f"'{KEY}': '{short(path)}' has no {CONFIG}; name the folder of a text encoder, such as one that "
+                "AutoModel.save_pretrained wrote"
+            )
+        return path
+    if exists(path, ConfigError) or not _ID.fullmatch(name):
+        state = "is a file" if exists(path, ConfigError) else "does not exist"
+        raise ConfigError(f"'{KEY}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
+    if (inside := _of_package(name)) is not None:
+        return inside
+    hub = load_library("huggingface_hub", KEY)
+    try:
+        return Path(hub.snapshot_download(repo_id=name, local_files_only=not download, allow_patterns=_FETCHED))
+    except Exception as error:  # huggingface_hub's own, those of its HTTP library, and the system's
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        remedy = "check the id and the network" if download else "set 'text.download' to true to fetch it"
+        raise ConfigError(
+            f"'{KEY}': there is no folder or package '{cut(name)}', nor is it in the local cache of the Hub ({reason}); "
+            f"name a folder, or {remedy}"
+        ) from None
+
+
+def _of_package(name: str) -> Path | None:
+    """The folder of an encoder that an installed package holds, which is not imported; None where there is none."""
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name) or (found := importlib.util.find_spec(name.replace("-", "_"))) is None:
+        return None
+    places = [Path(place) / part for place in found.submodule_search_locations or () for part in ("", "model")]
+    return next((place for place in places if exists(place / CONFIG, ConfigError)), None)

@@ -1,0 +1,113 @@
+"""Word pieces of transcripts, as the numbers that stand for the features of text until an encoder reads them."""
+
+# L nodes of text, P pieces of a node
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gmsa.errors import ConfigError, cut
+from gmsa.text.folder import KEY, EncoderFolder
+from gmsa.text.library import load_library
+
+PER_WORD = 8
+"""Pieces of a word that make one node; a longer word takes several."""
+NONE = -1.0
+"""Stands where a node has no further piece."""
+
+
+class Pieces:
+    """Cuts transcripts into the word pieces of an encoder's tokenizer.
+
+    Args:
+        folder: the encoder.
+        words: whether a node is a word, of up to :data:`PER_WORD` pieces, instead of a piece. What a word is, the
+            tokenizer says; in most, punctuation is one.
+        most: pieces of a transcript, at most.
+
+    Raises:
+        ConfigError: the tokenizer cannot be read.
+    """
+
+    def __init__(self, folder: EncoderFolder, words: bool = False, most: int = 128) -> None:
+        self._tokenizer = _open(folder.tokenizer)
+        self.words = words
+        self.before, self.after = _specials(self._tokenizer)
+        """Numbers of the special pieces before and after a transcript, such as BERT's [CLS] and [SEP]."""
+        room = folder.positions
+        self.most = most if room is None else min(most, room - len(self.before) - len(self.after))
+        self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        if self.count > int(folder.settings.get("vocab_size", self.count)):
+            raise ConfigError(
+                f"'{KEY}': the tokenizer has {self.count:,} pieces, the encoder {folder.settings['vocab_size']:,}; "
+                "name a folder whose tokenizer is the encoder's"
+            )
+
+    @property
+    def dim(self) -> int:
+        """P, pieces of a node."""
+        return PER_WORD if self.words else 1
+
+    @property
+    def mask(self) -> int | None:
+        """Number of the piece that stands for a masked one; None where the tokenizer has none."""
+        for name in ("[MASK]", "<mask>"):
+            if (found := self._tokenizer.token_to_id(name)) is not None:
+                return int(found)
+        return None
+
+    def __call__(self, text: str) -> tuple[Tensor, int]:
+        """The numbers of a transcript's pieces ``[L, P]``, and how many pieces were cut off.
+
+        A transcript that is empty, or of white space, gives no node.
+        """
+        if not text.strip():
+            return torch.zeros(0, self.dim), 0
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        ids, lost = found.ids[: self.most], max(0, len(found.ids) - self.most)
+        if not self.words:
+            return torch.tensor(ids, dtype=torch.float32)[:, None], lost
+        nodes: list[list[int]] = []
+        before: object = object()
+        for piece, word in zip(ids, found.word_ids, strict=False):
+            if word is None or word != before or len(nodes[-1]) == PER_WORD:
+                nodes.append([])
+            nodes[-1].append(piece)
+            before = word
+        table = torch.full((len(nodes), PER_WORD), NONE)
+        for row, pieces in enumerate(nodes):
+            table[row, : len(pieces)] = torch.tensor(pieces, dtype=torch.float32)
+        return table, lost
+
+    def say(self, features: Tensor) -> list[str]:
+        """The pieces of each node as a reader knows them, joined."""
+        rows = [[int(piece) for piece in row if piece >= 0] for row in features.tolist()]
+        return ["".join(self._tokenizer.id_to_token(piece) or "?" for piece in row) for row in rows]
+
+
+@lru_cache(maxsize=4)
+def _open(content: str) -> Any:
+    tokenizers = load_library("tokenizers", KEY)
+    try:
+        found = tokenizers.Tokenizer.from_str(content)
+        found.no_truncation()
+        found.no_padding()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # its own, and a panic, which is no Exception
+        raise ConfigError(
+            f"'{KEY}': its tokenizer.json cannot be read ({cut(error)}); save the tokenizer anew with save_pretrained"
+        ) from None
+    return found
+
+
+def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special pieces that the tokenizer puts before and after a text."""
+    found = tokenizer.encode("a", add_special_tokens=True)
+    plain = [i for i, special in enumerate(found.special_tokens_mask) if not special]
+    if not plain:
+        return [], []
+    return list(found.ids[: plain[0]]), list(found.ids[plain[-1] + 1 :])

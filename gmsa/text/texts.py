@@ -1,0 +1,112 @@
+"""What stands for the features of text in the utterances of a run with a text encoder."""
+
+# L nodes of text, P pieces of a node, H features of a state
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from torch import Tensor
+
+from gmsa.config import Config, TextConfig
+from gmsa.config.presets import TEXT
+from gmsa.data.features import LazyFeatures
+from gmsa.data.notes import note
+from gmsa.data.utterance import Utterance
+from gmsa.errors import shown
+from gmsa.text.folder import EncoderFolder
+from gmsa.text.pieces import Pieces
+from gmsa.text.states import states_of
+
+
+class Texts:
+    """Gives utterances the features of ``text`` that an encoder reads: numbers of pieces, or states of a frozen one.
+
+    Args:
+        folder: the encoder.
+        settings: the group ``text`` of a config.
+    """
+
+    modality = TEXT
+
+    def __init__(self, folder: EncoderFolder, settings: TextConfig) -> None:
+        self.folder, self.settings = folder, settings
+        self.pieces = Pieces(folder, settings.nodes == "words", settings.most)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the features are states, ``[L, H]``; else numbers of pieces, ``[L, P]``."""
+        return self.settings.tuning == "frozen"
+
+    @property
+    def dim(self) -> int:
+        """Features of a node: H, or P."""
+        return self.folder.width if self.frozen else self.pieces.dim
+
+    def __call__(self, utterances: Sequence[Utterance], modalities: Sequence[str], where: str) -> list[Utterance]:
+        """The utterances with what the encoder reads as their text, and with those of ``modalities`` in that order.
+
+        Args:
+            where: name of the file, for the note on transcripts that are cut.
+        """
+        numbers, cut = [], []
+        for utterance in utterances:
+            found, lost = self.pieces(utterance.text)
+            numbers.append(found)
+            if lost:
+                cut.append(utterance.id)
+        if cut:
+            others = f" and {len(cut) - 1} others" if cut[1:] else ""
+            note(
+                f"{where}: the transcripts of {shown(cut[0])}{others} have more than {self.pieces.most} word pieces "
+                "and are cut there; raise 'text.most' if the encoder takes more"
+            )
+        features = states_of(self.folder, self.pieces, numbers) if self.frozen else numbers
+        return [
+            replace(u, features=_with(u.features, modalities, own)) for u, own in zip(utterances, features, strict=True)
+        ]
+
+
+class _Beside(LazyFeatures):
+    """Lazy features with those of text beside them in memory."""
+
+    __slots__ = ("_lengths", "_others", "_text")
+
+    def __init__(self, others: LazyFeatures, modalities: Sequence[str], text: Tensor) -> None:
+        known = others.lengths
+        self._others, self._text = others, text
+        self._lengths = {m: len(text) if m == TEXT else known[m] for m in modalities if m == TEXT or m in known}
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return self._lengths
+
+    def __getitem__(self, modality: str) -> Tensor:
+        return self._text if modality == TEXT else self._others[modality]
+
+
+def _with(others: Mapping[str, Tensor], modalities: Sequence[str], text: Tensor) -> Mapping[str, Tensor]:
+    if isinstance(others, LazyFeatures):
+        return _Beside(others, modalities, text)
+    return {m: text if m == TEXT else others[m] for m in modalities if m == TEXT or m in others}
+
+
+def texts_of(config: Config) -> Texts | None:
+    """What reads the transcripts of a run; None without ``model.text_encoder``.
+
+    Raises:
+        ConfigError: the encoder cannot be used.
+    """
+    name = config.model.text_encoder
+    return None if name is None else _open(name, config.text)
+
+
+def read_dims(dims: Mapping[str, int | None], texts: Texts | None) -> dict[str, int | None]:
+    """The dimensions that the features of a file must have: any, where ``texts`` replaces them."""
+    return {m: None if texts is not None and m == texts.modality else dim for m, dim in dims.items()}
+
+
+@lru_cache(maxsize=4)
+def _open(name: str, settings: TextConfig) -> Texts:
+    return Texts(EncoderFolder(name, settings.download), settings)
