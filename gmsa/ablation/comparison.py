@@ -285,9 +285,9 @@ def write_settings(out: Path, variants: Sequence[Variant], cells: Sequence[Cell]
 
 
 def reports_of(out: Path, cells: Sequence[Cell]) -> dict[CellKey, str]:
-    """The path from ``out`` to the report of every cell, or to its log where it has none."""
+    """The path from ``out`` to the report of every cell that has a folder, or to its log where it has none."""
     found = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if exists(cell.folder)):
         file = next((p for p in (cell.folder / PAGE, cell.folder / LOG) if exists(p)), cell.folder)
         found[cell.key] = file.relative_to(out).as_posix()
     return found

@@ -482,6 +482,8 @@ def test_some_settings_are_trained_now_and_the_others_later(
     page = (out / "report.html").read_text()
     assert "3 settings with 1 seed each (1): 2 trainings" in page
     assert "not run" in page
+    assert "cells/model.fusion%3Dadd/seed-1" in page
+    assert "cells/model.fusion%3Dgate" not in page
     assert not (out / "cells" / "model.fusion=gate").exists()
 
     # With one more, what is done stays in the comparison; without --only the rest is trained, and all is compared.

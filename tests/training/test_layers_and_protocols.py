@@ -32,6 +32,7 @@ from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.predict import predict_file
 from gmsa.training.callbacks.progress import Progress
+from gmsa.training.checkpoint import digest, load_weights
 from gmsa.tuning import study as studies
 from gmsa.tuning.workers import run_trials
 
@@ -52,7 +53,11 @@ def alternating(*axes: Sequence[str], last: Sequence[str]) -> list[tuple[str, ..
 
 CASES = alternating(sorted(LAYERS), WAYS, SCOPES, last=MODELS)
 PLAIN = [
-    next(case for case in CASES if case[:3] == (layer, WAYS[i % len(WAYS)], SCOPES[(i + i // len(WAYS)) % len(SCOPES)]))
+    next(
+        case
+        for case in CASES
+        if case[:3] == (layer, WAYS[(i + 4) % len(WAYS)], SCOPES[(i + i // len(WAYS)) % len(SCOPES)])
+    )
     for i, layer in enumerate(sorted(LAYERS))
 ]
 """One for each layer, that together have everything once: those of the plain suite. All others are slow."""
@@ -64,9 +69,9 @@ def config_of(write_mmsa: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) 
     for name in ("draw_run", "finish_report"):
         monkeypatch.setattr(results, name, lambda *a: None)
 
-    def make(way: str, scope: str, model: str, layer: Any = "attention", **groups: dict[str, Any]) -> Config:
+    def make(way: str, scope: str, name: str, layer: Any = "attention", **groups: dict[str, Any]) -> Config:
         settings: dict[str, dict[str, Any]] = {
-            "model": {"name": model, "layer": layer, "channels": 8, "heads": 2, "dropout": 0.1},
+            "model": {"name": name, "layer": layer, "channels": 8, "heads": 2, "dropout": 0.1},
             "graph": {"scope": scope, "edge_dropout": 0.1},
             "protocol": {"name": "supervised" if way == PRETRAINED else way},
             "pretrain": {"epochs": int(way in (PRETRAINED, "pretrain"))},
@@ -179,8 +184,8 @@ def test_a_run_starts_from_pretrained_weights(config_of, tmp_path: Path, layer: 
     start = {"init_from": str(tmp_path / "pretrained"), "name": "supervised"}
     run_once(config_of("supervised", scope, model, layer, protocol=start), tmp_path / "apart")
     run_once(config_of(PRETRAINED, scope, model, layer), tmp_path / "together")
-    name = "seed-1/model.safetensors"
-    assert left(tmp_path / "apart")[name] == left(tmp_path / "together")[name]
+    apart, both = (load_weights(tmp_path / run / "seed-1" / "model.safetensors") for run in ("apart", "together"))
+    assert digest(apart) == digest(both)
 
 
 @pytest.mark.slow
@@ -202,7 +207,7 @@ def test_a_growing_dialogue_is_answered_as_the_file_is(
     whole = run.predict(said)
     assert whole.values is not None
     np.testing.assert_allclose([float(a.values[0]) for a in found], whole.values, rtol=0, atol=1e-5)
-    for i, answer in enumerate(found):
+    for i, answer in enumerate(found if scope == "hierarchical" else ()):  # nodes of dialogues have positions in them
         window = run.predict(said[max(0, i - stream.before) : i + 1])
         assert (answer.values[0], *answer.probabilities[0]) == (window.values[-1], *window.probabilities[-1])
 
@@ -211,9 +216,9 @@ def test_a_growing_dialogue_is_answered_as_the_file_is(
 @pytest.mark.parametrize(("layer", "scope", "way"), alternating(sorted(LAYERS), SCOPES, last=("supervised", "sslmm")))
 def test_two_processes_give_what_one_gives(config_of, tmp_path: Path, layer: str, scope: str, way: str) -> None:
     """Without dropout, which each process draws for itself."""
-    model = {"dropout": 0, "input_dropout": 0, "channels": 8, "heads": 2, "layer": layer}
-    graph = {"scope": scope, "edge_dropout": 0}
-    config = config_of(way, scope, "semi_iin", layer, model=model, graph=graph, optim={"epochs": 1, "batch_size": 4})
+    config = config_of(
+        way, scope, "semi_iin", layer, model={"dropout": 0, "input_dropout": 0}, graph={"edge_dropout": 0}
+    )
     run_once(config, tmp_path / "one")
     assert [ended(number) for number in together(2, lambda: run_once(config, tmp_path / "two"))] == [0, 0]
     one, two = (answers(tmp_path / name / "seed-1" / "predictions.csv") for name in ("one", "two"))
