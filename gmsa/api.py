@@ -122,6 +122,7 @@ def compare(
     seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     by: str | None = None,
+    only: str | Sequence[str] = (),
     jobs: int = 1,
     out: Folder | None = None,
     data: Folder | None = None,
@@ -144,6 +145,8 @@ def compare(
             config alone is cross-validated.
         by: ``video``, ``speaker`` or ``utterance``: what stays together in a fold; by default ``data.split.by`` of the
             config. Where the file's utterances have a ``fold``, those are the parts.
+        only: names of the settings to train now, or patterns such as ``"gatv2*"``; by default all. The comparison says
+            which were not run; call it again without ``only`` to train these, too.
         jobs: number of trainings at a time.
         out: folder of the comparison; by default ``runs/ablate-`` and the names of the files.
         data, overrides, device, plugins: as for :func:`fit`.
@@ -168,14 +171,15 @@ def compare(
     file = None if settings is None else find(os.fspath(settings), "ablations")
     from gmsa.ablation.ablate import ablate
     from gmsa.ablation.folder import Table
-    from gmsa.ablation.variants import read_variants
+    from gmsa.ablation.variants import chosen_names, read_variants
 
     variants = read_variants(base, items, list(vary), file, alone=name if folds else "")
     variants = [replace(variant, config=with_plugins(variant.config, modules)) for variant in variants]
+    chosen = chosen_names(variants, [only] if isinstance(only, str) else only) if only else None
     name = name if file is None else f"{name}-{file.stem}"
     folder = expanded(out or f"runs/ablate-{name}")
     with script_not_rerun(), torch_settings_kept():
-        ablate(variants, name, folder, jobs, folds)
+        ablate(variants, name, folder, jobs, folds, chosen)
     return Table(folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from gmsa.data.splits import SPLITS, fold_names
 from gmsa.errors import RunError
 from gmsa.graph import build_dialogue_graph, build_graph, collate, dialogues_of
 from gmsa.models import build_model, graph_spec
-from gmsa.reports.ablation import markdown_rows
+from gmsa.reports.ablation import markdown_rows, unfinished
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE
 from gmsa.runs.environment import describe_files
@@ -33,10 +33,19 @@ MEASURED = 200
 """Utterances, at most, over which the size of a variant's graphs is averaged."""
 
 
-def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, folds: int | None = None) -> bool:
+def ablate(
+    variants: Sequence[Variant],
+    name: str,
+    out: Path,
+    jobs: int = 1,
+    folds: int | None = None,
+    only: Container[str] | None = None,
+) -> bool:
     """Trains the unfinished cells, then compares the variants; returns whether all cells are done.
 
     Args:
+        only: names of the variants that are trained; of the others the comparison has what is done already. By default
+            all.
         folds: parts of cross-validation, as the variants' ``data.split.folds`` says; each is the test split in turn.
 
     Raises:
@@ -54,20 +63,27 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, fol
     ]
     set_up(variants[0].config.run)
     done = {cell.folder: cell.done for cell in cells}
+    left_out = {
+        cell.key: cell.not_run()
+        for cell in cells
+        if only is not None and cell.variant.name not in only and not done[cell.folder]
+    }
     for cell in cells:
-        if not done[cell.folder]:
+        if not done[cell.folder] and cell.key not in left_out:
             cell.check_out()
-    cells, facts, dialogues = check_cells(cells)
+    cells, facts, dialogues = check_cells(cells, left_out)
     records = {c.key: c.record() or {} for c in cells if done[c.folder]}
-    waiting = [c for c in cells if not done[c.folder]]
+    waiting = [c for c in cells if not done[c.folder] and c.key not in left_out]
+    count = len(records) + len(waiting)
 
     parts = [f"{len(variants)} variants", *([f"{folds} folds"] if folds else []), f"{len(seeds)} seeds"]
-    console().print(f"{name}: {', '.join(parts)}, {len(cells)} cells, {len(records)} of them done; {out}")
+    parts += [f"{count} cells", f"{len(records)} of them done", *([f"{len(left_out)} left out"] if left_out else [])]
+    console().print(f"{name}: {', '.join(parts)}; {out}")
     mark = ""
     if facts["synthetic"]:
         console().print(f"{'=' * 79}\n{SYNTHETIC_NOTE}\n{'=' * 79}")
         mark = "synthetic: "
-    with progress_bar("cells", len(cells), len(records)) as bar:
+    with progress_bar("cells", count, len(records)) as bar:
 
         def ended(cell: Cell, record: Record) -> None:
             records[cell.key] = record
@@ -76,19 +92,23 @@ def ablate(variants: Sequence[Variant], name: str, out: Path, jobs: int = 1, fol
             if record["state"] == "done":
                 select = cell.config.select
                 what = f"valid {select} {record['valid'][select]:.4f}, {record['train_seconds']:.1f} s"
-            console().print(f"{mark}{len(records)}/{len(cells)} cells: {cell.variant.name}, {cell.place}: {what}")
+            console().print(f"{mark}{len(records)}/{count} cells: {cell.variant.name}, {cell.place}: {what}")
 
         try:
             run_cells(waiting, jobs, ended)
         except KeyboardInterrupt:
             ended_well = sum(record["state"] == "done" for record in records.values())
             console().print(
-                f"Interrupted; {ended_well} of {len(cells)} cells are done. Run the same command again to resume."
+                f"Interrupted; {ended_well} of {count} cells are done. Run the same command again to resume."
             )
             raise
+    records |= left_out
     comparison = ablation_summary(name, variants, cells, records, facts, dialogues)
     written = write_comparison(out, comparison, variants, cells, records)
-    console().print(f"\n{markdown_rows(comparison)}\nAblation folder: {out}")
+    console().print(f"\n{markdown_rows(comparison)}")
+    if left_out:
+        console().print(f"{' '.join(unfinished(comparison))}\n")
+    console().print(f"Ablation folder: {out}")
     if written:
         console().print(f"Report: {out / PAGE}")
     return all(record["state"] == "done" for record in records.values())
@@ -99,12 +119,17 @@ def folder_of(out: Path, variant: Variant, fold: int | None, seed: int) -> Path:
     return out / "cells" / variant.slug / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}"
 
 
-def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict[str, str]]:
+def check_cells(
+    cells: Sequence[Cell], left_out: Container[CellKey] = ()
+) -> tuple[list[Cell], dict[str, Any], dict[str, str]]:
     """Checks every cell against its folder, the data, its graphs and its model, before anything is trained.
 
     Returns the cells with the size of their graphs, and ``synthetic`` and ``data_sha256`` of the data, and the
     ``classes`` of its target, if any; with cross-validation also its ``folds``: how their parts are made, and their
     sizes. Then the dialogue of each id that is scored, where a variant has graphs of dialogues.
+
+    Args:
+        left_out: cells that are neither done nor trained now, which are not checked.
 
     Raises:
         GmsaError: names what does not fit.
@@ -112,7 +137,8 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict
     # Variants that read the same data share one copy; one copy at a time is held in memory.
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(reading(cell.config), []).append(cell)
+        if cell.key not in left_out:
+            groups.setdefault(reading(cell.config), []).append(cell)
     found: dict[CellKey, Cell] = {}
     parts: dict[int, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
@@ -121,7 +147,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict
     for members in groups.values():
         prepared = prepare(members[0].config)
         corpus = prepared.corpus
-        if not facts:  # the reference's
+        if not facts:  # of the first, which is the reference's where that is not left out
             facts = {"synthetic": corpus.synthetic, "data_sha256": corpus.sha256}
             facts |= {"classes": list(corpus.target.classes)} if corpus.target.is_classes else {}
         if members[0].fold is not None:
@@ -145,7 +171,7 @@ def check_cells(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, Any], dict
     if parts:
         split = cells[0].config.data.split
         facts["folds"] = {"by": split.by, "seed": split.seed, "parts": [parts[fold] for fold in sorted(parts)]}
-    return [found[cell.key] for cell in cells], facts, dialogues
+    return [found.get(cell.key, cell) for cell in cells], facts, dialogues
 
 
 def describe_fold(fold: int, corpus: Corpus) -> dict[str, Any]:

@@ -50,6 +50,8 @@ MOST_TABLE = 1 << 30
 """Bytes of a cell's predictions, at most: ten million utterances."""
 Record = dict[str, Any]
 """What ``cell.json`` holds: ``state`` is ``done``, or ``failed`` with a ``reason``."""
+NOT_RUN = "not run"
+"""State of a cell that was left out and is not done; no file has it."""
 CellKey = tuple[str, int | None, int]
 """Name of the variant, fold (None without cross-validation) and seed of a cell."""
 
@@ -115,6 +117,11 @@ class Cell:
         except ValueError:
             return None
         return record if isinstance(record, dict) and self._fits(record) else None
+
+    def not_run(self) -> Record:
+        """The record of a cell that is left out and not done: where it failed before, that of its failure."""
+        record = self.record()
+        return record if record is not None and record["state"] == "failed" else {"state": NOT_RUN, **self.head}
 
     def _fits(self, record: Record) -> bool:
         """Whether a record is of this cell, and holds all that a comparison reads."""

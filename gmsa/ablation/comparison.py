@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gmsa.ablation.cells import COSTS, LOG, Cell, CellKey, Record
+from gmsa.ablation.cells import COSTS, LOG, NOT_RUN, Cell, CellKey, Record
 from gmsa.ablation.variants import Variant, entries_of, varied_keys
 from gmsa.config import to_dict
 from gmsa.config.components import component_name
@@ -67,7 +67,7 @@ def ablation_summary(
     facts: Mapping[str, Any],
     dialogues: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Builds the content of ``summary.json``. A variant with a failed cell has no rank and no scores.
+    """Builds the content of ``summary.json``. A variant with a cell that failed or was not run has no rank, no scores.
 
     With cross-validation the values of a score are those of the folds, each the mean over the seeds, and differences
     are over the utterances of all folds: each is in the test part of one, and in the validation part of another.
@@ -80,16 +80,20 @@ def ablation_summary(
     config = reference.config
     seeds = config.run.seeds
     failed: dict[str, dict[str, str]] = {}
+    not_run: dict[str, list[str]] = {}
     for cell in cells:
-        if (record := records[cell.key])["state"] == "failed":
-            place = str(cell.seed) if cell.fold is None else cell.place
+        record, place = records[cell.key], str(cell.seed) if cell.fold is None else cell.place
+        if record["state"] == "failed":
             failed.setdefault(cell.variant.name, {})[place] = record["reason"]
-    whole = {s.name: repeats(s, cells, records) for s in variants if s.name not in failed}
+        elif record["state"] == NOT_RUN:
+            not_run.setdefault(cell.variant.name, []).append(place)
+    unfinished = dict.fromkeys(s.name for found in (failed, not_run) for s in variants if s.name in found)
+    whole = {s.name: repeats(s, cells, records) for s in variants if s.name not in unfinished}
     ranks = ranking({n: [record["valid"] for record in whole[n]] for n in whole}, config.select)
     keys = varied_keys(variants)
     by_name = {s.name: s for s in variants}
     rows: list[dict[str, Any]] = []
-    for row_name in (*ranks, *(s.name for s in variants if s.name in failed)):
+    for row_name in (*ranks, *unfinished):
         variant = by_name[row_name]
         row: dict[str, Any] = {
             "rank": ranks.index(row_name) + 1 if row_name in whole else None,
@@ -98,7 +102,7 @@ def ablation_summary(
             "values": {key: variant.value(key) for key in keys},
             "folder": f"cells/{variant.slug}",
             "failed": failed.get(row_name, {}),
-        }
+        } | ({"not_run": not_run[row_name]} if row_name in not_run else {})
         rows.append(row | _scores(variant, whole[row_name], facts) if row_name in whole else row)
     errors = {
         (done, split): errors_of([c for c in cells if c.variant.name == done], split)
@@ -281,9 +285,9 @@ def write_settings(out: Path, variants: Sequence[Variant], cells: Sequence[Cell]
 
 
 def reports_of(out: Path, cells: Sequence[Cell]) -> dict[CellKey, str]:
-    """The path from ``out`` to the report of every cell, or to its log where it has none."""
+    """The path from ``out`` to the report of every cell that has a folder, or to its log where it has none."""
     found = {}
-    for cell in cells:
+    for cell in (cell for cell in cells if exists(cell.folder)):
         file = next((p for p in (cell.folder / PAGE, cell.folder / LOG) if exists(p)), cell.folder)
         found[cell.key] = file.relative_to(out).as_posix()
     return found

@@ -34,7 +34,7 @@ class Table:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row per setting, best first; failed ones last."""
+        """A row per setting, best first; then those that failed, and those that were not run."""
         return list(self.summary["rows"])
 
     @property
@@ -46,7 +46,7 @@ class Table:
     @property
     def complete(self) -> bool:
         """Whether every setting was trained with every seed."""
-        return not any(row["failed"] for row in self.rows)
+        return not any(row["failed"] or row.get("not_run") for row in self.rows)
 
     def to_markdown(self) -> str:
         """The table in Markdown, with what its columns mean."""

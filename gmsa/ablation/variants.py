@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gmsa.config.coerce import FORMER, check_text
 from gmsa.config.override import changed
 from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
-from gmsa.errors import ConfigError, cut, shown
+from gmsa.errors import ConfigError, cut, listed, nearest, shown
 from gmsa.training.callbacks import build_callbacks
 from gmsa.training.protocols import check_protocol
 
@@ -153,6 +154,47 @@ def read_variants(
         if a.slug == b.slug:
             raise ConfigError(f"'{cut(a.name)}' and '{cut(b.name)}' would share the folder '{a.slug}'; rename one")
     return found
+
+
+def chosen_names(variants: Sequence[Variant], only: Sequence[str]) -> list[str]:
+    """The names of the variants that ``--only`` asks for, in their order.
+
+    Args:
+        only: names, or patterns of names with ``*`` and ``?``; several in one text are separated by commas, of which
+            a name may hold some itself.
+
+    Raises:
+        ConfigError: no variant has such a name; names the nearest one.
+    """
+    names = [variant.name for variant in variants]
+    chosen: set[str] = set()
+    for text in only:
+        parts = text.split(",")
+        while parts:
+            for count in range(len(parts), 0, -1):  # the longest that names something: names may hold commas
+                pattern = ",".join(parts[:count]).strip()
+                if found := [n for n in names if n == pattern] or [n for n in names if fnmatchcase(n, pattern)]:
+                    break
+            else:
+                raise ConfigError(_unknown(names, parts))
+            chosen.update(found)
+            parts = parts[count:]
+    return [name for name in names if name in chosen]
+
+
+def _unknown(names: Sequence[str], parts: Sequence[str]) -> str:
+    """What is said of ``--only`` where its text, parted at commas, begins with the name of no variant."""
+    texts = [",".join(parts[:count]).strip() for count in range(len(parts), 0, -1)]
+    if not texts[-1]:
+        return f"--only: a name is empty; name settings, such as --only {shown(names[0])}"
+    hints: list[str] = []
+    for text in texts:
+        if any(text in name for name in names):  # a part of a name: the pattern that it begins, or is in
+            before = "" if any(name.startswith(text) for name in names) else "*"
+            hints.append(f" (did you mean '{before}{cut(text)}*'?)")
+        hints.append(nearest(text, map(cut, names)))
+    hint = next(filter(None, hints), "")
+    return f"--only: no setting is called {shown(texts[-1])}{hint}; there are {listed(names)}"
 
 
 def _check(name: str, base: str | Path | Config, overrides: Sequence[str], changes: dict[str, str]) -> Variant:

@@ -56,7 +56,7 @@ def headline(comparison: Comparison) -> str:
     """What an ablation found, in a few sentences."""
     ranked = [row for row in comparison["rows"] if row["rank"] is not None]
     if not ranked:
-        return "No setting was trained to its end."
+        return " ".join(["No setting was trained to its end.", *unfinished(comparison)])
     best, select = ranked[0], comparison["select"]
     role = ", the reference," if best["reference"] else ""
     sentences = [
@@ -71,8 +71,22 @@ def headline(comparison: Comparison) -> str:
             f"(95 % interval {interval(found)}, Holm's {p_value(found)}){_chance(found, len(ranked) - 1)}."
         )
     sentences.append(f"On test, which took no part in the choice: {score(select, best['test'][select])}.")
-    failed = len(comparison["rows"]) - len(ranked)
-    return " ".join([*sentences, *([f"{plural(failed, 'setting')} failed."] if failed else [])])
+    return " ".join([*sentences, *unfinished(comparison)])
+
+
+def unfinished(comparison: Comparison) -> list[str]:
+    """How many settings failed, and how many were not run, in sentences."""
+    failed = sum(bool(row["failed"]) for row in comparison["rows"])
+    left = sum(is_not_run(row) for row in comparison["rows"])
+    sentences = [f"{plural(failed, 'setting')} failed."] if failed else []
+    were = "was" if left == 1 else "were"
+    again = f"{plural(left, 'setting')} {were} not run; the same command without --only trains what is left."
+    return [*sentences, *([again] if left else [])]
+
+
+def is_not_run(row: Mapping[str, Any]) -> bool:
+    """Whether a setting has no rank because not all of its trainings were run, though none failed."""
+    return bool(row.get("not_run")) and not row["failed"]
 
 
 def markdown_report(comparison: Comparison, links: Mapping[str, str]) -> str:
@@ -112,7 +126,7 @@ def latex_rows(comparison: Comparison) -> str:
     rows, strong = [], set()
     for row in comparison["rows"]:
         scores = [cell(metric, row[split][metric], fewer=True) for split, metric in columns] if row["rank"] else []
-        rows.append([_paper_name(row), *(scores or ["failed", *[""] * len(tested)])])
+        rows.append([_paper_name(row), *(scores or [state_of(row), *[""] * len(tested)])])
     for column, (split, metric) in enumerate(columns, 1):
         best = best_rows(metric, [row[split][metric]["mean"] for row in ranked])
         strong |= {(place, column) for place in best}
@@ -211,6 +225,11 @@ def failures(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Setting, place (``seed 1``, or ``fold 0, seed 1``) and reason of every failed cell."""
     before = "" if folds_of(comparison) else "seed "
     return [(row["setting"], f"{before}{at}", why) for row in comparison["rows"] for at, why in row["failed"].items()]
+
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """Why a setting has no rank."""
+    return "not run" if is_not_run(row) else "failed"
 
 
 def brief(reason: str) -> str:
@@ -341,7 +360,7 @@ def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     for row in comparison["rows"]:
         name = row["setting"] + (" (reference)" if row["reference"] else "")
         if row["rank"] is None:
-            rows.append(["", name, "failed", *[""] * (len(header) - 3)])
+            rows.append(["", name, state_of(row), *[""] * (len(header) - 3)])
             continue
         cells = [cell(metric, row[split][metric]) for split, metric in columns]
         found = row.get("difference", {}).get("valid")

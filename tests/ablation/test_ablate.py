@@ -31,7 +31,8 @@ from gmsa.ablation import ablate as ablation
 from gmsa.ablation import cells, comparison
 from gmsa.ablation.cells import Cell, train_cell
 from gmsa.ablation.comparison import correct_p_values, ranking
-from gmsa.ablation.variants import FIXED, Variant, entries_of, read_variants, varied_keys
+from gmsa.ablation.folder import Table
+from gmsa.ablation.variants import FIXED, Variant, chosen_names, entries_of, read_variants, varied_keys
 from gmsa.config import to_dict
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.graph import build_dialogue_graph, build_graph, dialogues_of
@@ -406,6 +407,96 @@ def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
         ablate(base, out, *FUSIONS)
     assert not trained
     assert table == (out / "summary.md").read_text()
+
+
+NAMES = ["gatv2, utterance", "gatv2, dialogue", "sage, utterance", "a=[x,y]", "a=[x]", "3"]
+
+
+@pytest.mark.parametrize(
+    ("only", "places"),
+    [
+        (["3"], [5]),
+        (["gatv2*"], [0, 1]),
+        (["*, utterance"], [0, 2]),
+        (["gatv2, dialogue"], [1]),
+        (["sage, utterance,gatv2, dialogue"], [1, 2]),
+        (["sage*, 3 ,gatv2, ?ialogue"], [1, 2, 5]),
+        (["3", "sage*"], [2, 5]),
+        (["a=[x]"], [4]),
+        (["a=[x,y],a=[x]"], [3, 4]),
+        (["*"], [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_settings_are_chosen_by_name_or_pattern(base: Path, only: list[str], places: list[int]) -> None:
+    config = read_variants(base, [], ["model.fusion=gate"], None)[0].config
+    assert chosen_names([Variant(name, config, ()) for name in NAMES], only) == [NAMES[i] for i in places]
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        (
+            "sage, uterance",
+            "--only: no setting is called 'sage' (did you mean 'sage, utterance'?); there are gatv2, utt",
+        ),
+        ("gatv2", "--only: no setting is called 'gatv2' (did you mean 'gatv2*'?); there are gatv2, utterance, gatv2, "),
+        ("3,gat, utterance", "no setting is called 'gat' (did you mean 'gatv2, utterance'?)"),
+        ("hgt*", "--only: no setting is called 'hgt*'; there are"),
+        ("3,", "--only: a name is empty; name settings, such as --only 'gatv2, utterance'"),
+        ("", "--only: a name is empty"),
+        ("x" * 9999, "no setting is called 'xxxx"),
+    ],
+)
+def test_names_of_no_setting(base: Path, only: str, message: str) -> None:
+    config = read_variants(base, [], ["model.fusion=gate"], None)[0].config
+    with pytest.raises(ConfigError) as caught:
+        chosen_names([Variant(name, config, ()) for name in (*NAMES, "x" * 400, "gate\n")], [only])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 400
+
+
+def test_some_settings_are_trained_now_and_the_others_later(
+    base: Path, tmp_path: Path, trained: list, capsys: pytest.CaptureFixture
+) -> None:
+    out, seed = tmp_path / "out", ("--seeds", "1")
+    with pytest.raises(ConfigError, match=r"no setting is called 'add' \(did you mean '\*add\*'\?\); there are model"):
+        ablate(base, out, *FUSIONS, *seed, "--only", "add")
+    assert not out.exists()
+    assert ablate(base, out, *FUSIONS, *seed, "--only", "model.fusion=d*,model.fusion=add") == 0
+    assert trained == [("model.fusion=add", 1), ("model.fusion=dot", 1)]
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == f"base: 3 variants, 1 seeds, 2 cells, 0 of them done, 1 left out; {out}"
+    assert "1 setting was not run; the same command without --only trains what is left." in printed
+    assert "|  | model.fusion=gate (reference) | not run |" in printed
+    table = Table(out)
+    assert (table.complete, len(table)) == (False, 3)
+    assert [(row["rank"], row.get("not_run"), row["failed"]) for row in table.rows] == [
+        (1, None, {}),
+        (2, None, {}),
+        (None, ["1"], {}),
+    ]
+    assert not any("difference" in row for row in table.rows)
+    assert [row["state"] for row in csv.DictReader((out / "ablation.csv").open())] == ["not run", "done", "done"]
+    assert "1 setting was not run" in (out / "summary.md").read_text()
+    page = (out / "report.html").read_text()
+    assert "3 settings with 1 seed each (1): 2 trainings" in page
+    assert "not run" in page
+    assert "cells/model.fusion%3Dadd/seed-1" in page
+    assert "cells/model.fusion%3Dgate" not in page
+    assert not (out / "cells" / "model.fusion=gate").exists()
+
+    # With one more, what is done stays in the comparison; without --only the rest is trained, and all is compared.
+    trained.clear()
+    assert ablate(base, out, *FUSIONS, *seed, "--only", "model.fusion=add") == 0
+    assert (trained, [row["rank"] for row in Table(out).rows]) == ([], [1, 2, None])
+    assert ablate(base, out, *FUSIONS, *seed) == 0
+    assert trained == [("model.fusion=gate", 1)]
+    table = Table(out)
+    assert table.complete
+    assert [row["rank"] for row in table.rows] == [1, 2, 3]
+    assert sum("difference" in row for row in table.rows) == 2
+    assert "not run" not in (out / "summary.md").read_text()
 
 
 @pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])

@@ -30,6 +30,7 @@ from gmsa.reports.ablation import (
     numeric_axis,
     p_value,
     score_interval,
+    state_of,
 )
 from gmsa.reports.pages import charts, html
 from gmsa.reports.summary import SCORED_SPLITS, dataset_of
@@ -69,7 +70,7 @@ def ablation_page(comparison: Comparison, runs: Runs, again: Sequence[str]) -> s
     seeds, folds, failed = comparison["seeds"], folds_of(comparison), len(failures(comparison))
     trained = f"{plural(len(rows), 'setting')} with {plural(len(seeds), 'seed')} each ({', '.join(map(str, seeds))})"
     trained += f" on {plural(len(folds), 'fold')}" if folds else ""
-    count = len(rows) * len(seeds) * max(1, len(folds))
+    count = len(rows) * len(seeds) * max(1, len(folds)) - sum(len(row.get("not_run", ())) for row in rows)
     facts = {
         "Compared": f"{trained}: {plural(count, 'training')}{f', {failed} failed' if failed else ''}",
         **({"Folds": _folds_made(comparison)} if folds else {}),
@@ -324,7 +325,7 @@ def _ranking(comparison: Comparison) -> str:
     for row in comparison["rows"]:
         name = _name(row)
         if row["rank"] is None:
-            rows.append(["", name, "failed", *[""] * (len(header) - 3)])
+            rows.append(["", name, state_of(row), *[""] * (len(header) - 3)])
         else:
             scores = [cell(metric, row["valid"][metric]) for metric in metrics]
             rows.append([str(row["rank"]), name, scores[0], *_difference(row, "valid"), *scores[1:]])
