@@ -9,9 +9,8 @@ from gmsa.data import Corpus, Utterance, load_corpus
 from gmsa.figures.dialogue_graph import draw_dialogue_graph
 from gmsa.figures.graph import draw_graph
 from gmsa.graph import GraphSpec, Relation, build_dialogue_graph, build_graph
-from gmsa.graph.describe import describe_dialogue, describe_streams
 from gmsa.graph.find import find_graph
-from gmsa.graph.view import find_relation
+from gmsa.graph.view import describe_dialogue, describe_streams, find_relation
 from gmsa.models import graph_spec
 from gmsa.reports.tables import plural
 from gmsa.runs.prepare import resolved
