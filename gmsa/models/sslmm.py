@@ -9,7 +9,7 @@ else here is our own design.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,16 @@ from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import Layers
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_stage,
+)
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, Relations, without_sources
 
 
@@ -160,6 +170,34 @@ class SSLMM(Model):
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
             self.outside_blocks = make_blocks(context_layers, around.edge_types(types), known.outside_streams)
+
+    def stages(self, config: Config) -> list[Row]:
+        def block_rows(level: Level, blocks: nn.ModuleList, repeats: int) -> list[Row]:
+            halves, layers = [], repeats * len(blocks)
+            order = cast(AlternatingBlock, blocks[0]).order
+            for stream, names in (("intra", ("within",)), ("inter", ("across", "gate", "norm"))):
+                parts = [getattr(block, name, None) for block in blocks for name in names]
+                if parts[0] is not None:
+                    turn = ", in turn with the other stream" if order != "simultaneous" and len(names) == 3 else ""
+                    halves.append(
+                        stream_stage(self, config, level, stream, layers, *parts, shared=repeats > 1, note=turn)
+                    )
+            halves = halves[::-1] if order == "inter_first" else halves
+            return [tuple(halves)] if order == "simultaneous" else [(half,) for half in halves]
+
+        level, outside = level_of(config), self.outside
+        missing = (Stage("Missing nodes", f"{self.missing_node}: how much they send", (self.sends,), "dialogue"),)
+        read = Stage("Readout", "weighted mean over the modalities of an utterance", (self.readouts,), level)
+        rows = [*embedding_rows(self.embedding, config), *block_rows(level, self.blocks, self.repeats)]
+        rows += [missing] if self.sends is not None and outside is None else []
+        rows += [(read,), heads_row(self.heads, level, config)]
+        if outside is not None:
+            rows += context_rows(outside, config, with_readouts=False)
+            rows += block_rows("dialogue", self.outside_blocks, self.outside_repeats)
+            rows += [missing] if self.sends is not None else []
+            rows += [(read._replace(level="dialogue"),)]
+            rows += [heads_row(self.heads, "dialogue", config)]
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""
