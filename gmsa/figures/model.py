@@ -111,7 +111,9 @@ def draw_model(path: str | Path, title: str, rows: Sequence[Row], headings: Mapp
         top = 0.5
         for (level, of_level), tall in zip(blocks, heights, strict=True):
             _rectangle(axis, LEFT - BESIDE, top, RIGHT - LEFT + 2 * BESIDE, tall, PALE, PALE)
-            _write(axis, LEFT, top + 0.19, fitted(label(headings[level], 200), RIGHT - LEFT, NOTE), NOTE, GREY)
+            _write(
+                axis, LEFT, top + 0.19, fitted(label(headings.get(level, level), 200), RIGHT - LEFT, NOTE), NOTE, GREY
+            )
             if top > 0.5:
                 _arrow(axis, (LEFT + RIGHT) / 2, top)
             y = top + HEADING
@@ -211,7 +213,7 @@ def _draw_grid(axis: Any, grid: Grid, x: float, y: float, color: str) -> None:
             place = left + CELL * k, y + CELL * i
             _rectangle(axis, *place, CELL, CELL, color if count else "white", "#D5D9DF", 0.6)
             if count > 1:
-                size = 7 if count < 100 else 5
+                size = 7 if count < 100 else 6
                 _write(axis, place[0] + CELL / 2, place[1] + CELL / 2, str(count), size, ink, ha="center")
     for i, name in enumerate(_names(grid.rows)):
         _write(axis, left - 0.05, y + CELL * (i + 0.5), name, SMALL, ha="right")

@@ -218,7 +218,7 @@ class Model(nn.Module):
             edges = part(x, edges)
         return edges
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         """What the model does one after another, for :func:`~gmsa.models.describe_model` and the picture of it.
 
         By default the embedding, the relations of each stream, each of the model's parts, and the heads.

@@ -94,7 +94,7 @@ class COGMEN(Conversation):
         self.concat = concat
         self.join = nn.Linear(width + channels if concat else width, channels)
 
-    def conversing(self, config: Config) -> list[Row]:
+    def describe_converse(self, config: Config) -> list[Row]:
         channels, grid = self.channels, turn_grid(config)
         read = f"modalities side by side: {len(self.modalities) * channels} → {channels}"
         layers, heads = counted(self.depth, "layer"), counted(self.num_heads, "head")

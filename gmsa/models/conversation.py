@@ -148,12 +148,12 @@ class Conversation(Model):
         """
         raise NotImplementedError
 
-    def conversing(self, config: Config) -> list[Row]:
+    def describe_converse(self, config: Config) -> list[Row]:
         """The stages of :meth:`converse`; by default a row for each of the model's own parts."""
         known = [(Stage("", parts=(self.join, self.streams if self.outside is not None else None)),)]
         return [row for row in own_rows(self, known, "dialogue") if row[0].name != "alone"]
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         rows, settings = embedding_rows(self.embedding, config), config.model
         if self.outside is not None:
             shared, stream = settings.shared_layers, self.streams["global"]
@@ -161,7 +161,7 @@ class Conversation(Model):
             rows.append(heads_row(self.alone, "utterance", config))
             rows += context_rows(self.outside, config, with_readouts=False)
         widths = f"{self.join.in_features} → {self.join.out_features}"
-        rows += [*self.conversing(config), (Stage("Linear", widths, (self.join,), "dialogue"),)]
+        rows += [*self.describe_converse(config), (Stage("Linear", widths, (self.join,), "dialogue"),)]
         return [*rows, heads_row(self.heads, "dialogue", config)]
 
     def forward(self, batch: GraphBatch) -> Output:

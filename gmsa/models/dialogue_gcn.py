@@ -85,7 +85,7 @@ class DialogueGCN(Conversation):
         self.nodal = NodalAttention(channels + half, tanh, causal)  # W_β
         self.join = nn.Linear(channels + half, channels)
 
-    def conversing(self, config: Config) -> list[Row]:
+    def describe_converse(self, config: Config) -> list[Row]:
         channels, half, grid = self.channels, (self.channels + 1) // 2, turn_grid(config)
         read = f"modalities side by side: {len(self.modalities) * channels} → {channels}"
         return [

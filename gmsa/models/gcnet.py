@@ -85,7 +85,7 @@ class GCNet(Conversation):
         self.temporal, self.speaker = branch(3), branch(self.context.speaker_types)
         self.join = nn.Linear(self.temporal.width, channels)
 
-    def conversing(self, config: Config) -> list[Row]:
+    def describe_converse(self, config: Config) -> list[Row]:
         channels, layers = self.channels, f"{counted(self.depth, 'layer')}, {both_ways(config)}"
         read = f"modalities side by side: {len(self.modalities) * channels} → {channels}, {layers}"
         both = [self.temporal.stages("temporal", layers, time_grid())]

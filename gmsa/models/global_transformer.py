@@ -132,7 +132,7 @@ class GlobalTransformer(Model):
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
             self.outside_encoder = make_encoder(context_layers)
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         def encoder(level: Level, part: nn.TransformerEncoder) -> Row:
             layers, heads = counted(part.num_layers, "layer"), counted(self.num_heads, "head")
             if level == "utterance":

@@ -169,10 +169,10 @@ class HGT(Model):
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("intra", "inter")
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         def convolution(level: Level, convs: nn.ModuleList, norms: nn.ModuleList) -> Row:
             grid = stream_grid(self, config, level, "intra", "inter")
-            note = f"{counted(len(convs), 'layer')}, each with a norm, {counted(grid.relations, 'relation')}"
+            note = f"{counted(len(convs), 'layer')} with residuals and norms, {counted(grid.relations, 'relation')}"
             return (Stage("intra and inter: HGTConv", note, (convs, norms), level, "HGTConv", grid),)
 
         level = level_of(config)

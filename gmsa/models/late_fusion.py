@@ -16,7 +16,7 @@ from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import DIALOGUE, READOUTS, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding
-from gmsa.models.views.stages import Row, Stage, context_rows, embedding_rows, heads_row, level_of, stream_grid
+from gmsa.models.views.stages import Grid, Row, Stage, context_rows, embedding_rows, heads_row, level_of
 from gmsa.nn import Dropout, Heads, SparseEdges
 
 
@@ -111,7 +111,7 @@ class LateFusion(Model):
     def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("intra",)
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         level, joined = level_of(config), cast(nn.Linear, self.join[0])
         note = f"the mean of each modality's tokens, side by side: {joined.in_features} → {joined.out_features}"
         rows = [*embedding_rows(self.embedding, config), (Stage("Join", note, (self.missing, self.join), level),)]
@@ -119,8 +119,15 @@ class LateFusion(Model):
         if self.outside is not None:
             joined = cast(nn.Linear, self.outside_join[0])
             rows += context_rows(self.outside, config, with_readouts=False)
-            grid = stream_grid(self, config, "dialogue", "intra", typed=False)
-            rows.append((Stage("intra: mean", "over what comes before, and after", (), "dialogue", "mean", grid),))
+            names = self.embedding.modalities
+            grid = Grid(names, names, {(name, name): 1 for name in names})
+            rows.append(
+                (
+                    Stage(
+                        "intra: mean", "over what comes before, and over what comes after", (), "dialogue", "mean", grid
+                    ),
+                )
+            )
             note = f"each node with both means, side by side: {joined.in_features} → {joined.out_features}"
             rows.append((Stage("Join", note, (self.outside_join,), "dialogue"),))
             rows.append(heads_row(self.heads, "dialogue", config))

@@ -155,7 +155,7 @@ class MMGCN(Conversation):
         self.dropout = Dropout(self.rate)
         self.join = nn.Linear(2 * channels * count, channels)
 
-    def conversing(self, config: Config) -> list[Row]:
+    def describe_converse(self, config: Config) -> list[Row]:
         channels, rows = self.channels, []
         if read := [m for m in self.modalities if m in self.lstms]:
             note = f"{', '.join(read)}: 2 layers, {both_ways(config)}"
@@ -165,7 +165,8 @@ class MMGCN(Conversation):
             note = f"{self.speaker.num_embeddings} embeddings, added to {', '.join(self.spoken)}"
             rows.append((Stage("Speakers", note, (self.speaker,), "dialogue"),))
         rows.append((Stage("Linear", f"{channels} → {channels}, ReLU", (self.enter, self.dialogue), "dialogue"),))
-        note = f"{counted(len(self.convs), 'layer')}, each hears the first states too; edges weigh what the angle says"
+        note = f"{counted(len(self.convs), 'layer')}, a share of the first states in each; "
+        note += "edges weigh by the angle of both states"
         grid = stream_grid(self, config, "dialogue", "global", typed=False)
         rows.append((Stage("global: GCN2Conv", note, (self.convs, self.angular), "dialogue", "GCN2Conv", grid),))
         note = "of each modality the states before and after the convolutions, side by side"

@@ -167,7 +167,7 @@ class MTAG(Model):
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
             self.outside_layers = PrunedLayers(*sizes, context_layers, known.outside_streams["global"], 1.0)
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         def layer_row(level: Level, layers: PrunedLayers) -> Row:
             grid, count = stream_grid(self, config, level, "global"), len(layers.layers)
             kept = f", each passes on {layers.keep:.0%} of the edges" if layers.keep < 1 and count > 1 else ""

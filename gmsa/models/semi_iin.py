@@ -158,7 +158,7 @@ class SemiIIN(Model):
             self.outside_streams = make_streams(context_layers, around.edge_types(types), known.outside_streams)
             self.outside_fusions = make_fusions()
 
-    def stages(self, config: Config) -> list[Row]:
+    def describe_stages(self, config: Config) -> list[Row]:
         def stream_rows(level: Level, layers: int, streams: nn.ModuleDict, fusions: nn.ModuleList) -> list[Row]:
             shared, settings = config.model.shared_layers, (self, config, level)
             rows: list[Row] = [

@@ -40,7 +40,7 @@ def describe_model(dims: Mapping[str, int], config: Config) -> Description:
     """
     check(config)
     skeleton = model_skeleton(dims, config)
-    rows = _counted(skeleton, [*_with_added(skeleton, skeleton.stages(config), config)])
+    rows = _counted(skeleton, [*_with_added(skeleton, skeleton.describe_stages(config), config)])
     return Description(component_name(config.model.name), config.graph.scope, rows)
 
 
@@ -69,7 +69,7 @@ def _counted(model: Model, rows: Sequence[Row]) -> list[Row]:
     """The rows with the parameters of each stage instead of its parts; each parameter counts once."""
     seen: set[int] = set()
     found = []
-    for row in rows:
+    for row in filter(None, rows):
         stages = []
         for stage in row:
             its = {id(p): p.numel() for p in parameters_of(stage.parts)}

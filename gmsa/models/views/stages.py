@@ -182,28 +182,33 @@ def heads_row(heads: Heads, level: Level, config: Config) -> Row:
 def own_rows(model: Model, known: Iterable[Row], level: Level) -> list[Row]:
     """A row for each further part of a model, in their order: what a model that describes no stages is drawn as."""
     seen = {id(p) for row in known for stage in row for p in parameters_of(stage.parts)}
+    seen |= {id(p) for name in ADDED for p in parameters_of([getattr(model, name, None)])}
+    seen |= {id(p) for p in parameters_of([h for h in [getattr(model, "heads", None)] if isinstance(h, Heads)])}
     rows: list[Row] = []
     for name, part in model.named_children():
-        if name not in ADDED and any(id(p) not in seen for p in part.parameters()):
+        if any(id(p) not in seen for p in part.parameters()):
             rows.append((Stage(name, type(part).__name__, (part,), level),))
     return rows
 
 
-ADDED = ("embedding", "heads", "outside", "between", "propagations", "reconstruction", "unimodal")
-"""Parts of a model that have stages whatever it describes."""
+ADDED = ("between", "propagations", "reconstruction", "unimodal")
+"""Parts that :func:`~gmsa.models.build_model` adds to any model."""
 
 
 def plain_rows(model: Model, config: Config) -> list[Row]:
     """The stages of a model that describes none: the streams' relations, and a row for each of its parts."""
+    from gmsa.models.base import Embedding  # which imports this module
+
     level, last = level_of(config), level_of(config) if model.outside is None else "dialogue"
-    embedding, heads, rows = getattr(model, "embedding", None), getattr(model, "heads", None), []
-    if isinstance(getattr(embedding, "encoders", None), nn.Module):
+    rows: list[Row] = []
+    if isinstance(embedding := getattr(model, "embedding", None), Embedding):
         seen = model.seen_outside(config.model) if level == "dialogue" else model.seen_streams(config.model)
         rows = [*embedding_rows(embedding, config), *_edge_rows(model, config, level, seen)]
-    if model.outside is not None:
-        rows += context_rows(model.outside, config, model.readout_nodes)
-        rows += _edge_rows(model, config, "dialogue", model.seen_outside(config.model))
+        if model.outside is not None:
+            rows += context_rows(model.outside, config, model.readout_nodes)
+            rows += _edge_rows(model, config, "dialogue", model.seen_outside(config.model))
     rows += own_rows(model, rows, last)
+    heads = getattr(model, "heads", None)
     return [*rows, heads_row(heads, last, config)] if isinstance(heads, Heads) else rows
 
 
