@@ -69,7 +69,8 @@ class _Box:
             self.below = room - self.grid[0] < LEAST_TEXT
         if not self.below:
             room -= self.grid[0]
-        self.name = wrapped(self.stage.name, room, NAME, 2).split("\n")
+        name = self.stage.name if " " in self.stage.name else _shortened(self.stage.name, room, NAME)
+        self.name = wrapped(name, room, NAME, 2).split("\n")
         self.note = [line for part in self.stage.note.split("\n") for line in wrapped(part, room, NOTE, 4).split("\n")]
         self.note = [line for line in self.note if line]
 
@@ -81,7 +82,7 @@ class _Box:
     @property
     def height(self) -> float:
         """Height of the box."""
-        inside = self.text + self.grid[1] if self.below else max(self.text, self.grid[1])
+        inside = self.text + PAD + self.grid[1] if self.below else max(self.text, self.grid[1])
         return inside + 2 * PAD
 
 
@@ -106,7 +107,7 @@ def draw_model(path: str | Path, title: str, rows: Sequence[Row], headings: Mapp
         axis = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
         axis.set_axis_off()
         total = sum(stage.parameters for row in rows for stage in row)
-        _write(axis, LEFT, 0.28, label(title, 70), 13)
+        _write(axis, LEFT, 0.28, _shortened(title, BARS - LEFT - 0.3, 13), 13)
         _write(axis, BARS, 0.28, f"{total:,} parameters", NAME)
         top = 0.5
         for (level, of_level), tall in zip(blocks, heights, strict=True):
@@ -114,7 +115,7 @@ def draw_model(path: str | Path, title: str, rows: Sequence[Row], headings: Mapp
             _write(
                 axis, LEFT, top + 0.19, fitted(label(headings.get(level, level), 200), RIGHT - LEFT, NOTE), NOTE, GREY
             )
-            if top > 0.5:
+            if top > 0.5 and level != "training":
                 _arrow(axis, (LEFT + RIGHT) / 2, top)
             y = top + HEADING
             for number, row in enumerate(of_level):
@@ -178,8 +179,16 @@ def _draw_box(axis: Any, box: _Box, x: float, y: float, height: float, color: st
             top += LINES[size]
     if box.stage.grid is not None:
         wide, tall = box.grid
-        place = (x + 0.06 + PAD, top) if box.below else (x + box.width - PAD - wide, y + (height - tall) / 2)
+        place = (x + 0.06 + PAD, top + PAD) if box.below else (x + box.width - PAD - wide, y + (height - tall) / 2)
         _draw_grid(axis, box.stage.grid, *place, color or BLACK)
+
+
+def _shortened(text: str, width: float, size: float) -> str:
+    """A text in one line, cut in its middle where it is wider than ``width``."""
+    most = len(text) + 1
+    while text_width(found := label(text, most), size) > width and most > 4:
+        most -= 1
+    return found
 
 
 def _names(names: Sequence[str]) -> list[str]:
@@ -231,9 +240,10 @@ def _draw_bars(axis: Any, line: Sequence[_Box], middle: float, most: int) -> Non
     y = middle - BAR * len(stages) / 2
     for stage in stages:
         if len(line) > 1:
-            name = fitted(label(stage.name), BARS - RIGHT - 0.3, SMALL)
+            name = _shortened(stage.name, BARS - RIGHT - 0.3, SMALL)
             _write(axis, BARS - 0.07, y + BAR / 2, name, SMALL, ha="right")
-        wide = LONGEST_BAR * stage.parameters / most
+        longest = min(LONGEST_BAR, WIDTH - BARS - 0.15 - text_width(f"{most:,}", NOTE))
+        wide = longest * stage.parameters / most
         _rectangle(axis, BARS, y + 0.03, wide, BAR - 0.06, GREY, GREY)
         _write(axis, BARS + wide + 0.06, y + BAR / 2, f"{stage.parameters:,}", NOTE)
         y += BAR

@@ -9,7 +9,7 @@ from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.models.base import Model
 from gmsa.models.build import check, model_skeleton
-from gmsa.models.views.stages import Row, Stage, counted, parameters_of
+from gmsa.models.views.stages import Row, Stage, parameters_of
 
 
 @dataclass(frozen=True)
@@ -46,30 +46,31 @@ def describe_model(dims: Mapping[str, int], config: Config) -> Description:
 
 def _with_added(model: Model, rows: Sequence[Row], config: Config) -> list[Row]:
     """The rows with what :func:`~gmsa.models.build_model` adds to any model."""
-    rows = [*rows]
+    rows, graph = [row for row in rows if row], config.graph
     outer = [i for i, row in enumerate(rows) if row[0].level == "dialogue" and row[0].layer]
     if len(model.between):
-        chosen = {"LearnedChoice": "chosen by a learned score", "AngularWeights": "weighed by the angle of states"}
-        note = ", ".join(chosen.get(type(part).__name__, type(part).__name__) for part in model.between)
-        first = outer[0] if outer else len(rows)
-        rows.insert(first, (Stage("Edges between utterances", note, (model.between,), "dialogue"),))
+        chosen = [] if graph.between == "window" else [graph.between]
+        note = ", ".join(chosen + [f"{graph.weights} weights"] * (graph.weights != "none"))
+        rows.insert(
+            outer[0] if outer else len(rows), (Stage("Edges between utterances", note, (model.between,), "dialogue"),)
+        )
     if len(model.propagations):
         note = "each prediction hears those of the other utterances, by three weights"
         rows.append((Stage("Propagation", note, (model.propagations,), "dialogue"),))
     beside = []
     if model.unimodal is not None:
-        beside.append(Stage("Unimodal heads", "what each modality predicts alone", (model.unimodal,)))
+        beside.append(Stage("Unimodal heads", "what each modality predicts alone", (model.unimodal,), "training"))
     if model.reconstruction is not None:
-        beside.append(Stage("Reconstruction", "features of missing modalities", (model.reconstruction,)))
-    level = rows[-1][0].level if rows else "utterance"
-    return [*rows, tuple(stage._replace(level=level) for stage in beside)] if beside else rows
+        note = "features of missing modalities"
+        beside.append(Stage("Reconstruction", note, (model.reconstruction,), "training"))
+    return [*rows, tuple(beside)] if beside else rows
 
 
 def _counted(model: Model, rows: Sequence[Row]) -> list[Row]:
     """The rows with the parameters of each stage instead of its parts; each parameter counts once."""
     seen: set[int] = set()
     found = []
-    for row in filter(None, rows):
+    for row in rows:
         stages = []
         for stage in row:
             its = {id(p): p.numel() for p in parameters_of(stage.parts)}
@@ -78,12 +79,10 @@ def _counted(model: Model, rows: Sequence[Row]) -> list[Row]:
             seen |= its.keys()
             stages.append(stage._replace(note=note, parts=(), parameters=new))
         found.append(tuple(stages))
-    names = [name for name, p in model.named_parameters() if id(p) not in seen]
-    if names:
-        others = [*dict.fromkeys(name.split(".")[0] for name in names)]
-        count = sum(p.numel() for p in model.parameters() if id(p) not in seen)
-        note = f"of {counted(len(others), 'part')}: {', '.join(others)}"
-        found.append(
-            (Stage("Other parameters", note, (), found[-1][0].level if found else "utterance", parameters=count),)
-        )
+    others = {name: p.numel() for name, p in model.named_parameters() if id(p) not in seen}
+    if others:
+        note = ", ".join(dict.fromkeys(name.split(".")[0] for name in others))
+        known = [i for i, row in enumerate(found) if row[0].level != "training"]
+        level = found[known[-1]][0].level if known else "utterance"
+        found.insert(len(known), (Stage("Other parameters", note, (), level, parameters=sum(others.values())),))
     return found

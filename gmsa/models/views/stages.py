@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gmsa.models.base import Embedding, Model
     from gmsa.models.context import ContextEmbedding
 
-Level = Literal["utterance", "dialogue"]
-"""What a stage looks at: single utterances, or all of a dialogue."""
+Level = Literal["utterance", "dialogue", "training"]
+"""What a stage looks at: single utterances, or all of a dialogue; or that only a loss needs it."""
 
 
 class Grid(NamedTuple):

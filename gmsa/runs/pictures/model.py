@@ -23,8 +23,8 @@ def picture_model(config: Config, out: Path) -> None:
     found = describe_model(corpus.dims, config)
     about = f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}"
     console().print(f"{about}{' (synthetic corpus)' * corpus.synthetic}")
-    headings = {"utterance": "In each utterance", "dialogue": f"Along the dialogue: {_edges(config)}"}
-    level = ""
+    headings = {"utterance": "In each utterance", "training": "For the losses alone"}
+    headings["dialogue"], level = f"Along the dialogue: {_edges(config)}", ""
     for row in found.stages:
         if row[0].level != level:
             level = row[0].level
