@@ -44,7 +44,7 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--model",
         action="store_true",
-        help="with --config: draw the model instead, its layers by stream and relation, and its parameters by part",
+        help="with --config: draw the model instead: its stages, their parameters, and the relations of each layer",
     )
     parser.add_argument(
         "--attention",

@@ -128,7 +128,8 @@ class LateFusion(Model):
                     ),
                 )
             )
-            note = f"each node with both means, side by side: {joined.in_features} → {joined.out_features}"
+            means = "both means and that of the dialogue" if self.around.dialogue_node else "both means"
+            note = f"each node with {means}, side by side: {joined.in_features} → {joined.out_features}"
             rows.append((Stage("Join", note, (self.outside_join,), "dialogue"),))
             rows.append(heads_row(self.heads, "dialogue", config))
         return rows
