@@ -23,6 +23,7 @@ from gmsa.errors import ConfigError
 from gmsa.graph import READOUTS, GraphBatch, GraphSpec, from_hetero, schema, token_count
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_encoder, find_part
+from gmsa.models.views.stages import Row, plain_rows
 from gmsa.nn import Edges, Reconstruction, SequenceEncoder, UnimodalHeads, without_sources
 from gmsa.registry import MODELS
 
@@ -217,6 +218,13 @@ class Model(nn.Module):
             edges = part(x, edges)
         return edges
 
+    def describe_stages(self, config: Config) -> list[Row]:
+        """What the model does one after another, for :func:`~gmsa.models.describe_model` and the picture of it.
+
+        By default the embedding, the relations of each stream, each of the model's parts, and the heads.
+        """
+        return plain_rows(self, config)
+
     def propagate(self, predicted: tuple[Tensor | None, Tensor], graph: GraphBatch) -> tuple[Tensor | None, Tensor]:
         """An intensity ``[N]`` and class scores ``[N, K]`` with what is predicted of the other utterances."""
         value, logits = predicted
@@ -313,6 +321,7 @@ class Embedding(nn.Module):
         self.modalities = tuple(m for m in self.schema.node_types if m in dims)
         used: dict[str, Sequence[tuple[int, int]]] = {m: (convs or CONVS).get(m, CONVS[OTHERS]) for m in dims}
         self.strides = {m: math.prod(stride for _, stride in used[m]) for m in dims}
+        self.dims, self.convs = dict(dims), used
         build = find_encoder(encoder)
         self.encoders = ModuleDict(
             {m: build(dim=dims[m], channels=channels, convs=used[m], dropout=input_dropout) for m in self.modalities}

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
 
+from gmsa.config import Config
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models.conversation import Conversation
+from gmsa.models.views.stages import Row, Stage, counted, turn_grid
 from gmsa.nn import DialogueTransformer
 from gmsa.nn.layers.rgcn import RGCN
 
@@ -91,6 +93,25 @@ class COGMEN(Conversation):
         self.norm = norms[norm](width)
         self.concat = concat
         self.join = nn.Linear(width + channels if concat else width, channels)
+
+    def describe_converse(self, config: Config) -> list[Row]:
+        channels, grid = self.channels, turn_grid(config)
+        read = f"modalities side by side: {len(self.modalities) * channels} → {channels}"
+        layers, heads = counted(self.depth, "layer"), counted(self.num_heads, "head")
+        relations = counted(grid.relations, "relation")
+        attention = f"{counted(self.attention.heads, 'head')}, the same edges, all alike"
+        rows: list[Row] = [
+            (Stage("Dialogue transformer", f"{read}, {layers}, {heads}", (self.encoder,), "dialogue"),),
+            (
+                Stage(
+                    "utterance: RGCN", f"{channels} → {channels}, {relations}", (self.rgcn,), "dialogue", "RGCN", grid
+                ),
+            ),
+            (Stage("utterance: TransformerConv", attention, (self.attention,), "dialogue", "TransformerConv"),),
+        ]
+        if not isinstance(self.norm, nn.Identity):
+            rows.append((Stage(type(self.norm).__name__, "and LeakyReLU", (self.norm,), "dialogue"),))
+        return rows
 
     def converse(self, states: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
         edges = graph.utterance_edges

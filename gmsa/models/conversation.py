@@ -16,6 +16,7 @@ from gmsa.graph import UTTERANCE, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import Layers
+from gmsa.models.views.stages import Row, Stage, context_rows, embedding_rows, heads_row, own_rows, stream_stage
 from gmsa.nn import Heads, Stream
 
 
@@ -146,6 +147,22 @@ class Conversation(Model):
                 :class:`~gmsa.models.Context` reads their types.
         """
         raise NotImplementedError
+
+    def describe_converse(self, config: Config) -> list[Row]:
+        """The stages of :meth:`converse`; by default a row for each of the model's own parts."""
+        known = [(Stage("", parts=(self.join, self.streams if self.outside is not None else None)),)]
+        return [row for row in own_rows(self, known, "dialogue") if row[0].name != "alone"]
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        rows, settings = embedding_rows(self.embedding, config), config.model
+        if self.outside is not None:
+            shared, stream = settings.shared_layers, self.streams["global"]
+            rows.append((stream_stage(self, config, "utterance", "global", settings.layers, stream, shared=shared),))
+            rows.append(heads_row(self.alone, "utterance", config))
+            rows += context_rows(self.outside, config, with_readouts=False)
+        widths = f"{self.join.in_features} → {self.join.out_features}"
+        rows += [*self.describe_converse(config), (Stage("Linear", widths, (self.join,), "dialogue"),)]
+        return [*rows, heads_row(self.heads, "dialogue", config)]
 
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)

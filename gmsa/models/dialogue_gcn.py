@@ -15,6 +15,7 @@ from gmsa.config import Config
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models.conversation import Conversation, refuse_odd_channels
+from gmsa.models.views.stages import Row, Stage, both_ways, counted, turn_grid
 from gmsa.nn import DialogueLSTM, NodalAttention, WeightedRGCN
 
 
@@ -83,6 +84,48 @@ class DialogueGCN(Conversation):
         self.second = GraphConv(half, half, bias=False)  # U and U_0
         self.nodal = NodalAttention(channels + half, tanh, causal)  # W_β
         self.join = nn.Linear(channels + half, channels)
+
+    def describe_converse(self, config: Config) -> list[Row]:
+        channels, half, grid = self.channels, (self.channels + 1) // 2, turn_grid(config)
+        read = f"modalities side by side: {len(self.modalities) * channels} → {channels}"
+        return [
+            (
+                Stage(
+                    "Dialogue LSTM",
+                    f"{read}, {counted(self.depth, 'layer')}, {both_ways(config)}",
+                    (self.encoder,),
+                    "dialogue",
+                ),
+            ),
+            (Stage("Weights of edges", "attention over the utterances within reach", (self.edge_weight,), "dialogue"),),
+            (
+                Stage(
+                    "utterance: RGCN",
+                    f"{channels} → {half}, weighted edges, {counted(grid.relations, 'relation')}",
+                    (self.first,),
+                    "dialogue",
+                    "RGCN",
+                    grid,
+                ),
+            ),
+            (
+                Stage(
+                    "utterance: GraphConv",
+                    f"{half} → {half}, the same edges, all alike",
+                    (self.second,),
+                    "dialogue",
+                    "GraphConv",
+                ),
+            ),
+            (
+                Stage(
+                    "Nodal attention",
+                    f"LSTM and graph side by side, {channels + half}, over the dialogue",
+                    (self.nodal,),
+                    "dialogue",
+                ),
+            ),
+        ]
 
     def converse(self, states: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
         edges = graph.utterance_edges

@@ -13,6 +13,7 @@ from torch_geometric.nn import GraphConv
 from gmsa.config import Config
 from gmsa.graph import GraphBatch
 from gmsa.models.conversation import Conversation, refuse_odd_channels
+from gmsa.models.views.stages import Grid, Row, Stage, both_ways, counted, speaker_grid, time_grid
 from gmsa.nn import DialogueLSTM, NodalAttention, WeightedRGCN
 
 
@@ -84,6 +85,17 @@ class GCNet(Conversation):
         self.temporal, self.speaker = branch(3), branch(self.context.speaker_types)
         self.join = nn.Linear(self.temporal.width, channels)
 
+    def describe_converse(self, config: Config) -> list[Row]:
+        channels, layers = self.channels, f"{counted(self.depth, 'layer')}, {both_ways(config)}"
+        read = f"modalities side by side: {len(self.modalities) * channels} → {channels}, {layers}"
+        both = [self.temporal.stages("temporal", layers, time_grid())]
+        both.append(self.speaker.stages("speaker", layers, speaker_grid(config)))
+        return [
+            (Stage("Dialogue LSTM", read, (self.encoder,), "dialogue"),),
+            *zip(*both, strict=True),
+            (Stage("Sum", "of both branches", (), "dialogue"),),
+        ]
+
     def converse(self, states: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
         edges, context = graph.utterance_edges, self.context
         assert edges is not None
@@ -122,6 +134,22 @@ class Branch(nn.Module):
         self.lstm = DialogueLSTM(self.width, 2 * self.width, layers, dropout, causal)
         self.attention = NodalAttention(2 * self.width, tanh=True, causal=causal) if time_attention else None
         self.out = nn.Linear(2 * self.width, self.width)
+
+    def stages(self, name: str, layers: str, grid: Grid) -> list[Stage]:
+        """The stages of the branch of this name."""
+        quarter, width = self.conv.out_channels, self.width
+        note = f"{width - quarter} → {quarter}, {counted(grid.relations, 'relation')}"
+        found = [Stage(f"{name}: RGCN", note, (self.rgcn,), "dialogue", "RGCN", grid)]
+        found.append(
+            Stage(
+                "GraphConv", f"{quarter} → {quarter}, the same edges, all alike", (self.conv,), "dialogue", "GraphConv"
+            )
+        )
+        note = f"LSTM and graph side by side: {width} → {2 * width}, {layers}"
+        found.append(Stage("Dialogue LSTM", note, (self.lstm,), "dialogue"))
+        if self.attention is not None:
+            found.append(Stage("Nodal attention", f"{2 * width}, over the dialogue", (self.attention,), "dialogue"))
+        return [*found, Stage("Linear", f"{2 * width} → {width}, ReLU", (self.out,), "dialogue")]
 
     def forward(self, g: Tensor, index: Tensor, relation: Tensor, sizes: Sequence[int]) -> Tensor:
         f = self.conv(self.rgcn(g, index, relation), index)

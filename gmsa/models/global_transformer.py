@@ -13,6 +13,17 @@ from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    counted,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_grid,
+)
 from gmsa.nn import DenseEdges, Heads
 
 
@@ -120,6 +131,27 @@ class GlobalTransformer(Model):
         if scope == "hierarchical":
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
             self.outside_encoder = make_encoder(context_layers)
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        def encoder(level: Level, part: nn.TransformerEncoder) -> Row:
+            layers, heads = counted(part.num_layers, "layer"), counted(self.num_heads, "head")
+            if level == "utterance":
+                return (Stage("Transformer", f"{layers}, {heads}, all nodes see all", (part,), level),)
+            grid = stream_grid(self, config, level, "global", typed=False)
+            note = f"{layers}, {heads}, along edges of one kind"
+            return (Stage("global: transformer", note, (part,), level, "transformer", grid),)
+
+        level = level_of(config)
+        rows = [
+            *embedding_rows(self.embedding, config),
+            encoder(level, self.encoder),
+            heads_row(self.heads, level, config),
+        ]
+        if self.outside is not None:
+            rows += context_rows(self.outside, config)
+            rows.append(encoder("dialogue", self.outside_encoder))
+            rows.append(heads_row(self.heads, "dialogue", config))
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The encoder's states."""

@@ -17,6 +17,17 @@ from gmsa.graph import DIALOGUE, GraphBatch, Schema
 from gmsa.graph.schema import Relation
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    counted,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_grid,
+)
 from gmsa.nn import Dropout, Heads
 
 
@@ -157,6 +168,21 @@ class HGT(Model):
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("intra", "inter")
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        def convolution(level: Level, convs: nn.ModuleList, norms: nn.ModuleList) -> Row:
+            grid = stream_grid(self, config, level, "intra", "inter")
+            note = f"{counted(len(convs), 'layer')} with residuals and norms, {counted(grid.relations, 'relation')}"
+            return (Stage("intra and inter: HGTConv", note, (convs, norms), level, "HGTConv", grid),)
+
+        level = level_of(config)
+        rows = [*embedding_rows(self.embedding, config), convolution(level, self.convs, self.norms)]
+        rows.append(heads_row(self.heads, level, config))
+        if self.outside is not None:
+            rows += context_rows(self.outside, config)
+            rows.append(convolution("dialogue", self.outside_convs, self.outside_norms))
+            rows.append(heads_row(self.heads, "dialogue", config))
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The convolutions' states."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import DIALOGUE, READOUTS, GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding
+from gmsa.models.views.stages import Grid, Row, Stage, context_rows, embedding_rows, heads_row, level_of
 from gmsa.nn import Dropout, Heads, SparseEdges
 
 
@@ -108,6 +110,29 @@ class LateFusion(Model):
     @classmethod
     def seen_outside(cls, config: ModelConfig) -> tuple[str, ...]:
         return ("intra",)
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        level, joined = level_of(config), cast(nn.Linear, self.join[0])
+        note = f"the mean of each modality's tokens, side by side: {joined.in_features} → {joined.out_features}"
+        rows = [*embedding_rows(self.embedding, config), (Stage("Join", note, (self.missing, self.join), level),)]
+        rows.append(heads_row(self.heads, level, config))
+        if self.outside is not None:
+            joined = cast(nn.Linear, self.outside_join[0])
+            rows += context_rows(self.outside, config, with_readouts=False)
+            names = self.embedding.modalities
+            grid = Grid(names, names, {(name, name): 1 for name in names})
+            rows.append(
+                (
+                    Stage(
+                        "intra: mean", "over what comes before, and over what comes after", (), "dialogue", "mean", grid
+                    ),
+                )
+            )
+            means = "both means and that of the dialogue" if self.around.dialogue_node else "both means"
+            note = f"each node with {means}, side by side: {joined.in_features} → {joined.out_features}"
+            rows.append((Stage("Join", note, (self.outside_join,), "dialogue"),))
+            rows.append(heads_row(self.heads, "dialogue", config))
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The embeddings: no message is passed."""

@@ -22,6 +22,7 @@ from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models.conversation import Conversation, refuse_odd_channels
 from gmsa.models.parts import find_part
+from gmsa.models.views.stages import Row, Stage, both_ways, counted, stream_grid
 from gmsa.nn import AngularWeights, DialogueLSTM, Dropout, SparseEdges
 from gmsa.registry import MODELS
 
@@ -153,6 +154,23 @@ class MMGCN(Conversation):
         )
         self.dropout = Dropout(self.rate)
         self.join = nn.Linear(2 * channels * count, channels)
+
+    def describe_converse(self, config: Config) -> list[Row]:
+        channels, rows = self.channels, []
+        if read := [m for m in self.modalities if m in self.lstms]:
+            note = f"{', '.join(read)}: 2 layers, {both_ways(config)}"
+            note += "; other modalities pass by" if len(read) < len(self.modalities) else ""
+            rows.append((Stage("Dialogue LSTM", note, (self.lstms,), "dialogue"),))
+        if self.speaker is not None:
+            note = f"{self.speaker.num_embeddings} embeddings, added to {', '.join(self.spoken)}"
+            rows.append((Stage("Speakers", note, (self.speaker,), "dialogue"),))
+        rows.append((Stage("Linear", f"{channels} → {channels}, ReLU", (self.enter, self.dialogue), "dialogue"),))
+        note = f"{counted(len(self.convs), 'layer')}, a share of the first states in each; "
+        note += "edges weigh by the angle of both states"
+        grid = stream_grid(self, config, "dialogue", "global", typed=False)
+        rows.append((Stage("global: GCN2Conv", note, (self.convs, self.angular), "dialogue", "GCN2Conv", grid),))
+        note = "of each modality the states before and after the convolutions, side by side"
+        return [*rows, (Stage("Join", note, (), "dialogue"),)]
 
     def converse(self, states: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
         rows = self.encode(states, graph)  # [M N, C], modality after modality

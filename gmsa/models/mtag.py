@@ -22,6 +22,17 @@ from gmsa.graph import READOUTS, GraphBatch, relations_of
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import find_part
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    counted,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_grid,
+)
 from gmsa.nn import Edges, Heads, MTAGLayer, Relations, SparseEdges
 from gmsa.nn.layers.mtag import check_shares, strongest
 from gmsa.registry import MODELS
@@ -155,6 +166,30 @@ class MTAG(Model):
         if scope == "hierarchical":
             self.outside = ContextEmbedding(self.embedding.outer_schema, self.embedding.modalities, channels)
             self.outside_layers = PrunedLayers(*sizes, context_layers, known.outside_streams["global"], 1.0)
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        def layer_row(level: Level, layers: PrunedLayers) -> Row:
+            grid, count = stream_grid(self, config, level, "global"), len(layers.layers)
+            kept = f", each passes on {layers.keep:.0%} of the edges" if layers.keep < 1 and count > 1 else ""
+            note = f"{counted(count, 'layer')}, {counted(grid.relations, 'relation')}{kept}"
+            return (Stage("global: mtag", note, (layers,), level, "mtag", grid),)
+
+        level = level_of(config)
+        mean = "over an utterance's modalities" if level == "dialogue" else "over all nodes"
+        rows = [
+            *embedding_rows(self.embedding, config),
+            layer_row(level, self.layers),
+            (Stage("Mean", mean, (), level),),
+        ]
+        rows.append(heads_row(self.heads, level, config))
+        if self.outside is not None:
+            rows += context_rows(self.outside, config, with_readouts=False)
+            rows += [
+                layer_row("dialogue", self.outside_layers),
+                (Stage("Mean", "over an utterance's modalities", (), "dialogue"),),
+                heads_row(self.heads, "dialogue", config),
+            ]
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The layers' states."""

@@ -19,6 +19,16 @@ from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import Layers
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_stage,
+)
 from gmsa.nn import Heads, Relations, Stream, build_fusion
 
 
@@ -147,6 +157,29 @@ class SemiIIN(Model):
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
             self.outside_streams = make_streams(context_layers, around.edge_types(types), known.outside_streams)
             self.outside_fusions = make_fusions()
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        def stream_rows(level: Level, layers: int, streams: nn.ModuleDict, fusions: nn.ModuleList) -> list[Row]:
+            shared, settings = config.model.shared_layers, (self, config, level)
+            rows: list[Row] = [
+                tuple(stream_stage(*settings, name, layers, part, shared=shared) for name, part in streams.items())
+            ]
+            if len(streams) == 2:
+                note = f"{config.model.fusion} of both streams at {' and '.join(self.seen_readouts(config))}"
+                rows.append((Stage("Fusion", note, (fusions,), level),))
+            return rows
+
+        level = level_of(config)
+        rows = embedding_rows(self.embedding, config)
+        rows += [
+            *stream_rows(level, config.model.layers, self.streams, self.fusions),
+            heads_row(self.heads, level, config),
+        ]
+        if self.outside is not None:
+            rows += context_rows(self.outside, config)
+            rows += stream_rows("dialogue", config.model.context_layers, self.outside_streams, self.outside_fusions)
+            rows.append(heads_row(self.heads, "dialogue", config))
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """The mean of the streams' states, of all nodes instead of the readout nodes alone."""

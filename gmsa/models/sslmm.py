@@ -9,7 +9,7 @@ else here is our own design.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,16 @@ from gmsa.graph import GraphBatch
 from gmsa.models.base import Convs, Embedding, Model, Output, Scope
 from gmsa.models.context import Context, ContextEmbedding, StreamRelations
 from gmsa.models.parts import Layers
+from gmsa.models.views.stages import (
+    Level,
+    Row,
+    Stage,
+    context_rows,
+    embedding_rows,
+    heads_row,
+    level_of,
+    stream_stage,
+)
 from gmsa.nn import AlternatingBlock, Edges, Heads, ModalityReadout, Relations, without_sources
 
 
@@ -160,6 +170,32 @@ class SSLMM(Model):
             types = self.embedding.outer_schema
             self.outside = ContextEmbedding(types, self.embedding.modalities, channels)
             self.outside_blocks = make_blocks(context_layers, around.edge_types(types), known.outside_streams)
+
+    def describe_stages(self, config: Config) -> list[Row]:
+        def block_rows(level: Level, blocks: nn.ModuleList, repeats: int) -> list[Row]:
+            halves, layers = [], repeats * len(blocks)
+            order = cast(AlternatingBlock, blocks[0]).order
+            for stream, names in (("intra", ("within",)), ("inter", ("across", "gate", "norm"))):
+                parts = [getattr(block, name, None) for block in blocks for name in names]
+                if parts[0] is not None:
+                    turn = ", in turn with the other stream" if order != "simultaneous" and layers > 1 else ""
+                    halves.append(
+                        stream_stage(self, config, level, stream, layers, *parts, shared=repeats > 1, note=turn)
+                    )
+            halves = halves[::-1] if order == "inter_first" else halves
+            return [tuple(halves)] if order == "simultaneous" else [(half,) for half in halves]
+
+        says = {"gated": "a learned share", "silent": "nothing", "dropped": "nothing, and are not read"}
+        missing = (Stage("Missing modalities", f"send {says[self.missing_node]}", (self.sends,), "dialogue"),)
+        level = level_of(config)
+        read = Stage("Readout", "weighted mean over the modalities of an utterance", (self.readouts,), level)
+        rows = [*embedding_rows(self.embedding, config), *([missing] if level == "dialogue" else [])]
+        rows += [*block_rows(level, self.blocks, self.repeats), (read,), heads_row(self.heads, level, config)]
+        if self.outside is not None:
+            rows += [*context_rows(self.outside, config, with_readouts=False), missing]
+            rows += block_rows("dialogue", self.outside_blocks, self.outside_repeats)
+            rows += [(read._replace(level="dialogue"),), heads_row(self.heads, "dialogue", config)]
+        return rows
 
     def nodes(self, z0: Tensor, batch: GraphBatch) -> Tensor:
         """States after all blocks ``[V, C]``."""

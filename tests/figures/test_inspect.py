@@ -9,13 +9,14 @@ import pytest
 from helpers.graphs import clip
 from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
-import gmsa.data
+import gmsa
 from gmsa import inspect
 from gmsa.config import DataConfig, TargetConfig
 from gmsa.data import Target
 from gmsa.data.corpus import Corpus
 from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.runs import report as results
+from gmsa.runs.pictures import graph as pictured
 
 DIMS = {"text": 3, "eeg": 4, "pose": 2}
 EMOTION = Target("classes", classes=("joy", "anger"), metrics="classes")
@@ -34,7 +35,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(data: DataConfig, target: TargetConfig) -> Corpus:
         return Corpus({"train": utterances[:1], "valid": [], "test": utterances[1:]}, DIMS, target=EMOTION)
 
-    monkeypatch.setattr(gmsa.data, "load_corpus", load)
+    monkeypatch.setattr(pictured, "load_corpus", load)
     monkeypatch.chdir(tmp_path)
     Path("own.yaml").write_text(CONFIG)
 
@@ -80,7 +81,7 @@ def talk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dims = {"text": 3, "eeg": 2}
     clips = [clip(f"a$_${i}", dims, (2, int(i != 1)), speaker=name, label=1.0) for i, name in enumerate(TALK)]
     corpus = Corpus({"train": clips[::-1], "valid": [], "test": [clip("b$_$1", dims, (1, 1))]}, dims, target=EMOTION)
-    monkeypatch.setattr(gmsa.data, "load_corpus", lambda *_: corpus)
+    monkeypatch.setattr(pictured, "load_corpus", lambda *_: corpus)
     monkeypatch.chdir(tmp_path)
     graph = "graph: {scope: hierarchical, past: 2, future: 1, speakers: same_other, dialogue_node: true}\n"
     Path("own.yaml").write_text(CONFIG.replace("model: {encoders: {eeg: [[4, 4]]}}\n", graph))

@@ -3,54 +3,167 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny_data import tiny_content, tiny_run, write_pickle
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from torch import nn
 
 from gmsa import inspect
 from gmsa.config import from_dict
-from gmsa.models import build_model, describe_model
+from gmsa.figures import model as drawing
+from gmsa.models import MODELS, Description, Embedding, Model, build_model, describe_model
+from gmsa.models.views.stages import Stage
+from gmsa.nn import Heads
 from gmsa.runs import Run
 from gmsa.runs import report as results
 
 DIMS = {"text": 6, "audio": 5}
 
 
-def described(**groups: object) -> object:
+def described(**groups: object) -> tuple[Description, Model]:
     config = from_dict({"data": {"modalities": ["text", "audio"]}, "model": {"channels": 16, "heads": 2}} | groups)
     return describe_model(DIMS, config), build_model(DIMS, config)
 
 
-@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
-@pytest.mark.parametrize("name", ["semi_iin", "sslmm", "hgt", "global", "late_fusion"])
-def test_the_parts_of_a_model_are_all_its_parameters(name: str, scope: str) -> None:
-    model = {"name": name, "channels": 16, "heads": 2}
-    found, built = described(model=model, graph={"scope": scope})
+CONVERSATION = ["mmgcn", "dialogue_gcn", "cogmen", "gcnet"]
+SCOPED = [
+    *((name, scope) for name in CONVERSATION for scope in ("dialogue", "hierarchical")),
+    *(
+        (name, scope)
+        for name in ("semi_iin", "sslmm", "hgt", "global", "late_fusion", "mtag")
+        for scope in ("utterance", "dialogue", "hierarchical")
+    ),
+]
+
+
+def stages(found: Description) -> list[Stage]:
+    return [stage for row in found.stages for stage in row]
+
+
+def stage_of(found: Description, name: str, level: str) -> Stage:
+    (stage,) = [s for s in stages(found) if s.level == level and s.name == name]
+    return stage
+
+
+@pytest.mark.parametrize(("name", "scope"), SCOPED)
+def test_the_stages_of_a_model_hold_all_its_parameters(name: str, scope: str) -> None:
+    model = {"name": name, "channels": 16, "heads": 2, "sequence": "none" if scope == "utterance" else "transformer"}
+    groups = {"graph": {"scope": scope}, "loss": {"unimodal_weight": 0.1}, "reconstruction": {"weight": 1.0}}
+    found, built = described(model=model, **groups)
     assert found.parameters == sum(p.numel() for p in built.parameters())
-    assert [*found.levels] == (["utterance", "dialogue"] if scope == "hierarchical" else [scope])
+    assert "Other parameters" not in [stage.name for stage in stages(found)]
+    levels = [*dict.fromkeys(row[0].level for row in found.stages)]
+    assert levels == ["utterance"] + ["dialogue"] * (scope != "utterance") + ["training"]
+    assert [stage.name for stage in found.stages[0]] == ["audio", "text"]
+    heads = [stage.level for stage in stages(found) if stage.name == "Heads"]
+    assert heads == {"hierarchical": ["utterance", "dialogue"]}.get(scope, [scope])
 
 
 def test_a_stream_names_its_layer_and_counts_the_relations_of_each_pair() -> None:
     model = {"channels": 16, "heads": 2, "layer": {"intra": "rgcn(bases=2)"}, "layers": 3, "shared_layers": False}
     found, _ = described(model=model, graph={"intra": "temporal"})
-    intra, inter = found.levels["utterance"]
-    assert (intra.layer, intra.layers, intra.shared, inter.layer) == ("rgcn(bases=2)", 3, False, "attention")
-    assert intra.node_types == ("val", "cls", "audio", "text")
-    assert intra.relations["text", "text"] == 3  # past, present, future
-    assert ("text", "audio") not in intra.relations
-    assert inter.relations["text", "audio"] == inter.relations["val", "audio"] == 1
+    intra, inter = (stage for stage in stages(found) if stage.grid)
+    assert (intra.name, intra.layer, inter.layer) == ("intra: rgcn(bases=2)", "rgcn(bases=2)", "attention")
+    assert intra.note == "3 layers, 14 relations"
+    assert intra.grid.rows == intra.grid.columns == ("val", "cls", "audio", "text")
+    assert intra.grid.counts["text", "text"] == 3  # past, present, future
+    assert ("text", "audio") not in intra.grid.counts
+    assert inter.grid.counts["text", "audio"] == inter.grid.counts["val", "audio"] == 1
 
 
 def test_speakers_and_distances_make_relations() -> None:
-    graph = {"scope": "hierarchical", "distances": 2, "speakers": "same_other"}
-    found, _ = described(graph=graph)
-    intra, _ = found.levels["dialogue"]
-    assert (
-        intra.relations["cls", "cls"] == intra.relations["text", "text"] == 9
-    )  # no other speaker says the same utterance
-    assert found.levels["utterance"][0].relations["text", "text"] == 1
+    found, _ = described(graph={"scope": "hierarchical", "distances": 2, "speakers": "same_other"})
+    counts = stage_of(found, "intra: attention", "dialogue").grid.counts
+    assert counts["cls", "cls"] == counts["text", "text"] == 9  # no other speaker says the same utterance
+    assert stage_of(found, "intra: attention", "utterance").grid.counts["text", "text"] == 1
+
+
+@pytest.mark.parametrize(
+    ("speakers", "types", "columns"),
+    [("none", 1, ("any",)), ("same_other", 2, ("same", "other")), (["Ann", "Bo"], 9, ("Ann", "Bo", "others"))],
+)
+def test_layers_of_conversations_show_the_relations_that_they_have_weights_for(
+    speakers: object, types: int, columns: tuple[str, ...]
+) -> None:
+    graph = {"scope": "dialogue", "speakers": speakers}
+    for name in ("dialogue_gcn", "cogmen"):
+        found, built = described(model={"name": name, "channels": 16, "heads": 2}, graph=graph)
+        grid = stage_of(found, "utterance: RGCN", "dialogue").grid
+        assert grid.columns == columns
+        assert grid.relations == 2 * types == len(built.context.turn_relations)
+    found, built = described(model={"name": "gcnet", "channels": 16, "heads": 2}, graph=graph)
+    row = next(row for row in found.stages if row[0].layer == "RGCN")
+    assert [stage.grid.relations for stage in row] == [3, types]
+    assert row[0].grid.columns == ("past", "now", "future")
+    assert [len(built.temporal.rgcn.weight), len(built.speaker.rgcn.weight)] == [3, types]
+
+
+def test_weights_of_both_levels_count_once() -> None:
+    found, _ = described(graph={"scope": "hierarchical"})
+    first, second = (stage for stage in stages(found) if stage.name == "Heads")
+    assert first.parameters > 0 == second.parameters
+    assert second.note.endswith("the same weights as above")
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that describes no stages, and has a part of that name."""
+
+    class Plain(Model):
+        def __init__(self, dims: Mapping[str, int], *, channels: int = 8, scope: str = "utterance") -> None:
+            super().__init__()
+            self.embedding = Embedding(dims, channels, scope=scope)
+            self.stages = nn.ModuleList([nn.GRU(channels, channels)])
+            self.scale = nn.Parameter(torch.ones(3))
+            self.heads = Heads(channels, 7)
+
+    monkeypatch.setitem(MODELS._parts, "plain", Plain)
+
+
+@pytest.mark.parametrize("scope", ["utterance", "dialogue"])
+def test_a_model_that_describes_no_stages_is_its_parts(plain: None, scope: str) -> None:
+    found, built = described(model={"name": "plain", "channels": 16}, graph={"scope": scope})
+    names = [stage.name for stage in stages(found)]
+    edges = ["intra: layers of its own", "inter: layers of its own"]
+    assert names == ["audio", "text", "Nodes", *edges, "stages", "Heads", "Other parameters"]
+    assert stages(found)[-1].note == "scale"
+    assert found.parameters == sum(p.numel() for p in built.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "graph", "names"),
+    [
+        ("gcnet(time_attention=true)", {"speakers": ["Rachel Green", "Bo", "Hannibal-Alexander the Great"]}, 3),
+        ("semi_iin", {"distances": 32, "past": "all", "future": "all", "dialogue_node": True}, 8),
+        ("mmgcn", {"speakers": "same_other"}, 3),
+    ],
+)
+def test_nothing_in_the_picture_of_a_model_overlaps(
+    model: str, graph: dict[str, object], names: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dims = {f"modality_of_a_long_name_{i}": 10 + i for i in range(names)}
+    groups = {"model": {"name": model, "propagation": 0.1}, "graph": {"scope": "hierarchical"} | graph}
+    found = describe_model(dims, from_dict({"data": {"modalities": [*dims]}} | groups))
+    drawn = []
+    monkeypatch.setattr(drawing, "image", lambda figure, *_, **__: drawn.append(figure) or b"")
+    drawing.draw_model(tmp_path / "model.png", "A name " * 30, found.stages, {"dialogue": "Along the dialogue, " * 20})
+    (figure,) = drawn
+    pen = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(pen) for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) > 40
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0, i
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0
+        assert box.y1 <= figure.bbox.y1
+        for other in boxes[:i]:
+            wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+            assert wide <= 1 or min(box.y1, other.y1) - max(box.y0, other.y0) <= 1
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +179,12 @@ def test_the_model_is_printed_and_drawn(tiny: Path, capsys: pytest.CaptureFixtur
     inspect.main([*arguments, "--model", "--out", str(tiny / f"{scope}.svg")])
     printed = capsys.readouterr().out.splitlines()
     assert re.match(rf"semi_iin, [\d,]+ parameters, graph.scope {scope}", printed[0])
-    title = "intra" if scope == "utterance" else "utterance, intra"
-    assert f"  {title}: attention, 2 layers of the same weights, 15 relations" in printed
+    assert printed[1] == "In each utterance"
+    assert re.fullmatch(
+        r"  intra: attention, 2 layers of the same weights, 15 relations \([\d,]+ parameters\)", printed[6]
+    )
+    along = "Along the dialogue: 2 utterances before, 2 after; edges by distance"
+    assert (along in printed) == (scope == "hierarchical")
     assert (tiny / f"{scope}.svg").read_text().startswith("<?xml")
 
 

@@ -1,0 +1,28 @@
+"""The utterances among which a picture of a run finds what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmsa.data import Utterance
+from gmsa.data.loading import load_other
+from gmsa.errors import DataError
+from gmsa.runs.folder import Run
+from gmsa.runs.scoring.splits import masked, own_corpus
+from gmsa.system.reading import expanded
+
+Splits = Mapping[str, Sequence[Utterance]]
+
+
+def splits_of(run: Run, data: str | Path | None) -> tuple[Splits, object]:
+    """The splits of the run's own file, masked as in training, or of another; and the file."""
+    path: Any = data or run.config.data.path
+    if data:
+        path = expanded(data, DataError)
+        settings = run.config.data, run.config.target
+        splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
+    else:
+        splits = masked(run, own_corpus(run))[0].with_context
+    return splits, path
