@@ -124,17 +124,15 @@ class Registry(Generic[T]):
             raise ConfigError(f"'{key}' must be one of {listed(self)} (got '{cut(name)}'){hint}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """Parameters of a part that users may set, in the order of its signature."""
-        part = typing.cast("Callable[..., Any]", self[name])
-        try:
-            signature = inspect.signature(part, eval_str=True)
-        except NameError:  # an annotation that exists for type checkers alone
-            signature = inspect.signature(part)
+        """Parameters of a part that users may set, in the order of its signature; see :func:`parameters_of`."""
+        known = parameters_of(typing.cast("Callable[..., Any]", self[name]))
         fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
+        return {n: p for n, p in known.items() if n not in self.passed and p.kind not in fixed}
 
     def check_given(self, name: str, given: Iterable[str], key: str) -> None:
         """Refuses a part of which a parameter without a default is not given.
+
+        Of those that a class passes on by ``**`` it may give some itself.
 
         Args:
             key: the setting that names the part, for the error.
@@ -142,8 +140,10 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: names the parameter.
         """
+        own = _signature(typing.cast("Callable[..., Any]", self[name]))
         for parameter, known in self.parameters(name).items():
-            if known.default is known.empty and parameter not in given and parameter not in self.filled:
+            needed = parameter in own and known.default is known.empty
+            if needed and parameter not in given and parameter not in self.filled:
                 raise ConfigError(f"'{key}': '{name}' needs '{parameter}', as {name}({parameter}=...)")
 
     def describe(self, name: str) -> str:
@@ -154,6 +154,39 @@ class Registry(Generic[T]):
     def module_of(self, name: str) -> str:
         """The module that defines a part."""
         return _place_of(self._parts[name]).partition(":")[0]
+
+
+def parameters_of(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a part, with those that the constructor of a class passes on by ``**`` to that of a class
+    above. The ``**`` itself is among them where the last of these constructors has one: then any keyword may be taken.
+
+    >>> class Base:
+    ...     def __init__(self, size: int, depth: int = 1) -> None: ...
+    >>> class Own(Base):
+    ...     def __init__(self, scale: float, **kw) -> None:
+    ...         super().__init__(**kw)
+    >>> [*parameters_of(Own)]
+    ['scale', 'size', 'depth']
+    """
+    found = _signature(part)
+    if not isinstance(part, type):
+        return found
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    above = [cls for cls in part.__mro__ if "__init__" in vars(cls)][1:]
+    while above and (rest := [n for n, p in found.items() if p.kind is inspect.Parameter.VAR_KEYWORD]):
+        del found[rest[0]]
+        _, *passed_on = _signature(vars(above.pop(0))["__init__"]).items()
+        for name, parameter in passed_on:
+            if parameter.kind in by_keyword or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                found.setdefault(name, parameter)
+    return found
+
+
+def _signature(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(part, eval_str=True).parameters)
+    except NameError:  # an annotation that exists for type checkers alone
+        return dict(inspect.signature(part).parameters)
 
 
 def _place_of(part: Any) -> str:

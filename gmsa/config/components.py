@@ -75,9 +75,7 @@ def build_component(spec: str, registry: Registry[Any], key: str, base: type[T])
     cls = registry[name]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"'{key}': '{name}' is not a class derived from {base.__module__}.{base.__name__}")
-    for parameter, details in registry.parameters(name).items():
-        if details.default is details.empty and parameter not in given:
-            raise ConfigError(f"'{key}': '{parameter}' needs a value, as {name}({parameter}=...)")
+    registry.check_given(name, given, key)
     return cls(**given)
 
 

@@ -17,6 +17,7 @@ from gmsa.graph import GraphBatch
 from gmsa.models import Model, SemiIIN, build_model, check, graph_spec
 from gmsa.models.build import model_skeleton
 from gmsa.models.reach import reach
+from gmsa.nn.layers.gatv2 import GATv2
 from gmsa.registry import LAYERS
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
@@ -227,3 +228,31 @@ def test_what_cannot_be_made_is_refused_before_it_is_given_memory(
     with pytest.raises(ConfigError, match=message):
         prepare()
     assert {device.type for device in made} <= {"meta"}
+
+
+class Passing(GATv2):
+    """A plug-in's layer that names none of what it is given."""
+
+    def __init__(self, *args: Any, scale: float = 1.0, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.scale = scale
+
+
+class Holding(torch.nn.Module):
+    """One that holds gmsa's layer, of which no signature tells what it takes."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.layer = GATv2(**more)
+
+
+def test_a_layer_that_passes_its_arguments_on_is_given_what_the_one_above_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAYERS, "_parts", LAYERS._parts | {"passing": Passing, "holding": Holding})
+    own, plain = config_of("passing(scale=2, slope=0.1)"), config_of("gatv2(slope=0.1)")
+    check(own)
+    model = model_of(own)
+    assert all(part.scale == 2 for part in model.modules() if isinstance(part, Passing))
+    assert torch.equal(model(batch_of(clips(), own)).value, model_of(plain)(batch_of(clips(), plain)).value)
+    said = r"the layer Holding takes any keyword by '\*\*', but not channels, heads, edge_types \(.*\); let its constr"
+    with pytest.raises(ConfigError, match=said):
+        model_skeleton(DIMS, config_of("holding"))
