@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.config.presets import placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, cut, listed
-from gmsa.graph import GraphSpec
+from gmsa.graph import UTTERANCE, GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
 from gmsa.models.parts import Layers, find_part
@@ -125,7 +127,7 @@ def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _NoInitialValues():
                 return build()
         except ConfigError:
             raise
@@ -136,6 +138,23 @@ def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
                 f"the model cannot be made ({type(error).__name__}: {cut(error)}); correct the parameters of "
                 "'model.name' and 'model.layer'"
             ) from error
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves out what fills tensors without memory: a layer with weights for each relation has tens of thousands."""
+
+    FILL = frozenset(
+        {Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_}
+        | {nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_}
+    )
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in self.FILL and (tensor := args[0] if args else given["tensor"]).is_meta:
+            return tensor
+        return func(*args, **given)
 
 
 def _has_plug_ins(config: Config) -> bool:
@@ -157,8 +176,11 @@ def graph_spec(config: Config) -> GraphSpec:
     layers = _layers(model, settings)
     inside_route = model.route or next(filter(None, layers.say("route")), None) or settings.route
     outside_route = _outside_route(model, config) or inside_route
+    graph = config.graph.outside if is_outside else config.graph
+    if model.seen_outside(settings) == (UTTERANCE,):  # no edge could join the node of a dialogue
+        graph = replace(graph, dialogue_node=False)
     return GraphSpec(
-        graph=config.graph.outside if is_outside else config.graph,
+        graph=graph,
         convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
         streams=model.seen_outside(settings) if is_outside else model.seen_streams(settings),

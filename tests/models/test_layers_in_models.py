@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.graphs import clip, collate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmsa.ablation.variants import read_variants
 from gmsa.config import Config, from_dict
@@ -246,7 +247,9 @@ class Holding(torch.nn.Module):
         self.layer = GATv2(**more)
 
 
-def test_a_layer_that_passes_its_arguments_on_is_given_what_the_one_above_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_passes_its_arguments_on_is_given_what_the_one_above_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(LAYERS, "_parts", LAYERS._parts | {"passing": Passing, "holding": Holding})
     own, plain = config_of("passing(scale=2, slope=0.1)"), config_of("gatv2(slope=0.1)")
     check(own)
@@ -256,3 +259,25 @@ def test_a_layer_that_passes_its_arguments_on_is_given_what_the_one_above_names(
     said = r"the layer Holding takes any keyword by '\*\*', but not channels, heads, edge_types \(.*\); let its constr"
     with pytest.raises(ConfigError, match=said):
         model_skeleton(DIMS, config_of("holding"))
+
+
+def test_a_skeleton_of_thousands_of_relations_fills_no_tensor() -> None:
+    """To fill those of a layer with weights for each would take a check most of its time."""
+    filled: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            filled.extend(
+                [str(func)] * (str(func).split(".")[1] in ("uniform_", "normal_", "fill_", "zero_", "uniform"))
+            )
+            return func(*args, **(kwargs or {}))
+
+    graph = {"scope": "hierarchical", "distances": 8, "context": "all", "speakers": ["x", "y"]}
+    config = config_of({"intra": "film", "inter": "hgt"}, graph=graph)
+    with Watch():
+        found = model_skeleton(DIMS, config)
+    assert not filled
+    kept = build_model(DIMS, config).state_dict()
+    assert {k: (x.shape, x.dtype) for k, x in found.state_dict().items()} == {
+        k: (x.shape, x.dtype) for k, x in kept.items()
+    }
