@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -34,6 +34,9 @@ from gmsa.nn import (
 )
 from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
+
+READ_BY_ALL = ("name", "layer", "encoders", "modality_dropout", "propagation", "sequence", "route")
+"""Settings that a model's constructor need not take: others look at them, or refuse them."""
 
 
 def model_class(config: Config) -> type[Model]:
@@ -110,7 +113,8 @@ def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
     if size > most:
         raise ConfigError(
             f"the weights of the model need {size / 1e9:,.1f} GB, this machine has {most / 1e9:,.1f} GB; lower "
-            "'model.channels', 'model.layers', 'model.positions' or the convolutions' kernels"
+            "'model.channels', 'model.layers', 'model.positions', the convolutions' kernels, or what 'model.layer' and "
+            "'model.name' have in brackets"
         )
     return model
 
@@ -141,17 +145,32 @@ def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Leaves out what fills tensors without memory: a layer with weights for each relation has tens of thousands."""
+    """Leaves out what fills tensors without memory, of which a layer with weights for each relation has thousands.
 
+    Raises:
+        ConfigError: there are more than any use has, which would take minutes and more memory than they name.
+    """
+
+    MOST = 250_000
     FILL = frozenset(
         {Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_}
         | {nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_}
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
+        self.made += func is torch.empty
+        if self.made > self.MOST:
+            raise ConfigError(
+                f"the model has more than {self.MOST:,} separate weights; lower 'model.layers', 'model.context_layers' "
+                "or 'graph.distances', list fewer 'graph.speakers', or choose another 'model.layer'"
+            )
         if func in self.FILL and (tensor := args[0] if args else given["tensor"]).is_meta:
             return tensor
         return func(*args, **given)
@@ -225,6 +244,18 @@ def check(config: Config) -> None:
         )
     _check_context(model, config)
     model.check(config)
+
+
+def unused_settings(config: Config) -> list[str]:
+    """Settings of ``model`` with a value of their own that the model of a config never looks at, by their keys."""
+    model, settings, default = model_class(config), config.model, ModelConfig()
+    read = {*arguments_of(model), *READ_BY_ALL, *(("heads",) if settings.sequence == "transformer" else ())}
+    if model.seen_streams(settings) != model.seen_streams(replace(settings, streams=default.streams)):
+        read.add("streams")
+    names = [f.name for f in fields(settings) if f.name not in read]
+    found = [f"model.{name}" for name in names if getattr(settings, name) != getattr(default, name)]
+    layers = _layers(model, settings)
+    return found + [f"model.layer.{stream}" for stream in settings.layer.named if stream not in layers]
 
 
 def _layers(model: type[Model], settings: ModelConfig) -> Layers:
