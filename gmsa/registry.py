@@ -337,8 +337,8 @@ LAYERS: Registry[Any] = Registry(
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
 )
-"""Layers of message passing: modules built with those that they name of ``channels``, ``heads`` (which a setting may
-give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) and ``number`` (of the layer in its
+"""Layers of message passing: modules built with those that they name, or pass on by ``**`` to a class above that
+names them, of ``channels``, ``heads`` (which a setting may give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) and ``number`` (of the layer in its
 stack), and called as ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists
 of edges alone has ``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by
 their ``log_weight`` has ``takes_weights = True``; one that looks at ``edges.relation``, ``node_type`` or ``graph``
