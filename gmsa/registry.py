@@ -337,14 +337,14 @@ LAYERS: Registry[Any] = Registry(
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
 )
-"""Layers of message passing: modules built with those that they name, or pass on by ``**`` to a class above that
-names them, of ``channels``, ``heads`` (which a setting may give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) and ``number`` (of the layer in its
-stack), and called as ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists
-of edges alone has ``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by
-their ``log_weight`` has ``takes_weights = True``; one that looks at ``edges.relation``, ``node_type`` or ``graph``
-``takes_relations = True``; one that must see all nodes' edges ``takes_receivers = False``; one that also takes
-``initial``, the states before the first layer of the stack, ``takes_initial = True``; and one that hears nodes without
-an edge from them ``sees_graph = True``."""
+"""Layers of message passing: modules built with those that they name, or pass on by ``**`` to a class above that names
+them, of ``channels``, ``heads`` (which a setting may give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations`
+of the stream) and ``number`` (of the layer in its stack), and called as ``layer(x [V, C], edges, receivers=None,
+source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has ``route = "edge"``, one that takes
+adjacencies alone ``route = "dense"``. One that weighs edges by their ``log_weight`` has ``takes_weights = True``; one
+that looks at ``edges.relation``, ``node_type`` or ``graph`` ``takes_relations = True``; one that must see all nodes'
+edges ``takes_receivers = False``; one that also takes ``initial``, the states before the first layer of the stack,
+``takes_initial = True``; and one that hears nodes without an edge from them ``sees_graph = True``."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

@@ -131,17 +131,17 @@ def build_dialogue_graph(
     made: dict[tuple[object, ...], ContextEdges] = {}
     for relation in types.relations:
         source, _, target = relation
-        there = bool(data[source].num_nodes and data[target].num_nodes)
+        joins = bool(data[source].num_nodes and data[target].num_nodes)
         # Relations whose ends lie alike have the same edges, unless a builder looks at features.
-        alike = (there, source == target, source == DIALOGUE, target == DIALOGUE, source if by_features else "")
+        alike = (joins, source == target, source == DIALOGUE, target == DIALOGUE, source if by_features else "")
         if alike not in made:
             features = means.get(source, everything)
-            made[alike] = context_edges(relation, turns, config, features) if there else NO_EDGES
+            made[alike] = context_edges(relation, turns, config, features) if joins else NO_EDGES
         edges, store = made[alike], data[relation]
         first, second = edges.pairs
         store["edge_index"], store["distance"], store["kind"] = edges.pairs.clone(), first - second, edges.kind.clone()
         store["temporal_type"] = PRESENT + (first - second).sign()
-        if DIALOGUE not in (source, target) and there:
+        if DIALOGUE not in (source, target) and joins:
             store["same_speaker"] = numbers[first] == numbers[second]
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
     data.speakers = [u.speaker for u in utterances]
