@@ -124,17 +124,15 @@ class Registry(Generic[T]):
             raise ConfigError(f"'{key}' must be one of {listed(self)} (got '{cut(name)}'){hint}{failed}")
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
-        """Parameters of a part that users may set, in the order of its signature."""
-        part = typing.cast("Callable[..., Any]", self[name])
-        try:
-            signature = inspect.signature(part, eval_str=True)
-        except NameError:  # an annotation that exists for type checkers alone
-            signature = inspect.signature(part)
+        """Parameters of a part that users may set, in the order of its signature; see :func:`parameters_of`."""
+        known = parameters_of(typing.cast("Callable[..., Any]", self[name]))
         fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return {n: p for n, p in signature.parameters.items() if n not in self.passed and p.kind not in fixed}
+        return {n: p for n, p in known.items() if n not in self.passed and p.kind not in fixed}
 
     def check_given(self, name: str, given: Iterable[str], key: str) -> None:
         """Refuses a part of which a parameter without a default is not given.
+
+        Of those that a class passes on by ``**`` it may give some itself.
 
         Args:
             key: the setting that names the part, for the error.
@@ -142,8 +140,10 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: names the parameter.
         """
+        own = _signature(typing.cast("Callable[..., Any]", self[name]))
         for parameter, known in self.parameters(name).items():
-            if known.default is known.empty and parameter not in given and parameter not in self.filled:
+            needed = parameter in own and known.default is known.empty
+            if needed and parameter not in given and parameter not in self.filled:
                 raise ConfigError(f"'{key}': '{name}' needs '{parameter}', as {name}({parameter}=...)")
 
     def describe(self, name: str) -> str:
@@ -154,6 +154,39 @@ class Registry(Generic[T]):
     def module_of(self, name: str) -> str:
         """The module that defines a part."""
         return _place_of(self._parts[name]).partition(":")[0]
+
+
+def parameters_of(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a part, with those that the constructor of a class passes on by ``**`` to that of a class
+    above. The ``**`` itself is among them where the last of these constructors has one: then any keyword may be taken.
+
+    >>> class Base:
+    ...     def __init__(self, size: int, depth: int = 1) -> None: ...
+    >>> class Own(Base):
+    ...     def __init__(self, scale: float, **kw) -> None:
+    ...         super().__init__(**kw)
+    >>> [*parameters_of(Own)]
+    ['scale', 'size', 'depth']
+    """
+    found = _signature(part)
+    if not isinstance(part, type):
+        return found
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    above = [cls for cls in part.__mro__ if "__init__" in vars(cls)][1:]
+    while above and (rest := [n for n, p in found.items() if p.kind is inspect.Parameter.VAR_KEYWORD]):
+        del found[rest[0]]
+        _, *passed_on = _signature(vars(above.pop(0))["__init__"]).items()
+        for name, parameter in passed_on:
+            if parameter.kind in by_keyword or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                found.setdefault(name, parameter)
+    return found
+
+
+def _signature(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(part, eval_str=True).parameters)
+    except NameError:  # an annotation that exists for type checkers alone
+        return dict(inspect.signature(part).parameters)
 
 
 def _place_of(part: Any) -> str:
@@ -304,14 +337,14 @@ LAYERS: Registry[Any] = Registry(
     passed=("channels", "edge_types", "relations", "number"),
     filled=("heads",),
 )
-"""Layers of message passing: modules built with those that they name of ``channels``, ``heads`` (which a setting may
-give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations` of the stream) and ``number`` (of the layer in its
-stack), and called as ``layer(x [V, C], edges, receivers=None, source_log_weight=None) -> [W, C]``. One that takes lists
-of edges alone has ``route = "edge"``, one that takes adjacencies alone ``route = "dense"``. One that weighs edges by
-their ``log_weight`` has ``takes_weights = True``; one that looks at ``edges.relation``, ``node_type`` or ``graph``
-``takes_relations = True``; one that must see all nodes' edges ``takes_receivers = False``; one that also takes
-``initial``, the states before the first layer of the stack, ``takes_initial = True``; and one that hears nodes without
-an edge from them ``sees_graph = True``."""
+"""Layers of message passing: modules built with those that they name, or pass on by ``**`` to a class above that names
+them, of ``channels``, ``heads`` (which a setting may give), ``edge_types``, ``relations`` (:class:`gmsa.nn.Relations`
+of the stream) and ``number`` (of the layer in its stack), and called as ``layer(x [V, C], edges, receivers=None,
+source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has ``route = "edge"``, one that takes
+adjacencies alone ``route = "dense"``. One that weighs edges by their ``log_weight`` has ``takes_weights = True``; one
+that looks at ``edges.relation``, ``node_type`` or ``graph`` ``takes_relations = True``; one that must see all nodes'
+edges ``takes_receivers = False``; one that also takes ``initial``, the states before the first layer of the stack,
+``takes_initial = True``; and one that hears nodes without an edge from them ``sees_graph = True``."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

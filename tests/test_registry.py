@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,36 @@ def test_registering() -> None:
     assert list(found.parameters("round")) == ["radius"]
     assert found.describe("round") == "A circle, e.g. of a wheel."
     assert found.describe("Square") == ""
+
+
+class Circle:
+    def __init__(self, size: int, radius: float, *more: int, mark: str = "") -> None: ...
+
+
+class Tagged:
+    def __init__(self, tag: str = "", **more: Any) -> None:
+        super().__init__(**more)
+
+
+class Ring(Tagged, Circle):
+    def __init__(self, *given: Any, mark: int = 0, **more: Any) -> None: ...
+
+
+class Open(Tagged):
+    pass
+
+
+def test_what_a_class_passes_on_is_among_its_parameters() -> None:
+    found = shapes()
+    found.register("ring", Ring)
+    assert list(found.parameters("ring")) == ["mark", "tag", "radius"]
+    assert found.parameters("ring")["mark"].annotation is int
+    assert parse_component("ring(radius=2, mark=3)", found, "shape") == ("ring", {"radius": 2.0, "mark": 3})
+    found.check_given("ring", (), "shape")  # it may give the radius itself
+    takes_any = [any(p.kind is p.VAR_KEYWORD for p in registry.parameters_of(x).values()) for x in (Open, Ring)]
+    assert takes_any == [True, False]
+    with pytest.raises(ConfigError, match=r"'shape': 'ring' has no parameter 'raduis' \(it has: mark, tag, radius\)"):
+        parse_component("ring(raduis=2)", found, "shape")
 
 
 def test_registering_again_changes_nothing() -> None:

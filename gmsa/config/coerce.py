@@ -84,6 +84,7 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
             values[name] = build_dataclass(typing.cast(type, hints[name]), value, where, f"{key}.")
         else:
             try:
+                _refuse_parameters(value, fields[name], key)
                 if typing.get_origin(hints[name]) is ByModality:
                     values[name] = _by_modality(value, hints[name], fields[name], key)
                 else:
@@ -92,6 +93,34 @@ def build_dataclass(cls: type[T], settings: Any, where: str | Callable[[str], st
             except ConfigError as error:
                 raise ConfigError(f"{origin(key)}: {error}") from None
     return cls(**values)
+
+
+def _refuse_parameters(value: Any, field: dataclasses.Field[Any], key: str) -> None:
+    """Refuses parameters of a part that stand below its setting, and says how they are written."""
+    registry = field.metadata.get("registry") or field.metadata.get("parts")
+    if registry is None:
+        return
+    from gmsa.config.components import component_name, in_brackets  # it needs this module
+
+    if "registry" in field.metadata:
+        for one in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(one, Mapping):
+                raise in_brackets(one, str(field.default), registry, key)
+    elif isinstance(value, Mapping):
+        assert callable(field.default_factory)
+        default = str(value.get(OTHERS, field.default_factory()[OTHERS]))
+        for name, one in value.items():
+            if isinstance(one, Mapping) and name in registry:
+                raise in_brackets({name: one}, default, registry, key)
+            if isinstance(one, Mapping):
+                raise in_brackets(one, default, registry, f"{key}.{name}")
+        part = component_name(str(value.get("name", default)))
+        known = registry.parameters(part) if len(value) > 1 and part in registry else {}
+        beside = {
+            k: x for k, x in value.items() if k == "name" or k in known or isinstance(x, (bool, int, float, list))
+        }
+        if beside:
+            raise in_brackets(beside, default, registry, key)
 
 
 def _by_modality(value: Any, hint: Any, field: dataclasses.Field[Any], key: str) -> ByModality[Any]:

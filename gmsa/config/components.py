@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from gmsa.config.coerce import coerce
@@ -61,6 +62,25 @@ def parse_component(spec: str, registry: Registry[Any], key: str) -> tuple[str, 
     return name, given
 
 
+def in_brackets(value: Mapping[Any, Any], default: str, registry: Registry[Any], key: str) -> ConfigError:
+    """The error about parameters of a part below its setting: ``{name: gatv2, heads: 4}``, ``{gatv2: {heads: 4}}``.
+
+    Args:
+        default: the part that has them where none is named.
+        key: dotted key of the setting.
+    """
+    if len(value) == 1 and isinstance(inner := next(iter(value.values())), Mapping) and next(iter(value)) in registry:
+        value = {"name": next(iter(value)), **inner}
+    given = {str(name): one for name, one in value.items() if name != "name"}
+    name = component_name(str(value.get("name", default)))
+    if name not in registry or not given.keys() <= registry.parameters(name).keys():
+        name = "NAME"
+    spec = cut(f"{name}({', '.join(f'{parameter}={one}' for parameter, one in given.items())})" if given else name)
+    return ConfigError(
+        f"'{key}' takes parameters in brackets: write {key}={spec}, in YAML {key.rpartition('.')[2]}: {spec}"
+    )
+
+
 def build_component(spec: str, registry: Registry[Any], key: str, base: type[T]) -> T:
     """Makes the part that ``name`` or ``name(key=value, ...)`` chooses.
 
@@ -75,9 +95,7 @@ def build_component(spec: str, registry: Registry[Any], key: str, base: type[T])
     cls = registry[name]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"'{key}': '{name}' is not a class derived from {base.__module__}.{base.__name__}")
-    for parameter, details in registry.parameters(name).items():
-        if details.default is details.empty and parameter not in given:
-            raise ConfigError(f"'{key}': '{parameter}' needs a value, as {name}({parameter}=...)")
+    registry.check_given(name, given, key)
     return cls(**given)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gmsa.config.coerce import FORMER, build_dataclass
+from gmsa.config.components import in_brackets
 from gmsa.config.fields import ByModality
 from gmsa.config.inherit import Layered, import_plugins, layers, read_layers, spread
 from gmsa.config.schema import Config
 from gmsa.config.strict_yaml import DEEPEST, parse_value
 from gmsa.errors import ConfigError, cut, shown
+from gmsa.registry import Registry
 from gmsa.system.reading import expanded
 
 PATHS = ("data.path", "data.pool", "protocol.init_from")
@@ -189,18 +191,32 @@ def change(settings: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     if len(parents) > DEEPEST:
         raise ConfigError(f"unknown key '{cut(key)}': it has more than {DEEPEST} dots")
-    for parent in parents:
+    for place, parent in enumerate(parents, 1):
         below = settings.setdefault(parent, {})
         if below is None:
             below = settings[parent] = {}
         below = settings[parent] = spread(parent, below)
         if not isinstance(below, dict):
+            registry = _registry_of(parents[:place])
+            if registry is not None and isinstance(below, str):
+                raise in_brackets(
+                    {".".join([*parents[place:], last]): value}, below, registry, ".".join(parents[:place])
+                )
             raise ConfigError(f"unknown key '{cut(key)}': '{cut(parent)}' is a value, not a group")
         settings = below
     if last.endswith("+"):
         last = last[:-1]
         value = _added(settings.get(last), value, key[:-1])
     settings[last] = value
+
+
+def _registry_of(parts: Sequence[str]) -> Registry[Any] | None:
+    """The registry whose parts the setting of a dotted key names; None where it names none."""
+    cls: Any = Config
+    for part in parts[:-1]:
+        cls = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return next((f.metadata.get("registry") for f in fields if f.name == parts[-1]), None)
 
 
 def _added(before: Any, more: Any, key: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -126,15 +127,22 @@ def build_dialogue_graph(
             data[node_type].present = torch.tensor(there, dtype=torch.bool)
         data[node_type].num_nodes = size = sizes.get(node_type, len(means.get(node_type, ())))
         data[node_type].pos = torch.arange(size)
+    by_features = "features" in wanted(component_name(config.between))
+    made: dict[tuple[object, ...], ContextEdges] = {}
     for relation in types.relations:
         source, _, target = relation
-        there = data[source].num_nodes and data[target].num_nodes
-        edges = context_edges(relation, turns, config, means.get(source, everything)) if there else NO_EDGES
-        store, (first, second) = data[relation], edges.pairs
-        store.edge_index, store.distance, store.kind = edges.pairs.clone(), first - second, edges.kind.clone()
-        store.temporal_type = PRESENT + (first - second).sign()
-        if DIALOGUE not in (source, target) and there:
-            store.same_speaker = numbers[first] == numbers[second]
+        joins = bool(data[source].num_nodes and data[target].num_nodes)
+        # Relations whose ends lie alike have the same edges, unless a builder looks at features.
+        alike = (joins, source == target, source == DIALOGUE, target == DIALOGUE, source if by_features else "")
+        if alike not in made:
+            features = means.get(source, everything)
+            made[alike] = context_edges(relation, turns, config, features) if joins else NO_EDGES
+        edges, store = made[alike], data[relation]
+        first, second = edges.pairs
+        store["edge_index"], store["distance"], store["kind"] = edges.pairs.clone(), first - second, edges.kind.clone()
+        store["temporal_type"] = PRESENT + (first - second).sign()
+        if DIALOGUE not in (source, target) and joins:
+            store["same_speaker"] = numbers[first] == numbers[second]
     data.id, data.ids = utterances[0].video, [u.id for u in utterances]
     data.speakers = [u.speaker for u in utterances]
     data.label = torch.tensor([float("nan") if u.label is None else u.label for u in utterances])
@@ -183,13 +191,18 @@ def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | Non
 def _hetero(nodes: Mapping[str, Tensor], types: Schema, config: GraphConfig) -> HeteroData:
     data = HeteroData()
     for node_type in (*types.modalities, *READOUTS):
-        data[node_type].num_nodes = len(nodes[node_type])
-        data[node_type].pos = torch.arange(len(nodes[node_type]))
-    for relation in types.relations:
+        store = data[node_type]
+        store["num_nodes"], store["pos"] = len(nodes[node_type]), torch.arange(len(nodes[node_type]))
+    for relation, (name, parameters) in _builders(types, config):
         source, _, target = relation
-        edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
-        data[relation].edge_index, data[relation].temporal_type = (
-            edge_index.clone(),
-            temporal_type.clone(),
-        )  # others share them
+        edge_index, temporal_type = build_edges(name, nodes[source], nodes[target], parameters)
+        store = data[relation]
+        # Others share what is built.
+        store["edge_index"], store["temporal_type"] = edge_index.clone(), temporal_type.clone()
     return data
+
+
+@lru_cache
+def _builders(types: Schema, config: GraphConfig) -> tuple[tuple[Relation, tuple[str, dict[str, Any]]], ...]:
+    """The edge builder of each relation, found once: to hash a config for each costs as much as to build the edges."""
+    return tuple((relation, builder_of(relation, config)) for relation in types.relations)

@@ -78,9 +78,7 @@ def _numbered(stream: str, types: Schema, config: GraphConfig, readouts: tuple[s
     ordered = types.typed_relations if is_dialogue else types.token_relations
     kinds = edge_kinds(config) if is_dialogue else len(TIMES)
     first = {relation: kinds * i for i, relation in enumerate(ordered)}
-    # On the CPU whatever the default: tables are kept, and may be asked for first while a model is made on "meta".
-    by_type = torch.full((kinds * len(ordered) + 1,), -1, device="cpu")
-    by_pair = torch.full((len(types.node_types) ** 2,), -1, device="cpu")
+    by_type, by_pair = [-1] * (kinds * len(ordered) + 1), [-1] * len(types.node_types) ** 2
     triples: list[Relation] = []
     for relation in stream_relations(stream, types):
         source, name, target = relation
@@ -95,7 +93,9 @@ def _numbered(stream: str, types: Schema, config: GraphConfig, readouts: tuple[s
                 if kind is not None:
                     by_type[edge_type] = len(triples)
                     triples.append((source, f"{name} {kind}", target))
-    return _Numbered(Relations(types.node_types, tuple(triples)), by_type, by_pair)
+    # On the CPU whatever the default: tables are kept, and may be asked for first while a model is made on "meta".
+    tables = (torch.tensor(numbers, device="cpu") for numbers in (by_type, by_pair))
+    return _Numbered(Relations(types.node_types, tuple(triples)), *tables)
 
 
 def _kinds(relation: Relation, config: GraphConfig, is_dialogue: bool) -> Sequence[str | None] | None:

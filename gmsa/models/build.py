@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gmsa.config import Config, ModelConfig
 from gmsa.config.components import component_name
 from gmsa.config.presets import TEXT, placed
 from gmsa.data.targets import Target
 from gmsa.errors import ConfigError, cut, listed
-from gmsa.graph import GraphSpec
+from gmsa.graph import UTTERANCE, GraphSpec
 from gmsa.models.base import Model, arguments_of
 from gmsa.models.context import Context
 from gmsa.models.parts import Layers, find_part
@@ -33,6 +35,9 @@ from gmsa.nn import (
 from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
 from gmsa.text import TextEncoder, texts_of
+
+READ_BY_ALL = ("name", "layer", "encoders", "modality_dropout", "propagation", "sequence", "route")
+"""Settings that a model's constructor need not take: others look at them, or refuse them."""
 
 
 def model_class(config: Config) -> type[Model]:
@@ -115,7 +120,8 @@ def model_skeleton(dims: Mapping[str, int], config: Config) -> Model:
     if size > most:
         raise ConfigError(
             f"the weights of the model need {size / 1e9:,.1f} GB, this machine has {most / 1e9:,.1f} GB; lower "
-            "'model.channels', 'model.layers', 'model.positions' or the convolutions' kernels"
+            "'model.channels', 'model.layers', 'model.positions', the convolutions' kernels, or what 'model.layer' and "
+            "'model.name' have in brackets"
         )
     return model
 
@@ -132,7 +138,7 @@ def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _NoInitialValues():
                 return build()
         except ConfigError:
             raise
@@ -143,6 +149,38 @@ def skeleton(build: Callable[[], nn.Module], plug_in: bool = False) -> Any:
                 f"the model cannot be made ({type(error).__name__}: {cut(error)}); correct the parameters of "
                 "'model.name' and 'model.layer'"
             ) from error
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves out what fills tensors without memory, of which a layer with weights for each relation has thousands.
+
+    Raises:
+        ConfigError: there are more than any use has, which would take minutes and more memory than they name.
+    """
+
+    MOST = 250_000
+    FILL = frozenset(
+        {Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_}
+        | {nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_}
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        self.made += func is torch.empty
+        if self.made > self.MOST:
+            raise ConfigError(
+                f"the model has more than {self.MOST:,} separate weights; lower 'model.layers', 'model.context_layers' "
+                "or 'graph.distances', list fewer 'graph.speakers', or choose another 'model.layer'"
+            )
+        if func in self.FILL and (tensor := args[0] if args else given["tensor"]).is_meta:
+            return tensor
+        return func(*args, **given)
 
 
 def _has_plug_ins(config: Config) -> bool:
@@ -164,8 +202,11 @@ def graph_spec(config: Config) -> GraphSpec:
     layers = _layers(model, settings)
     inside_route = model.route or next(filter(None, layers.say("route")), None) or settings.route
     outside_route = _outside_route(model, config) or inside_route
+    graph = config.graph.outside if is_outside else config.graph
+    if model.seen_outside(settings) == (UTTERANCE,):  # no edge could join the node of a dialogue
+        graph = replace(graph, dialogue_node=False)
     return GraphSpec(
-        graph=config.graph.outside if is_outside else config.graph,
+        graph=graph,
         convs={m: settings.convs(m) for m in placed(config.named_modalities)},
         positions=settings.positions,
         streams=model.seen_outside(settings) if is_outside else model.seen_streams(settings),
@@ -210,6 +251,18 @@ def check(config: Config) -> None:
         )
     _check_context(model, config)
     model.check(config)
+
+
+def unused_settings(config: Config) -> list[str]:
+    """Settings of ``model`` with a value of their own that the model of a config never looks at, by their keys."""
+    model, settings, default = model_class(config), config.model, ModelConfig()
+    read = {*arguments_of(model), *READ_BY_ALL, *(("heads",) if settings.sequence == "transformer" else ())}
+    if model.seen_streams(settings) != model.seen_streams(replace(settings, streams=default.streams)):
+        read.add("streams")
+    names = [f.name for f in fields(settings) if f.name not in read]
+    found = [f"model.{name}" for name in names if getattr(settings, name) != getattr(default, name)]
+    layers = _layers(model, settings)
+    return found + [f"model.layer.{stream}" for stream in settings.layer.named if stream not in layers]
 
 
 def _layers(model: type[Model], settings: ModelConfig) -> Layers:

@@ -90,6 +90,17 @@ class Conversation(Model):
                 f"'{component_name(config.model.name)}' does not have; leave it out, or set 'graph.scope' to "
                 "hierarchical"
             )
+        adds = config.graph.scope == "hierarchical" and config.model.propagation
+        if config.graph.dialogue_node and not cls.has_dialogue_node() and not adds:
+            raise ConfigError(
+                f"'graph.dialogue_node' adds nothing to '{component_name(config.model.name)}', whose edges join "
+                "utterances alone; leave it out (in scope hierarchical 'model.propagation' above 0 uses it)"
+            )
+
+    @classmethod
+    def has_dialogue_node(cls) -> bool:
+        """Whether its graphs of dialogues may have the node of a dialogue."""
+        return cls.seen_outside(ModelConfig()) != (UTTERANCE,)
 
     def __init__(
         self,
@@ -125,7 +136,7 @@ class Conversation(Model):
             input_dropout=input_dropout,
             positions=positions,
             scope=scope,
-            dialogue_node=self.context.dialogue_node,
+            dialogue_node=self.context.dialogue_node and self.has_dialogue_node(),
         )
         self.modalities = self.embedding.modalities
         self.heads = Heads(channels, num_classes, dropout, intensity)

@@ -144,7 +144,6 @@ class MMGCN(Conversation):
         read = [m for m in self.modalities if recurrent == "all" or m == recurrent]
         lstm = partial(DialogueLSTM, channels, channels, 2, self.rate, self.context.causal)
         self.lstms = ModuleDict({m: lstm() for m in read})
-        self.dialogue = nn.Parameter(torch.randn(1, channels) * 0.02) if self.context.dialogue_node else None
         types = self.embedding.schema if self.outside is None else self.embedding.outer_schema
         self.angular = AngularWeights(self.context.edge_types(types))
         self.enter = nn.Linear(channels, channels)
@@ -174,7 +173,10 @@ class MMGCN(Conversation):
 
     def converse(self, states: Mapping[str, Tensor], graph: GraphBatch) -> Tensor:
         rows = self.encode(states, graph)  # [M N, C], modality after modality
-        first = rows.new_zeros(1, self.channels) if self.dialogue is None else self.dialogue.to(rows.dtype)
+        first = rows.new_zeros(1, self.channels)
+        if self.context.dialogue_node:
+            start = self.embedding if self.outside is None else self.outside
+            first = start.node_type[-1:].to(rows.dtype)
         x = torch.cat([first, rows]).index_select(0, graph.embedding_row)  # [V, C], in the order of the graphs' nodes
         h = self.convolve(x, *self.weights(x, graph))
         both = torch.cat([self.dropout(x), h], dim=1)

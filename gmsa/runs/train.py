@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES, Config, MissingConfig
+from gmsa.config.components import component_name
 from gmsa.config.trained import trained_settings
 from gmsa.data.notes import Doubt, note
 from gmsa.data.targets import describe_target
 from gmsa.errors import cut, listed, short
+from gmsa.models.build import unused_settings
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
@@ -91,6 +93,7 @@ def train(
         if group.is_main:
             save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
         called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
+        note_unused(config)
         note_labels(config, prepared, data_of)
         try:
             with stop.listening():
@@ -147,6 +150,13 @@ def train_seed(trainer: Trainer, data: TrainingData) -> nn.Module:
     if trainer.config.pretrain.epochs and protocol.predicts:
         trainer.pretrain()
     return protocol(trainer, data)
+
+
+def note_unused(config: Config) -> None:
+    """Notes settings of the model that it never looks at."""
+    if unused := unused_settings(config):
+        name = component_name(config.model.name)
+        note(f"'model.name: {cut(name)}' does not use {listed(unused)}; leave it out")
 
 
 def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, TrainingData]) -> None:

@@ -236,7 +236,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
         ({"intra": {"txt": "window"}}, "unknown key 'graph.intra.txt' (did you mean 'text'?)"),
         ({"inter": {"text_to_text": "window"}}, "unknown key 'graph.inter.text_to_text' (did you mean 'text_to_"),
         ({"inter": {"text": "window"}}, "unknown key 'graph.inter.text'"),
-        ({"intra": {"text": {"window": {"radius": 2}}}}, "'graph.intra.text' must be text"),
+        ({"intra": {"text": {"window": {"radius": 2}}}}, "write graph.intra.text=window(radius=2)"),
         ({"radios": 2}, "unknown key 'graph.radios' (did you mean 'radius'?)"),
         # scopes
         ({"scope": "dialog"}, "'graph.scope' must be one of utterance, dialogue, hierarchical (got 'dialog')"),

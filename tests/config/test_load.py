@@ -263,6 +263,37 @@ def test_adding_to_a_list(tmp_path: Path, override: str, metrics: tuple[str, ...
     assert load_config(path, ["run.metrics+=CCC", override], environ={}).run.metrics == metrics
 
 
+@pytest.mark.parametrize(
+    ("text", "overrides", "form"),
+    [
+        ("", ["model.layer=gatv2", "model.layer.heads=4"], "model.layer=gatv2(heads=4)"),
+        ("model: {layer: gatv2}", ["model.layer.slope=0.1"], "model.layer=gatv2(slope=0.1)"),
+        ("model: {layer: sage}", ["model.layer.aggr=max"], "model.layer=sage(aggr=max)"),
+        ("", ["model.layer.heads=4"], "model.layer=attention(heads=4)"),
+        ("model: {layer: {name: gatv2, heads: 4}}", [], "model.layer=gatv2(heads=4)"),
+        ("model: {layer: {name: gatv2}}", [], "model.layer=gatv2,"),
+        ("model: {layer: {intra: {name: gatv2, heads: 4}}}", [], "model.layer.intra=gatv2(heads=4)"),
+        ("model: {layer: {gatv2: {heads: 4}}}", [], "model.layer=gatv2(heads=4)"),
+        ("model: {name: {mmgcn: {gamma: 2}}}", [], "model.name=mmgcn(gamma=2)"),
+        ("", ["model.encoder.x=3"], "model.encoder=NAME(x=3)"),
+        ("", ["model.encoder=conv", "model.encoder.x=3"], "model.encoder=NAME(x=3)"),
+        ("", ["model.name=mmgcn", "model.name.gamma=2"], "model.name=mmgcn(gamma=2)"),
+        ("model: {name: {name: mmgcn, gamma: 2}}", [], "model.name=mmgcn(gamma=2)"),
+        ("", ["graph.intra=window", "graph.intra.radius=3"], "graph.intra=window(radius=3)"),
+        ("", ["graph.intra.radius=3"], "graph.intra=NAME(radius=3)"),
+        ("graph: {between: knn}", ["graph.between.neighbors=3"], "graph.between=knn(neighbors=3)"),
+        ("run: {callbacks: [{name: wandb, project: x}]}", [], "run.callbacks=wandb(project=x)"),
+    ],
+)
+def test_parameters_of_a_part_stand_in_brackets(tmp_path: Path, text: str, overrides: list[str], form: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides, environ={})
+    assert f"takes parameters in brackets: write {form}" in str(caught.value)
+    assert len(str(caught.value)) <= 400
+
+
 def test_adding_to_what_is_no_list(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("optim: {lr: 0.1}\n")

@@ -18,6 +18,7 @@ from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
 from gmsa.config.graph import WHOLE
 from gmsa.data import Target, Utterance
+from gmsa.errors import ConfigError
 from gmsa.models import Conversation, check, reach
 from gmsa.models.pretraining import PretrainingModel
 from gmsa.nn import SparseEdges
@@ -220,6 +221,32 @@ def test_training_reaches_every_parameter(name: str, scope: str) -> None:
     task.loss(model, batch, None, 0.0).backward()
     without = {k for k, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9}
     assert without <= {"attention.lin_key.bias"}  # which adds the same to all scores of a softmax
+
+
+@each
+def test_the_node_of_a_dialogue_is_for_the_propagation_alone(name: str) -> None:
+    """No edge could join it: it has no row in any embedding, and where nothing would use it, it is refused."""
+    plain, asked = (talk.config_of(name, "hierarchical", {"dialogue_node": node}) for node in (False, True))
+    check(asked)
+    sizes = [
+        {k: p.shape for k, p in talk.model_of(x).named_parameters() if "propagations" not in k} for x in (plain, asked)
+    ]
+    assert sizes[0] == sizes[1]
+    said = [talk.say(talk.model_of(x), x, talk.dialogue("a", 4)).value for x in (plain, asked)]
+    assert not torch.equal(*said)
+    for scope, model in (("dialogue", {}), ("hierarchical", {"propagation": 0})):
+        with pytest.raises(ConfigError, match=f"'graph.dialogue_node' adds nothing to '{name.partition('(')[0]}'"):
+            check(talk.config_of(name, scope, {"dialogue_node": True}, model=model))
+
+
+@in_scopes
+def test_the_node_of_a_dialogue_in_mmgcn_starts_as_its_type(scope: str) -> None:
+    config = talk.config_of("mmgcn", scope, {"dialogue_node": True})
+    check(config)
+    model = talk.model_of(config)
+    talk.say(model, config, talk.dialogue("a", 4)).value.sum().backward()
+    start = model.embedding if scope == "dialogue" else model.outside
+    assert start.node_type.grad[-1].any()
 
 
 @in_scopes

@@ -8,16 +8,21 @@ from typing import Any
 import pytest
 import torch
 from helpers.graphs import clip, collate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmsa.ablation.variants import read_variants
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
+from gmsa.data.notes import collected
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
-from gmsa.models import Model, SemiIIN, build_model, check, graph_spec
-from gmsa.models.build import model_skeleton
+from gmsa.models import Conversation, Model, SemiIIN, build_model, check, graph_spec
+from gmsa.models.build import _NoInitialValues, model_skeleton, unused_settings
 from gmsa.models.reach import reach
+from gmsa.nn.layers.gatv2 import GATv2
 from gmsa.registry import LAYERS
+from gmsa.registry import MODELS as ALL_MODELS
+from gmsa.runs.train import note_unused
 
 DIMS = {"text": 4, "audio": 2, "vision": 3}
 LENGTHS = [(3, 5, 2), (2, 0, 3), (1, 0, 0), (4, 6, 0), (0, 0, 0), (1, 1, 1)]
@@ -125,8 +130,8 @@ def test_a_deep_stack_knows_the_numbers_of_its_layers() -> None:
         ({"inter": "rgat(bases=-2)"}, r"'model.layer: rgat': 'bases' must be 0 .* \(got -2\)"),
         ("rgat(attention=between)", r"'model.layer: attention' must be .*across.*within"),
         ("sage(aggr=median)", r"'model.layer: aggr' must be .*mean"),
-        ("gcn2(alpha=2)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1 and 'theta' above 0 \(got 2 and 0.5\)"),
-        ("gcn2(theta=0)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1 and 'theta' above 0 \(got 0.1 and 0\)"),
+        ("gcn2(alpha=2)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1, and 'theta' above 0 .*\(got 2 and 0.5\)"),
+        ("gcn2(theta=0)", r"'model.layer: gcn2': 'alpha' must be from 0 to 1, and 'theta' above 0 .*\(got 0.1 and 0\)"),
         ("gps(local=gcn2)", r"'model.layer: gps': 'local' must be a layer of messages along edges .* \(got gcn2\)"),
         ("gps(local=sago)", r"'model.layer: local' must be one of .* \(got 'sago'\) \(did you mean 'sage'"),
         ({"intr": "rgcn"}, r"'model.layer' has no stream 'intr'.*'?intra"),
@@ -227,3 +232,111 @@ def test_what_cannot_be_made_is_refused_before_it_is_given_memory(
     with pytest.raises(ConfigError, match=message):
         prepare()
     assert {device.type for device in made} <= {"meta"}
+
+
+class Passing(GATv2):
+    """A plug-in's layer that names none of what it is given."""
+
+    def __init__(self, *args: Any, scale: float = 1.0, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.scale = scale
+
+
+class Holding(torch.nn.Module):
+    """One that holds gmsa's layer, of which no signature tells what it takes."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.layer = GATv2(**more)
+
+
+def test_a_layer_that_passes_its_arguments_on_is_given_what_the_one_above_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LAYERS, "_parts", LAYERS._parts | {"passing": Passing, "holding": Holding})
+    own, plain = config_of("passing(scale=2, slope=0.1)"), config_of("gatv2(slope=0.1)")
+    check(own)
+    model = model_of(own)
+    assert all(part.scale == 2 for part in model.modules() if isinstance(part, Passing))
+    assert torch.equal(model(batch_of(clips(), own)).value, model_of(plain)(batch_of(clips(), plain)).value)
+    said = r"the layer Holding takes any keyword by '\*\*', but not channels, heads, edge_types \(.*\); let its constr"
+    with pytest.raises(ConfigError, match=said):
+        model_skeleton(DIMS, config_of("holding"))
+
+
+def test_a_skeleton_of_thousands_of_relations_fills_no_tensor() -> None:
+    """To fill those of a layer with weights for each would take a check most of its time."""
+    filled: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            filled.extend(
+                [str(func)] * (str(func).split(".")[1] in ("uniform_", "normal_", "fill_", "zero_", "uniform"))
+            )
+            return func(*args, **(kwargs or {}))
+
+    graph = {"scope": "hierarchical", "distances": 8, "context": "all", "speakers": ["x", "y"]}
+    config = config_of({"intra": "film", "inter": "hgt"}, graph=graph)
+    with Watch():
+        found = model_skeleton(DIMS, config)
+    assert not filled
+    kept = build_model(DIMS, config).state_dict()
+    assert {k: (x.shape, x.dtype) for k, x in found.state_dict().items()} == {
+        k: (x.shape, x.dtype) for k, x in kept.items()
+    }
+
+
+@pytest.mark.parametrize("value", ["1000000000", "1e9", "-1", "nan", "x"])
+def test_no_parameter_of_a_layer_or_a_model_takes_whatever_it_is_given(value: str) -> None:
+    for registry, key in ((LAYERS, "layer"), (ALL_MODELS, "name")):
+        for name in registry:
+            scope = "dialogue" if issubclass(registry[name], Conversation) else "utterance"
+            builder = "mtag" if registry is ALL_MODELS and name == "mtag" else "complete"
+            edges = {} if scope == "dialogue" else {"intra": builder, "inter": builder}
+            for parameter in registry.parameters(name):
+                settings = {key: f"{name}({parameter}={value})", "channels": 16, "heads": 2}
+
+                def prepare(settings: Any = settings, graph: Any = edges | {"scope": scope}) -> None:
+                    config = from_dict({"model": settings, "graph": graph})
+                    check(config)
+                    model_skeleton(DIMS, config)
+
+                with pytest.raises(ConfigError) as caught:
+                    prepare()
+                assert len(str(caught.value)) <= 400, (name, parameter)
+                assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_more_weights_than_any_use_has_is_refused_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is small, so that their bytes alone would not tell."""
+    monkeypatch.setattr(_NoInitialValues, "MOST", 1000)
+    graph = {"scope": "hierarchical", "distances": 8, "context": "all", "speakers": ["x", "y"]}
+    with pytest.raises(ConfigError, match=r"the model has more than 1,000 separate weights; lower 'model.layers'"):
+        model_skeleton(DIMS, config_of("film", graph=graph))
+    model_skeleton(DIMS, config_of("rgcn", graph=graph))
+
+
+@pytest.mark.parametrize(
+    ("model", "unused"),
+    [
+        ({}, []),
+        ({"order": "simultaneous", "fusion": "add", "layers": 3}, ["model.order"]),
+        ({"name": "sslmm", "fusion": "add", "order": "simultaneous"}, ["model.fusion"]),
+        (
+            {"name": "late_fusion", "heads": 4, "layers": 3, "streams": "intra"},
+            ["model.heads", "model.layers", "model.streams"],
+        ),
+        ({"name": "late_fusion", "heads": 4, "sequence": "transformer"}, []),
+        ({"layer": {"global": "rgcn"}}, ["model.layer.global"]),
+        ({"layer": {"inter": "rgcn"}, "streams": "intra"}, ["model.layer.inter"]),
+        ({"layer": {"global": "rgcn"}, "streams": "global"}, []),
+    ],
+)
+def test_settings_that_the_model_does_not_use_are_told(model: dict[str, Any], unused: list[str]) -> None:
+    config = from_dict({"model": model})
+    check(config)
+    assert unused_settings(config) == unused
+    with collected() as notes:
+        note_unused(config)
+    name = model.get("name", "semi_iin")
+    assert notes == [f"'model.name: {name}' does not use {', '.join(unused)}; leave it out"] * bool(unused)

@@ -93,7 +93,7 @@ def test_parameters_and_classes_that_do_not_fit(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(PROTOCOLS._parts, "needy", Needy)
     monkeypatch.setitem(PROTOCOLS._parts, "function", function)
     for name, message in (
-        ("needy", r"'protocol.name': 'share' needs a value, as needy\(share=...\)"),
+        ("needy", r"'protocol.name': 'needy' needs 'share', as needy\(share=...\)"),
         ("function", "'function' is not a class derived from gmsa.training.protocols.Protocol"),
     ):
         with pytest.raises(ConfigError, match=message):

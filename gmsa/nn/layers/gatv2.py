@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
+from gmsa.errors import ConfigError
 from gmsa.nn.edges import SparseEdges
 from gmsa.nn.layers.pyg import PygLayer, width_of_head
 from gmsa.nn.relations import Relations
@@ -46,6 +47,8 @@ class GATv2(PygLayer):
     ) -> None:
         super().__init__()
         width = width_of_head(channels, heads)
+        if not 0 <= slope <= 1:
+            raise ConfigError(f"'model.layer: gatv2': 'slope' must be from 0 to 1 (got {slope:g})")
         self.embedding = nn.Embedding(len(relations), channels) if embeddings else None
         # With its own loops it would join source i and receiver i, which are different nodes.
         self.conv = GATv2Conv(

@@ -50,9 +50,10 @@ class GCN2(PygLayer):
 
     def __init__(self, channels: int, alpha: float = 0.1, theta: float = 0.5, number: int = 1) -> None:
         super().__init__()
-        if not 0 <= alpha <= 1 or theta <= 0:
+        if not (0 <= alpha <= 1 and 0 < theta <= 1000):
             raise ConfigError(
-                f"'model.layer: gcn2': 'alpha' must be from 0 to 1 and 'theta' above 0 (got {alpha:g} and {theta:g})"
+                "'model.layer: gcn2': 'alpha' must be from 0 to 1, and 'theta' above 0 and at most 1000 (got "
+                f"{alpha:g} and {theta:g})"
             )
         self.conv = GCN2Conv(channels, alpha, theta, number)
 

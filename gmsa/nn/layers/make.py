@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from gmsa.errors import ConfigError
+from gmsa.errors import ConfigError, cut, listed
+from gmsa.registry import parameters_of
 
 ALWAYS = ("channels", "heads", "edge_types")
 """What a layer whose constructor takes any keyword is given."""
@@ -17,6 +18,8 @@ ALWAYS = ("channels", "heads", "edge_types")
 
 def make_layer(layer: Callable[..., nn.Module], **passed: Any) -> nn.Module:
     """Makes a layer with those of ``passed`` that its constructor names and that are not filled in already.
+
+    What a constructor passes on by ``**`` to that of a class above counts as named.
 
     >>> class Scaled(nn.Module):
     ...     def __init__(self, channels: int, heads: int = 1) -> None:
@@ -26,17 +29,27 @@ def make_layer(layer: Callable[..., nn.Module], **passed: Any) -> nn.Module:
     4
 
     Raises:
-        ConfigError: the layer needs the relations of its stream, and they are not known.
+        ConfigError: the layer needs the relations of its stream, and they are not known; or it takes any keyword, but
+            not these.
     """
-    given = layer.keywords if isinstance(layer, partial) else {}
-    parameters = inspect.signature(layer).parameters
+    made, given = (layer.func, layer.keywords) if isinstance(layer, partial) else (layer, {})
+    name = getattr(made, "__name__", "of this kind")
+    parameters = parameters_of(made)
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = {*parameters, *(ALWAYS if any_keyword else ())} - {*given}
     needed = "relations" in known and parameters["relations"].default is inspect.Parameter.empty
     if needed and passed.get("relations") is None:
-        name = getattr(layer.func if isinstance(layer, partial) else layer, "__name__", "of this kind")
         raise ConfigError(
             f"a layer {name} needs the relations of its stream: build the model with gmsa.models.build_model, or pass "
             "it 'relations' (gmsa.models.StreamRelations)"
         )
-    return layer(**{name: value for name, value in passed.items() if name in known})
+    arguments = {argument: value for argument, value in passed.items() if argument in known}
+    try:
+        return layer(**arguments)
+    except TypeError as error:
+        if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made).parameters.values()):
+            raise
+        raise ConfigError(
+            f"the layer {cut(name)} takes any keyword by '**', but not {listed(arguments)} ({cut(error)}); let its "
+            "constructor name those that it takes"
+        ) from error
