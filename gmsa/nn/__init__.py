@@ -1,6 +1,7 @@
 """Layers: they see tensors and edges, never batches or configs."""
 
 from gmsa.nn.alternation import AlternatingBlock
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edge_weights import AngularWeights, LearnedChoice
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges, without_sources
@@ -25,6 +26,7 @@ __all__ = [
     "Add",
     "AlternatingBlock",
     "AngularWeights",
+    "AttentionWeights",
     "Concat",
     "ConvEncoder",
     "DenseEdges",
