@@ -1,5 +1,5 @@
 """Draws a graph: ``python -m gmsa.inspect --config FILE --id 'VIDEO$_$CLIP' --out graph.png``; with ``--model`` a
-model; or, with ``--run``, what runs predict along a dialogue, or the attention of one in an utterance."""
+model; or, with ``--run``, what runs predict along a dialogue, or the attention of one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         prog="python -m gmsa.inspect",
         description="Print and draw the graph of one utterance or dialogue, a model, what runs predict along a "
-        "dialogue, or the attention of one in an utterance.",
+        "dialogue, or what one attends to.",
     )
     parser.add_argument("--config", metavar="FILE", help=f"{cli.CONFIG_HELP}; its graph is drawn")
     cli.add_set_option(parser)
@@ -59,7 +59,7 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="with one --run: draw the graph of an utterance, each edge as strong as the attention along it",
+        help="with one --run: draw the graph of an utterance or dialogue, each edge as strong as its attention",
     )
     return parser
 
@@ -303,56 +303,21 @@ def _draw_predictions(options: argparse.Namespace, out: Path) -> None:
 
 
 def _draw_attention(options: argparse.Namespace, out: Path) -> None:
-    import numpy as np
-
-    from gmsa.figures.graph import WeightedEdges, draw_weights
-    from gmsa.models import graph_spec
     from gmsa.runs.folder import Run
+    from gmsa.runs.states.picture import draw_attention
 
     run = Run(options.run[0])
-    if run.config.graph.scope != "utterance":
-        raise RunError(
-            f"'{run.folder}': --attention draws graphs of utterances, and 'graph.scope' of this run is "
-            f"{run.config.graph.scope}; leave --attention out, or read the weights by Run.attention"
-        )
-    split, utterance = _utterance_of(run, options)
-    found = run.attention([utterance], device=options.device)
-    kinds = [found.node_types[k] for k in found.node_type]
-    counts = {kind: kinds.count(kind) for kind in found.node_types if kind in utterance.features or kind in kinds}
-    streams = {}
-    for name, edges in found.streams.items():
-        streams[name] = WeightedEdges(
-            [kinds[v] for v in edges.source],
-            found.node_position[edges.source],
-            [kinds[v] for v in edges.target],
-            found.node_position[edges.target],
-            edges.weight.mean(1),
-        )
+    scope = run.config.graph.scope
+    splits, path = _splits_of(run, options)
+    split, found = _find(options.id, splits, path, scope)
     where = f"{'synthetic, ' * (run.synthetic and not options.data)}{split}"
-    console().print(f"{utterance.id} ({where}), attention of the last layer, mean over heads, seed {found.seed}")
-    notes = {}
-    if found.gate is not None:
-        readouts = [t for t in ("val", "cls") if t in counts][-found.gate.shape[1] :]
-        opened = zip(readouts, found.gate[0].tolist(), strict=True)
-        shares = ", ".join(f"{100 * share:.0f} % at {readout}" for readout, share in opened)
-        notes["inter"] = f"the gate takes {shares}"
-        console().print(f"  gate: share of the inter view {shares}")
-    for name in graph_spec(run.config).streams:
-        if name not in streams:
-            console().print(f"  {name}: its layer pays no attention; it is not drawn")
-    for name in streams:
-        for readout in ("val", "cls"):
-            if counts.get(readout):
-                weights = found.of(utterance.id, name, readout)
-                text = ", ".join(f"{k} {100 * float(np.sum(w)):.0f} %" for k, w in weights.items())
-                console().print(f"  {name}, {readout} attends to: {text}")
-    draw_weights(out, utterance.id, counts, streams, utterance.text, notes)
-
-
-def _utterance_of(run: Run, options: argparse.Namespace) -> tuple[str, Utterance]:
-    split, found = _find(options.id, *_splits_of(run, options), "utterance")
-    assert not isinstance(found, list)
-    return split, found
+    if isinstance(found, list):
+        lines = draw_attention(run, found, None, where, out, options.device)
+    else:
+        dialogue = [u for u in splits[split] if u.video == found.video] if scope == "hierarchical" else [found]
+        lines = draw_attention(run, dialogue, found, where, out, options.device)
+    for line in lines:
+        console().print(line)
 
 
 def _dialogue_of(run: Run, options: argparse.Namespace) -> tuple[str, list[Utterance]]:
