@@ -63,7 +63,8 @@ def _draw_panels(
 ) -> None:
     """Draws the nodes in a panel for each stream, whose edges ``draw_stream`` draws; it returns the panel's title.
 
-    Types of nodes have a row each; those ``beside``, of one node, stand at the right. Without such, columns are numbered.
+    Types of nodes have a row each; those ``beside``, of one node, stand at the right. Without such, columns
+    are numbered.
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
@@ -71,7 +72,7 @@ def _draw_panels(
     colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
     widest, rows = max([counts[m] for m in modalities] + [1]), max(3 if beside else 1, len(modalities))
     place = _layout(modalities, counts, widest, rows, beside)
-    width = max(7.0 if beside else 9.0, min(16.0, 0.55 * widest + 3))
+    width = max(7.0 if beside else 10.0, min(16.0, 0.55 * widest + 3))
     size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
     figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):

@@ -82,8 +82,12 @@ class Interaction(MessagePassing):
         if isinstance(edges, SparseEdges):
             (source, target), edge_type = edges.index, edges.edge_type
         else:
-            graph, row, column = edges.adjacency.nonzero(as_tuple=True)
-            _, rows, columns = edges.adjacency.shape
+            graphs, rows, columns = edges.adjacency.shape
+            there = torch.zeros(graphs * rows, dtype=torch.bool, device=x.device).index_fill(
+                0, edges.target_index, True
+            )
+            joined = edges.adjacency.bool() & there.view(graphs, rows, 1)  # rows that pad may be joined with all
+            graph, row, column = joined.nonzero(as_tuple=True)
             source = torch.searchsorted(edges.source_index, graph * columns + column)
             target = torch.searchsorted(edges.target_index, graph * rows + row)
             typed = edges.adjacency.dtype != torch.bool
