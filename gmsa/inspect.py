@@ -49,7 +49,7 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="with one --run: draw the graph of an utterance, each edge as strong as the attention along it",
+        help="with one --run: draw the graph of an utterance or dialogue, each edge as strong as its attention",
     )
     return parser
 

@@ -344,7 +344,9 @@ source_log_weight=None) -> [W, C]``. One that takes lists of edges alone has ``r
 adjacencies alone ``route = "dense"``. One that weighs edges by their ``log_weight`` has ``takes_weights = True``; one
 that looks at ``edges.relation``, ``node_type`` or ``graph`` ``takes_relations = True``; one that must see all nodes'
 edges ``takes_receivers = False``; one that also takes ``initial``, the states before the first layer of the stack,
-``takes_initial = True``; and one that hears nodes without an edge from them ``sees_graph = True``."""
+``takes_initial = True``; and one that hears nodes without an edge from them ``sees_graph = True``. One whose
+attention is to be read has a method ``attention_weights``, called as the layer is, which returns a
+:class:`gmsa.nn.AttentionWeights`."""
 
 ENCODERS: Registry[Any] = Registry(
     "encoder", {"conv": "gmsa.nn.encoders:ConvEncoder"}, passed=("dim", "channels", "convs", "dropout")

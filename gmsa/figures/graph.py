@@ -59,21 +59,26 @@ def _draw_panels(
     words: str,
     streams: Sequence[str],
     draw_stream: Callable[[Any, str, dict[str, Places], Mapping[str, str]], str],
+    beside: Sequence[str] = READOUTS,
 ) -> None:
-    """Draws the nodes in a panel for each stream, whose edges ``draw_stream`` draws; it returns the panel's title."""
+    """Draws the nodes in a panel for each stream, whose edges ``draw_stream`` draws; it returns the panel's title.
+
+    Types of nodes have a row each; those ``beside``, of one node, stand at the right. Without such, columns
+    are numbered.
+    """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
-    modalities = [t for t in counts if t not in READOUTS]
+    modalities = [t for t in counts if t not in beside]
     colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
-    widest, rows = max([counts[m] for m in modalities] + [1]), max(3, len(modalities))
-    place = _layout(modalities, counts, widest, rows)
-    width = max(7.0, min(16.0, 0.55 * widest + 3))
+    widest, rows = max([counts[m] for m in modalities] + [1]), max(3 if beside else 1, len(modalities))
+    place = _layout(modalities, counts, widest, rows, beside)
+    width = max(7.0 if beside else 10.0, min(16.0, 0.55 * widest + 3))
     size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
     figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
         axis.set_title(draw_stream(axis, stream, place, colors), fontsize=11)
-        for node_type in (*READOUTS, *modalities):
-            readout = node_type in READOUTS
+        for node_type in (*beside, *modalities):
+            readout = node_type in beside
             axis.scatter(
                 *place[node_type].T, s=160 if readout else size, color=colors[node_type], zorder=2, linewidth=0
             )
@@ -89,8 +94,11 @@ def _draw_panels(
             tick.set_color(colors[modality] if colors[modality] in LINES else BLACK)
         axis.tick_params(length=0)
         axis.set_xticks([])
+        if not beside and widest <= MOST_WORDS:
+            axis.set_xticks(range(widest), labels=[f"{i + 1}" for i in range(widest)])
         axis.spines[:].set_visible(False)
-        axis.set_xlim(-1.0, place[READOUTS[-1]][:, 0].max(initial=widest) + 0.05 * widest + 0.5)
+        right = place[beside[-1]][:, 0].max(initial=widest) if beside else widest - 0.5
+        axis.set_xlim(-1.0, right + 0.05 * widest + 0.5)
         axis.set_ylim(0.4 - rows, 0.8)
     figure.suptitle(label(title, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
     write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
@@ -104,7 +112,7 @@ class WeightedEdges(NamedTuple):
     target_types: Sequence[str]
     targets: npt.NDArray[np.int64]
     weights: Places
-    """``[E]``; those of all edges to a node sum to 1."""
+    """``[E]``"""
 
 
 def draw_weights(
@@ -114,8 +122,9 @@ def draw_weights(
     streams: Mapping[str, WeightedEdges],
     words: str = "",
     notes: Mapping[str, str] | None = None,
+    beside: Sequence[str] = READOUTS,
 ) -> None:
-    """Draws the edges of an utterance's graph, a panel per stream, each the darker the larger its weight.
+    """Draws the edges of a graph, a panel per stream, each the darker the larger its weight.
 
     Args:
         path: the picture's file; SVG if it ends in ``.svg``, else PNG.
@@ -123,6 +132,7 @@ def draw_weights(
         streams: their edges.
         words: the transcript, as :func:`draw_graph` takes it.
         notes: what the title of a stream's panel says besides.
+        beside: types of nodes that stand at the right, one node each; none in a dialogue, where each has a row.
     """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
@@ -137,7 +147,7 @@ def draw_weights(
         color[:, 3] = share**1.5
         axis.add_collection(
             LineCollection(
-                list(_curves(start, end)),
+                list(_curves(start, end, upright=not beside)),
                 colors=color,
                 linewidths=0.3 + 1.8 * share,
                 zorder=1,
@@ -146,10 +156,12 @@ def draw_weights(
         )
         drawn = f" ({len(strongest):,} drawn)" if len(strongest) < len(edges.weights) else ""
         more = f"; {notes[stream]}" if notes and stream in notes else ""
+        loops = sum(edge[0] == edge[2] and edge[1] == edge[3] for edge in zip(*edges[:4], strict=True))
+        drawn += f" and {loops:,} self-loops" if loops else ""
         most = edges.weights.max(initial=0)
-        return f"{stream}: attention along {len(edges.weights):,} edges{drawn}, at most {most:.2f}{more}"
+        return f"{stream}: attention along {len(edges.weights) - loops:,} edges{drawn}, at most {most:.2f}{more}"
 
-    _draw_panels(path, title, counts, words, [*streams], draw_stream)
+    _draw_panels(path, title, counts, words, [*streams], draw_stream, beside)
 
 
 def _draw_edges(
@@ -180,13 +192,16 @@ def _draw_edges(
     return count, loops, len(kept)
 
 
-def _curves(start: Places, end: Places) -> Places:
+def _curves(start: Places, end: Places, upright: bool = False) -> Places:
     """The curves of edges ``[E, points, 2]``: within a row arcs, the farther the higher, on one side there and on the
-    other back."""
+    other back; likewise, where ``upright``, within a column."""
     way, same_row = end - start, start[:, 1] == end[:, 1]
     height = np.where(same_row, 0.45 * np.sign(way[:, 0]) * np.minimum(1, np.sqrt(np.abs(way[:, 0]) / 20)), 0)
     lines: Places = start[:, None] + way[:, None] * CURVE[:, None]
     lines[:, :, 1] += height[:, None] * 4 * CURVE * (1 - CURVE)
+    if upright:
+        aside = np.where(start[:, 0] == end[:, 0], 0.09 * way[:, 1], 0)
+        lines[:, :, 0] += aside[:, None] * 4 * CURVE * (1 - CURVE)
     return lines
 
 
@@ -198,12 +213,14 @@ def _labels(words: str, count: int) -> list[str]:
     return labels if count == len(labels) <= MOST_WORDS else []
 
 
-def _layout(modalities: Sequence[str], counts: Mapping[str, int], widest: int, rows: int) -> dict[str, Places]:
-    """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, readouts at the right."""
+def _layout(
+    modalities: Sequence[str], counts: Mapping[str, int], widest: int, rows: int, beside: Sequence[str]
+) -> dict[str, Places]:
+    """Coordinates of the nodes of each type ``[N, 2]``: a row per modality, those beside at the right."""
     place = {}
     for row, modality in enumerate(modalities):
         steps = (np.arange(counts[modality]) + 0.5) / max(1, counts[modality]) * widest - 0.5
         place[modality] = np.stack([steps, np.full(len(steps), -float(row))], axis=1)
-    for row, readout in enumerate(READOUTS):
+    for row, readout in enumerate(beside):
         place[readout] = np.tile([1.08 * widest + 1.0, 1 - rows / 2 - row], (counts.get(readout, 0), 1))
     return place

@@ -163,7 +163,7 @@ class MMGCN(Conversation):
         if self.speaker is not None:
             note = f"{self.speaker.num_embeddings} embeddings, added to {', '.join(self.spoken)}"
             rows.append((Stage("Speakers", note, (self.speaker,), "dialogue"),))
-        rows.append((Stage("Linear", f"{channels} → {channels}, ReLU", (self.enter, self.dialogue), "dialogue"),))
+        rows.append((Stage("Linear", f"{channels} → {channels}, ReLU", (self.enter,), "dialogue"),))
         note = f"{counted(len(self.convs), 'layer')}, a share of the first states in each; "
         note += "edges weigh by the angle of both states"
         grid = stream_grid(self, config, "dialogue", "global", typed=False)

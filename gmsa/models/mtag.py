@@ -33,7 +33,7 @@ from gmsa.models.views.stages import (
     level_of,
     stream_grid,
 )
-from gmsa.nn import Edges, Heads, MTAGLayer, Relations, SparseEdges
+from gmsa.nn import AttentionWeights, Edges, Heads, MTAGLayer, Relations, SparseEdges
 from gmsa.nn.layers.mtag import check_shares, strongest
 from gmsa.registry import MODELS
 
@@ -257,17 +257,30 @@ class PrunedLayers(nn.Module):
         self.layers = nn.ModuleList(MTAGLayer(channels, heads, self.relations, dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        found: Tensor = self.layers[-1](*self._before_last(x, edges))
+        return found
+
+    def attention_weights(self, x: Tensor, edges: Edges) -> AttentionWeights:
+        """Those of the last layer, along the edges that the layers before it have kept."""
+        x, left = self._before_last(x, edges)
+        found = cast(MTAGLayer, self.layers[-1]).attention_weights(x, left)
+        pruned = self.keep < 1 and len(self.layers) > 1
+        return found._replace(meaning=f"{found.meaning}, of those that earlier layers kept") if pruned else found
+
+    def _before_last(self, x: Tensor, edges: Edges) -> tuple[Tensor, SparseEdges]:
+        """The states and the edges that the last layer is given."""
         assert isinstance(edges, SparseEdges)
         assert edges.relation is not None
         assert edges.node_type is not None
         graph = edges.graph
         assert graph is not None
         edges = replace(edges, relation=self.number[edges.relation], node_type=edges.node_type - self.first_type)
-        for number, layer in enumerate(self.layers, 1):
+        *before, _ = self.layers
+        for layer in before:
             x, alpha = cast(MTAGLayer, layer).attend(x, edges)
-            if self.keep < 1 and number < len(self.layers):
+            if self.keep < 1:
                 edges = edges.where(strongest(alpha, graph[edges.index[0]], self.keep))
-        return x
+        return x, edges
 
 
 def mean_of_graphs(z: Tensor, batch: GraphBatch) -> Tensor:

@@ -2,6 +2,7 @@
 
 import gmsa.system.pyg  # noqa: F401  # first: it decides how PyG is imported
 from gmsa.nn.alternation import AlternatingBlock
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edge_weights import AngularWeights, LearnedChoice
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges, without_sources
@@ -26,6 +27,7 @@ __all__ = [
     "Add",
     "AlternatingBlock",
     "AngularWeights",
+    "AttentionWeights",
     "Concat",
     "ConvEncoder",
     "DenseEdges",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.sequence import padded
 
 
@@ -44,9 +45,23 @@ class NodalAttention(nn.Module):
     @torch.compiler.disable  # padding needs the sizes as numbers
     def forward(self, h: Tensor, sizes: Sequence[int]) -> Tensor:
         rows, real = padded(h, sizes)
+        weight, _ = self._weights(rows, real)
+        found: Tensor = (weight.to(rows.dtype) @ rows)[real]
+        return found
+
+    def attention_weights(self, h: Tensor, sizes: Sequence[int]) -> AttentionWeights:
+        r"""The :math:`\beta` of all pairs of utterances, for the arguments of :meth:`forward`."""
+        rows, real = padded(h, sizes)
+        weight, heard = self._weights(rows, real)
+        dialogue, target, source = (heard & real[:, :, None]).nonzero(as_tuple=True)
+        first = torch.tensor(sizes, device=h.device).cumsum(0) - torch.tensor(sizes, device=h.device)
+        found = weight[dialogue, target, source][:, None]
+        meaning = f"softmax over all utterances{' so far' * self.causal} of the dialogue, whatever its edges"
+        return AttentionWeights(first[dialogue] + source, first[dialogue] + target, found, meaning)
+
+    def _weights(self, rows: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """:math:`\\beta` of padded dialogues, and who is heard ``[G, T, T]``."""
         score = self.score(rows) @ rows.transpose(1, 2)
         heard = real[:, None, :].expand_as(score)
         heard = heard.tril() if self.causal else heard
-        weight = (score.tanh() if self.tanh else score).masked_fill(~heard, -torch.inf).softmax(-1)
-        found: Tensor = (weight.to(rows.dtype) @ rows)[real]
-        return found
+        return (score.tanh() if self.tanh else score).masked_fill(~heard, -torch.inf).softmax(-1), heard

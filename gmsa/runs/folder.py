@@ -203,6 +203,8 @@ class Run:
     def attention(self, x: Input, seed: int | None = None, device: str | None = None) -> Attention:
         """Attention weights of the last layer of each stream, such as for a heat map over the words.
 
+        In scope ``hierarchical`` of the streams over the dialogues, too: ``dialogue.intra`` and so on.
+
         Args:
             x: as for :meth:`predict`.
             seed: seed whose model to ask; the run's first by default.

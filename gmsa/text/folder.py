@@ -202,7 +202,9 @@ def _find(name: str, download: bool) -> Path:
 
 def _of_package(name: str) -> Path | None:
     """The folder of an encoder that an installed package holds, which is not imported; None where there is none."""
-    if not re.fullmatch(r"[A-Za-z][\w-]*", name) or (found := importlib.util.find_spec(name.replace("-", "_"))) is None:
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        return None
+    if (found := importlib.util.find_spec(name.replace("-", "_"))) is None:
         return None
     places = [Path(place) / part for place in found.submodule_search_locations or () for part in ("", "model")]
     return next((place for place in places if exists(place / CONFIG, ConfigError)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from torch import nn
 from gmsa import inspect
 from gmsa.config import from_dict
 from gmsa.figures import model as drawing
+from gmsa.figures.graph import WeightedEdges, draw_weights
 from gmsa.models import MODELS, Description, Embedding, Model, build_model, describe_model
 from gmsa.models.views.stages import Stage
 from gmsa.nn import Heads
 from gmsa.runs import Run
 from gmsa.runs import report as results
+from gmsa.runs.pictures import attention as picture
 
 DIMS = {"text": 6, "audio": 5}
 
@@ -209,6 +212,67 @@ def test_attention_and_gate_are_those_of_the_run(
         sums = np.zeros((target.max() + 1, 2))
         np.add.at(sums, target, weight)
         np.testing.assert_allclose(sums[np.unique(target)], 1, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def outer(tiny: Path) -> Run:
+    """A run of both levels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "draw_run", lambda *_: None)
+        graph = {"scope": "hierarchical", "past": 1, "future": 0}
+        return Run(tiny_run(tiny / "outer", tiny / "own.pkl", graph=graph, run={"seeds": [1]}))
+
+
+def test_the_attention_of_a_dialogue_is_drawn_by_its_name_and_of_an_utterance_by_its_id(
+    outer: Run, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, dict[str, int], dict[str, WeightedEdges]]] = []
+
+    def draw(path: Path, title: str, counts: dict[str, int], streams: Any, *rest: Any, **more: Any) -> None:
+        drawn.append((title, counts, streams))
+        draw_weights(path, title, counts, streams, *rest, **more)
+
+    monkeypatch.setattr(picture, "draw_weights", draw)
+    for name, file in (("test0", "dialogue.svg"), ("test0$_$1", "utterance.svg")):
+        inspect.main(["--run", str(outer.folder), "--attention", "--id", name, "--out", str(tiny / file)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "test0 (test), dialogue of 4 utterances, attention of the last layer, mean over heads, seed 1"
+    (title, counts, streams), (second, tokens, of_tokens) = drawn
+    assert (title, second) == ("test0", "test0$_$1")
+    assert counts == dict.fromkeys(("val", "cls", "audio", "text", "vision"), 4)
+    whole = outer.attention(tiny / "own.pkl")
+    prepared = {u.id: u for u in outer.prepare(tiny / "own.pkl")}
+    assert tokens["text"] == prepared["test0$_$1"].lengths["text"]
+    assert [*streams] == ["dialogue.intra", "dialogue.inter"]
+    assert [*of_tokens] == ["intra", "inter"]
+    for stream, edges in streams.items():
+        assert (edges.sources <= edges.targets).all()  # nothing later is heard
+        for i in range(4):
+            expected = whole.of(f"test0$_${i}", stream, "utterance.val")
+            chosen = (np.array(edges.target_types) == "val") & (edges.targets == i)
+            for kind in ("val", "text"):
+                mine = chosen & (np.array(edges.source_types) == kind)
+                found = np.bincount(edges.sources[mine], edges.weights[mine])
+                np.testing.assert_allclose(found, expected[f"utterance.{kind}"], atol=1e-5)
+        val = [whole.of(f"test0$_${i}", stream, "utterance.val") for i in range(4)]
+        own = 100 * np.mean([sum(w[i] for w in told.values() if len(w) > i) for i, told in enumerate(val)])
+        line = next(x for x in printed if x.startswith(f"  {stream}, val attends to: "))
+        assert line.endswith(f"; its own utterance {own:.0f} %, earlier ones {100 - own:.0f} %, later ones 0 %")
+    gate = whole.gate[whole.ids.index("test0$_$1")]
+    assert f"  gate: share of the inter view {100 * gate[0]:.0f} % at val, {100 * gate[1]:.0f} % at cls" in printed
+    assert (tiny / "dialogue.svg").read_text().startswith("<?xml")
+
+
+def test_weights_that_are_no_softmax_are_named(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
+    settings = {"model": {"name": "mmgcn"}, "graph": {"scope": "dialogue"}, "run": {"seeds": [1]}}
+    folder = tiny_run(tiny / "angular", tiny / "own.pkl", **settings)
+    inspect.main(["--run", str(folder), "--attention", "--id", "test0$_$1", "--out", str(tiny / "angular.png")])
+    printed = capsys.readouterr().out
+    assert "test0 (test), dialogue of 4 utterances" in printed  # of which the utterance has no graph of its own
+    assert "  global: angular weights, divided by the root of the degrees of both ends; no softmax\n" in printed
 
 
 @pytest.mark.parametrize(

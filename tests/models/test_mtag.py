@@ -168,7 +168,9 @@ def test_each_layer_passes_on_its_share_of_the_edges_of_each_utterance() -> None
     seen: list[Tensor] = []
     for layer in model.layers.layers:
         plain = layer.attend
-        layer.attend = lambda x, edges, plain=plain: (seen.append(edges.graph[edges.index[0]]), plain(x, edges))[1]
+        layer.attend = lambda x, edges, *rest, plain=plain: (seen.append(edges.graph[edges.index[0]]), plain(x, edges))[
+            1
+        ]
     model(batch)
     counts = torch.stack([torch.bincount(graph, minlength=len(clips())) for graph in seen])
     for before, after in itertools.pairwise(counts):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from helpers.graphs import clip
 from torch import Tensor, nn
 from torch_geometric.data import Batch, HeteroData
-from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.loader import DataLoader
 
 from gmsa.config import Config, from_dict
@@ -233,6 +233,38 @@ def test_an_explanation_finds_what_the_model_reads() -> None:
     importance = explanation["text"].node_mask.sum(0)
     assert importance.argmax() == 1
     assert not importance[[0, 2, 3]].any()
+
+
+@pytest.mark.parametrize("edge_mask", [None, "object"], ids=["features", "and edges"])
+def test_integrated_gradients_of_captum_sum_to_what_the_inputs_add(edge_mask: str | None) -> None:
+    """To the prediction beyond that for features of zero; weights that all edges share cancel in the softmax."""
+    pytest.importorskip("captum")
+    model = model_of(config_of("semi_iin", "utterance")).float().eval()
+    data = graphs(model, [clip("v$_$1", DIMS, (3, 4, 2))])
+    explained = as_pyg(model, data)
+    explainer = Explainer(
+        explained,
+        CaptumExplainer("IntegratedGradients", n_steps=20),
+        explanation_type="model",
+        node_mask_type="attributes",
+        edge_mask_type=edge_mask,
+        model_config=REGRESSION,
+    )
+    explanation = explainer(explained.x_dict, explained.edge_index_dict)
+    masks, nothing = [*explanation.node_mask_dict.values()], data.clone()
+    assert len(masks) == len(DIMS)
+    for node_type in explained.x_dict:
+        nothing[node_type].x = torch.zeros_like(data[node_type].x)
+    if edge_mask:
+        edges = torch.cat([*explanation.edge_mask_dict.values()])
+        assert edges.abs().max() > 1e-4
+        masks.append(edges)
+    assert not model.training
+    with torch.no_grad():
+        added = float(model(data).value - model(nothing).value)
+        total = sum(float(mask.sum()) for mask in masks)
+    assert abs(added) > 0.01
+    assert total == pytest.approx(added, rel=0.02)
 
 
 def test_edges_that_are_not_read_are_not_asked_for() -> None:

@@ -16,7 +16,6 @@ from gmsa.models import graph_spec
 from gmsa.nn import Interaction, SparseEdges
 from gmsa.runs import Run
 from gmsa.runs import report as results
-from gmsa.runs.states import interaction_weights
 
 MODELS = {
     "dense": ({"model": {"name": "semi_iin"}}, {"intra", "inter"}, ("val", "cls")),
@@ -91,36 +90,25 @@ def test_the_weights_to_a_node_sum_to_one(trained, tiny: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "named"),
     [
-        ("cogmen", {"model": {"name": "cogmen"}, "graph": {"scope": "dialogue"}}),
-        ("rgat", {"model": {"layer": "rgat"}}),
+        ("gcnet", {"model": {"name": "gcnet"}, "graph": {"scope": "dialogue"}}, "the model 'gcnet' has"),
+        ("sage", {"model": {"layer": "sage"}}, "the model 'semi_iin' with the layer 'sage' has"),
     ],
 )
-def test_weights_that_cannot_be_read_are_refused(trained, tiny: Path, name: str, settings) -> None:
-    """Those of an encoder of utterances, and of a layer that passes its messages in a way of its own."""
-    with pytest.raises(RunError, match="has no attention weights that gmsa can read"):
+def test_models_and_layers_without_attention_say_so(trained, tiny: Path, name: str, settings, named: str) -> None:
+    with pytest.raises(RunError, match=f"{named} no attention weights that gmsa can read"):
         trained(f"states-{name}", **settings).attention(tiny / "other.pkl")
 
 
-def test_graphs_of_dialogues_over_those_of_utterances_show_the_latter(trained, tiny: Path) -> None:
-    graph = {"scope": "hierarchical", "context": 1}
-    found = trained("states-outer", graph=graph).attention(tiny / "other.pkl")
-    assert set(found.streams) == {"intra", "inter"}
-    names = np.array(found.node_types)[found.node_type]
-    for source, target, _ in found.streams.values():
-        assert set(names[target]) == {"val", "cls"}
-        assert (found.node_utterance[source] == found.node_utterance[target]).all()
-
-
-def test_weights_of_edges_count_in_attention(trained, tiny: Path) -> None:
+def test_weights_of_edges_count_in_attention() -> None:
     layer = Interaction(channels=4, heads=2).eval()
     index = torch.tensor([[0, 1, 2], [0, 0, 0]])
     weighted = SparseEdges(index, log_weight=torch.tensor([0.0, -3.0, -9.0]))
     x = torch.randn(3, 4)
-    _, _, weight = interaction_weights(layer, x, weighted, torch.tensor([0]))
+    _, _, weight, _ = layer.attention_weights(x, weighted, torch.tensor([0]))
     value = layer.key_value(x)[:, 4:].unflatten(1, (2, 2))
-    mixed = (weight[:, :, None] * value).sum(0).flatten()
+    mixed = (weight.float()[:, :, None] * value).sum(0).flatten()
     torch.testing.assert_close(layer.out(mixed), layer(x, weighted, torch.tensor([0]))[0])
 
 
@@ -140,9 +128,9 @@ def test_the_weights_are_those_that_the_layer_mixes_by(typed: bool) -> None:
         if typed:
             layer.bias.copy_(torch.randn(3, 2))
         expected = layer(x, edges, receivers, log_weight)
-        source, target, weight = interaction_weights(layer, x, edges, receivers, log_weight)
+        source, target, weight, _ = layer.attention_weights(x, edges, receivers, log_weight)
         value = layer.key_value(x)[:, 8:].unflatten(1, (2, 4))
-        mixed = torch.zeros(5, 2, 4).index_add(0, target, weight[:, :, None] * value[source])
+        mixed = torch.zeros(5, 2, 4).index_add(0, target, weight.float()[:, :, None] * value[source])
         torch.testing.assert_close(layer.out(mixed[receivers].flatten(1)), expected)
     assert source.tolist() == index[0].tolist()
     assert target.tolist() == receivers[index[1]].tolist()

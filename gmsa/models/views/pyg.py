@@ -57,6 +57,7 @@ class PygModel(nn.Module):
         self.edge_index_dict: dict[Relation, Tensor] = {}
         """Edges on which they depend."""
         self._find_inputs()
+        self.train(model.training)  # an explainer gives this mode back to both
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import softmax
 
+from gmsa.nn.attention_weights import AttentionWeights, softmax_of
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.nn.layers.edge_attention import edge_attention
 
@@ -73,6 +74,35 @@ class Interaction(MessagePassing):
             query, (key, value) = self._split(query), self._split(key_value).chunk(2, dim=1)
             mixed = self._sparse(query, key, value, edges, source_log_weight).flatten(1)
         return self.out(mixed)
+
+    def attention_weights(
+        self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
+    ) -> AttentionWeights:
+        r"""The :math:`\alpha` of every edge, for the arguments of :meth:`forward`: neither route keeps it."""
+        if isinstance(edges, SparseEdges):
+            (source, target), edge_type = edges.index, edges.edge_type
+        else:
+            graphs, rows, columns = edges.adjacency.shape
+            there = torch.zeros(graphs * rows, dtype=torch.bool, device=x.device).index_fill(
+                0, edges.target_index, True
+            )
+            joined = edges.adjacency.bool() & there.view(graphs, rows, 1)  # rows that pad may be joined with all
+            graph, row, column = joined.nonzero(as_tuple=True)
+            source = torch.searchsorted(edges.source_index, graph * columns + column)
+            target = torch.searchsorted(edges.target_index, graph * rows + row)
+            typed = edges.adjacency.dtype != torch.bool
+            edge_type = edges.adjacency[graph, row, column].long() - 1 if typed else None
+        query = self._split(self.query(x if receivers is None else x.index_select(0, receivers)))
+        key, _ = self._split(self.key_value(x)).chunk(2, dim=1)
+        score = (query[target] * key[source]).sum(-1) / math.sqrt(query.shape[-1])
+        if self.bias is not None and edge_type is not None:
+            score = score + F.pad(self.bias, (0, 0, 0, 1))[edge_type]
+        if source_log_weight is not None:
+            score = score + source_log_weight[source][:, None]
+        if isinstance(edges, SparseEdges) and edges.log_weight is not None:
+            score = score + edges.log_weight[:, None]
+        weight = softmax(score.double(), target, num_nodes=len(query))
+        return AttentionWeights(source, target if receivers is None else receivers[target], weight, softmax_of(edges))
 
     def _split(self, x: Tensor) -> Tensor:
         """``[N, m C]`` to ``[N, m H, D]``."""

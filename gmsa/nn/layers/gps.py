@@ -3,10 +3,13 @@
 # G graphs of up to T nodes, V nodes, W receivers, E edges, C channels, H heads
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from gmsa.errors import ConfigError
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.nn.layers.attention import Interaction
@@ -75,16 +78,32 @@ class GPS(PygLayer):
     def forward(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
-        assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
-        assert edges.graph is not None
         target = x if receivers is None else x.index_select(0, receivers)
-        of_target = edges.graph if receivers is None else edges.graph.index_select(0, receivers)
-        everything = whole_graphs(edges.graph, of_target, edges.silent)
+        everything = self._everything(edges, receivers)
         local = self.local(x, edges, receivers, source_log_weight)
         attended = self.attention(x, everything, receivers, source_log_weight)
         y = self.norm_local(target + self.dropout(local)) + self.norm_attention(target + self.dropout(attended))
         found: Tensor = self.norm_out(y + self.dropout(self.mlp(y)))
         return found.to(x.dtype)
+
+    def attention_weights(
+        self,
+        x: Tensor,
+        edges: Edges,
+        receivers: Tensor | None = None,
+        source_log_weight: Tensor | None = None,
+        **others: Any,
+    ) -> AttentionWeights:
+        """The weights of the attention to the whole graph; those of the local layer are its own."""
+        everything = self._everything(edges, receivers)
+        found = self.attention.attention_weights(x, everything, receivers, source_log_weight)
+        return found._replace(meaning="softmax over all nodes of the graph, whatever its edges")
+
+    def _everything(self, edges: Edges, receivers: Tensor | None) -> DenseEdges:
+        assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
+        assert edges.graph is not None
+        of_target = edges.graph if receivers is None else edges.graph.index_select(0, receivers)
+        return whole_graphs(edges.graph, of_target, edges.silent)
 
 
 def whole_graphs(of_source: Tensor, of_target: Tensor, silent: Tensor | None = None) -> DenseEdges:

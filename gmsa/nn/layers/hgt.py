@@ -3,11 +3,17 @@
 # V nodes, W receivers, E edges, R relations, C channels, H heads
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 from torch_geometric.nn import HGTConv
 from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.utils import softmax
 
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.edges import Edges, SparseEdges
 from gmsa.nn.layers.pyg import PygLayer, weighed, width_of_head
 from gmsa.nn.relations import Relations
@@ -57,6 +63,32 @@ class HGTLayer(PygLayer):
     def forward(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
+        given = self._given(x, edges, receivers, source_log_weight)
+        found = self.conv(given.states, given.edges)
+        y = torch.zeros_like(given.x)
+        for name, of_type in found.items():
+            y = y.index_copy(0, given.rows[name], of_type.to(x.dtype))
+        return y[given.first :]
+
+    def attention_weights(
+        self,
+        x: Tensor,
+        edges: Edges,
+        receivers: Tensor | None = None,
+        source_log_weight: Tensor | None = None,
+        **others: Any,
+    ) -> AttentionWeights:
+        r"""The :math:`\alpha` of every edge, for the arguments of :meth:`forward`."""
+        assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
+        assert edges.relation is not None
+        given = self._given(x, edges, receivers, source_log_weight)
+        by_relation = hgt_weights(self.conv, given.states, given.edges)
+        order = torch.argsort(edges.relation, stable=True)
+        weight = torch.empty_like(by_relation).index_copy(0, order, by_relation)
+        return AttentionWeights.along(edges, receivers, weight)
+
+    def _given(self, x: Tensor, edges: Edges, receivers: Tensor | None, source_log_weight: Tensor | None) -> _Given:
+        """States and edges by type, as HGTConv takes them."""
         assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
         assert edges.node_type is not None
         assert edges.relation is not None
@@ -73,11 +105,36 @@ class HGTLayer(PygLayer):
             rows[name] = (node_type == i).nonzero().squeeze(1)
             place[rows[name]] = torch.arange(len(rows[name]), device=x.device)
         local = torch.stack([place[begin], place[end]])
-        found = self.conv(
-            {name: x.index_select(0, index) for name, index in rows.items()},
-            {relation: local[:, edges.relation == r] for r, relation in enumerate(self.relations)},
-        )
-        y = torch.zeros_like(x)
-        for name, of_type in found.items():
-            y = y.index_copy(0, rows[name], of_type.to(x.dtype))
-        return y[first:]
+        states = {name: x.index_select(0, index) for name, index in rows.items()}
+        of_relations = {relation: local[:, edges.relation == r] for r, relation in enumerate(self.relations)}
+        return _Given(states, of_relations, x, rows, first)
+
+
+class _Given(NamedTuple):
+    """What HGTConv is given."""
+
+    states: dict[str, Tensor]
+    edges: dict[tuple[str, str, str], Tensor]
+    x: Tensor
+    """The states of all nodes, those that receive behind those that send where these differ."""
+    rows: dict[str, Tensor]
+    """Rows of x of each type."""
+    first: int
+    """The first row that receives."""
+
+
+def hgt_weights(conv: HGTConv, states: Mapping[str, Tensor], edges: Mapping[tuple[str, str, str], Tensor]) -> Tensor:
+    """The attention of every edge ``[E, H]`` for the arguments of ``HGTConv``, relation after relation."""
+    found: list[Tensor] = []
+
+    def keep(_: Any, inputs: Any, __: Tensor) -> None:
+        given = inputs[0]
+        score = (given["q_i"] * given["k_j"]).sum(-1) * given["edge_attr"] / math.sqrt(given["q_i"].shape[-1])
+        found.append(softmax(score, given["index"], num_nodes=given["size_i"]))
+
+    hook = conv.register_message_forward_hook(keep)
+    try:
+        conv(states, edges)
+    finally:
+        hook.remove()
+    return found[-1]

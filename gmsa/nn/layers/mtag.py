@@ -15,6 +15,7 @@ from torch_geometric.nn.inits import glorot
 from torch_geometric.utils import softmax
 
 from gmsa.errors import ConfigError
+from gmsa.nn.attention_weights import AttentionWeights, softmax_of
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import Edges, SparseEdges, highest
 from gmsa.nn.layers.edge_attention import edge_sums
@@ -104,6 +105,18 @@ class MTAGLayer(MessagePassing):
             weight = weight * strongest(alpha, edges.index[1], self.keep)[:, None]
         mixed = self.sums(weight, y, edges, len(of_receivers))
         return (mixed.flatten(1) + self.bias).to(x.dtype), alpha
+
+    def attention_weights(
+        self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
+    ) -> AttentionWeights:
+        r"""The :math:`\alpha` of every edge, for the arguments of :meth:`forward`; 0 where ``keep`` leaves it out."""
+        assert isinstance(edges, SparseEdges), "mtag takes lists of edges"
+        _, alpha = self.attend(x, edges, receivers, source_log_weight)
+        meaning = softmax_of(edges)
+        if self.keep < 1:
+            alpha = alpha * strongest(alpha, edges.index[1], self.keep)[:, None]
+            meaning += f"; then 0 but for the strongest {100 * self.keep:g} % of these"
+        return AttentionWeights.along(edges, receivers, alpha, meaning)
 
     def sums(self, weight: Tensor, y: Tensor, edges: SparseEdges, receivers: int) -> Tensor:
         """The weighted sum over the edges of each receiver ``[W, H, D]``: on a CPU by a sparse product."""

@@ -3,9 +3,14 @@
 # V nodes, W receivers, E edges, C channels
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from gmsa.errors import ConfigError
+from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.edges import Edges, SparseEdges
 
 
@@ -44,6 +49,44 @@ class PygLayer(nn.Module):
     def messages(self, source: Tensor, target: Tensor, edges: SparseEdges) -> Tensor:
         """The new states ``[W, C]`` from those of all nodes ``[V, C]`` and of the receivers ``[W, C]``."""
         raise NotImplementedError
+
+    def attention_weights(
+        self,
+        x: Tensor,
+        edges: Edges,
+        receivers: Tensor | None = None,
+        source_log_weight: Tensor | None = None,
+        **others: Any,
+    ) -> AttentionWeights | None:
+        """The attention of every edge, for the arguments of :meth:`forward`; None where the layer pays none.
+
+        What PyG's convolutions call ``alpha`` is found. A layer that attends in another way defines this method.
+        """
+        assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
+        weight = message_weights(self, lambda: self(x, edges, receivers, source_log_weight, **others))
+        if weight is None or len(weight) != edges.index.shape[1]:
+            return None
+        return AttentionWeights.along(edges, receivers, weight)
+
+
+def message_weights(module: nn.Module, call: Callable[[], object]) -> Tensor | None:
+    """The attention ``[E, H]`` by which the last convolution of PyG's in a module weighs its messages in a call; None
+    where it has none."""
+    found: list[Tensor] = []
+
+    def keep(conv: Any, inputs: Any, _: Tensor) -> None:
+        weight = inputs[0].get("alpha", getattr(conv, "_alpha", None))
+        if weight is not None:
+            found.append(weight)
+
+    convs = [part for part in module.modules() if isinstance(part, MessagePassing)]
+    hooks = [conv.register_message_forward_hook(keep) for conv in convs]
+    try:
+        call()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[-1].reshape(len(found[-1]), -1) if found else None
 
 
 def weighed(x: Tensor, source_log_weight: Tensor | None) -> Tensor:

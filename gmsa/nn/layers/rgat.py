@@ -3,7 +3,7 @@
 # V nodes, W receivers, E edges, R relations, C channels, H heads, P pairs of a relation and a node that sends along it
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch_geometric.nn import RGATConv
 from torch_geometric.utils import scatter, softmax
 
-from gmsa.nn.edges import SparseEdges
-from gmsa.nn.layers.pyg import PygLayer, check_bases, width_of_head
+from gmsa.nn.attention_weights import SOFTMAX, AttentionWeights
+from gmsa.nn.edges import Edges, SparseEdges
+from gmsa.nn.layers.pyg import PygLayer, check_bases, weighed, width_of_head
 from gmsa.nn.relations import Relations
 
 
@@ -69,14 +70,7 @@ class RGAT(PygLayer):
         conv, (begin, end), relation = self.conv, edges.index, edges.relation
         assert relation is not None
         weight = self._weight()  # [R, C, C]
-        # The score of each end needs H numbers a relation, not C.
-        of_target = torch.einsum("wc,rch->rwh", target, weight @ conv.q)[relation, end]  # [E, H]
-        of_source = torch.einsum("vc,rch->rvh", source, weight @ conv.k)[relation, begin]
-        score = F.leaky_relu(of_target + of_source, conv.negative_slope)
-        if conv.attention_mechanism == "within-relation":
-            alpha = softmax(score, relation * len(target) + end, num_nodes=len(weight) * len(target))
-        else:
-            alpha = softmax(score, end, num_nodes=len(target))
+        alpha = self._alpha(source, target, edges, weight)
         used = torch.zeros(len(weight) * len(source), dtype=torch.bool, device=source.device)
         used[relation * len(source) + begin] = True
         row = (used.cumsum(0) - 1)[relation * len(source) + begin]  # [E]
@@ -85,6 +79,36 @@ class RGAT(PygLayer):
         projected = torch.cat([source.index_select(0, n) @ w for n, w in zip(nodes, weight, strict=True)])  # [P, C]
         values = projected.unflatten(1, (conv.heads, -1)).index_select(0, row) * alpha[:, :, None].to(projected.dtype)
         found: Tensor = scatter(values.flatten(1), end, 0, len(target), "sum") + conv.bias
+        return found
+
+    def attention_weights(
+        self,
+        x: Tensor,
+        edges: Edges,
+        receivers: Tensor | None = None,
+        source_log_weight: Tensor | None = None,
+        **others: Any,
+    ) -> AttentionWeights:
+        r"""The :math:`\alpha` of every edge, for the arguments of :meth:`forward`."""
+        assert isinstance(edges, SparseEdges), "layers of PyG take lists of edges"
+        target = x if receivers is None else x.index_select(0, receivers)
+        alpha = self._alpha(weighed(x, source_log_weight), target, edges, self._weight())
+        within = self.conv.attention_mechanism == "within-relation"
+        meaning = "softmax over the edges of each relation to each node" if within else SOFTMAX
+        return AttentionWeights.along(edges, receivers, alpha, meaning)
+
+    def _alpha(self, source: Tensor, target: Tensor, edges: SparseEdges, weight: Tensor) -> Tensor:
+        """The attention of every edge ``[E, H]``, by the matrices of the relations ``[R, C, C]``."""
+        conv, (begin, end), relation = self.conv, edges.index, edges.relation
+        assert relation is not None
+        # The score of each end needs H numbers a relation, not C.
+        of_target = torch.einsum("wc,rch->rwh", target, weight @ conv.q)[relation, end]  # [E, H]
+        of_source = torch.einsum("vc,rch->rvh", source, weight @ conv.k)[relation, begin]
+        score = F.leaky_relu(of_target + of_source, conv.negative_slope)
+        if conv.attention_mechanism == "within-relation":
+            found: Tensor = softmax(score, relation * len(target) + end, num_nodes=len(weight) * len(target))
+        else:
+            found = softmax(score, end, num_nodes=len(target))
         return found
 
     def _weight(self) -> Tensor:
