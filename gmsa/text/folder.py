@@ -195,8 +195,8 @@ def _find(name: str, download: bool) -> Path:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         remedy = "check the id and the network" if download else "set 'text.download' to true to fetch it"
         raise ConfigError(
-            f"'{KEY}': there is no folder or package '{cut(name)}', nor is it in the local cache of the Hub ({reason}); "
-            f"name a folder, or {remedy}"
+            f"'{KEY}': there is no folder or package '{cut(name)}', nor is it in the local cache of the Hub "
+            f"({reason}); name a folder, or {remedy}"
         ) from None
 
 
