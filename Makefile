@@ -13,6 +13,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 # One thread per test process: small tensors gain nothing from more, and processes would wait for each other.
 test slow pythons: export OMP_NUM_THREADS = 1
+# Tests start many processes; each would compile gmsa anew where Python is told to keep no compiled files.
+test slow: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: train test slow docs lint pythons models scatter clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from gmsa.data import Utterance, synthetic
 from gmsa.data.dialogues import synthetic as dialogues
 from gmsa.rng import seed_for
 
+gc.disable()  # until all tests are collected, which makes objects and no garbage
 os.fsync = lambda handle: None  # no test cuts the power, and a small run would wait for the disk most of the time
 
 DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -26,6 +28,13 @@ DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest test begins first: begun last, it would keep one process busy alone."""
     items.sort(key=lambda item: item.path.name != "test_pages.py")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded stays: the collector of garbage need not look at two million objects again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +49,15 @@ def _plugins_of_one_test_alone() -> Iterator[None]:
 
 
 @pytest.fixture
-def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+def rendered() -> None:
+    """Asks for figures as a user gets them."""
+
+
+@pytest.fixture(autouse=True)
+def unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn as ever, but their files are empty: to render one takes half a second."""
+    if "rendered" in request.fixturenames:
+        return
 
     def write(_: object, path: Path) -> None:
         for kind in (".png", ".svg"):

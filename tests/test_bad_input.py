@@ -696,7 +696,7 @@ def test_scoring_a_file_without_labels(run: Path, files, refused) -> None:
             [*TRAIN, "--set", "optim.lrr=1"],
             "gmsa.train: error: --set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'lr'?)",
         ),
-        (TRAIN, "gmsa.train: error: own.pkl: refused: the pickle asks for"),
+        pytest.param(TRAIN, "gmsa.train: error: own.pkl: refused: the pickle asks for", marks=pytest.mark.slow),
     ],
     ids=["unknown key", "hostile pickle"],
 )

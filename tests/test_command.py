@@ -171,18 +171,17 @@ def script(tmp_path: Path):
     return lambda *arguments: python(str(path), *arguments)
 
 
-def test_a_plug_in_in_the_working_directory(script) -> None:
+def test_a_plug_in_in_the_working_directory(script, gmsa_says) -> None:
     Path("plug_mine.py").write_text(MODEL)
     Path("json.py").write_text("raise RuntimeError('a module of the user hides no other')")
     Path("own.yaml").write_text("model: {name: mine}")
-    refused = script("config", "own.yaml")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("gmsa config: error: own.yaml: 'model.name' must be one of semi_iin, ")
+    code, _, error = gmsa_says("config", "own.yaml")
+    assert code == 2
+    assert error.startswith("gmsa config: error: own.yaml: 'model.name' must be one of semi_iin, ")
     shown = script("config", "own.yaml", "--plugin", "plug_mine")
     assert (shown.returncode, shown.stdout) == (0, "model:\n  name: mine\nplugins:\n- plug_mine\n"), shown.stderr
-    assert "mine  (of the plug-in plug_mine)\n      Answers nothing.\n" in (
-        script("config", "--key", "model.name", "--plugin", "plug_mine").stdout
-    )
+    described = gmsa_says("config", "--key", "model.name", "--plugin", "plug_mine")[1]
+    assert "mine  (of the plug-in plug_mine)\n      Answers nothing.\n" in described
 
 
 def test_plug_ins_join_those_of_the_config() -> None:

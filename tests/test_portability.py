@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import signal
-import subprocess
 import sys
 
 import pytest
 import torch
+from helpers.killed_runs import ended, forked
 
 from gmsa.config import RunConfig, from_dict
 from gmsa.errors import RunError
@@ -101,12 +103,15 @@ def test_the_commands_take_every_device_of_the_config() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what is missing elsewhere is taken away here")
 def test_all_modules_are_imported_without_the_signals_of_linux() -> None:
-    code = (
-        "import signal, pkgutil, importlib, sys, torch_geometric, optuna, plotly\n"
-        "for name in ('pthread_sigmask', 'alarm', 'SIGALRM', 'SIGKILL', 'SIGHUP', 'SIGUSR1'): delattr(signal, name)\n"
-        "sys.modules['resource'] = None\n"
-        "import gmsa\n"
-        "for module in pkgutil.walk_packages(gmsa.__path__, 'gmsa.'):\n"
-        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    def import_anew() -> None:
+        for name in ("pthread_sigmask", "alarm", "SIGALRM", "SIGKILL", "SIGHUP", "SIGUSR1"):
+            delattr(signal, name)
+        sys.modules["resource"] = None  # type: ignore[assignment]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gmsa"]:
+            del sys.modules[name]
+        package = importlib.import_module("gmsa")
+        for module in pkgutil.walk_packages(package.__path__, "gmsa."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+    assert ended(forked(import_anew)) == 0

@@ -296,6 +296,7 @@ def test_p_values_are_corrected_over_the_rows_of_a_split() -> None:
     assert rows[0] == {"setting": "gate"}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_an_ablation_goes_on_and_its_numbers_are_those_of_its_predictions(
     base: Path, tmp_path: Path, trained: list, figures: None, capsys: pytest.CaptureFixture
 ) -> None:

@@ -183,6 +183,7 @@ def command(base: Path, out: Path) -> list[str]:
     return ["--config", str(base), "--out", str(out), "--vary", "model.fusion=gate,add"]
 
 
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the prediction is constant")
 def test_the_folds_of_a_file_and_a_failed_one(tmp_path: Path, trained: list, monkeypatch: pytest.MonkeyPatch) -> None:

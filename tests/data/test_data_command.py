@@ -65,6 +65,7 @@ def found_in(path: str | Path, out: str = "report", code: int | None = None) -> 
     return {(f["severity"], f"{f['what']} @ {f['where']}"): f for f in findings}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_import_info_check(
     write_mmsa: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ def place(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def in_one_process(monkeypatch: pytest.MonkeyPatch, unrendered: None, small_synthetic: None) -> None:
+def in_one_process(monkeypatch: pytest.MonkeyPatch, small_synthetic: None) -> None:
     """Cells and trials run in this process, without figures: both are tested elsewhere, here they cost seconds."""
     monkeypatch.setattr(
         "gmsa.ablation.ablate.run_cells", lambda cells, jobs, ended: [ended(c, train_cell(c)) for c in cells]

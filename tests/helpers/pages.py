@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,13 +96,21 @@ def quick_configs(folder: Path, settings: dict[str, Any]) -> None:
     Both are found before the packaged ones, in commands, in Python and as a ``base``.
     """
     shutil.copytree(ROOT / "configs", folder / "configs")
+    for name, text in quick_texts(tuple(settings.items())).items():
+        for path in (folder / name, folder / "configs" / f"{name}.yaml"):
+            path.write_text(text)
+
+
+@cache
+def quick_texts(settings: tuple[tuple[str, Any], ...]) -> dict[str, str]:
+    """The packaged configs with other settings, by name."""
+    found = {}
     for name, file in packaged("configs").items():
         own = dict(settings)
         if load_config(file).pretrain.epochs:
             own["pretrain.epochs"] = 1
-        text = yaml.safe_dump(to_dict(load_config(file, [f"{key}={value}" for key, value in own.items()])))
-        for path in (folder / name, folder / "configs" / f"{name}.yaml"):
-            path.write_text(text)
+        found[name] = yaml.safe_dump(to_dict(load_config(file, [f"{key}={value}" for key, value in own.items()])))
+    return found
 
 
 def run_command(line: str) -> str:

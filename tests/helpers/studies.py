@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import multiprocessing
 import os
 import signal
 import time
@@ -57,7 +58,7 @@ def kill_some(
 
     def look() -> int:
         nonlocal killed, last, ended
-        children = children_of(os.getpid())
+        children = sorted(process.pid for process in multiprocessing.active_children() if process.pid)
         if killed < kills and len(children) == jobs and time.monotonic() - last > pause:
             os.kill(children[killed % jobs], signal.SIGKILL)
             killed, last = killed + 1, time.monotonic()
@@ -69,20 +70,6 @@ def kill_some(
     run_workers(task, jobs, look, said.append)
     assert killed == kills
     return said
-
-
-def children_of(pid: int) -> list[int]:
-    """Worker processes of a process."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(stat[1]) == pid and stat[0] != "Z" and b"spawn_main" in command:
-            found.append(int(folder.name))
-    return sorted(found)
 
 
 def check_each_once(task: WorkerTask, count: int) -> None:

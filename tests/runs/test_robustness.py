@@ -27,10 +27,7 @@ from gmsa.runs.train import train
 from gmsa.system import cli
 from gmsa.training.scoring import predict_utterances
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:the prediction is constant"),
-    pytest.mark.usefixtures("unrendered"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:the prediction is constant")
 
 SUBSETS = subsets(MODALITIES)
 

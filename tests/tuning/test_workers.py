@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -104,9 +106,13 @@ def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     assert said == ["worker 1 was killed by SIGKILL; another takes its place"] * (RETRIES + 1)
 
 
-def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
-    task = make_task(tmp_path, Bowl(tmp_path / "log", 0.3), 12)
-    said = kill_some(task, jobs=2, kills=1, pause=1.0)
+def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forks = multiprocessing.get_context("fork")
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: forks)  # they need no import
+    task = pickle.loads(pickle.dumps(make_task(tmp_path, Bowl(tmp_path / "log", 0.3), 12)))  # what a spawned one gets
+    said = kill_some(task, jobs=2, kills=1, pause=0.5)
     check_each_once(task, 12)
     assert len(said) == 1
 
