@@ -86,6 +86,8 @@ def on_target(data: str, name: str, *changes: str) -> str:
 
 ALL_BUT_HGT = "semi_iin,sslmm,late_fusion,global,dialogue_gcn,cogmen,gcnet,mmgcn,mtag"
 """Models that train on CMU-MOSI with context in minutes."""
+LAYERS_BUT_HGT = "attention,transformer,gatv2,rgcn,rgat,sage,gine,film,gcn2,gps,mtag"
+"""Layers that do the same."""
 SEMI_IIN = {"model.name": "semi_iin", "protocol.name": "supervised", "pretrain.epochs": 0, "reconstruction.weight": 0}
 SEMI_IIN["optim.ema"] = 0.99
 """Semi-IIN, trained on labels alone, as changes of ``mosi_sslmm``."""
@@ -184,7 +186,14 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "context_curves": Result(["python benchmarks/context.py --part curves --out OUT"], 2, data=[DEV]),
     "layers": Result(["python benchmarks/layers.py --threads 1"], 4, data=[DEV]),
     "models_mosi": Result([f"python benchmarks/models.py --part mosi --only {ALL_BUT_HGT} --out OUT"], 25, data=[DEV]),
+    "models_meld": Result(["python benchmarks/models.py --part meld --out OUT"], 60, data=[MELD]),
     "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
+    "layers_mosi_context": Result(
+        [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]
+    ),
+    "layers_meld": Result(
+        [f"python benchmarks/models.py --part layers_meld --only {LAYERS_BUT_HGT} --out OUT"], 45, data=[MELD]
+    ),
     "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised", quick=["utterance", "past 1"]),
     "study_mosi_dev": Result(
         [
