@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +113,8 @@ class PretrainingModel(nn.Module):
         super().__init__()
         channels = config.model.channels
         self.model, self.temperature = model, config.pretrain.temperature
-        encoder, dims = model.embedding.text_encoder, dict(dims)
+        encoder: Any = model.embedding.text_encoder
+        dims = dict(dims)
         self.pieces: PieceHead | None = None
         if encoder is not None:
             dims[TEXT] = encoder.width
@@ -169,8 +170,7 @@ class PretrainingModel(nn.Module):
     def _piece_errors(self, states: Tensor, numbers: Tensor) -> Tensor:
         """The error of each masked token of text ``[K]``, from its state ``[K, C]`` and its word pieces ``[K, P]``."""
         assert self.pieces is not None
-        encoder = self.model.embedding.text_encoder
-        assert encoder is not None
+        encoder: Any = self.model.embedding.text_encoder
         scores = self.pieces(states, encoder.network.get_input_embeddings().weight).float()
         there = numbers >= 0
         likely = scores.log_softmax(1).gather(1, numbers.clamp(min=0).long())  # [K, P]
@@ -182,8 +182,7 @@ class PretrainingModel(nn.Module):
 
         Several processes all join in, whose batch may be None.
         """
-        encoder = self.model.embedding.text_encoder
-        assert encoder is not None
+        encoder: Any = self.model.embedding.text_encoder
         target = None if batch is None else batch.targets.get(TEXT)
         like = next(self.project.parameters())
         states = like.new_zeros(0, encoder.width)

@@ -125,9 +125,9 @@ def _check_encoder(before: Run, config: Config) -> None:
             f"'protocol.init_from': '{folder}' was trained with {with_ or 'no text encoder'}, this run has "
             f"{has or 'none'}; make 'model.text_encoder' that one"
         )
-    if own is not None and (other := texts_of(before.config)) is not None:
-        if other.folder.tokenizer_sha256 != own.folder.tokenizer_sha256:
-            raise RunError(
-                f"'protocol.init_from': '{folder}' was trained with another tokenizer than that of "
-                f"'{short(own.folder.path)}'; make them equal"
-            )
+    other = texts_of(before.config)
+    if own is not None and other is not None and other.folder.tokenizer_sha256 != own.folder.tokenizer_sha256:
+        raise RunError(
+            f"'protocol.init_from': '{folder}' was trained with another tokenizer than that of "
+            f"'{short(own.folder.path)}'; make them equal"
+        )

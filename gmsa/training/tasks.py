@@ -189,7 +189,7 @@ class Pretraining:
         self,
         module: PretrainingModel,
         batch: PretrainingBatch | None,
-        teacher: nn.Module | None,
+        teacher: PretrainingModel | None,
         done: float,
         group: Group = SINGLE_PROCESS,
     ) -> Tensor:
