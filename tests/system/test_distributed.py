@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.killed_runs import ended, forked, left, run_once, together
+from helpers.killed_runs import ended, left, run_once, together
 from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict, to_dict
