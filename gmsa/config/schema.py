@@ -252,7 +252,7 @@ class PretrainConfig:
     epochs: int = number(0, ge=0, le=MANY)
     """Epochs of pre-training on all training utterances, without labels, before the protocol; 0 disables it."""
     mask: float = number(0.5, gt=0, lt=1)
-    """Share of each utterance's tokens to mask, of text the words that a trained encoder reads; in scope ``dialogue``, of its modalities, of which one stays; in scope
+    """Share of each utterance's tokens to mask; in scope ``dialogue``, of its modalities, of which one stays; in scope
     ``hierarchical``, of the modalities of all utterances of a dialogue, of which one stays."""
     contrast_weight: float = number(0.5, ge=0)
     """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
