@@ -216,8 +216,9 @@ def test_whole_texts_are_the_teachers_states(bert: Path, scope: str, nodes: str)
     loss = module.eval().reconstruction(taught.masked, taught.targets).mean()
     fixed = replace(taught, targets={**taught.targets, "text": target._replace(features=torch.tensor(expected))})
     torch.testing.assert_close(loss.double(), errors_by_hand(module, fixed), rtol=1e-5, atol=0)
-    whole = task.loss(module, batch, teacher, 0.0)
-    assert torch.isfinite(whole)
+    masked, contrast = module(taught)
+    assert task.loss(module, batch, teacher, 0.0).item() == pytest.approx((masked + 0.5 * contrast).item(), rel=1e-6)
+    assert task.loss(module, batch, None, 0.0).item() != pytest.approx((masked + 0.5 * contrast).item(), rel=1e-6)
     assert task.score(module).keys() == {"loss", "mask", "contrast"}
 
 

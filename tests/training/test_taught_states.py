@@ -247,7 +247,7 @@ def test_a_run_with_an_encoder_starts_from_one_that_masked_words(
 def test_several_processes_mask_and_teach_as_one_does(write_mmsa, tmp_path: Path, scope: str, of: str) -> None:
     quiet = tiny_bert(tmp_path / "quiet", dropout=0.0)
     model = {"dropout": 0.0, "input_dropout": 0.0}
-    config = run_of(write_mmsa, quiet, model=model, graph={"scope": scope}, optim={"batch_size": 4})
+    config = run_of(write_mmsa, quiet, model=model, graph={"scope": scope}, optim={"batch_size": 12})  # three dialogues
     config = replace(
         config,
         text=replace(config.text, tuning="full"),
