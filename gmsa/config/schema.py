@@ -116,6 +116,9 @@ class TextConfig:
     tokenizer must have made."""
     most: int = number(128, ge=1, le=100_000)
     """Word pieces of an utterance, at most; what is longer is cut, and a note says so."""
+    dropout: float = number(0.0, ge=0, lt=1)
+    """Share of the nodes of text whose word pieces a training step replaces by the tokenizer's mask piece. Whatever
+    teaches sees all words."""
     lora_rank: int = number(8, ge=1, le=4096)
     """Rank of the additions where ``tuning`` is ``lora``."""
     checkpointing: bool = False
@@ -236,6 +239,10 @@ class ReconstructionConfig:
     target: Literal["observed_only", "oracle"] = "observed_only"
     """What to reconstruct: modalities that ``model.modality_dropout`` drops, or also the true features of those that
     ``data.missing`` masks."""
+    of: Literal["features", "states"] = "features"
+    """What of a hidden modality: the mean of its features, which of text with a trained encoder are the teacher's
+    states, or the mean of what the teacher's own encoder (``model.encoder``) makes of them. The teacher is the moving
+    average of the weights (``optim.ema``), else the model itself."""
 
 
 @dataclass(frozen=True)
@@ -346,6 +353,11 @@ class Config:
                 raise ConfigError(f"'{key}' must not be empty")
             if len(set(chosen)) != len(chosen):
                 raise ConfigError(f"'{key}' lists a value twice (got {shown(list(chosen))})")
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Whether a text encoder is trained with the rest: the features of ``text`` are numbers of word pieces then."""
+        return self.model.text_encoder is not None and self.text.tuning != "frozen"
 
     @property
     def named_modalities(self) -> tuple[str, ...]:

@@ -355,6 +355,18 @@ class Embedding(nn.Module):
         """:meth:`mean` of each modality's encoded tokens: ``[N, C]`` each, in the order of the graphs."""
         return {m: self.mean(tokens, batch, m, missing[m]) for m, tokens in self.tokens(batch).items()}
 
+    def summary(self, batch: GraphBatch, modality: str, encoded: bool = True) -> Tensor:
+        """The mean over an utterance's tokens ``[N, C]``, or over the features of its steps ``[N, D_m]``.
+
+        Zero where the modality is missing; in the order of the batch. No edge is read.
+        """
+        x, count = self.features(batch, modality), batch.lengths[modality]
+        if encoded:
+            x = self.encoders[modality](x, batch.conv_windows[modality])
+            count = token_count(count, self.strides[modality])
+        total = scatter(x, torch.repeat_interleave(count, output_size=len(x)), dim_size=len(count))
+        return (total / count.clamp(min=1)[:, None].to(total.dtype)).index_select(0, batch.utterance_order)
+
     def pool(self, z: Tensor, batch: GraphBatch) -> dict[str, Tensor]:
         """From states of all nodes ``[V, C]`` the mean over each modality's nodes of an utterance: ``[N, C]`` each.
 

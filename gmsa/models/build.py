@@ -73,7 +73,9 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     if config.graph.has_dialogues:
         _add_context_parts(model, config)
     if config.reconstruction.weight:
-        model.reconstruction = Reconstruction(dims, config.model.channels, config.model.dropout)
+        channels = config.model.channels
+        wanted = dict.fromkeys(dims, channels) if config.reconstruction.of == "states" else dims
+        model.reconstruction = Reconstruction(wanted, channels, config.model.dropout)
     if config.loss.unimodal_weight:
         target = Target.of(config.target)
         classes = max(1, target.num_classes) if target.is_classes else 0

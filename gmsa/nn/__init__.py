@@ -17,7 +17,7 @@ from gmsa.nn.layers.weighted_rgcn import WeightedRGCN
 from gmsa.nn.nodal_attention import NodalAttention
 from gmsa.nn.propagation import Propagation
 from gmsa.nn.readout import ModalityReadout
-from gmsa.nn.reconstruction import Reconstruction, Standardize
+from gmsa.nn.reconstruction import PieceHead, Reconstruction, Standardize, standardize_by
 from gmsa.nn.relations import Relations
 from gmsa.nn.sequence import DialogueLSTM, DialogueTransformer, RecurrentEncoder, SequenceEncoder, WindowEncoder
 from gmsa.nn.streams import Stream, StreamLayer
@@ -43,6 +43,7 @@ __all__ = [
     "MTAGLayer",
     "ModalityReadout",
     "NodalAttention",
+    "PieceHead",
     "Propagation",
     "PygLayer",
     "Reconstruction",
@@ -58,5 +59,6 @@ __all__ = [
     "WindowEncoder",
     "build_fusion",
     "make_layer",
+    "standardize_by",
     "without_sources",
 ]

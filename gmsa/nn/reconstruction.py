@@ -1,11 +1,12 @@
-"""From what is known of an utterance to the features of a modality that it lacks."""
+"""From what is known of an utterance to the features of a modality that it lacks, or to its masked words."""
 
-# K pairs of an utterance and a modality that it lacks, C channels, D_m features of modality m
+# K pairs of an utterance and a modality that it lacks, C channels, D_m features of modality m, V word pieces
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.nn.parameter_dict import ParameterDict
@@ -48,6 +49,54 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor, modality: str) -> Tensor:
         return (x - self.get_buffer(f"{modality}_mean")) * self.get_buffer(f"{modality}_scale")
+
+
+def standardize_by(x: Tensor, every: Tensor) -> Tensor:
+    r"""Brings states to mean 0 and deviation 1 over those of a batch: :math:`(x - \mu) / \sqrt{\sigma^2 + 10^{-5}}`.
+
+    States of an encoder that is being trained have no statistics that stay; those of a batch need no memory, so that a
+    resumed run has the same. They take away what all states of an encoder share, by which any would be near any other.
+
+    Args:
+        x: states ``[K, D]``.
+        every: those of the whole batch, of all processes, whose mean and variance (with 1 / N) count ``[N, D]``.
+
+    Example:
+        >>> standardize_by(torch.tensor([[3.0, 7.0]]), torch.tensor([[1.0, 7.0], [3.0, 7.0]])).round(decimals=3)
+        tensor([[1., 0.]])
+    """
+    variance, mean = torch.var_mean(every.float(), dim=0, correction=0)
+    return (x.float() - mean) * (variance + 1e-5).rsqrt()
+
+
+class PieceHead(nn.Module):
+    r"""Scores of an encoder's word pieces, as BERT's head gives them.
+
+    .. math::
+        s = E\, \mathrm{LN}(\mathrm{GELU}(W h + b)) + c
+
+    E are the encoder's input embeddings, whose weights are shared and get gradients from here too.
+
+    Args:
+        channels (int): Width C of the states h.
+        width (int): Width H of the embeddings.
+        count (int): Word pieces V.
+
+    Shapes:
+        - states :math:`(K, C)`, embeddings :math:`(V, H)`; output :math:`(K, V)`
+
+    Example:
+        >>> PieceHead(channels=8, width=6, count=30)(torch.randn(2, 8), torch.randn(30, 6)).shape
+        torch.Size([2, 30])
+    """
+
+    def __init__(self, channels: int, width: int, count: int) -> None:
+        super().__init__()
+        self.transform = nn.Sequential(nn.Linear(channels, width), nn.GELU(), nn.LayerNorm(width))
+        self.bias = nn.Parameter(torch.zeros(count))
+
+    def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:
+        return F.linear(self.transform(states), embeddings, self.bias)
 
 
 class Reconstruction(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config, to_dict
-from gmsa.errors import RunError
+from gmsa.errors import RunError, short
 from gmsa.models.build import model_skeleton
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
@@ -19,10 +19,12 @@ from gmsa.training.protocols import build_protocol
 from gmsa.training.trainer import to_start_from
 
 NOT_IN_WEIGHTS = {
-    "model": {"dropout", "input_dropout", "modality_dropout", "route"},
+    "model": {"dropout", "input_dropout", "modality_dropout", "route", "text_encoder"},
     "graph": {"edge_dropout", "context_dropout"},
+    "text": {"dropout", "checkpointing", "download"},
 }
-"""Settings that may differ between a run and the one whose weights it starts from."""
+"""Settings that may differ between a run and the one whose weights it starts from; where a text encoder is, its
+content says whether it is the same."""
 _ENCODER = "embedding.text_encoder.network."
 """How the names of a text encoder's weights begin in a model."""
 ON_FEATURES = ("normalize", "clip")
@@ -79,8 +81,10 @@ def initial_weights(
             f"'protocol.init_from': '{folder}' is a run of the protocol '{protocol}', whose weights have seen labels; "
             "name one of the protocol 'pretrain'"
         )
+    _check_encoder(before, config)
     then, now = to_dict(before.config), to_dict(config)
-    keys = [(group, key) for group, passed in NOT_IN_WEIGHTS.items() for key in sorted(then[group].keys() - passed)]
+    groups = {g: passed for g, passed in NOT_IN_WEIGHTS.items() if g != "text" or config.model.text_encoder is not None}
+    keys = [(group, key) for group, passed in groups.items() for key in sorted(then[group].keys() - passed)]
     for group, key in [*keys, *(("data", key) for key in ON_FEATURES)]:
         if then[group][key] != now[group][key]:
             raise RunError(
@@ -109,3 +113,21 @@ def initial_weights(
                 "extract these as those were"
             )
     return found
+
+
+def _check_encoder(before: Run, config: Config) -> None:
+    """Checks that the run before read text with the encoder of this one."""
+    folder, own = config.protocol.init_from, texts_of(config)
+    wanted, found = before.environment.get("encoder_sha256"), None if own is None else own.folder.sha256
+    if wanted != found:
+        with_, has = (x and f"the text encoder of SHA-256 {x[:12]}…" for x in (wanted, found))
+        raise RunError(
+            f"'protocol.init_from': '{folder}' was trained with {with_ or 'no text encoder'}, this run has "
+            f"{has or 'none'}; make 'model.text_encoder' that one"
+        )
+    other = texts_of(before.config)
+    if own is not None and other is not None and other.folder.tokenizer_sha256 != own.folder.tokenizer_sha256:
+        raise RunError(
+            f"'protocol.init_from': '{folder}' was trained with another tokenizer than that of "
+            f"'{short(own.folder.path)}'; make them equal"
+        )

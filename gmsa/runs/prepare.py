@@ -180,6 +180,11 @@ def checked_texts(config: Config) -> Texts | None:
         ConfigError: the encoder cannot be used, or a setting asks for what its word pieces cannot give.
     """
     texts = texts_of(config)
+    if config.text.dropout and not config.trains_text_encoder:
+        raise ConfigError(
+            "'text.dropout' masks word pieces that an encoder in training reads; name one by 'model.text_encoder' with "
+            "'text.tuning' full or lora, or set it to 0"
+        )
     if texts is None:
         return None
     if config.data.modalities != AUTO and TEXT not in config.data.modalities:
@@ -189,13 +194,12 @@ def checked_texts(config: Config) -> Texts | None:
         )
     if texts.frozen:
         return texts
-    for key, asked in (
-        ("reconstruction.weight", config.reconstruction.weight),
-        ("pretrain.epochs", config.pretrain.epochs),
-    ):
-        if asked:
+    masks_words = config.pretrain.epochs and not config.graph.has_dialogues
+    for key, asked in (("text.dropout", config.text.dropout), ("pretrain.epochs", masks_words)):
+        if asked and texts.pieces.mask is None:
             raise ConfigError(
-                f"'{key}' needs features of text that stay as they are; set 'text.tuning' to frozen, or '{key}' to 0"
+                f"'{key}' masks word pieces, but the tokenizer of '{short(texts.folder.path)}' has no piece [MASK] or "
+                "<mask> for that; choose another encoder, or set it to 0"
             )
     if config.data.normalize != AUTO and TEXT in config.data.normalize:
         raise ConfigError(

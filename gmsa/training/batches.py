@@ -12,11 +12,18 @@ import numpy as np
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
-from gmsa.graph import GraphBatch, collate
+from gmsa.graph import GraphBatch, GraphSpec, collate
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
 from gmsa.training.examples import Example, Targets, collate_targets
-from gmsa.training.masking import mask_steps, modality_dropout, reconstruction_targets
+from gmsa.training.masking import (
+    mask_steps,
+    modality_dropout,
+    reconstruction_targets,
+    taught_modalities,
+    uncovered,
+    word_dropout,
+)
 
 T = TypeVar("T")
 WINDOW = 16
@@ -70,13 +77,14 @@ def training_batches(
     full_view: bool = False,
     shard: Shard = WHOLE,
 ) -> Iterator[tuple[GraphBatch, Targets] | None]:
-    """One epoch of batches; dropped modalities, dropped edges and order are pure functions of ``seed`` and id.
+    """One epoch of batches; dropped modalities, words and edges, and the order, are pure functions of ``seed`` and id.
 
     A batch is None where ``shard`` has no share of it.
 
     Args:
         context: utterances without targets that are nodes in the graphs of the examples' dialogues.
-        full_view: the targets hold the batch of the same utterances without ``model.modality_dropout``.
+        full_view: the targets hold the batch of the same utterances without ``model.modality_dropout`` and
+            ``text.dropout``.
     """
     groups, spec, target = SampleGroups(examples, config, context), graph_spec(config), Target.of(config.target)
     own_labels = config.named_modalities if config.loss.unimodal_weight else ()
@@ -87,14 +95,24 @@ def training_batches(
         chosen = [groups.flat[position] for position in positions]
         there = mask_steps([e.utterance for e in chosen], config, *seed)
         batch = modality_dropout(there, config, *seed)
-        hidden = reconstruction_targets(batch, there, config) if config.reconstruction.weight else {}
+        hidden, whole = {}, None
+        if config.reconstruction.weight:
+            known = uncovered(there, config)
+            hidden = reconstruction_targets(batch, known, config)
+            whole = without_edges(known, spec) if taught_modalities(config, there[0].features) else None
+        batch = word_dropout(batch, config, *seed)
         lost = None
         if config.graph.edge_dropout or config.graph.context_dropout:
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         untouched = collate(there, spec) if full_view else None
         targets = collate_targets(chosen, batch, target, own_labels)
-        yield collate(batch, spec, lost), targets._replace(hidden=hidden, full_view=untouched)
+        yield collate(batch, spec, lost), targets._replace(hidden=hidden, full_view=untouched, uncovered=whole)
+
+
+def without_edges(utterances: Sequence[Utterance], spec: GraphSpec) -> GraphBatch:
+    """A batch whose features are read, without the graphs' edges and without those of dialogues around them."""
+    return collate(utterances, spec.inside if spec.graph.scope == "hierarchical" else spec, streams=())
 
 
 def scoring_batches(

@@ -42,7 +42,7 @@ class Targets(NamedTuple):
     """Class probabilities ``[B, K]``."""
     hidden: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})
     """Per modality, the indices of the examples whose features are to be reconstructed ``[R]``, and the means of their
-    features over the steps ``[R, D_m]``."""
+    features over the steps ``[R, D_m]``; ``[R, 0]`` where a teacher's states are the targets."""
     full_view: GraphBatch | None = None
     """The examples' batch without ``model.modality_dropout``, for a teacher."""
     pseudo: Tensor | None = None
@@ -50,6 +50,9 @@ class Targets(NamedTuple):
     unimodal: Mapping[str, Tensor] = _NONE
     """Per modality, its own labels ``[B]``, intensities on the model's scale or numbers of classes; NaN where there is
     none, or the example lacks the modality."""
+    uncovered: GraphBatch | None = None
+    """The examples' batch with all that is to be reconstructed, without edges, for a teacher whose states are the
+    targets."""
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""
@@ -61,10 +64,10 @@ class Targets(NamedTuple):
 
     def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> Targets:
         hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
-        full_view = None if self.full_view is None else move(self.full_view)
+        full_view, uncovered = (None if b is None else move(b) for b in (self.full_view, self.uncovered))
         pseudo = None if self.pseudo is None else change(self.pseudo)
         unimodal = {m: change(labels) for m, labels in self.unimodal.items()}
-        return Targets(change(self.value), change(self.classes), hidden, full_view, pseudo, unimodal)
+        return Targets(change(self.value), change(self.classes), hidden, full_view, pseudo, unimodal, uncovered)
 
 
 def labeled_examples(utterances: Sequence[Utterance], target: Target) -> list[Example]:

@@ -7,13 +7,14 @@ whole batch: their losses add up to the loss of a single process.
 # B examples, K classes, D_m features of modality m
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.models import Model, Output
+from gmsa.nn import standardize_by
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.examples import Targets
 
@@ -126,10 +127,12 @@ def reconstruction(
     .. math::
         L_{rec} = \frac{1}{R} \sum_{(i, m)} \frac{1}{D_m} \lVert \hat x_{i,m} - x_{i,m} \rVert^2
 
-    x is the standardized mean over the steps. 0 where there is nothing to reconstruct. Our design.
+    x is the standardized mean over the steps, or a teacher's state, standardized over the batch. 0 where there is
+    nothing to reconstruct. Our design.
 
     Args:
-        hidden: as :class:`~gmsa.training.examples.Targets` has it.
+        hidden: as :class:`~gmsa.training.examples.Targets` has it, with the states in their place
+            (:func:`with_states`).
     """
     assert model.reconstruction is not None
     errors = [output.logits.new_zeros(0, dtype=torch.float32)]
@@ -139,6 +142,42 @@ def reconstruction(
         errors.append((predicted - wanted).square().mean(1))
     every = torch.cat(errors)
     return _mean(every, torch.ones_like(every), group)
+
+
+@torch.no_grad()
+def with_states(
+    teacher: Model, targets: Targets, taught: Sequence[str], encoded: bool, group: Group = SINGLE_PROCESS
+) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """:attr:`Targets.hidden` with the teacher's states of hidden modalities, without gradient and without dropout.
+
+    A state is the mean over an utterance's tokens, or over the features of its steps, of this modality alone: what the
+    teacher makes of the others is not in it. It is standardized over all utterances of the batch, of all processes,
+    that have the modality (:func:`~gmsa.nn.standardize_by`).
+
+    Args:
+        taught: the modalities whose states are targets, the same in all processes.
+        encoded: of tokens, not of features.
+    """
+    hidden = dict(targets.hidden)
+    assert teacher.reconstruction is not None
+    training = teacher.training
+    teacher.eval()
+    for modality in taught:
+        if group.world == 1 and modality not in hidden:
+            continue  # of several processes, all join in
+        device = targets.value.device
+        states, there = torch.zeros(0, teacher.reconstruction.out[modality].out_features, device=device), None
+        if targets.uncovered is not None:
+            # Not under mixed precision: it would keep weights without gradient for what is computed after.
+            with torch.autocast(device.type, enabled=False):
+                states = teacher.embedding.summary(targets.uncovered, modality, encoded).float()
+            there = targets.uncovered.lengths[modality].index_select(0, targets.uncovered.utterance_order) > 0
+        every = group.gather(states if there is None else states[there])[0]
+        if modality in hidden:
+            rows = hidden[modality][0]
+            hidden[modality] = rows, standardize_by(states.index_select(0, rows), every)
+    teacher.train(training)
+    return hidden
 
 
 def _mean(values: Tensor, weight: Tensor, group: Group) -> Tensor:

@@ -1,6 +1,6 @@
 """Batches for pre-training: utterances with masked tokens, and with random subsets of their modalities."""
 
-# N utterances, M_m tokens of modality m of all of them, D_m features
+# N utterances, M_m tokens of modality m of all of them, D_m features, P word pieces of a step
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from gmsa.config import Config
-from gmsa.config.presets import placed
+from gmsa.config.presets import TEXT, placed
 from gmsa.data import Utterance
 from gmsa.graph import GraphBatch, collate, token_count
 from gmsa.models import graph_spec
 from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
+from gmsa.text.pieces import NONE
 from gmsa.training.batches import WHOLE, SampleGroups, Shard
 from gmsa.training.examples import Example
-from gmsa.training.masking import mask_steps
+from gmsa.training.masking import mask_steps, with_masked_pieces, word_dropout
 
 
 def pretraining_batches(
@@ -30,7 +32,8 @@ def pretraining_batches(
     A batch is None where ``shard`` has no share of it.
 
     Args:
-        learning: the batches are for training, not validation: ``data.missing.train`` masks new steps in every epoch.
+        learning: the batches are for training, not validation: ``data.missing.train`` masks new steps in every epoch,
+            and ``text.dropout`` words of both subsets.
     """
     groups = SampleGroups([Example(u) for u in utterances], config)
     for positions in groups.batches(*seed, shard=shard):
@@ -40,8 +43,12 @@ def pretraining_batches(
         whole = [groups.flat[position].utterance for position in positions]
         chosen = mask_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.has_dialogues else _mask_tokens)(chosen, config, *seed)
-        first, second = (collate(_subset(chosen, *seed, number), graph_spec(config)) for number in ("first", "second"))
-        yield PretrainingBatch(masked, targets, (first, second))
+        views = []
+        for number in ("first", "second"):
+            view: Sequence[Utterance] = _subset(chosen, *seed, number)
+            view = word_dropout(view, config, *seed, number) if learning else view
+            views.append(collate(view, graph_spec(config)))
+        yield PretrainingBatch(masked, targets, (views[0], views[1]))
 
 
 def _draws(utterances: Sequence[Utterance], count: int, *seed: int | str) -> np.ndarray:
@@ -83,7 +90,13 @@ def _mask_nodes(
     graph = batch if batch.dialogues is None else batch.dialogues
     order = np.argsort(graph.utterance_order.numpy())
     flags = {m: torch.tensor([m in hidden[i] for i in order]) for m in batch.features}
-    means = {m: torch.stack([_mean(utterances[i].features[m]) for i in order]) for m in batch.features}
+    means = {}
+    for modality in batch.features:
+        ordered = [utterances[i].features[modality] for i in order]
+        if _are_pieces(modality, config):
+            means[modality] = pad_sequence([x.flatten() for x in ordered], batch_first=True, padding_value=NONE)
+        else:
+            means[modality] = torch.stack([_mean(x) for x in ordered])
     return batch, _targets(graph, flags, means)
 
 
@@ -92,7 +105,8 @@ def _mask_tokens(
 ) -> tuple[GraphBatch, dict[str, Masked]]:
     """Utterance graphs: masks the share ``pretrain.mask`` of an utterance's tokens, but never all.
 
-    The steps of a masked token are zero, since convolutions of its neighbours read them too.
+    The steps of a masked token are zero, since convolutions of its neighbours read them too; its word pieces, which an
+    encoder reads, are the mask piece.
     """
     seeds = torch.tensor(seeds_for(*seed, "mask", each=(u.id for u in utterances)))
     lengths = {m: torch.tensor([u.lengths[m] for u in utterances]) for m in utterances[0].features}
@@ -109,7 +123,12 @@ def _mask_tokens(
         steps = torch.cat([u.features[modality] for u in utterances])
         token = _token_of_step(sizes, config.model.stride(modality))
         # Masked before the graph is built, whose edges may depend on the features.
-        shown[modality] = steps.masked_fill(flags[modality][token][:, None], 0.0).split(sizes.tolist())
+        gone = flags[modality][token]
+        if _are_pieces(modality, config):
+            shown[modality] = with_masked_pieces(steps, gone, config).split(sizes.tolist())
+            means[modality] = _pieces_of_tokens(steps, token, len(flags[modality]), config.model.stride(modality))
+            continue
+        shown[modality] = steps.masked_fill(gone[:, None], 0.0).split(sizes.tolist())
         total = steps.new_zeros(len(flags[modality]), steps.shape[1]).index_add(0, token, steps)
         means[modality] = total / torch.bincount(token, minlength=len(total))[:, None]
     hidden = [replace(u, features={m: shown[m][i] for m in shown}) for i, u in enumerate(utterances)]
@@ -131,6 +150,20 @@ def _token_of_step(lengths: Tensor, stride: int) -> Tensor:
     counts = token_count(lengths, stride)
     step = torch.arange(int(lengths.sum())) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
     return step // stride + torch.repeat_interleave(counts.cumsum(0) - counts, lengths)
+
+
+def _are_pieces(modality: str, config: Config) -> bool:
+    """Whether the steps of a modality are numbers of word pieces, for an encoder that is trained."""
+    return modality == TEXT and config.trains_text_encoder
+
+
+def _pieces_of_tokens(numbers: Tensor, token: Tensor, count: int, stride: int) -> Tensor:
+    """The numbers of all pieces of each token ``[M_m, stride P]``, from those of steps ``[S, P]`` and their tokens."""
+    first = torch.bincount(token, minlength=count).cumsum(0).roll(1)
+    first[:1] = 0
+    table = numbers.new_full((count, stride, numbers.shape[1]), NONE)
+    table[token, torch.arange(len(token)) - first[token]] = numbers
+    return table.flatten(1)
 
 
 def _targets(batch: GraphBatch, flags: dict[str, Tensor], means: dict[str, Tensor]) -> dict[str, Masked]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
+from gmsa.config.presets import TEXT
 from gmsa.data import Normalizer, Target, Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
@@ -19,7 +20,8 @@ from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import WHOLE, SampleGroups, Shard, training_batches
 from gmsa.training.examples import Example, Targets, class_weights
-from gmsa.training.losses import consistency, loss, reconstruction, unimodal_loss
+from gmsa.training.losses import consistency, loss, reconstruction, unimodal_loss, with_states
+from gmsa.training.masking import taught_modalities
 from gmsa.training.prefetch import prefetch
 from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.scoring import predict_utterances, quiet_metrics
@@ -61,7 +63,8 @@ class FineTuning:
 
     .. math:: L = L_{sup} + \\lambda_u(t)\\, L_u + \\lambda_r L_{rec} + \\lambda_m L_{uni} + \\lambda_a L_{alone}
 
-    The teacher sees every modality, the student those that ``model.modality_dropout`` does not drop.
+    The teacher sees every modality and all words, the student what ``model.modality_dropout`` and ``text.dropout``
+    leave. Where states are to be reconstructed, they are the moving average's too, or without one the model's own.
     :math:`\\lambda_u` rises linearly over the first ``consistency.ramp`` of the steps (SSLMM, stage 2; our design).
     """
 
@@ -90,7 +93,9 @@ class FineTuning:
         model = build_model(self.dims, self.config)
         if model.reconstruction is not None:
             utterances = self.context or [e.utterance for e in self.examples]
-            model.reconstruction.standardize.set_statistics(*_statistics(utterances, self.dims))
+            taught = taught_modalities(self.config, self.dims)  # whose states have no statistics that stay
+            fixed = [m for m in self.dims if m not in taught]
+            model.reconstruction.standardize.set_statistics(*_statistics(utterances, fixed))
         return model.to(self.device)
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
@@ -118,7 +123,11 @@ class FineTuning:
         if settings.unimodal_weight:
             value = value + settings.unimodal_weight * unimodal_loss(output, targets, group)
         if config.reconstruction.weight:
-            value = value + config.reconstruction.weight * reconstruction(module, output, targets.hidden, group)
+            teaches = module if teacher is None else teacher
+            encoded, hidden = config.reconstruction.of == "states", targets.hidden
+            if taught := taught_modalities(config, self.dims):
+                hidden = with_states(teaches, targets, taught, encoded, group)
+            value = value + config.reconstruction.weight * reconstruction(module, output, hidden, group)
         if self.consistent:
             assert teacher is not None
             weights = config.consistency
@@ -168,7 +177,8 @@ class Pretraining:
     def build_module(self) -> PretrainingModel:
         """A new model in the module that pre-trains it."""
         module = PretrainingModel(build_model(self.dims, self.config), self.dims, self.config)
-        module.standardize.set_statistics(*_statistics(self.utterances, self.dims))
+        fixed = [m for m in self.dims if m != TEXT or not self.config.trains_text_encoder]
+        module.standardize.set_statistics(*_statistics(self.utterances, fixed))
         return module.to(self.device)
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[PretrainingBatch | None]:
@@ -179,14 +189,23 @@ class Pretraining:
         self,
         module: PretrainingModel,
         batch: PretrainingBatch | None,
-        teacher: nn.Module | None,
+        teacher: PretrainingModel | None,
         done: float,
         group: Group = SINGLE_PROCESS,
     ) -> Tensor:
         """The weighted sum of both losses."""
+        batch = self._taught(module if teacher is None else teacher, batch, group)
         masked, contrast = module(batch, group)
         total: Tensor = masked + self.config.pretrain.contrast_weight * contrast
         return total
+
+    @torch.no_grad()
+    def _taught(
+        self, teacher: PretrainingModel, batch: PretrainingBatch | None, group: Group = SINGLE_PROCESS
+    ) -> PretrainingBatch | None:
+        """The batch with the teacher's states as targets of masked texts, where whole texts are masked."""
+        texts = TEXT in self.dims and self.config.trains_text_encoder and self.config.graph.has_dialogues
+        return teacher.with_states(batch, group) if texts else batch
 
     def score(self, module: PretrainingModel, group: Group = SINGLE_PROCESS) -> dict[str, float]:
         """Both losses on the validation split, whose masks and subsets are the same in every epoch and run.
@@ -197,7 +216,8 @@ class Pretraining:
         module.eval()
         with torch.inference_mode():
             batches = prefetch(pretraining_batches(self.valid, self.config, "valid", learning=False), self.device)
-            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in batches if b is not None]
+            taught = (self._taught(module, batch) for batch in batches)
+            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in taught if b is not None]
         module.train(training)
         masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
         whole = masked + self.config.pretrain.contrast_weight * contrast
@@ -217,8 +237,8 @@ def _taught(output: Output) -> Tensor:
 
 
 def _statistics(
-    utterances: Sequence[Utterance], dims: Mapping[str, int]
+    utterances: Sequence[Utterance], modalities: Iterable[str]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Means and standard deviations of the features."""
-    fitted = Normalizer.fit(utterances, dims, float("inf"))
+    fitted = Normalizer.fit(utterances, modalities, float("inf"))
     return fitted.means, fitted.stds

@@ -42,6 +42,15 @@ def forked(act: Callable[[], object], environ: dict[str, str] | None = None) -> 
         os._exit(code)
 
 
+def together(count: int, act: Callable[[], object]) -> list[int]:
+    """Starts ``count`` processes as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [forked(act, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+
+
 def ended(number: int) -> int:
     """Waits for a process; its exit code, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
