@@ -111,9 +111,10 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     from gmsa.graph import build_dialogue_graph, build_graph
     from gmsa.graph.view import find_relation
     from gmsa.models import graph_spec
-    from gmsa.runs.prepare import resolved
+    from gmsa.runs.prepare import checked_texts, resolved
 
-    corpus = load_corpus(config.data, config.target)
+    texts = checked_texts(config)
+    corpus = load_corpus(config.data, config.target, texts)
     config = resolved(config, corpus)
     graph, spec = config.graph, graph_spec(config)
     modalities = spec.schema.modalities
@@ -139,10 +140,13 @@ def _draw_graph(options: argparse.Namespace, out: Path) -> None:
     console().print(f"{found.id} ({where}), label {label}")
     for modality, sequence in found.features.items():
         steps, width = sequence.shape
-        console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")
+        kind = f"{steps} steps of {width} features"
+        if texts is not None and modality == texts.modality and not texts.frozen:
+            kind = f"{steps} {texts.settings.nodes if steps != 1 else texts.settings.nodes.removesuffix('s')}"
+        console().print(f"  {modality}: {kind}, {data[modality].num_nodes} nodes")
     for line in _streams(data):
         console().print(f"  {line}")
-    draw_graph(data, out, found.text, relation)
+    draw_graph(data, out, found.text if texts is None else texts.say(found), relation)
 
 
 def _draw_model(options: argparse.Namespace, out: Path) -> None:
@@ -152,9 +156,9 @@ def _draw_model(options: argparse.Namespace, out: Path) -> None:
     from gmsa.data import load_corpus
     from gmsa.figures.model import Panel, draw_model
     from gmsa.models import describe_model
-    from gmsa.runs.prepare import resolved
+    from gmsa.runs.prepare import checked_texts, resolved
 
-    corpus = load_corpus(config.data, config.target)
+    corpus = load_corpus(config.data, config.target, checked_texts(config))
     config = resolved(config, corpus)
     found = describe_model(corpus.dims, config)
     about = f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}"
@@ -308,6 +312,7 @@ def _draw_attention(options: argparse.Namespace, out: Path) -> None:
     from gmsa.figures.graph import WeightedEdges, draw_weights
     from gmsa.models import graph_spec
     from gmsa.runs.folder import Run
+    from gmsa.text import texts_of
 
     run = Run(options.run[0])
     if run.config.graph.scope != "utterance":
@@ -317,6 +322,8 @@ def _draw_attention(options: argparse.Namespace, out: Path) -> None:
         )
     split, utterance = _utterance_of(run, options)
     found = run.attention([utterance], device=options.device)
+    texts = texts_of(run.config)
+    words = utterance.text if texts is None else texts.say(utterance)
     kinds = [found.node_types[k] for k in found.node_type]
     counts = {kind: kinds.count(kind) for kind in found.node_types if kind in utterance.features or kind in kinds}
     streams = {}
@@ -346,7 +353,7 @@ def _draw_attention(options: argparse.Namespace, out: Path) -> None:
                 weights = found.of(utterance.id, name, readout)
                 text = ", ".join(f"{k} {100 * float(np.sum(w)):.0f} %" for k, w in weights.items())
                 console().print(f"  {name}, {readout} attends to: {text}")
-    draw_weights(out, utterance.id, counts, streams, utterance.text, notes)
+    draw_weights(out, utterance.id, counts, streams, words, notes)
 
 
 def _utterance_of(run: Run, options: argparse.Namespace) -> tuple[str, Utterance]:
@@ -366,14 +373,18 @@ def _splits_of(run: Run, options: argparse.Namespace) -> tuple[Splits, object]:
     """The splits of the run's own file, masked as in training, or of another; and the file."""
     from gmsa.data.loading import load_other
     from gmsa.runs.scoring.splits import masked, own_corpus
+    from gmsa.text import read_dims, texts_of
 
     path: Any = options.data or run.config.data.path
     if options.data:
         path = expanded(options.data, DataError)
-        settings = run.config.data, run.config.target
-        splits: Splits = load_other(path, run.dims, *settings, require_labels=False, strict=False).splits
+        texts, settings = texts_of(run.config), (run.config.data, run.config.target)
+        dims = read_dims(run.dims, texts)
+        splits: Splits = load_other(path, dims, *settings, require_labels=False, strict=False, texts=texts).splits
     else:
         splits = masked(run, own_corpus(run))[0].with_context
+        if (texts := texts_of(run.config)) is not None:  # its transcript would bring back what is masked
+            splits = {name: [texts.without_masked(u) for u in members] for name, members in splits.items()}
     return splits, path
 
 
