@@ -88,7 +88,8 @@ def turns_of_lines(run: Run, lines: BinaryIO) -> Iterator[Turn]:
     """The utterances that JSON lines name, each when its line comes.
 
     A line has an ``id``, an ``.npy`` file ``[steps, features]`` for each modality that the utterance has (of text its
-    transcript, where the run has a text encoder), and maybe ``dialogue`` (by default the id up to ``$_$``) and ``speaker``; or ``end``, the dialogue that is over.
+    transcript, where the run has a text encoder), and maybe ``dialogue`` (by default the id up to ``$_$``) and
+    ``speaker``; or ``end``, the dialogue that is over.
     """
     number = 0
     while line := lines.readline(LONGEST + 1):
