@@ -207,8 +207,11 @@ def _read(
     found, where = read_any(path, data, target, labels, strict, other, texts.source), short(path)
     known = {texts.modality: texts.dim, **found.dims, texts.modality: texts.dim}
     wanted = [*known] if data.modalities == AUTO else [m for m in data.modalities if m in known]
-    if labels == "needed" and texts.source == TEXT_BERT and not _hold(found.splits.values(), texts.modality):
-        raise DataError(f"{where}: has no '{TEXT_BERT}', which 'text.source' names; set it to raw_text")
+    if texts.source == TEXT_BERT and not _hold(found.splits.values(), texts.modality):
+        what = f"{where}: has no '{TEXT_BERT}', which 'text.source' names"
+        if labels == "needed":
+            raise DataError(f"{what}; set it to raw_text")
+        note(f"{what}: the encoder's own tokenizer cuts its transcripts")
     places = {name: where if name == UNSPLIT else f"{where}: split {shown(name)}" for name in found.splits}
     splits = {name: texts(utterances, wanted, places[name]) for name, utterances in found.splits.items()}
     lacking = {name: sum(not u.lengths[texts.modality] for u in utterances) for name, utterances in splits.items()}

@@ -17,6 +17,7 @@ from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
 from gmsa.data.loading import load_other
 from gmsa.data.mmsa.keys import WORDS
+from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import note
 from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
@@ -111,7 +112,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
         if texts is not None and not exists(path, DataError):
-            raise DataError(f'{short(path)}: does not exist; check the path (a transcript goes into a list: ["..."])')
+            raise DataError(f"'{short(path)}' does not exist; check the path (a transcript goes into a list: ['...'])")
         other = load_other(path, given, config.data, config.target, require_labels=False, strict=False, texts=texts)
         pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
@@ -285,9 +286,16 @@ def _from_arrays(
     return from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False, words=words)
 
 
+def _words_of(texts: Texts | None) -> Sequence[str]:
+    """Keys of what a text encoder reads: ``text_bert``, where the run reads that, and transcripts."""
+    if texts is None:
+        return ()
+    return WORDS if texts.source == TEXT_BERT else (texts.source,)
+
+
 def _columns(x: Mapping[str, Any], config: Config, texts: Texts | None, where: str) -> dict[str, Any]:
     """The columns that are read, as NumPy arrays and lists of them."""
-    needed = [*config.data.modalities, *(() if texts is None else WORDS)]
+    needed = [*config.data.modalities, *_words_of(texts)]
     known = [*config.data.modalities, *_BESIDE, *(f"{m}_lengths" for m in config.data.modalities)]
     columns = {key: _plain(x[key]) for key in x if key in known and x[key] is not None}
     for key in x:
@@ -310,11 +318,12 @@ def _with_ids(columns: dict[str, Any], config: Config, texts: Texts | None, wher
     Raises:
         DataError: there is no modality, or whether arrays of two axes hold one clip, nobody can tell.
     """
-    words = () if texts is None else [key for key in WORDS if key in columns]
+    known = _words_of(texts)
+    words = [key for key in known if key in columns]
     given = [m for m in config.data.modalities if m in columns and (texts is None or m != texts.modality)]
     if not given and not words:
         needed = [m for m in config.data.modalities if texts is None or m != texts.modality]
-        needed += [] if texts is None else WORDS
+        needed += known
         raise DataError(f"{where}: has none of {', '.join(needed)} (its keys: {listed(columns)}); give at least one")
     flat = {m: len(columns[m]) for m in given if _axes(columns[m]) == 2}
     count = len(columns["id"]) if "id" in columns else None

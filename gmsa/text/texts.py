@@ -54,7 +54,7 @@ class Texts:
         """The utterances with what the encoder reads as their text, and with those of ``modalities`` in that order.
 
         With ``text.source: text_bert``, the whole numbers among their features of text are the word pieces of a file,
-        and other features are what this gave them before.
+        and other features are what this gave them before; utterances without either have their transcript read.
 
         Args:
             where: name of the file and the split, for errors and for notes.
@@ -62,13 +62,12 @@ class Texts:
         Raises:
             DataError: numbers of word pieces are not those of the encoder's tokenizer.
         """
-        numbers, cut, spoken = [], [], 0
+        numbers, cut = [], []
         before: dict[int, Tensor] = {}
         for place, utterance in enumerate(utterances):
             given = utterance.features.get(TEXT) if self.source == TEXT_BERT else None
             if given is None:
                 found, lost = self.pieces(utterance.text)
-                spoken += self.source == TEXT_BERT and len(found) > 0
             elif given.is_floating_point():
                 if not self.frozen:
                     self.pieces.checked(given, f"{where}: {shown(utterance.id)}")
@@ -78,11 +77,6 @@ class Texts:
             numbers.append(found)
             if lost:
                 cut.append(utterance.id)
-        if spoken:
-            note(
-                f"{where}: {spoken:,} of {len(utterances):,} utterances have no '{TEXT_BERT}': their transcripts are "
-                "cut into word pieces by the tokenizer of model.text_encoder"
-            )
         if cut:
             others = f" and {len(cut) - 1} others" if cut[1:] else ""
             note(

@@ -7,7 +7,7 @@ import json
 import pickle
 import string
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from gmsa.config import Config, from_dict
 from gmsa.data import Row, Utterance, load_corpus, write_store
 from gmsa.data.mmsa import from_mmsa
 from gmsa.errors import ConfigError, DataError, DataWarning
+from gmsa.runs import report
 from gmsa.runs.folder import Run
+from gmsa.runs.inputs import read_inputs
 from gmsa.runs.prepare import checked_texts, prepare
 from gmsa.runs.train import train
 
@@ -125,7 +127,8 @@ def table(path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "label", "split"])
         for split, columns in content().items():
-            writer.writerows(zip(columns["id"], columns["raw_text"], columns["regression_labels"], [split] * 99))
+            rows = zip(columns["id"], columns["raw_text"], columns["regression_labels"], strict=True)
+            writer.writerows([*row, split] for row in rows)
     return path
 
 
@@ -169,7 +172,7 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
 
 
 def flat(made: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {key: sum((list(c[key]) for c in made.values()), []) for key in made["train"]}
+    found: dict[str, Any] = {key: [x for columns in made.values() for x in columns[key]] for key in made["train"]}
     return found | {"split": [split for split, columns in made.items() for _ in columns["id"]]}
 
 
@@ -194,7 +197,8 @@ def test_transcripts_need_no_features(source: str, modalities: Any, encoder: Pat
     assert [u.label for u in corpus.splits["train"]] == [2.5 - i % 6 for i in range(12)]
     told = " ".join(notes)
     assert ("'text' is not used: model.text_encoder reads raw_text" in told) == (source.endswith("features of text"))
-    assert "has no text" not in told and "missing" not in told.replace("has no audio: missing", "")
+    assert "has no text" not in told
+    assert "missing" not in told.replace("has no audio: missing", "")
     assert ("has no audio: missing from all" in told) == (modalities == ["audio", "text"] and not with_audio)
 
 
@@ -223,7 +227,7 @@ def test_a_file_without_transcripts_is_refused(alone: bool, encoder: Path, tmp_p
 
 def test_a_table_without_transcripts_is_refused(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("id,label,split\na,1,train\nb,1,valid\nc,0,test\n")
-    with pytest.raises(DataError, match="no utterance has 'raw_text', which model.text_encoder reads; add it"):
+    with pytest.raises(DataError, match=r"no utterance has 'raw_text', which model\.text_encoder reads; add it"):
         loaded(settings(tmp_path / "clips.csv", encoder, data={"modalities": "auto"}))
 
 
@@ -311,7 +315,10 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "negative": (put(0, 2, -1), "-1 is among its word pieces"),
     "a fraction": (put(0, 2, 7.5), "the first row of its 'text_bert' is no whole numbers"),
     "NaN": (put(0, 2, np.nan), "the first row of its 'text_bert' is no whole numbers"),
-    "another first piece": (put(0, 0, 4), r"begin with 4 and end with 3, but the special pieces .* are \[2\] and \[3\]"),
+    "another first piece": (
+        put(0, 0, 4),
+        r"begin with 4 and end with 3, but the special .* are \[2\] and \[3\]",
+    ),
     "another last piece": (put(0, 5, 7), "begin with 2 and end with 7"),
     "a mask of 2": (put(1, 2, 2), "the second row of its 'text_bert' is no mask of 0 and 1"),
     "[N, L]": (lambda table: table[:, 0], r"has a 'text_bert' of shape \[8\]; expected \[3, L\]"),
@@ -326,17 +333,18 @@ def test_other_word_pieces_are_refused(name: str, encoder: Path, tmp_path: Path)
     with pytest.raises(DataError, match=message) as error:
         loaded(settings(path, encoder, **READS_BERT))
     assert "clips.pkl: split 'valid': 'valid" in str(error.value)
-    assert len(str(error.value)) <= 400 + len(str(tmp_path)) and "\n" not in str(error.value)
+    assert len(str(error.value)) <= 400 + len(str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("source", ["a table", "a pickle of transcripts", "a store"])
 def test_text_bert_must_be_there(source: str, encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no 'text_bert', which 'text.source' names; set it to raw_text"):
+    with pytest.raises(DataError, match=r"has no 'text_bert', which 'text\.source' names; set it to raw_text"):
         loaded(settings(SOURCES[source](tmp_path), encoder, **READS_BERT))
 
 
 def test_words_need_transcripts(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'text.nodes: words' needs the transcripts"):
+    with pytest.raises(ConfigError, match=r"'text\.nodes: words' needs the transcripts"):
         settings(tmp_path / "clips.pkl", encoder, text={"source": "text_bert", "nodes": "words"})
 
 
@@ -363,3 +371,165 @@ def test_other_relations_may_compare_features(encoder: Path, tmp_path: Path) -> 
     checked_texts(settings(tmp_path / "clips.pkl", encoder, graph={"intra": {"audio": "knn"}}))
     frozen = {"graph": {"intra": "knn"}, "text": {"tuning": "frozen"}}
     checked_texts(settings(tmp_path / "clips.pkl", encoder, **frozen))
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw_run", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A run that reads transcripts, and one that reads ``text_bert``."""
+    folder = tmp_path_factory.mktemp("runs")
+    files = {"raw_text": content(audio=True), "text_bert": with_bert(audio=True)}
+    for source, made in files.items():
+        config = settings(
+            save(folder / f"{source}.pkl", made), encoder, data={"modalities": "auto"}, text={"source": source}
+        )
+        train(config, source, folder / source)
+    return {source: Run(folder / source) for source in files}
+
+
+TWO = ["it was so good", "so dull"]
+SOUND = np.ones((2, 4, 3), np.float32)
+
+
+def utterances(*, audio: bool = False) -> list[Utterance]:
+    features = [{"audio": torch.from_numpy(x)} if audio else {} for x in SOUND]
+    return [Utterance(f"v$_${i}", x, text=text) for i, (x, text) in enumerate(zip(features, TWO, strict=True))]
+
+
+ALONE: dict[str, Callable[[], Any]] = {
+    "strings": lambda: TWO,
+    "an array of strings": lambda: np.array(TWO),
+    "a generator": lambda: (text for text in TWO),
+    "raw_text": lambda: {"raw_text": TWO},
+    "text": lambda: {"text": TWO},
+    "by split": lambda: {"test": {"id": ["a", "b"], "raw_text": TWO}},
+}
+BESIDE: dict[str, Callable[[], Any]] = {
+    "raw_text": lambda: {"raw_text": TWO, "audio": SOUND},
+    "[L, D]": lambda: {"raw_text": TWO[:1], "audio": SOUND[0]},
+    "one string": lambda: {"raw_text": TWO[0], "audio": SOUND[:1]},
+    "a file": lambda: {"id": ["a", "b"], "raw_text": TWO, "audio": SOUND, "text": SOUND},
+}
+
+
+@pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
+@pytest.mark.parametrize("source", ["raw_text", "text_bert"])
+def test_runs_predict_transcripts(source: str, runs: Mapping[str, Run], tmp_path: Path) -> None:
+    run = runs[source]
+    wanted, beside = run.predict(utterances()).values, run.predict(utterances(audio=True)).values
+    assert len({*wanted.tolist(), *beside.tolist()}) == 4
+    assert run.predict(TWO).ids == ["0", "1"]
+    for name, make in ALONE.items():
+        np.testing.assert_allclose(run.predict(make()).values, wanted, rtol=1e-5, atol=1e-7, err_msg=name)
+    for name, make in BESIDE.items():
+        found = run.predict(make()).values
+        np.testing.assert_allclose(found, beside[: len(found)], rtol=1e-5, atol=1e-7, err_msg=name)
+    np.testing.assert_array_equal(run.predict(save(tmp_path / "a.pkl", {"raw_text": TWO})).values, wanted)
+    np.testing.assert_array_equal(run.predict([TWO[0], utterances()[1]]).values, wanted)
+    with_none = run.predict([*TWO, ""])
+    assert np.isnan(with_none.values).tolist() == [False, False, True]
+    assert "has no text or audio to predict from" in with_none.reasons["2"]
+
+
+@pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
+def test_runs_predict_files_stores_and_tables(runs: Mapping[str, Run], tmp_path: Path) -> None:
+    run = runs["raw_text"]
+    whole = run.predict(runs["raw_text"].config.data.path)
+    assert whole.ids == [i for columns in content().values() for i in columns["id"]]
+    stored = run.predict(str(in_a_store(tmp_path / "store")))
+    np.testing.assert_array_equal(stored.values, whole.values)
+    words = run.predict(str(table(tmp_path / "clips.csv")))
+    np.testing.assert_allclose(words.values[:2], run.predict([said(0), said(1)]).values, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
+def test_word_pieces_are_predicted(runs: Mapping[str, Run], tmp_path: Path) -> None:
+    run = runs["text_bert"]
+    wanted = run.predict(TWO).values
+    pieces = {"text_bert": bert_of(TWO), "raw_text": ["awful"] * 2}
+    np.testing.assert_allclose(run.predict(pieces).values, wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(run.predict(save(tmp_path / "a.pkl", {"id": ["a", "b"], **pieces})).values, wanted)
+    ids = [torch.tensor([2, *(NUMBER[w] for w in text.split()), 3])[:, None] for text in TWO]
+    own = [Utterance(str(i), {"text": x}) for i, x in enumerate(ids)]
+    np.testing.assert_allclose(run.predict(own).values, wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(run.predict(run.prepare(own)).values, run.predict(own).values)  # it reads its own
+    with pytest.raises(DataError, match="the input: '0': expected the numbers of word pieces"):
+        run.predict([Utterance("0", {"text": torch.ones(3, 7)})])
+
+
+NOT_TRANSCRIPTS: dict[str, tuple[Any, str]] = {
+    "a string": ("so dull", r"'so dull' does not exist; check the path \(a transcript goes into a list"),
+    "numbers": ([1, 2], r"expected gmsa.Utterance objects to predict \(got a int\)"),
+    "features of text": ({"text": SOUND}, r"has none of audio, raw_text \(its keys: text\)"),
+    "word pieces": ({"text_bert": bert_of(TWO)}, r"has none of audio, raw_text \(its keys: text_bert\)"),
+    "nothing": ([], "no utterance to predict"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TRANSCRIPTS)
+def test_what_is_no_transcript_is_refused(name: str, runs: Mapping[str, Run]) -> None:
+    given, message = NOT_TRANSCRIPTS[name]
+    with pytest.raises(DataError, match=message):
+        runs["raw_text"].predict(given)
+
+
+def test_a_run_without_an_encoder_reads_no_transcripts(tmp_path: Path) -> None:
+    dims, config = {"audio": 3}, from_dict({"data": {"modalities": ["audio"], "normalize": []}})
+    with pytest.raises(DataError, match="the run has no text encoder to read the transcript 'so dull'; give utteranc"):
+        read_inputs(["so dull"], dims, config)
+
+
+@pytest.mark.filterwarnings("ignore::gmsa.errors.DataWarning")
+@pytest.mark.parametrize("source", ["raw_text", "text_bert"])
+def test_a_stream_reads_transcripts(source: str, runs: Mapping[str, Run]) -> None:
+    from io import BytesIO
+
+    from gmsa.runs.live.rows import rows_of, turns_of_file, turns_of_lines
+
+    run = runs[source]
+    one = run.predict(TWO[:1]).values
+    np.testing.assert_array_equal(run.stream().add(utterances()[0]).values, one)
+    lines = b'{"id": "a$_$1", "text": "it was so good"}\n{"id": "a$_$2", "text": ""}\n'
+    rows = list(rows_of(run.stream(), turns_of_lines(run, BytesIO(lines))))
+    assert float(rows[1][3]) == pytest.approx(float(one[0]), abs=1e-6)
+    assert "has no text or audio" in rows[2][-1]
+    whole = run.predict(run.config.data.path)
+    rows = list(rows_of(run.stream(), turns_of_file(run, run.config.data.path)))[1:]
+    assert [float(row[3]) for row in rows] == pytest.approx(whole.values.tolist(), abs=1e-5)
+
+
+def test_noise_on_word_pieces_is_refused(runs: Mapping[str, Run]) -> None:
+    for noise in ("text:10dB", "all:10dB", "text+audio:20dB"):
+        with pytest.raises(ConfigError, match="--noise: 'text' of this run is word pieces, which take no noise"):
+            runs["raw_text"].evaluate(noise=noise)
+
+
+@pytest.mark.parametrize("source", ["raw_text", "text_bert"])
+def test_pictures_name_word_pieces(source: str, runs: Mapping[str, Run], tmp_path: Path) -> None:
+    from gmsa.inspect import main
+
+    picture = tmp_path / "weights.svg"
+    main(["--run", str(runs[source].folder), "--attention", "--id", "train0$_$1", "--out", str(picture)])
+    found = picture.read_text(encoding="utf-8")
+    for word in said(1).split():
+        assert f"<!-- {word} -->" in found
+
+
+def test_a_picture_of_what_is_masked_shows_no_text(encoder: Path, runs: Mapping[str, Run], tmp_path: Path) -> None:
+    from gmsa.inspect import main
+
+    file = Path(runs["raw_text"].config.data.path)
+    config = settings(file, encoder, data={"modalities": "auto", "missing": {"train": "fixed:a"}})
+    train(config, "masked", tmp_path / "masked")
+    picture = tmp_path / "weights.svg"
+    main(["--run", str(tmp_path / "masked"), "--attention", "--id", "train0$_$1", "--out", str(picture)])
+    assert "<!-- good -->" not in picture.read_text(encoding="utf-8")

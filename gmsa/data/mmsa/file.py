@@ -139,7 +139,7 @@ class MmsaFile:
             modalities = tuple(m for m in modalities if m != TEXT)
         self._groups, self._words = groups, words
         chosen = self._chosen(splits)
-        needed = modalities if words is None else (*modalities, *WORDS)
+        needed = modalities if words is None else (*modalities, words, "raw_text")
         if not any(key in columns for columns in chosen.values() for key in needed):
             raise DataError(_no_modality(chosen, modalities, where, self._settings.chosen_field, words))
         single = len(groups) == 1 and UNSPLIT in groups
@@ -410,7 +410,8 @@ def _no_modality(
     columns = next(iter(splits.values()))
     if words is not None:
         others = "".join(f", nor {m}" for m in modalities)
-        return f"{where}: has no '{words}', which model.text_encoder reads{others} ({keys_of(columns)}); add it"
+        remedy = f"add it, or set text.source to {TEXT_BERT}" if TEXT_BERT in columns else "add it"
+        return f"{where}: has no '{words}', which model.text_encoder reads{others} ({keys_of(columns)}); {remedy}"
     named = f"has none of the modalities {', '.join(modalities)}" if modalities else "has no features"
     found = dict.fromkeys(
         key
