@@ -97,6 +97,8 @@ def quick_configs(folder: Path, settings: dict[str, Any]) -> None:
     shutil.copytree(ROOT / "configs", folder / "configs")
     for name, file in packaged("configs").items():
         own = dict(settings)
+        if load_config(file).model.text_encoder is not None:
+            own["model.text_encoder"] = folder / "text_encoder"
         if load_config(file).pretrain.epochs:
             own["pretrain.epochs"] = 1
         text = yaml.safe_dump(to_dict(load_config(file, [f"{key}={value}" for key, value in own.items()])))

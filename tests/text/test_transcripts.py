@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import pickle
-import string
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.word_pieces import NUMBER, WORDS, tiny_bert
 
 from gmsa.config import Config, from_dict
 from gmsa.data import Row, Utterance, load_corpus, write_store
@@ -27,31 +27,13 @@ from gmsa.runs.train import train
 
 pytest.importorskip("transformers", reason="the extra 'text' is not installed")
 
-WORDS = ("great", "good", "fine", "dull", "bad", "awful")
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-VOCABULARY = (*SPECIALS, *WORDS, "so", "it", "was", "##ly", *string.ascii_lowercase, *(f"##{c}" for c in "aeiostn"))
-NUMBER = {piece: number for number, piece in enumerate(VOCABULARY)}
 COUNTS = {"train": 12, "valid": 6, "test": 6}
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of random weights: 2 layers, width 32."""
-    import tokenizers
-    import transformers
-    from tokenizers import models, normalizers, pre_tokenizers, processors
-
-    folder = tmp_path_factory.mktemp("encoders") / "bert"
-    made = tokenizers.Tokenizer(models.WordPiece(NUMBER, unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = transformers.BertConfig(vocab_size=len(VOCABULARY), max_position_embeddings=40, **settings)
-        transformers.BertModel(config).save_pretrained(folder)
-    made.save(str(folder / "tokenizer.json"))
-    return folder
+    return tiny_bert(tmp_path_factory.mktemp("encoders") / "bert")
 
 
 def said(i: int) -> str:
