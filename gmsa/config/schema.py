@@ -126,6 +126,13 @@ class TextConfig:
     download: bool = False
     """Whether an encoder that is named by its id may be fetched from the Hub; else it must be in the local cache."""
 
+    def __post_init__(self) -> None:
+        if self.source == "text_bert" and self.nodes == "words":
+            raise ConfigError(
+                "'text.nodes: words' needs the transcripts: 'text_bert' does not say which word pieces are a word; set "
+                "it to pieces, or 'text.source' to raw_text"
+            )
+
 
 @dataclass(frozen=True)
 class OptimConfig:

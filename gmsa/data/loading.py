@@ -13,6 +13,8 @@ import torch
 from gmsa.config import AUTO, SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.dialogues.synthetic import synthetic_dialogues
+from gmsa.data.mmsa.file import Labels
+from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import Doubt, note
 from gmsa.data.sources import Loaded, named_modalities, read_any
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, context_of_made, make_splits
@@ -32,6 +34,10 @@ class Reader(Protocol):
     @property
     def dim(self) -> int:
         """D of that modality."""
+
+    @property
+    def source(self) -> str:
+        """Key of what it reads in a file, in the place of features: ``raw_text`` or ``text_bert``."""
 
     def __call__(self, utterances: Sequence[Utterance], modalities: Sequence[str], where: str) -> list[Utterance]:
         """The utterances with the features of these modalities, in that order."""
@@ -99,7 +105,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None, texts: R
             "Name another by data.path (or $GMSA_DATA), or use data.path=synthetic"
         )
     where = short(path)
-    found = _with_texts(read_any(path, config, settings, "needed"), config, texts, where)
+    found = _read(path, config, settings, "needed", texts)
     say = (lambda text: None) if found.told else note
     splits = dict(found.splits)
     _tell_unseen(splits.values(), found.target, settings, where)
@@ -162,8 +168,7 @@ def load_other(
     path = expanded(path, DataError)
     where = short(path)
     data = replace(data, modalities=tuple(dims))
-    found = read_any(path, data, target, "found" if require_labels else "tried", strict, other=True)
-    found = _with_texts(found, data, texts, where)
+    found = _read(path, data, target, "found" if require_labels else "tried", texts, strict, other=True)
     _check_dims(found.dims, dims, where)
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
@@ -176,21 +181,55 @@ def _read_pool(
 ) -> Loaded:
     """The utterances of ``data.pool``, without labels, as one split."""
     data = replace(data, modalities=tuple(dims))
-    found = _with_texts(read_any(path, data, target, "unread"), data, texts, short(path))
+    found = _read(path, data, target, "unread", texts)
     _check_dims(found.dims, dims, short(path))
     parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
     whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
     return replace(found, splits={UNSPLIT: whole})
 
 
-def _with_texts(found: Loaded, data: DataConfig, texts: Reader | None, where: str) -> Loaded:
-    """What was read of a file, with what ``texts`` makes of the transcripts."""
+def _read(
+    path: Path,
+    data: DataConfig,
+    target: TargetConfig,
+    labels: Labels,
+    texts: Reader | None,
+    strict: bool = True,
+    other: bool = False,
+) -> Loaded:
+    """As :func:`~gmsa.data.sources.read_any`, with what ``texts`` makes of the transcripts.
+
+    Raises:
+        DataError: labels are needed, and no utterance has a transcript; or as ``read_any`` does.
+    """
     if texts is None:
-        return found
+        return read_any(path, data, target, labels, strict, other)
+    found, where = read_any(path, data, target, labels, strict, other, texts.source), short(path)
     known = {texts.modality: texts.dim, **found.dims, texts.modality: texts.dim}
-    wanted = known if data.modalities == AUTO else [m for m in data.modalities if m in known]
-    splits = {name: texts(utterances, [*wanted], where) for name, utterances in found.splits.items()}
+    wanted = [*known] if data.modalities == AUTO else [m for m in data.modalities if m in known]
+    if texts.source == TEXT_BERT and not _hold(found.splits.values(), texts.modality):
+        what = f"{where}: has no '{TEXT_BERT}', which 'text.source' names"
+        if labels == "needed":
+            raise DataError(f"{what}; set it to raw_text")
+        note(f"{what}: the encoder's own tokenizer cuts its transcripts")
+    places = {name: where if name == UNSPLIT else f"{where}: split {shown(name)}" for name in found.splits}
+    splits = {name: texts(utterances, wanted, places[name]) for name, utterances in found.splits.items()}
+    lacking = {name: sum(not u.lengths[texts.modality] for u in utterances) for name, utterances in splits.items()}
+    if sum(lacking.values()) == sum(map(len, splits.values())):
+        what = f"{where}: no utterance has '{texts.source}', which model.text_encoder reads"
+        if labels == "needed":
+            raise DataError(f"{what}; add it, or leave the encoder out")
+        note(Doubt(f"{what}: {texts.modality} is missing from all"))
+        lacking = {}
+    for name, count in lacking.items():
+        if count:
+            what = f"{count:,} of {len(splits[name]):,} utterances have no '{texts.source}'"
+            note(f"{places[name]}: {what}: {texts.modality} is missing there")
     return replace(found, splits=splits, dims={m: known[m] for m in wanted})
+
+
+def _hold(splits: Iterable[Sequence[Utterance]], modality: str) -> bool:
+    return any(modality in utterance.features for utterances in splits for utterance in utterances)
 
 
 def _synthetic(config: DataConfig, target: TargetConfig, texts: Reader | None) -> Corpus:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import AUTO, MODALITIES, DataConfig, TargetConfig
+from gmsa.config.presets import TEXT
 from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
@@ -16,7 +17,7 @@ from gmsa.data.importers.stores import tell_unused
 from gmsa.data.labels import NoSuchField
 from gmsa.data.mmsa.faults import Values, repaired
 from gmsa.data.mmsa.file import Labels, read_file
-from gmsa.data.mmsa.keys import auto_note
+from gmsa.data.mmsa.keys import WORDS, auto_note, unused_features
 from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import Doubt, note
 from gmsa.data.opening import open_data
@@ -47,7 +48,13 @@ class Loaded:
 
 
 def read_any(
-    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool = True, other: bool = False
+    path: Path,
+    data: DataConfig,
+    target: TargetConfig,
+    labels: Labels,
+    strict: bool = True,
+    other: bool = False,
+    words: str | None = None,
 ) -> Loaded:
     """Reads a file of any format; splits have gmsa's names.
 
@@ -59,16 +66,17 @@ def read_any(
         labels: what becomes of labels, as :func:`gmsa.data.mmsa.file.read_file` takes it.
         strict: whether an utterance of a pickle that cannot be read is an error; else it is left out.
         other: whether it is another file than a run was trained on.
+        words: as :func:`gmsa.data.mmsa.file.read_file` takes it: a text encoder reads them, and no features of text.
 
     Raises:
         DataError: the file is missing or invalid, or its labels do not fit ``target``.
     """
     if is_store(path):
-        found = _read_store(path, data, target, labels, other)
+        found = _read_store(path, data, target, labels, other, words)
     elif exists(path, DataError) and form_of(path) != "mmsa":
-        found = _read_source(path, data, target, labels, other)
+        found = _read_source(path, data, target, labels, other, words)
     else:
-        return _read_pickle(path, data, target, labels, strict, other)
+        return _read_pickle(path, data, target, labels, strict, other, words)
     splits = _with_names(named(found.splits), data, short(path), not other)
     return replace(found, splits=splits if is_store(path) else in_file_order(splits))
 
@@ -105,11 +113,13 @@ def data_sha256(path: str | Path) -> str:
     return sha256_of(path, DataError)
 
 
-def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> Loaded:
+def _read_store(
+    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool, words: str | None
+) -> Loaded:
     store = Store(path)
     if labels == "needed":
         tell_unused(target, short(path))
-    dims = _chosen_dims(store.dims, data, short(path), other)
+    dims = _chosen_dims(store.dims, data, short(path), other, words)
     resolved, problem = target_of_store(store, target), None
     if isinstance(resolved, str):
         problem, resolved = resolved, Target.of(target)
@@ -123,43 +133,51 @@ def _read_store(path: Path, data: DataConfig, target: TargetConfig, labels: Labe
 
 
 def _read_pickle(
-    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, strict: bool, other: bool
+    path: Path,
+    data: DataConfig,
+    target: TargetConfig,
+    labels: Labels,
+    strict: bool,
+    other: bool,
+    words: str | None,
 ) -> Loaded:
     chosen = None if data.split.folds or labels != "needed" else (*SPLITS, POOL)
     content = read_content(path)
     if labels == "tried":
-        content = _numbered(content, data, short(path))
-    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict, other)
+        content = _numbered(content, (*named_modalities(data), *WORDS), short(path))
+    found = read_file(content, short(path), data, target, chosen, labels, (*SPLITS, UNSPLIT), strict, other, words)
     return Loaded(
         found.splits, found.dims, found.target, sha256_of(path, DataError), found.left_out, found.field, told=True
     )
 
 
-def _numbered(content: Any, data: DataConfig, where: str) -> Any:
+def _numbered(content: Any, keys: Sequence[str], where: str) -> Any:
     """The content of a pickle; the utterances of one without splits and without ids get the ids 0, 1, 2, ..."""
     columns = content.get(UNSPLIT) if isinstance(content, Mapping) and len(content) == 1 else None
     if not isinstance(columns, Mapping) or "id" in columns:
         return content
-    counts = [len(columns[m]) for m in named_modalities(data) if hasattr(columns.get(m), "__len__")]
+    counts = [len(columns[key]) for key in keys if hasattr(columns.get(key), "__len__")]
     if not counts:
         return content
     note(f"{where}: has no key 'id'; its utterances are called 0 to {max(counts) - 1}, in their order")
     return {UNSPLIT: {"id": [str(i) for i in range(max(counts))], **columns}}
 
 
-def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool) -> Loaded:
+def _read_source(
+    path: Path, data: DataConfig, target: TargetConfig, labels: Labels, other: bool, words: str | None
+) -> Loaded:
     """Reads what an importer reads into memory.
 
     A run's field of the labels that another file, or one whose labels are not read, lacks is looked for as without
     ``target.field``, as in a pickle.
     """
     try:
-        found = _read_rows(path, data, target, labels != "unread")
+        found = _read_rows(path, data, target, labels != "unread", words)
     except NoSuchField as error:
         if not other and labels != "unread":
             raise
         try:
-            found = _read_rows(path, data, replace(target, field=AUTO), labels != "unread")
+            found = _read_rows(path, data, replace(target, field=AUTO), labels != "unread", words)
         except DataError:
             raise error from None
         if labels != "unread":
@@ -167,27 +185,29 @@ def _read_source(path: Path, data: DataConfig, target: TargetConfig, labels: Lab
     except DataError as error:
         if labels != "tried":
             raise
-        found = _read_rows(path, data, target, False)  # raises again unless the labels are what is wrong
+        found = _read_rows(path, data, target, False, words)  # raises again unless the labels are what is wrong
         note(Doubt(f"{str(error)[:330]}: the labels are not read"))
     held, splits, dims, resolved, about = found
-    chosen = _chosen_dims({m: dims.get(m, 0) for m in held}, data, short(path), other)
+    chosen = _chosen_dims({m: dims.get(m, 0) for m in held}, data, short(path), other, words)
     return Loaded(splits, {m: dim for m, dim in chosen.items() if dim}, resolved, _sha256_of_source(about))
 
 
-def _read_rows(path: Path, data: DataConfig, target: TargetConfig, labeled: bool) -> tuple[Any, ...]:
+def _read_rows(path: Path, data: DataConfig, target: TargetConfig, labeled: bool, words: str | None) -> tuple[Any, ...]:
     """The modalities of a source, its splits, D of those that are read, its target, and its provenance."""
-    source = open_source(path, "auto", target)
+    source = open_source(path, "auto", target, words=words)
     source.nan = data.nan
     rows: Iterable[Row] = source.rows
     if not labeled:
         rows = (row._replace(utterance=replace(row.utterance, label=None, unimodal={}), named="") for row in rows)
     kept = {m: kind for m, kind in source.dtypes.items() if data.modalities == AUTO or m in data.modalities}
-    if not kept:
+    if words is not None:
+        kept.pop(TEXT, None)
+    elif not kept:
         _chosen_dims(source.dtypes, data, short(path), False)  # raises
     values = Values(short(path), data.nan)
     if data.nan != "error":
         rows = _repaired(rows, list(kept), values)
-    splits, dims, resolved = read_rows(rows, kept, target if labeled else TargetConfig(), short(path))
+    splits, dims, resolved = read_rows(rows, kept, target if labeled else TargetConfig(), short(path), words)
     values.tell()
     return source.dtypes, splits, dims, resolved if labeled else Target.of(target), source.about
 
@@ -246,19 +266,25 @@ def named_modalities(config: DataConfig) -> tuple[str, ...]:
     return config.modalities if isinstance(config.modalities, tuple) else MODALITIES
 
 
-def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: bool) -> dict[str, Any]:
+def _chosen_dims(
+    held: Mapping[str, Any], data: DataConfig, where: str, other: bool, words: str | None = None
+) -> dict[str, Any]:
     """Those of the modalities that a file has that ``data.modalities`` names, in its order; notes tell of the rest.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, nor are there ``words``.
     """
+    if words is not None:
+        if TEXT in held:
+            note(unused_features(where, words))
+        held = {m: dim for m, dim in held.items() if m != TEXT}
     if data.modalities == AUTO:
         if taken := auto_note(held, where):
             note(taken)
         return dict(held)
-    wanted = data.modalities
+    wanted = [m for m in data.modalities if words is None or m != TEXT]
     found = {modality: held[modality] for modality in wanted if modality in held}
-    if not found:
+    if not found and words is None:
         remedy = "use the modalities of the training data" if other else "check data.modalities"
         raise DataError(f"{where}: has none of the modalities {', '.join(wanted)}, only {listed(held)}; {remedy}")
     unused, lacking = [m for m in held if m not in wanted], [m for m in wanted if m not in held]
@@ -266,6 +292,7 @@ def _chosen_dims(held: Mapping[str, Any], data: DataConfig, where: str, other: b
         remedy = "the run was not trained with it" if other else "set data.modalities to a list with it, or to auto"
         note(Doubt(f"{where}: {listed(map(repr, unused))} {'is' if len(unused) == 1 else 'are'} not used; {remedy}"))
     if lacking:
-        remedy = "the run was trained with it" if other else f"data.modalities: [{', '.join(found)}] leaves it out"
+        left = [TEXT, *found] if words is not None else found
+        remedy = "the run was trained with it" if other else f"data.modalities: [{', '.join(left)}] leaves it out"
         note(Doubt(f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; {remedy}"))
     return found

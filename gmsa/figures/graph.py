@@ -30,13 +30,15 @@ CURVE = np.linspace(0, 1, 9)
 """Where the curve of an edge within a row is computed, as a share of its way."""
 
 
-def draw_graph(data: HeteroData, path: str | Path, words: str = "", relation: Relation | None = None) -> None:
+def draw_graph(
+    data: HeteroData, path: str | Path, words: str | Sequence[str] = "", relation: Relation | None = None
+) -> None:
     """Draws an utterance's graph: a panel per stream, a row per modality, time to the right.
 
     Args:
         path: the picture's file; SVG if it ends in ``.svg``, else PNG.
         words: the transcript; its words label the text nodes where there is one node per word, or two more
-            (a BERT-like encoder's first and last token).
+            (a BERT-like encoder's first and last token); or a label for each text node.
         relation: the only relation to draw; by default all.
     """
     counts = {t: data[t].num_nodes for t in data.node_types}
@@ -56,7 +58,7 @@ def _draw_panels(
     path: str | Path,
     title: str,
     counts: Mapping[str, int],
-    words: str,
+    words: str | Sequence[str],
     streams: Sequence[str],
     draw_stream: Callable[[Any, str, dict[str, Places], Mapping[str, str]], str],
     beside: Sequence[str] = READOUTS,
@@ -120,7 +122,7 @@ def draw_weights(
     title: str,
     counts: Mapping[str, int],
     streams: Mapping[str, WeightedEdges],
-    words: str = "",
+    words: str | Sequence[str] = "",
     notes: Mapping[str, str] | None = None,
     beside: Sequence[str] = READOUTS,
 ) -> None:
@@ -205,10 +207,10 @@ def _curves(start: Places, end: Places, upright: bool = False) -> Places:
     return lines
 
 
-def _labels(words: str, count: int) -> list[str]:
+def _labels(words: str | Sequence[str], count: int) -> list[str]:
     """Labels of the text nodes; none where words and nodes do not match, or are too many to read."""
-    labels = words.lower().split()
-    if count == len(labels) + 2:
+    labels = words.lower().split() if isinstance(words, str) else list(words)
+    if isinstance(words, str) and count == len(labels) + 2:
         labels = ["[CLS]", *labels, "[SEP]"]
     return labels if count == len(labels) <= MOST_WORDS else []
 

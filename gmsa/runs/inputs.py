@@ -16,21 +16,23 @@ from gmsa.config import Config, TargetConfig
 from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
 from gmsa.data.features import LazyFeatures, select
 from gmsa.data.loading import load_other
+from gmsa.data.mmsa.keys import WORDS
+from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import note
 from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
-from gmsa.errors import DataError, listed, nearest, shown
-from gmsa.system.reading import expanded
-from gmsa.text import read_dims, texts_of
+from gmsa.errors import DataError, listed, nearest, short, shown
+from gmsa.system.reading import exists, expanded
+from gmsa.text import Texts, read_dims, texts_of
 from gmsa.training.scoring import HUGE
 
-Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Mapping[str, Any]
-"""A file, a feature store, utterances, or arrays by modality."""
+Input = str | os.PathLike[str] | Store | Utterance | Iterable[Utterance] | Iterable[str] | Mapping[str, Any]
+"""A file, a feature store, utterances, transcripts, or arrays by modality."""
 INPUT = "input"
 """Split of what comes without splits."""
 _TARGETS = ("regression_labels", "classification_labels", "annotations", "label")
 """How the keys begin that hold targets."""
-_BESIDE = ("id", "raw_text", "text_bert")
+_BESIDE = ("id", *WORDS)
 """Keys of a dict of arrays beside those of modalities."""
 
 
@@ -89,11 +91,13 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
     """The utterances of ``x``; a modality of the run that they do not have is missing.
 
     Args:
-        x: path of a file or of a feature store; a store, or some rows of one; utterances; or a dict of arrays
+        x: path of a file or of a feature store; a store, or some rows of one; utterances; transcripts, for a run with
+            a text encoder, whose ids are numbers; or a dict of arrays
             ``{"text": [N, L, D], "audio": ..., "id": [N], "raw_text": [N], "text_lengths": [N]}``, in which a list of
-            ``[L_i, D]`` may stand for an array, and only the modalities are needed. A dict is read as a file is:
-            :func:`gmsa.data.from_mmsa` says where padding is cut. Ids that it does not give are numbers. An array
-            ``[L, D]`` beside one id is one clip of L steps, beside L ids L clips of one step.
+            ``[L_i, D]`` may stand for an array, and only the modalities are needed (of text its transcripts, where an
+            encoder reads them). A dict is read as a file is: :func:`gmsa.data.from_mmsa` says where padding is cut. Ids
+            that it does not give are numbers. An array ``[L, D]`` beside one id is one clip of L steps, beside L ids L
+            clips of one step.
         dims: D of each modality of the run.
         config: the settings of the run, resolved.
 
@@ -107,16 +111,19 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
     given = read_dims(wanted, texts)
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
+        if texts is not None and not exists(path, DataError):
+            raise DataError(f"'{short(path)}' does not exist; check the path (a transcript goes into a list: ['...'])")
         other = load_other(path, given, config.data, config.target, require_labels=False, strict=False, texts=texts)
         pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
-        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, given, config.target)
+        held = given if texts is None else {m: dim for m, dim in given.items() if m != texts.modality}
+        pairs = _from_store(x.utterances() if isinstance(x, Store) else x, held, config.target, texts is not None)
     elif isinstance(x, Mapping):
-        pairs = _by_split(_from_arrays(x, wanted, config))
+        pairs = _by_split(_from_arrays(x, wanted, config, texts))
     elif isinstance(x, Utterance):
         pairs = [(INPUT, x)]
     elif isinstance(x, Iterable):
-        pairs = [(INPUT, utterance) for utterance in x]
+        pairs = [(INPUT, _utterance(item, i, texts)) for i, item in enumerate(x)]
     else:
         raise DataError(
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
@@ -138,6 +145,20 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
             if not any(u.lengths[modality] for u in found.utterances):
                 note(f"no utterance to predict has '{modality}', which the run was trained with")
     return found
+
+
+def _utterance(item: Any, place: int, texts: Texts | None) -> Any:
+    """An item of the input; a transcript as an utterance whose id is its place."""
+    if isinstance(item, Utterance):
+        return item
+    if not isinstance(item, str):
+        raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(item).__name__})")
+    if texts is None:
+        raise DataError(
+            f"the run has no text encoder to read the transcript {shown(item)}; give utterances or arrays of features, "
+            "or train with 'model.text_encoder'"
+        )
+    return Utterance(str(place), {}, text=item)
 
 
 def _by_split(splits: Mapping[str, Sequence[Utterance]]) -> list[tuple[str, Utterance]]:
@@ -212,12 +233,12 @@ def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
 
 
 def _from_store(
-    x: StoredUtterances, wanted: Mapping[str, int | None], target: TargetConfig
+    x: StoredUtterances, wanted: Mapping[str, int | None], target: TargetConfig, words: bool = False
 ) -> list[tuple[str, Utterance]]:
     where, held = str(x.store.path), x.store.dims
     if not len(x):
         raise DataError(f"{where}: no utterance is chosen; give at least one")
-    if not any(m in held for m in wanted):
+    if not words and not any(m in held for m in wanted):
         raise DataError(f"{where}: holds none of {', '.join(wanted)} (it has {', '.join(held)})")
     for modality in wanted.keys() & held.keys():
         if problem := _other_dim(modality, held[modality], wanted[modality]):
@@ -253,45 +274,63 @@ def _features(utterance: Utterance, wanted: Mapping[str, int]) -> Mapping[str, T
     return features
 
 
-def _from_arrays(x: Mapping[str, Any], wanted: Mapping[str, int], config: Config) -> Mapping[str, Sequence[Utterance]]:
+def _from_arrays(
+    x: Mapping[str, Any], wanted: Mapping[str, int], config: Config, texts: Texts | None
+) -> Mapping[str, Sequence[Utterance]]:
     where = "the arrays to predict"
     if x and all(isinstance(columns, Mapping) for columns in x.values()):  # what a whole file holds, split by split
-        content: dict[str, Any] = {split: _columns(columns, config, where) for split, columns in x.items()}
+        content: dict[str, Any] = {split: _columns(columns, config, texts, where) for split, columns in x.items()}
     else:
-        content = _with_ids(_columns(x, config, where), config, where)
-    return from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False)
+        content = _with_ids(_columns(x, config, texts, where), config, texts, where)
+    words = None if texts is None else texts.source
+    return from_mmsa(content, where, list(wanted), Target.of(config.target), None, require_labels=False, words=words)
 
 
-def _columns(x: Mapping[str, Any], config: Config, where: str) -> dict[str, Any]:
+def _words_of(texts: Texts | None) -> Sequence[str]:
+    """Keys of what a text encoder reads: ``text_bert``, where the run reads that, and transcripts."""
+    if texts is None:
+        return ()
+    return WORDS if texts.source == TEXT_BERT else (texts.source,)
+
+
+def _columns(x: Mapping[str, Any], config: Config, texts: Texts | None, where: str) -> dict[str, Any]:
     """The columns that are read, as NumPy arrays and lists of them."""
+    needed = [*config.data.modalities, *_words_of(texts)]
     known = [*config.data.modalities, *_BESIDE, *(f"{m}_lengths" for m in config.data.modalities)]
     columns = {key: _plain(x[key]) for key in x if key in known and x[key] is not None}
     for key in x:
         if key not in known and not str(key).startswith(_TARGETS):
             what = f"{where}: {shown(str(key))} is nothing that the run knows{nearest(str(key), known)}"
-            if not any(m in columns for m in config.data.modalities):
+            if not any(m in columns for m in needed):
                 raise DataError(f"{what}; it reads {listed(known)}; leave it out")
             note(f"{what}; it is not read")
+    if texts is not None and _are_texts(columns.get(texts.modality)):
+        columns.setdefault("raw_text", columns.pop(texts.modality))
+    for key in ("id", "raw_text"):
+        if isinstance(columns.get(key), (str, bytes)):
+            columns[key] = [columns[key]]
     return columns
 
 
-def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, Any]:
+def _with_ids(columns: dict[str, Any], config: Config, texts: Texts | None, where: str) -> dict[str, Any]:
     """The columns with ids, and arrays ``[L, D]`` of one clip as ``[1, L, D]``.
 
     Raises:
         DataError: there is no modality, or whether arrays of two axes hold one clip, nobody can tell.
     """
-    given = [m for m in config.data.modalities if m in columns]
-    if not given:
-        raise DataError(
-            f"{where}: has none of the modalities {', '.join(config.data.modalities)} (its keys: {listed(columns)}); "
-            "give at least one"
-        )
+    known = _words_of(texts)
+    words = [key for key in known if key in columns]
+    given = [m for m in config.data.modalities if m in columns and (texts is None or m != texts.modality)]
+    if not given and not words:
+        needed = [m for m in config.data.modalities if texts is None or m != texts.modality]
+        needed += known
+        raise DataError(f"{where}: has none of {', '.join(needed)} (its keys: {listed(columns)}); give at least one")
     flat = {m: len(columns[m]) for m in given if _axes(columns[m]) == 2}
-    if isinstance(columns.get("id"), (str, bytes)):
-        columns["id"] = [columns["id"]]
     count = len(columns["id"]) if "id" in columns else None
-    if len(flat) == len(given) and set(flat.values()) != {1}:
+    if count is None and words:
+        count = len(columns[words[0]])
+        columns["id"] = [str(i) for i in range(count)]
+    if given and len(flat) == len(given) and set(flat.values()) != {1}:
         lengths = set(flat.values())
         if count is None and len(lengths) == 1:
             modality, steps = next(iter(flat.items()))
@@ -304,6 +343,10 @@ def _with_ids(columns: dict[str, Any], config: Config, where: str) -> dict[str, 
     if count is None:
         columns["id"] = [str(i) for i in range(max(len(columns[m]) for m in given))]
     return columns
+
+
+def _are_texts(column: Any) -> bool:
+    return isinstance(column, str) or (_listed(column) and len(column) > 0 and isinstance(column[0], str))
 
 
 def _axes(column: Any) -> int:

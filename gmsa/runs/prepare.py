@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,8 @@ from gmsa.data import (
 from gmsa.data.features import select
 from gmsa.data.notes import note
 from gmsa.errors import ConfigError, listed, short
-from gmsa.graph import check_builders, check_positions
+from gmsa.graph import check_builders, check_positions, looks_at_features
+from gmsa.graph.context import wanted
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
 from gmsa.models.build import model_skeleton
@@ -201,11 +202,32 @@ def checked_texts(config: Config) -> Texts | None:
                 f"'{key}' masks word pieces, but the tokenizer of '{short(texts.folder.path)}' has no piece [MASK] or "
                 "<mask> for that; choose another encoder, or set it to 0"
             )
+    for key, spec in _relations(config):
+        if looks_at_features(component_name(spec)):
+            raise ConfigError(
+                f"'{key}: {component_name(spec)}' compares features of text, which are numbers of word pieces with "
+                "'model.text_encoder'; choose another builder there, or set 'text.tuning' to frozen"
+            )
+    graph = config.graph
+    if graph.has_dialogues and "features" in wanted(component_name(graph.between)):
+        raise ConfigError(
+            f"'graph.between: {component_name(graph.between)}' compares features of text, too, which are numbers of "
+            "word pieces with 'model.text_encoder'; choose another, or set 'text.tuning' to frozen"
+        )
     if config.data.normalize != AUTO and TEXT in config.data.normalize:
         raise ConfigError(
             "'data.normalize' names 'text', whose features an encoder gives ('model.text_encoder'); leave it out there"
         )
     return texts
+
+
+def _relations(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings of the relations between tokens that begin or end at text, and the builder that each names."""
+    graph, others = config.graph, [m for m in config.named_modalities if m != TEXT]
+    if graph.scope != "dialogue":
+        yield f"graph.intra.{TEXT}", graph.intra.of(TEXT)
+        for pair in (*(f"{TEXT}_to_{m}" for m in others), *(f"{m}_to_{TEXT}" for m in others)):
+            yield f"graph.inter.{pair}", graph.inter.of(pair)
 
 
 def reading(config: Config) -> tuple[Any, ...]:

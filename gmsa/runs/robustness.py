@@ -35,6 +35,7 @@ from gmsa.system.console import console, progress_bar
 from gmsa.system.device import set_up
 from gmsa.system.files import check_out_parts
 from gmsa.system.lock import only_writer
+from gmsa.text import texts_of
 
 MASK_SEEDS = (0, 1, 2)
 Plan = dict[str, list[Missing]]
@@ -87,6 +88,7 @@ def robustness(
         check_out_parts(run.folder, "figures")
         with only_writer(run.folder):  # nor can it be added while another process writes
             pass
+    _check_noises(run, noise)
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     found = _read(run, data, split, include_training)
@@ -223,6 +225,19 @@ def parse_plan(specs: Sequence[str]) -> Plan:
                 )
         plan[name].sort(key=lambda m: (m.rate, len(m.left), [MODALITIES.index(x) for x in m.left if x in MODALITIES]))
     return plan
+
+
+def _check_noises(run: Run, specs: Sequence[str]) -> None:
+    """Refuses noise on the numbers of word pieces, which are no features."""
+    texts = texts_of(run.config)
+    if texts is None or texts.frozen:
+        return
+    noises = parse_noises(specs, [m for m in run.config.data.modalities if m in run.dims])
+    if any(texts.modality in ratio for ratios in noises.values() for ratio in ratios):
+        raise ConfigError(
+            f"--noise: '{texts.modality}' of this run is word pieces, which take no noise; name other modalities, as "
+            "audio:10dB"
+        )
 
 
 def parse_noises(specs: Sequence[str], modalities: Sequence[str]) -> dict[str, list[dict[str, float]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmsa.errors import ConfigError, cut
+from gmsa.errors import ConfigError, DataError, cut
 from gmsa.text.folder import KEY, EncoderFolder
 from gmsa.text.library import load_library
 
@@ -81,6 +81,44 @@ class Pieces:
         for row, pieces in enumerate(nodes):
             table[row, : len(pieces)] = torch.tensor(pieces, dtype=torch.float32)
         return table, lost
+
+    def inner(self, numbers: Tensor, where: str) -> tuple[Tensor, int]:
+        """As calling it, of the numbers ``[L, 1]`` of a transcript's pieces between their special ones.
+
+        Args:
+            where: file, split and utterance, for errors.
+
+        Raises:
+            DataError: they are not numbers of this tokenizer's pieces, or its special pieces are not around them.
+        """
+        ids = self.checked(numbers, where)
+        if not ids:
+            return torch.zeros(0, 1), 0
+        first, last = len(self.before), len(ids) - len(self.after)
+        if first > last or ids[:first] != self.before or ids[last:] != self.after:
+            raise DataError(
+                f"{where}: its word pieces begin with {ids[0]} and end with {ids[-1]}, but the special pieces "
+                f"of '{KEY}' are {self.before} and {self.after}; name the encoder whose tokenizer made them, or set "
+                "'text.source' to raw_text"
+            )
+        inner = ids[first:last]
+        return torch.tensor(inner[: self.most], dtype=torch.float32)[:, None], max(0, len(inner) - self.most)
+
+    def checked(self, numbers: Tensor, where: str) -> list[int]:
+        """The numbers ``[L, 1]`` of pieces as a list.
+
+        Raises:
+            DataError: they are not numbers of this tokenizer's pieces.
+        """
+        if len(numbers) and (numbers.ndim != 2 or numbers.shape[1] != 1):
+            raise DataError(f"{where}: expected the numbers of word pieces [L, 1] as text (got {[*numbers.shape]})")
+        ids = numbers.flatten().tolist()
+        if wrong := [i for i in ids if not (0 <= i < self.count and i == int(i))]:
+            raise DataError(
+                f"{where}: {wrong[0]} is among its word pieces, but those of '{KEY}' have the numbers 0 to "
+                f"{self.count - 1}; name the encoder whose tokenizer made them, or set 'text.source' to raw_text"
+            )
+        return [int(i) for i in ids]
 
     def say(self, features: Tensor) -> list[str]:
         """The pieces of each node as a reader knows them, joined."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from gmsa.config import Config, TextConfig
 from gmsa.config.presets import TEXT
 from gmsa.data.features import LazyFeatures
+from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import note
 from gmsa.data.utterance import Utterance
 from gmsa.errors import shown
@@ -35,6 +36,11 @@ class Texts:
         self.pieces = Pieces(folder, settings.nodes == "words", settings.most)
 
     @property
+    def source(self) -> str:
+        """Key of what is read in a file: ``raw_text`` or ``text_bert``."""
+        return self.settings.source
+
+    @property
     def frozen(self) -> bool:
         """Whether the features are states, ``[L, H]``; else numbers of pieces, ``[L, P]``."""
         return self.settings.tuning == "frozen"
@@ -47,12 +53,27 @@ class Texts:
     def __call__(self, utterances: Sequence[Utterance], modalities: Sequence[str], where: str) -> list[Utterance]:
         """The utterances with what the encoder reads as their text, and with those of ``modalities`` in that order.
 
+        With ``text.source: text_bert``, the whole numbers among their features of text are the word pieces of a file,
+        and other features are what this gave them before; utterances without either have their transcript read.
+
         Args:
-            where: name of the file, for the note on transcripts that are cut.
+            where: name of the file and the split, for errors and for notes.
+
+        Raises:
+            DataError: numbers of word pieces are not those of the encoder's tokenizer.
         """
         numbers, cut = [], []
-        for utterance in utterances:
-            found, lost = self.pieces(utterance.text)
+        before: dict[int, Tensor] = {}
+        for place, utterance in enumerate(utterances):
+            given = utterance.features.get(TEXT) if self.source == TEXT_BERT else None
+            if given is None:
+                found, lost = self.pieces(utterance.text)
+            elif given.is_floating_point():
+                if not self.frozen:
+                    self.pieces.checked(given, f"{where}: {shown(utterance.id)}")
+                before[place], found, lost = given, given.new_zeros(0, self.pieces.dim), 0
+            else:
+                found, lost = self.pieces.inner(given, f"{where}: {shown(utterance.id)}")
             numbers.append(found)
             if lost:
                 cut.append(utterance.id)
@@ -64,8 +85,20 @@ class Texts:
             )
         features = states_of(self.folder, self.pieces, numbers) if self.frozen else numbers
         return [
-            replace(u, features=_with(u.features, modalities, own)) for u, own in zip(utterances, features, strict=True)
+            replace(u, features=_with(u.features, modalities, before.get(place, own)))
+            for place, (u, own) in enumerate(zip(utterances, features, strict=True))
         ]
+
+    def without_masked(self, utterance: Utterance) -> Utterance:
+        """The utterance, without its transcript where its text is masked."""
+        return utterance if utterance.lengths.get(TEXT) else replace(utterance, text="")
+
+    def say(self, utterance: Utterance) -> list[str]:
+        """What each step of an utterance's text is, before strides; empty where it has no text."""
+        given = utterance.features.get(TEXT)
+        if given is None or not len(given):
+            return []
+        return self.pieces.say(self.pieces(utterance.text)[0] if self.frozen else given)
 
 
 class _Beside(LazyFeatures):

@@ -56,15 +56,6 @@ def ended(number: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
 
 
-def together(count: int, act: Callable[[], object]) -> list[int]:
-    """Starts ``count`` processes as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [forked(act, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
-
-
 def run_once(config: Config, folder: Path) -> None:
     """Trains, or resumes a killed run."""
     train(config, "tiny", folder, resume=(folder / "config.yaml").exists())

@@ -65,6 +65,7 @@ def open_source(
     splits: Path | None = None,
     data: DataConfig | None = None,
     features: Mapping[str, Path] | None = None,
+    words: str | None = None,
 ) -> Source:
     """Opens a source with the importer of its format; the importer checks what it can before features are read.
 
@@ -76,6 +77,7 @@ def open_source(
         data: the group ``data``: ``modalities``, and of a pickle ``nan``, ``video_from`` and ``speaker_from`` (default:
             all modalities).
         features: files of the features of single modalities, which replace those of a pickle.
+        words: as :func:`gmsa.data.sources.read_any` takes it; then no utterance needs features.
 
     Raises:
         ConfigError: no importer is registered under ``form``.
@@ -111,6 +113,8 @@ def open_source(
     found = import_store(path, target, assigned) if stored else IMPORTERS[form](path, settings, assigned)
     if not isinstance(found, Source):
         raise DataError(f"the importer '{form}' returned a {type(found).__name__}; it must return a Source")
+    if found.lacks and words is None:
+        raise DataError(found.lacks)
     if data.modalities != AUTO:
         lacking = [m for m in data.modalities if m not in found.dtypes]
         if len(lacking) == len(data.modalities):

@@ -88,16 +88,17 @@ def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = No
                     )
                 if values.size:
                     half[modality] = half.get(modality, True) and values.dtype == np.float16
+    lacks = ""
     if not half:
         known = listed(dict.fromkeys(name for table in tables for name in table.columns))
-        raise DataError(
+        lacks = (
             f"{short(path)}: no utterance has features; expected columns of lists [L, D] such as text, audio, vision "
             f"(its columns: {known})"
         )
     about = about_files("datasets", [file for _, file in files], splits)
     dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
     rows = _rows(tables, splits, list(given), {m: dims[m] for m in dtypes})
-    return Source(rows, sum(given.values()), dtypes, about)
+    return Source(rows, sum(given.values()), dtypes, about, lacks=lacks)
 
 
 def is_saved(folder: Path) -> bool:

@@ -62,7 +62,9 @@ def import_manifest(path: Path, target: TargetConfig, splits: Splits | None = No
     """
     table = Table.open(path)
     columns = _Columns(table, splits, target)
-    return source_of(columns.items, about_files("manifest", [path], splits), short(path))
+    source = source_of(columns.items, about_files("manifest", [path], splits), short(path))
+    source.lacks = columns.lacks or source.lacks
+    return source
 
 
 class _Columns:
@@ -84,10 +86,13 @@ class _Columns:
         named = {self.id, self.split, self.label, self.annotation, self.speaker, self.fold}
         columns = [column for column in found if column not in named]
         self.modalities = {m: column for column, m in modality_names(columns, short(table.path)).items()}
+        self.lacks = ""
         if not self.modalities:
-            raise DataError(
+            self.lacks = (
                 f"{short(table.path)}: no column holds paths of .npy or .npz files (its columns: "
                 f"{listed(table.columns)}); add one per modality, such as text, audio, vision"
+                + "; or set model.text_encoder, which reads the transcripts"
+                * (self.text is not None)
             )
         initials = [m[0] for m in self.modalities]
         unimodal = {

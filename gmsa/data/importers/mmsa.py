@@ -17,15 +17,12 @@ from gmsa.data.importers.rows import Source
 from gmsa.data.importers.tables import Splits, about_files, annotation_of, assigned
 from gmsa.data.labels import is_column
 from gmsa.data.mmsa.file import MmsaFile
-from gmsa.data.mmsa.keys import all_modalities, renamed, split_columns
+from gmsa.data.mmsa.keys import WORDS, all_modalities, renamed, split_columns
 from gmsa.data.mmsa.layouts import as_mmsa
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError, short
 from gmsa.system.reading import is_folder
-
-WORDS = ("text_bert", "raw_text")
-"""Keys of text that is no features yet."""
 
 
 def import_mmsa(

@@ -46,6 +46,8 @@ class Source:
     nan: str = "error"
     """Whether NaN and infinity among the features are errors: if it is set to another value than ``error`` before the
     rows are read, they stay in the rows."""
+    lacks: str = ""
+    """Why no utterance has features, where none has: an error, unless a text encoder reads the transcripts."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
         name: the source, for errors.
 
     Raises:
-        DataError: a file is missing, unsafe or invalid, dimensions differ, or there is nothing to import.
+        DataError: a file is missing, unsafe or invalid, dimensions differ, or there are no utterances.
     """
     splits: dict[str, int] = {}
     dims: dict[str, int] = {}
@@ -100,11 +102,10 @@ def source_of(items: Callable[[], Iterable[Item]], about: dict[str, Any], name: 
                 half[modality] = half.get(modality, True) and shape.half
     if not splits:
         raise DataError(f"{name}: holds no utterances; nothing is written")
-    if not half:
-        raise DataError(f"{name}: no utterance has features ({listed(dims)}); check the paths")
     dtypes = {m: "float16" if half.get(m) else "float32" for m in ordered(dims)}
     source = Source((), sum(splits.values()), dtypes, about)
     source.rows = _rows(items, list(splits), dims, source)
+    source.lacks = "" if half else f"{name}: no utterance has features ({listed(dims)}); check the paths"
     return source
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
+from gmsa.config.presets import TEXT
 from gmsa.config.target import AUTO
 from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.labels import (
@@ -26,6 +27,7 @@ from gmsa.data.labels import (
 from gmsa.data.mmsa.faults import Values, counted
 from gmsa.data.mmsa.keys import (
     EXPECTED,
+    WORDS,
     Columns,
     all_modalities,
     check_keys,
@@ -38,7 +40,7 @@ from gmsa.data.mmsa.keys import (
     named_splits,
     renamed,
 )
-from gmsa.data.mmsa.split import Split
+from gmsa.data.mmsa.split import TEXT_BERT, Split
 from gmsa.data.notes import Doubt, note
 from gmsa.data.splits import POOL, SPLIT_NAMES, SPLITS, UNSPLIT
 from gmsa.data.targets import Target
@@ -76,6 +78,7 @@ def read_file(
     unlabeled: Collection[str] = ("train", UNSPLIT),
     strict: bool = True,
     other: bool = False,
+    words: str | None = None,
 ) -> Reading:
     """Reads the content of a file in MMSA's layout, and notes what it holds that is not used or looks wrong.
 
@@ -92,11 +95,13 @@ def read_file(
         strict: whether an utterance whose features cannot be read is an error; else it is left out.
         other: whether it is another file than was trained on, whose ids may tell no video or
             speaker by ``video_from`` and ``speaker_from``.
+        words: key of what a text encoder reads in the place of features of text: ``raw_text``, or ``text_bert``, whose
+            numbers of word pieces ``[L, 1]`` are then the features of text of the utterances of a split that has it.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
     """
-    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict, other)
+    file = MmsaFile(content, where, data, settings, splits, labels, unlabeled, strict, other, words)
     found = {name: file.read(name) for name in file.splits}
     file.finish()
     left_out = file.left_out
@@ -122,6 +127,7 @@ class MmsaFile:
         unlabeled: Collection[str] = ("train", UNSPLIT),
         strict: bool = True,
         other: bool = False,
+        words: str | None = None,
     ) -> None:
         self.where, self.data = where, DataConfig() if data is None else data
         self._settings, self._kind, self._unlabeled = settings or TargetConfig(), labels, unlabeled
@@ -129,10 +135,13 @@ class MmsaFile:
         groups, changed = _with_names(_splits_of(content, where, modalities), modalities)
         if self.data.modalities == AUTO:
             modalities = all_modalities(list(groups.values()), where, self._settings.chosen_field)
-        self._groups = groups
+        if words is not None:
+            modalities = tuple(m for m in modalities if m != TEXT)
+        self._groups, self._words = groups, words
         chosen = self._chosen(splits)
-        if not any(modality in columns for columns in chosen.values() for modality in modalities):
-            raise DataError(_no_modality(chosen, modalities, where, self._settings.chosen_field))
+        needed = modalities if words is None else (*modalities, words, "raw_text")
+        if not any(key in columns for columns in chosen.values() for key in needed):
+            raise DataError(_no_modality(chosen, modalities, where, self._settings.chosen_field, words))
         single = len(groups) == 1 and UNSPLIT in groups
         places = {n: where if single else f"{where}: split {shown(self._names[n])}" for n in chosen}
         self.splits = {name: Split(columns, places[name]) for name, columns in chosen.items()}
@@ -316,7 +325,7 @@ class MmsaFile:
         if not self.field:  # the labels are not asked for, or what is wrong with them has been said
             used += [self._settings.chosen_field, *INTENSITY_FIELDS, *CLASS_FIELDS]
         columns = {self._names[name]: split.columns for name, split in self.splits.items()}
-        return key_notes(columns, modalities, self.field, used, self.where, self.data.modalities == AUTO)
+        return key_notes(columns, modalities, self.field, used, self.where, self.data.modalities == AUTO, self._words)
 
     def read(self, name: str) -> list[Utterance]:
         """Reads the utterances of a split."""
@@ -324,13 +333,15 @@ class MmsaFile:
         count = len(split.ids)
         features = split.features(self.dims, self._values)
         lacking = [m for m in self.dims if not any(len(one[m]) for one in features)]
-        if len(lacking) == len(self.dims) and self._strict and not self._values.faults:
+        if len(lacking) == len(self.dims) and self._words is None and self._strict and not self._values.faults:
             dims = ", ".join(self.dims) or "any modality"
             which = f"all {count:,}, such as {shown(split.ids[0])}, lack it or hold zeros"
             raise DataError(f"{split.where}: no utterance has {dims} ({which}); choose other data.modalities")
         for modality in lacking:
             if modality in split.columns:
                 note(Doubt(f"{split.where}: '{modality}' is missing from all {counted(count, 'utterance')}"))
+        if self._words == TEXT_BERT and TEXT_BERT in split.columns:
+            features = [{TEXT: pieces, **own} for pieces, own in zip(split.pieces(), features, strict=True)]
         labels = self._labels.get(name) or [None] * count
         unimodal = split.unimodal(self.dims, self.target) if name in self._labels else [{} for _ in split.ids]
         videos, places = split.videos(self.data.video_from, not self._other, self._turns)
@@ -393,8 +404,14 @@ def _name_notes(changed: Mapping[str, str], where: str) -> Iterator[str]:
         yield f"{where}: {said}; data.modalities may list the file's own names instead"
 
 
-def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where: str, field: str) -> str:
+def _no_modality(
+    splits: Mapping[str, Columns], modalities: Sequence[str], where: str, field: str, words: str | None
+) -> str:
     columns = next(iter(splits.values()))
+    if words is not None:
+        others = "".join(f", nor {m}" for m in modalities)
+        remedy = f"add it, or set text.source to {TEXT_BERT}" if TEXT_BERT in columns else "add it"
+        return f"{where}: has no '{words}', which model.text_encoder reads{others} ({keys_of(columns)}); {remedy}"
     named = f"has none of the modalities {', '.join(modalities)}" if modalities else "has no features"
     found = dict.fromkeys(
         key
@@ -402,12 +419,12 @@ def _no_modality(splits: Mapping[str, Columns], modalities: Sequence[str], where
         for key, values in c.items()
         if key != field and is_features(key, values) and not may_be_labels(key, values)
     )
-    text = [key for key in ("raw_text", "text_bert") if key in columns]
+    text = [key for key in WORDS if key in columns]
     remedy = "check data.modalities"
     if found:
         remedy = f"set data.modalities: [{few(found)}]"
     elif text:
-        remedy += f", or extract features: {' and '.join(text)} would need a text encoder, which gmsa does not have"
+        remedy += f", or extract features; or set model.text_encoder, which reads {' or '.join(text)}"
     return f"{where}: {named} ({keys_of(columns)}); {remedy}"
 
 

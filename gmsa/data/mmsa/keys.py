@@ -42,6 +42,8 @@ _END = re.compile(r"(?<![a-z])ends?(?![a-z])")
 _FEW_COLUMNS = 32
 """Numbers per utterance, at most, that may be its labels or times."""
 EXPECTED = "expected {'train': {'id': ..., 'text': ..., ...}, 'valid': ..., 'test': ...}"
+WORDS = ("text_bert", "raw_text")
+"""Keys of text that is no features yet."""
 _MANY = 16
 """Keys beyond which a message says how many there are."""
 
@@ -257,6 +259,7 @@ def key_notes(
     used: Collection[str],
     where: str,
     auto: bool = False,
+    words: str | None = None,
 ) -> Iterator[str]:
     """What a file holds and is not used, and which modalities it lacks, one line each.
 
@@ -267,11 +270,11 @@ def key_notes(
         used: other keys that are read.
         where: name of the file.
         auto: whether they are all that the file has; only text is then said to be lacking, where the file has words.
+        words: key of what a text encoder reads in the place of features of text.
     """
     keys = {key: values for columns in splits.values() for key, values in columns.items()}
-    features = [
-        key for key, values in keys.items() if key not in (*modalities, field, *used) and is_features(key, values)
-    ]
+    own = (*modalities, field, *used, *(() if words is None else (TEXT,)))
+    features = [key for key, values in keys.items() if key not in own and is_features(key, values)]
     doubtful = [key for key in features if may_be_labels(key, keys[key])]
     features = [key for key in features if key not in doubtful]
     if auto and (taken := auto_note(modalities, where)):
@@ -285,17 +288,19 @@ def key_notes(
         what = "looks like features and is" if len(features) == 1 else "look like features and are"
         yield Doubt(f"{where}: {_quoted(features)} {what} not used; set data.modalities to a list with it, or to auto")
     lacking = [m for m in modalities if m not in keys]
-    if auto and TEXT not in keys and ("text_bert" in keys or any(m in keys for m in MODALITIES)):
+    if words is not None and TEXT in keys and is_features(TEXT, keys[TEXT]):
+        yield unused_features(where, words)
+    elif words is None and auto and TEXT not in keys and ("text_bert" in keys or any(m in keys for m in MODALITIES)):
         lacking = [TEXT]
-    if TEXT in lacking and (sources := [key for key in ("text_bert", "raw_text") if key in keys]):
+    if TEXT in lacking and (sources := [key for key in WORDS if key in keys]):
         rest = [m for m in lacking if m != TEXT]
         also = f" (nor of {', '.join(rest)})" if rest else ""
         yield Doubt(
-            f"{where}: has no features of text{also}: {' and '.join(sources)} would need a text encoder, which gmsa "
-            "does not have; extract features of text, or leave it out of data.modalities"
+            f"{where}: has no features of text{also}: {' and '.join(sources)} would need a text encoder; set "
+            "model.text_encoder, extract features of text, or leave it out of data.modalities"
         )
     elif lacking and not auto:
-        given = ", ".join(m for m in modalities if m in keys)
+        given = ", ".join([*([] if words is None else [TEXT]), *(m for m in modalities if m in keys)])
         yield Doubt(
             f"{where}: has no {' and no '.join(lacking)}: missing from all utterances; "
             f"data.modalities: [{given}] leaves it out"
@@ -305,14 +310,19 @@ def key_notes(
             yield Doubt(
                 f"{where}: split {shown(name)} has no {' and no '.join(without)}, unlike other splits: missing there"
             )
-    silent = KNOWN | {*used, field, *modalities, *features, *(doubtful if auto else ())}
-    silent |= {f"{m}{_LENGTHS}" for m in (*modalities, *features)}
+    silent = KNOWN | {*own, *features, *(doubtful if auto else ())}
+    silent |= {f"{m}{_LENGTHS}" for m in (*own, *features)}
     if unread := [key for key in keys if key not in silent]:
         label = next((key for key in unread if holds_labels(keys[key])), None) if field else None
         kind = " and target.kind: classes" if label and holds_words(keys[label]) else ""
         remedy = f"; target.field: {cut(label)}{kind} would make it the target" if label else ""
         names = few(f"'{key}'" for key in unread)
         yield f"{where}: {names} {'is' if len(unread) == 1 else 'are'} not read{remedy}"
+
+
+def unused_features(where: str, words: str) -> str:
+    """What is said of features of text that a text encoder replaces."""
+    return f"{where}: '{TEXT}' is not used: model.text_encoder reads {words} in its place"
 
 
 def auto_note(modalities: Collection[str], where: str) -> str:

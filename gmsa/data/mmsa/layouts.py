@@ -77,6 +77,11 @@ def as_mmsa(content: Any, where: str) -> Any:
     if not groups or not any(map(_has_features, groups.values())):
         if any(_is_features(key, value) for key, value in content.items()):
             return _flat(content, where)
+        if _holds_texts(content):
+            columns = _columns(content, UNSPLIT)
+            return columns if "id" in columns else {UNSPLIT: columns}
+        if any(map(_holds_texts, groups.values())):
+            return {n: _columns(c, n) if isinstance(c, Mapping) and _holds_texts(c) else c for n, c in content.items()}
         if groups.keys() & _SPLITS and any(map(_is_nested, groups.values())):
             return _by_split(groups, where)
         return _unknown(content, groups, where)
@@ -391,6 +396,12 @@ def _has_features(columns: Any) -> bool:
     if not isinstance(columns, Mapping):
         return False
     return any(_is_features(key, value) for key, value in columns.items()) or _is_nested(columns)
+
+
+def _holds_texts(columns: Columns) -> bool:
+    """Whether a split has a column of transcripts."""
+    found = (columns.get(key) for key in ("raw_text", "text"))
+    return any(_is_words(column) and not isinstance(column, (str, bytes)) for column in found)
 
 
 def _is_reserved(key: str) -> bool:

@@ -50,6 +50,7 @@ def from_mmsa(
     target: Target | None = None,
     splits: Sequence[str] | None = SPLITS,
     require_labels: bool = True,
+    words: str | None = None,
 ) -> dict[str, list[Utterance]]:
     """Converts ``{split: {"id": ..., "text": ..., "regression_labels": ..., ...}}`` to utterances.
 
@@ -77,6 +78,8 @@ def from_mmsa(
         splits: splits to read (default: ``train``, ``valid``, ``test``), by any of their usual names; None reads all,
             under gmsa's names, and a flat dict as ``"all"``.
         require_labels: whether to read labels and to fail without (default: True); if False, labels are ignored.
+        words: key of what a text encoder reads, ``raw_text`` or ``text_bert``: then no features of text are read, and
+            the numbers of ``text_bert``'s word pieces ``[L, 1]`` are in their place.
 
     Raises:
         DataError: a split, column, count, length, dimension, id, label or feature is invalid.
@@ -86,7 +89,7 @@ def from_mmsa(
     chosen = content if splits is None else _requested(content, where, splits)
     labels: Labels = "needed" if require_labels else "unread"
     ours = None if splits is None else [SPLIT_NAMES.get(name.lower(), name) for name in splits]
-    found = read_file(chosen, where, data, settings, ours, labels, unlabeled=()).splits
+    found = read_file(chosen, where, data, settings, ours, labels, unlabeled=(), words=words).splits
     return found if splits is None else {name: found[SPLIT_NAMES.get(name.lower(), name)] for name in splits}
 
 

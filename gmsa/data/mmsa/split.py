@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gmsa.config import TargetConfig
@@ -21,6 +22,8 @@ from gmsa.data.targets import Target
 from gmsa.data.texts import LONGEST_ID, check_id, check_text, hint
 from gmsa.errors import DataError, cut, shown
 
+TEXT_BERT = "text_bert"
+"""Key of the word pieces of BERT's tokenizer: per utterance ``[3, L]``, their numbers, mask and segments."""
 UNREADABLE = "\ufffd"
 """What stands in a transcript for bytes that are not UTF-8."""
 
@@ -106,6 +109,15 @@ class Split:
             return [""] * len(self.ids)
         column = self._list("raw_text", len(self.ids))
         return [_transcript(text, f"{self.where}: {shown(i)}") for i, text in zip(self.ids, column, strict=True)]
+
+    def pieces(self) -> list[Tensor]:
+        """Reads the numbers of word pieces, special ones among them, without padding: int64 ``[L, 1]`` each.
+
+        Raises:
+            DataError: an entry is neither ``[3, L]`` nor ``[L, 3]``, or its second row is no mask.
+        """
+        column = self._list(TEXT_BERT, len(self.ids))
+        return [_pieces(value, f"{self.where}: {shown(i)}") for i, value in zip(self.ids, column, strict=True)]
 
     def names(self, keys: Sequence[str]) -> list[str]:
         """Reads names, as of speakers, from the first of some keys that the split has; empty if it has none."""
@@ -255,6 +267,28 @@ def _transcript(value: Any, where: str) -> str:
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     check_text(text, where)
     return text
+
+
+def _pieces(value: Any, where: str) -> Tensor:
+    try:
+        table = as_array(value)
+    except (ValueError, TypeError, OverflowError):
+        table = np.zeros(0, object)
+    if table.ndim == 2 and table.shape[0] != 3 and table.shape[1] == 3:
+        table = table.T
+    if table.ndim != 2 or len(table) != 3 or table.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where} has a '{TEXT_BERT}' of shape {list(table.shape)}; expected [3, L]: the numbers of its word "
+            "pieces, their mask, their segments"
+        )
+    if not np.isin(table[1], (0, 1)).all():
+        raise DataError(f"{where}: the second row of its '{TEXT_BERT}' is no mask of 0 and 1; save it as BERT takes it")
+    numbers = table[0][table[1] == 1]
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+    if (whole != numbers).any():
+        raise DataError(f"{where}: the first row of its '{TEXT_BERT}' is no whole numbers of word pieces; check it")
+    return torch.from_numpy(whole)[:, None]
 
 
 def _identity(value: Any, where: str) -> str:

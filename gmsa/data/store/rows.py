@@ -211,9 +211,12 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def read_rows(
-    rows: Iterable[Row], dtypes: Mapping[str, str], target: TargetConfig, where: str
+    rows: Iterable[Row], dtypes: Mapping[str, str], target: TargetConfig, where: str, words: str | None = None
 ) -> tuple[dict[str, list[Utterance]], dict[str, int], Target]:
     """Reads rows into memory: the utterances of each split, D of each modality, and the target.
+
+    Args:
+        words: as :func:`gmsa.data.sources.read_any` takes it; then no utterance needs features.
 
     Raises:
         DataError: a row is invalid.
@@ -238,7 +241,7 @@ def read_rows(
         found.setdefault(split, []).append(kept)
     final, order = checker.finish()
     dims = {modality: checker.dims[modality] for modality in dtypes if modality in checker.dims}
-    if not any(u.features for utterances in found.values() for u in utterances):
+    if words is None and not any(u.features for utterances in found.values() for u in utterances):
         raise DataError(f"{where}: no utterance has {', '.join(dtypes)}; check the source")
     missing = {modality: torch.zeros(0, dim) for modality, dim in dims.items()}
 

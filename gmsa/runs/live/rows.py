@@ -16,6 +16,7 @@ from gmsa.runs.folder import Run
 from gmsa.runs.inputs import INPUT, read_inputs
 from gmsa.runs.live.stream import AnswerStream
 from gmsa.system.reading import expanded, parse_json
+from gmsa.text import texts_of
 
 LONGEST = 1 << 20
 """Bytes of a JSON line, at most."""
@@ -33,6 +34,8 @@ class Turn(NamedTuple):
     label: float | None = None
     end: str | None = None
     """The dialogue that ends after it."""
+    read: bool = False
+    """Whether a text encoder's features of its transcript are those of its text."""
 
 
 def rows_of(stream: AnswerStream, turns: Iterable[Turn], strict: bool = False) -> Iterator[list[str]]:
@@ -48,7 +51,7 @@ def rows_of(stream: AnswerStream, turns: Iterable[Turn], strict: bool = False) -
         try:
             if turn.reason:
                 raise DataError(turn.reason)
-            answers = None if turn.utterance is None else stream.add(turn.utterance, turn.split)
+            answers = None if turn.utterance is None else stream.add(turn.utterance, turn.split, turn.read)
         except GmsaError as error:
             if strict:
                 raise
@@ -73,7 +76,7 @@ def turns_of_file(run: Run, file: str) -> list[Turn]:
                 order[place] = i
     last = {inputs.utterances[i].video: i for i in order}
     turns = [
-        Turn(u.id, u, split, label=u.label, end=u.video if last[u.video] == i else None)
+        Turn(u.id, u, split, label=u.label, end=u.video if last[u.video] == i else None, read=True)
         for i, u, split in ((i, inputs.utterances[i], inputs.splits[i]) for i in order)
     ]
     for one in sorted(inputs.refused, key=lambda one: one.place):
@@ -84,8 +87,9 @@ def turns_of_file(run: Run, file: str) -> list[Turn]:
 def turns_of_lines(run: Run, lines: BinaryIO) -> Iterator[Turn]:
     """The utterances that JSON lines name, each when its line comes.
 
-    A line has an ``id``, an ``.npy`` file ``[steps, features]`` for each modality that the utterance has, and maybe
-    ``dialogue`` (by default the id up to ``$_$``) and ``speaker``; or ``end``, the dialogue that is over.
+    A line has an ``id``, an ``.npy`` file ``[steps, features]`` for each modality that the utterance has (of text its
+    transcript, where the run has a text encoder), and maybe ``dialogue`` (by default the id up to ``$_$``) and
+    ``speaker``; or ``end``, the dialogue that is over.
     """
     number = 0
     while line := lines.readline(LONGEST + 1):
@@ -109,10 +113,11 @@ def _turn_of(run: Run, line: bytes, where: str) -> Turn:
         if not fields.get("id"):
             raise DataError(f'{where}: has no id; add one, as {{"id": "call7$_$1", "text": "clip1.npy"}}')
         identity = fields["id"]
+        texts = texts_of(run.config)
+        words = fields.pop(texts.modality, "") if texts is not None else ""
         features = {m: _read(fields[m], where) for m in run.dims if m in fields}
-        utterance = Utterance(
-            identity, features, speaker=fields.get("speaker", ""), of_video=fields.get("dialogue", "")
-        )
+        speaker, dialogue = fields.get("speaker", ""), fields.get("dialogue", "")
+        utterance = Utterance(identity, features, text=words, speaker=speaker, of_video=dialogue)
         return Turn(identity, utterance)
     except GmsaError as error:
         return Turn(identity, reason=str(error))

@@ -22,6 +22,7 @@ from gmsa.runs.predict import Answers, answers_of
 from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
 from gmsa.system.script import torch_settings_kept
+from gmsa.text import texts_of
 from gmsa.training.scoring import Predictions, why_not_finite
 
 
@@ -69,15 +70,17 @@ class AnswerStream:
         """The dialogues that are under way."""
         return tuple(self._dialogues)
 
-    def add(self, utterance: Utterance, split: str = INPUT) -> Answers:
+    def add(self, utterance: Utterance, split: str = INPUT, read: bool = False) -> Answers:
         """Answers the next utterance of its dialogue, ``utterance.video``, from those that were added before.
 
         Their order is the one in which they are added, whatever their ids say. An utterance that is refused leaves the
         dialogue as it was.
 
         Args:
-            utterance: with raw features, as :meth:`Run.predict` takes them.
+            utterance: with raw features, as :meth:`Run.predict` takes them, and where the run has a text encoder with
+                its transcript.
             split: split that the answer names.
+            read: whether the text encoder's features of its transcript are those of its text.
 
         Returns:
             The answers to this utterance alone.
@@ -86,7 +89,10 @@ class AnswerStream:
             DataError: the utterance cannot be predicted, or has the id of one before.
             RunError: its prediction is not finite.
         """
+        texts = texts_of(self._run.config)
         with collected() as notes:
+            if texts is not None and not read and isinstance(utterance, Utterance):
+                (utterance,) = texts([utterance], [*self._run.dims], "the stream")
             answers, dialogue = self._answer(utterance, split)
         for text in notes:  # each once, whatever utterance it is about
             kind = re.sub(r"\d", "", text.replace(shown(utterance.id), ""))

@@ -20,6 +20,7 @@ from gmsa.runs.folder import Run
 from gmsa.runs.pictures.splits import splits_of
 from gmsa.runs.states.attention import DIALOGUE_LEVEL, UTTERANCE_TYPE, Attention
 from gmsa.system.console import console
+from gmsa.text import texts_of
 
 
 def picture_attention(
@@ -114,7 +115,8 @@ def draw_attention(
         for kind in found.node_types
         if kind in utterance.features or kind in joined
     }
-    draw_weights(out, title, counts, streams, utterance.text, notes)
+    texts = texts_of(run.config)
+    draw_weights(out, title, counts, streams, utterance.text if texts is None else texts.say(utterance), notes)
     return lines
 
 

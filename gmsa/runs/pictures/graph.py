@@ -13,8 +13,9 @@ from gmsa.graph.find import find_graph
 from gmsa.graph.view import describe_dialogue, describe_streams, find_relation
 from gmsa.models import graph_spec
 from gmsa.reports.tables import plural
-from gmsa.runs.prepare import resolved
+from gmsa.runs.prepare import checked_texts, resolved
 from gmsa.system.console import console
+from gmsa.text import Texts
 
 
 def picture_graph(config: Config, name: str, out: Path, relation: str | None = None) -> None:
@@ -28,7 +29,8 @@ def picture_graph(config: Config, name: str, out: Path, relation: str | None = N
         ConfigError: there is no such relation.
         DataError: there is no such utterance or dialogue.
     """
-    corpus = load_corpus(config.data, config.target)
+    texts = checked_texts(config)
+    corpus = load_corpus(config.data, config.target, texts)
     config = resolved(config, corpus)
     graph, spec = config.graph, graph_spec(config)
     splits = corpus.with_context if graph.has_dialogues else corpus.splits
@@ -42,7 +44,7 @@ def picture_graph(config: Config, name: str, out: Path, relation: str | None = N
     if isinstance(found, list):
         _dialogue(found, where, config, spec, out, drawn)
     else:
-        _utterance(found, where, corpus, config, spec, out, drawn)
+        _utterance(found, where, corpus, config, spec, out, drawn, texts)
 
 
 def _dialogue(
@@ -65,13 +67,17 @@ def _utterance(
     spec: GraphSpec,
     out: Path,
     drawn: Relation | None,
+    texts: Texts | None,
 ) -> None:
     data = build_graph(utterance, config.graph, spec.strides, spec.schema.modalities, spec.readouts)
     label = "unknown" if utterance.label is None else corpus.target.name_of(utterance.label)
     console().print(f"{utterance.id} ({where}), label {label}")
     for modality, sequence in utterance.features.items():
         steps, width = sequence.shape
-        console().print(f"  {modality}: {steps} steps of {width} features, {data[modality].num_nodes} nodes")
+        kind = f"{steps} steps of {width} features"
+        if texts is not None and modality == texts.modality and not texts.frozen:
+            kind = plural(steps, texts.settings.nodes.removesuffix("s"))
+        console().print(f"  {modality}: {kind}, {data[modality].num_nodes} nodes")
     for line in describe_streams(data):
         console().print(f"  {line}")
-    draw_graph(data, out, utterance.text, drawn)
+    draw_graph(data, out, utterance.text if texts is None else texts.say(utterance), drawn)

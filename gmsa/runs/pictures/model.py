@@ -8,7 +8,7 @@ from gmsa.config import Config
 from gmsa.data import load_corpus
 from gmsa.figures.model import draw_model
 from gmsa.models import describe_model
-from gmsa.runs.prepare import resolved
+from gmsa.runs.prepare import checked_texts, resolved
 from gmsa.system.console import console
 
 
@@ -18,7 +18,7 @@ def picture_model(config: Config, out: Path) -> None:
     Raises:
         ConfigError: the model does not take the settings.
     """
-    corpus = load_corpus(config.data, config.target)
+    corpus = load_corpus(config.data, config.target, checked_texts(config))
     config = resolved(config, corpus)
     found = describe_model(corpus.dims, config)
     about = f"{found.name}, {found.parameters:,} parameters, graph.scope {found.scope}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gmsa.config import TargetConfig
-from gmsa.data.importers import form_of
+from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.datasets import import_datasets
 from gmsa.data.importers.tables import Splits
 from gmsa.data.notes import collected
@@ -173,13 +173,19 @@ def refused(path: Path, *said: str, **options: Any) -> None:
         ({"text": [[[1.0, 2.0]], [[1.0]], [[1.0]]]}, "row 2: 'text' has 1 features per step, but earlier ones have 2"),
         ({"text": [[[1.0, None]]] * 3}, "row 1: 'text' has 1 empty values among its features"),
         ({"text": [[[[1.0], [2.0]], [[1.0], [2.0]]]] * 3}, "row 1: 'text' has shape [2, 2, -1]; expected [steps, "),
-        ({"text": ["so"] * 3, "audio": [1, 2, 3]}, "no utterance has features; expected columns of lists [L, D]"),
         ({"label": [[1.0, 2.0]] * 3}, "column 'label' holds lists; expected one label per row"),
     ],
 )
 def test_columns_that_are_refused(change: dict[str, Any], said: str) -> None:
     options = {"field": "label"} if "label" in change else {}
     refused(save("ds", table({**columns(), **change})), said, **options)
+
+
+def test_columns_without_features_are_refused() -> None:
+    path = save("ds", table({**columns(), "text": ["so"] * 3, "audio": [1, 2, 3]}))
+    with pytest.raises(DataError, match=r"no utterance has features; expected columns of lists \[L, D\]"):
+        open_source(path)
+    assert open_source(path, words="raw_text").dtypes == {}
 
 
 def test_folders_that_are_refused() -> None:

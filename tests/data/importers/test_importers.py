@@ -277,7 +277,7 @@ def test_paths_that_lead_out_are_refused(table: Path, path: str) -> None:
         ("id,split,label,text", "a,train,1,two.npz", "2 members match, expected one (members: x, y); choose one as"),
         ("id,split,label,text", "a,train,1,two.npz#z", "0 members match, expected one (members: x, y)"),
         ("id,split,label,text", "a,train,1,", "no column holds paths of .npy or .npz files"),
-        ("id,split,label,text", "", "no column holds paths of .npy or .npz files"),
+        ("id,split,label,text", "", "holds no utterances"),
         ("id,split,label,text,audio", "a,train,1,a/t0.npy,a/t0.npy\nb,train,1,one.npz,", "has 3 features per step"),
         ("id,split,label,text", 'a,train,1,"a/t0.npy\n', "check its quotes and commas"),
         ("", "", "is empty; the first row must hold the column names"),
