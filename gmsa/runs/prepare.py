@@ -26,6 +26,7 @@ from gmsa.data.features import select
 from gmsa.data.notes import note
 from gmsa.errors import ConfigError, listed, short
 from gmsa.graph import check_builders, check_positions
+from gmsa.graph.context import wanted
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
 from gmsa.models.build import model_skeleton
@@ -226,10 +227,21 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     model_skeleton(corpus.dims, config)
     spec = graph_spec(config)
     check_builders(corpus.dims, spec)
+    _check_between(corpus, config)
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in (corpus.with_context if config.graph.has_dialogues else corpus.splits).items():
         # The pool is checked with the training split: a video may be spread over both.
         check_positions([*utterances, *corpus.pool] if split == "train" else utterances, spec)
+
+
+def _check_between(corpus: Corpus, config: Config) -> None:
+    """Refuses a builder that compares the features of text, which are numbers of word pieces."""
+    graph, encoder = config.graph, config.model.text_encoder is not None and config.text.tuning != "frozen"
+    if encoder and TEXT in corpus.dims and graph.has_dialogues and "features" in wanted(graph.between_builder[0]):
+        raise ConfigError(
+            f"'graph.between: {graph.between}' compares features, which text has not before its encoder reads it; set "
+            "'text.tuning' to frozen, or choose another builder, such as learned"
+        )
 
 
 def hide(corpus: Corpus, config: MissingConfig) -> Corpus:

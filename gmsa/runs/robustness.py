@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from gmsa.config.missing import RATES, Missing, joined, parse_missing, subsets
-from gmsa.config.presets import MODALITIES
+from gmsa.config.presets import MODALITIES, TEXT
 from gmsa.data import Target, Utterance, add_noise, apply_missing, describe_missing, parse_noise, signal_power
 from gmsa.data.features import select
-from gmsa.errors import ConfigError, RunError, cut, nearest, shown
+from gmsa.errors import ConfigError, RunError, cut, listed, nearest, shown
 from gmsa.reports.robustness import (
     NoisePoint,
     Point,
@@ -91,7 +91,7 @@ def robustness(
     chosen = run.chosen_seeds(seeds)
     found = _read(run, data, split, include_training)
     plan = fit_plan(plan, found)
-    noises = parse_noises(noise, [m for m in found.modalities if m in run.dims])
+    noises = parse_noises(noise, _noisy(run, [m for m in found.modalities if m in run.dims], noise))
     scorer = Scorer(run, found, [run.load_model(seed, where) for seed in chosen], where)
 
     masks = {m: tuple(mask_seeds) if m.rate else (None,) for missing in plan.values() for m in missing}
@@ -223,6 +223,19 @@ def parse_plan(specs: Sequence[str]) -> Plan:
                 )
         plan[name].sort(key=lambda m: (m.rate, len(m.left), [MODALITIES.index(x) for x in m.left if x in MODALITIES]))
     return plan
+
+
+def _noisy(run: Run, modalities: Sequence[str], specs: Sequence[str]) -> list[str]:
+    """Those of the modalities that noise can be added to: not word pieces that the model's text encoder reads."""
+    if run.config.model.text_encoder is None or run.config.text.tuning == "frozen":
+        return list(modalities)
+    found, named = [m for m in modalities if m != TEXT], {m for s in specs for m in s.partition(":")[0].split("+")}
+    if specs and (not found or TEXT in {m.strip() for m in named}):
+        raise ConfigError(
+            f"--noise: 'text' of '{run.folder}' is word pieces, which its text encoder reads and which take no noise; "
+            f"name others ({listed(found) or 'there are none'})"
+        )
+    return found
 
 
 def parse_noises(specs: Sequence[str], modalities: Sequence[str]) -> dict[str, list[dict[str, float]]]:

@@ -99,7 +99,13 @@ def texts_of(config: Config) -> Texts | None:
         ConfigError: the encoder cannot be used.
     """
     name = config.model.text_encoder
-    return None if name is None else _open(name, config.text)
+    if name is None:
+        return None
+    found = _open(name, config.text)
+    if found.folder.is_changed:
+        _open.cache_clear()
+        found = _open(name, config.text)
+    return found
 
 
 def read_dims(dims: Mapping[str, int | None], texts: Texts | None) -> dict[str, int | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from helpers.tiny_data import tiny_content
 
 FAMILIES = ("bert", "roberta", "distilbert")
