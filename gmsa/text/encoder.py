@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from gmsa.errors import ConfigError, cut, short
 from gmsa.nn.dropout import Dropout
-from gmsa.system.reading import read_bytes
-from gmsa.text.folder import CONFIG, KEY, EncoderFolder
+from gmsa.text.folder import CONFIG, KEY, EncoderFolder, read_weights
 from gmsa.text.library import load_library
 from gmsa.text.pieces import Pieces
 
@@ -133,7 +132,7 @@ def pretrained_weights(folder: EncoderFolder) -> dict[str, Tensor]:
     given: dict[str, Tensor] = {}
     for path in folder.weights:
         # Up to twice as many: with those of the head that was trained on masked words.
-        content = read_bytes(path, 16 * size + MOST_HEADER, kind=ConfigError)
+        content = read_weights(path, 16 * size + MOST_HEADER)
         try:
             given |= load_tensors(content)
         except Exception as error:  # of many types, by what is damaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from contextlib import suppress
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 from gmsa.errors import ConfigError, GmsaError, cut, listed, short, shown
 from gmsa.system.files import make_folder, sha256_of, write_bytes, write_text
 from gmsa.system.memory import memory_of_machine
-from gmsa.system.reading import entries, exists, expanded, is_folder, read_bytes, read_json, read_text
+from gmsa.system.reading import entries, exists, expanded, is_folder, open_regular, read_bytes, read_json, read_text
 from gmsa.text.library import load_library
 
 _WIDTHS = ("hidden_size", "dim")
@@ -43,13 +44,15 @@ _PASSED_OVER = {
 """Entries of a ``config.json`` that are not read: they change no state, or ask for code or memory."""
 _BOUNDS = {
     ("hidden_size", "dim"): 65_536,
-    ("num_hidden_layers", "n_layers"): 512,
+    ("num_hidden_layers", "n_layers"): 128,
     ("num_hidden_groups", "inner_group_num"): 16,
     ("num_attention_heads", "n_heads"): 4096,
     ("max_position_embeddings",): 1 << 22,
     ("vocab_size",): 1 << 24,
 }
 """Sizes in a ``config.json``, by their names in different families, and their limits."""
+_VOCABULARIES = ("vocab.txt", "vocab.json")
+"""Files that hold the pieces of a tokenizer which has no ``tokenizer.json``, beside those of SentencePiece."""
 _LARGEST = 1 << 24
 """Of any other whole number there."""
 
@@ -112,8 +115,14 @@ class EncoderFolder:
             return read_text(self.path / TOKENIZER, MOST_TOKENIZER, kind=ConfigError)
         transformers = load_library("transformers", KEY)
         try:
+            if not any(p.name in _VOCABULARIES or p.suffix == ".model" for p in entries(self.path, ConfigError)):
+                raise ValueError("no vocabulary")  # transformers would make one without words
             found = transformers.AutoTokenizer.from_pretrained(
-                str(self.path), local_files_only=True, trust_remote_code=False, use_fast=True
+                str(self.path),
+                config=transformers.AutoConfig.for_model(**self.settings),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_fast=True,
             )
             return str(found.backend_tokenizer.to_str())
         except Exception as error:  # of many types, by what is missing
@@ -177,7 +186,7 @@ class EncoderFolder:
         write_text(folder / TOKENIZER, self.tokenizer)
         write_text(folder / CONFIG, json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
         for path in self.weights if weights else ():
-            write_bytes(folder / path.name, read_bytes(path, memory_of_machine(), kind=ConfigError))
+            write_bytes(folder / path.name, read_weights(path, memory_of_machine()))
 
     def _check(self, settings: Any) -> None:
         where = f"'{KEY}': '{short(self.path)}'"
@@ -212,6 +221,17 @@ class EncoderFolder:
             raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
 
 
+def read_weights(path: Path, most: int) -> bytes:
+    """The content of a file of weights.
+
+    Raises:
+        ConfigError: it has more than ``most`` bytes, or cannot be read.
+    """
+    with open_regular(path, kind=ConfigError) as file:
+        size = os.fstat(file.fileno()).st_size  # as many bytes of memory are asked for as may be read
+    return read_bytes(path, min(most, size), kind=ConfigError)
+
+
 def _too_large(value: Any) -> int | None:
     """A whole number among nested values that is too large for a size."""
     if isinstance(value, (dict, list)):
@@ -240,7 +260,7 @@ def _find(name: str, download: bool) -> Path:
                 "AutoModel.save_pretrained wrote"
             )
         return path
-    if exists(path, ConfigError) or not _ID.fullmatch(name):
+    if exists(path, ConfigError) or name.startswith(".") or not _ID.fullmatch(name):
         state = "is a file" if exists(path, ConfigError) else "does not exist"
         raise ConfigError(f"'{KEY}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
     if (inside := _of_package(name)) is not None:

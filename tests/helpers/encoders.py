@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,14 @@ def _tokenizer(family: str) -> Any:
     return tokenizer
 
 
-def spoken_content(prefix: str = "", silent: int = 5) -> dict[str, dict[str, Any]]:
-    """The content of a file whose transcripts say the label; every ``silent``-th utterance says nothing."""
+def spoken_content(prefix: str = "", silent: Callable[[int], bool] = lambda i: i % 5 == 4) -> dict[str, dict[str, Any]]:
+    """The content of a file whose transcripts say the label; some utterances of each split say nothing."""
     content = tiny_content(prefix)
     rng = np.random.default_rng(len(prefix))
     for columns in content.values():
         texts = []
         for i, label in enumerate(columns["regression_labels"]):
             words = [*rng.choice(WORDS, rng.integers(1, 7)), *(["good"] if label > 0 else ["bad"]) * 2]
-            texts.append("" if i % silent == silent - 1 else " ".join(words))
+            texts.append("" if silent(i) else " ".join(words))
         columns["raw_text"] = texts
     return content

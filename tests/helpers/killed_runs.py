@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -39,6 +40,15 @@ def forked(act: Callable[[], object], environ: dict[str, str] | None = None) -> 
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def together(count: int, act: Callable[[], object]) -> list[int]:
+    """Starts ``count`` processes as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [forked(act, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
 
 
 def ended(number: int) -> int:

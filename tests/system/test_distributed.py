@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.killed_runs import ended, forked, left, run_once
+from helpers.killed_runs import ended, left, run_once, together
 from helpers.run_kinds import KINDS
 
 from gmsa.config import Config, from_dict, to_dict
@@ -51,15 +50,6 @@ def config_of(write_mmsa) -> Callable[..., Config]:
         return from_dict(settings)
 
     return make
-
-
-def together(count: int, act: Callable[[], object]) -> list[int]:
-    """Starts ``count`` processes as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [forked(act, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from helpers.brought import told
-from helpers.encoders import make_encoder
 from helpers.killed_runs import run_once
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +22,7 @@ from gmsa import train
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
 from gmsa.runs import Run
-from gmsa.text import EncoderFolder, library, texts
+from gmsa.text import EncoderFolder, library, pieces, texts
 
 Spoil = Callable[[Path], object]
 
@@ -107,8 +106,11 @@ WRONG: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize("tuning", ["full", "frozen"])
-@pytest.mark.parametrize("name", WRONG)
+WHEN_FROZEN = ("heads", "other width", "lacks layers", "cut off", "pickled", "broken tokenizer", "more pieces")
+"""Those that a frozen encoder comes upon elsewhere."""
+
+
+@pytest.mark.parametrize(("name", "tuning"), [*((x, "full") for x in WRONG), *((x, "frozen") for x in WHEN_FROZEN)])
 def test_one_line_before_any_work(
     config_of: Callable[..., Config], encoders: dict[str, Path], tmp_path: Path, name: str, tuning: str
 ) -> None:
@@ -142,7 +144,7 @@ def test_nowhere(config_of: Callable[..., Config], tmp_path: Path, monkeypatch: 
         "./nowhere": "does not exist",
         "a/b/c": "does not exist",
         str(Path(__file__)): "is a file",
-        "a\0b": "model.text_encoder",
+        "a\0b": "cannot be looked at",
     }.items():
         with pytest.raises((ConfigError, RunError), match=line) as caught:
             EncoderFolder(name)
@@ -160,6 +162,7 @@ def test_packages_that_are_not_installed(
 
     config = config_of("lora")
     texts._open.cache_clear()
+    pieces._open.cache_clear()
     monkeypatch.setattr(library, "import_module", load)
     with pytest.raises(ConfigError, match=rf"needs {lacking}, which is not installed.*gmsa\[text\]"):
         run_once(config, tmp_path / "run")
@@ -217,16 +220,16 @@ def test_no_link_leads_out_of_a_run(
 def test_a_run_without_its_encoder(runs: Callable[..., Path], tmp_path: Path) -> None:
     folder = runs("full", tmp_path / "run")
     (folder / "text_encoder" / "tokenizer.json").unlink()
-    with pytest.raises(RunError, match="is damaged: it has no text_encoder/tokenizer.json; restore it"):
+    with pytest.raises(RunError, match=r"it has no text_encoder/tokenizer[.]json; restore it"):
         Run(folder)
     shutil.rmtree(folder / "text_encoder")
-    with pytest.raises(RunError, match="is damaged: it has no text_encoder/config.json"):
+    with pytest.raises(RunError, match=r"is damaged: it has no text_encoder/config[.]json"):
         Run(folder)
 
 
 ABSURD: dict[str, dict[str, Any]] = {
     "layers": {"num_hidden_layers": 100_000},
-    "sizes": {"hidden_size": 65_536, "num_hidden_layers": 512, "intermediate_size": 1 << 20, "num_attention_heads": 2},
+    "sizes": {"hidden_size": 65_536, "num_hidden_layers": 128, "intermediate_size": 1 << 20, "num_attention_heads": 2},
     "labels": {"num_labels": 10**7},
     "code": {"attn_implementation": "kernels-community/flash-attn", "return_dict": False},
 }
@@ -280,8 +283,9 @@ def test_a_strangers_run_fetches_nothing(
 @pytest.mark.slow
 def test_without_an_encoder_its_libraries_are_not_loaded(file: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, gmsa, gmsa.text; from gmsa.train import main; sys.argv = ['train', '--set', *sys.argv[2:], '--out',"
-        " sys.argv[1]]; main(); sys.exit(bool({'transformers', 'tokenizers', 'peft'} & {*sys.modules}))"
+        "import sys, gmsa, gmsa.text; from gmsa.train import main; place, *changes = sys.argv[1:]; "
+        "sys.argv = ['train', '--set', *changes, '--out', place]; main(); "
+        "sys.exit(bool({'transformers', 'tokenizers', 'peft'} & {*sys.modules}))"
     )
     changes = [f"data.path={file}", "optim.epochs=1", "optim.min_steps=0", "run.seeds=[1]", "model.channels=16"]
     line = [sys.executable, "-c", code, str(tmp_path / "run"), *changes]
@@ -312,4 +316,3 @@ def test_commands_say_nothing_of_transformers(
         assert ended.stderr == ""
         for word in ("Loading", "transformers", "Some weights", "bert", "warning", "Warning", "LOAD REPORT"):
             assert word not in ended.stdout.replace(str(tmp_path), "")
-    assert make_encoder is not None
