@@ -51,9 +51,15 @@ class TextEncoder(nn.Module):
             model = peft.inject_adapter_in_model(wanted, model)
         self.network: Any = model
         if checkpointing:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # newer versions call it otherwise
-                self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # newer versions call it otherwise
+                    self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            except ValueError:
+                raise ConfigError(
+                    f"'text.checkpointing': the family {folder.settings['model_type']} cannot compute its layers "
+                    "again; set it to false, or choose another encoder"
+                ) from None
 
     def forward(self, numbers: Tensor, lengths: Tensor) -> Tensor:
         if not len(numbers):

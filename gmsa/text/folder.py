@@ -210,10 +210,11 @@ class EncoderFolder:
                     raise ConfigError(
                         f"{where}: '{key}' in its {CONFIG} is {shown(value)}; it must be from 1 to {most:,}"
                     )
-        if not any(settings.get(key) for key in _WIDTHS):
-            raise ConfigError(f"{where}: its {CONFIG} has no 'hidden_size'; name the folder of a text encoder")
+        for names in (_WIDTHS, ("vocab_size",)):
+            if not any(settings.get(key) for key in names):
+                raise ConfigError(f"{where}: its {CONFIG} has no {names[0]!r}; name the folder of a text encoder")
         padding = settings.get("pad_token_id")
-        if padding is not None and not (type(padding) is int and 0 <= padding < settings.get("vocab_size", _LARGEST)):
+        if padding is not None and not (type(padding) is int and 0 <= padding < settings["vocab_size"]):
             raise ConfigError(
                 f"{where}: 'pad_token_id' in its {CONFIG} is {shown(padding)}; it must be the number of a piece"
             )

@@ -37,7 +37,7 @@ def make_encoder(folder: Path, family: str = "bert", seed: int = 0, **settings: 
     else:
         sizes |= {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
         sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    sizes["pad_token_id"] = SPECIALS[family].index("<pad>" if family == "roberta" else "[PAD]")
+    sizes["pad_token_id"] = int(family == "roberta")
     config = transformers.AutoConfig.for_model(family, **sizes | {"initializer_range": 0.2} | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,7 +54,7 @@ def make_encoder(folder: Path, family: str = "bert", seed: int = 0, **settings: 
 def _tokenizer(family: str) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    specials = SPECIALS[family]
+    specials = SPECIALS.get(family, SPECIALS["bert"])
     if family == "roberta":  # the bytes, and no merges
         pieces = (*specials, *sorted(pre_tokenizers.ByteLevel.alphabet()))
         tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>"))

@@ -63,7 +63,7 @@ def answers(run: Run | Path, file: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("tuning", ["full", pytest.param("lora", marks=pytest.mark.slow), "frozen"])
 def test_interrupted_moved_and_saved(
     config_of: Make, encoders: dict[str, Path], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
 ) -> None:

