@@ -17,7 +17,7 @@ from gmsa.runs.folder import Run, save_inputs
 from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder, make_folder, make_subfolder, write_bytes, write_json, write_text
 from gmsa.system.reading import entries, read_bytes
-from gmsa.text import texts_of
+from gmsa.text import describe_dims, texts_of
 from gmsa.training.checkpoint import MOST_HEADER
 
 KEPT = ("versions", "data_sha256", "pool_sha256", "encoder_sha256", "plugins", "synthetic", "dims")
@@ -74,7 +74,7 @@ def model_card(run: Run) -> str:
         "Model": f"{config.model.name}, {summary['parameters']:,} trainable parameters",
         "Protocol": config.protocol.name,
         "Data": f"{dataset_of(summary)} (SHA-256 {summary['data_sha256']})",
-        "Features per step": ", ".join(f"{modality} {dim}" for modality, dim in run.dims.items()),
+        "Features per step": describe_dims(run.dims, texts_of(config)),
         "Target": describe_target(Target.of(config.target)),
         "Label ratio": f"{summary['label_ratio']:g}",
         **missing_lines(summary["missing"]),

@@ -113,6 +113,12 @@ def read_dims(dims: Mapping[str, int | None], texts: Texts | None) -> dict[str, 
     return {m: None if texts is not None and m == texts.modality else dim for m, dim in dims.items()}
 
 
+def describe_dims(dims: Mapping[str, int], texts: Texts | None) -> str:
+    """The modalities with their dimensions, for people; those of word pieces, which a model reads, say nothing."""
+    pieces = {} if texts is None or texts.frozen else {texts.modality: f"({texts.settings.nodes})"}
+    return ", ".join(f"{modality} {pieces.get(modality, dim)}" for modality, dim in dims.items())
+
+
 @lru_cache(maxsize=4)
 def _open(name: str, settings: TextConfig) -> Texts:
     return Texts(EncoderFolder(name, settings.download), settings)
