@@ -122,8 +122,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
             f"expected a path, a feature store, utterances or a dict of arrays to predict (got a {type(x).__name__})"
         )
     if texts is not None and not isinstance(x, (str, os.PathLike)):
-        read = texts([u for _, u in pairs], [*wanted], "the input")
-        pairs = [(split, u) for (split, _), u in zip(pairs, read, strict=True)]
+        pairs = with_texts(pairs, wanted, config)
     if config.graph.has_dialogues and isinstance(x, (str, os.PathLike, Store, StoredUtterances)):
         pairs = _parted(pairs)
     found = check_utterances(pairs, wanted, config)
@@ -137,6 +136,17 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
         for modality in wanted:
             if not any(u.lengths[modality] for u in found.utterances):
                 note(f"no utterance to predict has '{modality}', which the run was trained with")
+    return found
+
+
+def with_texts(pairs: Sequence[tuple[str, Any]], wanted: Mapping[str, int], config: Config) -> list[tuple[str, Any]]:
+    """The same, with what the run's text encoder reads, if it has one; what is no utterance stays as it is."""
+    texts, found = texts_of(config), [*pairs]
+    places = [i for i, (_, u) in enumerate(found) if isinstance(u, Utterance)]
+    if texts is not None:
+        read = texts([found[i][1] for i in places], [*wanted], "the input")
+        for i, utterance in zip(places, read, strict=True):
+            found[i] = (found[i][0], utterance)
     return found
 
 

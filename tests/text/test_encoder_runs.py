@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import gmsa
 from gmsa.config import Config
 from gmsa.data import Utterance, load_corpus
-from gmsa.errors import ConfigError, DataWarning, RunError
+from gmsa.errors import ConfigError, DataError, DataWarning, RunError
 from gmsa.runs import Run
 from gmsa.text import EncoderFolder
 from gmsa.text import texts as texts_module
@@ -157,6 +157,8 @@ def test_text_hidden_and_noise_refused(config_of: Make, file: Path, tmp_path: Pa
         found = run.predict(alone)
     assert found.values is not None
     assert np.isnan(found.values).tolist() == [False, True]
+    with pytest.raises(DataError):
+        run.predict([3])  # type: ignore[list-item]
 
 
 def test_no_neighbors_by_numbers_of_pieces(config_of: Make, tmp_path: Path) -> None:
@@ -202,8 +204,7 @@ def test_protocols_go_on_to_the_same_bits(
     assert answers(Path(shutil.move(tmp_path / "whole", tmp_path / "moved")), file) == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("tuning", [pytest.param("full", marks=pytest.mark.slow), "frozen"])
 def test_answers_of_a_growing_dialogue(config_of: Make, file: Path, tmp_path: Path, tuning: str) -> None:
     config = config_of(tuning, graph={"scope": "dialogue", "future": 0}, optim={"epochs": 1})
     run_once(config, tmp_path / "run")

@@ -17,7 +17,7 @@ from gmsa.errors import DataError, RunError, short, shown
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, reach
 from gmsa.runs.folder import Run
-from gmsa.runs.inputs import INPUT, check_utterances
+from gmsa.runs.inputs import INPUT, check_utterances, with_texts
 from gmsa.runs.predict import Answers, answers_of
 from gmsa.runs.scoring.windows import predict_whole
 from gmsa.system.device import set_up
@@ -119,7 +119,8 @@ class AnswerStream:
                 "allows: it begins anew every so many"
             )
             said, count = (), 0
-        inputs = check_utterances([(split, utterance)], dims, config, {u.video for u in said if u.steps})
+        pairs = with_texts([(split, utterance)], dims, config)
+        inputs = check_utterances(pairs, dims, config, {u.video for u in said if u.steps})
         inputs.check_all()
         if utterance.id in {u.id for u in said}:
             raise DataError(f"utterance {shown(utterance.id)}: is given twice; ids must be unique")
