@@ -101,10 +101,11 @@ def test_no_two_test_modules_of_one_name() -> None:
     assert [found for found in paths.values() if len(found) > 1] == []
 
 
-def test_rooms_that_load_no_torch() -> None:
+def test_rooms_that_load_no_torch_and_no_transformers() -> None:
     code = (
         "import sys, gmsa, gmsa.config, gmsa.metrics, gmsa.system.files, gmsa.system.cli, gmsa.train, gmsa.evaluate,"
-        " gmsa.predict, gmsa.inspect, gmsa.ablate, gmsa.tune; sys.exit('torch' in sys.modules)"
+        " gmsa.predict, gmsa.inspect, gmsa.ablate, gmsa.tune;"
+        " sys.exit(bool({'torch', 'transformers', 'tokenizers', 'peft'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

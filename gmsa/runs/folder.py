@@ -27,9 +27,10 @@ from gmsa.runs.records import read_environment, read_history, read_own_summary
 from gmsa.runs.settings import read_config
 from gmsa.system.device import set_up
 from gmsa.system.files import check_name, check_out_folder, make_subfolder, write_json, write_text
-from gmsa.system.reading import exists, expanded, is_file
+from gmsa.system.reading import entries, exists, expanded, is_file, open_regular
 from gmsa.system.script import torch_settings_kept
-from gmsa.text import texts_of
+from gmsa.text import EncoderFolder
+from gmsa.text.folder import CONFIG, TOKENIZER, WEIGHTS, WHOLE
 from gmsa.training.checkpoint import load_weights, save_weights
 from gmsa.training.protocols import build_protocol
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from gmsa.runs.states import Attention, Embeddings
 
 ENCODER = "text_encoder"
-"""Folder with the settings and the tokenizer of a run's text encoder."""
+"""Folder with the settings and the tokenizer of a run's text encoder; with its weights, if it is frozen and saved."""
 FILES = ("config.yaml", "environment.json", "normalizer.safetensors")
 """What every run folder holds from the start."""
 
@@ -283,8 +284,8 @@ class Run:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes the trained model: what predicting needs and no more, with a model card ``README.md``.
 
-        That is settings, dimensions, normalizer, summary, and the final weights of every seed. :func:`gmsa.load` opens
-        it; the folder can be uploaded to the Hugging Face Hub as it is.
+        That is settings, dimensions, normalizer, summary, the final weights of every seed, and the text encoder, if
+        there is one. :func:`gmsa.load` opens it; the folder can be uploaded to the Hugging Face Hub as it is.
 
         Raises:
             RunError: the run is not finished or is of pre-training alone, or the folder is not empty.
@@ -382,23 +383,32 @@ class Run:
 
 
 def _with_own_encoder(folder: Path, config: Config) -> Config:
-    """The settings with the folder of the run's own text encoder; of a frozen one, only if its weights are there."""
-    name, own = config.model.text_encoder, folder / ENCODER
-    if name is None or (config.text.tuning == "frozen" and not is_file(own / "model.safetensors")):
+    """The settings with the folder of the run's own text encoder; of a frozen one, only if its weights are there.
+
+    The run may be a stranger's: its links must not lead out of it, and it makes gmsa fetch nothing.
+    """
+    own = folder / ENCODER
+    if config.model.text_encoder is None:
         return config
+    config = replace(config, text=replace(config.text, download=False))
+    weights = [path for path in entries(own) if path.match(WEIGHTS)]
+    if config.text.tuning == "frozen" and not weights:
+        return config
+    for path in (own / CONFIG, own / TOKENIZER, *weights):
+        if not exists(path):
+            raise RunError(f"'{folder}' is damaged: it has no {ENCODER}/{path.name}; restore it, or train again")
+        open_regular(path, inside=folder).close()
     return replace(config, model=replace(config.model, text_encoder=str(own)))
 
 
 def _check_encoder(run: Run) -> None:
-    """Checks that a frozen text encoder, which is not in the run's folder, is that of the training."""
+    """Checks that a frozen text encoder, whose weights are not the run's own, is that of the training."""
     if run.config.model.text_encoder is None or run.config.text.tuning != "frozen":
         return
     wanted = str(run.environment.get("encoder_sha256"))
-    remedy = f"put its model.safetensors into '{run.folder / ENCODER}'"
+    remedy = f"put its {WHOLE} into '{run.folder / ENCODER}'"
     try:
-        texts = texts_of(run.config)
-        assert texts is not None
-        found = texts.folder.sha256
+        found = EncoderFolder(run.config.model.text_encoder).sha256
     except ConfigError as error:
         raise RunError(
             f"'{run.folder}' needs its text encoder (SHA-256 {wanted[:12]}…) to predict: {error}; or {remedy}"
@@ -415,11 +425,23 @@ def as_run(run: Run | str | os.PathLike[str]) -> Run:
     return run if isinstance(run, Run) else Run(run)
 
 
-def save_inputs(folder: Path, config: Config, environment: dict[str, Any], normalizer: Normalizer) -> None:
-    """Writes what a run is before it starts: ``config.yaml``, ``environment.json``, ``normalizer.safetensors``."""
+def save_inputs(
+    folder: Path,
+    config: Config,
+    environment: dict[str, Any],
+    normalizer: Normalizer,
+    encoder: EncoderFolder | None,
+    with_encoder: bool = False,
+) -> None:
+    """Writes what a run is before it starts: ``config.yaml``, ``environment.json``, ``normalizer.safetensors``, and
+    the settings and the tokenizer of its text encoder.
+
+    Args:
+        with_encoder: whether to write the weights of the encoder, too.
+    """
     save_weights(folder / "normalizer.safetensors", normalizer.state())
-    if (texts := texts_of(config)) is not None:
-        texts.folder.save(make_subfolder(folder, ENCODER))
+    if encoder is not None:
+        encoder.save(make_subfolder(folder, ENCODER), with_encoder)
     write_json(folder / "environment.json", environment)
     # Last: a folder with a config.yaml is one that can be resumed.
     write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))

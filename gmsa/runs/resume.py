@@ -122,7 +122,8 @@ def check_files(run: Run, files: Mapping[str, str | None]) -> None:
     for key, now in files.items():
         then = run.environment.get(key)
         if then != now:
-            path = {"data_sha256": data.path, "pool_sha256": data.pool}.get(key, run.config.model.text_encoder)
+            encoder = read_config(run.folder).model.text_encoder  # that of ``run.config`` may be its copy in the folder
+            path = {"data_sha256": data.path, "pool_sha256": data.pool}.get(key, encoder)
             differs = f"SHA-256 {str(now)[:12]}…, was {str(then)[:12]}…"
             raise RunError(
                 f"'{path}' is not the file that '{run.folder}' was trained on ({differs}); put that file back, or give "

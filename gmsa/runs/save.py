@@ -14,8 +14,10 @@ from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import SYNTHETIC_NOTE, dataset_of, missing_lines
 from gmsa.reports.tables import escape_markdown
 from gmsa.runs.folder import Run, save_inputs
+from gmsa.runs.settings import read_config
 from gmsa.system.files import check_out_folder, make_folder, make_subfolder, write_bytes, write_json, write_text
 from gmsa.system.reading import entries, read_bytes
+from gmsa.text import describe_dims, texts_of
 from gmsa.training.checkpoint import MOST_HEADER
 
 KEPT = ("versions", "data_sha256", "pool_sha256", "encoder_sha256", "plugins", "synthetic", "dims")
@@ -36,7 +38,11 @@ def save_model(run: Run, folder: Path) -> Path:
     write_json(folder / "summary.json", summary)
     write_text(folder / "README.md", model_card(run))
     environment = {key: run.environment[key] for key in KEPT if key in run.environment} | {"saved": True}
-    save_inputs(folder, without_places(run.config), environment, run.normalizer)
+    texts, frozen = texts_of(run.config), run.config.text.tuning == "frozen"
+    encoder = None if texts is None else texts.folder
+    named = replace(run.config.model, text_encoder=read_config(run.folder).model.text_encoder)
+    config = without_places(replace(run.config, model=named))
+    save_inputs(folder, config, environment, run.normalizer, encoder, with_encoder=frozen)
     return folder
 
 
@@ -45,10 +51,13 @@ def without_places(config: Config) -> Config:
 
     Nor has it callbacks, which follow trainings: who predicts need not have their plug-ins.
     """
-    pool, start = config.data.pool, config.protocol.init_from
+    pool, start, encoder = config.data.pool, config.protocol.init_from, config.model.text_encoder
     data = replace(config.data, path=PurePath(config.data.path).name, pool=pool and PurePath(pool).name)
     protocol = replace(config.protocol, init_from=start and PurePath(start).name)
-    return replace(config, data=data, protocol=protocol, run=replace(config.run, out=RunConfig().out, callbacks=()))
+    model = replace(config.model, text_encoder=encoder and PurePath(encoder).name)
+    return replace(
+        config, data=data, model=model, protocol=protocol, run=replace(config.run, out=RunConfig().out, callbacks=())
+    )
 
 
 def _without_places(summary: dict[str, Any]) -> dict[str, Any]:
@@ -60,16 +69,17 @@ def _without_places(summary: dict[str, Any]) -> dict[str, Any]:
 def model_card(run: Run) -> str:
     """What the model is, what it was trained on, its scores, and how to use it, as Markdown for the Hub."""
     config, summary = run.config, _without_places(run.summary)
+    extra = "" if config.model.text_encoder is None else "[text]"
     facts = {
         "Model": f"{config.model.name}, {summary['parameters']:,} trainable parameters",
         "Protocol": config.protocol.name,
         "Data": f"{dataset_of(summary)} (SHA-256 {summary['data_sha256']})",
-        "Features per step": ", ".join(f"{modality} {dim}" for modality, dim in run.dims.items()),
+        "Features per step": describe_dims(run.dims, texts_of(config)),
         "Target": describe_target(Target.of(config.target)),
         "Label ratio": f"{summary['label_ratio']:g}",
         **missing_lines(summary["missing"]),
         "Seeds": f"{', '.join(map(str, run.seeds))}; predictions are their mean",
-        "Needs": f"gmsa {gmsa.__version__}" + "".join(f", plug-in {name}" for name in run.config.plugins),
+        "Needs": f"gmsa{extra} {gmsa.__version__}" + "".join(f", plug-in {name}" for name in run.config.plugins),
     }
     what = "the class" if config.target.is_classes else "the intensity"
     *others, last = run.dims

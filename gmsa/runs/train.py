@@ -31,6 +31,7 @@ from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
 from gmsa.system.lock import only_writer
 from gmsa.system.reading import exists
+from gmsa.text import describe_dims, texts_of
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import save_weights
@@ -91,7 +92,9 @@ def train(
             for seed, start in starts.items()
         }
         if group.is_main:
-            save_inputs(folder, config, describe_environment(config, corpus, device), prepared.normalizer)
+            texts = texts_of(config)
+            about, encoder = describe_environment(config, corpus, device), None if texts is None else texts.folder
+            save_inputs(folder, config, about, prepared.normalizer, encoder)
         called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
         note_unused(config)
         note_labels(config, prepared, data_of)
@@ -190,7 +193,7 @@ def describe_data(
 ) -> str:
     """The first lines of a run: its data, its model, its device."""
     corpus = prepared.corpus
-    dims = ", ".join(f"{m} {d}" for m, d in corpus.dims.items())
+    dims = describe_dims(corpus.dims, texts_of(config))
     sizes = ", ".join(f"{split} {len(utterances)}" for split, utterances in corpus.splits.items())
     line = (
         f"{SYNTHETIC if corpus.synthetic else cut(config.data.name)}: {sizes} utterances; features {dims}; "

@@ -2,6 +2,6 @@
 
 from gmsa.text.encoder import TextEncoder
 from gmsa.text.folder import EncoderFolder
-from gmsa.text.texts import Texts, read_dims, texts_of
+from gmsa.text.texts import Texts, describe_dims, read_dims, texts_of
 
-__all__ = ["EncoderFolder", "TextEncoder", "Texts", "read_dims", "texts_of"]
+__all__ = ["EncoderFolder", "TextEncoder", "Texts", "describe_dims", "read_dims", "texts_of"]

@@ -3,17 +3,22 @@
 # N utterances, S nodes of text of all of them, P pieces of a node, K pieces of all, T pieces of the longest, H features
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from gmsa.errors import ConfigError, cut, short
 from gmsa.nn.dropout import Dropout
-from gmsa.text.folder import KEY, EncoderFolder
+from gmsa.text.folder import CONFIG, KEY, EncoderFolder, read_weights
 from gmsa.text.library import load_library
 from gmsa.text.pieces import Pieces
+
+MOST_HEADER = 1 << 24
+"""Bytes of the header of a safetensors file."""
 
 
 class TextEncoder(nn.Module):
@@ -37,7 +42,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.width, self.lora_rank = folder.width, lora_rank
         self.before, self.after = list(pieces.before), list(pieces.after)
-        self.padding = int(folder.settings.get("pad_token_id") or 0)
+        self.padding = folder.padding
         model = make_network(folder)
         if lora_rank:
             peft = load_library("peft", "text.tuning: lora")
@@ -46,7 +51,15 @@ class TextEncoder(nn.Module):
             model = peft.inject_adapter_in_model(wanted, model)
         self.network: Any = model
         if checkpointing:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # newer versions call it otherwise
+                    self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            except ValueError:
+                raise ConfigError(
+                    f"'text.checkpointing': the family {folder.settings['model_type']} cannot compute its layers "
+                    "again; set it to false, or choose another encoder"
+                ) from None
 
     def forward(self, numbers: Tensor, lengths: Tensor) -> Tensor:
         if not len(numbers):
@@ -93,10 +106,11 @@ def make_network(folder: EncoderFolder) -> Any:
         ConfigError: transformers knows no such family, or its settings are wrong.
     """
     transformers = load_library("transformers", KEY)
-    settings = {key: value for key, value in folder.settings.items() if not key.startswith("_")}
     try:
-        wanted = transformers.AutoConfig.for_model(**settings)
+        wanted = transformers.AutoConfig.for_model(**folder.settings)
         network = transformers.AutoModel.from_config(wanted, trust_remote_code=False, dtype=torch.float32)
+        if wanted.hidden_size != folder.width:
+            raise ValueError(f"states of {wanted.hidden_size} and of {folder.width} features")
     except Exception as error:  # of many types, by what is wrong
         raise ConfigError(
             f"'{KEY}': transformers cannot make the encoder of '{short(folder.path)}' ({cut(error)}); name another"
@@ -117,27 +131,38 @@ def pretrained_weights(folder: EncoderFolder) -> dict[str, Tensor]:
     Raises:
         ConfigError: they are damaged, or not those of its ``config.json``.
     """
-    transformers = load_library("transformers", KEY)
-    _ = folder.weights  # an error of one's own where there are none
-    with torch.random.fork_rng(devices=[]):
+    where = f"'{KEY}': the weights of '{short(folder.path)}'"
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        form = make_network(folder)
+    size = sum(p.numel() for p in form.parameters())
+    given: dict[str, Tensor] = {}
+    for path in folder.weights:
+        # Up to twice as many: with those of the head that was trained on masked words.
+        content = read_weights(path, 16 * size + MOST_HEADER)
         try:
-            found, about = transformers.AutoModel.from_pretrained(
-                str(folder.path),
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+            given |= load_tensors(content)
         except Exception as error:  # of many types, by what is damaged
-            raise ConfigError(
-                f"'{KEY}': the weights of '{short(folder.path)}' cannot be read ({cut(error)}); fetch them again"
-            ) from None
-    lacking = sorted(name for name in about["missing_keys"] if not name.startswith("pooler."))
+            raise ConfigError(f"{where} are damaged ({path.name}: {cut(error)}); fetch them again") from None
+    lacking = [f"{size:,} numbers"]
+    if sum(x.numel() for x in given.values()) >= size:  # else memory is given to weights that are not there
+        with torch.random.fork_rng(devices=[]):
+            try:
+                found, about = type(form).from_pretrained(
+                    None,
+                    config=form.config,
+                    state_dict=given,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
+            except Exception as error:  # of many types, by what is wrong
+                raise ConfigError(f"{where} cannot be read ({cut(error)}); fetch them again") from None
+        other = [name for name, *_ in about["mismatched_keys"]]
+        lacking = sorted(x for x in {*about["missing_keys"], *other} if not x.startswith("pooler."))
     if lacking:
         raise ConfigError(
-            f"'{KEY}': the weights of '{short(folder.path)}' lack {len(lacking)} of its {folder.settings['model_type']}"
-            f" (the first {lacking[0]!r}); name the folder that they belong to"
+            f"{where} are not those of its {CONFIG} (they lack {lacking[0]!r}"
+            f"{f' and {len(lacking) - 1} others' if lacking[1:] else ''}); name the folder that they belong to"
         )
     return {name: x for name, x in found.state_dict().items() if not name.startswith("pooler.")}
 

@@ -5,32 +5,56 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gmsa.errors import ConfigError, cut, listed, short, shown
-from gmsa.system.files import make_folder, sha256_of, write_text
-from gmsa.system.reading import entries, exists, expanded, is_folder, read_json, read_text
+from gmsa.errors import ConfigError, GmsaError, cut, listed, short, shown
+from gmsa.system.files import make_folder, sha256_of, write_bytes, write_text
+from gmsa.system.memory import memory_of_machine
+from gmsa.system.reading import entries, exists, expanded, is_folder, open_regular, read_bytes, read_json, read_text
 from gmsa.text.library import load_library
 
+_WIDTHS = ("hidden_size", "dim")
 KEY = "model.text_encoder"
 """The setting that names the folder, for errors."""
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "*.safetensors"
+CONFIG, TOKENIZER, WEIGHTS, WHOLE = "config.json", "tokenizer.json", "*.safetensors", "model.safetensors"
 MOST_TOKENIZER = 1 << 27
 """Bytes of a tokenizer's file: that of a vocabulary of 250,000 pieces has 17 million."""
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+FAMILIES = (
+    *("albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"),
+    *("modernbert", "mpnet", "rembert", "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta"),
+    "xlm-roberta-xl",
+)
+"""Values of ``model_type`` that gmsa takes: encoders of text which transformers holds, each trained on masked words."""
+_FROM_PADDING = {
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet"),
+}
+"""Families that count positions from the padding piece's number on."""
+_PASSED_OVER = {
+    *("attn_implementation", "experts_implementation", "quantization_config", "pruned_heads"),
+    *("id2label", "label2id", "num_labels", "return_dict", "output_attentions", "output_hidden_states"),
+    *("torchscript", "torch_dtype", "dtype", "gradient_checkpointing", "architectures", "transformers_version"),
+}
+"""Entries of a ``config.json`` that are not read: they change no state, or ask for code or memory."""
 _BOUNDS = {
-    ("hidden_size", "d_model", "dim"): 65_536,
-    ("num_hidden_layers", "n_layers", "num_layers"): 512,
-    ("intermediate_size", "hidden_dim", "d_ff"): 1 << 20,
-    ("vocab_size",): 1 << 24,
+    ("hidden_size", "dim"): 65_536,
+    ("num_hidden_layers", "n_layers"): 128,
+    ("num_hidden_groups", "inner_group_num"): 16,
+    ("num_attention_heads", "n_heads"): 4096,
     ("max_position_embeddings",): 1 << 22,
-    ("num_attention_heads", "n_heads", "num_heads"): 4096,
+    ("vocab_size",): 1 << 24,
 }
 """Sizes in a ``config.json``, by their names in different families, and their limits."""
+_VOCABULARIES = ("vocab.txt", "vocab.json")
+"""Files that hold the pieces of a tokenizer which has no ``tokenizer.json``, beside those of SentencePiece."""
+_LARGEST = 1 << 24
+"""Of any other whole number there."""
 
 
 class EncoderFolder:
@@ -47,8 +71,11 @@ class EncoderFolder:
     def __init__(self, name: str, download: bool = False) -> None:
         self.name = name
         self.path = _find(name, download)
-        self.settings: dict[str, Any] = read_json(self.path / CONFIG, kind=ConfigError)
-        self._check()
+        found = read_json(self.path / CONFIG, kind=ConfigError)
+        self._check(found)
+        self.settings: dict[str, Any] = {k: x for k, x in found.items() if k not in _PASSED_OVER and k[:1] != "_"}
+        """What its ``config.json`` says of the network."""
+        self._stamp = _stamp(self.path)
 
     def __repr__(self) -> str:
         return f"EncoderFolder({self.name!r})"
@@ -56,7 +83,12 @@ class EncoderFolder:
     @property
     def width(self) -> int:
         """Features of a state."""
-        return int(next(self.settings[key] for key in ("hidden_size", "d_model", "dim") if key in self.settings))
+        return int(next(self.settings[key] for key in _WIDTHS if key in self.settings))
+
+    @property
+    def padding(self) -> int:
+        """Number of the piece that fills up a batch."""
+        return int(self.settings.get("pad_token_id") or 0)
 
     @property
     def positions(self) -> int | None:
@@ -64,9 +96,13 @@ class EncoderFolder:
         found = self.settings.get("max_position_embeddings")
         if found is None:
             return None
-        # RoBERTa and its kin count positions from the padding piece on.
-        offset = (self.settings.get("pad_token_id") or 0) + 1 if _counts_from_padding(self.settings) else 0
-        return int(found) - offset
+        return int(found) - (self.padding + 1 if self.settings["model_type"] in _FROM_PADDING else 0)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether its files are others now than when it was opened; not where they are gone."""
+        now = _stamp(self.path)
+        return bool(now) and now != self._stamp
 
     @cached_property
     def tokenizer(self) -> str:
@@ -79,8 +115,14 @@ class EncoderFolder:
             return read_text(self.path / TOKENIZER, MOST_TOKENIZER, kind=ConfigError)
         transformers = load_library("transformers", KEY)
         try:
+            if not any(p.name in _VOCABULARIES or p.suffix == ".model" for p in entries(self.path, ConfigError)):
+                raise ValueError("no vocabulary")  # transformers would make one without words
             found = transformers.AutoTokenizer.from_pretrained(
-                str(self.path), local_files_only=True, trust_remote_code=False, use_fast=True
+                str(self.path),
+                config=transformers.AutoConfig.for_model(**self.settings),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_fast=True,
             )
             return str(found.backend_tokenizer.to_str())
         except Exception as error:  # of many types, by what is missing
@@ -97,8 +139,8 @@ class EncoderFolder:
             ConfigError: there are none as safetensors.
         """
         found = [p for p in entries(self.path, ConfigError) if p.match(WEIGHTS)]
-        if found:
-            return found
+        if found:  # beside the whole, others may be those of other formats
+            return [p for p in found if p.name == WHOLE] or found
         pickled = [p.name for p in entries(self.path, ConfigError) if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
         raise ConfigError(
             f"'{KEY}': '{short(self.path)}' has no weights as safetensors"
@@ -131,34 +173,36 @@ class EncoderFolder:
             "tokenizer_sha256": self.tokenizer_sha256,
         }
 
-    def save(self, folder: Path) -> None:
-        """Writes the settings and the tokenizer into a folder of the run, without the weights.
+    def save(self, folder: Path, weights: bool = False) -> None:
+        """Writes the settings and the tokenizer into a folder of the run.
+
+        Args:
+            weights: whether to write the weights, too.
 
         Raises:
             WriteError: they cannot be written.
         """
         make_folder(folder)
         write_text(folder / TOKENIZER, self.tokenizer)
-        kept = {key: value for key, value in self.settings.items() if not key.startswith("_")}
-        write_text(folder / CONFIG, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+        write_text(folder / CONFIG, json.dumps(self.settings, indent=2, sort_keys=True) + "\n")
+        for path in self.weights if weights else ():
+            write_bytes(folder / path.name, read_weights(path, memory_of_machine()))
 
-    def _check(self) -> None:
-        where, settings = f"'{KEY}': '{short(self.path)}'", self.settings
-        if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
+    def _check(self, settings: Any) -> None:
+        where = f"'{KEY}': '{short(self.path)}'"
+        if not isinstance(settings, dict) or not isinstance(family := settings.get("model_type"), str):
             raise ConfigError(
                 f"{where}: its {CONFIG} names no 'model_type'; name the folder of a text encoder, such as one that "
                 "AutoModel.save_pretrained wrote"
             )
-        family = settings["model_type"]
         if "auto_map" in settings:
             raise ConfigError(
                 f"{where}: needs code of its own ('auto_map'), which gmsa does not run; choose an encoder of a family "
                 "that transformers knows, such as bert or roberta"
             )
-        if settings.get("is_encoder_decoder") or settings.get("is_decoder") or family in ("gpt2", "llama", "opt"):
-            raise ConfigError(
-                f"{where}: {shown(family)} is no encoder, but writes text; choose one such as bert, roberta or deberta"
-            )
+        if family not in FAMILIES or settings.get("is_decoder") or settings.get("is_encoder_decoder"):
+            what = f"'model_type' {shown(family)}" if family not in FAMILIES else f"this {family}, a decoder,"
+            raise ConfigError(f"{where}: {what} is no text encoder that gmsa takes; it takes {listed(FAMILIES)}")
         for keys, most in _BOUNDS.items():
             for key in keys:
                 value = settings.get(key)
@@ -166,12 +210,46 @@ class EncoderFolder:
                     raise ConfigError(
                         f"{where}: '{key}' in its {CONFIG} is {shown(value)}; it must be from 1 to {most:,}"
                     )
-        if not any(key in settings for key in ("hidden_size", "d_model", "dim")):
-            raise ConfigError(f"{where}: its {CONFIG} has no 'hidden_size'; name the folder of a text encoder")
+        for names in (_WIDTHS, ("vocab_size",)):
+            if not any(settings.get(key) for key in names):
+                raise ConfigError(f"{where}: its {CONFIG} has no {names[0]!r}; name the folder of a text encoder")
+        padding = settings.get("pad_token_id")
+        if padding is not None and not (type(padding) is int and 0 <= padding < settings["vocab_size"]):
+            raise ConfigError(
+                f"{where}: 'pad_token_id' in its {CONFIG} is {shown(padding)}; it must be the number of a piece"
+            )
+        if (large := _too_large(settings)) is not None:
+            raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
 
 
-def _counts_from_padding(settings: dict[str, Any]) -> bool:
-    return settings["model_type"] in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text")
+def read_weights(path: Path, most: int) -> bytes:
+    """The content of a file of weights.
+
+    Raises:
+        ConfigError: it has more than ``most`` bytes, or cannot be read.
+    """
+    with open_regular(path, kind=ConfigError) as file:
+        size = os.fstat(file.fileno()).st_size  # as many bytes of memory are asked for as may be read
+    return read_bytes(path, min(most, size), kind=ConfigError)
+
+
+def _too_large(value: Any) -> int | None:
+    """A whole number among nested values that is too large for a size."""
+    if isinstance(value, (dict, list)):
+        parts = value.values() if isinstance(value, dict) else value
+        return next((found for part in parts if (found := _too_large(part)) is not None), None)
+    return value if type(value) is int and abs(value) > _LARGEST else None
+
+
+def _stamp(folder: Path) -> tuple[Any, ...]:
+    """What changes when the files of an encoder do."""
+    found = []
+    with suppress(OSError, GmsaError):
+        for path in entries(folder, ConfigError):
+            if path.suffix in (".json", ".safetensors", ".txt", ".model"):
+                about = path.stat()
+                found.append((path.name, about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(found)
 
 
 def _find(name: str, download: bool) -> Path:
@@ -183,7 +261,7 @@ def _find(name: str, download: bool) -> Path:
                 "AutoModel.save_pretrained wrote"
             )
         return path
-    if exists(path, ConfigError) or not _ID.fullmatch(name):
+    if exists(path, ConfigError) or name.startswith(".") or not _ID.fullmatch(name):
         state = "is a file" if exists(path, ConfigError) else "does not exist"
         raise ConfigError(f"'{KEY}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
     if (inside := _of_package(name)) is not None:
@@ -195,8 +273,8 @@ def _find(name: str, download: bool) -> Path:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         remedy = "check the id and the network" if download else "set 'text.download' to true to fetch it"
         raise ConfigError(
-            f"'{KEY}': there is no folder or package '{cut(name)}', nor is it in the local cache of the Hub "
-            f"({reason}); name a folder, or {remedy}"
+            f"'{KEY}': there is no folder or package '{cut(name)}', and the Hub's local cache lacks it ({reason}); "
+            f"name a folder, or {remedy}"
         ) from None
 
 

@@ -19,7 +19,6 @@ def load_library(name: str, key: str) -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn in every process that is forked
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         module = import_module(name)
     except ModuleNotFoundError:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmsa.errors import ConfigError, DataError, cut
+from gmsa.errors import ConfigError, DataError, cut, shown
 from gmsa.text.folder import KEY, EncoderFolder
 from gmsa.text.library import load_library
 
@@ -40,10 +40,11 @@ class Pieces:
         room = folder.positions
         self.most = most if room is None else min(most, room - len(self.before) - len(self.after))
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-        if self.count > int(folder.settings.get("vocab_size", self.count)):
+        last = max((*self._tokenizer.get_vocab().values(), *self.before, *self.after), default=0)
+        if last >= (known := folder.settings["vocab_size"]):
             raise ConfigError(
-                f"'{KEY}': the tokenizer has {self.count:,} pieces, the encoder {folder.settings['vocab_size']:,}; "
-                "name a folder whose tokenizer is the encoder's"
+                f"'{KEY}': the tokenizer has pieces up to number {last:,}, the encoder {known:,} pieces; name a folder "
+                "whose tokenizer is the encoder's"
             )
 
     @property
@@ -66,7 +67,7 @@ class Pieces:
         """
         if not text.strip():
             return torch.zeros(0, self.dim), 0
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = _encode(self._tokenizer, text, special=False)
         ids, lost = found.ids[: self.most], max(0, len(found.ids) - self.most)
         if not self.words:
             return torch.tensor(ids, dtype=torch.float32)[:, None], lost
@@ -142,9 +143,21 @@ def _open(content: str) -> Any:
     return found
 
 
+def _encode(tokenizer: Any, text: str, special: bool) -> Any:
+    text = text.encode("utf-8", "replace").decode("utf-8")  # half a character has no bytes
+    try:
+        return tokenizer.encode(text, add_special_tokens=special)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # as above
+        raise ConfigError(
+            f"'{KEY}': its tokenizer.json cannot cut {shown(text)} into pieces ({cut(error)}); name another"
+        ) from None
+
+
 def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special pieces that the tokenizer puts before and after a text."""
-    found = tokenizer.encode("a", add_special_tokens=True)
+    found = _encode(tokenizer, "a", special=True)
     plain = [i for i, special in enumerate(found.special_tokens_mask) if not special]
     if not plain:
         return [], []

