@@ -36,7 +36,7 @@ from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
 from gmsa.text import TextEncoder, texts_of
 
-READ_BY_ALL = ("name", "layer", "encoders", "modality_dropout", "propagation", "sequence", "route")
+READ_BY_ALL = ("name", "layer", "encoders", "modality_dropout", "propagation", "sequence", "route", "text_encoder")
 """Settings that a model's constructor need not take: others look at them, or refuse them."""
 
 
@@ -256,7 +256,7 @@ def check(config: Config) -> None:
 
 
 def unused_settings(config: Config) -> list[str]:
-    """Settings of ``model`` with a value of their own that the model of a config never looks at, by their keys."""
+    """Settings with a value of their own that the model of a config never looks at, by their keys."""
     model, settings, default = model_class(config), config.model, ModelConfig()
     read = {*arguments_of(model), *READ_BY_ALL, *(("heads",) if settings.sequence == "transformer" else ())}
     if model.seen_streams(settings) != model.seen_streams(replace(settings, streams=default.streams)):
@@ -264,7 +264,11 @@ def unused_settings(config: Config) -> list[str]:
     names = [f.name for f in fields(settings) if f.name not in read]
     found = [f"model.{name}" for name in names if getattr(settings, name) != getattr(default, name)]
     layers = _layers(model, settings)
-    return found + [f"model.layer.{stream}" for stream in settings.layer.named if stream not in layers]
+    found += [f"model.layer.{stream}" for stream in settings.layer.named if stream not in layers]
+    propagates = config.graph.scope == "hierarchical" and settings.propagation
+    if config.graph.dialogue_node and model.seen_outside(settings) == (UTTERANCE,) and not propagates:
+        found.append("graph.dialogue_node")
+    return found
 
 
 def _layers(model: type[Model], settings: ModelConfig) -> Layers:

@@ -90,12 +90,6 @@ class Conversation(Model):
                 f"'{component_name(config.model.name)}' does not have; leave it out, or set 'graph.scope' to "
                 "hierarchical"
             )
-        adds = config.graph.scope == "hierarchical" and config.model.propagation
-        if config.graph.dialogue_node and not cls.has_dialogue_node() and not adds:
-            raise ConfigError(
-                f"'graph.dialogue_node' adds nothing to '{component_name(config.model.name)}', whose edges join "
-                "utterances alone; leave it out (in scope hierarchical 'model.propagation' above 0 uses it)"
-            )
 
     @classmethod
     def has_dialogue_node(cls) -> bool:

@@ -117,7 +117,7 @@ def test_the_table_has_a_line_per_setting(say: Say) -> None:
 
 def test_one_key(say: Say) -> None:
     text = say("--key", "optim.lr")
-    for part in ("optim.lr\n  Peak learning rate", "default  0.001\n", "allowed  > 0\n", "beside   name, weight_decay"):
+    for part in ("optim.lr\n  Peak learning rate", "default  0.001\n", "allowed  > 0\n", "beside   name, encoder_lr"):
         assert part in text
     assert "here     0.01\n" in say("mosi_graph", "--set", "optim.lr=0.01", "--key", "optim.lr")
     assert all(len(line) <= 80 for line in text.splitlines())

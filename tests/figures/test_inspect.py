@@ -32,7 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A config and a corpus of other modalities, whose labels are classes."""
     utterances = [clip("a$_$1", DIMS, (3, 8, 0), label=1.0, text="one two three"), clip("a$_$2", DIMS, (1, 1, 1))]
 
-    def load(data: DataConfig, target: TargetConfig) -> Corpus:
+    def load(data: DataConfig, target: TargetConfig, texts: None) -> Corpus:
         return Corpus({"train": utterances[:1], "valid": [], "test": utterances[1:]}, DIMS, target=EMOTION)
 
     monkeypatch.setattr(pictured, "load_corpus", load)

@@ -20,6 +20,7 @@ from gmsa.config.graph import WHOLE
 from gmsa.data import Target, Utterance
 from gmsa.errors import ConfigError
 from gmsa.models import Conversation, check, reach
+from gmsa.models.build import unused_settings
 from gmsa.models.pretraining import PretrainingModel
 from gmsa.nn import SparseEdges
 from gmsa.runs import Run
@@ -225,7 +226,7 @@ def test_training_reaches_every_parameter(name: str, scope: str) -> None:
 
 @each
 def test_the_node_of_a_dialogue_is_for_the_propagation_alone(name: str) -> None:
-    """No edge could join it: it has no row in any embedding, and where nothing would use it, it is refused."""
+    """No edge could join it: it has no row in any embedding, and where nothing uses it, a note says so."""
     plain, asked = (talk.config_of(name, "hierarchical", {"dialogue_node": node}) for node in (False, True))
     check(asked)
     sizes = [
@@ -235,8 +236,10 @@ def test_the_node_of_a_dialogue_is_for_the_propagation_alone(name: str) -> None:
     said = [talk.say(talk.model_of(x), x, talk.dialogue("a", 4)).value for x in (plain, asked)]
     assert not torch.equal(*said)
     for scope, model in (("dialogue", {}), ("hierarchical", {"propagation": 0})):
-        with pytest.raises(ConfigError, match=f"'graph.dialogue_node' adds nothing to '{name.partition('(')[0]}'"):
-            check(talk.config_of(name, scope, {"dialogue_node": True}, model=model))
+        config = talk.config_of(name, scope, {"dialogue_node": True}, model=model)
+        check(config)
+        assert unused_settings(config) == ["graph.dialogue_node"]
+    assert unused_settings(asked) == []
 
 
 @in_scopes
