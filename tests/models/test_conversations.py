@@ -18,7 +18,6 @@ from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
 from gmsa.config.graph import WHOLE
 from gmsa.data import Target, Utterance
-from gmsa.errors import ConfigError
 from gmsa.models import Conversation, check, reach
 from gmsa.models.build import unused_settings
 from gmsa.models.pretraining import PretrainingModel
