@@ -186,6 +186,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "context_curves": Result(["python benchmarks/context.py --part curves --out OUT"], 2, data=[DEV]),
     "layers": Result(["python benchmarks/layers.py --threads 1"], 4, data=[DEV]),
     "models_mosi": Result([f"python benchmarks/models.py --part mosi --only {ALL_BUT_HGT} --out OUT"], 25, data=[DEV]),
+    "models_mosi_hgt": Result(["python benchmarks/models.py --part mosi --only hgt --out OUT"], 15, data=[DEV]),
     "models_meld": Result(["python benchmarks/models.py --part meld --out OUT"], 60, data=[MELD]),
     "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
     "layers_mosi_context": Result(
