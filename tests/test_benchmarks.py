@@ -22,13 +22,14 @@ TABLES = {
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
+    "recipe": ["| half the channels |"],
     "scale": ["| tokens |"],
     "step": ["| plain, padded to the file's longest |"],
     "tune": ["| random, chosen on validation |"],
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "few_labels", "models", "peers", "tune"}
+TRAINING = {"context", "few_labels", "models", "peers", "recipe", "tune"}
 """Those that train into a folder."""
 
 
