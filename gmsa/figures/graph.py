@@ -157,7 +157,7 @@ def draw_weights(
             )
         )
         drawn = f" ({len(strongest):,} drawn)" if len(strongest) < len(edges.weights) else ""
-        more = f"; {notes[stream]}" if notes and stream in notes else ""
+        more = f"\n{notes[stream]}" if notes and stream in notes else ""  # one line is too long for the figure
         loops = sum(edge[0] == edge[2] and edge[1] == edge[3] for edge in zip(*edges[:4], strict=True))
         drawn += f" and {loops:,} self-loops" if loops else ""
         most = edges.weights.max(initial=0)
