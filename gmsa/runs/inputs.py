@@ -229,7 +229,8 @@ def check_utterances(
 def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
     others = [m for m in utterance.features if m not in wanted]
     more = f" (it has {listed(others)})" if others else ""
-    return f"has no {' or '.join(wanted)} to predict from{more}; give at least one of them"
+    remedy = "at least one of them" if len(wanted) > 1 else "it"
+    return f"has no {' or '.join(wanted)} to predict from{more}; give {remedy}"
 
 
 def _from_store(
