@@ -71,7 +71,8 @@ def _draw_panels(
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
 
     modalities = [t for t in counts if t not in beside]
-    colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
+    others = [t for t in modalities if t not in READOUT_COLORS]  # a modality has its colour with readouts as rows, too
+    colors = dict(zip(others, itertools.cycle(COLORS))) | READOUT_COLORS
     widest, rows = max([counts[m] for m in modalities] + [1]), max(3 if beside else 1, len(modalities))
     place = _layout(modalities, counts, widest, rows, beside)
     width = max(7.0 if beside else 10.0, min(16.0, 0.55 * widest + 3))
