@@ -142,11 +142,15 @@ def draw_weights(
 
     def draw_stream(axis: Any, stream: str, place: dict[str, Places], colors: Mapping[str, str]) -> str:
         edges = streams[stream]
-        strongest = np.argsort(edges.weights)[-MOST_LINES:]  # the strongest last, above the others
+        ends = zip(*edges[:4], strict=True)
+        seen = np.array([edge[:2] != edge[2:] for edge in ends], dtype=bool)  # a loop, maybe of weight 1, is no line
+        count, most = int(seen.sum()), edges.weights[seen].max(initial=0)
+        order = np.argsort(edges.weights)
+        strongest = order[seen[order]][-MOST_LINES:]  # the strongest last, above the others
         start = np.array([place[edges.source_types[e]][edges.sources[e]] for e in strongest]).reshape(-1, 2)
         end = np.array([place[edges.target_types[e]][edges.targets[e]] for e in strongest]).reshape(-1, 2)
         color = np.array([to_rgba(colors[edges.source_types[e]]) for e in strongest]).reshape(-1, 4)
-        share = edges.weights[strongest] / edges.weights.max(initial=1e-12)
+        share = edges.weights[strongest] / max(most, 1e-12)
         color[:, 3] = share**1.5
         axis.add_collection(
             LineCollection(
@@ -157,12 +161,11 @@ def draw_weights(
                 rasterized=len(strongest) > MOST_MARKS,
             )
         )
-        drawn = f" ({len(strongest):,} drawn)" if len(strongest) < len(edges.weights) else ""
+        drawn = f" ({len(strongest):,} drawn)" if len(strongest) < count else ""
         more = f"\n{notes[stream]}" if notes and stream in notes else ""  # one line is too long for the figure
-        loops = sum(edge[0] == edge[2] and edge[1] == edge[3] for edge in zip(*edges[:4], strict=True))
+        loops = len(seen) - count
         drawn += f" and {loops:,} self-loops" if loops else ""
-        most = edges.weights.max(initial=0)
-        return f"{stream}: attention along {len(edges.weights) - loops:,} edges{drawn}, at most {most:.2f}{more}"
+        return f"{stream}: attention along {count:,} edges{drawn}, at most {most:.2f}{more}"
 
     _draw_panels(path, title, counts, words, [*streams], draw_stream, beside)
 
