@@ -69,6 +69,7 @@ def _draw_panels(
     are numbered.
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
+    from matplotlib.patheffects import withStroke
 
     modalities = [t for t in counts if t not in beside]
     others = [t for t in modalities if t not in READOUT_COLORS]  # a modality has its colour with readouts as rows, too
@@ -90,7 +91,8 @@ def _draw_panels(
                     *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
                 )
         for (x, y), word in zip(place.get(TEXT, ()), _labels(words, counts.get(TEXT, 0)), strict=False):
-            axis.text(x, y + 0.2, label(word), ha="center", fontsize=7, rotation=20, parse_math=False)
+            text = axis.text(x, y + 0.2, label(word, 16), ha="center", fontsize=7, rotation=35, parse_math=False)
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges cross it
         names = [f"{label(m)} ({counts[m] or 'missing'})" for m in modalities]
         axis.set_yticks([-row for row in range(len(modalities))], labels=names, fontsize=11)
         for tick, modality in zip(axis.get_yticklabels(), modalities, strict=True):
