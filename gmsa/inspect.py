@@ -81,7 +81,7 @@ def _problem(options: argparse.Namespace) -> str:
     if options.model and (options.id is not None or options.relation is not None):
         return "--model draws the model, not a graph; leave --id and --relation out"
     if options.id is None and not options.model:
-        return "the following arguments are required: --id, or --model"
+        return f"the following arguments are required: --id{'' if options.run else ', or --model'}"
     return ""
 
 

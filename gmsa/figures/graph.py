@@ -69,9 +69,11 @@ def _draw_panels(
     are numbered.
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
+    from matplotlib.patheffects import withStroke
 
     modalities = [t for t in counts if t not in beside]
-    colors = dict(zip(modalities, itertools.cycle(COLORS))) | READOUT_COLORS
+    others = [t for t in modalities if t not in READOUT_COLORS]  # a modality has its colour with readouts as rows, too
+    colors = dict(zip(others, itertools.cycle(COLORS))) | READOUT_COLORS
     widest, rows = max([counts[m] for m in modalities] + [1]), max(3 if beside else 1, len(modalities))
     place = _layout(modalities, counts, widest, rows, beside)
     width = max(7.0 if beside else 10.0, min(16.0, 0.55 * widest + 3))
@@ -89,7 +91,8 @@ def _draw_panels(
                     *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
                 )
         for (x, y), word in zip(place.get(TEXT, ()), _labels(words, counts.get(TEXT, 0)), strict=False):
-            axis.text(x, y + 0.2, label(word), ha="center", fontsize=7, rotation=20, parse_math=False)
+            text = axis.text(x, y + 0.2, label(word, 16), ha="center", fontsize=7, rotation=35, parse_math=False)
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges cross it
         names = [f"{label(m)} ({counts[m] or 'missing'})" for m in modalities]
         axis.set_yticks([-row for row in range(len(modalities))], labels=names, fontsize=11)
         for tick, modality in zip(axis.get_yticklabels(), modalities, strict=True):
@@ -141,11 +144,15 @@ def draw_weights(
 
     def draw_stream(axis: Any, stream: str, place: dict[str, Places], colors: Mapping[str, str]) -> str:
         edges = streams[stream]
-        strongest = np.argsort(edges.weights)[-MOST_LINES:]  # the strongest last, above the others
+        ends = zip(*edges[:4], strict=True)
+        seen = np.array([edge[:2] != edge[2:] for edge in ends], dtype=bool)  # a loop, maybe of weight 1, is no line
+        count, most = int(seen.sum()), edges.weights[seen].max(initial=0)
+        order = np.argsort(edges.weights)
+        strongest = order[seen[order]][-MOST_LINES:]  # the strongest last, above the others
         start = np.array([place[edges.source_types[e]][edges.sources[e]] for e in strongest]).reshape(-1, 2)
         end = np.array([place[edges.target_types[e]][edges.targets[e]] for e in strongest]).reshape(-1, 2)
         color = np.array([to_rgba(colors[edges.source_types[e]]) for e in strongest]).reshape(-1, 4)
-        share = edges.weights[strongest] / edges.weights.max(initial=1e-12)
+        share = edges.weights[strongest] / max(most, 1e-12)
         color[:, 3] = share**1.5
         axis.add_collection(
             LineCollection(
@@ -156,12 +163,11 @@ def draw_weights(
                 rasterized=len(strongest) > MOST_MARKS,
             )
         )
-        drawn = f" ({len(strongest):,} drawn)" if len(strongest) < len(edges.weights) else ""
-        more = f"; {notes[stream]}" if notes and stream in notes else ""
-        loops = sum(edge[0] == edge[2] and edge[1] == edge[3] for edge in zip(*edges[:4], strict=True))
+        drawn = f" ({len(strongest):,} drawn)" if len(strongest) < count else ""
+        more = f"\n{notes[stream]}" if notes and stream in notes else ""  # one line is too long for the figure
+        loops = len(seen) - count
         drawn += f" and {loops:,} self-loops" if loops else ""
-        most = edges.weights.max(initial=0)
-        return f"{stream}: attention along {len(edges.weights) - loops:,} edges{drawn}, at most {most:.2f}{more}"
+        return f"{stream}: attention along {count:,} edges{drawn}, at most {most:.2f}{more}"
 
     _draw_panels(path, title, counts, words, [*streams], draw_stream, beside)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gmsa.config import Config, ModelConfig
+from gmsa.config import Config, ModelConfig, TextConfig
 from gmsa.config.components import component_name
 from gmsa.config.presets import TEXT, placed
 from gmsa.data.targets import Target
@@ -265,6 +265,8 @@ def unused_settings(config: Config) -> list[str]:
     found = [f"model.{name}" for name in names if getattr(settings, name) != getattr(default, name)]
     layers = _layers(model, settings)
     found += [f"model.layer.{stream}" for stream in settings.layer.named if stream not in layers]
+    if settings.text_encoder is None:
+        found += [f"text.{f.name}" for f in fields(TextConfig) if getattr(config.text, f.name) != f.default]
     propagates = config.graph.scope == "hierarchical" and settings.propagation
     if config.graph.dialogue_node and model.seen_outside(settings) == (UTTERANCE,) and not propagates:
         found.append("graph.dialogue_node")

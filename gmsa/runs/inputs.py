@@ -152,7 +152,8 @@ def _utterance(item: Any, place: int, texts: Texts | None) -> Any:
     if isinstance(item, Utterance):
         return item
     if not isinstance(item, str):
-        raise DataError(f"expected gmsa.Utterance objects to predict (got a {type(item).__name__})")
+        what = "gmsa.Utterance objects" if texts is None else "transcripts or gmsa.Utterance objects"
+        raise DataError(f"expected {what} to predict (got a {type(item).__name__})")
     if texts is None:
         raise DataError(
             f"the run has no text encoder to read the transcript {shown(item)}; give utterances or arrays of features, "
@@ -229,7 +230,8 @@ def check_utterances(
 def _lacks(utterance: Utterance, wanted: Mapping[str, int]) -> str:
     others = [m for m in utterance.features if m not in wanted]
     more = f" (it has {listed(others)})" if others else ""
-    return f"has no {' or '.join(wanted)} to predict from{more}; give at least one of them"
+    remedy = "at least one of them" if len(wanted) > 1 else "it"
+    return f"has no {' or '.join(wanted)} to predict from{more}; give {remedy}"
 
 
 def _from_store(

@@ -125,9 +125,10 @@ def check_files(run: Run, files: Mapping[str, str | None]) -> None:
             encoder = read_config(run.folder).model.text_encoder  # that of ``run.config`` may be its copy in the folder
             path = {"data_sha256": data.path, "pool_sha256": data.pool}.get(key, encoder)
             differs = f"SHA-256 {str(now)[:12]}…, was {str(then)[:12]}…"
+            what = "text encoder" if path == encoder else "file"
             raise RunError(
-                f"'{path}' is not the file that '{run.folder}' was trained on ({differs}); put that file back, or give "
-                "another --out"
+                f"'{path}' is not the {what} that '{run.folder}' was trained {'with' if path == encoder else 'on'} "
+                f"({differs}); put that {what} back, or give another --out"
             )
 
 

@@ -81,7 +81,9 @@ def robustness(
     if out is not None:
         check_no_run(out)
     elif write and data is not None:
-        raise ConfigError("--missing with --data needs --out DIR: the run's own report is of its own test split")
+        raise ConfigError(
+            "--missing or --noise with --data needs --out DIR: the run's own report is of its own test split"
+        )
     run = as_run(run)
     if write and out is None:
         own_report(run.folder)  # fails before hours of scoring where there is no report to add to

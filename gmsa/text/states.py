@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gmsa.data.notes import note
-from gmsa.errors import GmsaError, cut
+from gmsa.errors import GmsaError
 from gmsa.system.console import progress_bar
 from gmsa.system.files import make_folder, write_bytes
 from gmsa.system.reading import exists, read_bytes
@@ -53,7 +53,7 @@ def states_of(folder: EncoderFolder, pieces: Pieces, numbers: Sequence[Tensor]) 
             content = {"states": every}
             write_bytes(path, save_tensors(content, {"sha256": _digest(every)}))
         except GmsaError as error:
-            note(f"the states of the text encoder are not kept: {cut(error)}")
+            note(f"the states of the text encoder are not kept in $GMSA_CACHE: {error}")
     return [x.float() for x in every.split(lengths)]
 
 

@@ -424,7 +424,7 @@ def test_synthetic_is_said() -> None:
         (["--missing", "eta:0.1", "--mask-seeds", "x"], "argument --mask-seeds: expected seeds such as"),
         (["--missing", "eta:0.1", "--seeds", "7"], "has no seed 7; it has 1, 2"),
         (["--mask-seeds", "1"], "--mask-seeds goes with --missing"),
-        (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing with --data needs --out DIR"),
+        (["--missing", "eta:0.1", "--data", "other.pkl"], "--missing or --noise with --data needs --out DIR"),
         (
             ["--missing", "eta:0.1", "--run", "other"],
             "several --run are compared with modalities masked or noise; add --out DIR",

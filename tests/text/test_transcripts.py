@@ -450,7 +450,7 @@ def test_word_pieces_are_predicted(runs: Mapping[str, Run], tmp_path: Path) -> N
 
 NOT_TRANSCRIPTS: dict[str, tuple[Any, str]] = {
     "a string": ("so dull", r"'so dull' does not exist; check the path \(a transcript goes into a list"),
-    "numbers": ([1, 2], r"expected gmsa.Utterance objects to predict \(got a int\)"),
+    "numbers": ([1, 2], r"expected transcripts or gmsa.Utterance objects to predict \(got a int\)"),
     "features of text": ({"text": SOUND}, r"has none of audio, raw_text \(its keys: text\)"),
     "word pieces": ({"text_bert": bert_of(TWO)}, r"has none of audio, raw_text \(its keys: text_bert\)"),
     "nothing": ([], "no utterance to predict"),

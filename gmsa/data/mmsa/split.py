@@ -255,15 +255,14 @@ def _objects(array: np.ndarray) -> Iterable[Any]:
 
 
 def _transcript(value: Any, where: str) -> str:
-    """Returns a transcript; words of a list are joined by spaces, and :data:`UNREADABLE` stands for other bytes.
-
-    No training reads it, so it stops none; ``gmsa data check`` tells.
-    """
+    """Returns a transcript; words of a list are joined by spaces, and :data:`UNREADABLE` stands for other bytes, which
+    ``gmsa data check`` tells. None and NaN, pandas' entries for no text, are none."""
     words = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     words = words if isinstance(words, (list, tuple)) else [words]
     if any(isinstance(word, (list, tuple, np.ndarray, Mapping)) for word in words):
         raise DataError(f"{where} has a {type(value).__name__} as transcript; save it as text")
-    text = " ".join(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words)
+    there = [w for w in words if w is not None and w == w]
+    text = " ".join(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in there)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     check_text(text, where)
     return text

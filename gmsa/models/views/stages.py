@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import nn
 
 from gmsa.config import Config
 from gmsa.config.components import component_name
-from gmsa.config.presets import placed
+from gmsa.config.presets import TEXT, placed
+from gmsa.errors import cut
 from gmsa.graph import DIALOGUE, UTTERANCE, relations_of, schema
 from gmsa.nn import Heads
 
@@ -130,7 +132,10 @@ def embedding_rows(embedding: Embedding, config: Config) -> list[Row]:
         widths = f"{embedding.dims[modality]} → {embedding.node_type.shape[1]}"
         convs = ", ".join(f"{kernel}/{stride}" for kernel, stride in embedding.convs[modality])
         note = f"{name}, {widths}\nkernel/stride {convs}"
-        encoders.append(Stage(modality, note, (embedding.encoders[modality],)))
+        before = embedding.text_encoder if modality == TEXT else None
+        if before is not None:
+            note = f"{cut(Path(str(config.model.text_encoder)).name)} ({config.text.tuning})\n{note}"
+        encoders.append(Stage(modality, note, (before, embedding.encoders[modality])))
     start = "type and position of each token"
     if level == "dialogue":
         start = "mean over an utterance's tokens, a learned one where there are none; its type and place"

@@ -105,7 +105,7 @@ def draw_attention(
     if utterance is None:
         ends = np.concatenate([found.streams[name][k] for name in names for k in (0, 1)])
         counts = {
-            kind: int(found.node_position[ends][kinds[ends] == kind].max()) + 1 for kind in _ordered(joined, kinds)
+            kind: int(found.node_position[ends][kinds[ends] == kind].max()) + 1 for kind in _ordered(joined, found)
         }
         draw_weights(out, title, counts, streams, notes=notes, beside=())
         return lines
@@ -120,9 +120,9 @@ def draw_attention(
     return lines
 
 
-def _ordered(names: set[str], kinds: np.ndarray) -> list[str]:
-    """Names of types in the order of the nodes."""
-    return [kind for kind in dict.fromkeys(kinds.tolist()) if kind in names]
+def _ordered(names: set[str], found: Attention) -> list[str]:
+    """Names of types in the model's order, whichever modality the first utterance lacks."""
+    return [kind for kind in dict.fromkeys(t.removeprefix(UTTERANCE_TYPE) for t in found.node_types) if kind in names]
 
 
 def _describe(found: Attention, name: str, kinds: np.ndarray, mine: np.ndarray, by_time: bool) -> list[str]:
@@ -130,12 +130,12 @@ def _describe(found: Attention, name: str, kinds: np.ndarray, mine: np.ndarray, 
     source, target, weight = (column[mine[found.streams[name].target]] for column in found.streams[name])
     meaning = found.meanings[name]
     lines = [] if meaning == SOFTMAX else [f"  {name}: {meaning}"]
-    attending = _ordered({*kinds[target].tolist()}, kinds)
+    attending = _ordered({*kinds[target].tolist()}, found)
     for kind in attending if by_time else [k for k in attending if k in READOUTS] or attending:
         chosen = kinds[target] == kind
         share = weight[chosen].mean(1) / len(np.unique(target[chosen]))
         looked = kinds[source[chosen]]
-        parts = [f"{k} {100 * share[looked == k].sum():.0f} %" for k in _ordered({*looked.tolist()}, kinds)]
+        parts = [f"{k} {100 * share[looked == k].sum():.0f} %" for k in _ordered({*looked.tolist()}, found)]
         text = f"  {name}, {kind} attends to: {', '.join(parts)}"
         if by_time:
             way = np.sign(found.node_position[source[chosen]] - found.node_position[target[chosen]])
