@@ -312,7 +312,7 @@ MODELS: Registry[Any] = Registry(
         *("dims", "convs", "scope", "context", "typed_edges", "relations", "layer", "encoder", "channels", "heads"),
         "layers",
         *("shared_layers", "context_layers", "propagation", "sequence", "streams", "fusion", "order", "missing_node"),
-        *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders"),
+        *("dropout", "input_dropout", "modality_dropout", "positions", "route", "encoders", "text_encoder"),
         *("num_classes", "intensity"),
     ),
 )

@@ -116,20 +116,6 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
-OF_FILE = {"model.text_encoder": None, "optim.epochs": 12}
-"""The features of the file in the place of an encoder, with the epochs that are the default for them."""
-CONTEXT = {"graph.scope": "hierarchical", "graph.context": 3, "graph.dialogue_node": True, "model.propagation": 0.2}
-ENCODERS: list[dict[str, Any]] = [
-    {"name": "full"},
-    {"name": "full, text alone", "data.modalities": ["text"]},
-    {"name": "full, with context", **CONTEXT},
-    {"name": "LoRA, rate 1e-3", "text.tuning": "lora", "optim.encoder_lr": 1e-3},
-    {"name": "frozen, 12 epochs", "text.tuning": "frozen", "optim.epochs": 12},
-    {"name": "features of the file, 12 epochs", **OF_FILE},
-    {"name": "features of the file, text alone, 12 epochs", **OF_FILE, "data.modalities": ["text"]},
-    {"name": "features of the file, with context, 12 epochs", **OF_FILE, **CONTEXT},
-]
-"""A text encoder in the loop, and its frozen states, as changes of ``mosi_text``."""
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -200,24 +186,11 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "context_curves": Result(["python benchmarks/context.py --part curves --out OUT"], 2, data=[DEV]),
     "layers": Result(["python benchmarks/layers.py --threads 1"], 4, data=[DEV]),
     "models_mosi": Result([f"python benchmarks/models.py --part mosi --only {ALL_BUT_HGT} --out OUT"], 25, data=[DEV]),
-    "text_encoder_mosi": Result(
-        [
-            "gmsa ablate --config mosi_text --settings OUT/rows.yaml --set data.path=DATA "
-            "--set protocol.name=supervised --seeds 1111,1112,1113 --jobs 2 --out OUT/rows"
-        ],
-        15,
-        tables.encoders,
-        data=[DEV],
-        settings={"rows.yaml": ENCODERS},
-    ),
     "models_mosi_hgt": Result(["python benchmarks/models.py --part mosi --only hgt --out OUT"], 15, data=[DEV]),
     "models_meld": Result(["python benchmarks/models.py --part meld --out OUT"], 60, data=[MELD]),
     "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
     "layers_mosi_context": Result(
         [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]
-    ),
-    "layers_meld": Result(
-        [f"python benchmarks/models.py --part layers_meld --only {LAYERS_BUT_HGT} --out OUT"], 45, data=[MELD]
     ),
     "context_window": ablated("context", "1111,1112", 30, "protocol.name=supervised", quick=["utterance", "past 1"]),
     "study_mosi_dev": Result(

@@ -326,7 +326,10 @@ def _with_ids(columns: dict[str, Any], config: Config, texts: Texts | None, wher
     if not given and not words:
         needed = [m for m in config.data.modalities if texts is None or m != texts.modality]
         needed += known
-        raise DataError(f"{where}: has none of {', '.join(needed)} (its keys: {listed(columns)}); give at least one")
+        what = "the modalities " if texts is None else ""
+        raise DataError(
+            f"{where}: has none of {what}{', '.join(needed)} (its keys: {listed(columns)}); give at least one"
+        )
     flat = {m: len(columns[m]) for m in given if _axes(columns[m]) == 2}
     count = len(columns["id"]) if "id" in columns else None
     if count is None and words:
