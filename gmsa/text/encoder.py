@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gmsa.errors import ConfigError, cut, short
 from gmsa.nn.dropout import Dropout
 from gmsa.text.folder import CONFIG, KEY, EncoderFolder, read_weights
-from gmsa.text.library import load_library
+from gmsa.text.packages import load_package
 from gmsa.text.pieces import Pieces
 
 MOST_HEADER = 1 << 24
@@ -30,9 +30,12 @@ class TextEncoder(nn.Module):
     Args:
         folder (EncoderFolder): The encoder.
         pieces (Pieces): Its word pieces.
-        lora_rank (int, default 0): Rank r of additions :math:`W + \frac{2 r}{r} B A` to all linear maps, which alone
-            are trained (Hu et al.: LoRA, ICLR 2022); 0 trains all weights.
+        lora_rank (int, default 0): Rank of additions to all linear maps, :math:`W + 2 B A`, which alone are trained
+            (Hu et al.: LoRA, ICLR 2022, with :math:`\alpha = 2 r`); 0 trains all weights.
         checkpointing (bool, default False): Computes the layers again for their gradients.
+
+    Raises:
+        ConfigError: transformers cannot make the encoder, or its family cannot compute its layers again.
 
     Shapes:
         - numbers of pieces :math:`(S, P)`, lengths :math:`(N)`; output :math:`(S, H)`
@@ -45,7 +48,7 @@ class TextEncoder(nn.Module):
         self.padding = folder.padding
         model = make_network(folder)
         if lora_rank:
-            peft = load_library("peft", "text.tuning: lora")
+            peft = load_package("peft", "text.tuning: lora")
             wanted = peft.LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear")
             model.requires_grad_(False)
             model = peft.inject_adapter_in_model(wanted, model)
@@ -105,7 +108,7 @@ def make_network(folder: EncoderFolder) -> Any:
     Raises:
         ConfigError: transformers knows no such family, or its settings are wrong.
     """
-    transformers = load_library("transformers", KEY)
+    transformers = load_package("transformers", KEY)
     try:
         wanted = transformers.AutoConfig.for_model(**folder.settings)
         network = transformers.AutoModel.from_config(wanted, trust_remote_code=False, dtype=torch.float32)

@@ -16,7 +16,7 @@ from gmsa.errors import ConfigError, GmsaError, cut, listed, short, shown
 from gmsa.system.files import make_folder, sha256_of, write_bytes, write_text
 from gmsa.system.memory import memory_of_machine
 from gmsa.system.reading import entries, exists, expanded, is_folder, open_regular, read_bytes, read_json, read_text
-from gmsa.text.library import load_library
+from gmsa.text.packages import load_package
 
 _WIDTHS = ("hidden_size", "dim")
 KEY = "model.text_encoder"
@@ -113,7 +113,7 @@ class EncoderFolder:
         """
         if exists(self.path / TOKENIZER, ConfigError):
             return read_text(self.path / TOKENIZER, MOST_TOKENIZER, kind=ConfigError)
-        transformers = load_library("transformers", KEY)
+        transformers = load_package("transformers", KEY)
         try:
             if not any(p.name in _VOCABULARIES or p.suffix == ".model" for p in entries(self.path, ConfigError)):
                 raise ValueError("no vocabulary")  # transformers would make one without words
@@ -266,7 +266,7 @@ def _find(name: str, download: bool) -> Path:
         raise ConfigError(f"'{KEY}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
     if (inside := _of_package(name)) is not None:
         return inside
-    hub = load_library("huggingface_hub", KEY)
+    hub = load_package("huggingface_hub", KEY)
     try:
         return Path(hub.snapshot_download(repo_id=name, local_files_only=not download, allow_patterns=_FETCHED))
     except Exception as error:  # huggingface_hub's own, those of its HTTP library, and the system's

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gmsa.errors import ConfigError, DataError, cut, shown
 from gmsa.text.folder import KEY, EncoderFolder
-from gmsa.text.library import load_library
+from gmsa.text.packages import load_package
 
 PER_WORD = 8
 """Pieces of a word that make one node; a longer word takes several."""
@@ -129,7 +129,7 @@ class Pieces:
 
 @lru_cache(maxsize=4)
 def _open(content: str) -> Any:
-    tokenizers = load_library("tokenizers", KEY)
+    tokenizers = load_package("tokenizers", KEY)
     try:
         found = tokenizers.Tokenizer.from_str(content)
         found.no_truncation()

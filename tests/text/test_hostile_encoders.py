@@ -22,7 +22,7 @@ from gmsa import train
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
 from gmsa.runs import Run
-from gmsa.text import EncoderFolder, library, pieces, texts
+from gmsa.text import EncoderFolder, packages, pieces, texts
 
 Spoil = Callable[[Path], object]
 
@@ -186,7 +186,7 @@ def test_packages_that_are_not_installed(
     config = config_of("lora")
     texts._open.cache_clear()
     pieces._open.cache_clear()
-    monkeypatch.setattr(library, "import_module", load)
+    monkeypatch.setattr(packages, "import_module", load)
     with pytest.raises(ConfigError, match=rf"needs {lacking}, which is not installed.*gmsa\[text\]"):
         run_once(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Imports what the extra ``text`` brings, only where it is needed."""
+"""Imports the packages of the extra ``text``, only where they are needed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from gmsa.errors import ConfigError
 
 
-def load_library(name: str, key: str) -> Any:
-    """A module of the extra ``text``, told to be quiet.
+def load_package(name: str, key: str) -> Any:
+    """A package of the extra ``text``, told to be quiet.
 
     Args:
         key: the setting that needs it, for the error.
