@@ -189,6 +189,9 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "models_mosi_hgt": Result(["python benchmarks/models.py --part mosi --only hgt --out OUT"], 15, data=[DEV]),
     "models_meld": Result(["python benchmarks/models.py --part meld --out OUT"], 60, data=[MELD]),
     "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
+    "layers_meld": Result(
+        [f"python benchmarks/models.py --part layers_meld --only {LAYERS_BUT_HGT} --out OUT"], 45, data=[MELD]
+    ),
     "layers_mosi_context": Result(
         [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]
     ),
