@@ -109,8 +109,8 @@ class TextConfig:
     tuning: Literal["full", "lora", "frozen"] = "full"
     """What of the encoder is trained with the rest: all of its weights, low-rank additions to them (LoRA), or nothing,
     so that its states are computed once and kept in a cache."""
-    nodes: Literal["pieces", "words"] = "pieces"
-    """What a node of text is: a word piece, or a word, with the mean of its pieces' states."""
+    nodes: Literal["pieces", "words", "transcript"] = "pieces"
+    """What a node of text is: a word piece, or a word or the whole transcript, with the mean of its pieces' states."""
     source: Literal["raw_text", "text_bert"] = "raw_text"
     """What is read: the transcripts, or the word pieces that the file's ``text_bert`` has, which the encoder's
     tokenizer must have made."""

@@ -3,8 +3,9 @@
 # L nodes of text, P pieces of a node
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ PER_WORD = 8
 """Pieces of a word that make one node; a longer word takes several."""
 NONE = -1.0
 """Stands where a node has no further piece."""
+Nodes = Literal["pieces", "words", "transcript"]
+"""What a node of text is."""
 
 
 class Pieces:
@@ -24,17 +27,17 @@ class Pieces:
 
     Args:
         folder: the encoder.
-        words: whether a node is a word, of up to :data:`PER_WORD` pieces, instead of a piece. What a word is, the
-            tokenizer says; in most, punctuation is one.
+        nodes: what a node is: one of the ``pieces``, one of the ``words``, of up to :data:`PER_WORD` pieces (what a
+            word is, the tokenizer says; in most, punctuation is one), or the whole ``transcript``.
         most: pieces of a transcript, at most.
 
     Raises:
         ConfigError: the tokenizer cannot be read.
     """
 
-    def __init__(self, folder: EncoderFolder, words: bool = False, most: int = 128) -> None:
+    def __init__(self, folder: EncoderFolder, nodes: Nodes = "pieces", most: int = 128) -> None:
         self._tokenizer = _open(folder.tokenizer)
-        self.words = words
+        self.nodes = nodes
         self.before, self.after = _specials(self._tokenizer)
         """Numbers of the special pieces before and after a transcript, such as BERT's [CLS] and [SEP]."""
         room = folder.positions
@@ -50,7 +53,7 @@ class Pieces:
     @property
     def dim(self) -> int:
         """P, pieces of a node."""
-        return PER_WORD if self.words else 1
+        return {"pieces": 1, "words": PER_WORD, "transcript": self.most}[self.nodes]
 
     @property
     def mask(self) -> int | None:
@@ -69,8 +72,8 @@ class Pieces:
             return torch.zeros(0, self.dim), 0
         found = _encode(self._tokenizer, text, special=False)
         ids, lost = found.ids[: self.most], max(0, len(found.ids) - self.most)
-        if not self.words:
-            return torch.tensor(ids, dtype=torch.float32)[:, None], lost
+        if self.nodes != "words":
+            return self._table(ids), lost
         nodes: list[list[int]] = []
         before: object = object()
         for piece, word in zip(ids, found.word_ids, strict=False):
@@ -78,10 +81,7 @@ class Pieces:
                 nodes.append([])
             nodes[-1].append(piece)
             before = word
-        table = torch.full((len(nodes), PER_WORD), NONE)
-        for row, pieces in enumerate(nodes):
-            table[row, : len(pieces)] = torch.tensor(pieces, dtype=torch.float32)
-        return table, lost
+        return torch.cat([torch.zeros(0, self.dim), *map(self._row, nodes)]), lost
 
     def inner(self, numbers: Tensor, where: str) -> tuple[Tensor, int]:
         """As calling it, of the numbers ``[L, 1]`` of a transcript's pieces between their special ones.
@@ -92,9 +92,11 @@ class Pieces:
         Raises:
             DataError: they are not numbers of this tokenizer's pieces, or its special pieces are not around them.
         """
-        ids = self.checked(numbers, where)
+        if len(numbers) and (numbers.ndim != 2 or numbers.shape[1] != 1):
+            raise DataError(f"{where}: expected the numbers of word pieces [L, 1] as text (got {[*numbers.shape]})")
+        ids = self._known(numbers.flatten().tolist(), where)
         if not ids:
-            return torch.zeros(0, 1), 0
+            return self._table([]), 0
         first, last = len(self.before), len(ids) - len(self.after)
         if first > last or ids[:first] != self.before or ids[last:] != self.after:
             raise DataError(
@@ -103,17 +105,33 @@ class Pieces:
                 "'text.source' to raw_text"
             )
         inner = ids[first:last]
-        return torch.tensor(inner[: self.most], dtype=torch.float32)[:, None], max(0, len(inner) - self.most)
+        return self._table(inner[: self.most]), max(0, len(inner) - self.most)
 
-    def checked(self, numbers: Tensor, where: str) -> list[int]:
-        """The numbers ``[L, 1]`` of pieces as a list.
+    def check(self, numbers: Tensor, where: str) -> None:
+        """Checks what calling it, or :meth:`inner`, once gave.
 
         Raises:
-            DataError: they are not numbers of this tokenizer's pieces.
+            DataError: they are not numbers ``[L, P]`` of this tokenizer's pieces.
         """
-        if len(numbers) and (numbers.ndim != 2 or numbers.shape[1] != 1):
-            raise DataError(f"{where}: expected the numbers of word pieces [L, 1] as text (got {[*numbers.shape]})")
-        ids = numbers.flatten().tolist()
+        if len(numbers) and (numbers.ndim != 2 or numbers.shape[1] != self.dim):
+            raise DataError(
+                f"{where}: expected the numbers of word pieces [L, {self.dim}] as text (got {[*numbers.shape]})"
+            )
+        self._known([i for i in numbers.flatten().tolist() if i != NONE or self.dim == 1], where)
+
+    def _row(self, ids: Sequence[int]) -> Tensor:
+        """The numbers of a node's pieces ``[1, P]``."""
+        row = torch.full((1, self.dim), NONE)
+        row[0, : len(ids)] = torch.tensor(ids, dtype=torch.float32)
+        return row
+
+    def _table(self, ids: Sequence[int]) -> Tensor:
+        """The numbers of pieces as one node each, or as one node of all."""
+        if self.nodes == "pieces":
+            return torch.tensor(ids, dtype=torch.float32)[:, None]
+        return self._row(ids) if ids else torch.zeros(0, self.dim)
+
+    def _known(self, ids: Sequence[float], where: str) -> list[int]:
         if wrong := [i for i in ids if not (0 <= i < self.count and i == int(i))]:
             raise DataError(
                 f"{where}: {wrong[0]} is among its word pieces, but those of '{KEY}' have the numbers 0 to "

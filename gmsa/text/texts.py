@@ -33,7 +33,7 @@ class Texts:
 
     def __init__(self, folder: EncoderFolder, settings: TextConfig) -> None:
         self.folder, self.settings = folder, settings
-        self.pieces = Pieces(folder, settings.nodes == "words", settings.most)
+        self.pieces = Pieces(folder, settings.nodes, settings.most)
 
     @property
     def source(self) -> str:
@@ -70,7 +70,7 @@ class Texts:
                 found, lost = self.pieces(utterance.text)
             elif given.is_floating_point():
                 if not self.frozen:
-                    self.pieces.checked(given, f"{where}: {shown(utterance.id)}")
+                    self.pieces.check(given, f"{where}: {shown(utterance.id)}")
                 before[place], found, lost = given, given.new_zeros(0, self.pieces.dim), 0
             else:
                 found, lost = self.pieces.inner(given, f"{where}: {shown(utterance.id)}")

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, islice
 from typing import TypeVar
 
 import numpy as np
 
 from gmsa.config import Config
+from gmsa.config.presets import TEXT
 from gmsa.data import Target, Utterance
 from gmsa.graph import GraphBatch, GraphSpec, collate
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
+from gmsa.text.pieces import NONE
 from gmsa.training.examples import Example, Targets, collate_targets
 from gmsa.training.masking import (
     mask_steps,
@@ -125,7 +128,8 @@ def scoring_batches(
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
     all_groups, spec = SampleGroups(examples, config, context), graph_spec(config)
-    groups, count = sorted(all_groups.groups, key=_size), all_groups.per_batch
+    order = np.argsort(all_groups.sizes, kind="stable")
+    groups, count = [all_groups.groups[i] for i in order], all_groups.per_batch
     for start in range(0, len(groups), count)[shard.rank :: shard.world]:
         chosen = [e for group in groups[start : start + count] for e in group]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
@@ -147,6 +151,16 @@ class SampleGroups:
         """The examples of all groups, concatenated."""
         self.per_batch = max(1, round(config.optim.batch_size * len(self.groups) / max(1, len(self.flat))))
         """Groups in a batch, which then has about ``optim.batch_size`` utterances."""
+        self._counts_pieces = config.trains_text_encoder and config.text.nodes == "transcript"
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Time steps of each group's utterances, and the word pieces of one whose transcript is a single step.
+
+        Groups of similar sizes are in a batch.
+        """
+        count = _pieces if self._counts_pieces else lambda _: 0
+        return [sum(e.utterance.steps + count(e.utterance) for e in group) for group in self.groups]
 
     @property
     def per_epoch(self) -> int:
@@ -156,7 +170,7 @@ class SampleGroups:
     def batches(self, *seed: int | str, shard: Shard = WHOLE) -> Iterator[list[int]]:
         """One epoch of batches, or a shard of it: indices into ``flat``, a pure function of ``seed``."""
         ends = list(accumulate(map(len, self.groups), initial=0))
-        for chosen in shard.select(buckets(list(map(_size, self.groups)), self.per_batch, *seed)):
+        for chosen in shard.select(buckets(self.sizes, self.per_batch, *seed)):
             yield [position for i in chosen[shard.rank :: shard.world] for position in range(ends[i], ends[i + 1])]
 
 
@@ -172,6 +186,5 @@ def _dialogues(examples: Sequence[Example], context: Sequence[Utterance]) -> lis
     return list(videos.values())
 
 
-def _size(group: Sequence[Example]) -> int:
-    """Time steps of a group's utterances."""
-    return sum(e.utterance.steps for e in group)
+def _pieces(utterance: Utterance) -> int:
+    return int((utterance.features[TEXT] != NONE).sum()) if TEXT in utterance.features else 0
