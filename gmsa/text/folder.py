@@ -222,6 +222,15 @@ class EncoderFolder:
             raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
 
 
+def has_weights(name: str, download: bool = False) -> bool:
+    """Whether there is an encoder of this name with weights, whatever they are; the arguments are those of
+    :class:`EncoderFolder`."""
+    try:
+        return any(path.match(WEIGHTS) for path in entries(_find(name, download), ConfigError))
+    except ConfigError:
+        return False
+
+
 def read_weights(path: Path, most: int) -> bytes:
     """The content of a file of weights.
 
