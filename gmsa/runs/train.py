@@ -27,6 +27,7 @@ from gmsa.runs.initial_weights import lost_weights, start_of
 from gmsa.runs.prepare import Prepared, prepare, resolved
 from gmsa.runs.report import report, report_pretraining
 from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file, without_encoder
+from gmsa.system.cli import how_to_resume
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
@@ -116,7 +117,7 @@ def train(
                 if stop.requested:  # after the last step
                     stop.interrupt()
         except KeyboardInterrupt:
-            called.on_message(f"Interrupted; everything so far is saved. Go on with --resume --out {folder}")
+            called.on_message(f"Interrupted; everything so far is saved. {how_to_resume(folder)}")
             raise
         group.close()
         if not group.is_main:
