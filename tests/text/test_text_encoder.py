@@ -59,7 +59,7 @@ def by_hand(network: nn.Module, path: Path, text: str, words: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
-@pytest.mark.parametrize("family", (*FAMILIES, *OTHERS))
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path], family: str, words: bool) -> None:
     path = folders[family]
     encoder, pieces = encoder_of(path, words)
@@ -78,7 +78,7 @@ def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path]
 
 
 @pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
-@pytest.mark.parametrize("family", (*FAMILIES, *OTHERS))
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_a_batch_is_its_utterances_one_by_one(folders: dict[str, Path], family: str, words: bool) -> None:
     encoder, pieces = encoder_of(folders[family], words)
     whole = encoder(*read(pieces, TEXTS))
