@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 
 from gmsa.system import cli
@@ -29,21 +31,31 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
-    options = parser().parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
 
     from gmsa.api import fit
 
     cli.load_plugins_of(options)
-    fit(
-        options.config,
-        data=options.data,
-        out=options.out,
-        seeds=options.seeds,
-        overrides=options.overrides + ["run.deterministic=true"] * options.deterministic,
-        device=options.device,
-        resume=options.resume,
-        plugins=options.plugins,
-    )
+    with cli.resumable(*command.prog.split(), *_but_folder(sys.argv[1:] if arguments is None else arguments)):
+        fit(
+            options.config,
+            data=options.data,
+            out=options.out,
+            seeds=options.seeds,
+            overrides=options.overrides + ["run.deterministic=true"] * options.deterministic,
+            device=options.device,
+            resume=options.resume,
+            plugins=options.plugins,
+        )
+
+
+def _but_folder(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--out`` and ``--resume``."""
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--out")
+    folder.add_argument("--resume", action="store_true")
+    return folder.parse_known_args(arguments)[1]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ READOUT_COLORS = dict(zip(READOUTS, (RED, PURPLE), strict=True))
 
 MOST_WORDS = 40
 """More words than this would overlap in a picture."""
+MOST_COLUMNS = 80
+"""Columns across a picture whose words do not overlap; of more, words that are drawn are further apart."""
 MOST_LINES = 6_000
 """Of more edges than this in a panel, a random sample is drawn."""
 CURVE = np.linspace(0, 1, 9)
@@ -32,7 +34,7 @@ CURVE = np.linspace(0, 1, 9)
 
 def draw_graph(
     data: HeteroData, path: str | Path, words: str | Sequence[str] = "", relation: Relation | None = None
-) -> None:
+) -> int:
     """Draws an utterance's graph: a panel per stream, a row per modality, time to the right.
 
     Args:
@@ -40,6 +42,9 @@ def draw_graph(
         words: the transcript; its words label the text nodes where there is one node per word, or two more
             (a BERT-like encoder's first and last token); or a label for each text node.
         relation: the only relation to draw; by default all.
+
+    Returns:
+        How many words are not drawn: all, where there are more than :data:`MOST_WORDS`.
     """
     counts = {t: data[t].num_nodes for t in data.node_types}
     streams = STREAMS if relation is None else (relation[1],)
@@ -51,7 +56,7 @@ def draw_graph(
         title += f" and {loops:,} self-loops" if loops else ""
         return title + (f" ({drawn:,} drawn)" if drawn < count else "")
 
-    _draw_panels(path, data.id, counts, words, streams, draw_stream)
+    return _draw_panels(path, data.id, counts, words, streams, draw_stream)
 
 
 def _draw_panels(
@@ -62,11 +67,18 @@ def _draw_panels(
     streams: Sequence[str],
     draw_stream: Callable[[Any, str, dict[str, Places], Mapping[str, str]], str],
     beside: Sequence[str] = READOUTS,
-) -> None:
+    weights: Places | None = None,
+) -> int:
     """Draws the nodes in a panel for each stream, whose edges ``draw_stream`` draws; it returns the panel's title.
 
     Types of nodes have a row each; those ``beside``, of one node, stand at the right. Without such, columns
     are numbered.
+
+    Args:
+        weights: of the text nodes ``[V]``: of more than :data:`MOST_WORDS` words those of the largest are drawn.
+
+    Returns:
+        How many words are not drawn.
     """
     from matplotlib.figure import Figure  # here: only pictures need Matplotlib
     from matplotlib.patheffects import withStroke
@@ -78,6 +90,9 @@ def _draw_panels(
     place = _layout(modalities, counts, widest, rows, beside)
     width = max(7.0 if beside else 10.0, min(16.0, 0.55 * widest + 3))
     size = float(np.clip(50 * width / widest, 1.5, 13)) ** 2  # area of a node in square points
+    labels = _labels(words, counts.get(TEXT, 0))
+    drawn = _chosen(labels, weights)
+    left = len(labels) - len(drawn)
     figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
         axis.set_title(draw_stream(axis, stream, place, colors), fontsize=11)
@@ -90,10 +105,14 @@ def _draw_panels(
                 axis.text(
                     *place[node_type][0], node_type, color="white", fontsize=7, ha="center", va="center", zorder=3
                 )
-        for (x, y), word in zip(place.get(TEXT, ()), _labels(words, counts.get(TEXT, 0)), strict=False):
-            text = axis.text(x, y + 0.2, label(word, 16), ha="center", fontsize=7, rotation=35, parse_math=False)
+        for i in drawn:
+            x, y = place[TEXT][i]
+            text = axis.text(x, y + 0.2, label(labels[i], 16), ha="center", fontsize=7, rotation=35, parse_math=False)
             text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges cross it
-        names = [f"{label(m)} ({counts[m] or 'missing'})" for m in modalities]
+        names = [
+            f"{label(m)} ({counts[m] or 'missing'}{f', {len(drawn)} named' if left and m == TEXT else ''})"
+            for m in modalities
+        ]
         axis.set_yticks([-row for row in range(len(modalities))], labels=names, fontsize=11)
         for tick, modality in zip(axis.get_yticklabels(), modalities, strict=True):
             tick.set_color(colors[modality] if colors[modality] in LINES else BLACK)
@@ -107,6 +126,7 @@ def _draw_panels(
         axis.set_ylim(0.4 - rows, 0.8)
     figure.suptitle(label(title, 80), fontsize=13, parse_math=False)  # an id holds dollar signs
     write_bytes(path, image(figure, "svg" if Path(path).suffix.lower() == ".svg" else "png", dpi=140))
+    return left
 
 
 class WeightedEdges(NamedTuple):
@@ -128,7 +148,7 @@ def draw_weights(
     words: str | Sequence[str] = "",
     notes: Mapping[str, str] | None = None,
     beside: Sequence[str] = READOUTS,
-) -> None:
+) -> int:
     """Draws the edges of a graph, a panel per stream, each the darker the larger its weight.
 
     Args:
@@ -138,6 +158,9 @@ def draw_weights(
         words: the transcript, as :func:`draw_graph` takes it.
         notes: what the title of a stream's panel says besides.
         beside: types of nodes that stand at the right, one node each; none in a dialogue, where each has a row.
+
+    Returns:
+        How many words are not drawn: of more than :data:`MOST_WORDS`, those with the least attention.
     """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
@@ -169,7 +192,11 @@ def draw_weights(
         drawn += f" and {loops:,} self-loops" if loops else ""
         return f"{stream}: attention along {count:,} edges{drawn}, at most {most:.2f}{more}"
 
-    _draw_panels(path, title, counts, words, [*streams], draw_stream, beside)
+    attended = np.zeros(counts.get(TEXT, 0))
+    for edges in streams.values():
+        of_text = np.array(edges.source_types) == TEXT
+        np.add.at(attended, np.asarray(edges.sources)[of_text], np.asarray(edges.weights)[of_text])
+    return _draw_panels(path, title, counts, words, [*streams], draw_stream, beside, attended)
 
 
 def _draw_edges(
@@ -214,11 +241,22 @@ def _curves(start: Places, end: Places, upright: bool = False) -> Places:
 
 
 def _labels(words: str | Sequence[str], count: int) -> list[str]:
-    """Labels of the text nodes; none where words and nodes do not match, or are too many to read."""
+    """Labels of the text nodes; none where words and nodes do not match."""
     labels = words.lower().split() if isinstance(words, str) else list(words)
-    if isinstance(words, str) and count == len(labels) + 2:
+    if isinstance(words, str) and labels and count == len(labels) + 2:
         labels = ["[CLS]", *labels, "[SEP]"]
-    return labels if count == len(labels) <= MOST_WORDS else []
+    return labels if count == len(labels) else []
+
+
+def _chosen(labels: Sequence[str], weights: Places | None) -> list[int]:
+    """The text nodes whose labels are drawn: all, or of too many to read those of the largest weights."""
+    if len(labels) <= MOST_WORDS:
+        return list(range(len(labels)))
+    apart, found = -(-len(labels) // MOST_COLUMNS), list[int]()
+    for i in () if weights is None else np.argsort(-weights, kind="stable").tolist():
+        if len(found) < MOST_WORDS and all(abs(i - j) >= apart for j in found):
+            found.append(i)
+    return sorted(found)
 
 
 def _layout(

@@ -26,8 +26,14 @@ PACKAGES = (
 )
 
 
-def describe_environment(config: Config, corpus: Corpus, device: torch.device) -> dict[str, Any]:
-    """Describes all that a run depends on besides its config: versions, machine, git commit, plug-ins, data."""
+def describe_environment(
+    config: Config, corpus: Corpus, device: torch.device, encoder_sha256: str | None = None
+) -> dict[str, Any]:
+    """Describes all that a run depends on besides its config: versions, machine, git commit, plug-ins, data.
+
+    Args:
+        encoder_sha256: as for :func:`describe_files`.
+    """
     return {
         "versions": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -36,7 +42,7 @@ def describe_environment(config: Config, corpus: Corpus, device: torch.device) -
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
-        **describe_files(config, corpus),
+        **describe_files(config, corpus, encoder_sha256),
         "plugins": plugins_of(config),
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
@@ -59,10 +65,14 @@ def other_machine(before: Mapping[str, Any]) -> str | None:
     return f"WARNING: trained with {' and '.join(differing)}: equal bits are not promised across these."
 
 
-def describe_files(config: Config, corpus: Corpus) -> dict[str, str | None]:
-    """SHA-256 of the data file; of the pool file and of the text encoder's weights, if there are any."""
+def describe_files(config: Config, corpus: Corpus, encoder_sha256: str | None = None) -> dict[str, str | None]:
+    """SHA-256 of the data file; of the pool file and of the text encoder's weights, if there are any.
+
+    Args:
+        encoder_sha256: that of the text encoder, where its weights are gone.
+    """
     texts = texts_of(config)
-    encoder = {} if texts is None else {"encoder_sha256": texts.folder.sha256}
+    encoder = {} if texts is None else {"encoder_sha256": encoder_sha256 or texts.folder.sha256}
     return {"data_sha256": corpus.sha256, "pool_sha256": corpus.pool_sha256, **encoder}
 
 

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config, to_dict
-from gmsa.errors import RunError, short
+from gmsa.errors import RunError, cut, short
 from gmsa.models.build import model_skeleton
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.text import texts_of
 from gmsa.text.encoder import pretrained_weights
+from gmsa.text.folder import KEY
 from gmsa.training.protocols import build_protocol
 from gmsa.training.trainer import to_start_from
 
@@ -32,20 +33,44 @@ ON_FEATURES = ("normalize", "clip")
 
 
 def start_of(
-    config: Config, prepared: Prepared, seed: int, device: torch.device, group: Group = SINGLE_PROCESS
+    config: Config,
+    prepared: Prepared,
+    seed: int,
+    device: torch.device,
+    group: Group = SINGLE_PROCESS,
+    encoder_sha256: str | None = None,
 ) -> dict[str, Tensor] | None:
     """The weights that a seed starts from: of ``protocol.init_from``, or of ``model.text_encoder`` where it is trained
-    with the rest; None where neither is set.
+    with the rest; None where neither is set, or the encoder's are gone.
+
+    Args:
+        encoder_sha256: that of the text encoder, where its weights are gone.
 
     Raises:
         RunError: they are missing, damaged or of another model.
         ConfigError: those of the text encoder are.
     """
     corpus = prepared.corpus
+    dims = dict(corpus.dims)
     if config.protocol.init_from is None:
-        return encoder_weights(config, dict(corpus.dims))
+        return None if encoder_sha256 else encoder_weights(config, dims)
     return group.broadcast(
-        initial_weights(config, dict(corpus.dims), corpus.sha256, seed, device) if group.is_main else None
+        initial_weights(config, dims, corpus.sha256, seed, device, encoder_sha256) if group.is_main else None
+    )
+
+
+def lost_weights(config: Config, encoder: str | None, encoder_sha256: str | None) -> str:
+    """Why :func:`start_of` has no weights for a run whose text encoder is gone, for an error; empty where it has.
+
+    Args:
+        encoder: ``model.text_encoder`` as the user named it.
+        encoder_sha256: as for :func:`start_of`.
+    """
+    if encoder_sha256 is None or config.protocol.init_from is not None:
+        return ""
+    return (
+        f"starts from the weights of '{KEY}', '{cut(encoder)}' (SHA-256 {encoder_sha256[:12]}…), which are gone; put "
+        "that encoder back"
     )
 
 
@@ -61,12 +86,18 @@ def encoder_weights(config: Config, dims: Mapping[str, int]) -> dict[str, Tensor
 
 
 def initial_weights(
-    config: Config, dims: dict[str, int], data_sha256: str, seed: int, device: torch.device
+    config: Config,
+    dims: dict[str, int],
+    data_sha256: str,
+    seed: int,
+    device: torch.device,
+    encoder_sha256: str | None = None,
 ) -> dict[str, Tensor]:
     """The weights of ``protocol.init_from`` for a seed.
 
     Args:
         data_sha256: of the data that this run learns from.
+        encoder_sha256: that of the text encoder, where its weights are gone.
 
     Raises:
         RunError: it is no run folder of the protocol ``pretrain``, has no such seed, holds another model, or was
@@ -81,7 +112,7 @@ def initial_weights(
             f"'protocol.init_from': '{folder}' is a run of the protocol '{protocol}', whose weights have seen labels; "
             "name one of the protocol 'pretrain'"
         )
-    _check_encoder(before, config)
+    _check_encoder(before, config, encoder_sha256)
     then, now = to_dict(before.config), to_dict(config)
     groups = {g: passed for g, passed in NOT_IN_WEIGHTS.items() if g != "text" or config.model.text_encoder is not None}
     keys = [(group, key) for group, passed in groups.items() for key in sorted(then[group].keys() - passed)]
@@ -115,10 +146,11 @@ def initial_weights(
     return found
 
 
-def _check_encoder(before: Run, config: Config) -> None:
+def _check_encoder(before: Run, config: Config, encoder_sha256: str | None) -> None:
     """Checks that the run before read text with the encoder of this one."""
     folder, own = config.protocol.init_from, texts_of(config)
-    wanted, found = before.environment.get("encoder_sha256"), None if own is None else own.folder.sha256
+    wanted = before.environment.get("encoder_sha256")
+    found = None if own is None else encoder_sha256 or own.folder.sha256
     if wanted != found:
         with_, has = (x and f"the text encoder of SHA-256 {x[:12]}…" for x in (wanted, found))
         raise RunError(

@@ -16,6 +16,7 @@ from gmsa.runs.folder import Run
 from gmsa.runs.settings import read_config
 from gmsa.system.files import check_no_link, check_out_folder, check_out_parts
 from gmsa.system.reading import MOST_TEXT, entries, exists, expanded, read_bytes
+from gmsa.text.folder import has_weights
 from gmsa.training.checkpoint import list_states
 
 _SEED = re.compile(r"seed--?\d+")
@@ -144,6 +145,25 @@ def resumed(folder: Path, config: Config) -> Config:
         raise RunError(f"cannot resume '{folder}' with other settings: {few(differing)}; give another --out")
     seeds = dict.fromkeys((*old.run.seeds, *config.run.seeds))
     return replace(config, run=replace(config.run, seeds=tuple(seeds)))
+
+
+def without_encoder(folder: Path, config: Config) -> tuple[Config, str | None]:
+    """The config of a resumed run whose text encoder is gone, with the run's copy of its settings and its tokenizer,
+    and the SHA-256 of its weights that the run recorded; the config as it is and None where it is there.
+
+    The run's states hold the weights of an encoder in training: only what starts anew needs its own.
+
+    Raises:
+        RunError: it is no run folder, or a part of it is missing or damaged.
+    """
+    encoder = config.model.text_encoder
+    if encoder is None or not config.trains_text_encoder or has_weights(encoder, config.text.download):
+        return config, None
+    run = Run(folder)
+    recorded = run.environment.get("encoder_sha256")
+    if recorded is None:
+        return config, None
+    return replace(config, model=replace(config.model, text_encoder=run.config.model.text_encoder)), recorded
 
 
 def _with_found(config: Config, old: Config) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
 from gmsa.runs.environment import describe_environment, describe_files, other_machine
 from gmsa.runs.folder import Run, save_inputs
-from gmsa.runs.initial_weights import start_of
+from gmsa.runs.initial_weights import lost_weights, start_of
 from gmsa.runs.prepare import Prepared, prepare, resolved
 from gmsa.runs.report import report, report_pretraining
-from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file
+from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file, without_encoder
+from gmsa.system.cli import how_to_resume
 from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
@@ -60,17 +62,20 @@ def train(
     resume = group.broadcast(resume)
     warning: str | None = None
     seen = settings_file(folder) if resume and group.is_main else None
+    encoder, gone = config.model.text_encoder, None
     if resume:
-        config = group.broadcast(resumed(folder, config) if group.is_main else config)
+        config = resumed(folder, config) if group.is_main else config
+        config, gone = group.broadcast(without_encoder(folder, config) if group.is_main else (config, None))
     called = CallbackList([Progress(), *build_callbacks(config), *callbacks] if group.is_main else ())
     prepared = prepare(config)
     config, corpus = prepared.config, prepared.corpus
     if resume and group.is_main:
         run = Run(folder)
-        check_files(run, describe_files(config, corpus))
+        check_files(run, describe_files(config, corpus, gone))
         warning = other_machine(run.environment)
     data_of = {seed: prepared.training_data(config, seed) for seed in config.run.seeds}
-    starts = {seed: start_of(config, prepared, seed, device, group) for seed in data_of}
+    starts = {seed: start_of(config, prepared, seed, device, group, gone) for seed in data_of}
+    lost = lost_weights(config, encoder, gone)
     with ExitStack() as stack:
         if group.is_main:
             make_folder(folder)
@@ -88,13 +93,17 @@ def train(
         stop = Stop(config.run.save_every)
         # All of them before any training: a trainer reads the state that it resumes from.
         trainers = {
-            seed: make_trainer(config, prepared, seed, start, folder / f"seed-{seed}", device, called, group, stop)
+            seed: make_trainer(
+                config, prepared, seed, start, folder / f"seed-{seed}", device, called, group, stop, lost
+            )
             for seed, start in starts.items()
         }
         if group.is_main:
             texts = texts_of(config)
-            about, encoder = describe_environment(config, corpus, device), None if texts is None else texts.folder
-            save_inputs(folder, config, about, prepared.normalizer, encoder)
+            about = describe_environment(config, corpus, device, gone)
+            written = replace(config, model=replace(config.model, text_encoder=encoder))
+            copied = None if texts is None or gone else texts.folder
+            save_inputs(folder, written, about, prepared.normalizer, copied)
         called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
         note_unused(config)
         note_labels(config, prepared, data_of)
@@ -108,7 +117,7 @@ def train(
                 if stop.requested:  # after the last step
                     stop.interrupt()
         except KeyboardInterrupt:
-            called.on_message(f"Interrupted; everything so far is saved. Go on with --resume --out {folder}")
+            called.on_message(f"Interrupted; everything so far is saved. {how_to_resume(folder)}")
             raise
         group.close()
         if not group.is_main:
@@ -132,17 +141,33 @@ def make_trainer(
     callbacks: Callback,
     group: Group = SINGLE_PROCESS,
     stop: Stop | None = None,
+    lost: str = "",
 ) -> Trainer:
     """The trainer of one seed.
 
+    Args:
+        lost: why there is no ``start``, where there should be one.
+
     Raises:
-        RunError: the state to resume from is damaged, or of another ``start``.
+        RunError: the state to resume from is damaged, or of another ``start``; or it has none of both.
     """
     config = resolved(config, prepared.corpus)
     dims, valid, context = dict(prepared.corpus.dims), prepared.splits["valid"], prepared.training_utterances
     more = prepared.context.get("valid", ())
     return Trainer(
-        config, dims, valid, seed, folder, device, callbacks, context, start, group, stop or Stop(), valid_context=more
+        config,
+        dims,
+        valid,
+        seed,
+        folder,
+        device,
+        callbacks,
+        context,
+        start,
+        group,
+        stop or Stop(),
+        valid_context=more,
+        lost=lost,
     )
 
 

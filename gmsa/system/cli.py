@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -69,6 +70,8 @@ _FORMAT_WARNING = warnings.formatwarning
 _PACKAGE = Path(__file__).parents[1]
 _in_gmsa = False
 """Whether the command ``gmsa`` runs, not the module of a subcommand."""
+_to_resume: list[str] = []
+"""Words of the command line that resumes the training at hand, up to its folder; none outside a command."""
 
 
 class _Paragraphs(argparse.HelpFormatter):
@@ -220,6 +223,28 @@ def inside_gmsa() -> Iterator[None]:
         yield
     finally:
         _in_gmsa = before
+
+
+@contextmanager
+def resumable(*words: str) -> Iterator[None]:
+    """Makes :func:`how_to_resume` name a command line, until the block ends.
+
+    Args:
+        words: those of the command line, up to the folder of its run.
+    """
+    _to_resume[:] = words
+    try:
+        yield
+    finally:
+        _to_resume.clear()
+
+
+def how_to_resume(folder: Path) -> str:
+    """How to resume the training at hand, in a folder: the command line to paste, if it is a command's."""
+    if _to_resume and os.environ.get("WORLD_SIZE", "1") == "1":  # what torchrun was told is not known
+        return f"Go on with: {shlex.join([*_to_resume, '--resume', '--out', str(folder)])}"
+    where = shlex.quote(str(folder))
+    return f"Go on with the same settings and --resume --out {where} (in Python: resume=True, out={str(folder)!r})"
 
 
 @contextmanager

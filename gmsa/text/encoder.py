@@ -18,7 +18,7 @@ from gmsa.text.packages import load_package
 from gmsa.text.pieces import Pieces
 
 MOST_HEADER = 1 << 24
-"""Bytes of the header of a safetensors file."""
+"""Bytes of the header of a safetensors file, at most."""
 
 
 class TextEncoder(nn.Module):
@@ -32,7 +32,7 @@ class TextEncoder(nn.Module):
         pieces (Pieces): Its word pieces.
         lora_rank (int, default 0): Rank of additions to all linear maps, :math:`W + 2 B A`, which alone are trained
             (Hu et al.: LoRA, ICLR 2022, with :math:`\alpha = 2 r`); 0 trains all weights.
-        checkpointing (bool, default False): Computes the layers again for their gradients.
+        checkpointing (bool, default False): Computes the layers again in the backward pass, which saves memory.
 
     Raises:
         ConfigError: transformers cannot make the encoder, or its family cannot compute its layers again.
@@ -91,7 +91,8 @@ class TextEncoder(nn.Module):
         return total / there.sum(1).clamp(min=1)[:, None].to(total.dtype)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """The parameters that are trained, from the embeddings up, layer by layer; what follows the last is with it."""
+        """The parameters that are trained: those of the embeddings, then layer by layer; what follows the last layer
+        counts as a part of it."""
         stack = _stack(self.network)
         where = {id(p): depth for depth, layer in enumerate(stack, 1) for p in layer.parameters()}
         found: list[list[nn.Parameter]] = [[] for _ in range(len(stack) + 1)]

@@ -23,7 +23,7 @@ KEY = "model.text_encoder"
 """The setting that names the folder, for errors."""
 CONFIG, TOKENIZER, WEIGHTS, WHOLE = "config.json", "tokenizer.json", "*.safetensors", "model.safetensors"
 MOST_TOKENIZER = 1 << 27
-"""Bytes of a tokenizer's file: that of a vocabulary of 250,000 pieces has 17 million."""
+"""Bytes of a tokenizer's file, at most; that of a vocabulary of 250,000 pieces has 17 million."""
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 FAMILIES = (
@@ -31,7 +31,7 @@ FAMILIES = (
     *("modernbert", "mpnet", "rembert", "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta"),
     "xlm-roberta-xl",
 )
-"""Values of ``model_type`` that gmsa takes: encoders of text which transformers holds, each trained on masked words."""
+"""Values of ``model_type`` that gmsa takes: encoders of text that are in transformers."""
 _FROM_PADDING = {
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet"),
 }
@@ -92,7 +92,7 @@ class EncoderFolder:
 
     @property
     def positions(self) -> int | None:
-        """Positions that the encoder has, with those of its special pieces; None where there is no such limit."""
+        """Most pieces that the encoder reads at once, the special ones among them; None where there is no limit."""
         found = self.settings.get("max_position_embeddings")
         if found is None:
             return None
@@ -100,13 +100,13 @@ class EncoderFolder:
 
     @property
     def is_changed(self) -> bool:
-        """Whether its files are others now than when it was opened; not where they are gone."""
+        """Whether its files have changed since it was opened; False where they are gone."""
         now = _stamp(self.path)
         return bool(now) and now != self._stamp
 
     @cached_property
     def tokenizer(self) -> str:
-        """The content of ``tokenizer.json``, converted from other files where there is none.
+        """The content of ``tokenizer.json``, or of one that is made from other files where it is missing.
 
         Raises:
             ConfigError: there is no tokenizer, or none that can be read without code of its own.
@@ -154,7 +154,7 @@ class EncoderFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weights; of several files, of theirs, in the order of their names."""
+        """SHA-256 of the file of weights; of several files, that of their SHA-256 in the order of their names."""
         found = [sha256_of(path, ConfigError) for path in self.weights]
         return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
 
@@ -220,6 +220,15 @@ class EncoderFolder:
             )
         if (large := _too_large(settings)) is not None:
             raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
+
+
+def has_weights(name: str, download: bool = False) -> bool:
+    """Whether there is an encoder of this name with weights, whatever they are; the arguments are those of
+    :class:`EncoderFolder`."""
+    try:
+        return any(path.match(WEIGHTS) for path in entries(_find(name, download), ConfigError))
+    except ConfigError:
+        return False
 
 
 def read_weights(path: Path, most: int) -> bytes:

@@ -179,7 +179,8 @@ class StateCheck:
                 raise ValueError("'pending' has other keys")
             module = self.skeleton(pending["stage"])
             self._check_progress(pending["progress"], module)
-            self._check_training(pending["state"], module)
+            if pending["state"] or not pending["progress"].get("best_epoch"):  # none of a stage that is over
+                self._check_training(pending["state"], module)
 
     def _check_progress(self, progress: Mapping[str, Any], module: nn.Module | None) -> None:
         if progress.keys() != _PROGRESS.forms.keys():

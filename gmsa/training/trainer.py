@@ -78,6 +78,8 @@ class Trainer:
     """Stages whose best weights are in the folder."""
     valid_context: Sequence[Utterance] = ()
     """Further utterances in the graphs of the validation split's dialogues; they are not scored."""
+    lost: str = ""
+    """Why the initial weights cannot be had, for errors: stages can be resumed, but none can start from them."""
     _pending: dict[str, Any] = field(default_factory=dict)
     _stopping: bool = False
     _skeletons: dict[str, nn.Module] = field(default_factory=dict)
@@ -89,6 +91,10 @@ class Trainer:
         if self.group.is_main and list_states(self.folder):
             state = load_state(self.folder, self._check_state, self.callbacks.on_message, self._most)
         state = self.group.broadcast(state)
+        if self.lost and state is None:
+            raise RunError(f"seed {self.seed} {self.lost}")
+        if self.lost and state is not None:
+            self._start = start = state["start"]
         if state is not None and state["start"] != start:
             raise RunError(
                 f"'{self.folder}' was started from other weights ('protocol.init_from' holds others now); "
@@ -123,16 +129,18 @@ class Trainer:
                 f"{stage}: {task.epochs} epochs instead of {asked.epochs} ('optim.epochs'): an epoch has "
                 f"{task.per_epoch} of the {asked.min_steps} steps that 'optim.min_steps' asks for."
             )
-        model: Model = self.train_task(stage, task, self.initial if start is None else start.state_dict())
+        given = self._initial_of(stage) if start is None else start.state_dict()
+        model: Model = self.train_task(stage, task, given)
         return model
 
     def pretrain(self) -> Model:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
         valid = [*self.valid, *self.valid_context]  # labels play no part
         task = Pretraining(self.config, self.dims, self.context, valid, self.device)
-        start = None if self.initial is None else {f"model.{name}": x for name, x in self.initial.items()}
+        initial = self._initial_of("pretrain")
+        start = None if initial is None else {f"model.{name}": x for name, x in initial.items()}
         model: Model = self.train_task("pretrain", task, start).model
-        self.initial = to_start_from(model)
+        self.initial, self.lost = to_start_from(model), ""
         return model
 
     def train_task(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
@@ -150,6 +158,12 @@ class Trainer:
         if self.group.world > 1:
             module.load_state_dict(self.group.broadcast({k: v.cpu() for k, v in module.state_dict().items()}))
         return module
+
+    def _initial_of(self, stage: str) -> Mapping[str, Tensor] | None:
+        """The initial weights for a stage; one that is finished or under way does not need them."""
+        if self.lost and stage not in self.finished and self._pending.get("stage") != stage:
+            raise RunError(f"the stage '{stage}' of seed {self.seed} {self.lost}")
+        return self.initial
 
     def predict(self, model: nn.Module, utterances: Sequence[Utterance]) -> Predictions:
         """Predictions for training utterances."""
@@ -187,10 +201,16 @@ class Trainer:
             model.compile(dynamic=True)  # in place, so that the names of its weights stay
         state = TrainState(model, optimizer, schedule, average)
         stage_progress = StageProgress()
+
+        def over(progress: StageProgress) -> bool:
+            late = optim.patience and progress.epoch - progress.best_epoch > optim.patience
+            return progress.epoch > epochs or bool(late)
+
         if self._pending.get("stage") == stage:
             try:
                 stage_progress = StageProgress(**self._pending["progress"])
-                state.load_state_dict(self._pending["state"])
+                if not (over(stage_progress) and not self._pending["state"]):
+                    state.load_state_dict(self._pending["state"])
             except Exception as error:  # torch raises many types for what does not fit
                 raise RunError(
                     f"the state in '{self.folder}' is not of the stage '{stage}' ({cut(error)}); delete that folder "
@@ -198,9 +218,7 @@ class Trainer:
                 ) from None
 
         self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
-        while stage_progress.epoch <= epochs:
-            if optim.patience and stage_progress.epoch - stage_progress.best_epoch > optim.patience:
-                break
+        while not over(stage_progress):
             mean_loss = self._epoch(stage, task, state, stage_progress)
             scored: nn.Module = model if average is None else average.model
             scores = task.score(scored, self.group)
@@ -216,7 +234,8 @@ class Trainer:
             self.history.append(row)
             self.callbacks.on_epoch_end(row, epochs)
             stage_progress.next_epoch()
-            self._save(stage, state, stage_progress)
+            # Of a stage that is over the best weights alone are read; a finished run keeps this state.
+            self._save(stage, None if over(stage_progress) else state, stage_progress)
             if self._stopping:
                 self.stop.interrupt()
         if self.group.is_main:
@@ -303,8 +322,9 @@ class Trainer:
         self, stage: str | None = None, state: TrainState | None = None, stage_progress: StageProgress | None = None
     ) -> None:
         self._pending = {}
-        if state is not None and stage_progress is not None:
-            self._pending = {"stage": stage, "state": state.state_dict(), "progress": stage_progress.state_dict()}
+        if stage_progress is not None:
+            training = {} if state is None else state.state_dict()
+            self._pending = {"stage": stage, "state": training, "progress": stage_progress.state_dict()}
         self.stop.saved()
         if not self.group.is_main:
             return

@@ -16,6 +16,7 @@ from torch import nn
 
 from gmsa import inspect
 from gmsa.config import from_dict
+from gmsa.figures import graph
 from gmsa.figures import model as drawing
 from gmsa.figures.graph import WeightedEdges, draw_weights
 from gmsa.models import MODELS, Description, Embedding, Model, build_model, describe_model
@@ -228,9 +229,9 @@ def test_the_attention_of_a_dialogue_is_drawn_by_its_name_and_of_an_utterance_by
 ) -> None:
     drawn: list[tuple[str, dict[str, int], dict[str, WeightedEdges]]] = []
 
-    def draw(path: Path, title: str, counts: dict[str, int], streams: Any, *rest: Any, **more: Any) -> None:
+    def draw(path: Path, title: str, counts: dict[str, int], streams: Any, *rest: Any, **more: Any) -> int:
         drawn.append((title, counts, streams))
-        draw_weights(path, title, counts, streams, *rest, **more)
+        return draw_weights(path, title, counts, streams, *rest, **more)
 
     monkeypatch.setattr(picture, "draw_weights", draw)
     for name, file in (("test0", "dialogue.svg"), ("test0$_$1", "utterance.svg")):
@@ -261,6 +262,54 @@ def test_the_attention_of_a_dialogue_is_drawn_by_its_name_and_of_an_utterance_by
     gate = whole.gate[whole.ids.index("test0$_$1")]
     assert f"  gate: share of the inter view {100 * gate[0]:.0f} % at val, {100 * gate[1]:.0f} % at cls" in printed
     assert (tiny / "dialogue.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(("count", "named"), [(40, 40), (57, 40), (128, 40), (400, 40)])
+def test_the_words_with_the_most_attention_are_named_and_do_not_overlap(
+    count: int, named: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(graph, "image", lambda figure, *_, **__: figures.append(figure) or b"")
+    weights = np.random.default_rng(0).random(count)
+    weights[0] = 2.0
+    edges = WeightedEdges(["text"] * count, np.arange(count), ["val"] * count, np.zeros(count, np.int64), weights)
+    words = [f"word{i}" for i in range(count)]
+    left = draw_weights(tmp_path / "a.png", "u", {"text": count, "val": 1}, {"intra": edges}, words)
+    assert left == count - named
+    (axes,) = figures[0].axes
+    shown = [text for text in axes.texts if text.get_text().startswith("word")]
+    numbers = [int(text.get_text().removeprefix("word")) for text in shown]
+    assert len(numbers) == named
+    assert 0 in numbers
+    if count <= 80:  # none is too close to another
+        assert sorted(numbers) == sorted(np.argsort(-weights)[:named].tolist())
+    (tick,) = (label.get_text() for label in axes.get_yticklabels())
+    assert tick == (f"text ({count}, {named} named)" if left else f"text ({count})")
+    pen = FigureCanvasAgg(figures[0]).get_renderer()
+    figures[0].draw_without_rendering()
+    starts = sorted(text.get_window_extent(pen).x0 for text in shown)
+    height = 7 / 72 * figures[0].dpi  # of a line of text; rotated by 35 degrees it is wider
+    assert min(np.diff(starts)) >= 0.75 * height / np.sin(np.radians(35))
+
+
+def test_words_without_a_name_are_counted(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
+    monkeypatch.setattr(graph, "MOST_WORDS", 1)
+    content = tiny_content()
+    lengths = [len(x) for x in content["test"]["text"]]
+    content["test"]["raw_text"] = [" ".join("word" for _ in range(length)) for length in lengths]
+    write_pickle(tiny / "words.pkl", content)
+    folder = tiny_run(tiny / "words", tiny / "words.pkl", model={"channels": 16, "heads": 2}, run={"seeds": [1]})
+    arguments = ["--id", "test0$_$1", "--out", str(tiny / "words.svg")]
+    capsys.readouterr()
+    inspect.main(["--run", str(folder), "--attention", *arguments])
+    said = f"  text: the picture names 1 of {lengths[1]} nodes, those with the most attention"
+    assert said in capsys.readouterr().out.splitlines()
+    inspect.main(["--config", "mosi_graph", "--data", str(tiny / "words.pkl"), *arguments])
+    said = f"  text: the picture names none of {lengths[1]} nodes: their names would overlap"
+    assert said in capsys.readouterr().out.splitlines()
 
 
 def test_weights_that_are_no_softmax_are_named(

@@ -12,6 +12,8 @@ import torch
 from helpers.tiny_data import tiny_content
 
 FAMILIES = ("bert", "roberta", "distilbert")
+OTHERS = ("albert", "mpnet")
+"""Families whose networks differ from these: one layer that is used again, and biases by distance."""
 SPECIALS = {
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "distilbert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -37,7 +39,7 @@ def make_encoder(folder: Path, family: str = "bert", seed: int = 0, **settings: 
     else:
         sizes |= {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
         sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    sizes["pad_token_id"] = int(family == "roberta")
+    sizes["pad_token_id"] = int(family in ("roberta", "mpnet"))
     config = transformers.AutoConfig.for_model(family, **sizes | {"initializer_range": 0.2} | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,8 +56,8 @@ def make_encoder(folder: Path, family: str = "bert", seed: int = 0, **settings: 
 def _tokenizer(family: str) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    specials = SPECIALS.get(family, SPECIALS["bert"])
-    if family == "roberta":  # the bytes, and no merges
+    specials = SPECIALS["roberta" if family == "mpnet" else family if family in SPECIALS else "bert"]
+    if family in ("roberta", "mpnet"):  # the bytes, and no merges
         pieces = (*specials, *sorted(pre_tokenizers.ByteLevel.alphabet()))
         tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -115,6 +115,69 @@ def test_interrupted_moved_and_saved(
     assert answers(moved, file) == before
 
 
+@pytest.mark.parametrize(
+    ("tuning", "weights"), [("full", False), pytest.param("lora", False, marks=pytest.mark.slow), ("full", True)]
+)
+def test_a_run_goes_on_without_the_files_of_its_encoder(
+    config_of: Make,
+    encoders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tuning: str,
+    weights: bool,
+) -> None:
+    """All of them are gone, or, with ``weights``, the weights alone."""
+    encoder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
+    config = config_of(tuning, encoder)
+    run_once(config, tmp_path / "whole")
+    interrupted(config, tmp_path / "killed", monkeypatch, 2)
+    (encoder / "model.safetensors").unlink() if weights else shutil.rmtree(encoder)
+    kept = [(tmp_path / "whole" / name).read_bytes() for name in ("config.yaml", "text_encoder/tokenizer.json")]
+    for name in ("killed", "whole"):
+        forget()
+        run_once(config, tmp_path / name)
+        assert left(tmp_path / name) == left(tmp_path / "whole")
+        record = json.loads((tmp_path / name / "environment.json").read_text())
+        assert record["encoder_sha256"] == EncoderFolder(str(encoders["bert"])).sha256
+        files = (tmp_path / name / "config.yaml", tmp_path / name / "text_encoder" / "tokenizer.json")
+        assert [path.read_bytes() for path in files] == kept
+    forget()
+    with pytest.raises(
+        RunError, match=r"seed 2 starts from the weights of .*encoder' \(SHA-256 .*put that encoder back"
+    ):
+        run_once(config_of(tuning, encoder, run={"seeds": [1, 2]}), tmp_path / "whole")
+    shutil.rmtree(encoder, ignore_errors=True)
+    make_encoder(encoder, seed=1)
+    forget()
+    with pytest.raises(RunError, match="is not the text encoder that"):
+        run_once(config, tmp_path / "whole")
+    shutil.rmtree(encoder)
+    shutil.copytree(encoders["bert"], encoder)
+    forget()
+    run_once(config_of(tuning, encoder, run={"seeds": [1, 2]}), tmp_path / "whole")
+    assert len(left(tmp_path / "whole")) == 2 * len(left(tmp_path / "killed"))
+
+
+def test_a_teacher_that_starts_later_needs_the_encoder(
+    config_of: Make, encoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
+    kind = KINDS["distillation"] | {"data": {"label_ratio": 0.5}, "optim": {"epochs": 1}, "graph": {}}
+    config = config_of("full", encoder, **kind)
+    interrupted(config, tmp_path / "run", monkeypatch, 2)
+    moved = encoder.rename(tmp_path / "moved")
+    forget()
+    with pytest.raises(
+        RunError, match=r"the stage 'teacher_2' of seed 1 starts from .* are gone; put that encoder back"
+    ):
+        run_once(config, tmp_path / "run")
+    moved.rename(encoder)
+    forget()
+    run_once(config, tmp_path / "run")
+    run_once(config, tmp_path / "whole")
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
 def test_another_encoder_in_its_place_is_refused(config_of: Make, encoders: dict[str, Path], tmp_path: Path) -> None:
     encoder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
     for tuning in ("full", "frozen"):
@@ -132,9 +195,9 @@ def test_another_encoder_in_its_place_is_refused(config_of: Make, encoders: dict
         shutil.copytree(encoders["bert"], encoder)
 
 
-def test_frozen_parameters_have_no_moments(config_of: Make, tmp_path: Path) -> None:
-    run_once(config_of("lora", optim={"epochs": 1, "weight_decay": 0.5}), tmp_path)
-    (path,) = sorted((tmp_path / "seed-1").glob("state-*"))[:1]
+def test_frozen_parameters_have_no_moments(config_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(config_of("lora", optim={"epochs": 1, "weight_decay": 0.5}), tmp_path, monkeypatch, 3)
+    path = max((tmp_path / "seed-1").glob("state-*"))
     state = torch.load(path, weights_only=True)["pending"]["state"]
     trained = [name for name in state["model"] if not name.startswith(INSIDE) or ".lora_" in name]
     counts = [len(group["params"]) for group in state["optimizer"]["param_groups"]]

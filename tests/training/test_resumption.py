@@ -360,6 +360,32 @@ def test_the_last_two_states_are_kept(tmp_path: Path) -> None:
     assert [path.name[:12] for path in sorted(tmp_path.iterdir())] == ["state-000004", "state-000005"]
 
 
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_finished_run_keeps_its_best_weights_and_no_optimizer(config_of, tmp_path: Path, patience: int) -> None:
+    groups: dict[str, Any] = {"optim": {"epochs": 6, "patience": patience, "lr": 0.05}} if patience else {}
+    run_once(config_of("self-training", self_training={"rounds": 1}, **groups), tmp_path)
+    before, last = (torch.load(path, weights_only=True) for path in sorted((tmp_path / "seed-1").glob("state-*")))
+    assert last["pending"] == {}
+    assert before["pending"]["state"] == {}
+    weights = load_weights(tmp_path / "seed-1" / "model.safetensors")
+    assert before["pending"]["progress"]["weights"].keys() == weights.keys()
+    assert all(torch.equal(x, weights[name]) for name, x in before["pending"]["progress"]["weights"].items())
+    if patience:  # else it would show nothing
+        assert before["pending"]["progress"]["epoch"] <= 6
+
+
+def test_a_stage_that_is_not_over_needs_its_optimizer(config_of, tmp_path: Path) -> None:
+    config = config_of("self-training", self_training={"rounds": 1})
+    run_once(config, tmp_path)
+    before, last = sorted((tmp_path / "seed-1").glob("state-*"))
+    state = torch.load(before, weights_only=True)
+    last.unlink()
+    state["pending"]["progress"] |= {"epoch": 2, "best_epoch": 1}
+    save_state(tmp_path / "seed-1", state)
+    with pytest.raises(RunError, match="is not of the stage 'self_training_1'"):
+        run_once(config, tmp_path)
+
+
 def test_weights_of_a_finished_stage_that_are_damaged_are_trained_again(config_of, tmp_path: Path, capsys) -> None:
     config = config_of()
     run_once(config, tmp_path / "whole")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 import yaml
 from helpers.small_runs import small
 
+from gmsa import train as command
 from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target
 from gmsa.errors import ConfigError, RunError
@@ -420,7 +422,36 @@ def test_ctrl_c_says_how_to_go_on(write_mmsa, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(SystemExit) as caught:
         cli.run(lambda _: train(config, "tiny", tmp_path / "run"), "train")
     assert caught.value.code == 130
-    assert f"Go on with --resume --out {tmp_path / 'run'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"Go on with the same settings and --resume --out {tmp_path / 'run'} (in Python: resume=True, out=" in said
+
+
+@pytest.mark.parametrize("out", [[], ["--out=my runs/a"]], ids=["numbered", "named"])
+def test_ctrl_c_gives_a_command_that_goes_on(
+    write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, out: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mosi_graph").mkdir(parents=True)  # a numbered folder is taken
+    (tmp_path / "my data.pkl").write_bytes(write_mmsa().read_bytes())
+    settings = ("optim.epochs=1", "optim.min_steps=0", "protocol.name=supervised", "model.channels=16")
+    arguments = ["--config", "mosi_graph", "--data", "my data.pkl", "--seeds", "1", *out, "--device", "cpu"]
+    arguments += [x for setting in settings for x in ("--set", setting)]
+
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "draw_run", lambda *_: None)
+    with monkeypatch.context() as patch, cli.inside_gmsa():
+        patch.setattr(loop.Trainer, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.main(arguments)
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("Interrupted"))
+    name, word, *found = shlex.split(line.partition("Go on with: ")[2])
+    assert (name, word) == ("gmsa", "train")
+    assert found[-3:] == ["--resume", "--out", "my runs/a" if out else "runs/mosi_graph-2"]
+    with cli.inside_gmsa():
+        command.main(found)
+    assert (tmp_path / found[-1] / "summary.json").exists()
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])

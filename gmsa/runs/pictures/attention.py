@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmsa.config.presets import TEXT
 from gmsa.data import Utterance
 from gmsa.errors import RunError
 from gmsa.figures.graph import WeightedEdges, draw_weights
@@ -116,7 +117,11 @@ def draw_attention(
         if kind in utterance.features or kind in joined
     }
     texts = texts_of(run.config)
-    draw_weights(out, title, counts, streams, utterance.text if texts is None else texts.say(utterance), notes)
+    words = utterance.text if texts is None else texts.say(utterance)
+    left = draw_weights(out, title, counts, streams, words, notes)
+    if left:
+        count = counts[TEXT]
+        lines.append(f"  text: the picture names {count - left} of {count} nodes, those with the most attention")
     return lines
 
 

@@ -80,4 +80,6 @@ def _utterance(
         console().print(f"  {modality}: {kind}, {data[modality].num_nodes} nodes")
     for line in describe_streams(data):
         console().print(f"  {line}")
-    draw_graph(data, out, utterance.text if texts is None else texts.say(utterance), drawn)
+    left = draw_graph(data, out, utterance.text if texts is None else texts.say(utterance), drawn)
+    if left:
+        console().print(f"  text: the picture names none of {left} nodes: their names would overlap")
