@@ -112,17 +112,17 @@ class TextConfig:
     nodes: Literal["pieces", "words", "transcript"] = "pieces"
     """What a node of text is: a word piece, or a word or the whole transcript, with the mean of its pieces' states."""
     source: Literal["raw_text", "text_bert"] = "raw_text"
-    """What is read: the transcripts, or the word pieces that the file's ``text_bert`` has, which the encoder's
-    tokenizer must have made."""
+    """What is read: the transcripts, or the word pieces in the file's ``text_bert``, which the encoder's own tokenizer
+    must have made."""
     most: int = number(128, ge=1, le=100_000)
     """Word pieces of an utterance, at most; what is longer is cut, and a note says so."""
     dropout: float = number(0.0, ge=0, lt=1)
-    """Share of the nodes of text whose word pieces a training step replaces by the tokenizer's mask piece. Whatever
+    """Share of the word pieces, or of the words, that a training step replaces by the tokenizer's mask piece. Whatever
     teaches sees all words."""
     lora_rank: int = number(8, ge=1, le=4096)
     """Rank of the additions where ``tuning`` is ``lora``."""
     checkpointing: bool = False
-    """Whether the encoder's layers are computed again for their gradients, which takes less memory and more time."""
+    """Whether the encoder's layers are computed again in the backward pass, which takes less memory and more time."""
     download: bool = False
     """Whether an encoder that is named by its id may be fetched from the Hub; else it must be in the local cache."""
 

@@ -34,27 +34,31 @@ def mask_piece(config: Config) -> int:
     return texts.pieces.mask
 
 
-def with_masked_pieces(numbers: Tensor, nodes: Tensor, config: Config) -> Tensor:
-    """Numbers of word pieces ``[L, P]`` with the mask piece in the place of each piece of the nodes ``[L]``."""
-    return numbers.masked_fill(nodes[:, None] & (numbers >= 0), float(mask_piece(config)))
+def with_masked_pieces(numbers: Tensor, masked: Tensor, config: Config) -> Tensor:
+    """Numbers of word pieces ``[L, P]`` with the mask piece in the place of those ``[L, P]``, or of nodes ``[L, 1]``."""
+    return numbers.masked_fill(masked & (numbers >= 0), float(mask_piece(config)))
 
 
 def word_dropout(utterances: Sequence[Utterance], config: Config, *seed: int | str) -> Sequence[Utterance]:
-    """The utterances with the nodes of text masked that ``text.dropout`` draws, a function of ``seed``, id and place.
+    """The utterances with the word pieces masked that ``text.dropout`` draws, a function of ``seed``, id and place.
 
-    A node's word pieces are all masked: with ``text.nodes: words`` those of the word.
+    With ``text.nodes: words`` all pieces of a word are.
     """
     rate = config.text.dropout
     if not rate or not config.trains_text_encoder or not any(u.lengths.get(TEXT) for u in utterances):
         return utterances
     sizes = [u.lengths[TEXT] for u in utterances]
     seeds = torch.tensor(seeds_for(*seed, "words", each=(u.id for u in utterances)))
-    place = torch.cat([torch.arange(size) for size in sizes])
-    masked = hashed_uniform(seeds.repeat_interleave(torch.tensor(sizes)), place) < rate
-    numbers = with_masked_pieces(torch.cat([u.features[TEXT] for u in utterances]), masked, config).split(sizes)
+    numbers = torch.cat([u.features[TEXT] for u in utterances])
+    if config.text.nodes == "transcript":
+        place = torch.arange(numbers.shape[1])[None]  # a piece in the only node
+    else:
+        place = torch.cat([torch.arange(size) for size in sizes])[:, None]
+    masked = hashed_uniform(seeds.repeat_interleave(torch.tensor(sizes))[:, None], place) < rate
+    changed = with_masked_pieces(numbers, masked, config).split(sizes)
     return [
         replace(u, features={m: own if m == TEXT else u.features[m] for m in u.features}) if len(own) else u
-        for u, own in zip(utterances, numbers, strict=True)
+        for u, own in zip(utterances, changed, strict=True)
     ]
 
 

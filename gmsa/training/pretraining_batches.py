@@ -125,7 +125,7 @@ def _mask_tokens(
         # Masked before the graph is built, whose edges may depend on the features.
         gone = flags[modality][token]
         if _are_pieces(modality, config):
-            shown[modality] = with_masked_pieces(steps, gone, config).split(sizes.tolist())
+            shown[modality] = with_masked_pieces(steps, gone[:, None], config).split(sizes.tolist())
             means[modality] = _pieces_of_tokens(steps, token, len(flags[modality]), config.model.stride(modality))
             continue
         shown[modality] = steps.masked_fill(gone[:, None], 0.0).split(sizes.tolist())
