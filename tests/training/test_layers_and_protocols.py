@@ -58,9 +58,9 @@ PLAIN = [
         for case in CASES
         if case[:3] == (layer, WAYS[(i + 4) % len(WAYS)], SCOPES[(i + i // len(WAYS)) % len(SCOPES)])
     )
-    for i, layer in enumerate(sorted(LAYERS))
+    for i, layer in enumerate(sorted(LAYERS)[: len(WAYS)])
 ]
-"""One for each layer, that together have everything once: those of the plain suite. All others are slow."""
+"""Those of the plain suite, with every protocol, scope and model; every layer trains where all are compared."""
 
 
 @pytest.fixture
@@ -155,9 +155,8 @@ def test_a_layer_trains_resumes_and_predicts(
     check_whole(config_of(way, scope, model, layer), tmp_path)
 
 
-def test_the_plain_suite_has_each_layer_protocol_scope_and_model() -> None:
-    assert [{*column} for column in zip(*PLAIN, strict=True)] == [{*LAYERS}, {*WAYS}, {*SCOPES}, {*MODELS}]
-    assert len(PLAIN) == len(LAYERS)
+def test_the_plain_suite_has_each_protocol_scope_and_model() -> None:
+    assert [{*column} for column in zip(*PLAIN, strict=True)][1:] == [{*WAYS}, {*SCOPES}, {*MODELS}]
 
 
 SPECS = variants(*sorted(LAYERS))
