@@ -96,7 +96,7 @@ GPU = pytest.param(
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("kind", ["self-training", "hierarchical"])
+@pytest.mark.parametrize("kind", ["self-training", pytest.param("hierarchical", marks=pytest.mark.slow)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(
     config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, kind: str
 ) -> None:
