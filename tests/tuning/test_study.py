@@ -143,7 +143,7 @@ def test_a_study_goes_on_and_refuses_another(
 
 def test_test_labels_cannot_reach_a_study(base: Path, here: None, tmp_path: Path) -> None:
     """Test labels and test features are changed: no trial, no choice and no score of a study changes."""
-    arguments = ("--trials", "2", "--pruner", "off")
+    arguments = ("--trials", "3", "--pruner", "off")
     assert tune(base, tmp_path / "a", *arguments) == 0
     settings = yaml.safe_load(base.read_text())
     data = Path(settings["data"]["path"])
