@@ -184,13 +184,15 @@ def test_an_installed_gmsa_is_found_from_any_folder(kind: str, tmp_path: Path, c
         "print(gmsa.load_config('mosi_graph').data.name, len(packaged('ablations'))); print(find('default', 'spaces'))"
     )
     count = len(list((ROOT / "configs" / "ablations").glob("*.yaml")))
-    for folder in folders(tmp_path, clone):
+    empty, parent = folders(tmp_path, clone)
+    for folder in (empty, parent):
         where, found, space = run(bin / "python", "-c", code, cwd=folder).splitlines()
         assert Path(where).is_relative_to(clone if kind == "editable" else bin.parent)
         assert found == f"mosi {count}"
         assert Path(space).is_relative_to(clone if kind == "editable" else bin.parent)
-        assert "--config" in run(bin / "python", "-m", "gmsa.train", "--help", cwd=folder)
-        assert "--config" in run(bin / "gmsa", "train", "--help", cwd=folder)
+    # Modules are looked for in the folder of ``python -m``; a program looks beside itself.
+    assert "--config" in run(bin / "python", "-m", "gmsa.train", "--help", cwd=parent)
+    assert "--config" in run(bin / "gmsa", "train", "--help", cwd=parent)
     if kind == "wheel":
         [wheel] = tmp_path.glob("*.whl")
         names = set(zipfile.ZipFile(wheel).namelist())

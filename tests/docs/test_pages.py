@@ -24,7 +24,7 @@ from helpers.pages import (
     quick_python,
     run_command,
 )
-from helpers.word_pieces import tiny_bert
+from helpers.text_encoders import make_encoder
 
 from gmsa.ablation.cells import train_cell
 from gmsa.config.coerce import FORMER
@@ -73,8 +73,7 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch, small_synthetic: None) -> No
 def test_every_block_of_a_page_runs_in_its_order(page: Path, place: Path, in_one_process: None) -> None:
     found = list(blocks(page))
     if any(re.search("mosi_text|text_encoder", block.text) for block in found):
-        pytest.importorskip("transformers", reason="the extra 'text' is not installed")
-        tiny_bert(place / "text_encoder")
+        make_encoder(place / "text_encoder")
     quick_configs(place, SEARCHED if any("gmsa.search(" in block.text for block in found) else QUICK)
     names: dict = {"__name__": "page"}
     for block in found:

@@ -21,10 +21,6 @@ from gmsa.training.checkpoint import load_weights
 FEW = {
     ("global", "self_training", "utterance", 0.5),
     ("hgt", "sslmm", "dialogue", 0.5),
-    ("late_fusion", "distillation", "dialogue", 0.0),
-    ("semi_iin", "self_training", "dialogue", 0.5),
-    ("semi_iin", "sslmm", "utterance", 0.0),
-    ("sslmm", "supervised", "utterance", 0.5),
     ("sslmm", "sslmm", "dialogue", 0.0),
     ("late_fusion", "self_training", "hierarchical", 0.5),
     ("semi_iin", "distillation", "hierarchical", 0.0),

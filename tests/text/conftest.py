@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.encoders import FAMILIES, make_encoder, spoken_content
+from helpers.text_encoders import FAMILIES, make_encoder, spoken_content
 from helpers.tiny_data import write_pickle
 
 from gmsa.config import Config, from_dict

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.encoders import make_encoder, spoken_content
 from helpers.killed_runs import ended, killed_until_done, left, run_once, together
+from helpers.text_encoders import make_encoder, spoken_content
 from helpers.tiny_data import write_pickle
 from safetensors.torch import load_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.encoders import make_encoder
+from helpers.text_encoders import make_encoder
 
 from gmsa.config import Config
 from gmsa.data import Utterance, load_corpus

@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[Spoil, str]] = {
     "no tokenizer": (removed("tokenizer.json"), "has no tokenizer.json"),
     "broken tokenizer": (written("tokenizer.json", '{"version": "1.0"}'), "its tokenizer.json cannot be read"),
     "tokenizer of bytes": (written("tokenizer.json", b"\xff\xfe"), "is not UTF-8 text"),
-    "more pieces": (tokenizer(more_pieces), "has pieces up to number 124, the encoder 75 pieces"),
+    "more pieces": (tokenizer(more_pieces), "has pieces up to number 130, the encoder 81 pieces"),
     "far piece": (tokenizer(lambda x: x["model"]["vocab"].update(far=10**7)), "has pieces up to number 10,000,000"),
     "far special piece": (tokenizer(far_special), "has pieces up to number 1,000,000,000"),
     "no unknown piece": (tokenizer(no_unknown), "cannot cut"),

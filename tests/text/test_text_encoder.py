@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.encoders import FAMILIES, OTHERS, WIDTH, make_encoder
+from helpers.text_encoders import FAMILIES, OTHERS, WIDTH, make_encoder
 from torch import Tensor, nn
 
 from gmsa.errors import ConfigError

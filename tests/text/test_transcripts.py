@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.word_pieces import NUMBER, WORDS, tiny_bert
+from helpers.text_encoders import NUMBER, make_encoder
 
 from gmsa.config import Config, from_dict
 from gmsa.data import Row, Utterance, load_corpus, write_store
@@ -28,16 +28,17 @@ from gmsa.runs.train import train
 pytest.importorskip("transformers", reason="the extra 'text' is not installed")
 
 COUNTS = {"train": 12, "valid": 6, "test": 6}
+FEELINGS = ("great", "good", "fine", "dull", "bad", "awful")
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of random weights: 2 layers, width 32."""
-    return tiny_bert(tmp_path_factory.mktemp("encoders") / "bert")
+    return make_encoder(tmp_path_factory.mktemp("encoders") / "bert")
 
 
 def said(i: int) -> str:
-    return f"it was so {WORDS[i % 6]}"
+    return f"it was so {FEELINGS[i % 6]}"
 
 
 def content(*, audio: bool = False, text: bool = False) -> dict[str, Any]:

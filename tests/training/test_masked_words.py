@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_bert import DIMS, SPECIALS, TEXTS, ReadsOneByOne, reading, said, tiny_bert
-from torch import Tensor
+from helpers.text_encoders import DIMS, NUMBER, TEXTS, make_encoder, reading, said
+from torch import Tensor, nn
 
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
@@ -24,12 +25,12 @@ from gmsa.training.examples import Example
 from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.tasks import Pretraining
 
-MASK = float(SPECIALS.index("[MASK]"))
+MASK = float(NUMBER["[MASK]"])
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bert(tmp_path_factory.mktemp("bert"))
+    return make_encoder(tmp_path_factory.mktemp("bert"), dropout=0.1)
 
 
 def dims_of(config: Config) -> dict[str, int]:
@@ -104,6 +105,26 @@ def test_what_is_masked_does_not_leak_through_the_encoder(bert: Path) -> None:
     assert torch.equal(*states)
     assert not torch.equal(before.targets["text"].features, after.targets["text"].features)
     assert (after.targets["text"].features == 7).all()
+
+
+class ReadsOneByOne(nn.Module):
+    """What :class:`gmsa.text.TextEncoder` does, utterance by utterance, with Hugging Face's network alone."""
+
+    def __init__(self, network: nn.Module, width: int) -> None:
+        super().__init__()
+        self.network, self.width = network, width
+
+    def forward(self, numbers: Tensor, lengths: Tensor) -> Tensor:
+        states = [numbers.new_zeros(0, self.width)]
+        for part in numbers.split(lengths.tolist()):
+            ids = [[int(piece) for piece in row if piece >= 0] for row in part.tolist()]
+            flat = [*itertools.chain(*ids)]
+            if not flat:
+                continue
+            sequence = torch.tensor([[NUMBER["[CLS]"], *flat, NUMBER["[SEP]"]]])
+            read = self.network(input_ids=sequence).last_hidden_state[0, 1:-1]
+            states += [x.mean(0, keepdim=True) for x in read.split([len(row) for row in ids])]
+        return torch.cat(states)
 
 
 def errors_by_hand(module: PretrainingModel, batch: PretrainingBatch) -> Tensor:
@@ -286,7 +307,7 @@ def test_what_masks_words_needs_an_encoder_in_training_and_a_mask_piece(bert: Pa
     for config in (from_dict({"text": {"dropout": 0.1}}), dropping(bert, 0.1, text={"tuning": "frozen"})):
         with pytest.raises(ConfigError, match=line):
             checked_texts(config)
-    bare = tiny_bert(tmp_path / "bare", mask=False)
+    bare = make_encoder(tmp_path / "bare", mask=False)
     for config in (dropping(bare, 0.1), reading(bare, pretrain={"epochs": 1})):
         with pytest.raises(ConfigError, match=r"word pieces, but the tokenizer of '.*bare' has no piece \[MASK\]"):
             checked_texts(config)

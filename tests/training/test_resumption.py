@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ GPU = pytest.param(
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("kind", ["self-training", "hierarchical"])
+@pytest.mark.parametrize("kind", ["self-training", pytest.param("hierarchical", marks=pytest.mark.slow)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(
     config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, kind: str
 ) -> None:
@@ -131,7 +132,8 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(
 
 def test_a_signal_saves_once_and_ends(config_of, tmp_path: Path) -> None:
     config = config_of(run={"save_every": 300.0, "workers": 1}, self_training={"rounds": 1})
-    run_once(config, tmp_path / "whole")
+    alone = replace(config, run=replace(config.run, workers=0))  # the same bits, without the start of a process
+    run_once(alone, tmp_path / "whole")
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         folder = tmp_path / str(code)
         child = forked(lambda folder=folder: (os.setpgrp(), cli.run(lambda _: run_once(config, folder), "train")))
@@ -141,7 +143,7 @@ def test_a_signal_saves_once_and_ends(config_of, tmp_path: Path) -> None:
         assert ended(child) == code
         assert "seed-1/model.safetensors" not in left(folder)
         assert not (folder / lock.RECORD).exists()
-        run_once(config, folder)
+        run_once(alone, folder)
         assert left(folder) == left(tmp_path / "whole")
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.killed_runs import ended, left, run_once, together
 from helpers.sslmm import DIMS, config_of, small_sslmm
-from helpers.tiny_bert import DIMS as READ
-from helpers.tiny_bert import TEXTS, reading, said, tiny_bert
+from helpers.text_encoders import DIMS as READ
+from helpers.text_encoders import TEXTS, make_encoder, reading, said
 from torch import Tensor
 
 from gmsa.config import Config
@@ -33,7 +33,7 @@ from gmsa.training.tasks import FineTuning
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_bert(tmp_path_factory.mktemp("bert"))
+    return make_encoder(tmp_path_factory.mktemp("bert"), dropout=0.1)
 
 
 def task_of(config: Config, dims: Mapping[str, int], utterances: list[Utterance]) -> FineTuning:
@@ -225,7 +225,7 @@ def test_a_run_with_an_encoder_starts_from_one_that_masked_words(
     found = [load_weights(tmp_path / run / "seed-1" / "model.safetensors") for run in ("apart", "together")]
     assert digest(found[0]) == digest(found[1])
     assert apart["valid"] == together["valid"]
-    other = tiny_bert(tmp_path / "other")
+    other = make_encoder(tmp_path / "other", dropout=0.1)
     weights_file = next(other.glob("*.safetensors"))
     weights_file.write_bytes(weights_file.read_bytes()[:-4] + b"\0\0\0\0")
     full = replace(begun, text=replace(begun.text, tuning="full"))
@@ -245,7 +245,7 @@ def test_a_run_with_an_encoder_starts_from_one_that_masked_words(
 @pytest.mark.parametrize("scope", ["utterance", "hierarchical"])
 @pytest.mark.parametrize("of", ["features", "states"])
 def test_several_processes_mask_and_teach_as_one_does(write_mmsa, tmp_path: Path, scope: str, of: str) -> None:
-    quiet = tiny_bert(tmp_path / "quiet", dropout=0.0)
+    quiet = make_encoder(tmp_path / "quiet")
     model = {"dropout": 0.0, "input_dropout": 0.0}
     config = run_of(write_mmsa, quiet, model=model, graph={"scope": scope}, optim={"batch_size": 12})  # three dialogues
     config = replace(
