@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from textwrap import shorten
 
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from gmsa.errors import shown
 from gmsa.text.folder import EncoderFolder
 from gmsa.text.pieces import Pieces
 from gmsa.text.states import states_of
+
+LONGEST_LABEL = 24
+"""Characters of a transcript in a picture."""
 
 
 class Texts:
@@ -79,9 +83,11 @@ class Texts:
                 cut.append(utterance.id)
         if cut:
             others = f" and {len(cut) - 1} others" if cut[1:] else ""
+            least = self.pieces.most < self.settings.most
+            remedy = "the encoder takes no more" if least else "raise 'text.most' if the encoder takes more"
             note(
                 f"{where}: the transcripts of {shown(cut[0])}{others} have more than {self.pieces.most} word pieces "
-                "and are cut there; raise 'text.most' if the encoder takes more"
+                f"and are cut there; {remedy}"
             )
         features = states_of(self.folder, self.pieces, numbers) if self.frozen else numbers
         return [
@@ -94,10 +100,15 @@ class Texts:
         return utterance if utterance.lengths.get(TEXT) else replace(utterance, text="")
 
     def say(self, utterance: Utterance) -> list[str]:
-        """What each step of an utterance's text is, before strides; empty where it has no text."""
+        """What each step of an utterance's text is, before strides; empty where it has no text.
+
+        Of a whole transcript, how it begins.
+        """
         given = utterance.features.get(TEXT)
         if given is None or not len(given):
             return []
+        if self.settings.nodes == "transcript" and utterance.text.strip():
+            return [shorten(utterance.text, LONGEST_LABEL, placeholder=" …")]
         return self.pieces.say(self.pieces(utterance.text)[0] if self.frozen else given)
 
 

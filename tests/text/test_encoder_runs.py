@@ -63,13 +63,32 @@ def answers(run: Run | Path, file: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("tuning", ["full", pytest.param("lora", marks=pytest.mark.slow), "frozen"])
+@pytest.mark.parametrize(
+    ("tuning", "nodes"),
+    [
+        ("full", "transcript"),
+        ("frozen", "pieces"),
+        pytest.param("full", "pieces", marks=pytest.mark.slow),
+        pytest.param("lora", "transcript", marks=pytest.mark.slow),
+        pytest.param("frozen", "transcript", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_moved_and_saved(
-    config_of: Make, encoders: dict[str, Path], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+    config_of: Make,
+    encoders: dict[str, Path],
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tuning: str,
+    nodes: str,
 ) -> None:
     encoder = shutil.copytree(encoders["bert"], tmp_path / "encoder")
     config = config_of(
-        tuning, encoder, model={"modality_dropout": {"text": 0.3}}, optim={"ema": 0.9, "encoder_decay": 0.9}
+        tuning,
+        encoder,
+        model={"modality_dropout": {"text": 0.3}},
+        optim={"ema": 0.9, "encoder_decay": 0.9},
+        text={"tuning": tuning, "nodes": nodes},
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_once(config, whole)
@@ -99,8 +118,8 @@ def test_interrupted_moved_and_saved(
     before = answers(whole, file)
     assert answers(gmsa.load(Run(whole).save(tmp_path / "model")), file) == before
     assert str(tmp_path) not in (tmp_path / "model" / "config.yaml").read_text()
-    told = {"full": "text (pieces), audio 3", "lora": "text (pieces), audio 3", "frozen": "text 32, audio 3"}
-    assert told[tuning] in (tmp_path / "model" / "README.md").read_text()
+    told = "text 32, audio 3" if tuning == "frozen" else f"text ({nodes}), audio 3"
+    assert told in (tmp_path / "model" / "README.md").read_text()
 
     moved = shutil.move(whole, tmp_path / "moved")
     encoder.rename(tmp_path / "gone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from gmsa.data import Utterance, load_corpus
 from gmsa.errors import DataWarning
 from gmsa.text import EncoderFolder, TextEncoder, Texts, states, texts_of
 from gmsa.text.encoder import pretrained_weights
-from gmsa.text.pieces import Pieces
+from gmsa.text.pieces import Nodes, Pieces
 
 SAID = ["it was very good", "", "dull, dull, dull!", "so"]
 
@@ -38,9 +39,9 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "states").iterdir())
 
 
-@pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
-def test_they_are_those_of_the_encoder(folder: EncoderFolder, words: bool) -> None:
-    pieces = Pieces(folder, words)
+@pytest.mark.parametrize("nodes", get_args(Nodes))
+def test_they_are_those_of_the_encoder(folder: EncoderFolder, nodes: Nodes) -> None:
+    pieces = Pieces(folder, nodes)
     numbers = [pieces(text)[0] for text in SAID]
     encoder = TextEncoder(folder, pieces).eval()
     encoder.network.load_state_dict(pretrained_weights(folder))
@@ -108,13 +109,14 @@ def test_a_cache_that_cannot_be_written(folder: EncoderFolder, tmp_path: Path, m
 
 def test_texts_give_pieces_or_states(config_of: Callable[..., Config], encoders: dict[str, Path]) -> None:
     given = [Utterance("a", {"audio": torch.ones(2, 3)}, text=SAID[0]), Utterance("b", {"text": torch.ones(1, 9)})]
-    for tuning, nodes, dim in (("full", "pieces", 1), ("full", "words", 8), ("frozen", "pieces", 32)):
+    sizes = {"pieces": 1, "words": 8, "transcript": 62}  # the last as many as the encoder takes, whatever is asked for
+    for tuning, nodes, dim in (*(("full", *size) for size in sizes.items()), *(("frozen", n, 32) for n in sizes)):
         texts = texts_of(config_of(tuning, text={"tuning": tuning, "nodes": nodes}))
         assert isinstance(texts, Texts)
         assert texts.dim == dim
         first, second = texts(given, ["audio", "text"], "here")
         assert list(first.features) == ["audio", "text"]
-        assert first.features["text"].shape == (4, dim)
+        assert first.features["text"].shape == (1 if nodes == "transcript" else 4, dim)
         assert second.features["text"].shape == (0, dim)  # it says nothing: its text is missing
     config = config_of()
     corpus = load_corpus(config.data, config.target, texts_of(config))

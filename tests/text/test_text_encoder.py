@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gmsa.errors import ConfigError
 from gmsa.text import EncoderFolder, TextEncoder
 from gmsa.text.encoder import make_network, pretrained_weights
-from gmsa.text.pieces import NONE, PER_WORD, Pieces
+from gmsa.text.pieces import NONE, PER_WORD, Nodes, Pieces
 
 transformers = pytest.importorskip("transformers")
 
@@ -25,10 +25,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: make_encoder(tmp_path_factory.mktemp(family), family) for family in (*FAMILIES, *OTHERS)}
 
 
-def encoder_of(path: Path, words: bool = False, **options: Any) -> tuple[TextEncoder, Pieces]:
+def encoder_of(path: Path, nodes: Nodes = "pieces", **options: Any) -> tuple[TextEncoder, Pieces]:
     """An encoder with its folder's weights, in float64."""
     folder = EncoderFolder(str(path))
-    pieces = Pieces(folder, words)
+    pieces = Pieces(folder, nodes)
     encoder = TextEncoder(folder, pieces, **options).double()
     if not encoder.lora_rank:
         encoder.network.load_state_dict(pretrained_weights(folder))
@@ -40,15 +40,17 @@ def read(pieces: Pieces, texts: list[str]) -> tuple[Tensor, Tensor]:
     return torch.cat(numbers), torch.tensor([len(x) for x in numbers])
 
 
-def by_hand(network: nn.Module, path: Path, text: str, words: bool) -> Tensor:
-    """The last hidden states of a transcript's pieces, or their means over a word's pieces, by transformers alone."""
+def by_hand(network: nn.Module, path: Path, text: str, nodes: Nodes) -> Tensor:
+    """The last hidden states of a transcript's pieces, or their means over a node's pieces, by transformers alone."""
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
     inputs = tokenizer(text, return_tensors="pt", return_special_tokens_mask=True)
     plain = inputs.pop("special_tokens_mask")[0] == 0
     inputs.pop("token_type_ids", None)
     states = network(**inputs).last_hidden_state[0][plain]
-    if not words:
+    if nodes == "pieces":
         return states
+    if nodes == "transcript":
+        return states.mean(0, keepdim=True)
     numbers = [number for number in inputs.word_ids() if number is not None]
     groups: list[list[int]] = []
     for place, number in enumerate(numbers):
@@ -58,14 +60,14 @@ def by_hand(network: nn.Module, path: Path, text: str, words: bool) -> Tensor:
     return torch.stack([states[group].mean(0) for group in groups])
 
 
-@pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
+@pytest.mark.parametrize("nodes", get_args(Nodes))
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
-def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path], family: str, words: bool) -> None:
+def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path], family: str, nodes: Nodes) -> None:
     path = folders[family]
-    encoder, pieces = encoder_of(path, words)
+    encoder, pieces = encoder_of(path, nodes)
     network = transformers.AutoModel.from_pretrained(str(path), dtype=torch.float64).eval()
     found = encoder(*read(pieces, TEXTS))
-    expected = torch.cat([by_hand(network, path, text, words) for text in TEXTS if text.strip()])
+    expected = torch.cat([by_hand(network, path, text, nodes) for text in TEXTS if text.strip()])
     assert found.shape == expected.shape == (len(found), WIDTH)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     direction = torch.randn(found.shape, dtype=torch.float64)
@@ -77,10 +79,10 @@ def test_states_and_gradients_are_those_of_transformers(folders: dict[str, Path]
     torch.testing.assert_close(gradients, wanted, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("words", [False, True], ids=["pieces", "words"])
+@pytest.mark.parametrize("nodes", get_args(Nodes))
 @pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
-def test_a_batch_is_its_utterances_one_by_one(folders: dict[str, Path], family: str, words: bool) -> None:
-    encoder, pieces = encoder_of(folders[family], words)
+def test_a_batch_is_its_utterances_one_by_one(folders: dict[str, Path], family: str, nodes: Nodes) -> None:
+    encoder, pieces = encoder_of(folders[family], nodes)
     whole = encoder(*read(pieces, TEXTS))
     alone = torch.cat([encoder(*read(pieces, [text])) for text in TEXTS])
     torch.testing.assert_close(whole, alone, rtol=1e-10, atol=1e-10)
@@ -99,7 +101,7 @@ def test_no_text_at_all(folders: dict[str, Path]) -> None:
 
 def test_words_of_many_pieces_and_transcripts_that_are_cut(folders: dict[str, Path]) -> None:
     folder = EncoderFolder(str(folders["bert"]))
-    table, lost = Pieces(folder, words=True)("bad abcdefghij")
+    table, lost = Pieces(folder, "words")("bad abcdefghij")
     assert table.shape == (3, PER_WORD)
     assert (table != NONE).sum(1).tolist() == [1, 8, 2]
     assert not lost
@@ -196,5 +198,5 @@ def test_minilm() -> None:
     network = transformers.AutoModel.from_pretrained(str(folder.path), dtype=torch.float64).eval()
     texts = ["It wasn't unwatchable.", "So good!"]
     with torch.no_grad():
-        expected = torch.cat([by_hand(network, folder.path, text, words=False) for text in texts])
+        expected = torch.cat([by_hand(network, folder.path, text, "pieces") for text in texts])
         torch.testing.assert_close(encoder(*read(pieces, texts)), expected, rtol=1e-9, atol=1e-9)

@@ -24,6 +24,8 @@ from gmsa.runs.folder import Run
 from gmsa.runs.inputs import read_inputs
 from gmsa.runs.prepare import checked_texts, prepare
 from gmsa.runs.train import train
+from gmsa.training.batches import SampleGroups
+from gmsa.training.examples import Example
 
 pytest.importorskip("transformers", reason="the extra 'text' is not installed")
 
@@ -238,6 +240,46 @@ def test_a_store_stays_lazy(encoder: Path, tmp_path: Path, monkeypatch: pytest.M
     corpus, _ = loaded(settings(path, encoder, data={"modalities": "auto"}))
     assert numbers(corpus) == WANTED
     assert all(isinstance(u.features, LazyFeatures) for u in corpus.splits["train"])
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+def test_long_transcripts_are_cut_and_a_note_says_what_helps(most: int, encoder: Path, tmp_path: Path) -> None:
+    made = content()
+    made["train"]["raw_text"][3] = "so " * 70
+    corpus, notes = loaded(settings(save(tmp_path / "clips.pkl", made), encoder, text={"most": most}))
+    assert len(numbers(corpus)[3]) == min(most, 62)
+    remedy = "raise 'text.most' if the encoder takes more" if most == 2 else "the encoder takes no more"
+    more = "" if most == 1000 else " and 11 others"
+    said = f"'train0$_$0'{more} have more than 2" if most == 2 else "'train1$_$3' have more than 62"
+    assert (
+        f"{tmp_path}/clips.pkl: split 'train': the transcripts of {said} word pieces and are cut there; {remedy}"
+        in notes
+    )
+
+
+@pytest.mark.parametrize("source", ["raw_text", "text_bert"])
+def test_a_whole_transcript_is_one_node(source: str, encoder: Path, tmp_path: Path) -> None:
+    made = content() if source == "raw_text" else with_bert()
+    made["train"]["raw_text"][1] = long = "it was so good that I said so to all of them"
+    if source == "raw_text":
+        made["train"]["raw_text"][2] = " "
+    else:
+        made["train"]["text_bert"][2] = 0
+    reads = {"nodes": "transcript", "source": source}
+    config = settings(save(tmp_path / "clips.pkl", made), encoder, data={"modalities": "auto"}, text=reads)
+    corpus, _ = loaded(config)
+    features = [u.features["text"] for u in corpus.splits["train"]]
+    assert [x.shape for x in features[:4]] == [(1, 62), (1, 62), (0, 62), (1, 62)]
+    assert [int(i) for i in features[3].flatten() if i >= 0] == WANTED[3]
+    texts = checked_texts(config)
+    assert texts is not None
+    assert texts.say(corpus.splits["train"][1]) == ["it was so good that I …"]
+    assert long.startswith("it was so good that I")
+    assert texts.say(corpus.splits["train"][2]) == []
+    train = [Example(u) for u in corpus.splits["train"]]
+    assert SampleGroups(train, config).sizes == [len(x) + int((x >= 0).sum()) for x in features]
+    again = texts(corpus.splits["train"], ["text"], "here")  # what a file's pieces once gave is left as it is
+    assert all(torch.equal(a.features["text"], b) for a, b in zip(again, features, strict=True))
 
 
 # --- text_bert -------------------------------------------------------------------------------------------------------
