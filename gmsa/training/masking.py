@@ -35,8 +35,8 @@ def mask_piece(config: Config) -> int:
 
 
 def with_masked_pieces(numbers: Tensor, masked: Tensor, config: Config) -> Tensor:
-    """Numbers of word pieces ``[L, P]`` with the mask piece in the place of those masked ``[L, P]``, or of all pieces of
-    the nodes masked ``[L, 1]``."""
+    """Numbers of word pieces ``[L, P]`` with the mask piece in the place of those that are masked ``[L, P]``, or of all
+    pieces of nodes that are ``[L, 1]``."""
     return numbers.masked_fill(masked & (numbers >= 0), float(mask_piece(config)))
 
 
