@@ -76,8 +76,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
 """Changes of the defaults, on the features of the files."""
 LOOP: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
-    "rate 5e-5": ("optim.encoder_lr=5e-5",),
+    "transcripts as nodes": ("text.nodes=transcript",),
+    "transcripts as nodes, rate 2e-4": ("text.nodes=transcript", "optim.encoder_lr=2e-4"),
     "rate 2e-4": ("optim.encoder_lr=2e-4",),
+    "LoRA, rate 1e-3": ("text.tuning=lora", "optim.encoder_lr=1e-3"),
     "2 epochs": ("optim.epochs=2",),
     "6 epochs": ("optim.epochs=6",),
     "input dropout 0.1": ("model.input_dropout=0.1",),
