@@ -67,7 +67,7 @@ def models(folder: Path, output: str) -> str:
 
 
 def encoders(folder: Path, output: str) -> str:
-    """The same of a list of settings that lies beside the ablation."""
+    """The same of an ablation in ``rows``, a folder beside its list of settings."""
     return models(folder / "rows", output)
 
 

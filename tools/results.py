@@ -116,18 +116,17 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
-OF_FILE = {"model.text_encoder": None, "optim.epochs": 12}
-"""The features of the file in the place of an encoder, with the epochs that are the default for them."""
 CONTEXT = {"graph.scope": "hierarchical", "graph.context": 3, "graph.dialogue_node": True, "model.propagation": 0.2}
+"""The settings of ``mosi_context``."""
 ENCODERS: list[dict[str, Any]] = [
     {"name": "full"},
     {"name": "full, text alone", "data.modalities": ["text"]},
     {"name": "full, with context", **CONTEXT},
-    {"name": "full, nodes of word pieces", "text.nodes": "pieces"},
-    {"name": "frozen, 12 epochs", "text.tuning": "frozen", "text.nodes": "pieces", "optim.epochs": 12},
-    {"name": "features of the file, 12 epochs", **OF_FILE},
+    {"name": "LoRA, rate 1e-3", "text.tuning": "lora", "optim.encoder_lr": 1e-3},
+    {"name": "frozen, 12 epochs", "text.tuning": "frozen", "optim.epochs": 12},
+    {"name": "features of the file, 12 epochs", "model.text_encoder": None, "optim.epochs": 12},
 ]
-"""A text encoder in the loop, and its frozen states, as changes of ``mosi_text``."""
+"""A text encoder in the loop, its frozen states, and the features of the file, as changes of ``mosi_text``."""
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -207,9 +206,9 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "text_encoder_mosi": Result(
         [
             "gmsa ablate --config mosi_text --settings OUT/rows.yaml --set data.path=DATA "
-            f"--set protocol.name=supervised --seeds {SEEDS} --jobs 2 --out OUT/rows"
+            "--set protocol.name=supervised --seeds 1111,1112,1113 --jobs 2 --out OUT/rows"
         ],
-        20,
+        10,
         tables.encoders,
         data=[DEV],
         settings={"rows.yaml": ENCODERS},
