@@ -110,15 +110,16 @@ class TextConfig:
     """What of the encoder is trained with the rest: all of its weights, low-rank additions to them (LoRA), or nothing,
     so that its states are computed once and kept in a cache."""
     nodes: Literal["pieces", "words", "transcript"] = "pieces"
-    """What a node of text is: a word piece, or a word or the whole transcript, with the mean of its pieces' states."""
+    """What a node of text is: a word piece; or a word or the whole transcript, whose state is the mean over its
+    pieces."""
     source: Literal["raw_text", "text_bert"] = "raw_text"
     """What is read: the transcripts, or the word pieces in the file's ``text_bert``, which the encoder's own tokenizer
     must have made."""
     most: int = number(128, ge=1, le=100_000)
     """Word pieces of an utterance, at most; what is longer is cut, and a note says so."""
     dropout: float = number(0.0, ge=0, lt=1)
-    """Share of the word pieces, or of the words, that a training step replaces by the tokenizer's mask piece. Whatever
-    teaches sees all words."""
+    """Share of the word pieces, or with ``nodes: words`` of the words, that a training step replaces by the tokenizer's
+    mask piece. Whatever teaches sees all words."""
     lora_rank: int = number(8, ge=1, le=4096)
     """Rank of the additions where ``tuning`` is ``lora``."""
     checkpointing: bool = False
@@ -337,6 +338,11 @@ class Config:
             raise ConfigError(
                 "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one; "
                 "set it to 0, or 'graph.scope' to utterance or hierarchical"
+            )
+        if self.pretrain.epochs and one and self.trains_text_encoder and self.text.nodes == "transcript":
+            raise ConfigError(
+                "'pretrain.epochs' masks some nodes of an utterance, of which 'text.nodes: transcript' gives one and "
+                "'data.modalities' no other; set it to 0, or 'text.nodes' to pieces"
             )
         if self.protocol.init_from is not None and self.pretrain.epochs:
             raise ConfigError("'protocol.init_from' and 'pretrain.epochs' both say where to start; leave one out")

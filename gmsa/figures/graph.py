@@ -93,6 +93,7 @@ def _draw_panels(
     labels = _labels(words, counts.get(TEXT, 0))
     drawn = _chosen(labels, weights)
     left = len(labels) - len(drawn)
+    longest = 16 if len(labels) > 1 else 40  # one alone has room
     figure = Figure(figsize=(width, (3.4 + 0.8 * (rows - 3)) * len(streams)), layout="constrained")
     for axis, stream in zip(figure.subplots(len(streams), 1, squeeze=False)[:, 0], streams, strict=True):
         axis.set_title(draw_stream(axis, stream, place, colors), fontsize=11)
@@ -107,7 +108,8 @@ def _draw_panels(
                 )
         for i in drawn:
             x, y = place[TEXT][i]
-            text = axis.text(x, y + 0.2, label(labels[i], 16), ha="center", fontsize=7, rotation=35, parse_math=False)
+            word = label(labels[i], longest)
+            text = axis.text(x, y + 0.2, word, ha="center", fontsize=7, rotation=35, parse_math=False)
             text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges cross it
         names = [
             f"{label(m)} ({counts[m] or 'missing'}{f', {len(drawn)} named' if left and m == TEXT else ''})"

@@ -32,7 +32,7 @@ class Pieces:
         most: pieces of a transcript, at most.
 
     Raises:
-        ConfigError: the tokenizer cannot be read.
+        ConfigError: the tokenizer cannot be read, or the encoder has no room for a transcript.
     """
 
     def __init__(self, folder: EncoderFolder, nodes: Nodes = "pieces", most: int = 128) -> None:
@@ -42,6 +42,11 @@ class Pieces:
         """Numbers of the special pieces before and after a transcript, such as BERT's [CLS] and [SEP]."""
         room = folder.positions
         self.most = most if room is None else min(most, room - len(self.before) - len(self.after))
+        if self.most < 1:
+            raise ConfigError(
+                f"'{KEY}': the encoder reads {room} pieces at once, which leaves no room for a transcript beside its "
+                "special pieces; name another"
+            )
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         last = max((*self._tokenizer.get_vocab().values(), *self.before, *self.after), default=0)
         if last >= (known := folder.settings["vocab_size"]):

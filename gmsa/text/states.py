@@ -96,7 +96,8 @@ def _encoder(folder: EncoderFolder, pieces: Pieces) -> TextEncoder:
 def _compute(folder: EncoderFolder, pieces: Pieces, numbers: Sequence[Tensor]) -> Tensor:
     encoder = _encoder(folder, pieces)
     lengths = torch.tensor([len(x) for x in numbers])
-    order = torch.argsort(lengths, stable=True, descending=True).tolist()
+    read = torch.tensor([int((x >= 0).sum()) for x in numbers])
+    order = torch.argsort(read, stable=True, descending=True).tolist()
     found: list[Tensor] = [torch.zeros(0, folder.width, dtype=torch.float16) for _ in numbers]
     there = [i for i in order if len(numbers[i])]
     batches = [there[i : i + BATCH] for i in range(0, len(there), BATCH)]

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from textwrap import shorten
 
 from torch import Tensor
 
@@ -20,9 +19,6 @@ from gmsa.errors import shown
 from gmsa.text.folder import EncoderFolder
 from gmsa.text.pieces import Pieces
 from gmsa.text.states import states_of
-
-LONGEST_LABEL = 24
-"""Characters of a transcript in a picture."""
 
 
 class Texts:
@@ -102,13 +98,13 @@ class Texts:
     def say(self, utterance: Utterance) -> list[str]:
         """What each step of an utterance's text is, before strides; empty where it has no text.
 
-        Of a whole transcript, how it begins.
+        That of a whole transcript is the transcript.
         """
         given = utterance.features.get(TEXT)
         if given is None or not len(given):
             return []
         if self.settings.nodes == "transcript" and utterance.text.strip():
-            return [shorten(utterance.text, LONGEST_LABEL, placeholder=" …")]
+            return [" ".join(utterance.text.split())]
         return self.pieces.say(self.pieces(utterance.text)[0] if self.frozen else given)
 
 

@@ -305,7 +305,7 @@ def test_words_without_a_name_are_counted(
     arguments = ["--id", "test0$_$1", "--out", str(tiny / "words.svg")]
     capsys.readouterr()
     inspect.main(["--run", str(folder), "--attention", *arguments])
-    said = f"  text: the picture names 1 of {lengths[1]} nodes, those with the most attention"
+    said = f"  text: the picture names 1 of {lengths[1]} nodes, chosen by their attention"
     assert said in capsys.readouterr().out.splitlines()
     inspect.main(["--config", "mosi_graph", "--data", str(tiny / "words.pkl"), *arguments])
     said = f"  text: the picture names none of {lengths[1]} nodes: their names would overlap"

@@ -179,6 +179,15 @@ def test_blocks_are_tied_or_not() -> None:
             {"pretrain": {"epochs": 2}, "graph": {"scope": "dialogue"}, "data": {"modalities": ["text"]}},
             "'pretrain.epochs' masks whole modalities in graphs of dialogues, of which 'data.modalities' has one",
         ),
+        (
+            {
+                "pretrain": {"epochs": 2},
+                "data": {"modalities": ["text"]},
+                "model": {"text_encoder": "somewhere"},
+                "text": {"nodes": "transcript"},
+            },
+            "'pretrain.epochs' masks some nodes of an utterance, of which 'text.nodes: transcript' gives one and",
+        ),
         ({"pretrain": {"mask": 1.0}}, "'pretrain.mask' must be less than 1"),
         ({"model": {"order": "both"}}, "'model.order' must be one of intra_first, inter_first, simultaneous"),
     ],

@@ -124,6 +124,10 @@ WRONG: dict[str, tuple[Spoil, str]] = {
     "far piece": (tokenizer(lambda x: x["model"]["vocab"].update(far=10**7)), "has pieces up to number 10,000,000"),
     "far special piece": (tokenizer(far_special), "has pieces up to number 1,000,000,000"),
     "no unknown piece": (tokenizer(no_unknown), "cannot cut"),
+    "no room": (
+        settings(max_position_embeddings=2),
+        "the encoder reads 2 pieces at once, which leaves no room for a tran",
+    ),
     "no size": (settings(vocab_size=None), "has no 'vocab_size'"),
 }
 

@@ -273,8 +273,7 @@ def test_a_whole_transcript_is_one_node(source: str, encoder: Path, tmp_path: Pa
     assert [int(i) for i in features[3].flatten() if i >= 0] == WANTED[3]
     texts = checked_texts(config)
     assert texts is not None
-    assert texts.say(corpus.splits["train"][1]) == ["it was so good that I …"]
-    assert long.startswith("it was so good that I")
+    assert texts.say(corpus.splits["train"][1]) == [long]
     assert texts.say(corpus.splits["train"][2]) == []
     train = [Example(u) for u in corpus.splits["train"]]
     assert SampleGroups(train, config).sizes == [len(x) + int((x >= 0).sum()) for x in features]

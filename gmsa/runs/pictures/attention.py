@@ -121,7 +121,7 @@ def draw_attention(
     left = draw_weights(out, title, counts, streams, words, notes)
     if left:
         count = counts[TEXT]
-        lines.append(f"  text: the picture names {count - left} of {count} nodes, those with the most attention")
+        lines.append(f"  text: the picture names {count - left} of {count} nodes, chosen by their attention")
     return lines
 
 
