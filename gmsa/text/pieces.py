@@ -44,8 +44,8 @@ class Pieces:
         self.most = most if room is None else min(most, room - len(self.before) - len(self.after))
         if self.most < 1:
             raise ConfigError(
-                f"'{KEY}': the encoder of '{short(folder.path)}' reads {room} pieces at once, which leaves no room for a "
-                "transcript beside its special pieces; name another"
+                f"'{KEY}': the encoder of '{short(folder.path)}' reads {room} pieces at once, which leaves no room for "
+                "a transcript beside its special pieces; name another"
             )
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         last = max((*self._tokenizer.get_vocab().values(), *self.before, *self.after), default=0)
