@@ -126,7 +126,7 @@ WRONG: dict[str, tuple[Spoil, str]] = {
     "no unknown piece": (tokenizer(no_unknown), "cannot cut"),
     "no room": (
         settings(max_position_embeddings=2),
-        "the encoder reads 2 pieces at once, which leaves no room for a tran",
+        "reads 2 pieces at once, which leaves no room for",
     ),
     "no size": (settings(vocab_size=None), "has no 'vocab_size'"),
 }
