@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import Config, to_dict
-from gmsa.errors import RunError, cut, short
+from gmsa.errors import RunError, short
 from gmsa.models.build import model_skeleton
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import Prepared
@@ -69,7 +69,7 @@ def lost_weights(config: Config, encoder: str | None, encoder_sha256: str | None
     if encoder_sha256 is None or config.protocol.init_from is not None:
         return ""
     return (
-        f"starts from the weights of '{KEY}', '{cut(encoder)}' (SHA-256 {encoder_sha256[:12]}…), which are gone; put "
+        f"starts from the weights of '{KEY}', '{short(encoder or '')}' (SHA-256 {encoder_sha256[:12]}…), which are gone; put "
         "that encoder back"
     )
 
