@@ -68,10 +68,8 @@ def lost_weights(config: Config, encoder: str | None, encoder_sha256: str | None
     """
     if encoder_sha256 is None or config.protocol.init_from is not None:
         return ""
-    return (
-        f"starts from the weights of '{KEY}', '{short(encoder or '')}' (SHA-256 {encoder_sha256[:12]}…), which are gone; "
-        "put that encoder back"
-    )
+    named = f"'{short(encoder or '')}' (SHA-256 {encoder_sha256[:12]}…)"
+    return f"starts from the weights of '{KEY}', {named}, which are gone; put that encoder back"
 
 
 def encoder_weights(config: Config, dims: Mapping[str, int]) -> dict[str, Tensor] | None:
