@@ -79,8 +79,8 @@ class Texts:
                 cut.append(utterance.id)
         if cut:
             others = f" and {len(cut) - 1} others" if cut[1:] else ""
-            least = self.pieces.most < self.settings.most
-            remedy = "the encoder takes no more" if least else "raise 'text.most' if the encoder takes more"
+            is_all = self.pieces.most < self.settings.most
+            remedy = "the encoder takes no more" if is_all else "raise 'text.most' if the encoder takes more"
             note(
                 f"{where}: the transcripts of {shown(cut[0])}{others} have more than {self.pieces.most} word pieces "
                 f"and are cut there; {remedy}"
