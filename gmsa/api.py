@@ -174,6 +174,11 @@ def compare(
     from gmsa.ablation.variants import chosen_names, read_variants
 
     variants = read_variants(base, items, list(vary), file, alone=name if folds else "")
+    if folds and any(variant.config.data.split.keep_test for variant in variants):
+        raise ConfigError(
+            "--folds tests on every part in turn, but 'data.split.keep_test' has one test split for all; leave that "
+            "out, or train fold by fold with data.split.folds and data.split.fold"
+        )
     variants = [replace(variant, config=with_plugins(variant.config, modules)) for variant in variants]
     chosen = chosen_names(variants, [only] if isinstance(only, str) else only) if only else None
     name = name if file is None else f"{name}-{file.stem}"

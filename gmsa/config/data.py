@@ -47,7 +47,10 @@ class SplitConfig:
     folds: int = number(0, ge=0, le=1000)
     """Parts of cross-validation over all labeled utterances of the file; 0 is none."""
     fold: int = number(0, ge=0, le=999)
-    """The part that is the test split, counted from 0; the next one validates."""
+    """The part that is the test split, counted from 0; the next one validates. With ``keep_test`` it validates."""
+    keep_test: bool = False
+    """Whether the file's own test split stays the test split of every fold, and is in none of the parts: to choose
+    settings by cross-validation without having seen it."""
 
     def __post_init__(self) -> None:
         if self.valid + self.test >= 1:
@@ -55,11 +58,14 @@ class SplitConfig:
                 f"'data.split.valid' and 'data.split.test' leave nothing to train on (got {self.valid:g} and "
                 f"{self.test:g}); lower them"
             )
-        if self.folds in (1, 2):
+        if self.keep_test and not self.folds:
             raise ConfigError(
-                f"'data.split.folds' must be 0, or at least 3: one to test, one to validate, one to train "
-                f"(got {self.folds})"
+                "'data.split.keep_test' is for cross-validation, since a test split that the file has is used anyway; "
+                "set 'data.split.folds', or leave it out"
             )
+        if 0 < self.folds < 3 - self.keep_test:
+            parts = "2: one to validate" if self.keep_test else "3: one to test, one to validate"
+            raise ConfigError(f"'data.split.folds' must be 0, or at least {parts}, one to train (got {self.folds})")
         if self.folds and self.fold >= self.folds:
             raise ConfigError(f"'data.split.fold' must be below 'data.split.folds' (got {self.fold} of {self.folds})")
 

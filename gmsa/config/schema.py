@@ -120,6 +120,9 @@ class TextConfig:
     dropout: float = number(0.0, ge=0, lt=1)
     """Share of the word pieces, or with ``nodes: words`` of the words, that a training step replaces by the tokenizer's
     mask piece. Whatever teaches sees all words."""
+    frozen_layers: int = number(1, ge=0, le=1000)
+    """Layers of the encoder that stay as they are while the others are trained, from below: 1 is the embeddings of word
+    pieces, 2 these and the first layer, and so on; 0 trains all."""
     lora_rank: int = number(8, ge=1, le=4096)
     """Rank of the additions where ``tuning`` is ``lora``."""
     checkpointing: bool = False

@@ -123,15 +123,23 @@ def folds(
 ) -> dict[str, Sequence[Utterance]]:
     """The splits of one fold of cross-validation over all labeled utterances of a file.
 
-    Part ``data.split.fold`` is the test split, the next one validates, the others train. Parts are the values of the
+    Part ``data.split.fold`` is the test split, the next one validates, the others train. With ``data.split.keep_test``
+    the file's own test split is that of every fold, and the part validates. Parts are the values of the
     utterances' own ``fold``, sorted, where the file has it; else whole videos or speakers, spread so that parts are of
     about equal size and each has its share of every class. They depend on the seed, names and labels only. Unlabeled
     utterances stay in ``train`` as in :func:`make_splits`.
 
     Raises:
-        DataError: the file's folds are of another number, or lack an utterance; or there are too few videos.
+        DataError: the file's folds are of another number, or lack an utterance; there are too few videos; or there is
+            no test split to keep.
     """
-    everything = [utterance for utterances in splits.values() for utterance in utterances]
+    if settings.keep_test and "test" not in splits:
+        raise DataError(
+            f"{where}: has no split 'test' that data.split.keep_test could keep (its splits: {listed(splits)}); leave "
+            "that out, so that one of the parts is the test split"
+        )
+    kept = {"test": splits["test"]} if settings.keep_test else {}
+    everything = [utterance for name, utterances in splits.items() if name not in kept for utterance in utterances]
     groups, unlabeled = _grouped(everything, settings.by, where, not any(u.fold for u in everything))
     if names := fold_names(everything):
         part = _given_parts(groups, names, settings, where)
@@ -142,13 +150,17 @@ def folds(
                 f"data.split.folds={settings.folds}; {_finer(settings.by)}"
             )
         part = _spread(groups, settings, target or Target())
-    roles = {settings.fold: "test", (settings.fold + 1) % settings.folds: "valid"}
-    made = _placed(everything, {i: roles.get(number, "train") for i, number in part.items()}, ["valid", "test"])
+    roles = {settings.fold: "valid" if kept else "test"}
+    if not kept:
+        roles[(settings.fold + 1) % settings.folds] = "valid"
+    made = _placed(everything, {i: roles.get(number, "train") for i, number in part.items()}, [*roles.values()])
     held = {names[number] for number in roles} if names else set()
     unlabeled = [u for u in unlabeled if u.fold not in held]
     made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
-    _tell(made, f"fold {settings.fold} of {settings.folds}{', as the file says' * bool(names)}", settings, where)
-    return {name: made[name] for name in SPLITS}
+    said = f"{', as the file says' * bool(names)}{', its test split apart' * bool(kept)}"
+    _tell(made, f"fold {settings.fold} of {settings.folds}{said}", settings, where)
+    found = {**made, **kept}
+    return {name: found[name] for name in SPLITS}
 
 
 def apart_from_made(
@@ -198,7 +210,8 @@ def context_of_made(
 
 def _made_names(splits: Splits, settings: SplitConfig) -> list[str]:
     """The splits beside ``train`` that are made."""
-    return [name for name in ("valid", "test") if settings.folds or name not in splits]
+    kept = ("test",) if settings.keep_test else ()
+    return [name for name in ("valid", "test") if (settings.folds and name not in kept) or name not in splits]
 
 
 def _held_out(

@@ -69,7 +69,9 @@ def build_model(dims: Mapping[str, int], config: Config) -> Model:
     model.spec = graph_spec(config)
     if texts is not None:
         rank = config.text.lora_rank if config.text.tuning == "lora" else 0
-        model.embedding.text_encoder = TextEncoder(texts.folder, texts.pieces, rank, config.text.checkpointing)
+        model.embedding.text_encoder = TextEncoder(
+            texts.folder, texts.pieces, rank, config.text.checkpointing, config.text.frozen_layers
+        )
     if config.graph.has_dialogues:
         _add_context_parts(model, config)
     if config.reconstruction.weight:

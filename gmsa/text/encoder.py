@@ -33,15 +33,24 @@ class TextEncoder(nn.Module):
         lora_rank (int, default 0): Rank of additions to all linear maps, :math:`W + 2 B A`, which alone are trained
             (Hu et al.: LoRA, ICLR 2022, with :math:`\alpha = 2 r`); 0 trains all weights.
         checkpointing (bool, default False): Computes the layers again in the backward pass, which saves memory.
+        frozen_layers (int, default 0): Layers that are not trained, from below; the first is the embeddings.
 
     Raises:
-        ConfigError: transformers cannot make the encoder, or its family cannot compute its layers again.
+        ConfigError: transformers cannot make the encoder, its family cannot compute its layers again, or no layer would
+            be trained.
 
     Shapes:
         - numbers of pieces :math:`(S, P)`, lengths :math:`(N)`; output :math:`(S, H)`
     """
 
-    def __init__(self, folder: EncoderFolder, pieces: Pieces, lora_rank: int = 0, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        folder: EncoderFolder,
+        pieces: Pieces,
+        lora_rank: int = 0,
+        checkpointing: bool = False,
+        frozen_layers: int = 0,
+    ) -> None:
         super().__init__()
         self.width, self.lora_rank = folder.width, lora_rank
         self.before, self.after = list(pieces.before), list(pieces.after)
@@ -53,6 +62,15 @@ class TextEncoder(nn.Module):
             model.requires_grad_(False)
             model = peft.inject_adapter_in_model(wanted, model)
         self.network: Any = model
+        layers = self.layers()
+        if frozen_layers > (most := len(layers) - 1):
+            raise ConfigError(
+                f"'text.frozen_layers: {frozen_layers}' leaves nothing to train: '{short(folder.path)}' has its "
+                f"embeddings and {most} layers; set it to {most} at most, or 'text.tuning' to frozen"
+            )
+        for layer in layers[:frozen_layers]:
+            for parameter in layer:
+                parameter.requires_grad_(False)
         if checkpointing:
             try:
                 with warnings.catch_warnings():

@@ -251,6 +251,10 @@ def test_a_config_is_cross_validated_alone(base: Path, tmp_path: Path, trained: 
         (["--folds", "2"], r"--folds takes a whole number from 3 .*\(got 2\)"),
         (["--folds", "0"], r"--folds takes a whole number from 3 .*\(got 0\)"),
         (["--folds", "5", "--set", "data.split.fold=1"], "'data.split.fold' gets a value from --set and from --folds"),
+        (
+            ["--folds", "5", "--set", "data.split.keep_test=true"],
+            "--folds tests on every part in turn, but 'data.split.keep_test' has one test split for all",
+        ),
         (["--folds", "5", "--vary", "data.split.seed=1,2"], "'data.split.seed' cannot be varied: .* same utterances"),
         (["--vary", "target.range=[-1,1],[-2,2]"], "'target.range' cannot be varied: .* same target"),
         (["--vary", "data.labels=mosi,sims"], "'data.labels' cannot be varied: .* same target"),

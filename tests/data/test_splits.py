@@ -10,7 +10,7 @@ import torch
 from gmsa.config.data import SplitConfig
 from gmsa.data import Target, Utterance
 from gmsa.data.notes import collected
-from gmsa.data.splits import fold_names, folds, make_splits, named
+from gmsa.data.splits import apart_from_made, fold_names, folds, make_splits, named
 from gmsa.errors import DataError
 
 CLASSES = Target("classes", classes=("anger", "joy", "neutral"), metrics="classes")
@@ -94,6 +94,37 @@ def test_every_utterance_is_tested_in_one_fold(by, target):
         assert max(sizes) - min(sizes) <= {"utterance": 1, "video": 9, "speaker": 40}[by]
 
 
+@pytest.mark.parametrize("by", ["video", "speaker", "utterance"])
+def test_a_test_split_that_is_kept_is_in_no_part(by):
+    for seed in range(8):
+        rng = random.Random(seed)
+        clips = corpus(rng, 30, 0.2 * (seed % 3))
+        count = rng.randint(2, 6)
+        given = {"train": clips[:60], "valid": clips[60:80], "test": clips[80:]}
+        validated = []
+        for fold in range(count):
+            settings = SplitConfig(by=by, seed=seed, folds=count, fold=fold, keep_test=True)
+            made, (said, *_) = quiet(folds, given, settings)
+            assert made["test"] == given["test"]
+            assert not names(made["train"], by) & names(made["valid"], by)
+            assert {u.id for u in made["train"]} <= {u.id for u in clips[:80]}
+            other = {"train": given["train"], "valid": given["valid"], "test": given["test"][:1]}
+            assert quiet(folds, other, settings)[0]["valid"] == made["valid"]  # whatever the test split holds
+            assert f"fold {fold} of {count}, its test split apart by {by}" in said or "are left out" in said
+            validated += ids(made)["valid"]
+        assert sorted(validated) == sorted(u.id for u in clips[:80] if u.label is not None)
+
+
+def test_a_pool_is_kept_apart_from_the_part_that_validates_and_not_from_a_test_split_that_is_kept():
+    clips = [Utterance(f"v{i // 2}$_${i % 2}", {}, 0.0) for i in range(12)]
+    given = {"train": clips[:8], "test": clips[8:]}
+    settings = SplitConfig(folds=2, fold=1, keep_test=True)
+    made, _ = quiet(folds, given, settings)
+    pool = [Utterance(f"v{i}$_$9", {}) for i in range(6)]
+    left, _ = quiet(apart_from_made, pool, given, made, settings, "pool.pkl")
+    assert {u.video for u in pool} - {u.video for u in left} == {u.video for u in made["valid"]}
+
+
 def test_shares_are_kept_strata_too():
     rng = random.Random(0)
     clips = [Utterance(f"u{i}", {}, float(rng.choice([0, 0, 0, 1, 1, 2]))) for i in range(600)]
@@ -166,6 +197,7 @@ def test_only_what_is_lacking_is_made_and_said():
         ({"all": 9}, {"folds": 3}, "has 1 labeled video, fewer than data.split.folds=3; bring more data, or set"),
         ({"all": 9}, {"folds": 3, "by": "speaker"}, "does not say who speaks in 'all$_$0'"),
         ({"all": 0}, {"folds": 3}, "no utterance has a label"),
+        ({"all": 9}, {"folds": 3, "keep_test": True}, "has no split 'test' that data.split.keep_test could keep"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_a_remedy(given, settings, said):

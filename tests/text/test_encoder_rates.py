@@ -19,7 +19,7 @@ OPTIM: dict[str, Any] = {"lr": 1e-2, "encoder_lr": 4e-3, "warmup": 0.1, "encoder
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_each_layer_has_its_rate_and_the_encoder_its_warm_up(config_of: Callable[..., Config], schedule: str) -> None:
-    config = config_of(optim=OPTIM | {"schedule": schedule})
+    config = config_of(optim=OPTIM | {"schedule": schedule}, text={"frozen_layers": 0})
     model = build_model(DIMS, config)
     optimizer = build_optimizer(model, config.optim)
     course = build_schedule(optimizer, 20, config.optim)
@@ -47,9 +47,19 @@ def test_each_layer_has_its_rate_and_the_encoder_its_warm_up(config_of: Callable
         assert rates == pytest.approx(wanted, rel=1e-12)
 
 
+def test_layers_that_stay_have_no_rate_and_leave_those_of_the_others(config_of: Callable[..., Config]) -> None:
+    for frozen, peaks in ((0, [1e-3, 2e-3, 4e-3]), (1, [2e-3, 4e-3]), (2, [4e-3])):
+        config = config_of(optim=OPTIM, text={"frozen_layers": frozen})
+        model = build_model(DIMS, config)
+        assert [rate for _, rate in parameter_groups(model, config.optim)] == pytest.approx([1e-2, *peaks])
+        trained = {id(p) for parameters, _ in parameter_groups(model, config.optim) for p in parameters}
+        assert trained == {id(p) for p in model.parameters() if p.requires_grad}
+    assert config_of().text.frozen_layers == 1
+
+
 def test_without_decay_one_group_and_of_lora_its_additions_alone(config_of: Callable[..., Config]) -> None:
     for tuning in ("full", "lora"):
-        config = config_of(tuning, optim={"weight_decay": 0.5})
+        config = config_of(tuning, optim={"weight_decay": 0.5}, text={"frozen_layers": 0})
         model = build_model(DIMS, config)
         (own, rate), (encoder, encoder_rate) = parameter_groups(model, config.optim)
         assert (rate, encoder_rate) == (config.optim.lr, config.optim.encoder_lr)

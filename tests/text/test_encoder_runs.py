@@ -109,8 +109,8 @@ def test_interrupted_moved_and_saved(
     elif tuning == "lora":
         assert changed == {k for k in own if ".lora_" in k}
         assert changed
-    else:
-        assert changed == own.keys()
+    else:  # all but the embeddings of word pieces
+        assert changed == {k for k in own if not k.startswith("embeddings.")}
 
     record = json.loads((whole / "environment.json").read_text())
     assert record["encoder_sha256"] == EncoderFolder(str(encoder)).sha256

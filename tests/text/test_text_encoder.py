@@ -144,6 +144,37 @@ def test_checkpointing_gives_the_same_gradients(folders: dict[str, Path], tmp_pa
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_layers_that_stay_change_no_state_and_no_gradient_of_the_others(folders: dict[str, Path], family: str) -> None:
+    whole, pieces = encoder_of(folders[family])
+    expected = whole(*read(pieces, TEXTS))
+    expected.sin().sum().backward()
+    wanted = {name: p.grad for name, p in whole.named_parameters()}
+    layers = whole.layers()
+    for count in range(len(layers)):
+        encoder, _ = encoder_of(folders[family], frozen_layers=count)
+        found = encoder(*read(pieces, TEXTS))
+        found.sin().sum().backward()
+        assert torch.equal(found, expected)
+        gradients = {name: p.grad for name, p in encoder.named_parameters()}
+        stay = {id(p) for layer in layers[:count] for p in layer}
+        for name, p in whole.named_parameters():
+            if id(p) in stay:
+                assert gradients[name] is None
+            else:
+                torch.testing.assert_close(gradients[name], wanted[name], rtol=1e-12, atol=1e-14)
+    assert any(name.endswith("word_embeddings.weight") for name, p in whole.named_parameters() if p is layers[0][0])
+    with pytest.raises(ConfigError, match=rf"'text.frozen_layers: {len(layers)}' leaves nothing to train: '"):
+        encoder_of(folders[family], frozen_layers=len(layers))
+
+
+def test_layers_that_stay_have_no_additions_that_are_trained(folders: dict[str, Path]) -> None:
+    pytest.importorskip("peft")
+    encoder, _ = encoder_of(folders["bert"], lora_rank=2, frozen_layers=2)
+    trained = {name.split(".layer.")[1][0] for name, p in encoder.named_parameters() if p.requires_grad}
+    assert trained == {"1"}
+
+
 def test_a_family_without_checkpointing_is_told(tmp_path: Path) -> None:
     folder = EncoderFolder(str(make_encoder(tmp_path, "mpnet")))
     with pytest.raises(ConfigError, match=r"'text.checkpointing': the family mpnet cannot"):

@@ -17,21 +17,22 @@ class MovingAverage:
     every step; here it is counted on the host.
 
     Args:
-        model: the model whose weights are averaged, in :attr:`model`, a copy; buffers, such as the running statistics
-            of a batch norm, are those of the model.
+        model: the model whose weights are averaged, in :attr:`model`, a copy; weights that are not trained stay, and
+            buffers, such as the running statistics of a batch norm, are those of the model.
         decay: d, once it is below its bound.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = copy.deepcopy(model)
         self.decay, self.updates = decay, 0
-        self._averaged: list[Tensor] = list(self.model.parameters())
+        self._averaged: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
+        self.model.requires_grad_(False)
 
     def update(self, model: nn.Module) -> None:
         """Averages in the model's current weights; the first time, copies them."""
         t = self.updates
         decay = min(self.decay, (1 + t) / (10 + t)) if t else 0.0
-        get_ema_multi_avg_fn(decay)(self._averaged, [p.detach() for p in model.parameters()], t)
+        get_ema_multi_avg_fn(decay)(self._averaged, [p.detach() for p in model.parameters() if p.requires_grad], t)
         for own, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(buffer)
         self.updates += 1
