@@ -34,6 +34,8 @@ def pytest_collection_finish() -> None:
     """What is loaded stays: the collector of garbage need not look at two million objects again and again."""
     gc.collect()
     gc.freeze()
+    gc.unfreeze = lambda: None  # a loader that starts workers would call it
+    gc.set_threshold(10_000, 10, 50)  # little of a test's garbage is in cycles
     gc.enable()
 
 

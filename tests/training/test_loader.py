@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.killed_runs import ended, forked, left, run_once
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from gmsa.config import Config, from_dict
 from gmsa.errors import DataError, RunError
@@ -45,7 +46,10 @@ class Numbers:
 
 
 @pytest.fixture(autouse=True)
-def _none_is_left() -> Iterator[None]:
+def _none_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No worker is left; and torch looks after the workers ten times a second, not once in five seconds."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
     yield
     assert not multiprocessing.active_children()
 
@@ -80,8 +84,7 @@ def test_a_stopped_worker_is_not_waited_for_after_a_signal(monkeypatch: pytest.M
     assert len(list(batches)) < 999
 
 
-def test_closing_ends_a_stopped_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+def test_closing_ends_a_stopped_worker() -> None:
     batches = load(Numbers())
     next(batches)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGSTOP)

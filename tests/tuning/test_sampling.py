@@ -48,7 +48,7 @@ def interrupted(task: WorkerTask, at: set[int]) -> None:
 )
 def test_an_interrupted_study_equals_an_uninterrupted_one(sampler: str, pruner: str, tmp_path: Path) -> None:
     make = Curves() if pruner != "off" else Bowl(tmp_path / "log")
-    count = 14 if sampler == "gp" else 30
+    count = 14 if sampler == "gp" else 20
     whole = make_task(tmp_path / "a", make, count, sampler=sampler, pruner=pruner)
     run_trials(whole)
     broken = make_task(tmp_path / "b", make, count, sampler=sampler, pruner=pruner)
