@@ -206,9 +206,9 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "text_encoder_mosi": Result(
         [
             "gmsa ablate --config mosi_text --settings OUT/rows.yaml --set data.path=DATA "
-            "--set protocol.name=supervised --seeds 1111,1112,1113 --jobs 2 --out OUT/rows"
+            f"--set protocol.name=supervised --seeds {SEEDS} --jobs 2 --out OUT/rows"
         ],
-        10,
+        30,
         tables.encoders,
         data=[DEV],
         settings={"rows.yaml": ENCODERS},
