@@ -118,13 +118,15 @@ TRIED: dict[str, list[dict[str, Any]]] = {
 }
 CONTEXT = {"graph.scope": "hierarchical", "graph.context": 3, "graph.dialogue_node": True, "model.propagation": 0.2}
 """The settings of ``mosi_context``."""
+OF_FEATURES = {"optim.epochs": 12, "model.input_dropout": 0.5}
+"""The defaults without an encoder in the loop."""
 ENCODERS: list[dict[str, Any]] = [
     {"name": "full"},
     {"name": "full, text alone", "data.modalities": ["text"]},
     {"name": "full, with context", **CONTEXT},
     {"name": "LoRA, rate 1e-3", "text.tuning": "lora", "optim.encoder_lr": 1e-3},
-    {"name": "frozen, 12 epochs", "text.tuning": "frozen", "optim.epochs": 12},
-    {"name": "features of the file, 12 epochs", "model.text_encoder": None, "optim.epochs": 12},
+    {"name": "frozen", "text.tuning": "frozen", **OF_FEATURES},
+    {"name": "features of the file", "model.text_encoder": None, **OF_FEATURES},
 ]
 """A text encoder in the loop, its frozen states, and the features of the file, as changes of ``mosi_text``."""
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
