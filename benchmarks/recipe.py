@@ -14,6 +14,7 @@ over the folds and seeds of each. The test split is in no fold. A run that is th
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,18 +123,20 @@ def main() -> None:
 
     def train(recipe: str, name: str, fold: int) -> dict[str, Any]:
         """The summary of a recipe on a fold of a corpus."""
-        corpus, folder = corpora[name], out / slug(recipe) / slug(name) / str(fold)
+        corpus = corpora[name]
         given = [f"data.path={find_data(corpus.file)}", "data.if_missing=error", *corpus.changes]
         if corpus.folds:
             given += [f"data.split.folds={corpus.folds}", f"data.split.fold={fold}", "data.split.keep_test=true"]
         if options.quick:
             given = [*QUICK]
         overrides = ["protocol.name=supervised", *given, *base, *recipes[recipe]]
-        return run(folder, corpus.config, seeds, overrides)
+        asked = hashlib.sha256(repr((corpus.config, seeds, overrides)).encode()).hexdigest()[:8]
+        return run(out / slug(recipe) / slug(name) / f"{fold}-{asked}", corpus.config, seeds, overrides)
 
     there = {name: c for name, c in corpora.items() if options.quick or find_data(c.file).is_file()}
-    for name in corpora.keys() - there.keys():
-        print(f"NOT MEASURED: {corpora[name].file} is not in $GMSA_REAL_DATA")
+    for name, corpus in corpora.items():
+        if name not in there:
+            print(f"NOT MEASURED: {corpus.file} is not in $GMSA_REAL_DATA")
     cells = [
         (recipe, name, fold)
         for fold in range(1 if options.quick else FOLDS)
@@ -152,7 +155,8 @@ def main() -> None:
             found[recipe][name] = np.array([[corpus.error(x) for x in s["valid"][metric]["values"]] for s in of])
             seconds[recipe] += sum(summary["train_seconds"]["mean"] for summary in of)
     report(found, seconds)
-    print(f"\n{len(seeds)} seeds; {machine()}")
+    beside = f", {options.processes} trainings at a time" if options.processes > 1 else ""
+    print(f"\n{len(seeds)} seeds{beside}; {machine()}")
 
 
 def text_settings() -> list[str]:

@@ -45,12 +45,12 @@ class SplitConfig:
     seed: int = 0
     """Seed of the draw, apart from the run's seed, so that all runs are scored on the same utterances."""
     folds: int = number(0, ge=0, le=1000)
-    """Parts of cross-validation over all labeled utterances of the file; 0 is none."""
+    """Parts of cross-validation over the labeled utterances of the file; 0 is none."""
     fold: int = number(0, ge=0, le=999)
-    """The part that is the test split, counted from 0; the next one validates. With ``keep_test`` it validates."""
+    """The part that is the test split, counted from 0; the next one validates. With ``keep_test`` this one does."""
     keep_test: bool = False
-    """Whether the file's own test split stays the test split of every fold, and is in none of the parts: to choose
-    settings by cross-validation without having seen it."""
+    """Whether the file's own test split is the test split of every fold, and in none of the parts: validation scores
+    then choose settings without having seen it."""
 
     def __post_init__(self) -> None:
         if self.valid + self.test >= 1:

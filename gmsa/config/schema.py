@@ -107,8 +107,8 @@ class TextConfig:
     """How ``model.text_encoder`` reads transcripts."""
 
     tuning: Literal["full", "lora", "frozen"] = "full"
-    """What of the encoder is trained with the rest: all of its weights, low-rank additions to them (LoRA), or nothing,
-    so that its states are computed once and kept in a cache."""
+    """What of the encoder is trained with the rest: its weights, low-rank additions to them (LoRA), or nothing, so that
+    its states are computed once and kept in a cache."""
     nodes: Literal["pieces", "words", "transcript"] = "pieces"
     """What a node of text is: a word piece; or a word or the whole transcript, whose state is the mean over its
     pieces."""
@@ -121,8 +121,8 @@ class TextConfig:
     """Share of the word pieces, or with ``nodes: words`` of the words, that a training step replaces by the tokenizer's
     mask piece. Whatever teaches sees all words."""
     frozen_layers: int = number(1, ge=0, le=1000)
-    """Layers of the encoder that stay as they are while the others are trained, from below: 1 is the embeddings of word
-    pieces, 2 these and the first layer, and so on; 0 trains all."""
+    """Layers of the encoder that stay as they are while the others are trained, from below: 1 is its embeddings (of
+    word pieces, places and what else there is below the first layer), 2 these and the first layer; 0 trains all."""
     lora_rank: int = number(8, ge=1, le=4096)
     """Rank of the additions where ``tuning`` is ``lora``."""
     checkpointing: bool = False

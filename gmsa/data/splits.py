@@ -121,10 +121,11 @@ def make_splits(
 def folds(
     splits: Splits, settings: SplitConfig, target: Target | None = None, where: str = "the data"
 ) -> dict[str, Sequence[Utterance]]:
-    """The splits of one fold of cross-validation over all labeled utterances of a file.
+    """The splits of one fold of cross-validation over the labeled utterances of a file.
 
     Part ``data.split.fold`` is the test split, the next one validates, the others train. With ``data.split.keep_test``
-    the file's own test split is that of every fold, and the part validates. Parts are the values of the
+    the file's own test split is that of every fold, and in no part: part ``data.split.fold`` validates, the others
+    train. Parts are the values of the
     utterances' own ``fold``, sorted, where the file has it; else whole videos or speakers, spread so that parts are of
     about equal size and each has its share of every class. They depend on the seed, names and labels only. Unlabeled
     utterances stay in ``train`` as in :func:`make_splits`.
@@ -139,7 +140,10 @@ def folds(
             "that out, so that one of the parts is the test split"
         )
     kept = {"test": splits["test"]} if settings.keep_test else {}
-    everything = [utterance for name, utterances in splits.items() if name not in kept for utterance in utterances]
+    sources = _sources(splits, settings)
+    if others := [name for name in splits if name not in (*sources, *kept)]:
+        note(f"{where}: splits {listed(others)} are not used, as data.split.keep_test keeps more than 'test' apart")
+    everything = [utterance for name in sources for utterance in splits[name]]
     groups, unlabeled = _grouped(everything, settings.by, where, not any(u.fold for u in everything))
     if names := fold_names(everything):
         part = _given_parts(groups, names, settings, where)
@@ -183,10 +187,11 @@ def apart_from_made(
     held = {u.id for us in _held_out(pool, names, made, settings).values() for u in us} if names else set()
     if not held:
         return pool
+    spelled = ["validation" if name == "valid" else name for name in names]
     by_fold = settings.folds and any(u.fold for name in names for u in made[name])
     note(
         f"{where}: {len(held):,} of {len(pool):,} utterances of the pool {'is' if len(held) == 1 else 'are'} left out: "
-        f"by their {settings.by}{' or fold' if by_fold else ''} they belong to the made validation or test split"
+        f"by their {settings.by}{' or fold' if by_fold else ''} they belong to the made {' or '.join(spelled)} split"
     )
     return [u for u in pool if u.id not in held]
 
@@ -203,9 +208,14 @@ def context_of_made(
     names = _made_names(splits, settings)
     if not names:
         return {}
-    sources = splits if settings.folds else {"train", UNSPLIT} & set(splits)
+    sources = _sources(splits, settings) if settings.folds else {"train", UNSPLIT} & set(splits)
     unlabeled = [u for source in sources for u in splits[source] if u.label is None]
     return _held_out([*unlabeled, *pool], names, made, settings)
+
+
+def _sources(splits: Splits, settings: SplitConfig) -> list[str]:
+    """The splits whose utterances folds are made of."""
+    return [name for name in splits if not settings.keep_test or name in ("train", "valid", POOL, UNSPLIT)]
 
 
 def _made_names(splits: Splits, settings: SplitConfig) -> list[str]:
@@ -347,9 +357,11 @@ def _given_parts(
 ) -> dict[str, int]:
     """The part of each utterance as the file says it."""
     if len(names) != settings.folds:
+        beside = " beside its test split" * settings.keep_test
+        remedy = f"set data.split.folds={len(names)}" if len(names) > 1 else "leave data.split.keep_test out"
         raise DataError(
-            f"{where}: its own folds are {len(names)} ({listed(names)}), but data.split.folds is {settings.folds}; set "
-            f"data.split.folds={len(names)}"
+            f"{where}: its own folds{beside} are {len(names)} ({listed(names)}), but data.split.folds is "
+            f"{settings.folds}; {remedy}"
         )
     number = {name: place for place, name in enumerate(names)}
     part, torn = {}, []
@@ -388,9 +400,7 @@ def _with_unlabeled(
     held = {_name_of(u, by) for name, members in made.items() if name != "train" for u in members} - {""}
     joining = {u.id for u in unlabeled if _name_of(u, by) not in held}
     if left := len(unlabeled) - len(joining):
-        note(
-            f"{where}: {left} unlabeled utterances are left out, as their {by} is in the made validation or test split"
-        )
+        note(f"{where}: {left} unlabeled utterances are left out, as their {by} is in a made split that holds it out")
     kept = {u.id for u in made["train"]} | joining
     return [u for u in utterances if u.id in kept]
 

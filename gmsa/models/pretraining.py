@@ -87,12 +87,13 @@ class PretrainingModel(nn.Module):
         -\frac{1}{\ln V} \frac{1}{P_k} \sum_{p=1}^{P_k} \log \mathrm{softmax}(s_k)_{w_{k,p}}, \qquad
         s_k = E\, \mathrm{LN}(\mathrm{GELU}(W h_k + b)) + c
 
-    :math:`w_{k,p}` are the token's :math:`P_k` pieces, V all pieces of the encoder and E its input embeddings. Divided
-    by :math:`\ln V` a guess that knows nothing has the error 1, as features of which it knows nothing have (a cosine of
-    0): so the mean over all K masked tokens is over both kinds alike. Such a token keeps its state, that of the mask
-    piece, in the graph and before the decoder: its place among the words is known from nothing else. All masked tokens
-    have the mask piece, where BERT leaves some as they are or takes random ones, which is for an encoder that sees no
-    mask later; here ``text.dropout`` can show it some.
+    :math:`w_{k,p}` are the token's :math:`P_k` pieces, V all pieces of the encoder and E its input embeddings, which
+    stay as they are where ``text.frozen_layers`` keeps them. Divided by :math:`\ln V` a guess that knows nothing has
+    the error 1, as features of which it knows nothing have (a cosine of 0): so the mean over all K masked tokens is
+    over both kinds alike. Such a token keeps its state, that of the mask piece, in the graph and before the decoder:
+    its place among the words is known from nothing else. All masked tokens have the mask piece, where BERT leaves some
+    as they are or takes random ones, which is for an encoder that sees no mask later; here ``text.dropout`` can show it
+    some.
 
     In graphs of dialogues, where whole texts are masked, x is the mean of the states that the encoder, without
     gradient and dropout, gives to the pieces of the masked text, standardized over the masked texts of the batch

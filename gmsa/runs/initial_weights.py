@@ -22,7 +22,7 @@ from gmsa.training.trainer import to_start_from
 NOT_IN_WEIGHTS = {
     "model": {"dropout", "input_dropout", "modality_dropout", "route", "text_encoder"},
     "graph": {"edge_dropout", "context_dropout"},
-    "text": {"dropout", "checkpointing", "download"},
+    "text": {"dropout", "checkpointing", "download", "frozen_layers"},
 }
 """Settings that may differ between a run and the one whose weights it starts from; where a text encoder is, its
 content says whether it is the same."""

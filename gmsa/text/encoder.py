@@ -65,8 +65,8 @@ class TextEncoder(nn.Module):
         layers = self.layers()
         if frozen_layers > (most := len(layers) - 1):
             raise ConfigError(
-                f"'text.frozen_layers: {frozen_layers}' leaves nothing to train: '{short(folder.path)}' has its "
-                f"embeddings and {most} layers; set it to {most} at most, or 'text.tuning' to frozen"
+                f"'text.frozen_layers: {frozen_layers}' leaves nothing to train: '{short(folder.path)}' has {most + 1} "
+                f"with its embeddings; set it to {most} at most, or 'text.tuning' to frozen"
             )
         for layer in layers[:frozen_layers]:
             for parameter in layer:
@@ -109,14 +109,15 @@ class TextEncoder(nn.Module):
         return total / there.sum(1).clamp(min=1)[:, None].to(total.dtype)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """The parameters that are trained: those of the embeddings, then layer by layer; what follows the last layer
-        counts as a part of it."""
+        """The parameters that are trained: those of the embeddings, with what all layers read, such as relative places;
+        then layer by layer. What follows the last layer counts as a part of it."""
         stack = _stack(self.network)
         where = {id(p): depth for depth, layer in enumerate(stack, 1) for p in layer.parameters()}
         found: list[list[nn.Parameter]] = [[] for _ in range(len(stack) + 1)]
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                depth = where.get(id(parameter), 0 if "embedding" in name else len(stack))
+                below = "embed" in name or "relative" in name
+                depth = where.get(id(parameter), 0 if below else len(stack))
                 found[depth].append(parameter)
         return found
 

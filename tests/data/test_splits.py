@@ -10,8 +10,8 @@ import torch
 from gmsa.config.data import SplitConfig
 from gmsa.data import Target, Utterance
 from gmsa.data.notes import collected
-from gmsa.data.splits import apart_from_made, fold_names, folds, make_splits, named
-from gmsa.errors import DataError
+from gmsa.data.splits import apart_from_made, context_of_made, fold_names, folds, make_splits, named
+from gmsa.errors import ConfigError, DataError
 
 CLASSES = Target("classes", classes=("anger", "joy", "neutral"), metrics="classes")
 
@@ -104,13 +104,15 @@ def test_a_test_split_that_is_kept_is_in_no_part(by):
         validated = []
         for fold in range(count):
             settings = SplitConfig(by=by, seed=seed, folds=count, fold=fold, keep_test=True)
-            made, (said, *_) = quiet(folds, given, settings)
+            made, notes = quiet(folds, given, settings)
             assert made["test"] == given["test"]
             assert not names(made["train"], by) & names(made["valid"], by)
             assert {u.id for u in made["train"]} <= {u.id for u in clips[:80]}
             other = {"train": given["train"], "valid": given["valid"], "test": given["test"][:1]}
             assert quiet(folds, other, settings)[0]["valid"] == made["valid"]  # whatever the test split holds
-            assert f"fold {fold} of {count}, its test split apart by {by}" in said or "are left out" in said
+            assert any(f"fold {fold} of {count}, its test split apart by {by}" in note for note in notes)
+            around = context_of_made([], given, made, settings)
+            assert not {u.id for us in around.values() for u in us} & {u.id for u in given["test"]}
             validated += ids(made)["valid"]
         assert sorted(validated) == sorted(u.id for u in clips[:80] if u.label is not None)
 
@@ -123,6 +125,35 @@ def test_a_pool_is_kept_apart_from_the_part_that_validates_and_not_from_a_test_s
     pool = [Utterance(f"v{i}$_$9", {}) for i in range(6)]
     left, _ = quiet(apart_from_made, pool, given, made, settings, "pool.pkl")
     assert {u.video for u in pool} - {u.video for u in left} == {u.video for u in made["valid"]}
+
+
+def test_other_splits_are_in_no_part_beside_a_test_split_that_is_kept():
+    clips = [Utterance(f"v{i}$_$0", {}, 0.0, fold=str(i % 4)) for i in range(16)]
+    given = {"train": clips[:8], "test": clips[8:12], "noisy": clips[12:]}
+    made, notes = quiet(folds, given, SplitConfig(folds=4, fold=1, keep_test=True), None, "f.pkl")
+    assert any("splits noisy are not used, as data.split.keep_test" in note for note in notes)
+    assert {u.id for us in made.values() for u in us} == {u.id for u in clips[:12]}
+    assert {u.fold for u in made["valid"]} == {"1"}
+    session = {"train": clips[:1], "test": clips[1:]}
+    with pytest.raises(
+        DataError, match=r"its own folds beside its test split are 1 \(0\), .*leave data.split.keep_test out"
+    ):
+        folds(session, SplitConfig(folds=2, keep_test=True), None, "f.pkl")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"keep_test": True}, "'data.split.keep_test' is for cross-validation"),
+        ({"folds": 2}, "'data.split.folds' must be 0, or at least 3: one to test, one to validate, one to train"),
+        ({"folds": 1, "keep_test": True}, "must be 0, or at least 2: one to validate, one to train (got 1)"),
+        ({"folds": 3, "fold": 3}, "'data.split.fold' must be below 'data.split.folds' (got 3 of 3)"),
+    ],
+)
+def test_settings_of_folds_that_do_not_fit_are_refused(settings, said):
+    with pytest.raises(ConfigError) as caught:
+        SplitConfig(**settings)
+    assert said in str(caught.value)
 
 
 def test_shares_are_kept_strata_too():

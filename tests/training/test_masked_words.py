@@ -183,6 +183,8 @@ def test_the_error_of_masked_words_equals_a_loop_with_its_gradients(bert: Path, 
         "conv": next(module.model.embedding.encoders["text"].parameters()),
         "decoder": next(module.decoder.parameters()),
     }
+    kept = module_of(reading(bert, **groups))
+    assert not kept.model.embedding.text_encoder.network.embeddings.word_embeddings.weight.requires_grad
     for name, a, b in zip(
         wanted,
         torch.autograd.grad(batched, [*wanted.values()]),

@@ -225,6 +225,8 @@ def test_a_run_with_an_encoder_starts_from_one_that_masked_words(
     found = [load_weights(tmp_path / run / "seed-1" / "model.safetensors") for run in ("apart", "together")]
     assert digest(found[0]) == digest(found[1])
     assert apart["valid"] == together["valid"]
+    lower = replace(begun, text=replace(begun.text, frozen_layers=0))  # other layers are trained from the same weights
+    train(lower, "tiny", tmp_path / "lower")
     other = make_encoder(tmp_path / "other", dropout=0.1)
     weights_file = next(other.glob("*.safetensors"))
     weights_file.write_bytes(weights_file.read_bytes()[:-4] + b"\0\0\0\0")
