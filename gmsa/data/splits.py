@@ -162,8 +162,8 @@ def folds(
     unlabeled = [u for u in unlabeled if u.fold not in held]
     made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
     said = f"{', as the file says' * bool(names)}{', its test split apart' * bool(kept)}"
-    _tell(made, f"fold {settings.fold} of {settings.folds}{said}", settings, where)
     found = {**made, **kept}
+    _tell(found, f"fold {settings.fold} of {settings.folds}{said}", settings, where)
     return {name: found[name] for name in SPLITS}
 
 

@@ -110,7 +110,8 @@ def test_a_test_split_that_is_kept_is_in_no_part(by):
             assert {u.id for u in made["train"]} <= {u.id for u in clips[:80]}
             other = {"train": given["train"], "valid": given["valid"], "test": given["test"][:1]}
             assert quiet(folds, other, settings)[0]["valid"] == made["valid"]  # whatever the test split holds
-            assert any(f"fold {fold} of {count}, its test split apart by {by}" in note for note in notes)
+            told = f"fold {fold} of {count}, its test split apart by {by}"
+            assert any(told in note and f"test {len(given['test'])}" in note for note in notes)
             around = context_of_made([], given, made, settings)
             assert not {u.id for us in around.values() for u in us} & {u.id for u in given["test"]}
             validated += ids(made)["valid"]
