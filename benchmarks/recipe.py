@@ -137,6 +137,8 @@ def main() -> None:
     for name, corpus in corpora.items():
         if name not in there:
             print(f"NOT MEASURED: {corpus.file} is not in $GMSA_REAL_DATA")
+    if not there:
+        raise SystemExit("nothing to measure; name the folder of the data files in $GMSA_REAL_DATA")
     cells = [
         (recipe, name, fold)
         for fold in range(1 if options.quick else FOLDS)

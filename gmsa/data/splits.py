@@ -125,10 +125,9 @@ def folds(
 
     Part ``data.split.fold`` is the test split, the next one validates, the others train. With ``data.split.keep_test``
     the file's own test split is that of every fold, and in no part: part ``data.split.fold`` validates, the others
-    train. Parts are the values of the
-    utterances' own ``fold``, sorted, where the file has it; else whole videos or speakers, spread so that parts are of
-    about equal size and each has its share of every class. They depend on the seed, names and labels only. Unlabeled
-    utterances stay in ``train`` as in :func:`make_splits`.
+    train. Parts are the values of the utterances' own ``fold``, sorted, where the file has it; else whole videos or
+    speakers, spread so that parts are of about equal size and each has its share of every class. They depend on the
+    seed, names and labels only. Unlabeled utterances stay in ``train`` as in :func:`make_splits`.
 
     Raises:
         DataError: the file's folds are of another number, or lack an utterance; there are too few videos; or there is

@@ -31,7 +31,7 @@ class TextEncoder(nn.Module):
         folder (EncoderFolder): The encoder.
         pieces (Pieces): Its word pieces.
         lora_rank (int, default 0): Rank of additions to all linear maps, :math:`W + 2 B A`, which alone are trained
-            (Hu et al.: LoRA, ICLR 2022, with :math:`\alpha = 2 r`); 0 trains all weights.
+            (Hu et al.: LoRA, ICLR 2022, with :math:`\alpha = 2 r`); 0 trains the weights themselves.
         checkpointing (bool, default False): Computes the layers again in the backward pass, which saves memory.
         frozen_layers (int, default 0): Layers that are not trained, from below; the first is the embeddings.
 
