@@ -430,3 +430,18 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "callbacks": CALLBACKS,
 }
 """All registries by the plural of their kind."""
+
+EXTRACTORS: Registry[Any] = Registry(
+    "extractor",
+    {
+        "minilm": "gmsa.media.extractors.text:MiniLM",
+        "hf_text": "gmsa.media.extractors.text:HFText",
+        "prosody": "gmsa.media.extractors.prosody:Prosody",
+        "whisper": "gmsa.media.extractors.whisper:WhisperStates",
+        "hf_audio": "gmsa.media.extractors.hf_audio:HFAudio",
+        "opensmile": "gmsa.media.extractors.opensmile:OpenSmile",
+        "face": "gmsa.media.extractors.face:FaceLandmarks",
+        "hf_vision": "gmsa.media.extractors.hf_vision:HFVision",
+    },
+)
+"""Extractors of features from raw media: classes whose instances are :class:`gmsa.media.protocol.Extractor`."""

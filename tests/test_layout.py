@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "gmsa"
 
 FLOORS = {
     0: {"errors", "metrics", "rng", "registry", "config", "system"},
-    1: {"data", "graph", "nn", "text"},
+    1: {"data", "graph", "nn", "text", "media"},
     2: {"models"},
     3: {"training", "figures", "reports"},
     4: {"runs", "ablation", "tuning"},

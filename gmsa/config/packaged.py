@@ -8,10 +8,20 @@ from typing import Literal
 from gmsa.errors import ConfigError, cut, nearest
 from gmsa.system.reading import exists, expanded, is_folder
 
-Kind = Literal["configs", "spaces", "ablations"]
+Kind = Literal["configs", "spaces", "ablations", "extract"]
 
-_FOLDERS: dict[Kind, str] = {"configs": "configs", "spaces": "configs/spaces", "ablations": "configs/ablations"}
-_WORDS: dict[Kind, str] = {"configs": "config file", "spaces": "search space", "ablations": "settings file"}
+_FOLDERS: dict[Kind, str] = {
+    "configs": "configs",
+    "spaces": "configs/spaces",
+    "ablations": "configs/ablations",
+    "extract": "configs/extract",
+}
+_WORDS: dict[Kind, str] = {
+    "configs": "config file",
+    "spaces": "search space",
+    "ablations": "settings file",
+    "extract": "extraction file",
+}
 _ROOM = Path(__file__).resolve().parents[1]
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -187,7 +188,8 @@ def _import(options: argparse.Namespace) -> None:
     rows = track(source.rows, source.count)
     if target is None:
         target = Store(path).manifest.target.settings(TargetConfig()) if is_store(path) else TargetConfig()
-    store = write_store(out, rows, dtypes, target, source.about, options.source)
+    clips = None if source.clips is None else partial(str, source.clips)
+    store = write_store(out, rows, dtypes, target, source.about, options.source, clips)
     console().print(markdown_overview(examine.describe(describe_store(store))))
     console().print(f"Wrote {out}")
 

@@ -26,6 +26,7 @@ from gmsa.data.checks.reading import Reading, read_data
 from gmsa.data.checks.survey import Survey
 from gmsa.data.notes import note
 from gmsa.data.splits import SPLITS
+from gmsa.data.store.files import CLIPS
 from gmsa.data.store.store import Store, StoredUtterances
 from gmsa.data.store.writer import NOT_ANNOTATED, Row
 from gmsa.data.targets import Target, describe_target
@@ -193,6 +194,10 @@ def _damaged(store: Store) -> Iterator[Finding]:
         if sha256_of(store.path / name, DataError) != file.sha256:
             what = "SHA-256 differs from that of the import: the file is damaged or was changed; import the data again"
             yield Finding("error", what, name)
+    try:
+        _ = store.clips
+    except DataError as error:
+        yield Finding("error", str(error), CLIPS)
 
 
 def _hashes(reading: Reading) -> list[str]:

@@ -48,6 +48,8 @@ class Source:
     rows are read, they stay in the rows."""
     lacks: str = ""
     """Why no utterance has features, where none has: an error, unless a text encoder reads the transcripts."""
+    clips: str | None = None
+    """The text of ``clips.jsonl``, where the source is a store that has it."""
 
 
 @dataclass(frozen=True)

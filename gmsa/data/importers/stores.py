@@ -42,7 +42,9 @@ def import_store(path: Path, target: TargetConfig | None = None, splits: Splits 
     about = about_files("store", [], splits)
     before = store.manifest.source.get("files")
     about["files"] += [{"name": path.name, "sha256": store.sha256}, *(before if isinstance(before, list) else [])]
-    return Source(rows, len(store), dtypes, about)
+    if "extraction" in store.manifest.source:
+        about["extraction"] = store.manifest.source["extraction"]
+    return Source(rows, len(store), dtypes, about, clips=store.clips)
 
 
 def tell_unused(target: TargetConfig, where: str) -> None:
@@ -60,4 +62,5 @@ def _rows(store: Store) -> Iterator[Row]:
         for row, utterance in zip(range(split.start, split.stop), store.split(name), strict=True):
             annotation = NOT_ANNOTATED if store.annotations is None else int(store.annotations[row])
             named = target.name_of(utterance.label) if target.is_classes and utterance.label is not None else ""
-            yield Row(name, utterance, annotation, named)
+            times = {m: found for m in store.manifest.timed if (found := store.times(m, row)) is not None}
+            yield Row(name, utterance, annotation, named, times)

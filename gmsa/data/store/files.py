@@ -19,7 +19,13 @@ from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
 
-FORMAT, VERSION = "gmsa feature store", 2
+FORMAT, VERSION = "gmsa feature store", 3
+UNTIMED = 2
+"""Version of a store without times of steps, which an earlier gmsa reads, too."""
+CLIPS = "clips.jsonl"
+"""File of a store of extracted media, which says of each clip where it comes from; :attr:`Manifest.source` has its hash."""
+MOST_CLIPS = 1 << 33
+"""Bytes of it, at most."""
 MANIFEST = "manifest.json"
 HEADER = 128
 """Bytes of every array's header: enough for any shape, so that it can be filled in at the end."""
@@ -103,6 +109,8 @@ class Manifest:
     """Provenance: the importer, and its files with their SHA-256."""
     files: Mapping[str, StoredFile]
     """Files of the store by name."""
+    timed: tuple[str, ...] = ()
+    """Modalities whose steps have times."""
 
     @property
     def labels(self) -> str:
@@ -111,7 +119,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """Returns the text of the file; equal stores give equal bytes."""
-        content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        content = {"format": FORMAT, "version": VERSION if self.timed else UNTIMED, **dataclasses.asdict(self)}
+        if not self.timed:
+            del content["timed"]
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -122,6 +132,8 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     for modality, stored in manifest.modalities.items():
         found[f"{modality}.npy"] = DTYPES[stored.dtype], (stored.steps, stored.dim)
         found[f"{modality}.offsets.npy"] = "<i8", (count + 1,)
+        if modality in manifest.timed:
+            found[f"{modality}.times.npy"] = "<f4", (stored.steps, 2)
     for name in ("ids", "transcripts"):
         found[f"{name}.npy"] = "|u1", None
         found[f"{name}.offsets.npy"] = "<i8", (count + 1,)
@@ -183,13 +195,15 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         content = parse_json(raw.decode("utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
-        if content.get("version") not in (1, VERSION) or isinstance(content["version"], bool):
+        if content.get("version") not in (1, UNTIMED, VERSION) or isinstance(content["version"], bool):
             raise ValueError(
                 f"version {shown(content.get('version'))} is not {VERSION}, the version that this gmsa reads"
             )
         _check_values(content)
         if content["version"] == 1:
             content = _of_version_1(content)
+        if content["version"] < VERSION:
+            content["timed"] = []
         manifest = _build(content)
         _check(manifest)
     except (ValueError, RecursionError) as error:
@@ -229,7 +243,7 @@ def _build(content: dict[str, Any]) -> Manifest:
         if not isinstance(content[group], dict):
             raise ValueError(f"'{group}' is not an object")
         values[group] = {name: _record(cls, value, f"{group}.{cut(name)}") for name, value in content[group].items()}
-    for name in ("unimodal", "columns"):
+    for name in ("unimodal", "columns", "timed"):
         if not isinstance(values[name], list) or not all(isinstance(one, str) for one in values[name]):
             raise ValueError(f"'{name}' is not a list of names")
         values[name] = tuple(values[name])
@@ -304,10 +318,11 @@ def _check(manifest: Manifest) -> None:
     if not 0 < len(manifest.modalities) <= MOST_MODALITIES:
         raise ValueError(f"'modalities' has not 1 to {MOST_MODALITIES} of them")
     check_modalities(manifest.modalities)
-    if len(set(manifest.unimodal)) < len(manifest.unimodal):
-        raise ValueError("'unimodal' names a modality twice")
-    if not set(manifest.unimodal) <= set(manifest.modalities):
-        raise ValueError("'unimodal' names an unknown modality")
+    for key, named in {"unimodal": manifest.unimodal, "timed": manifest.timed}.items():
+        if len(set(named)) < len(named):
+            raise ValueError(f"'{key}' names a modality twice")
+        if not set(named) <= set(manifest.modalities):
+            raise ValueError(f"'{key}' names an unknown modality")
     for modality, stored in manifest.modalities.items():
         if stored.dtype not in DTYPES or not 0 < stored.dim <= MOST_FEATURES:
             raise ValueError(f"'modalities.{modality}' has no type, or a dimension out of 1 to {MOST_FEATURES}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ class Row(NamedTuple):
     """-1 negative, 0 neutral, 1 positive, -128 none (default)."""
     named: str = ""
     """Name of its class, where the source has words for labels; classes are numbered when all names are known."""
+    times: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Start and stop of each step in seconds, float32 ``[L, 2]``, of the modalities whose times are known."""
 
 
 class RowChecker:
@@ -117,6 +120,21 @@ class RowChecker:
                 raise self.error(f"'{modality}' of {shown(identity)} reaches {most:g}, {remedy}")
             kind = "NaN" if np.isnan(values).any() else "infinity"
             raise self.error(f"'{modality}' of {shown(identity)} holds {kind}; repair or remove the utterance")
+        return kept
+
+    def times_of(self, row: Row, modality: str) -> np.ndarray | None:
+        """The times of a modality's steps; None where they are not known."""
+        times, identity = row.times.get(modality), shown(row.utterance.id)
+        if times is None:
+            return None
+        length = row.utterance.lengths.get(modality, 0)
+        kept = np.ascontiguousarray(times, "<f4")
+        if kept.shape != (length, 2):
+            raise self.error(
+                f"the times of '{modality}' of {identity} are {cut(list(kept.shape))}; expected [{length}, 2]"
+            )
+        if not np.isfinite(kept).all() or (kept[:, 1] < kept[:, 0]).any():
+            raise self.error(f"a step of '{modality}' of {identity} ends before it starts, or never; repair its times")
         return kept
 
     def label_of(self, row: Row, modality: str | None = None) -> float:

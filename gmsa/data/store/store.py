@@ -18,12 +18,12 @@ from gmsa.data.dialogues.order import places_of_rows
 from gmsa.data.features import LazyFeatures
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
-from gmsa.data.store.files import MANIFEST, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
+from gmsa.data.store.files import CLIPS, MANIFEST, MOST_CLIPS, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
 from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
-from gmsa.system.reading import exists, is_folder
+from gmsa.system.reading import exists, is_folder, read_bytes
 
 _WINDOW = 64
 """Rows that are read together during iteration."""
@@ -97,6 +97,7 @@ class Store:
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
         self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
+        self._times = {modality: columns[f"{modality}.times.npy"].array for modality in self.manifest.timed}
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
         fields = {"speaker": "speaker", "video": "of_video", "fold": "fold"}
         self._texts = {fields[column]: StoredTexts(*found) for column, found in texts.items()}
@@ -147,6 +148,27 @@ class Store:
     def lengths(self, modality: str, rows: range) -> np.ndarray:
         """Returns the number of steps of a modality in consecutive rows, int64 ``[N]``."""
         return np.diff(self._sequences[modality].offsets[rows.start : rows.stop + 1])
+
+    def times(self, modality: str, row: int) -> np.ndarray | None:
+        """Returns start and stop of each step of a modality in seconds, float32 ``[L, 2]``; None if it has no times."""
+        if modality not in self._times:
+            return None
+        offsets = self._sequences[modality].offsets
+        return self._times[modality][offsets[row] : offsets[row + 1]].copy()
+
+    @property
+    def clips(self) -> str | None:
+        """The text of ``clips.jsonl``, which a store of extracted media has: a line of JSON per clip.
+
+        Raises:
+            DataError: it is gone, or is not what the extraction wrote.
+        """
+        if (sha256 := self.manifest.source.get("clips_sha256")) is None:
+            return None
+        raw = read_bytes(self.path / CLIPS, MOST_CLIPS, inside=self.path, kind=DataError)
+        if hashlib.sha256(raw).hexdigest() != sha256:
+            raise DataError(f"{short(self.path / CLIPS)}: was changed since it was written; extract the media again")
+        return raw.decode("utf-8")
 
     def read_sequences(self, modality: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Reads the sequences of rows ``start`` to ``stop`` (exclusive) in one piece, for fast bulk access.

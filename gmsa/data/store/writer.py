@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ import numpy as np
 import gmsa
 from gmsa.config import MODALITIES, TargetConfig
 from gmsa.data.store.files import (
+    CLIPS,
     DTYPES,
     HEADER,
     MANIFEST,
@@ -38,7 +39,7 @@ from gmsa.data.store.store import Store
 from gmsa.data.texts import check_column
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError, cut, short, shown
-from gmsa.system.files import check_out_folder, make_folder, sync_folder
+from gmsa.system.files import check_out_folder, make_folder, sha256_of, sync_folder, write_text
 from gmsa.system.reading import exists, reason_of
 
 
@@ -49,6 +50,7 @@ def write_store(
     labels: str | TargetConfig = "mosi",
     source: Mapping[str, Any] | None = None,
     where: str = "rows",
+    clips: Callable[[], str] | None = None,
 ) -> Store:
     """Writes a store atomically: into a temporary folder beside it, which is renamed at the end.
 
@@ -64,6 +66,8 @@ def write_store(
             config. Where that leaves the classes to the file, they are those of the rows.
         source: provenance for the manifest, read after the last row (default: none).
         where: what errors call the source (default: ``rows``).
+        clips: makes the text of ``clips.jsonl`` after the last row; ``source["clips_sha256"]`` is then its hash
+            (default: no such file).
 
     Returns:
         The new store, opened.
@@ -92,7 +96,11 @@ def write_store(
             try:
                 for row in rows:
                     writer.add(row)
-                manifest = writer.finish(source or {})
+                source = dict(source or {})
+                if clips is not None:
+                    write_text(temporary / CLIPS, clips())
+                    source["clips_sha256"] = sha256_of(temporary / CLIPS)
+                manifest = writer.finish(source)
             finally:
                 writer.close()
             with open(temporary / MANIFEST, "xb") as file:
@@ -158,6 +166,7 @@ class _Writer:
         self.start, self.labeled, self.count = 0, 0, 0
         self.hashes = array("Q")
         self.sequences = {m: GrowingRows(folder, m, DTYPES[dtype]) for m, dtype in self.dtypes.items()}
+        self.times = {m: GrowingArray(folder, f"{m}.times.npy", "<f4") for m in self.dtypes}
         self.ids, self.transcripts = GrowingRows(folder, "ids", "|u1"), GrowingRows(folder, "transcripts", "|u1")
         self.labels = GrowingNumbers(folder, "labels.npy", "<f8")
         self.unimodal = {m: GrowingNumbers(folder, f"labels.{m}.npy", "<f8") for m in self.dtypes}
@@ -180,6 +189,8 @@ class _Writer:
         for modality, stored in self.sequences.items():
             values = checker.sequence_of(row, modality)
             stored.add(b"" if values is None else values.data, 0 if values is None else len(values))
+            if (times := checker.times_of(row, modality)) is not None and values is not None:
+                self.times[modality].write(times.data)
         text = checker.text_of(row)
         self.transcripts.add(text, len(text))
         label = checker.label_of(row)
@@ -227,6 +238,12 @@ class _Writer:
         modalities = {m: stored for m, stored in self.sequences.items() if m in dims}
         if not any(stored.total for stored in modalities.values()):
             raise DataError(f"{self.where}: no utterance has {', '.join(self.dtypes)}; check the source")
+        timed = tuple(m for m, times in self.times.items() if times.bytes)
+        for modality in timed:
+            if self.times[modality].bytes < 8 * modalities[modality].total:
+                raise DataError(
+                    f"{self.where}: some utterances have times of '{modality}' and others have none; repair the source"
+                )
         manifest = Manifest(
             written_by=f"gmsa {gmsa.__version__}",
             target=target,
@@ -241,6 +258,7 @@ class _Writer:
             splits=self.splits,
             source=source,
             files={},
+            timed=timed,
         )
         files = {}
         arrays = {found.path.name: found for found in self._arrays()}
@@ -271,6 +289,7 @@ class _Writer:
         pairs = ((found.values, found.offsets) for found in ragged)
         return [
             *itertools.chain.from_iterable(pairs),
+            *self.times.values(),
             self.labels,
             *self.unimodal.values(),
             self.annotations,
