@@ -24,7 +24,7 @@ class TranscriptConfig:
     """Where the words come from."""
 
     source: Literal["auto", "given", "speech"] = "auto"
-    """The transcripts of the table, or what is recognized in the sound; ``auto`` recognizes where the table has none."""
+    """The transcripts of the table, or what is recognized in the sound; ``auto`` recognizes where there are none."""
     model: str = "whisper-tiny.en"
     """Whisper's weights for CTranslate2: those that gmsa knows by name, or a folder."""
     language: str = "en"

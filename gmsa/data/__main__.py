@@ -1,4 +1,4 @@
-"""Describes, checks and imports data: ``python -m gmsa.data info``, ``check`` and ``import``."""
+"""Describes, checks, imports and extracts data: ``python -m gmsa.data info``, ``check``, ``import``, ``extract``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gmsa.data.store.files import DTYPES, LABEL_SCALES
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, shown
+from gmsa.media.command import add_extract, add_models
 from gmsa.registry import IMPORTERS
 from gmsa.reports.data import markdown_check, markdown_overview
 from gmsa.system import cli, files
@@ -50,7 +51,7 @@ _EVERY = 20.0
 
 def parser() -> cli.Parser:
     """Builds the parser of the command's arguments."""
-    parser = cli.Parser(prog="python -m gmsa.data", description="Describe, check and import data to train on.")
+    parser = cli.Parser(prog="python -m gmsa.data", description="Describe, check, import and extract data to train on.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     info = commands.add_parser(
@@ -108,7 +109,8 @@ def parser() -> cli.Parser:
     )
     cli.add_plugin_option(new)
     new.set_defaults(run=_import)
-
+    add_extract(commands)
+    add_models(commands)
     return parser
 
 

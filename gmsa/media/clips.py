@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmsa.data import NOT_ANNOTATED
+from gmsa.data.store.files import NOT_ANNOTATED
 from gmsa.media.types import Word
 
 

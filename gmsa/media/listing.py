@@ -23,9 +23,9 @@ from gmsa.errors import DataError, listed, short, shown
 from gmsa.media.clips import Clip
 from gmsa.system.reading import exists, is_file, is_folder
 
-ENDINGS = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .3gp .flv .wmv .asf .wav .mp3 .m4a .aac .flac .ogg .opus".split()
-)
+VIDEOS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "3gp", "flv", "wmv", "asf")
+SOUNDS = ("wav", "mp3", "m4a", "aac", "flac", "ogg", "opus")
+ENDINGS = frozenset(f".{ending}" for ending in (*VIDEOS, *SOUNDS))
 """Endings of files that a folder is searched for; a table may name others."""
 POOL = "pool"
 """Split of clips without one: no labels are asked of it."""
@@ -81,7 +81,7 @@ def _of_files(videos: Path) -> Asked:
             raise DataError(f"'{short(videos)}' holds no videos or sound files ({_few_endings()}); name another folder")
         if others:
             note(
-                f"{short(videos)}: {others} file{'s are' if others > 1 else ' is'} no video or sound by the ending, and not used"
+                f"{short(videos)}: {others} file{'s are' if others > 1 else ' is'} not used: no video or sound by the ending"
             )
     else:
         root = videos.parent
@@ -164,7 +164,7 @@ class _Columns:
         find = table.find
         self.id, self.clip = find(ID_COLUMNS), find(CLIP_COLUMNS)
         self.video = find(VIDEO_COLUMNS)
-        self.path = next((c for c in FILE_COLUMNS if (c := find([c]) or "") and c != self._as_id()), None)
+        self.path = next((c for c in FILE_COLUMNS if (_c := find([c]) or "") and c != self._as_id()), None)
         if not self.id and not (self.video and self.clip):
             self.id = table.column(ID_COLUMNS, "the id of the clip (or 'video_id' and 'clip_id')")
         self.start, self.stop = find(START_COLUMNS), find(STOP_COLUMNS)

@@ -65,7 +65,8 @@ class ClipMedia:
         whole = self.probe.duration
         if clip.start >= whole:
             raise MediaError(
-                f"{clip.path.name}: the clip starts at {clip.start:g} s, but the file has {whole:.1f} s; correct the times"
+                f"{clip.path.name}: the clip starts at {clip.start:g} s, but the file has {whole:.1f} s; "
+                "correct the times"
             )
         self.stop = whole if clip.stop is None else min(clip.stop, whole)
         self.warnings: list[str] = list(self.probe.warnings)

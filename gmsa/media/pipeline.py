@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ from gmsa.config.load import to_dict
 from gmsa.errors import DataError, short
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip, Extracted, Sequence
-from gmsa.media.looking import look_at
 from gmsa.media.media import ClipMedia, Recognizer
 from gmsa.media.pool import at_rate, pool, regular
 from gmsa.media.types import Missing, Word
@@ -130,7 +128,7 @@ class Pipeline:
     def _steps_of(
         self, part: Any, media: Callable[[], ClipMedia], spans: Spans, key: list[Any]
     ) -> dict[str, np.ndarray]:
-        """The steps of an extractor along the words, or at the rate: ``values [n, D]``, ``kept [n]``, ``times [n, 2]``."""
+        """The steps of an extractor: ``values [n, D]``, ``kept [n]`` and ``times [n, 2]``."""
 
         def make() -> dict[str, np.ndarray]:
             if part.modality == "text" and not spans.words:

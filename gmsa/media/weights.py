@@ -201,7 +201,8 @@ def _from_hub(known: Known, key: str, download: bool) -> Path:
         except Exception as error:  # the Hub's own, those of its HTTP library, and the system's
             if download:
                 raise ConfigError(
-                    f"'{key}': {known.name} cannot be fetched from the Hub ({cut(error)}); check the network, or {INSTALL}"
+                    f"'{key}': {known.name} cannot be fetched from the Hub ({cut(error)}); check the network, "
+                    f"or {INSTALL}"
                 ) from None
     fetch = ", or add --download" if known.hub is not None and not download else ""
     raise ConfigError(f"'{key}': the weights of {known.name} ({known.licence}) are not here; {INSTALL}{fetch}")

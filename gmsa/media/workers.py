@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
@@ -21,7 +21,7 @@ from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
 
-THREADS = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A thread per worker, and the last bits of features the same whatever the caller's settings. It must be set before
 NumPy is loaded, so before a worker starts."""
 TRIES = 2
@@ -134,10 +134,8 @@ class _Worker:
 
     def give(self, task: Task) -> None:
         self.task, self.given = task, time.monotonic()
-        try:
+        with suppress(OSError):  # where it has died; its sentinel says so
             self.pipe.send(task)
-        except OSError:  # it has died; its sentinel says so
-            pass
 
     def answer(self) -> tuple[str, Any] | None:
         """What it says; None where it is dead."""

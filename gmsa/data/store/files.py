@@ -23,7 +23,7 @@ FORMAT, VERSION = "gmsa feature store", 3
 UNTIMED = 2
 """Version of a store without times of steps, which an earlier gmsa reads, too."""
 CLIPS = "clips.jsonl"
-"""File of a store of extracted media, which says of each clip where it comes from; :attr:`Manifest.source` has its hash."""
+"""File of a store of extracted media: where each clip comes from. Its hash stands in :attr:`Manifest.source`."""
 MOST_CLIPS = 1 << 33
 """Bytes of it, at most."""
 MANIFEST = "manifest.json"
