@@ -1,4 +1,4 @@
-"""Imports the packages of the extra ``text``, only where they are needed."""
+"""Imports the packages of an extra, only where they are needed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from gmsa.errors import ConfigError
 
 
-def load_package(name: str, key: str) -> Any:
-    """A package of the extra ``text``, told to be quiet.
+def load_package(name: str, key: str, extra: str = "text") -> Any:
+    """A package of an extra, told to be quiet.
 
     Args:
         key: the setting that needs it, for the error.
@@ -23,7 +23,7 @@ def load_package(name: str, key: str) -> Any:
         module = import_module(name)
     except ModuleNotFoundError:
         raise ConfigError(
-            f"'{key}' needs {name}, which is not installed; install gmsa with its extra (pip install 'gmsa[text]')"
+            f"'{key}' needs {name}, which is not installed; install gmsa with its extra (pip install 'gmsa[{extra}]')"
         ) from None
     if name == "transformers":
         module.logging.set_verbosity_error()
