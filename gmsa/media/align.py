@@ -16,7 +16,7 @@ from gmsa.errors import ConfigError, shown
 from gmsa.media.speech import BLOCK, SHORTEST, Spans, Whisper, clipped, speech_spans
 from gmsa.media.spoken import phones, spoken
 from gmsa.media.types import RATE, Missing, Word
-from gmsa.text.packages import load_package
+from gmsa.system.packages import load_package
 
 How = Literal["auto", "pocketsphinx", "whisper"]
 _UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}
@@ -113,7 +113,7 @@ def _ways(how: str, language: str, whisper: Whisper | None) -> list[str]:
 @lru_cache
 def _decoder() -> Any:
     """pocketsphinx with its own English model. ``cmn: batch`` lets no clip change what is heard in the next."""
-    package = load_package("pocketsphinx", "align.words", "media")
+    package = load_package("pocketsphinx", "aligning a transcript", "media")
     beams = dict.fromkeys(("beam", "wbeam", "pbeam"), _BEAM)
     return package.Decoder(lm=None, samprate=RATE, loglevel="FATAL", cmn="batch", bestpath=False, **beams)
 

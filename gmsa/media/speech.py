@@ -17,8 +17,8 @@ from gmsa.errors import ConfigError, cut, short
 from gmsa.media.mel import HOP, log_mel
 from gmsa.media.types import RATE, Steps, Word
 from gmsa.system.files import sha256_of
+from gmsa.system.packages import load_package
 from gmsa.system.reading import exists
-from gmsa.text.packages import load_package
 
 Spans = Sequence[tuple[float, float]]
 """Parts of a clip, in seconds, ascending."""
@@ -52,7 +52,7 @@ def speech_spans(samples: np.ndarray) -> list[tuple[float, float]]:
     Raises:
         ConfigError: faster-whisper, which holds the detector, is not installed.
     """
-    vad = load_package("faster_whisper.vad", "transcript", "media")
+    vad = load_package("faster_whisper.vad", "recognizing speech", "media")
     options = vad.VadOptions(min_silence_duration_ms=round(1000 * PAUSE), speech_pad_ms=round(1000 * PAD))
     found: list[tuple[float, float]] = []
     for begin in range(0, len(samples), _VAD_BLOCK):
@@ -112,8 +112,8 @@ class Whisper:
 
     def __init__(self, folder: str | Path, language: str = "en", beam: int = 1, compute: str = "float32") -> None:
         self.folder, self.language, self.beam, self.compute = Path(folder), language, beam, compute
-        whisper = load_package("faster_whisper", "transcript", "media")
-        tokenizer = load_package("faster_whisper.tokenizer", "transcript", "media")
+        whisper = load_package("faster_whisper", "recognizing speech", "media")
+        tokenizer = load_package("faster_whisper.tokenizer", "recognizing speech", "media")
         where = f"'transcript.model': '{short(self.folder)}'"
         for name in ("model.bin", "tokenizer.json"):  # without its tokenizer, it would be fetched
             if not exists(self.folder / name, ConfigError):
@@ -132,7 +132,7 @@ class Whisper:
         self._tokenizer = tokenizer.Tokenizer(
             self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language=language
         )
-        transcribe = load_package("faster_whisper.transcribe", "transcript", "media")
+        transcribe = load_package("faster_whisper.transcribe", "recognizing speech", "media")
         self._merge_punctuations = transcribe.merge_punctuations
         self._suppressed = list(transcribe.get_suppressed_tokens(self._tokenizer, [-1]))
 
