@@ -81,7 +81,7 @@ def _of_files(videos: Path) -> Asked:
             raise DataError(f"'{short(videos)}' holds no videos or sound files ({_few_endings()}); name another folder")
         if others:
             note(
-                f"{short(videos)}: {others} file{'s are' if others > 1 else ' is'} not used: no video or sound by the ending"
+                f"{short(videos)}: not used: {others} files that are no video or sound by their ending"
             )
     else:
         root = videos.parent
