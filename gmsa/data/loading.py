@@ -13,6 +13,7 @@ import torch
 from gmsa.config import AUTO, SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.dialogues.synthetic import synthetic_dialogues
+from gmsa.data.extraction import Extraction, check_extraction
 from gmsa.data.mmsa.file import Labels
 from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import Doubt, note
@@ -56,6 +57,8 @@ class OtherFile:
     """SHA-256 of the file, as :attr:`Corpus.sha256`."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why utterances could not be read, by id; none if the reading is strict."""
+    extraction: Extraction | None = None
+    """How its features were extracted from media, where it says so."""
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -124,6 +127,7 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None, texts: R
     pool_sha256 = None
     if config.pool is not None:
         more = _read_pool(expanded(config.pool, DataError), found.dims, config, settings, texts)
+        check_extraction(found.extraction, more.extraction, _from_file(found.dims, texts), short(config.pool))
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
         others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
         beside = [*beside, *more.splits[UNSPLIT]] if beside else more.splits[UNSPLIT]
@@ -132,7 +136,10 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None, texts: R
     made = context_of_made(beside, given, splits, config.split)
     context = {name: them for name, (_, others) in parted.items() if (them := [*others, *made.get(name, ())])}
     return Corpus(
-        splits, found.dims, pool, found.sha256, found.target, found.field, pool_sha256=pool_sha256, context=context
+        *(splits, found.dims, pool, found.sha256, found.target, found.field),
+        pool_sha256=pool_sha256,
+        context=context,
+        extraction=found.extraction,
     )
 
 
@@ -173,7 +180,12 @@ def load_other(
     splits = {name: _with_missing(utterances, dims, found.dims) for name, utterances in found.splits.items()}
     if require_labels and not any(u.label is not None for utterances in splits.values() for u in utterances):
         raise DataError(f"{where}: no utterance has a label; scoring needs labels")
-    return OtherFile(splits, found.target, found.sha256, found.left_out)
+    return OtherFile(splits, found.target, found.sha256, found.left_out, found.extraction)
+
+
+def _from_file(modalities: Iterable[str], texts: Reader | None) -> list[str]:
+    """The modalities whose features are the file's own, not made by a text encoder."""
+    return [m for m in modalities if texts is None or m != texts.modality]
 
 
 def _read_pool(

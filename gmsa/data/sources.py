@@ -11,6 +11,7 @@ from typing import Any
 from gmsa.config import AUTO, MODALITIES, DataConfig, TargetConfig
 from gmsa.config.presets import TEXT
 from gmsa.data.dialogues.order import in_file_order
+from gmsa.data.extraction import Extraction
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.stores import tell_unused
@@ -45,6 +46,8 @@ class Loaded:
     """Key of the labels; ``auto`` where it is not known."""
     told: bool = False
     """Whether notes have told of the pool, of unlabeled utterances and of splits that are not used."""
+    extraction: Extraction | None = None
+    """How its features were extracted from media, where it says so."""
 
 
 def read_any(
@@ -129,7 +132,7 @@ def _read_store(
         note(Doubt(f"{problem} (its labels are not read)"))
     with_labels = labels != "unread" and not problem
     splits = {name: store.split(name, dims, with_labels) for name in store.manifest.splits}
-    return Loaded(splits, dims, resolved, store.sha256)
+    return Loaded(splits, dims, resolved, store.sha256, extraction=store.extraction)
 
 
 def _read_pickle(

@@ -80,9 +80,7 @@ def _of_files(videos: Path) -> Asked:
         if not files:
             raise DataError(f"'{short(videos)}' holds no videos or sound files ({_few_endings()}); name another folder")
         if others:
-            note(
-                f"{short(videos)}: not used: {others} files that are no video or sound by their ending"
-            )
+            note(f"{short(videos)}: not used: {others} files that are no video or sound by their ending")
     else:
         root = videos.parent
     stems = [path.relative_to(root).with_suffix("").as_posix() for path in files]

@@ -46,6 +46,7 @@ def describe_environment(
         "plugins": plugins_of(config),
         "synthetic": corpus.synthetic,
         "dims": dict(corpus.dims),
+        **({} if corpus.extraction is None else {"extraction": dict(corpus.extraction)}),
         "splits": {split: len(utterances) for split, utterances in corpus.splits.items()},
     }
 

@@ -18,6 +18,7 @@ from gmsa.config.override import as_seeds
 from gmsa.config.target import SELECTABLE
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
+from gmsa.data.extraction import Extraction
 from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.models import build_model
 from gmsa.models.build import model_skeleton
@@ -106,6 +107,11 @@ class Run:
     def synthetic(self) -> bool:
         """Whether the run was trained on the synthetic corpus."""
         return bool(self.environment["synthetic"])
+
+    @property
+    def extraction(self) -> Extraction | None:
+        """How the features of its training were extracted from media; None where the data did not say."""
+        return self.environment.get("extraction")
 
     @property
     def saved(self) -> bool:
@@ -303,7 +309,9 @@ class Run:
         Raises:
             DataError: the input is missing, unsafe or wrong, or does not fit the run.
         """
-        return [self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config).without_labels()]
+        return [
+            self.normalizer.apply(u) for u in read_inputs(x, self.dims, self.config, self.extraction).without_labels()
+        ]
 
     def load_model(self, seed: int, device: str | torch.device | None = None) -> nn.Module:
         """The final model of a seed, in evaluation mode, for work that :meth:`predict` does not do.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gmsa.config import Config, TargetConfig
 from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
+from gmsa.data.extraction import Extraction, check_extraction
 from gmsa.data.features import LazyFeatures, select
 from gmsa.data.loading import load_other
 from gmsa.data.mmsa.keys import WORDS
@@ -87,7 +88,7 @@ class Inputs:
         raise DataError(f"{what}utterance {shown(first.id)}: {first.reason}")
 
 
-def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
+def read_inputs(x: Input, dims: Mapping[str, int], config: Config, extraction: Extraction | None) -> Inputs:
     """The utterances of ``x``; a modality of the run that they do not have is missing.
 
     Args:
@@ -100,23 +101,27 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config) -> Inputs:
             clips of one step.
         dims: D of each modality of the run.
         config: the settings of the run, resolved.
+        extraction: how the features of its training were extracted.
 
     Raises:
-        DataError: the input is of another kind, has no modality that the run knows, its counts do not fit, or no
+        DataError: the input is of another kind, was extracted otherwise than the data of the training, has no modality that the run knows, its counts do not fit, or no
             utterance of it can be predicted.
     """
     wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
     unread: Mapping[str, str] = {}
     texts = texts_of(config)
     given = read_dims(wanted, texts)
+    held = given if texts is None else {m: dim for m, dim in given.items() if m != texts.modality}
     if isinstance(x, (str, os.PathLike)):
         path = expanded(x, DataError)
         if texts is not None and not exists(path, DataError):
             raise DataError(f"'{short(path)}' does not exist; check the path (a transcript goes into a list: ['...'])")
         other = load_other(path, given, config.data, config.target, require_labels=False, strict=False, texts=texts)
+        check_extraction(extraction, other.extraction, held, short(path))
         pairs, unread = _by_split(other.splits), other.left_out
     elif isinstance(x, (Store, StoredUtterances)):
-        held = given if texts is None else {m: dim for m, dim in given.items() if m != texts.modality}
+        store = x if isinstance(x, Store) else x.store
+        check_extraction(extraction, store.extraction, held, short(store.path))
         pairs = _from_store(x.utterances() if isinstance(x, Store) else x, held, config.target, texts is not None)
     elif isinstance(x, Mapping):
         pairs = _by_split(_from_arrays(x, wanted, config, texts))

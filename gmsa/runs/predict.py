@@ -148,7 +148,7 @@ def predict_with(
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     models = [run.load_model(seed, where) for seed in chosen]  # all that can fail comes before the work
-    inputs = read_inputs(x, run.dims, run.config)
+    inputs = read_inputs(x, run.dims, run.config, run.extraction)
     if strict:
         inputs.check_all()
     utterances = [run.normalizer.apply(u) for u in inputs.utterances]

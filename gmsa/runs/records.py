@@ -12,6 +12,10 @@ from gmsa.system.reading import MOST_RECORDS, parse_json, read_json, read_text
 from gmsa.system.records import ANY, FLAG, SHA256, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
 from gmsa.training.state import EPOCH
 
+EXTRACTION = Fields(
+    {"settings": Map(ANY), "fingerprint": Map(ANY)}, {"columns": Map(ANY), "versions": Map(Maybe(TEXT))}
+)
+"""What a run trained on extracted media says of the extraction."""
 MOST_FEATURES = 1_000_000
 """Features of a modality's step, at most."""
 
@@ -35,6 +39,7 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
             "plugins": Items(ANY, 1000),
             "versions": Map(Maybe(TEXT)),
             "saved": FLAG,
+            "extraction": EXTRACTION,
         },
     )
     content = read_json(folder / name, inside=folder)

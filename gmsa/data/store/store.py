@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gmsa.data.dialogues.order import places_of_rows
+from gmsa.data.extraction import Extraction
 from gmsa.data.features import LazyFeatures
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
@@ -155,6 +156,12 @@ class Store:
             return None
         offsets = self._sequences[modality].offsets
         return self._times[modality][offsets[row] : offsets[row + 1]].copy()
+
+    @property
+    def extraction(self) -> Extraction | None:
+        """How the features were extracted from media; None where they come from elsewhere."""
+        found = self.manifest.source.get("extraction")
+        return found if isinstance(found, dict) else None
 
     @property
     def clips(self) -> str | None:

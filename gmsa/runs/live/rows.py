@@ -68,7 +68,7 @@ def turns_of_file(run: Run, file: str) -> list[Turn]:
     Raises:
         DataError: the file is missing, unsafe, or does not fit the run.
     """
-    inputs = read_inputs(file, run.dims, run.config)
+    inputs = read_inputs(file, run.dims, run.config, run.extraction)
     order = list(range(len(inputs.utterances)))
     if run.config.graph.has_dialogues:
         for group in dialogues_of(inputs.utterances):

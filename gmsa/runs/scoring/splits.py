@@ -13,6 +13,7 @@ import torch
 
 from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES
 from gmsa.data import Corpus, Utterance, data_sha256, describe_missing, load_corpus
+from gmsa.data.extraction import check_extraction
 from gmsa.data.features import select
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
@@ -136,6 +137,8 @@ def splits_to_score(
     dims, texts = run.dims if dims is None else dims, texts_of(run.config)
     if data is not None and _sha256(data) != run.environment["data_sha256"]:
         other = load_other(data, read_dims(dims, texts), run.config.data, run.config.target, texts=texts)
+        held = [m for m in dims if texts is None or m != texts.modality]
+        check_extraction(run.extraction, other.extraction, held, short(data))
     if other is None or other.sha256 == run.environment["data_sha256"]:
         if data is None:
             corpus = own_corpus(run)

@@ -21,7 +21,7 @@ from gmsa.training.batches import scoring_batches
 
 def read(run: Run, x: Input) -> Inputs:
     """Reads utterances for a run and says which are left out."""
-    inputs = read_inputs(x, run.dims, run.config)
+    inputs = read_inputs(x, run.dims, run.config, run.extraction)
     tell({refused.id: refused.reason for refused in inputs.refused})
     return inputs
 
