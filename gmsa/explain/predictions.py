@@ -73,8 +73,8 @@ def _explain(predictor: Predictor, view: View, base: Sequence[float] | None, wor
     score = Score(predictor, column, math.nan if base is None else base[column])
     if base is None:
         score = replace(score, base=score.blank(view))
-    value = float(each[:, column].mean())
     subsets = subset_values(score, view)
+    value = float(subsets[view.parts].mean())
     contributions = shapley_values(view.parts, subsets)
     neighbors = contributions.pop(NEIGHBORS, None)
     target, modalities = predictor.target, [*view.own.features]
