@@ -21,7 +21,7 @@ from gmsa.explain.gradients import TOLERANCE, integrated_gradients
 from gmsa.explain.occlusion import occlusion
 from gmsa.explain.score import Predictor, Score
 from gmsa.explain.shapley import shapley_values, subset_values
-from gmsa.explain.views import NEIGHBORS, View, views_of
+from gmsa.explain.views import NEIGHBORS, View, check_length, views_of
 from gmsa.system.console import progress_bar
 from gmsa.text import texts_of
 
@@ -68,6 +68,7 @@ def explain(
 
 
 def _explain(predictor: Predictor, view: View, base: Sequence[float] | None, words: bool, seed: int) -> Explanation:
+    check_length(view, predictor.spec)
     each = predictor([view])[:, 0]  # [S, K]
     column = int(each.mean(0).argmax())
     score = Score(predictor, column, math.nan if base is None else base[column])

@@ -48,7 +48,6 @@ class Predictor:
 
         Raises:
             RunError: a prediction is not finite.
-            DataError: an utterance has more tokens than the models allow.
         """
         found = []
         for part in in_chunks(views, [pairs_of(view) for view in views]):
@@ -128,7 +127,7 @@ class Score:
             return self.predictor.read(model(batch))[rows, self.column]
 
     def blank(self, view: View) -> float:
-        """The score where all features are 0: after normalization, those of the training split's mean."""
+        """The score where all features are 0: where they are normalized, the training split's mean."""
         found = []
         for model in self.predictor.models:
             zeros = {m: torch.zeros_like(x)[None] for m, x in self.features(model, view).items()}

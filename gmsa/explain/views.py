@@ -9,7 +9,8 @@ import torch
 
 from gmsa.config import Config
 from gmsa.data import Utterance
-from gmsa.graph import dialogues_of
+from gmsa.errors import DataError
+from gmsa.graph import GraphSpec, check_positions, dialogues_of
 from gmsa.models import reach
 
 Token = tuple[str, int]
@@ -85,6 +86,27 @@ def views_of(utterances: Sequence[Utterance], config: Config, chosen: Collection
         last = place + after + 1 if config.graph.scope == "hierarchical" else len(group)
         views[i] = View(tuple(_in_memory(utterances[j]) for j in group[first:last]), place - first)
     return views
+
+
+def check_length(view: View, spec: GraphSpec) -> None:
+    """Refuses what is predicted in windows.
+
+    Raises:
+        DataError: an utterance has more tokens, or in scope ``dialogue`` the dialogue more utterances, than
+            ``model.positions``.
+    """
+    try:
+        check_positions(view.utterances, spec)
+    except DataError:
+        what, remedy = "has more tokens", "clips"
+        if spec.graph.scope == "dialogue":
+            what, remedy = "is in a dialogue of more utterances", "dialogues"
+        elif len(view.utterances) > 1:
+            what = "or another utterance of its dialogue has more tokens"
+        raise DataError(
+            f"it {what} than 'model.positions' ({spec.positions}) allows, so that it is predicted in windows, which "
+            f"are not explained; give shorter {remedy}"
+        ) from None
 
 
 def _in_memory(utterance: Utterance) -> Utterance:

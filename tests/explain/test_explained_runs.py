@@ -138,12 +138,12 @@ def test_a_pretrained_run_predicts_nothing_to_explain(explained: Path) -> None:
 
 
 def test_an_utterance_that_is_too_long_does_not_stop_the_others(explained: Path) -> None:
-    run = Run(tiny_run(explained / "short", explained / "own.pkl", model={"positions": 4}, run={"seeds": [1]}))
+    run = Run(tiny_run(explained / "short", explained / "own.pkl", model={"positions": 5}, run={"seeds": [1]}))
     rng = np.random.default_rng(0)
     found = run.explain({"text": [rng.standard_normal((n, 4)) for n in (3, 9)], "id": ["short", "long"]})
     assert [item.id for item in found] == ["short"]
-    assert "text of 'long' has 9 tokens, 'model.positions' allows 4" in found.reasons["long"]
-    with pytest.raises(DataError, match="'long' is not explained: text of 'long'"):
+    assert "it has more tokens than 'model.positions' (5) allows" in found.reasons["long"]
+    with pytest.raises(DataError, match="'long' is not explained: it has more tokens"):
         found["long"]
 
 
@@ -167,7 +167,6 @@ def test_the_command_writes_files_that_agree(name: str, explained: Path, tmp_pat
     own = [row for row in words if row["id"] == ids[0] and row["modality"] == "text"]
     assert [row["token"] for row in own] == [t["token"] for t in first["words"]["tokens"]["text"]]
     assert {row["faithful"] for row in own} == {"yes" if first["words"]["faithful"] else "no"}
-    assert (out / "modalities.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "explanations.html").read_text()
     assert "default-src 'none'" in page
     assert 'src="http' not in page
@@ -176,6 +175,14 @@ def test_the_command_writes_files_that_agree(name: str, explained: Path, tmp_pat
         assert item["id"] in page
         unfaithful = not item["words"]["faithful"]
         assert ("No faithful explanation by tokens" in page) or not unfaithful
+
+
+def test_the_page_has_its_figure(rendered: None, run: Run, explained: Path, tmp_path: Path) -> None:
+    from gmsa.runs.states.explanation_files import explain_file
+
+    explain_file(run, explained / "own.pkl", tmp_path / "why", limit=2)
+    assert (tmp_path / "why" / "modalities.png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/svg+xml;base64," in (tmp_path / "why" / "explanations.html").read_text()
 
 
 def test_the_command_refuses_what_does_not_go_together(run: Run, explained: Path, tmp_path: Path, capsys) -> None:
