@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
         metavar="FILE",
         help="data file or feature store; labels may be absent; with --stream also -, for JSON lines on stdin",
     )
-    parser.add_argument("--out", metavar="FILE", help="CSV file to write (may be left out beside the two below)")
+    parser.add_argument("--out", metavar="FILE", help="CSV file to write (may be left out beside the three below)")
     parser.add_argument(
         "--features", metavar="FILE.npz", help="also write the representations that the models predict from, by seed"
     )
@@ -39,6 +39,16 @@ def parser() -> cli.Parser:
         metavar="FILE.npz",
         help="also write the attention weights of the last layer of each stream, of the first seed's model",
     )
+    parser.add_argument(
+        "--explain",
+        metavar="FOLDER",
+        help="also explain the predictions: what each modality and each token contributes; JSON, CSV, a figure and a "
+        "page, explanations.html",
+    )
+    parser.add_argument(
+        "--id", action="append", metavar="ID", help="explain this utterance; may be given several times (default: all)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="explain the first N utterances alone")
     parser.add_argument(
         "--stream",
         action="store_true",
@@ -62,17 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
     command = parser()
     options = command.parse_args(arguments)
-    outputs = options.out or options.features or options.attention
+    outputs = options.out or options.features or options.attention or options.explain
     if options.stream and outputs:
-        command.error("--stream prints its rows; leave out --out, --features and --attention, and redirect with >")
+        command.error(
+            "--stream prints its rows; leave out --out, --features, --attention and --explain, and redirect with >"
+        )
     if not options.stream and not outputs:
         command.error("the following arguments are required: --out")
+    if not options.explain and (options.id or options.limit is not None):
+        command.error("--id and --limit choose what to explain; add --explain FOLDER")
     if options.input == "-" and not options.stream:
         command.error("--input - reads utterances as they are said; add --stream, or name a file")
 
     from gmsa.runs.folder import Run  # after parsing: --help need not wait for torch
     from gmsa.runs.predict import predict_file
-    from gmsa.system.files import check_out_file
+    from gmsa.system.files import check_out_file, check_out_folder
 
     cli.load_plugins_of(options)
     run, seeds = Run(options.run), options.seeds
@@ -82,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arrays = [Path(file) for file in (options.features, options.attention) if file]
     for file in arrays:  # before work that takes time
         check_out_file(file, (".npz",))
+    if options.explain:
+        check_out_folder(Path(options.explain))
     if options.out:
         count = predict_file(run, options.input, Path(options.out), seeds, options.device, options.strict)
         console().print(f"Wrote {count} prediction{'s' * (count != 1)} to {options.out}")
@@ -91,6 +107,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.attention:
         run.attention(options.input, None if seeds is None else seeds[0], options.device).save(options.attention)
         console().print(f"Wrote attention weights to {options.attention}")
+    if options.explain:
+        _explain(run, options)
+
+
+def _explain(run: Run, options: argparse.Namespace) -> None:
+    """Writes explanations, and says how many of them a check of their tokens finds faithful."""
+    from gmsa.runs.states.explanation_files import PAGE, explain_file
+
+    folder = Path(options.explain)
+    found = explain_file(run, options.input, folder, options.id, options.seeds, options.device, options.limit)
+    faithful = sum(item.words is not None and item.words.faithful for item in found)
+    console().print(
+        f"Wrote {len(found)} explanation{'s' * (len(found) != 1)} to {folder / PAGE}; those of the tokens are faithful "
+        f"for {faithful}"
+    )
+    for identity, reason in found.reasons.items():
+        console().print(f"not explained: {identity}: {reason}")
 
 
 def _stream(run: Run, options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ FLOORS = {
     0: {"errors", "metrics", "rng", "registry", "config", "system"},
     1: {"data", "graph", "nn", "text", "media"},
     2: {"models"},
-    3: {"training", "figures", "reports"},
+    3: {"explain", "training", "figures", "reports"},
     4: {"runs", "ablation", "tuning"},
     5: {"api", "train", "evaluate", "predict", "inspect", "ablate", "tune"},
 }

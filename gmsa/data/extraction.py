@@ -1,4 +1,4 @@
-"""How features were extracted from raw media, as a store and a run record it: equal dimensions are not equal features."""
+"""How features were extracted from raw media, as stores and runs record it; equal dimensions are not equal features."""
 
 from __future__ import annotations
 

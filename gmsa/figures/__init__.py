@@ -7,6 +7,7 @@ lightness. Matplotlib is imported when the first figure is drawn; its global sta
 
 from gmsa.figures.ablation import figure_ablation
 from gmsa.figures.costs import figure_costs
+from gmsa.figures.explanations import figure_explanations
 from gmsa.figures.robustness import figure_robustness
 from gmsa.figures.run import (
     figure_calibration,
@@ -25,6 +26,7 @@ __all__ = [
     "figure_confusion",
     "figure_costs",
     "figure_curves",
+    "figure_explanations",
     "figure_gate",
     "figure_pseudo_labels",
     "figure_robustness",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import gmsa
 from gmsa.config import Config
 from gmsa.config.components import component_name
-from gmsa.data import Corpus
+from gmsa.data import Corpus, Target
 from gmsa.errors import cut
 from gmsa.registry import Registry, loaded_plugins
 from gmsa.text import texts_of
@@ -49,6 +50,24 @@ def describe_environment(
         **({} if corpus.extraction is None else {"extraction": dict(corpus.extraction)}),
         "splits": {split: len(utterances) for split, utterances in corpus.splits.items()},
     }
+
+
+def base_of(target: Target, labeled: Iterable[Sequence[float]]) -> list[float] | None:
+    """What is said of an utterance of which nothing is known: the mean training label, or the share of each class.
+
+    Args:
+        labeled: of each seed the labels that it trains on; the result is the mean over the seeds.
+
+    Returns:
+        A list of one number, or of K; None where nothing is labeled.
+    """
+    found = []
+    for labels in labeled:
+        if not labels:
+            continue
+        counts = np.bincount(np.array(labels, dtype=int), minlength=target.num_classes) if target.is_classes else None
+        found.append([float(np.mean(labels))] if counts is None else (counts / len(labels)).tolist())
+    return np.mean(found, axis=0).tolist() if found else None
 
 
 def other_machine(before: Mapping[str, Any]) -> str | None:

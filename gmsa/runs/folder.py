@@ -36,6 +36,7 @@ from gmsa.training.checkpoint import load_weights, save_weights
 from gmsa.training.protocols import build_protocol
 
 if TYPE_CHECKING:
+    from gmsa.explain import Explanations
     from gmsa.runs.evaluate import Scores
     from gmsa.runs.live.stream import AnswerStream
     from gmsa.runs.predict import Answers
@@ -225,6 +226,38 @@ class Run:
 
         with torch_settings_kept():
             return attention(self, x, seed, device)
+
+    def explain(
+        self,
+        x: Input,
+        ids: str | Sequence[str] | None = None,
+        seeds: int | Sequence[int] | None = None,
+        device: str | None = None,
+        words: bool = True,
+        limit: int | None = None,
+    ) -> Explanations:
+        """Explains predictions: what each modality and each token contributes to the mean over the seeds.
+
+        Modalities have exact Shapley values, which with a base add up to the prediction. Tokens have integrated
+        gradients, or where these do not add up, occlusion; :attr:`~gmsa.explain.Words.faithful` says whether the tokens
+        that are named matter more than others. In dialogues the input's other utterances are context.
+
+        Args:
+            x: as for :meth:`predict`.
+            ids: utterances to explain; all by default.
+            seeds: seeds whose models to explain; all by default.
+            device: as for :meth:`predict`.
+            words: whether to explain tokens, too.
+            limit: explain the first ones alone.
+
+        Raises:
+            RunError: as for :meth:`predict`.
+            DataError: as for :meth:`predict`, or an id is not of the input.
+        """
+        from gmsa.runs.states import explanations
+
+        with torch_settings_kept():
+            return explanations(self, x, ids, seeds, device, words, limit)
 
     def evaluate(
         self,

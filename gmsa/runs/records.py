@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config
+from gmsa.config.target import MOST_CLASSES
 from gmsa.errors import RunError, cut
 from gmsa.reports.summary import SUMMARY
 from gmsa.system.reading import MOST_RECORDS, parse_json, read_json, read_text
-from gmsa.system.records import ANY, FLAG, SHA256, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
+from gmsa.system.records import ANY, FLAG, NUMBER, SHA256, TEXT, Fields, Items, Map, Maybe, check_form, one_of, whole
 from gmsa.training.state import EPOCH
 
 EXTRACTION = Fields(
@@ -39,7 +40,11 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
             "plugins": Items(ANY, 1000),
             "versions": Map(Maybe(TEXT)),
             "saved": FLAG,
+<<<<<<< HEAD
             "extraction": EXTRACTION,
+=======
+            "base": Maybe(Items(NUMBER, MOST_CLASSES)),
+>>>>>>> h_explain
         },
     )
     content = read_json(folder / name, inside=folder)

@@ -20,7 +20,10 @@ from gmsa.system.reading import entries, read_bytes
 from gmsa.text import describe_dims, texts_of
 from gmsa.training.checkpoint import MOST_HEADER
 
-KEPT = ("versions", "data_sha256", "pool_sha256", "encoder_sha256", "plugins", "synthetic", "dims", "extraction")
+KEPT = (
+    *("versions", "data_sha256", "pool_sha256", "encoder_sha256", "plugins", "synthetic", "dims", "base"),
+    "extraction",
+)
 """What of ``environment.json`` goes with the model; the rest is about the machine that trained it."""
 
 

@@ -21,7 +21,7 @@ from gmsa.models.build import unused_settings
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.run import markdown_table
 from gmsa.reports.summary import missing_lines
-from gmsa.runs.environment import describe_environment, describe_files, other_machine
+from gmsa.runs.environment import base_of, describe_environment, describe_files, other_machine
 from gmsa.runs.folder import Run, save_inputs
 from gmsa.runs.initial_weights import lost_weights, start_of
 from gmsa.runs.prepare import Prepared, prepare, resolved
@@ -100,7 +100,10 @@ def train(
         }
         if group.is_main:
             texts = texts_of(config)
-            about = describe_environment(config, corpus, device, gone)
+            labels = [
+                [e.utterance.label for e in data.labeled if e.utterance.label is not None] for data in data_of.values()
+            ]
+            about = describe_environment(config, corpus, device, gone) | {"base": base_of(corpus.target, labels)}
             written = replace(config, model=replace(config.model, text_encoder=encoder))
             copied = None if texts is None or gone else texts.folder
             save_inputs(folder, written, about, prepared.normalizer, copied)

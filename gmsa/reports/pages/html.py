@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gmsa.errors import printable
-from gmsa.figures.canvas import BLUE, LINES, SKY, YELLOW
+from gmsa.figures.canvas import BLUE, LINES, ORANGE, SKY, YELLOW
 from gmsa.reports.summary import SYNTHETIC_NOTE
 
 STYLE = f"""\
@@ -207,6 +207,22 @@ def plotly_script() -> str:
     from plotly.offline import get_plotlyjs
 
     return f"{get_plotlyjs()}\n{DRAW_PLOTS}"
+
+
+def tinted(tokens: Sequence[tuple[str, float]]) -> str:
+    """Tokens in their order, tinted by a number each: a solid line under those above 0, a dashed one under others.
+
+    The number shows where the pointer rests.
+    """
+    most = max((abs(x) for _, x in tokens), default=0.0) or 1.0
+    spans = []
+    for token, x in tokens:
+        share = round(100 * abs(x) / most)
+        colour, line = (BLUE, "solid") if x >= 0 else (ORANGE, "dashed")
+        look = f"background: color-mix(in srgb, {colour} {round(0.45 * share)}%, transparent)"
+        look += f"; border-bottom: 2px {line} color-mix(in srgb, {colour} {share}%, transparent)"
+        spans.append(f'<span style="{look}" title="{x:+.3f}">{_text(token)}</span>')
+    return f"<p>{' '.join(spans)}</p>\n"
 
 
 def fold(title: str, *parts: str) -> str:
