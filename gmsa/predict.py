@@ -24,13 +24,24 @@ def parser() -> cli.Parser:
         description="Write id, prediction, class probabilities and gate for every utterance of a file, labeled or not.",
     )
     parser.add_argument("--run", required=True, metavar="DIR", help="run folder of a finished training, or saved model")
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--input",
-        required=True,
         metavar="FILE",
         help="data file or feature store; labels may be absent; with --stream also -, for JSON lines on stdin",
     )
-    parser.add_argument("--out", metavar="FILE", help="CSV file to write (may be left out beside the three below)")
+    what.add_argument(
+        "--video",
+        action="append",
+        metavar="FILE",
+        help="answer a video or sound file, along it and with its words; may be given several times (needs a run that "
+        "was trained on what 'gmsa data extract' wrote)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="CSV file to write (may be left out beside the three below); with --video, a folder",
+    )
     parser.add_argument(
         "--features", metavar="FILE.npz", help="also write the representations that the models predict from, by seed"
     )
@@ -49,6 +60,16 @@ def parser() -> cli.Parser:
         "--id", action="append", metavar="ID", help="explain this utterance; may be given several times (default: all)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="explain the first N utterances alone")
+    parser.add_argument("--transcript", metavar="FILE", help="with one --video: text file of what is said in it")
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="with --video: seconds of a window along it (default: 3)"
+    )
+    parser.add_argument(
+        "--step", type=float, metavar="S", help="with --video: seconds between two windows (default: 0.5)"
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", help="with --video: folder of extracted features (default: ~/.cache/gmsa/media)"
+    )
     parser.add_argument(
         "--stream",
         action="store_true",
@@ -73,6 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     outputs = options.out or options.features or options.attention or options.explain
+    if options.video:
+        if options.stream or options.features or options.attention or options.explain or options.strict:
+            command.error(
+                "--video goes with --out, --transcript, --window, --step, --cache, --seeds and --device alone"
+            )
+        if options.transcript and len(options.video) > 1:
+            command.error("--transcript is that of one video; give one --video")
+    elif options.transcript or options.cache or options.window is not None or options.step is not None:
+        command.error("--transcript, --window, --step and --cache go with --video; add it, or leave them out")
     if options.stream and outputs:
         command.error(
             "--stream prints its rows; leave out --out, --features, --attention and --explain, and redirect with >"
@@ -90,6 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     cli.load_plugins_of(options)
     run, seeds = Run(options.run), options.seeds
+    if options.video:
+        from gmsa.runs.video.command import answer_videos
+
+        answer_videos(run, options)
+        return
     if options.stream:
         _stream(run, options)
         return

@@ -18,6 +18,7 @@ from gmsa.figures.run import (
     figure_pseudo_labels,
     figure_scatter,
 )
+from gmsa.figures.timeline import figure_timeline
 
 __all__ = [
     "figure_ablation",
@@ -31,4 +32,5 @@ __all__ = [
     "figure_pseudo_labels",
     "figure_robustness",
     "figure_scatter",
+    "figure_timeline",
 ]

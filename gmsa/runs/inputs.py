@@ -104,8 +104,8 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config, extraction: E
         extraction: how the features of its training were extracted.
 
     Raises:
-        DataError: the input is of another kind, was extracted otherwise than the data of the training, has no modality that the run knows, its counts do not fit, or no
-            utterance of it can be predicted.
+        DataError: the input is of another kind, was extracted otherwise than the data of the training, has no modality
+            that the run knows, its counts do not fit, or no utterance of it can be predicted.
     """
     wanted: dict[str, int] = {m: dims[m] for m in config.data.modalities if m in dims}
     unread: Mapping[str, str] = {}

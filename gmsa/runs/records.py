@@ -40,11 +40,8 @@ def read_environment(folder: Path, config: Config) -> dict[str, Any]:
             "plugins": Items(ANY, 1000),
             "versions": Map(Maybe(TEXT)),
             "saved": FLAG,
-<<<<<<< HEAD
             "extraction": EXTRACTION,
-=======
             "base": Maybe(Items(NUMBER, MOST_CLASSES)),
->>>>>>> h_explain
         },
     )
     content = read_json(folder / name, inside=folder)

@@ -1,0 +1,183 @@
+"""A video as the utterances that a run predicts: its segments, and windows along it."""
+
+# L steps, D features
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmsa.config.extraction import ExtractConfig, extraction_of
+from gmsa.data import Utterance
+from gmsa.data.extraction import check_extraction
+from gmsa.errors import ConfigError, DataError, RunError, short
+from gmsa.media.clips import Clip, Extracted
+from gmsa.media.pipeline import Pipeline
+from gmsa.media.types import Word
+from gmsa.runs.folder import Run
+
+MOST_WINDOWS = 240
+"""Windows of a timeline; of a long video they are farther apart."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a video with all that was extracted from it."""
+
+    clip: Clip
+    found: Extracted
+
+    @property
+    def start(self) -> float:
+        """Seconds from the start of the video."""
+        return self.clip.start
+
+    @property
+    def stop(self) -> float:
+        """Seconds from the start of the video."""
+        return self.clip.start + self.found.duration
+
+    def utterance(self, dims: Mapping[str, int]) -> Utterance:
+        """The segment as an utterance; modalities that it lacks have no step."""
+        sequences = self.found.sequences
+        features = {
+            m: torch.from_numpy(sequences[m].values) if m in sequences else torch.zeros(0, dim)
+            for m, dim in dims.items()
+        }
+        return Utterance(self.clip.id, features, text=self.clip.text or self.found.text)
+
+
+def settings_of(run: Run) -> ExtractConfig:
+    """The extraction of a run's training data.
+
+    Raises:
+        RunError: the data did not say how they were made, or the run folder is damaged.
+    """
+    if run.extraction is None:
+        raise RunError(
+            fXX
+            "video cannot be made alike; train on a store that 'gmsa data extract' wrote"
+        )
+    try:
+        return extraction_of(run.extraction["settings"], f"{short(run.folder)}: environment.json")
+    except ConfigError as error:
+        raise RunError(f"'{run.folder}': its extraction cannot be repeated: {error}") from None
+
+
+def check_pipeline(run: Run, pipeline: Pipeline) -> None:
+    """Checks that this machine extracts as the run's training data were: the same settings, weights and versions.
+
+    Raises:
+        DataError: it does not; names the modality and both extractors.
+    """
+    now = {"fingerprint": pipeline.fingerprint}
+    check_extraction(run.extraction, now, [m for m in run.dims if m in pipeline.extractors], "this machine")
+
+
+def segments_of(path: Path, pipeline: Pipeline, transcript: str | None = None) -> list[Segment]:
+    """Extracts a video, in pieces where it is long.
+
+    Args:
+        transcript: what is said in it, where that is known; then it is one piece.
+
+    Raises:
+        MediaError: the file cannot be read.
+        DataError: it holds nothing that can be predicted from.
+    """
+    clips = clips_of(path, pipeline, transcript)
+    segments = [Segment(clip, pipeline(clip)) for clip in clips]
+    if not any(segment.found.sequences for segment in segments):
+        reasons = "; ".join(f"{m}: {why}" for m, why in segments[0].found.missing.items())
+        raise DataError(f"{path.name}: neither speech nor a face was found in it ({reasons})")
+    return segments
+
+
+def clips_of(path: Path, pipeline: Pipeline, transcript: str | None = None) -> list[Clip]:
+    """The pieces of a video, as :func:`segments_of` extracts them."""
+    duration, pieces = pipeline.look(path)
+    if transcript is not None:
+        return [Clip(f"{path.stem}$_$1", path, 0.0, duration, transcript)]
+    return [Clip(f"{path.stem}$_${i}", path, start, stop) for i, (start, stop) in enumerate(pieces, 1)]
+
+
+def windows_of(
+    segments: Sequence[Segment], dims: Mapping[str, int], window: float, step: float
+) -> tuple[list[float], list[Utterance]]:
+    """Windows along a video: the steps whose middle lies in them, and the words for a text encoder.
+
+    Args:
+        window: seconds of a window.
+        step: seconds between two.
+
+    Returns:
+        The middle of each window in seconds, and its utterance, each of a video of its own.
+    """
+    stop = max(segment.stop for segment in segments)
+    step = max(step, stop / MOST_WINDOWS)
+    middles = np.arange(step / 2, max(stop, step), step)
+    sequences = {m: _along(segments, m, dim) for m, dim in dims.items()}
+    words = words_of(segments)
+    times = np.array([(word.start + word.stop) / 2 for word in words])
+    utterances = []
+    for i, middle in enumerate(middles):
+        low, high = middle - window / 2, middle + window / 2
+        features = {}
+        for modality, (values, centers) in sequences.items():
+            first, last = np.searchsorted(centers, (low, high))
+            features[modality] = torch.from_numpy(values[first:last])
+        said = [word.text for word, time in zip(words, times, strict=True) if low <= time < high]
+        utterances.append(Utterance(f"window-{i}$_$1", features, text=" ".join(said)))
+    return middles.tolist(), utterances
+
+
+def words_of(segments: Sequence[Segment]) -> list[Word]:
+    """The words of a video, with their times in it."""
+    return [
+        word._replace(start=word.start + segment.start, stop=word.stop + segment.start)
+        for segment in segments
+        for word in segment.found.words
+    ]
+
+
+def contributions(segment: Segment, tokens: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """The words of a segment, each with what the steps at it contribute, by modality.
+
+    Args:
+        tokens: contribution of each step of a modality.
+    """
+    words = segment.found.words
+    starts = np.array([word.start for word in words])
+    sums = {m: np.zeros(len(words)) for m in tokens}
+    for modality, values in tokens.items():
+        sequence = segment.found.sequences.get(modality)
+        if sequence is None or not len(words) or len(values) != len(sequence.values):
+            continue
+        middles = sequence.times.astype(np.float64).mean(1)
+        place = np.clip(np.searchsorted(starts, middles, "right") - 1, 0, len(words) - 1)
+        np.add.at(sums[modality], place, np.asarray(values, np.float64))
+    return [
+        {
+            "text": word.text,
+            "start": round(word.start + segment.start, 3),
+            "stop": round(word.stop + segment.start, 3),
+            "confidence": round(word.confidence, 3),
+            "contribution": {m: float(total[i]) for m, total in sums.items()},
+        }
+        for i, word in enumerate(words)
+    ]
+
+
+def _along(segments: Sequence[Segment], modality: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """All steps of a modality ``[L, D]`` and their middles in seconds of the video ``[L]``."""
+    values, middles = [np.zeros((0, dim), np.float32)], [np.zeros(0)]
+    for segment in segments:
+        if (sequence := segment.found.sequences.get(modality)) is not None:
+            values.append(sequence.values)
+            middles.append(sequence.times.astype(np.float64).mean(1) + segment.start)
+    together, at = np.concatenate(values), np.concatenate(middles)
+    order = np.argsort(at, kind="stable")
+    return np.ascontiguousarray(together[order]), at[order]
