@@ -1,0 +1,1 @@
+"""Extractors: from a clip to the steps of a modality, one file each."""
