@@ -36,7 +36,7 @@ _FROM_PADDING = {
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet"),
 }
 """Families that count positions from the padding piece's number on."""
-_PASSED_OVER = {
+PASSED_OVER = {
     *("attn_implementation", "experts_implementation", "quantization_config", "pruned_heads"),
     *("id2label", "label2id", "num_labels", "return_dict", "output_attentions", "output_hidden_states"),
     *("torchscript", "torch_dtype", "dtype", "gradient_checkpointing", "architectures", "transformers_version"),
@@ -53,7 +53,7 @@ _BOUNDS = {
 """Sizes in a ``config.json``, by their names in different families, and their limits."""
 _VOCABULARIES = ("vocab.txt", "vocab.json")
 """Files that hold the pieces of a tokenizer which has no ``tokenizer.json``, beside those of SentencePiece."""
-_LARGEST = 1 << 24
+LARGEST = 1 << 24
 """Of any other whole number there."""
 
 
@@ -74,7 +74,7 @@ class EncoderFolder:
         self.path = _find(name, download, key)
         found = read_json(self.path / CONFIG, kind=ConfigError)
         self._check(found)
-        self.settings: dict[str, Any] = {k: x for k, x in found.items() if k not in _PASSED_OVER and k[:1] != "_"}
+        self.settings: dict[str, Any] = {k: x for k, x in found.items() if k not in PASSED_OVER and k[:1] != "_"}
         """What its ``config.json`` says of the network."""
         self._stamp = _stamp(self.path)
 
@@ -219,8 +219,8 @@ class EncoderFolder:
             raise ConfigError(
                 f"{where}: 'pad_token_id' in its {CONFIG} is {shown(padding)}; it must be the number of a piece"
             )
-        if (large := _too_large(settings)) is not None:
-            raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
+        if (large := too_large(settings)) is not None:
+            raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {LARGEST:,}")
 
 
 def has_weights(name: str, download: bool = False) -> bool:
@@ -243,12 +243,12 @@ def read_weights(path: Path, most: int) -> bytes:
     return read_bytes(path, min(most, size), kind=ConfigError)
 
 
-def _too_large(value: Any) -> int | None:
+def too_large(value: Any) -> int | None:
     """A whole number among nested values that is too large for a size."""
     if isinstance(value, (dict, list)):
         parts = value.values() if isinstance(value, dict) else value
-        return next((found for part in parts if (found := _too_large(part)) is not None), None)
-    return value if type(value) is int and abs(value) > _LARGEST else None
+        return next((found for part in parts if (found := too_large(part)) is not None), None)
+    return value if type(value) is int and abs(value) > LARGEST else None
 
 
 def _stamp(folder: Path) -> tuple[Any, ...]:
