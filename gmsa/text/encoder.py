@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gmsa.errors import ConfigError, cut, short
 from gmsa.nn.dropout import Dropout
-from gmsa.text.folder import CONFIG, KEY, EncoderFolder, read_weights
+from gmsa.text.folder import CONFIG, EncoderFolder, read_weights
 from gmsa.text.packages import load_package
 from gmsa.text.pieces import Pieces
 
@@ -128,7 +128,7 @@ def make_network(folder: EncoderFolder) -> Any:
     Raises:
         ConfigError: transformers knows no such family, or its settings are wrong.
     """
-    transformers = load_package("transformers", KEY)
+    transformers = load_package("transformers", folder.key)
     try:
         wanted = transformers.AutoConfig.for_model(**folder.settings)
         network = transformers.AutoModel.from_config(wanted, trust_remote_code=False, dtype=torch.float32)
@@ -136,7 +136,8 @@ def make_network(folder: EncoderFolder) -> Any:
             raise ValueError(f"states of {wanted.hidden_size} and of {folder.width} features")
     except Exception as error:  # of many types, by what is wrong
         raise ConfigError(
-            f"'{KEY}': transformers cannot make the encoder of '{short(folder.path)}' ({cut(error)}); name another"
+            f"'{folder.key}': transformers cannot make the encoder of '{short(folder.path)}' ({cut(error)}); name "
+            "another"
         ) from None
     if getattr(network, "pooler", None) is not None:  # reads one state, and is not used here
         network.pooler = None
@@ -154,7 +155,7 @@ def pretrained_weights(folder: EncoderFolder) -> dict[str, Tensor]:
     Raises:
         ConfigError: they are damaged, or not those of its ``config.json``.
     """
-    where = f"'{KEY}': the weights of '{short(folder.path)}'"
+    where = f"'{folder.key}': the weights of '{short(folder.path)}'"
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         form = make_network(folder)
     size = sum(p.numel() for p in form.parameters())

@@ -36,7 +36,7 @@ _FROM_PADDING = {
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet"),
 }
 """Families that count positions from the padding piece's number on."""
-_PASSED_OVER = {
+PASSED_OVER = {
     *("attn_implementation", "experts_implementation", "quantization_config", "pruned_heads"),
     *("id2label", "label2id", "num_labels", "return_dict", "output_attentions", "output_hidden_states"),
     *("torchscript", "torch_dtype", "dtype", "gradient_checkpointing", "architectures", "transformers_version"),
@@ -53,7 +53,7 @@ _BOUNDS = {
 """Sizes in a ``config.json``, by their names in different families, and their limits."""
 _VOCABULARIES = ("vocab.txt", "vocab.json")
 """Files that hold the pieces of a tokenizer which has no ``tokenizer.json``, beside those of SentencePiece."""
-_LARGEST = 1 << 24
+LARGEST = 1 << 24
 """Of any other whole number there."""
 
 
@@ -63,17 +63,18 @@ class EncoderFolder:
     Args:
         name: the folder, an installed package that holds one, or an id on the Hub that is in the local cache.
         download: whether it may be fetched from the Hub.
+        key: the setting that names it, for errors.
 
     Raises:
         ConfigError: there is none, or it holds what gmsa does not read.
     """
 
-    def __init__(self, name: str, download: bool = False) -> None:
-        self.name = name
-        self.path = _find(name, download)
+    def __init__(self, name: str, download: bool = False, key: str = KEY) -> None:
+        self.name, self.key = name, key
+        self.path = _find(name, download, key)
         found = read_json(self.path / CONFIG, kind=ConfigError)
         self._check(found)
-        self.settings: dict[str, Any] = {k: x for k, x in found.items() if k not in _PASSED_OVER and k[:1] != "_"}
+        self.settings: dict[str, Any] = {k: x for k, x in found.items() if k not in PASSED_OVER and k[:1] != "_"}
         """What its ``config.json`` says of the network."""
         self._stamp = _stamp(self.path)
 
@@ -113,7 +114,7 @@ class EncoderFolder:
         """
         if exists(self.path / TOKENIZER, ConfigError):
             return read_text(self.path / TOKENIZER, MOST_TOKENIZER, kind=ConfigError)
-        transformers = load_package("transformers", KEY)
+        transformers = load_package("transformers", self.key)
         try:
             if not any(p.name in _VOCABULARIES or p.suffix == ".model" for p in entries(self.path, ConfigError)):
                 raise ValueError("no vocabulary")  # transformers would make one without words
@@ -127,7 +128,7 @@ class EncoderFolder:
             return str(found.backend_tokenizer.to_str())
         except Exception as error:  # of many types, by what is missing
             raise ConfigError(
-                f"'{KEY}': '{short(self.path)}' has no {TOKENIZER}, and no other tokenizer that can be read "
+                f"'{self.key}': '{short(self.path)}' has no {TOKENIZER}, and no other tokenizer that can be read "
                 f"({cut(error)}); save it with AutoTokenizer.save_pretrained"
             ) from None
 
@@ -143,7 +144,7 @@ class EncoderFolder:
             return [p for p in found if p.name == WHOLE] or found
         pickled = [p.name for p in entries(self.path, ConfigError) if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
         raise ConfigError(
-            f"'{KEY}': '{short(self.path)}' has no weights as safetensors"
+            f"'{self.key}': '{short(self.path)}' has no weights as safetensors"
             + (
                 f", only {listed(pickled)}, which may run code when it is read; save it with "
                 "save_pretrained(…, safe_serialization=True)"
@@ -189,7 +190,7 @@ class EncoderFolder:
             write_bytes(folder / path.name, read_weights(path, memory_of_machine()))
 
     def _check(self, settings: Any) -> None:
-        where = f"'{KEY}': '{short(self.path)}'"
+        where = f"'{self.key}': '{short(self.path)}'"
         if not isinstance(settings, dict) or not isinstance(family := settings.get("model_type"), str):
             raise ConfigError(
                 f"{where}: its {CONFIG} names no 'model_type'; name the folder of a text encoder, such as one that "
@@ -218,8 +219,8 @@ class EncoderFolder:
             raise ConfigError(
                 f"{where}: 'pad_token_id' in its {CONFIG} is {shown(padding)}; it must be the number of a piece"
             )
-        if (large := _too_large(settings)) is not None:
-            raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {_LARGEST:,}")
+        if (large := too_large(settings)) is not None:
+            raise ConfigError(f"{where}: its {CONFIG} holds {shown(large)}; no number there may be above {LARGEST:,}")
 
 
 def has_weights(name: str, download: bool = False) -> bool:
@@ -242,12 +243,12 @@ def read_weights(path: Path, most: int) -> bytes:
     return read_bytes(path, min(most, size), kind=ConfigError)
 
 
-def _too_large(value: Any) -> int | None:
+def too_large(value: Any) -> int | None:
     """A whole number among nested values that is too large for a size."""
     if isinstance(value, (dict, list)):
         parts = value.values() if isinstance(value, dict) else value
-        return next((found for part in parts if (found := _too_large(part)) is not None), None)
-    return value if type(value) is int and abs(value) > _LARGEST else None
+        return next((found for part in parts if (found := too_large(part)) is not None), None)
+    return value if type(value) is int and abs(value) > LARGEST else None
 
 
 def _stamp(folder: Path) -> tuple[Any, ...]:
@@ -261,28 +262,28 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _find(name: str, download: bool) -> Path:
+def _find(name: str, download: bool, key: str = KEY) -> Path:
     path = expanded(name, ConfigError)
     if is_folder(path, ConfigError):
         if not exists(path / CONFIG, ConfigError):
             raise ConfigError(
-                f"'{KEY}': '{short(path)}' has no {CONFIG}; name the folder of a text encoder, such as one that "
+                f"'{key}': '{short(path)}' has no {CONFIG}; name the folder of a text encoder, such as one that "
                 "AutoModel.save_pretrained wrote"
             )
         return path
     if exists(path, ConfigError) or name.startswith(".") or not _ID.fullmatch(name):
         state = "is a file" if exists(path, ConfigError) else "does not exist"
-        raise ConfigError(f"'{KEY}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
+        raise ConfigError(f"'{key}': '{short(path)}' {state}; name the folder of a text encoder, or its id on the Hub")
     if (inside := _of_package(name)) is not None:
         return inside
-    hub = load_package("huggingface_hub", KEY)
+    hub = load_package("huggingface_hub", key)
     try:
         return Path(hub.snapshot_download(repo_id=name, local_files_only=not download, allow_patterns=_FETCHED))
     except Exception as error:  # huggingface_hub's own, those of its HTTP library, and the system's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         remedy = "check the id and the network" if download else "set 'text.download' to true to fetch it"
         raise ConfigError(
-            f"'{KEY}': there is no folder or package '{cut(name)}', and the Hub's local cache lacks it ({reason}); "
+            f"'{key}': there is no folder or package '{cut(name)}', and the Hub's local cache lacks it ({reason}); "
             f"name a folder, or {remedy}"
         ) from None
 

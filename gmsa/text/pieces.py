@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gmsa.errors import ConfigError, DataError, cut, short, shown
-from gmsa.text.folder import KEY, EncoderFolder
+from gmsa.text.folder import EncoderFolder
 from gmsa.text.packages import load_package
 
 PER_WORD = 8
@@ -36,23 +36,24 @@ class Pieces:
     """
 
     def __init__(self, folder: EncoderFolder, nodes: Nodes = "pieces", most: int = 128) -> None:
-        self._tokenizer = _open(folder.tokenizer)
+        self.key = folder.key
+        self._tokenizer = _open(folder.tokenizer, self.key)
         self.nodes = nodes
-        self.before, self.after = _specials(self._tokenizer)
+        self.before, self.after = _specials(self._tokenizer, self.key)
         """Numbers of the special pieces before and after a transcript, such as BERT's [CLS] and [SEP]."""
         room = folder.positions
         self.most = most if room is None else min(most, room - len(self.before) - len(self.after))
         if self.most < 1:
             raise ConfigError(
-                f"'{KEY}': the encoder of '{short(folder.path)}' reads {room} pieces at once, which leaves no room for "
-                "a transcript beside its special pieces; name another"
+                f"'{self.key}': the encoder of '{short(folder.path)}' reads {room} pieces at once, which leaves no "
+                "room for a transcript beside its special pieces; name another"
             )
         self.count = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         last = max((*self._tokenizer.get_vocab().values(), *self.before, *self.after), default=0)
         if last >= (known := folder.settings["vocab_size"]):
             raise ConfigError(
-                f"'{KEY}': the tokenizer has pieces up to number {last:,}, the encoder {known:,} pieces; name a folder "
-                "whose tokenizer is the encoder's"
+                f"'{self.key}': the tokenizer has pieces up to number {last:,}, the encoder {known:,} pieces; name a "
+                "folder whose tokenizer is the encoder's"
             )
 
     @property
@@ -75,7 +76,7 @@ class Pieces:
         """
         if not text.strip():
             return torch.zeros(0, self.dim), 0
-        found = _encode(self._tokenizer, text, special=False)
+        found = _encode(self._tokenizer, text, False, self.key)
         ids, lost = found.ids[: self.most], max(0, len(found.ids) - self.most)
         if self.nodes != "words":
             return self._table(ids), lost
@@ -87,6 +88,12 @@ class Pieces:
             nodes[-1].append(piece)
             before = word
         return torch.cat([torch.zeros(0, self.dim), *map(self._row, nodes)]), lost
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The numbers of all pieces of a text, however many, and the first character of each and the one after its
+        last."""
+        found = _encode(self._tokenizer, text, False, self.key)
+        return list(found.ids), list(found.offsets)
 
     def inner(self, numbers: Tensor, where: str) -> tuple[Tensor, int]:
         """As calling it, of the numbers ``[L, 1]`` of a transcript's pieces between their special ones.
@@ -106,8 +113,8 @@ class Pieces:
         if first > last or ids[:first] != self.before or ids[last:] != self.after:
             raise DataError(
                 f"{where}: its word pieces begin with {ids[0]} and end with {ids[-1]}, but the special pieces "
-                f"of '{KEY}' are {self.before} and {self.after}; name the encoder whose tokenizer made them, or set "
-                "'text.source' to raw_text"
+                f"of '{self.key}' are {self.before} and {self.after}; name the encoder whose tokenizer made them, or "
+                "set 'text.source' to raw_text"
             )
         inner = ids[first:last]
         return self._table(inner[: self.most]), max(0, len(inner) - self.most)
@@ -139,7 +146,7 @@ class Pieces:
     def _known(self, ids: Sequence[float], where: str) -> list[int]:
         if wrong := [i for i in ids if not (0 <= i < self.count and i == int(i))]:
             raise DataError(
-                f"{where}: {wrong[0]} is among its word pieces, but those of '{KEY}' have the numbers 0 to "
+                f"{where}: {wrong[0]} is among its word pieces, but those of '{self.key}' have the numbers 0 to "
                 f"{self.count - 1}; name the encoder whose tokenizer made them, or set 'text.source' to raw_text"
             )
         return [int(i) for i in ids]
@@ -151,8 +158,8 @@ class Pieces:
 
 
 @lru_cache(maxsize=4)
-def _open(content: str) -> Any:
-    tokenizers = load_package("tokenizers", KEY)
+def _open(content: str, key: str) -> Any:
+    tokenizers = load_package("tokenizers", key)
     try:
         found = tokenizers.Tokenizer.from_str(content)
         found.no_truncation()
@@ -161,12 +168,12 @@ def _open(content: str) -> Any:
         raise
     except BaseException as error:  # its own, and a panic, which is no Exception
         raise ConfigError(
-            f"'{KEY}': its tokenizer.json cannot be read ({cut(error)}); save the tokenizer anew with save_pretrained"
+            f"'{key}': its tokenizer.json cannot be read ({cut(error)}); save the tokenizer anew with save_pretrained"
         ) from None
     return found
 
 
-def _encode(tokenizer: Any, text: str, special: bool) -> Any:
+def _encode(tokenizer: Any, text: str, special: bool, key: str) -> Any:
     text = text.encode("utf-8", "replace").decode("utf-8")  # half a character has no bytes
     try:
         return tokenizer.encode(text, add_special_tokens=special)
@@ -174,13 +181,13 @@ def _encode(tokenizer: Any, text: str, special: bool) -> Any:
         raise
     except BaseException as error:  # as above
         raise ConfigError(
-            f"'{KEY}': its tokenizer.json cannot cut {shown(text)} into pieces ({cut(error)}); name another"
+            f"'{key}': its tokenizer.json cannot cut {shown(text)} into pieces ({cut(error)}); name another"
         ) from None
 
 
-def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _specials(tokenizer: Any, key: str) -> tuple[list[int], list[int]]:
     """The special pieces that the tokenizer puts before and after a text."""
-    found = _encode(tokenizer, "a", special=True)
+    found = _encode(tokenizer, "a", True, key)
     plain = [i for i, special in enumerate(found.special_tokens_mask) if not special]
     if not plain:
         return [], []

@@ -22,7 +22,8 @@ from gmsa import train
 from gmsa.config import Config, to_dict
 from gmsa.errors import ConfigError, RunError
 from gmsa.runs import Run
-from gmsa.text import EncoderFolder, packages, pieces, texts
+from gmsa.system import packages
+from gmsa.text import EncoderFolder, pieces, texts
 
 Spoil = Callable[[Path], object]
 
