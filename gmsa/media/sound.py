@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, Media, decoded, load_av, open_media
-from gmsa.media.pictures import SEEKABLE
+from gmsa.media.container import LIMITS, Faults, Limits, Media, decoded, load_av, open_media, seek
 from gmsa.media.types import RATE
 
 DRIFT = 0.05
@@ -104,7 +103,8 @@ def _resampled(media: Media, start: float) -> Iterator[tuple[int, np.ndarray]]:
     """Pieces of mono sound from ``start`` or before it on, each with the index of its first sample."""
     if media.sound is None:
         return
-    _seek(media, start - PREROLL)
+    if start > PREROLL:
+        seek(media, media.sound, start - PREROLL)  # if it fails, what comes before is decoded too
     converter: _Converter | None = None
     for seconds, frame in decoded(media, media.sound):
         if not frame.sample_rate or not frame.samples:
@@ -116,16 +116,6 @@ def _resampled(media: Media, start: float) -> Iterator[tuple[int, np.ndarray]]:
         yield from converter.add(frame, seconds)
     if converter is not None:
         yield converter.end()
-
-
-def _seek(media: Media, seconds: float) -> None:
-    """Goes to a time by the container's index; without one, all from the start is decoded."""
-    if seconds > 0 and media.box.format.name in SEEKABLE:
-        av = load_av()
-        try:
-            media.box.seek(math.floor((media.origin + seconds) / media.sound.time_base), stream=media.sound)
-        except av.FFmpegError:
-            media.box.seek(0)
 
 
 class _Converter:

@@ -43,9 +43,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     for name, settings in CLIPS.items():
         make(folder / name, noise=0.3, pad=1.0, size=96, **settings)
-    for name, settings in KINDS.items():
+    for name, codecs in KINDS.items():
         source = "-f lavfi -i testsrc=size=96x64:rate=25:duration=8 -f lavfi -i aevalsrc=0.4*random(0):s=44100:d=8"
-        ffmpeg(*source.split(), *settings.split(), str(folder / name))
+        ffmpeg(*source.split(), *codecs.split(), str(folder / name))
     return folder
 
 
@@ -190,14 +190,8 @@ def test_a_part_has_the_frames_of_the_whole(clips: Path, name: str) -> None:
     path = clips / name
     times, found = pictures(path)
     end = times[-1]
-    for start, stop in (
-        (0.03, 0.5),
-        (1.19, 1.4),
-        (1.2, None),
-        (end - 1.01, None),
-        (end / 2, end / 2 + 1),
-        (end + 1, None),
-    ):
+    spans = (0.03, 0.5), (1.19, 1.4), (1.2, None), (end - 1.01, None), (end / 2, end / 2 + 1), (end + 1, None)
+    for start, stop in spans:
         part_times, part = pictures(path, start=start, stop=stop)
         inside = [i for i, t in enumerate(times) if start <= t < (stop or math.inf)]
         assert part_times == [times[i] for i in inside]
@@ -209,14 +203,8 @@ def test_a_part_has_the_sound_of_the_whole(clips: Path, name: str) -> None:
     whole = audio(clips / name)
     assert whole is not None
     end = len(whole) / RATE
-    for start, stop in (
-        (0.0, 0.3),
-        (0.1, 0.4),
-        (1.23, 1.5),
-        (end / 2 + 0.01, end / 2 + 1),
-        (end - 0.5, None),
-        (end + 1, None),
-    ):
+    spans = (0.0, 0.3), (0.1, 0.4), (1.23, 1.5), (end / 2 + 0.01, end / 2 + 1), (end - 0.5, None), (end + 1, None)
+    for start, stop in spans:
         part = audio(clips / name, start, stop)
         expected = whole[round(start * RATE) : None if stop is None else round(stop * RATE)]
         assert part is not None
