@@ -7,6 +7,7 @@ of those that hold their own data, and FFmpeg gets an open file: it never sees a
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from gmsa.system.reading import open_regular, reason_of
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,mp3,flac,ogg,aac,asf,flv"
 """Those that hold all of their own data, by FFmpeg's names."""
+
+SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+"""Those with an index, whose times are the same after a seek."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,23 @@ def decoded(media: Media, stream: Any) -> Iterator[tuple[float, Any]]:
             f"'{short(media.path)}': its {kind} cannot be decoded ({media.faults.first}); "
             "encode it again, as H.264 and AAC"
         )
+
+
+def seek(media: Media, stream: Any, seconds: float) -> bool:
+    """Goes to the last key frame of a stream at or before a time, by the container's index; says whether it could.
+
+    Args:
+        seconds: from the start of the clip.
+    """
+    av = load_av()
+    if media.box.format.name not in SEEKABLE or not stream.time_base:
+        return False
+    with av.logging.Capture():
+        try:
+            media.box.seek(math.floor((media.origin + seconds) / stream.time_base), stream=stream)
+        except (av.FFmpegError, OSError, OverflowError):
+            return False
+    return True
 
 
 def length(media: Media) -> float:

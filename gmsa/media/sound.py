@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, Media, decoded, load_av, open_media
-from gmsa.media.pictures import SEEKABLE
+from gmsa.media.container import LIMITS, Faults, Limits, Media, decoded, load_av, open_media, seek
 from gmsa.media.types import RATE
 
-DRIFT = 0.1
-"""Seconds by which times may differ from the number of samples before sound is taken as lost, as in FFmpeg."""
+DRIFT = 0.05
+"""Seconds by which times may differ from the number of samples before sound is taken as lost; recorders are uneven."""
 PREROLL = 1.0
 """Seconds before a time at which decoding begins: codecs and the resampler need what came before."""
 
@@ -31,7 +30,8 @@ def audio_blocks(
     """Gives the sound of a file in blocks, each with the seconds at which it starts.
 
     Sound is mono at :data:`gmsa.media.types.RATE`. Where there is none, before a stream that starts late or in a gap,
-    there is silence. The memory in use does not grow with the file. A file without a sound track has no blocks.
+    there is silence. The memory in use does not grow with the file. A file without a sound track has no blocks. A part
+    is the same as in the whole; where a container rounds its times, as Matroska does, it lies within a millisecond.
 
     Args:
         path: the file.
@@ -103,7 +103,8 @@ def _resampled(media: Media, start: float) -> Iterator[tuple[int, np.ndarray]]:
     """Pieces of mono sound from ``start`` or before it on, each with the index of its first sample."""
     if media.sound is None:
         return
-    _seek(media, start - PREROLL)
+    if start > PREROLL:
+        seek(media, media.sound, start - PREROLL)  # if it fails, what comes before is decoded too
     converter: _Converter | None = None
     for seconds, frame in decoded(media, media.sound):
         if not frame.sample_rate or not frame.samples:
@@ -115,18 +116,6 @@ def _resampled(media: Media, start: float) -> Iterator[tuple[int, np.ndarray]]:
         yield from converter.add(frame, seconds)
     if converter is not None:
         yield converter.end()
-
-
-def _seek(media: Media, seconds: float) -> None:
-    """Goes to a time, if the container tells to the sample where it then is; else all from the start is decoded."""
-    rate = media.sound.codec_context.sample_rate
-    exact = rate and (rate * media.sound.time_base).denominator == 1
-    if seconds > 0 and exact and media.box.format.name in SEEKABLE:
-        av = load_av()
-        try:
-            media.box.seek(math.floor((media.origin + seconds) / media.sound.time_base), stream=media.sound)
-        except av.FFmpegError:
-            media.box.seek(0)
 
 
 class _Converter:
