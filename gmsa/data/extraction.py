@@ -6,10 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gmsa.data.notes import note
 from gmsa.errors import DataError, cut
 
 Extraction = Mapping[str, Any]
 """What a store of extracted media says: ``settings``, ``fingerprint`` by modality, ``columns`` and ``versions``."""
+PACKAGES = frozenset(
+    ("torch", "transformers", "tokenizers", "mediapipe", "ctranslate2", "faster-whisper", "onnxruntime", "pocketsphinx")
+)
+"""Packages whose versions stand in fingerprints."""
 RUN = "the run's training data"
 
 
@@ -34,9 +39,13 @@ def check_extraction(own: Extraction | None, other: Extraction | None, modalitie
             f"{where}: was extracted from media, and {RUN} does not say how its features were made; equal dimensions "
             "are not equal features: train on an extracted store, or give features of the same making"
         )
-    for modality in (*modalities, "steps"):
+    for modality in (*modalities, "words", "steps"):
         one, two = (_fingerprint(found, modality) for found in (own, other))
-        if one != two:
+        if one != two and _without_versions(one) == _without_versions(two):
+            note(
+                f"{where}: {modality} was extracted with other versions of packages than {RUN}; numbers may differ a little"
+            )
+        elif one != two:
             raise DataError(
                 f"{where}: {modality} was extracted with {describe(two)}, {RUN} with {describe(one)}; extract it with "
                 "the run's own settings (gmsa predict --video does)"
@@ -53,6 +62,15 @@ def describe(parts: Any) -> str:
         weights = next((str(x)[:8] for key, x in known.items() if "sha256" in key or key == "weights"), "")
         names.append(f"{cut(known.get('name', '?'))}{f' ({weights})' if weights else ''}")
     return " and ".join(names) or "nothing"
+
+
+def _without_versions(found: Any) -> Any:
+    """A fingerprint without the versions of packages, which change last bits where weights and settings change all."""
+    if isinstance(found, list):
+        return [_without_versions(part) for part in found]
+    if isinstance(found, Mapping):
+        return {key: _without_versions(x) for key, x in found.items() if key not in PACKAGES}
+    return found
 
 
 def _fingerprint(extraction: Extraction, modality: str) -> Any:

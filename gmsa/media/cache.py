@@ -50,7 +50,7 @@ class Cache:
         path = self._path(key)
         make_folder(path.parent)
         content = io.BytesIO()
-        np.savez(content, **arrays)
+        np.savez(content, allow_pickle=False, **arrays)
         write_bytes(path, content.getvalue())
 
     def _path(self, key: str) -> Path:

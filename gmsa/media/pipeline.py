@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,10 @@ from gmsa.config.load import to_dict
 from gmsa.errors import DataError, short
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip, Extracted, Sequence
+from gmsa.media.looking import look_at
 from gmsa.media.media import ClipMedia, Recognizer
 from gmsa.media.pool import at_rate, pool, regular
-from gmsa.media.types import Missing, Word
+from gmsa.media.types import MediaError, Missing, Word
 from gmsa.media.weights import sha256_at
 from gmsa.registry import EXTRACTORS
 
@@ -45,7 +47,9 @@ class Spans(NamedTuple):
     @property
     def times(self) -> list[tuple[float, float]]:
         """Start and stop of each step."""
-        return [(w.start, w.stop) for w in self.words] if self.words else regular(self.duration, EMPTY_STEP)
+        if self.words:
+            return [(word.start, word.stop) for word in self.words]
+        return [(start, stop) for start, stop in regular(self.duration, EMPTY_STEP).tolist()]
 
 
 class Pipeline:
@@ -125,6 +129,21 @@ class Pipeline:
                 found.missing[modality] = str(missing)
         return found
 
+    def look(self, path: Path) -> tuple[float, list[tuple[float, float]]]:
+        """The seconds of a whole file, and the pieces that it is cut into at pauses; see :func:`look_at`.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+
+        def make() -> dict[str, np.ndarray]:
+            duration, pieces = look_at(path, self.settings)
+            return {"pieces": np.array([(0.0, duration), *pieces])}
+
+        key = ["look", sha256_at(path), to_dict(self.settings.segment), to_dict(self.settings.limits)]
+        (_, duration), *pieces = self._kept(key, make, dict)["pieces"].tolist()
+        return duration, [(start, stop) for start, stop in pieces]
+
     def _steps_of(
         self, part: Any, media: Callable[[], ClipMedia], spans: Spans, key: list[Any]
     ) -> dict[str, np.ndarray]:
@@ -135,6 +154,8 @@ class Pipeline:
                 return _reason(spans.missing)
             try:
                 steps = part(media())
+                if not np.isfinite(steps.values).all():
+                    raise MediaError(f"{part.name} gives numbers that are not finite; leave the extractor out")
                 if self.settings.steps == "own" and part.modality != "text":
                     steps = at_rate(steps, self.settings.rate)
                     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,8 +33,13 @@ class Known:
     """A package that carries it, and the folder inside."""
     hub: tuple[str, str] | None = None
     """Repository and revision on the Hub; None where it is not there."""
-    folder: bool = field(default=True)
+    folder: bool = True
     """Whether what loads it takes the folder, not the one file."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file of weights."""
+        return next(iter(self.files.values()))
 
 
 KNOWN = {
@@ -156,14 +161,13 @@ def survey() -> list[dict[str, str]]:
             found, state = str(find(known.name, known.name)), "there"
         except GmsaError as error:
             found, state = str(error), "wrong" if "SHA-256" in str(error) else "absent"
-        main = next(iter(known.files.items()))
         rows.append(
             {
                 "name": known.name,
                 "what": known.what,
                 "licence": known.licence,
                 "release": known.release,
-                "sha256": main[1],
+                "sha256": known.sha256,
                 "state": state,
                 "found": found,
             }

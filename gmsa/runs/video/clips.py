@@ -59,8 +59,8 @@ def settings_of(run: Run) -> ExtractConfig:
     """
     if run.extraction is None:
         raise RunError(
-            fXX
-            "video cannot be made alike; train on a store that 'gmsa data extract' wrote"
+            f"'{run.folder}' was trained on a file that does not say how its features were extracted, so that those of "
+            "a video cannot be made alike; train on a store that 'gmsa data extract' wrote"
         )
     try:
         return extraction_of(run.extraction["settings"], f"{short(run.folder)}: environment.json")
@@ -98,9 +98,11 @@ def segments_of(path: Path, pipeline: Pipeline, transcript: str | None = None) -
 
 def clips_of(path: Path, pipeline: Pipeline, transcript: str | None = None) -> list[Clip]:
     """The pieces of a video, as :func:`segments_of` extracts them."""
-    duration, pieces = pipeline.look(path)
     if transcript is not None:
-        return [Clip(f"{path.stem}$_$1", path, 0.0, duration, transcript)]
+        return [Clip(f"{path.stem}$_$1", path, text=transcript)]
+    _, pieces = pipeline.look(path)
+    if len(pieces) == 1:
+        return [Clip(f"{path.stem}$_$1", path)]
     return [Clip(f"{path.stem}$_${i}", path, start, stop) for i, (start, stop) in enumerate(pieces, 1)]
 
 
@@ -143,7 +145,7 @@ def words_of(segments: Sequence[Segment]) -> list[Word]:
     ]
 
 
-def contributions(segment: Segment, tokens: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+def contributions(segment: Segment, tokens: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, Any]]:
     """The words of a segment, each with what the steps at it contribute, by modality.
 
     Args:
