@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from helpers.talking_head import Speech, speak
 from scipy.signal import resample_poly
 
 from gmsa.media.types import RATE, Missing, Steps, Word
+from helpers.talking_head import Speech, speak
 
 SAID = (
     "I really loved this movie because the acting was great.",

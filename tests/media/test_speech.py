@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.clips import SILENCE, Clip, said, twelve
+from helpers.clips import Clip, said, twelve
 from helpers.model_weights import weights
 from helpers.talking_head import needs_flite
 
