@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers.clips import SAID, said, twelve
@@ -32,9 +34,7 @@ def offsets(found: list[Word], truth: list[Word]) -> np.ndarray:
 
 
 def in_order(words: list[Word]) -> bool:
-    return all(w.start < w.stop for w in words) and all(
-        a.stop <= b.start + 1e-9 for a, b in zip(words, words[1:], strict=False)
-    )
+    return all(w.start < w.stop for w in words) and all(a.stop <= b.start + 1e-9 for a, b in itertools.pairwise(words))
 
 
 # --- how it is read --------------------------------------------------------------------------------------------------

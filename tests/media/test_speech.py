@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import socket
@@ -81,7 +82,7 @@ def test_blocks_cover_the_sound_and_end_in_pauses() -> None:
         found = blocks(sound, spans)
         assert found[0][0] == 0
         assert found[-1][1] == len(sound)
-        for (_, stop), (start, _) in zip(found, found[1:], strict=False):
+        for (_, stop), (start, _) in itertools.pairwise(found):
             assert start == stop
             assert start % (RATE // STATES) == 0
             assert not any(a < start / RATE < b for a, b in spans)
@@ -103,7 +104,7 @@ def test_words_are_moved_into_speech() -> None:
     found = clipped(words, [(0.5, 1.2), (2.0, 3.5)])
     assert [(w.start, w.stop) for w in found[:4]] == [(0.5, 0.9), (0.9, 1.0), (2.0, 3.0), (3.4, 3.5)]
     assert [w.text for w in found] == list("abcde")
-    assert all(a.stop <= b.start < b.stop for a, b in zip(found, found[1:], strict=False))
+    assert all(a.stop <= b.start < b.stop for a, b in itertools.pairwise(found))
 
 
 # --- speech ----------------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_words_are_where_they_are_spoken(heard: list) -> None:
     offsets = []
     for truth, words, _, spans in heard:
         assert all(any(a <= w.start < w.stop <= b for a, b in spans) for w in words)
-        assert all(a.stop <= b.start for a, b in zip(words, words[1:], strict=False))
+        assert all(a.stop <= b.start for a, b in itertools.pairwise(words))
         if plain(words) == plain(truth):
             offsets += [abs(w.start - t.start) for w, t in zip(words, truth, strict=True)]
     assert len(offsets) > 60
