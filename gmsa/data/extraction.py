@@ -43,7 +43,7 @@ def check_extraction(own: Extraction | None, other: Extraction | None, modalitie
         one, two = (_fingerprint(found, modality) for found in (own, other))
         if one != two and _without_versions(one) == _without_versions(two):
             note(
-                f"{where}: {modality} was extracted with other versions of packages than {RUN}; numbers may differ a little"
+                f"{where}: {modality} was extracted with other versions of packages than {RUN}; last digits may differ"
             )
         elif one != two:
             raise DataError(

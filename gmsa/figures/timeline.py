@@ -33,7 +33,7 @@ def figure_timeline(answer: Mapping[str, Any], path: str | Path) -> bool:
     if not classes:
         axis.axhline((target["low"] + target["high"]) / 2, color="#B6BCC6", linewidth=0.8)
     lines = [(m, f"{label(m)} alone", COLOURS[i % len(COLOURS)], 1.2) for i, m in enumerate(modalities)]
-    for key, name, colour, width in [*lines, ("value", "all", BLACK, 2.2)]:
+    for key, name, colour, width in [("value", "all", BLACK, 3.4), *lines]:  # the thin ones on top
         values = np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float)
         if not np.isnan(values).all():
             axis.plot(times, values, color=colour, linewidth=width, label=name, marker="o" if len(rows) < 3 else None)

@@ -83,9 +83,9 @@ def blocks(samples: np.ndarray, spans: Spans) -> list[tuple[int, int]]:
     while len(samples) - edges[-1] > BLOCK * RATE:
         most = edges[-1] + BLOCK * RATE
         least = most - BLOCK * RATE // 3
-        inside = [most if end <= most <= start else (end + start) // 2 // _STEP * _STEP for end, start in pauses]
-        usable = [at for at in inside if least <= at <= most]
-        edges.append(max(usable, default=least + _quietest(samples[least:most])))
+        usable = [(end, start) for end, start in pauses if end <= most and start >= least]
+        middles = [min(max((end + start) // 2 // _STEP * _STEP, least), most) for end, start in usable]
+        edges.append(max(middles, default=least + _quietest(samples[least:most])))
     return list(pairwise([*edges, len(samples)]))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import talking_head
-from helpers.clips import Clip
+from helpers.seen_clips import Clip
 from helpers.talking_head import needs_flite, needs_weights, speak
 from scipy.spatial.transform import Rotation
 

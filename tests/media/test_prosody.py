@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.clips import Clip
+from helpers.seen_clips import Clip
 from helpers.talking_head import needs_flite, speak
 from hypothesis import given, settings
 from hypothesis import strategies as st

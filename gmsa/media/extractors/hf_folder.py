@@ -1,4 +1,4 @@
-"""The folder of a Hugging Face model of sound or pictures, which may be a stranger's: what is checked before it is read."""
+"""The folder of a Hugging Face model of sound or pictures, which may be a stranger's: what is checked of it."""
 
 from __future__ import annotations
 

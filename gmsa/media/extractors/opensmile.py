@@ -16,8 +16,8 @@ from gmsa.system.packages import load_package
 class OpenSmile:
     """The 25 low-level descriptors of eGeMAPS v02 by openSMILE, 100 a second; not for commercial use.
 
-    Eyben et al.: The Geneva Minimalistic Acoustic Parameter Set, IEEE Trans. Affective Computing 7(2), 2016. The licence
-    of openSMILE, which audEERING gives, forbids commercial use: that is why it is an extra of its own.
+    Eyben et al.: The Geneva Minimalistic Acoustic Parameter Set, IEEE Trans. Affective Computing 7(2), 2016. The
+    licence of openSMILE, which audEERING gives, forbids commercial use: so it is an extra of its own.
 
     Raises:
         ConfigError: the package opensmile is not installed.

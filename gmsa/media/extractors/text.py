@@ -45,10 +45,10 @@ class HFText:
         self.layer = layer
         self.folder = EncoderFolder(model, key=f"text: {self.name}")
         self._pieces = Pieces(self.folder, "words", most=1 << 30)
-        weights = pretrained_weights(self.folder)
+        weights = pretrained_weights(self.folder)  # first: memory is given to no encoder that has none
         with torch.random.fork_rng(devices=[]):  # not on "meta": buffers that no file holds would stay there
             self._network: Any = make_network(self.folder)
-        self._network.load_state_dict(weights, assign=True, strict=False)
+        self._network.load_state_dict(weights, assign=True)
         check_layer(layer, int(self._network.config.num_hidden_layers), f"text: {self.name}")
         self._network.requires_grad_(False).eval()
         self.columns = tuple(f"{self.name}_{i}" for i in range(self.folder.width))

@@ -39,7 +39,7 @@ class WhisperStates:
         found = media.encoded()
         if (width := found.values.shape[1]) != self.width:
             raise ConfigError(
-                f"'audio: whisper': the states of 'transcript.model' have {width} features, not {self.width}; write "
-                f"whisper(width={width})"
+                f"'audio: whisper': the states of 'transcript.model' have {width} features, not {self.width}; "
+                f"set it to whisper(width={width})"
             )
         return found
