@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import Any
 
-from gmsa.errors import ConfigError
+from gmsa.system import packages
 
 
 def load_package(name: str, key: str) -> Any:
@@ -19,12 +18,7 @@ def load_package(name: str, key: str) -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn in every process that is forked
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError:
-        raise ConfigError(
-            f"'{key}' needs {name}, which is not installed; install gmsa with its extra (pip install 'gmsa[text]')"
-        ) from None
+    module = packages.load_package(name, f"'{key}'", "text")
     if name == "transformers":
         module.logging.set_verbosity_error()
         module.logging.disable_progress_bar()
