@@ -100,7 +100,7 @@ def open_media(path: str | Path, limits: Limits, faults: Faults) -> Iterator[Med
         with av.logging.Capture() as log:
             try:
                 box = av.open(file, options=options, metadata_errors="replace")
-            except (av.FFmpegError, OSError, ValueError) as error:
+            except (av.FFmpegError, OSError, ValueError, IndexError) as error:
                 raise MediaError(f"{where}: {_refusal(error, log)}") from None
         with box:
             yield _checked(Media(path, box, (box.start_time or 0) / av.time_base, *_streams(box), limits, faults))
@@ -143,7 +143,7 @@ def attempt(media: Media) -> Iterator[None]:
             yield
         except GmsaError:
             raise
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
             problem = error
     errors = [message for level, _, message in log if level <= av.logging.ERROR]
     if errors or problem:
@@ -192,7 +192,7 @@ def length(media: Media) -> float:
                     if at is not None:
                         ends = float((at + (packet.duration or 0)) * packet.time_base) - media.origin
                         seconds = max(seconds, ends)
-            except (av.FFmpegError, OSError) as error:
+            except (av.FFmpegError, OSError, ValueError, IndexError) as error:
                 media.faults.add(error)
     if seconds > media.limits.seconds:
         raise _too_long(media)
@@ -223,7 +223,11 @@ def _frames(media: Media, stream: Any) -> Iterator[Any]:
         frames: list[Any] = []
         going = False
         with attempt(media):
-            packet = next(packets, None)
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV met a stream that begins late
+                packets, going = media.box.demux(stream), True
+                raise
             if packet is not None:
                 going = True
                 frames = _decode(packet)

@@ -109,7 +109,7 @@ def _can_seek(path: str | Path, seconds: float, limits: Limits) -> bool:
         with av.logging.Capture():
             try:
                 packet = next(media.box.demux(stream))
-            except (av.FFmpegError, OSError):
+            except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration):
                 return False
         if not packet.is_keyframe or packet.pts is None or not seek(media, stream, before):
             return False
