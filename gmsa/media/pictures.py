@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, decoded, load_av, open_media, seek
+from gmsa.media.container import LIMITS, Faults, Limits, attempt, decoded, load_av, open_media, seek, undecodable
 from gmsa.media.types import MediaError
 
 EARLY = 0.25
@@ -56,16 +56,26 @@ def frames(
             return
         if enters:
             seek(media, media.picture, first - MARGIN)
-        taken, last = -1, -math.inf
+        taken, last, some, failed = -1, -math.inf, False, False
         for seconds, frame in decoded(media, media.picture):
             if stop is not None and seconds >= stop:
                 return
             step = _step(seconds, fps)
             if step <= taken or seconds <= last:
                 continue
-            taken, last = step, seconds
-            if seconds >= start:
-                yield seconds, _rgb(frame, longest)
+            if seconds < start:
+                taken, last = step, seconds
+                continue
+            picture = None
+            with attempt(media):
+                picture = _rgb(frame, longest)
+            if picture is None:
+                failed = True
+                continue
+            taken, last, some = step, seconds, True
+            yield seconds, picture
+        if failed and not some:
+            raise undecodable(media, media.picture)
 
 
 def rotation(frame: Any) -> int:
@@ -99,7 +109,7 @@ def _can_seek(path: str | Path, seconds: float, limits: Limits) -> bool:
         with av.logging.Capture():
             try:
                 packet = next(media.box.demux(stream))
-            except (av.FFmpegError, OSError):
+            except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration):
                 return False
         if not packet.is_keyframe or packet.pts is None or not seek(media, stream, before):
             return False
