@@ -27,7 +27,7 @@ def test_words_have_what_their_states_contribute(nodes: str, tmp_path: Path) -> 
     assert features["text"].shape == (utterances[0].lengths["text"], 32)
     assert features["text"].is_floating_point()
     same = score.of_features(model, view, {m: x[None] for m, x in features.items()})
-    assert float(same) == pytest.approx(score([view])[0], abs=1e-5)
+    assert same.item() == pytest.approx(score([view])[0], abs=1e-5)
     assert model.embedding.text_encoder is encoder
     value = float(score([view])[0])
     found = integrated_gradients(score, view, value, steps=128, most=128)
