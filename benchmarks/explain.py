@@ -57,7 +57,7 @@ def main() -> None:
     run, count = Run(options.out / "run"), 6 if options.quick else options.count
     raw = list(prepare(run.config).corpus.splits["test"])[:count]
     utterances = [run.normalizer.apply(u) for u in raw]
-    views = [*views_of(utterances, run.config, range(len(utterances))).values()]
+    views = [*views_of(utterances, run.config, range(len(utterances)))]
     (base,) = run.environment["base"]
     predictor = Predictor([run.load_model(1, "cpu")], run.config, torch.device("cpu"))
     score = Score(predictor, 0, base)
