@@ -15,6 +15,7 @@ PARTS = {"common", "mmsa_peer", "plain"}
 TABLES = {
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
     "data": ["| knn within, complete across |"],
+    "explain": ["| integrated gradients |", "| modalities and tokens |"],
     "few_labels": ["| self-training |", "| control |"],
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
@@ -29,7 +30,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "few_labels", "models", "peers", "recipe", "tune"}
+TRAINING = {"context", "explain", "few_labels", "models", "peers", "recipe", "tune"}
 """Those that train into a folder."""
 
 

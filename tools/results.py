@@ -134,6 +134,7 @@ RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 RESULTS_BY_NAME: dict[str, Result] = {
     "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
+    "explain": Result(["python benchmarks/explain.py --out OUT"], 4, data=[DEV]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "missing_robustness": Result(
         [

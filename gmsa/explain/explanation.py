@@ -3,6 +3,7 @@
 # N utterances, L tokens of a modality, S models
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,14 +102,19 @@ class Explanation:
         return found | {"words": None if self.words is None else _words_dict(self.words)}
 
 
+def _finite(value: float) -> float | None:
+    """A number that JSON has; None for one that it lacks, as where a gradient is not finite."""
+    return value if math.isfinite(value) else None
+
+
 def _words_dict(words: Words) -> dict[str, Any]:
     check = words.check
     return {
         "method": words.method,
         "faithful": words.faithful,
         "check": {"removed": check.removed, "fall": check.fall, "random": check.random, "beaten": check.beaten},
-        "start": words.start,
-        "completeness_error": words.completeness_error,
+        "start": _finite(words.start),
+        "completeness_error": _finite(words.completeness_error),
         "steps": words.steps,
         "neighbors": words.neighbors,
         "tokens": {

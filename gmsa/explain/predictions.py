@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +35,7 @@ def explain(
     config: Config,
     *,
     device: torch.device | str = "cpu",
-    chosen: Collection[int] | None = None,
+    chosen: Sequence[int] | None = None,
     base: Sequence[float] | None = None,
     seeds: Sequence[int] = (),
     words: bool = True,
@@ -53,15 +53,14 @@ def explain(
     """
     rows = range(len(utterances)) if chosen is None else chosen
     predictor = Predictor(models, config, torch.device(device))
-    views = views_of(utterances, config, rows)
     found: list[Explanation] = []
     reasons: dict[str, str] = {}
-    with progress_bar("explaining", len(views)) as bar:
-        for i in rows:
+    with progress_bar("explaining", len(rows)) as bar:
+        for view in views_of(utterances, config, rows):
             try:
-                found.append(_explain(predictor, views[i], base, words, seeds[0] if seeds else 0))
+                found.append(_explain(predictor, view, base, words, seeds[0] if seeds else 0))
             except GmsaError as error:
-                reasons[utterances[i].id] = str(error)
+                reasons[view.own.id] = str(error)
             bar.advance(1)
     modalities = tuple(utterances[0].features) if utterances else ()
     return Explanations(found, predictor.target, modalities, tuple(seeds), reasons)
@@ -104,7 +103,7 @@ def explain_words(score: Score, view: View, value: float, seed: int) -> Words:
     """
     found = integrated_gradients(score, view, value)
     method, tokens, neighbors = GRADIENTS, found.tokens, found.neighbors
-    if found.error > TOLERANCE:
+    if not found.error <= TOLERANCE:  # it may be NaN
         method, tokens = OCCLUSION, occlusion(score, view)
         if neighbors is not None:
             neighbors = value - float(score([View((view.own,))])[0])

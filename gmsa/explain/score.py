@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from gmsa.data import Target, Utterance
 from gmsa.errors import RunError
 from gmsa.explain.views import View
 from gmsa.graph import GraphBatch, GraphSpec, collate
-from gmsa.models import Embedding, Model, Output, graph_spec
+from gmsa.models import Embedding, Output, graph_spec
 from gmsa.training.scoring import why_not_finite
 
 MOST_PAIRS = 1 << 20
@@ -114,8 +114,11 @@ class Score:
         Of text that an encoder reads these are the states that it gives: numbers of word pieces have no gradient.
         """
         batch, _ = self.predictor.batch([view])
+        embedding = _embedding(model)
+        if embedding is None:
+            return dict(batch.features)
         with torch.no_grad():
-            return {m: _embedding(model).features(batch, m).detach() for m in batch.features}
+            return {m: embedding.features(batch, m).detach() for m in batch.features}
 
     def of_features(self, model: nn.Module, view: View, features: Mapping[str, Tensor]) -> Tensor:
         """The scores ``[R]`` of R copies of a view with other features ``[R, L, D]``; edges stay those of the view."""
@@ -155,14 +158,19 @@ def pairs_of(view: View) -> int:
     return sum((2 + u.steps) ** 2 for u in view.utterances)
 
 
-def _embedding(model: nn.Module) -> Embedding:
-    return cast(Model, model).embedding
+def _embedding(model: nn.Module) -> Embedding | None:
+    """The model's embedding; one of your own may have none of gmsa's."""
+    found = getattr(model, "embedding", None)
+    return found if isinstance(found, Embedding) else None
 
 
 @contextmanager
 def _states_given(model: nn.Module) -> Iterator[None]:
     """Until the block ends, the features of text are states, not what the model's text encoder reads."""
     embedding = _embedding(model)
+    if embedding is None:
+        yield
+        return
     encoder = embedding.text_encoder
     embedding.text_encoder = None
     try:

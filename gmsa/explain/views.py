@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,8 +66,8 @@ class View:
         return View((*before, own, *after), self.place)
 
 
-def views_of(utterances: Sequence[Utterance], config: Config, chosen: Collection[int]) -> dict[int, View]:
-    """The views of some utterances, by their index; those of dialogues with all that can change the answer.
+def views_of(utterances: Sequence[Utterance], config: Config, chosen: Sequence[int]) -> Iterator[View]:
+    """The views of some utterances, one after the other; those of dialogues with all that can change the answer.
 
     Args:
         utterances: as the models take them.
@@ -76,16 +76,14 @@ def views_of(utterances: Sequence[Utterance], config: Config, chosen: Collection
     whole = {i: [i] for i in chosen}
     if config.graph.has_dialogues:
         for group in dialogues_of(utterances):
-            whole |= {i: group for i in group if i in chosen}
+            whole |= {i: group for i in group if i in whole}
     before, after = reach(config)
-    views = {}
     for i in chosen:
         group, place = whole[i], whole[i].index(i)
         # In scope `dialogue` nodes have positions, which count from its first utterance.
         first = max(0, place - before) if config.graph.scope == "hierarchical" else 0
         last = place + after + 1 if config.graph.scope == "hierarchical" else len(group)
-        views[i] = View(tuple(_in_memory(utterances[j]) for j in group[first:last]), place - first)
-    return views
+        yield View(tuple(_in_memory(utterances[j]) for j in group[first:last]), place - first)
 
 
 def check_length(view: View, spec: GraphSpec) -> None:

@@ -124,7 +124,8 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
         for key in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?=[`=:])", prose(page))
         if key.partition(".")[0] in groups and not key.endswith((".safetensors", ".py", ".npy"))
     }
-    named -= {f"run.{name}" for name in ("config", "summary", "history", "metrics", "predict", "evaluate", "save")}
+    methods = ("config", "summary", "history", "metrics", "predict", "explain", "evaluate", "save")
+    named -= {f"run.{name}" for name in methods}
     assert named <= known | groups, named - known - groups
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny_data import LABELS, tiny_run
 
 from gmsa import predict as command
+from gmsa.data import Utterance
 from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.explain import NEIGHBORS
 from gmsa.runs import Run
@@ -127,6 +129,16 @@ def test_what_cannot_be_explained_is_refused(run: Run, explained: Path) -> None:
         run.explain(file, limit=0)
     with pytest.raises(DataError, match="'nobody' is not explained"):
         run.explain(file, limit=1)["nobody"]
+
+
+def test_what_cannot_be_predicted_is_not_explained(run: Run) -> None:
+    good, bad = np.zeros((2, 4)), np.full((2, 4), np.nan)
+    utterances = [Utterance(name, {"text": torch.tensor(x).float()}) for name, x in (("good", good), ("bad", bad))]
+    found = run.explain(utterances)
+    assert [item.id for item in found] == ["good"]
+    assert "NaN or infinity" in found.reasons["bad"]
+    with pytest.raises(DataError, match="'bad' cannot be explained: 'text' holds NaN"):
+        run.explain(utterances, ids="bad")
 
 
 def test_a_pretrained_run_predicts_nothing_to_explain(explained: Path) -> None:

@@ -51,6 +51,5 @@ def test_named_tokens_matter_on_the_made_up_corpus(small_synthetic: None, explai
     check(explained_after("synthetic", 5, 20), 0.5)
 
 
-@pytest.mark.slow
 def test_named_tokens_matter_on_mosi(real_data, explained_after) -> None:
     check(explained_after(str(real_data("mosi_dev.pkl")), 3, 40), 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -99,3 +100,19 @@ def test_occlusion_takes_over_where_they_do_not_add_up(monkeypatch: pytest.Monke
     assert item.words.neighbors == pytest.approx(item.value - alone, abs=1e-6)
     without_first = score([view.without([("text", 0)])])[0]
     assert item.words.tokens["text"][0] == pytest.approx(item.value - without_first, abs=1e-6)
+
+
+def test_occlusion_takes_over_where_a_gradient_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gmsa.explain.predictions as module
+
+    def broken(*args):
+        found = integrated_gradients(*args)
+        return replace(found, error=math.nan, tokens={m: x * math.nan for m, x in found.tokens.items()})
+
+    monkeypatch.setattr(module, "integrated_gradients", broken)
+    config = config_of()
+    item = explain(score_of(config).predictor.models, dialogue(1), config, base=[0.0])[0]
+    assert item.words is not None
+    assert item.words.method == "occlusion"
+    assert all(np.isfinite(x).all() for x in item.words.tokens.values())
+    assert item.as_dict()["words"]["completeness_error"] is None

@@ -51,4 +51,4 @@ def score_of(config: Config, count: int = 1, dims: Mapping[str, int] = DIMS) -> 
 
 
 def view_of(utterances: Sequence[Utterance], config: Config, place: int = 0) -> View:
-    return views_of(utterances, config, [place])[place]
+    return next(views_of(utterances, config, [place]))

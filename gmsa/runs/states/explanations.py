@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gmsa.data import Target
 from gmsa.errors import ConfigError, DataError, RunError, nearest, shown
@@ -32,7 +33,9 @@ def explanations(
     inputs = read(run, x)
     rows = _rows(inputs, ids)[:limit]
     utterances = [run.normalizer.apply(u) for u in inputs.utterances]
-    return explain(models, utterances, run.config, device=where, chosen=rows, base=base, seeds=chosen, words=words)
+    found = explain(models, utterances, run.config, device=where, chosen=rows, base=base, seeds=chosen, words=words)
+    refused = {r.id: r.reason for r in inputs.refused}
+    return replace(found, reasons=refused | dict(found.reasons))
 
 
 def _rows(inputs: Inputs, ids: str | Sequence[str] | None) -> list[int]:
