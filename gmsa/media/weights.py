@@ -88,7 +88,7 @@ KNOWN = {
 def find(name: str, key: str, download: bool = False) -> Path:
     """The folder of weights that gmsa knows by name, or their one file; every file has its known SHA-256.
 
-    They are looked for in ``$GMSA_MODELS/NAME``, ``~/.cache/gmsa/models/NAME``, the package that carries them, and the
+    They are looked for in ``$GMSA_MODELS/NAME`` (one file also in ``$GMSA_MODELS``), ``~/.cache/gmsa/models/NAME``, the package that carries them, and the
     Hub's local cache.
 
     Args:
@@ -179,6 +179,8 @@ def _places(known: Known) -> Iterator[Path]:
     """Folders that may hold known weights, in order."""
     if given := os.environ.get("GMSA_MODELS"):
         yield expanded(given, ConfigError) / known.name
+        if not known.folder:
+            yield expanded(given, ConfigError)
     cache = os.environ.get("GMSA_CACHE") or os.path.expanduser("~/.cache/gmsa")
     yield Path(cache) / "models" / known.name
     package, _, inside = known.package.partition("/")
