@@ -20,6 +20,7 @@ TABLES = {
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
+    "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips"],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
@@ -32,6 +33,8 @@ TABLES = {
 """Per benchmark, rows that it prints."""
 TRAINING = {"context", "explain", "few_labels", "models", "peers", "recipe", "tune"}
 """Those that train into a folder."""
+OWN_OPTIONS = {"hostile", "media", "unpickle"}
+"""Those that choose neither threads nor device."""
 
 
 def test_every_benchmark_is_tested() -> None:
@@ -44,7 +47,7 @@ def test_a_quick_run_prints_its_table(name: str, tmp_path: Path) -> None:
     """Each asserts before it measures that what it compares agrees."""
     arguments = ["--quick"]
     arguments += ["--out", str(tmp_path / "out")] if name in TRAINING else []
-    arguments += ["--threads", "1", "--device", "cpu"] if name not in TRAINING | {"hostile", "unpickle"} else []
+    arguments += ["--threads", "1", "--device", "cpu"] if name not in TRAINING | OWN_OPTIONS else []
     result = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py"), *arguments],
         capture_output=True,

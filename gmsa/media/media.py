@@ -126,10 +126,16 @@ class ClipMedia:
 
     @cached_property
     def _recognized(self) -> tuple[list[Word], Steps]:
-        return self.recognizer.whisper.words_and_states(self.heard(), self.speech())
+        sound = self.heard()
+        spans = [] if self._has_transcript else self.speech()  # without speech no words are looked for
+        return self.recognizer.whisper.words_and_states(sound, spans)
+
+    @property
+    def _has_transcript(self) -> bool:
+        return self.settings.transcript.source != "speech" and self.clip.text is not None
 
     def encoded(self) -> Steps:
-        """Whisper's states of the sound, from the pass that recognizes the words.
+        """Whisper's states of the sound, from the pass that recognizes the words where the table has none.
 
         Raises:
             Missing: there is no sound.
@@ -144,7 +150,7 @@ class ClipMedia:
                 "'transcript.source' is 'given', but the table has no transcripts; add a column 'text', or set it to "
                 "'auto'"
             )
-        if source != "speech" and text is not None:
+        if self._has_transcript and text is not None:
             return self._aligned(text)
         words = self._recognized[0]
         if not words:
