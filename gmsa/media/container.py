@@ -7,6 +7,7 @@ of those that hold their own data, and FFmpeg gets an open file: it never sees a
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gmsa.errors import cut, short
+from gmsa.errors import GmsaError, cut, short
 from gmsa.media.types import MediaError
 from gmsa.system.packages import load_package
 from gmsa.system.reading import open_regular, reason_of
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,wav,mp3,flac,ogg,aac,asf,flv"
 """Those that hold all of their own data, by FFmpeg's names."""
+
+SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+"""Those with an index, whose times are the same after a seek."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def open_media(path: str | Path, limits: Limits, faults: Faults) -> Iterator[Med
         with av.logging.Capture() as log:
             try:
                 box = av.open(file, options=options, metadata_errors="replace")
-            except (av.FFmpegError, OSError, ValueError) as error:
+            except (av.FFmpegError, OSError, ValueError, IndexError) as error:
                 raise MediaError(f"{where}: {_refusal(error, log)}") from None
         with box:
             yield _checked(Media(path, box, (box.start_time or 0) / av.time_base, *_streams(box), limits, faults))
@@ -123,11 +127,52 @@ def decoded(media: Media, stream: Any) -> Iterator[tuple[float, Any]]:
         yield seconds, frame
         seconds += _lasts(frame, stream)
     if media.faults.packets and not some:
-        kind = "pictures" if stream.type == "video" else "sound"
-        raise MediaError(
-            f"'{short(media.path)}': its {kind} cannot be decoded ({media.faults.first}); "
-            "encode it again, as H.264 and AAC"
-        )
+        raise undecodable(media, stream)
+
+
+@contextmanager
+def attempt(media: Media) -> Iterator[None]:
+    """Counts what FFmpeg complains of inside as one damaged packet, and goes on after the block.
+
+    No frame may be handed out inside: the log is that of the whole thread.
+    """
+    av = load_av()
+    problem: object = None
+    with av.logging.Capture() as log:
+        try:
+            yield
+        except GmsaError:
+            raise
+        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+            problem = error
+    errors = [message for level, _, message in log if level <= av.logging.ERROR]
+    if errors or problem:
+        media.faults.add(errors[0] if errors else problem)
+
+
+def undecodable(media: Media, stream: Any) -> MediaError:
+    """The error for a stream of which nothing can be used."""
+    kind = "pictures" if stream.type == "video" else "sound"
+    return MediaError(
+        f"'{short(media.path)}': its {kind} cannot be decoded ({media.faults.first}); encode it again, as H.264 and AAC"
+    )
+
+
+def seek(media: Media, stream: Any, seconds: float) -> bool:
+    """Goes to the last key frame of a stream at or before a time, by the container's index; says whether it could.
+
+    Args:
+        seconds: from the start of the clip.
+    """
+    av = load_av()
+    if media.box.format.name not in SEEKABLE or not stream.time_base:
+        return False
+    with av.logging.Capture():
+        try:
+            media.box.seek(math.floor((media.origin + seconds) / stream.time_base), stream=stream)
+        except (av.FFmpegError, OSError, OverflowError):
+            return False
+    return True
 
 
 def length(media: Media) -> float:
@@ -147,7 +192,7 @@ def length(media: Media) -> float:
                     if at is not None:
                         ends = float((at + (packet.duration or 0)) * packet.time_base) - media.origin
                         seconds = max(seconds, ends)
-            except (av.FFmpegError, OSError) as error:
+            except (av.FFmpegError, OSError, ValueError, IndexError) as error:
                 media.faults.add(error)
     if seconds > media.limits.seconds:
         raise _too_long(media)
@@ -170,29 +215,32 @@ def load_av() -> Any:
 
 def _frames(media: Media, stream: Any) -> Iterator[Any]:
     """Decodes packets one at a time: no log is captured while the caller holds a frame."""
-    av = load_av()
     # One thread: a log is captured in the thread that decodes, and a worker has one core.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     packets = media.box.demux(stream)
     going = True
     while going:
         frames: list[Any] = []
-        with av.logging.Capture() as log:
-            problem: object = None
+        going = False
+        with attempt(media):
             try:
                 packet = next(packets, None)
-                going = packet is not None
-                if packet is not None:
-                    frames = packet.decode()
-                    problem = "it is marked as corrupt" if packet.is_corrupt else None
-            except av.EOFError:
-                pass
-            except (av.FFmpegError, OSError, ValueError) as error:
-                problem = error
-        log = [entry for entry in log if entry[0] <= av.logging.ERROR]
-        if log or problem:
-            media.faults.add(log[0][2] if log else problem)
+            except IndexError:  # PyAV met a stream that begins late
+                packets, going = media.box.demux(stream), True
+                raise
+            if packet is not None:
+                going = True
+                frames = _decode(packet)
+                if packet.is_corrupt:
+                    raise ValueError("it is marked as corrupt")
         yield from frames
+
+
+def _decode(packet: Any) -> list[Any]:
+    try:
+        return packet.decode()
+    except load_av().EOFError:  # all of the stream was given before
+        return []
 
 
 def _checked(media: Media) -> Media:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, decoded, load_av, open_media
+from gmsa.media.container import LIMITS, Faults, Limits, attempt, decoded, load_av, open_media, seek, undecodable
+from gmsa.media.types import MediaError
 
-SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
-"""Containers with an index, whose times are the same after a seek."""
 EARLY = 0.25
 """Share of a step by which a frame may come too early and still be that step's: times are rounded, cameras uneven."""
 MARGIN = 1.0
@@ -51,22 +50,32 @@ def frames(
     """
     faults = Faults() if faults is None else faults
     first = (_step(start, fps) - EARLY) / fps  # the first time of the step that start is in
-    seek = first > MARGIN and _can_seek(path, first, limits)
+    enters = first > MARGIN and _can_seek(path, first, limits)
     with open_media(path, limits, faults) as media:
         if media.picture is None:
             return
-        if seek:
-            _seek(media.box, media.picture, media.origin + first - MARGIN)
-        taken, last = -1, -math.inf
+        if enters:
+            seek(media, media.picture, first - MARGIN)
+        taken, last, some, failed = -1, -math.inf, False, False
         for seconds, frame in decoded(media, media.picture):
             if stop is not None and seconds >= stop:
                 return
             step = _step(seconds, fps)
             if step <= taken or seconds <= last:
                 continue
-            taken, last = step, seconds
-            if seconds >= start:
-                yield seconds, _rgb(frame, longest)
+            if seconds < start:
+                taken, last = step, seconds
+                continue
+            picture = None
+            with attempt(media):
+                picture = _rgb(frame, longest)
+            if picture is None:
+                failed = True
+                continue
+            taken, last, some = step, seconds, True
+            yield seconds, picture
+        if failed and not some:
+            raise undecodable(media, media.picture)
 
 
 def rotation(frame: Any) -> int:
@@ -92,22 +101,21 @@ def _can_seek(path: str | Path, seconds: float, limits: Limits) -> bool:
     It does if the first packet is a key frame that is shown no later, and decodes at once.
     """
     av = load_av()
+    before = seconds - MARGIN
     with open_media(path, limits, Faults()) as media:
         stream = media.picture
-        if stream is None or media.box.format.name not in SEEKABLE:
+        if stream is None or not seek(media, stream, before):
             return False
-        try:
-            _seek(media.box, stream, media.origin + seconds - MARGIN)
-            packet = next(media.box.demux(stream))
-            if not packet.is_keyframe or packet.pts is None:
+        with av.logging.Capture():
+            try:
+                packet = next(media.box.demux(stream))
+            except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration):
                 return False
-            shown = float(packet.pts * packet.time_base) - media.origin
-            _seek(media.box, stream, media.origin + seconds - MARGIN)
+        if not packet.is_keyframe or packet.pts is None or not seek(media, stream, before):
+            return False
+        shown = float(packet.pts * packet.time_base) - media.origin
+        try:
             at = next((at for at, _ in decoded(media, stream)), math.inf)
-        except (av.FFmpegError, OSError):
+        except MediaError:
             return False
         return max(shown, at) <= seconds and not media.faults.packets
-
-
-def _seek(box: Any, stream: Any, seconds: float) -> None:
-    box.seek(math.floor(seconds / stream.time_base), stream=stream)

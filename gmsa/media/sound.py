@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, Media, decoded, load_av, open_media
-from gmsa.media.pictures import SEEKABLE
+from gmsa.media.container import LIMITS, Faults, Limits, Media, attempt, decoded, load_av, open_media, seek, undecodable
 from gmsa.media.types import RATE
 
-DRIFT = 0.1
-"""Seconds by which times may differ from the number of samples before sound is taken as lost, as in FFmpeg."""
+DRIFT = 0.05
+"""Seconds by which times may differ from the number of samples before sound is taken as lost; recorders are uneven."""
+RATES = 1_000, 768_000
+"""Samples per second that a file may have; others are damage."""
 PREROLL = 1.0
 """Seconds before a time at which decoding begins: codecs and the resampler need what came before."""
 
@@ -31,7 +32,8 @@ def audio_blocks(
     """Gives the sound of a file in blocks, each with the seconds at which it starts.
 
     Sound is mono at :data:`gmsa.media.types.RATE`. Where there is none, before a stream that starts late or in a gap,
-    there is silence. The memory in use does not grow with the file. A file without a sound track has no blocks.
+    there is silence. The memory in use does not grow with the file. A file without a sound track has no blocks. A part
+    is the same as in the whole; where a container rounds its times, as Matroska does, it lies within a millisecond.
 
     Args:
         path: the file.
@@ -103,30 +105,36 @@ def _resampled(media: Media, start: float) -> Iterator[tuple[int, np.ndarray]]:
     """Pieces of mono sound from ``start`` or before it on, each with the index of its first sample."""
     if media.sound is None:
         return
-    _seek(media, start - PREROLL)
+    if start > PREROLL:
+        seek(media, media.sound, start - PREROLL)  # if it fails, what comes before is decoded too
     converter: _Converter | None = None
+    some = False
     for seconds, frame in decoded(media, media.sound):
-        if not frame.sample_rate or not frame.samples:
+        if not frame.samples or not RATES[0] <= frame.sample_rate <= RATES[1]:
+            media.faults.add(f"{frame.samples} samples at {frame.sample_rate} Hz")
             continue
         if converter is None or converter.source != (frame.format.name, frame.layout.name, frame.sample_rate):
             if converter is not None:
-                yield converter.end()
+                yield from _attempted(converter.end(), media)
             converter = _Converter(frame, seconds)
-        yield from converter.add(frame, seconds)
+        for piece in _attempted(converter.add(frame, seconds), media):
+            some = True
+            yield piece
     if converter is not None:
-        yield converter.end()
+        yield from _attempted(converter.end(), media)
+    if media.faults.packets and not some:
+        raise undecodable(media, media.sound)
 
 
-def _seek(media: Media, seconds: float) -> None:
-    """Goes to a time, if the container tells to the sample where it then is; else all from the start is decoded."""
-    rate = media.sound.codec_context.sample_rate
-    exact = rate and (rate * media.sound.time_base).denominator == 1
-    if seconds > 0 and exact and media.box.format.name in SEEKABLE:
-        av = load_av()
-        try:
-            media.box.seek(math.floor((media.origin + seconds) / media.sound.time_base), stream=media.sound)
-        except av.FFmpegError:
-            media.box.seek(0)
+def _attempted(pieces: Iterator[tuple[int, np.ndarray]], media: Media) -> Iterator[tuple[int, np.ndarray]]:
+    """Pieces up to the first that FFmpeg cannot make."""
+    while True:
+        piece = None
+        with attempt(media):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 class _Converter:
@@ -166,9 +174,9 @@ class _Converter:
         if len(sound):
             yield self._feed(sound)
 
-    def end(self) -> tuple[int, np.ndarray]:
+    def end(self) -> Iterator[tuple[int, np.ndarray]]:
         """What the resampler still holds."""
-        return self._placed(self._resample.resample(None))
+        yield self._placed(self._resample.resample(None))
 
     def _feed(self, sound: np.ndarray) -> tuple[int, np.ndarray]:
         frame = self._frame.from_ndarray(np.ascontiguousarray(sound[None]), "flt", "mono")
