@@ -10,6 +10,8 @@ class _Point(NamedTuple):
     """Where a video may be cut."""
 
     at: float
+    earliest: float
+    """Up to where the cut may move ahead, if ``at`` is out of reach."""
     silence: float
     """Seconds of the silence that it lies in."""
 
@@ -20,11 +22,12 @@ def cut(
     """Returns start and stop, in seconds, of pieces that cover the whole video without overlap.
 
     Silence belongs to pieces too, since a face shows what it feels without words; a piece may be silent as a whole.
-    Each piece in turn ends, if more than ``longest`` is left, at the best point that is at most ``longest`` from its
-    start: best is a pause of at least ``pause``, then one that leaves the piece longer than half of ``longest``, then
-    the longest silence. Such a point is the middle of a silence between two spans of speech; of a silence longer than
-    half of ``longest``, and of one at an end of the video, it is half a ``pause`` from the speech. Where speech runs
-    on, the piece is ``longest`` long, and a word may be cut.
+    Each piece in turn ends, if more than ``longest`` is left, at the best point within ``longest`` of its start: best
+    is one in a pause of at least ``pause``, then one that leaves the piece longer than half of ``longest``, then one in
+    the longest silence. The point of a silence between two spans of speech is its middle. A silence longer than half of
+    ``longest``, or a pause at an end of the video, has one beside the speech instead, half a ``pause`` from it. Where
+    there is no point, as speech runs on, a piece ends ``longest`` after its start, or halfway to the next point if two
+    pieces reach it; it may end within a word.
 
     Args:
         speech: start and stop of spans of speech, sorted by start; they may overlap.
@@ -35,14 +38,19 @@ def cut(
     points = _points(speech, duration, longest, pause)
     pieces, start = [], 0.0
     while duration - start > longest:
-        near = [point for point in points if start < point.at <= start + longest]
-        best = max(
-            near,
-            key=lambda point: (point.silence >= pause, point.at >= start + longest / 2, point.silence, point.at),
-            default=_Point(start + longest, 0),
-        )
-        pieces.append((start, best.at))
-        start = best.at
+        end = start + longest
+        near = [
+            point._replace(at=min(point.at, end))
+            for point in points
+            if start < point.at <= end or start < point.earliest < end < point.at
+        ]
+        if near:
+            stop = max(near, key=lambda p: (p.silence >= pause, p.at >= (start + end) / 2, p.silence, p.at)).at
+        else:
+            following = min((point.at for point in points if point.at > end), default=duration)
+            stop = min(end, (start + following) / 2) if following <= end + longest else end
+        pieces.append((start, stop))
+        start = stop
     return [*pieces, (start, duration)]
 
 
@@ -50,11 +58,11 @@ def _points(speech: Iterable[tuple[float, float]], duration: float, longest: flo
     points, end = [], 0.0
     for start, stop in [*speech, (duration, duration)]:
         silence = min(start, duration) - end
-        inside = end > 0 and start < duration
-        if silence > longest / 2:
-            aside = min(pause, silence) / 2
-            points += [_Point(end + aside, silence)] * (end > 0) + [_Point(start - aside, silence)] * (start < duration)
-        elif silence > 0 and inside:
-            points.append(_Point(end + silence / 2, silence))
+        after, before = end > 0, start < duration  # whether there is speech on that side
+        if after and before and 0 < silence <= longest / 2:
+            points.append(_Point(end + silence / 2, end, silence))
+        elif silence >= pause:
+            points += [_Point(end + pause / 2, end, silence)] * after
+            points += [_Point(start - pause / 2, start - pause / 2, silence)] * before
         end = max(end, stop)
     return points

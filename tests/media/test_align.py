@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.clips import SAID, said, twelve
 from helpers.model_weights import weights
+from helpers.sentences import SAID, said, twelve
 from helpers.talking_head import needs_flite
 from hypothesis import given
 from hypothesis import strategies as st

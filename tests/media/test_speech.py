@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.clips import Clip, said, twelve
 from helpers.model_weights import weights
+from helpers.sentences import Clip, said, twelve
 from helpers.talking_head import needs_flite
 
 from gmsa.errors import ConfigError

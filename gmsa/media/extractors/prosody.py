@@ -13,8 +13,8 @@ from gmsa.media.types import RATE, Missing, Steps
 
 HOP = RATE // 100
 """Samples from step to step: 10 ms."""
-FLOOR = 1e-7
-"""Mean square that is added to any sound, as white noise at −70 dBFS would: without it, what is next to silent would
+FLOOR = 3e-7
+"""Mean square that is added to any sound, as white noise at −65 dBFS would: without it, what is next to silent would
 have features as large as speech has, and made of rounding errors."""
 SILENCE = 1e-4
 """Largest amplitude of a clip that counts as silent."""
@@ -24,8 +24,8 @@ _WINDOW, _BINS = 400, 512
 _PITCH_WINDOW, _PITCH_BINS = 800, 1080
 """Samples of a frame of pitch (50 ms: three periods of the lowest voice), and of its transform, which holds the frame
 and the longest lag."""
-_LOWEST, _HIGHEST = 60, 400
-"""Hertz between which pitch is looked for."""
+_LOWEST, _HIGHEST = 58, 410
+"""Hertz between which pitch is looked for: from 60 to 400, with room for noise that moves a peak."""
 _OCTAVE_COST = 0.05
 """What an octave less costs in periodicity: two periods are as periodic as one."""
 _BLOCK = 1000
@@ -48,8 +48,8 @@ class Prosody:
     ============================ =================================================================================
     ``energy``                   log of the mean square
     ``pitch``                    semitones above 55 Hz times ``voiced``
-    ``strength``                 height of the autocorrelation's best peak at 60 to 400 Hz (Boersma 1993), less 0.05
-                                 an octave below 400 Hz
+    ``strength``                 height of the autocorrelation's best peak at 58 to 410 Hz (Boersma 1993), less 0.05
+                                 an octave below 410 Hz
     ``voiced``                   rises from 0 at a strength of 0.4 to 1 at 0.6
     ``crossings``                share of neighboring samples of different sign
     ``centroid``, ``spread``     mean :math:`c = \sum p f` and standard deviation of the frequency
@@ -65,7 +65,7 @@ class Prosody:
     it; and no sum is left to a BLAS library, whose bits change with its threads. All features but one group are
     continuous in the sound. That group is pitch: where two peaks of the autocorrelation are equally high, the
     smallest change decides between them, and ``pitch`` may jump by an octave; and where a peak arises from a shoulder
-    or enters the range at 60 or 400 Hz, ``strength`` and ``voiced`` jump with it.
+    or enters the range at 58 or 410 Hz, ``strength`` and ``voiced`` jump with it.
 
     Raises:
         Missing: the clip has no audio track, or is silent: no sample is above 0.0001 of full scale.
@@ -150,7 +150,7 @@ def _autocorrelation(frames: np.ndarray) -> np.ndarray:
 
 _PITCH_HANN = _hann(_PITCH_WINDOW)
 _LAGS = np.arange(RATE // _HIGHEST, RATE // _LOWEST + 2)
-"""Lags, in samples, of 400 Hz down to 60 Hz."""
+"""Lags, in samples, from the highest to the lowest pitch."""
 _COST = _OCTAVE_COST * np.log2(_LAGS / _LAGS[0])
 _OF_WINDOW = _autocorrelation(_PITCH_HANN[None])
 
@@ -178,8 +178,9 @@ def _pitch(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mel_bands(count: int = 26, lowest: float = 20, highest: float = RATE / 2) -> np.ndarray:
-    r"""Weights [M, B] of triangular bands that are equally wide in mel: :math:`m = 2595 \log_{10}(1 + f / 700)` (HTK)."""
-    edges = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (lowest, highest)), count + 2)
+    r"""Weights [M, B] of triangular bands, equally wide in mel: :math:`m = 2595 \log_{10}(1 + f / 700)` (HTK)."""
+    first, last = (2595 * np.log10(1 + hertz / 700) for hertz in (lowest, highest))
+    edges = np.linspace(first, last, count + 2)
     low, peak, high = (700 * (10 ** (edges[i : i + count, None] / 2595) - 1) for i in range(3))
     hertz = np.arange(_BINS // 2 + 1) * RATE / _BINS
     return np.clip(np.minimum((hertz - low) / (peak - low), (high - hertz) / (high - peak)), 0, None)
