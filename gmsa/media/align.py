@@ -180,7 +180,9 @@ def _joined(text: str) -> str:
 
 def _filled(texts: Sequence[str], times: _Times, spans: Spans) -> list[Word]:
     """All words: those between two that are found share the time there."""
-    ends = [(-1, spans[0][0]), *((i, times[i][1]) for i in sorted(times)), (len(texts), 0.0)]
+    lead = min(times)
+    begin = max(0.0, min(spans[0][0], times[lead][0] - SHORTEST * lead))
+    ends = [(-1, begin), *((i, times[i][1]) for i in sorted(times)), (len(texts), 0.0)]
     starts = {i: start for i, (start, _) in times.items()} | {len(texts): max(spans[-1][1], ends[-2][1])}
     found: list[Word] = []
     for (before, low), (after, _) in pairwise(ends):

@@ -28,6 +28,8 @@ PAD = 0.03
 """Seconds that a span begins before, and ends after, what the detector calls speech."""
 BLOCK = 30
 """Seconds that Whisper hears at once."""
+VERSION = "1"
+"""Of the recognition; raised by each change that changes words or states."""
 STATES = 50
 """States of Whisper's encoder per second."""
 _STEP = RATE // STATES
@@ -141,6 +143,7 @@ class Whisper:
     def fingerprint(self) -> Mapping[str, str]:
         """What the words and states depend on."""
         return {
+            "version": VERSION,
             "language": self.language,
             "beam": str(self.beam),
             "compute": self.compute,

@@ -232,13 +232,16 @@ def test_words_are_spread_by_their_letters() -> None:
     st.lists(st.text("abc日", min_size=1, max_size=5), min_size=1, max_size=12),
     st.sets(st.integers(0, 11)),
     st.lists(st.integers(1, 400), min_size=12, max_size=12),
+    st.floats(0, 1),
 )
 def test_all_words_stay_and_are_in_order_whichever_are_found(
-    texts: list[str], there: set[int], lengths: list[int]
+    texts: list[str], there: set[int], lengths: list[int], start: float
 ) -> None:
     ends = np.cumsum([50, *lengths]) / 100
     times = {i: (float(ends[i]), float(ends[i + 1])) for i in there if i < len(texts)}
-    found = room._filled(texts, times, [(0.5, float(ends[len(texts)]))])
+    if not times:
+        return
+    found = room._filled(texts, times, [(start, 0.5 + float(ends[len(texts)]))])
     assert [w.text for w in found] == texts
     assert in_order(found)
 
