@@ -126,17 +126,19 @@ def _by_pocketsphinx(samples: np.ndarray, texts: Sequence[str]) -> _Times:
             if decoder.lookup_word(word) is None:
                 if not (sounds := phones(word)):
                     continue
-                decoder.add_word(word, sounds, True)
+                decoder.add_word(word, sounds, False)
             said.append((place, word))
     if not said:
         return {}
-    decoder.set_align_text(" ".join(word for _, word in said))
-    decoder.start_utt()
-    decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
-    decoder.end_utt()
-    if decoder.hyp() is None:
+    try:
+        decoder.set_align_text(" ".join(word for _, word in said))
+        decoder.start_utt()
+        decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = [s for s in decoder.seg() or () if s.word[0] not in "<[("]  # without silence and noise
+    except (RuntimeError, IndexError):  # too little sound; a decoder that has failed stays in the middle of it
+        _decoder.cache_clear()
         return {}
-    found = [s for s in decoder.seg() if s.word[0] not in "<[("]  # without silence and noise
     if len(found) != len(said):
         return {}
     times: _Times = {}
@@ -178,7 +180,9 @@ def _joined(text: str) -> str:
 
 def _filled(texts: Sequence[str], times: _Times, spans: Spans) -> list[Word]:
     """All words: those between two that are found share the time there."""
-    ends = [(-1, spans[0][0]), *((i, times[i][1]) for i in sorted(times)), (len(texts), 0.0)]
+    lead = min(times)
+    begin = max(0.0, min(spans[0][0], times[lead][0] - SHORTEST * lead))
+    ends = [(-1, begin), *((i, times[i][1]) for i in sorted(times)), (len(texts), 0.0)]
     starts = {i: start for i, (start, _) in times.items()} | {len(texts): max(spans[-1][1], ends[-2][1])}
     found: list[Word] = []
     for (before, low), (after, _) in pairwise(ends):

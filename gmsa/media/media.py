@@ -12,10 +12,10 @@ import numpy as np
 from gmsa.config.extraction import ExtractConfig
 from gmsa.errors import ConfigError
 from gmsa.media import decode
-from gmsa.media.align import align
+from gmsa.media.align import align, spread
 from gmsa.media.clips import Clip
 from gmsa.media.speech import speech_spans
-from gmsa.media.types import RATE, MediaError, Missing, Steps, Word
+from gmsa.media.types import MediaError, Missing, Steps, Word
 from gmsa.media.weights import find_folder
 
 if TYPE_CHECKING:
@@ -168,26 +168,14 @@ class ClipMedia:
     def _aligned(self, text: str) -> list[Word]:
         if not text.split():
             raise Missing("the transcript is empty")
+        chosen = self.settings
+        language, how = chosen.transcript.language, chosen.align.words
         try:
-            sound, spans = self.heard(), self.speech()
+            whisper = None if how == "pocketsphinx" else self.recognizer.whisper
+            words = align(self.heard(), text, how, language, whisper, self.speech())
         except Missing as missing:
             self.warnings.append(f"{missing}: the words of the transcript are spread evenly")
-            return spread(text, self.duration)
-        chosen = self.settings
-        how = chosen.align.words
-        english = chosen.transcript.language == "en"
-        needs_whisper = how == "whisper" or (how == "auto" and not english)
-        whisper = self.recognizer.whisper if needs_whisper else None
-        return align(sound, text, how, chosen.transcript.language, whisper, spans)
-
-
-def spread(text: str, duration: float) -> list[Word]:
-    """The words of a transcript at equal distances over the clip, with confidence 0."""
-    words = text.split()
-    length = duration / len(words)
-    return [Word(word, i * length, (i + 1) * length, 0.0) for i, word in enumerate(words)]
-
-
-def seconds_of(samples: np.ndarray) -> float:
-    """Seconds of a sound."""
-    return len(samples) / RATE
+            return spread(text, 0.0, self.duration, language)
+        if guessed := sum(word.confidence == 0 for word in words):
+            self.warnings.append(f"the times of {guessed} of {len(words)} words are guessed")
+        return words

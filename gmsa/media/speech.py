@@ -28,6 +28,8 @@ PAD = 0.03
 """Seconds that a span begins before, and ends after, what the detector calls speech."""
 BLOCK = 30
 """Seconds that Whisper hears at once."""
+VERSION = "1"
+"""Of the recognition; raised by each change that changes words or states."""
 STATES = 50
 """States of Whisper's encoder per second."""
 _STEP = RATE // STATES
@@ -36,6 +38,8 @@ SHORTEST = 0.02
 """Seconds of a word, at least."""
 _NEAR = 0.5
 """Seconds from speech within which a word is moved there: Whisper's times are no better."""
+_TOKENS = 430
+"""Of a block, at most: the decoder has 448 places, some of them for tokens that are no text."""
 _NO_SPEECH, _UNLIKELY, _REPEATED = 0.6, -1.0, 2.4
 """Whisper's own limits: of the probability that nobody speaks, the mean log-likelihood of the text, and how far zlib
 shrinks it."""
@@ -139,6 +143,7 @@ class Whisper:
     def fingerprint(self) -> Mapping[str, str]:
         """What the words and states depend on."""
         return {
+            "version": VERSION,
             "language": self.language,
             "beam": str(self.beam),
             "compute": self.compute,
@@ -177,8 +182,13 @@ class Whisper:
         return words, Steps(values, start, np.minimum(start + 1 / STATES, len(samples) / RATE))
 
     def align(self, samples: np.ndarray, text: str) -> list[Word]:
-        """Returns the words of a text that is spoken in at most :data:`BLOCK` seconds, as Whisper cuts them."""
+        """Returns the words of a text that is spoken in at most :data:`BLOCK` seconds, as Whisper cuts them.
+
+        A text of more tokens than the decoder reads has none: nobody speaks so fast.
+        """
         tokens = self._tokenizer.encode(" " + " ".join(text.split()))
+        if len(tokens) > _TOKENS:
+            return []
         return self._times(self._encode(samples), tokens, len(samples), 0.0)
 
     def _encode(self, samples: np.ndarray) -> Any:
@@ -199,6 +209,7 @@ class Whisper:
                 return_scores=True,
                 return_no_speech_prob=True,
                 suppress_tokens=self._suppressed,
+                max_length=_TOKENS,
                 **penalties,
             )[0]
             tokens = result.sequences_ids[0]
@@ -214,7 +225,7 @@ class Whisper:
         """The words of tokens, with times by the attention of the decoder to the states."""
         if not tokens:
             return []
-        found = self._model.find_alignment(self._tokenizer, [tokens], encoded, max(1, length // HOP))[0]
+        found = self._model.find_alignment(self._tokenizer, [tokens], encoded, max(2, length // HOP))[0]
         self._merge_punctuations(found, "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、")
         return [
             Word(text, offset + float(w["start"]), offset + float(w["end"]), min(1.0, float(w["probability"])))

@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.clips import SAID, said, twelve
 from helpers.model_weights import weights
+from helpers.sentences import SAID, said, twelve
 from helpers.talking_head import needs_flite
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +197,23 @@ def test_a_transcript_of_something_else_is_spread_over_the_speech(whisper: Whisp
     assert found[-1].stop == pytest.approx(truth[-1].stop, abs=0.2)
 
 
+@needs_flite
+@pytest.mark.parametrize("length", [0, 100, 800])
+def test_too_little_sound_spoils_no_other_clip(whisper: Whisper, length: int) -> None:
+    sound, _ = said("I really loved this movie.")
+    before = align(sound, "I really loved this movie.", "pocketsphinx")
+    for way in ("pocketsphinx", "whisper"):
+        found = align(sound[:length], "hello there", way, whisper=whisper, spans=[(0.0, 0.05)])
+        assert [w.text for w in found] == ["hello", "there"]
+    assert align(sound, "I really loved this movie.", "pocketsphinx") == before
+
+
+def test_more_text_than_whisper_reads_is_spread(whisper: Whisper) -> None:
+    found = align(np.zeros(4 * RATE, np.float32), "so " * 700, "whisper", whisper=whisper, spans=[(0.0, 4.0)])
+    assert len(found) == 700
+    assert all(w.confidence == 0 for w in found)
+
+
 @pytest.mark.parametrize("sound", [None, np.zeros(RATE, np.float32), np.zeros(0, np.float32)])
 def test_without_speech_the_reason_is_said(sound: np.ndarray | None) -> None:
     what = "sound" if sound is None else "speech"
@@ -215,13 +232,16 @@ def test_words_are_spread_by_their_letters() -> None:
     st.lists(st.text("abc日", min_size=1, max_size=5), min_size=1, max_size=12),
     st.sets(st.integers(0, 11)),
     st.lists(st.integers(1, 400), min_size=12, max_size=12),
+    st.floats(0, 1),
 )
 def test_all_words_stay_and_are_in_order_whichever_are_found(
-    texts: list[str], there: set[int], lengths: list[int]
+    texts: list[str], there: set[int], lengths: list[int], start: float
 ) -> None:
     ends = np.cumsum([50, *lengths]) / 100
     times = {i: (float(ends[i]), float(ends[i + 1])) for i in there if i < len(texts)}
-    found = room._filled(texts, times, [(0.5, float(ends[len(texts)]))])
+    if not times:
+        return
+    found = room._filled(texts, times, [(start, 0.5 + float(ends[len(texts)]))])
     assert [w.text for w in found] == texts
     assert in_order(found)
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.clips import Clip
 from helpers.hf_models import LAYERS, PICTURES, SPEECH, WIDTH, make_model
+from helpers.sentences import Clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

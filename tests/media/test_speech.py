@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.clips import Clip, said, twelve
 from helpers.model_weights import weights
+from helpers.sentences import Clip, said, twelve
 from helpers.talking_head import needs_flite
 
 from gmsa.errors import ConfigError
@@ -166,6 +168,60 @@ def test_words_beyond_the_first_block_have_times_of_the_clip(whisper: Whisper) -
     assert plain(words) == plain(truth)
     np.testing.assert_allclose([w.start for w in words], [t.start for t in truth], atol=0.35)
     assert len(states.values) == -(-len(sound) * STATES // RATE)
+
+
+class Model:
+    """CTranslate2's Whisper, which decodes what it is told."""
+
+    def __init__(self, model: Any, *answers: tuple[list[int], float, float]) -> None:
+        self.model, self.answers, self.asked = model, list(answers), []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def generate(self, *_: Any, **settings: Any) -> list[SimpleNamespace]:
+        self.asked.append(settings)
+        tokens, likelihood, silence = self.answers.pop(0)
+        return [SimpleNamespace(sequences_ids=[tokens], scores=[likelihood], no_speech_prob=silence)]
+
+
+@pytest.mark.parametrize(("likelihood", "silence", "kept"), [(-2, 0.9, 0), (-0.5, 0.9, 2), (-2, 0.1, 2)])
+def test_unlikely_words_where_perhaps_nobody_speaks_are_dropped(
+    whisper: Whisper, monkeypatch: pytest.MonkeyPatch, likelihood: float, silence: float, kept: int
+) -> None:
+    tokens = whisper._tokenizer.encode(" thank you")
+    monkeypatch.setattr(whisper._model, "model", Model(whisper._model.model, (tokens, likelihood, silence)))
+    assert len(whisper.words_and_states(noise(2), [(0.0, 2.0)])[0]) == kept
+
+
+def test_a_text_that_repeats_itself_is_decoded_again(whisper: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, good = (whisper._tokenizer.encode(text) for text in (" and so on" * 40, " and so on"))
+    model = Model(whisper._model.model, (loop, -0.1, 0.1), (good, -0.1, 0.1))
+    monkeypatch.setattr(whisper._model, "model", model)
+    words, _ = whisper.words_and_states(noise(2), [(0.0, 2.0)])
+    assert [word.text for word in words] == ["and", "so", "on"]
+    assert [settings.get("no_repeat_ngram_size") for settings in model.asked] == [None, 4]
+
+
+def test_the_encoder_passes_once_over_each_block(whisper: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, spans = noise(50), [(1.0, 20.0), (26.0, 49.0)]
+    encode, passes = whisper._model.encode, []
+
+    def counted(features: np.ndarray) -> Any:
+        passes.append(features.shape)
+        return encode(features)
+
+    monkeypatch.setattr(whisper._model, "encode", counted)
+    whisper.words_and_states(sound, spans)
+    assert passes == [(80, 3000)] * len(blocks(sound, spans)) == [(80, 3000)] * 2
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 400])
+def test_sound_of_a_moment(whisper: Whisper, length: int) -> None:
+    words, states = whisper.words_and_states(noise(1)[:length], [(0.0, length / RATE)] if length else [])
+    assert len(states.values) == -(-length * STATES // RATE)
+    assert all(word.start >= 0 for word in words)
+    assert [word.text for word in whisper.align(noise(1)[:length], "so it is")] == ["so", "it", "is"]
 
 
 # --- states ----------------------------------------------------------------------------------------------------------

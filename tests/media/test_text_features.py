@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.clips import Clip
 from helpers.model_weights import weights
+from helpers.sentences import Clip
 from helpers.text_encoders import FAMILIES, OTHERS, WIDTH, make_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
