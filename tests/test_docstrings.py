@@ -12,7 +12,7 @@ import torch
 import gmsa
 import gmsa.data
 
-ROOMS = ("gmsa.data", "gmsa.graph", "gmsa.metrics", "gmsa.models", "gmsa.nn", "gmsa.rng")
+ROOMS = ("gmsa.data", "gmsa.graph", "gmsa.metrics", "gmsa.media", "gmsa.models", "gmsa.nn", "gmsa.rng")
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(gmsa.__path__, "gmsa.")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gmsa.config.extraction import ExtractConfig
-from gmsa.media import decode
 from gmsa.media.cut import cut
-from gmsa.media.speech import speech_spans
+from gmsa.media.decoding import decode
+from gmsa.media.hearing.speech import speech_spans
 
 BLOCK = 300.0
 """Seconds of sound in memory at a time."""

@@ -11,15 +11,15 @@ import numpy as np
 
 from gmsa.config.extraction import ExtractConfig
 from gmsa.errors import ConfigError
-from gmsa.media import decode
-from gmsa.media.align import align, spread
 from gmsa.media.clips import Clip
-from gmsa.media.speech import speech_spans
+from gmsa.media.decoding import decode
+from gmsa.media.hearing.align import align, spread
+from gmsa.media.hearing.speech import speech_spans
 from gmsa.media.types import MediaError, Missing, Steps, Word
 from gmsa.media.weights import find_folder
 
 if TYPE_CHECKING:
-    from gmsa.media.speech import Whisper
+    from gmsa.media.hearing.speech import Whisper
 
 SILENT = 1e-4
 """Loudest sample, from 0 to 1, of a clip that counts as silent."""
@@ -40,7 +40,7 @@ class Recognizer:
     @cached_property
     def whisper(self) -> Whisper:
         """The loaded model."""
-        from gmsa.media.speech import Whisper
+        from gmsa.media.hearing.speech import Whisper
 
         chosen = self.settings.transcript
         return Whisper(self.folder, chosen.language, chosen.beam, chosen.compute)

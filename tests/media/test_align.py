@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gmsa.errors import ConfigError
 from gmsa.media import align as room
-from gmsa.media.align import align, spread, words_of
-from gmsa.media.speech import Whisper, speech_spans
-from gmsa.media.spoken import cardinal, phones, spoken
+from gmsa.media.hearing.align import align, spread, words_of
+from gmsa.media.hearing.speech import Whisper, speech_spans
+from gmsa.media.hearing.spoken import cardinal, phones, spoken
 from gmsa.media.types import RATE, Missing, Word
 
 pytest.importorskip("pocketsphinx", reason="the extra 'media' is not installed")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers.talking_head import face, make, needs_ffmpeg
 
-from gmsa.media.decode import audio, audio_blocks, frames, probe
+from gmsa.media.decoding.decode import audio, audio_blocks, frames, probe
 from gmsa.media.types import RATE
 
 pytestmark = needs_ffmpeg

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from gmsa.errors import ConfigError
 from gmsa.media import Missing, Steps
-from gmsa.media.decode import audio, frames
+from gmsa.media.decoding.decode import audio, frames
 from gmsa.media.extractors import face as face_module
 from gmsa.media.extractors.face import BLENDSHAPES, FaceLandmarks
 from gmsa.media.quiet import quiet

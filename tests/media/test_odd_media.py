@@ -15,7 +15,7 @@ import pytest
 from helpers.talking_head import make, needs_ffmpeg
 
 from gmsa.errors import ConfigError
-from gmsa.media.decode import Faults, Limits, audio, frames, probe
+from gmsa.media.decoding.decode import Faults, Limits, audio, frames, probe
 from gmsa.media.types import MediaError
 
 
@@ -163,7 +163,7 @@ DAMAGE = """
 import sys
 from pathlib import Path
 import numpy as np
-from gmsa.media.decode import audio, frames, probe
+from gmsa.media.decoding.decode import audio, frames, probe
 from gmsa.media.types import MediaError
 
 rng = np.random.default_rng(0)
@@ -215,7 +215,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, clip: Path) -> None:
 
 MEMORY = """
 import resource, sys
-from gmsa.media.decode import audio_blocks, frames
+from gmsa.media.decoding.decode import audio_blocks, frames
 
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB

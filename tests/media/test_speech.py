@@ -22,8 +22,8 @@ from helpers.talking_head import needs_flite
 from gmsa.errors import ConfigError
 from gmsa.media import speech
 from gmsa.media.extractors.whisper import WhisperStates
-from gmsa.media.mel import log_mel
-from gmsa.media.speech import BLOCK, STATES, Whisper, blocks, clipped, speech_spans
+from gmsa.media.hearing.mel import log_mel
+from gmsa.media.hearing.speech import BLOCK, STATES, Whisper, blocks, clipped, speech_spans
 from gmsa.media.types import RATE, Steps, Word
 
 pytest.importorskip("faster_whisper", reason="the extra 'media' is not installed")
@@ -257,7 +257,7 @@ def test_the_same_sound_gives_the_same_bits_and_a_small_change_a_small_one(whisp
 
 RECOGNIZE = """
 import hashlib, sys, numpy as np
-from gmsa.media.speech import Whisper, speech_spans
+from gmsa.media.hearing.speech import Whisper, speech_spans
 sound = np.load(sys.argv[2])
 words, states = Whisper(sys.argv[1]).words_and_states(sound, speech_spans(sound))
 print(words, hashlib.sha256(states.values.tobytes()).hexdigest())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.talking_head import make, needs_flite, speak
 
-from gmsa.media.decode import audio, frames
+from gmsa.media.decoding.decode import audio, frames
 from gmsa.media.types import RATE
 
 TEXT = "I really love this movie, it is wonderful. The actors can't act."

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from gmsa.errors import ConfigError, shown
-from gmsa.media.speech import BLOCK, SHORTEST, Spans, Whisper, clipped, speech_spans
-from gmsa.media.spoken import phones, spoken
+from gmsa.media.hearing.speech import BLOCK, SHORTEST, Spans, Whisper, clipped, speech_spans
+from gmsa.media.hearing.spoken import phones, spoken
 from gmsa.media.types import RATE, Missing, Word
 from gmsa.system.packages import load_package
 

@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, Media, attempt, decoded, load_av, open_media, seek, undecodable
+from gmsa.media.decoding.container import (
+    LIMITS,
+    Faults,
+    Limits,
+    Media,
+    attempt,
+    decoded,
+    load_av,
+    open_media,
+    seek,
+    undecodable,
+)
 from gmsa.media.types import RATE
 
 DRIFT = 0.05
@@ -47,7 +58,8 @@ def audio_blocks(
         - block: float32 :math:`(N)`, from -1 to 1
 
     Raises:
-        MediaError: the file cannot be read, as :func:`gmsa.media.container.open_media` says, or nothing of its sound.
+        MediaError: the file cannot be read, as :func:`~gmsa.media.decoding.container.open_media` says, or
+            nothing of its sound.
     """
     size = max(round(seconds * RATE), 1)
     at, end = round(start * RATE), None if stop is None else round(stop * RATE)

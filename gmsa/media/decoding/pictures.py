@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.media.container import LIMITS, Faults, Limits, attempt, decoded, load_av, open_media, seek, undecodable
+from gmsa.media.decoding.container import (
+    LIMITS,
+    Faults,
+    Limits,
+    attempt,
+    decoded,
+    load_av,
+    open_media,
+    seek,
+    undecodable,
+)
 from gmsa.media.types import MediaError
 
 EARLY = 0.25
@@ -46,7 +56,8 @@ def frames(
         - frame: uint8 RGB :math:`(H, W, 3)`, turned as its metadata ask for
 
     Raises:
-        MediaError: the file cannot be read, as :func:`gmsa.media.container.open_media` says, or none of its pictures.
+        MediaError: the file cannot be read, as :func:`~gmsa.media.decoding.container.open_media` says, or
+            none of its pictures.
     """
     faults = Faults() if faults is None else faults
     first = (_step(start, fps) - EARLY) / fps  # the first time of the step that start is in

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gmsa.errors import ConfigError, cut, short
-from gmsa.media.mel import HOP, log_mel
+from gmsa.media.hearing.mel import HOP, log_mel
 from gmsa.media.types import RATE, Steps, Word
 from gmsa.system.files import sha256_of
 from gmsa.system.packages import load_package

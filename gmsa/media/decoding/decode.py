@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gmsa.media.container import LIMITS, Faults, Limits, decoded, length, open_media
-from gmsa.media.pictures import frames, rotation
-from gmsa.media.sound import audio, audio_blocks
+from gmsa.media.decoding.container import LIMITS, Faults, Limits, decoded, length, open_media
+from gmsa.media.decoding.pictures import frames, rotation
+from gmsa.media.decoding.sound import audio, audio_blocks
 from gmsa.media.types import MediaError
 
 __all__ = ["Faults", "Limits", "Probe", "audio", "audio_blocks", "frames", "probe"]
