@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmsa.errors import ConfigError
-from gmsa.media import align as room
+from gmsa.media.hearing import align as room
 from gmsa.media.hearing.align import align, spread, words_of
 from gmsa.media.hearing.speech import Whisper, speech_spans
 from gmsa.media.hearing.spoken import cardinal, phones, spoken

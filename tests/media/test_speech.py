@@ -20,8 +20,8 @@ from helpers.sentences import Clip, said, twelve
 from helpers.talking_head import needs_flite
 
 from gmsa.errors import ConfigError
-from gmsa.media import speech
 from gmsa.media.extractors.whisper import WhisperStates
+from gmsa.media.hearing import speech
 from gmsa.media.hearing.mel import log_mel
 from gmsa.media.hearing.speech import BLOCK, STATES, Whisper, blocks, clipped, speech_spans
 from gmsa.media.types import RATE, Steps, Word
