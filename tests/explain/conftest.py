@@ -13,16 +13,17 @@ from gmsa.runs import report as results
 
 @pytest.fixture(scope="session")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data file and the runs ``intensity``, ``emotion`` and ``dialogue``, trained once."""
+    """A folder with data files and the runs ``intensity``, ``emotion`` and ``dialogue``, trained once.
+
+    Transcripts look like markup, and have a word per step but for the last one of each split.
+    """
     folder = tmp_path_factory.mktemp("explained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "draw_run", lambda *_: None)
         content = tiny_content()
         for columns in content.values():
-            lengths = columns["text_lengths"]
-            columns["raw_text"] = [" ".join(f"w{k}" for k in range(n)) for n in lengths[:-1]] + [
-                "one <b>too</b> many w w w"
-            ]
+            texts = [" ".join(f"<b>w{k}</b>" for k in range(count)) for count in columns["text_lengths"]]
+            columns["raw_text"] = [*texts[:-1], f"{texts[-1]} more"]
         own = write_pickle(folder / "own.pkl", content)
         tiny_run(folder / "intensity", own)
         tiny_run(folder / "dialogue", own, graph={"scope": "hierarchical"}, run={"seeds": [1]})

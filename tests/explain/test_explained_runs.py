@@ -49,7 +49,7 @@ def test_words_are_named_where_there_are_as_many(run: Run, explained: Path) -> N
     found = run.explain(explained / "own.pkl", ids=["test0$_$0", "test2$_$11"], seeds=1)
     words = found[0].words
     assert words is not None
-    assert words.labels["text"] == [f"w{k}" for k in range(len(words.tokens["text"]))]
+    assert words.labels["text"] == [f"<b>w{k}</b>" for k in range(len(words.tokens["text"]))]
     assert words.labels["audio"][:1] == ["token 1"]
     other = found[1].words
     assert other is not None
@@ -182,7 +182,8 @@ def test_the_command_writes_files_that_agree(name: str, explained: Path, tmp_pat
     page = (out / "explanations.html").read_text()
     assert "default-src 'none'" in page
     assert 'src="http' not in page
-    assert "<b>too</b>" not in page
+    assert "<b>w0" not in page
+    assert ("&lt;b&gt;w0&lt;/b&gt;</span>" in page) == (name != "emotion")
     for item in content["utterances"]:
         assert item["id"] in page
         unfaithful = not item["words"]["faithful"]

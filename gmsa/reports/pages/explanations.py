@@ -20,6 +20,9 @@ NOT = (
 UNFAITHFUL = "No faithful explanation by tokens for this utterance"
 """Begins what is said where the deletion check fails."""
 
+TINTS = "solid line: raises the prediction; dashed: lowers it"
+"""What the lines under tokens mean."""
+
 
 def explanations_page(content: Mapping[str, Any], title: str, synthetic: bool, figure: bytes = b"") -> str:
     """The page, which needs no other file.
@@ -30,7 +33,8 @@ def explanations_page(content: Mapping[str, Any], title: str, synthetic: bool, f
     """
     found = content["utterances"]
     seeds = ", ".join(map(str, content["seeds"]))
-    lead = f"What the {content['explained']} of {plural(len(found), 'utterance')} comes from; mean over seeds {seeds}."
+    over = f"mean ± standard deviation over seeds {seeds}" if len(content["seeds"]) > 1 else f"seed {seeds}"
+    lead = f"What the {content['explained']} of {plural(len(found), 'utterance')} comes from; {over}."
     mean = [[name, f"{size:.3f}"] for name, size in content["importance"].items()]
     parts = [
         html.paragraph(lead),
@@ -42,22 +46,22 @@ def explanations_page(content: Mapping[str, Any], title: str, synthetic: bool, f
     if len(found) > MOST_SHOWN:
         rest = f"The first {MOST_SHOWN} are shown; explanations.json, modalities.csv and words.csv have all."
         parts.append(html.paragraph(rest))
-    parts += [html.section(item["id"], *_utterance(item)) for item in found[:MOST_SHOWN]]
+    parts += [html.section(item["id"], *_utterance(item, len(content["seeds"]) > 1)) for item in found[:MOST_SHOWN]]
     if content["reasons"]:
         table = html.table(["Utterance", "Reason"], [*content["reasons"].items()], ("Utterance", "Reason"))
         parts.append(html.section("Not explained", table))
     return html.page(title, parts, synthetic=synthetic)
 
 
-def _utterance(item: Mapping[str, Any]) -> list[str]:
+def _utterance(item: Mapping[str, Any], several: bool) -> list[str]:
     facts = {} if item["class"] is None else {"Class": item["class"]}
     facts |= {"Prediction": f"{item['value']:.3f}", "Base": f"{item['base']:.3f} ({item['base_is']})"}
     if item["missing"]:
         facts["Missing"] = ", ".join(item["missing"])
-    return [html.facts(facts), *_modalities(item), *_words(item["words"])]
+    return [html.facts(facts), *_modalities(item, several), *_words(item["words"])]
 
 
-def _modalities(item: Mapping[str, Any]) -> list[str]:
+def _modalities(item: Mapping[str, Any], several: bool) -> list[str]:
     """What each part contributes and what is predicted without it, and the prediction for every choice of parts."""
     names = [m for m in item["modalities"] if m not in item["missing"]]
     subsets = {_name(found): found["value"] for found in item["subsets"]}
@@ -65,7 +69,7 @@ def _modalities(item: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             name,
-            f"{item['modalities'][name]:+.3f} ± {item['spread'][name]:.3f}",
+            f"{item['modalities'][name]:+.3f}" + (f" ± {item['spread'][name]:.3f}" if several else ""),
             f"{subsets[_name({**everything, 'modalities': [m for m in everything['modalities'] if m != name]})]:.3f}",
         ]
         for name in names
@@ -91,9 +95,9 @@ def _words(words: Mapping[str, Any] | None) -> list[str]:
         told = f"{UNFAITHFUL}: it has too few tokens to compare."
     else:
         told = (
-            f"Without the {plural(check['removed'], 'token')} that {words['method']} names first, the prediction falls "
-            f"by {check['fall']:.3f} towards the base; without as many drawn at random, by {check['random']:.3f}. That "
-            f"is more than {100 * check['beaten']:.0f} % of the draws."
+            f"Without the {plural(check['removed'], 'token')} that rank first by {words['method']}, the prediction "
+            f"falls by {check['fall']:.3f} towards the base; without as many drawn at random by {check['random']:.3f}, "
+            f"and by less in {100 * check['beaten']:.0f} % of the draws."
         )
         told = told if words["faithful"] else f"{UNFAITHFUL}. {told}"
     tokens = [(m, t["token"], t["contribution"]) for m, found in words["tokens"].items() for t in found]
@@ -104,7 +108,7 @@ def _words(words: Mapping[str, Any] | None) -> list[str]:
         part
         for m, found in words["tokens"].items()
         if found and not all(t["token"] == f"token {i}" for i, t in enumerate(found, 1))
-        for part in (html.paragraph(f"{m}:"), html.tinted([(t["token"], t["contribution"]) for t in found]))
+        for part in (html.paragraph(f"{m} ({TINTS}):"), html.tinted([(t["token"], t["contribution"]) for t in found]))
     ]
     if words["faithful"]:
         return [*lines, *shown, html.fold("Strongest tokens", table)]
