@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gmsa.data.extraction import Extraction
+from gmsa.data.store.extraction import Extraction
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
 

@@ -13,12 +13,12 @@ import torch
 from gmsa.config import AUTO, SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.dialogues.synthetic import synthetic_dialogues
-from gmsa.data.extraction import Extraction, check_extraction
 from gmsa.data.mmsa.file import Labels
 from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import Doubt, note
 from gmsa.data.sources import Loaded, named_modalities, read_any
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, apart_from_made, context_of_made, make_splits
+from gmsa.data.store.extraction import Extraction, check_extraction
 from gmsa.data.store.store import StoredUtterances
 from gmsa.data.synthetic import synthetic_corpus
 from gmsa.data.targets import Target

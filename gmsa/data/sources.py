@@ -11,7 +11,6 @@ from typing import Any
 from gmsa.config import AUTO, MODALITIES, DataConfig, TargetConfig
 from gmsa.config.presets import TEXT
 from gmsa.data.dialogues.order import in_file_order
-from gmsa.data.extraction import Extraction
 from gmsa.data.importers import form_of, open_source
 from gmsa.data.importers.mmsa import read_content
 from gmsa.data.importers.stores import tell_unused
@@ -23,6 +22,7 @@ from gmsa.data.mmsa.split import Split
 from gmsa.data.notes import Doubt, note
 from gmsa.data.opening import open_data
 from gmsa.data.splits import POOL, SPLITS, UNSPLIT, named
+from gmsa.data.store.extraction import Extraction
 from gmsa.data.store.files import MANIFEST
 from gmsa.data.store.rows import Row, read_rows
 from gmsa.data.store.store import Store, is_store

@@ -18,7 +18,7 @@ from gmsa.config.override import as_seeds
 from gmsa.config.target import SELECTABLE
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
-from gmsa.data.extraction import Extraction
+from gmsa.data.store.extraction import Extraction
 from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.models import build_model
 from gmsa.models.build import model_skeleton

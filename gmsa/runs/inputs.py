@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gmsa.config import Config, TargetConfig
 from gmsa.data import Store, StoredUtterances, Target, Utterance, from_mmsa
-from gmsa.data.extraction import Extraction, check_extraction
 from gmsa.data.features import LazyFeatures, select
 from gmsa.data.loading import load_other
 from gmsa.data.mmsa.keys import WORDS
@@ -22,6 +21,7 @@ from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import note
 from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
+from gmsa.data.store.extraction import Extraction, check_extraction
 from gmsa.errors import DataError, listed, nearest, short, shown
 from gmsa.system.reading import exists, expanded
 from gmsa.text import Texts, read_dims, texts_of
@@ -88,7 +88,7 @@ class Inputs:
         raise DataError(f"{what}utterance {shown(first.id)}: {first.reason}")
 
 
-def read_inputs(x: Input, dims: Mapping[str, int], config: Config, extraction: Extraction | None) -> Inputs:
+def read_inputs(x: Input, dims: Mapping[str, int], config: Config, extraction: Extraction | None = None) -> Inputs:
     """The utterances of ``x``; a modality of the run that they do not have is missing.
 
     Args:
@@ -101,7 +101,7 @@ def read_inputs(x: Input, dims: Mapping[str, int], config: Config, extraction: E
             clips of one step.
         dims: D of each modality of the run.
         config: the settings of the run, resolved.
-        extraction: how the features of its training were extracted.
+        extraction: how the features of its training were extracted, where that is known (default: it is not).
 
     Raises:
         DataError: the input is of another kind, was extracted otherwise than the data of the training, has no modality

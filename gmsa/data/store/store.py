@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from gmsa.data.dialogues.order import places_of_rows
-from gmsa.data.extraction import Extraction
 from gmsa.data.features import LazyFeatures
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
+from gmsa.data.store.extraction import Extraction
 from gmsa.data.store.files import CLIPS, MANIFEST, MOST_CLIPS, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
 from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
 from gmsa.data.texts import hint

@@ -13,11 +13,11 @@ import torch
 
 from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES
 from gmsa.data import Corpus, Utterance, data_sha256, describe_missing, load_corpus
-from gmsa.data.extraction import check_extraction
 from gmsa.data.features import select
 from gmsa.data.loading import load_other
 from gmsa.data.notes import note
 from gmsa.data.splits import UNSPLIT
+from gmsa.data.store.extraction import check_extraction
 from gmsa.errors import DataError, RunError, listed, nearest, short, shown
 from gmsa.runs.folder import Run
 from gmsa.runs.prepare import hide

@@ -13,7 +13,7 @@ import torch
 
 from gmsa.config.extraction import ExtractConfig, extraction_of
 from gmsa.data import Utterance
-from gmsa.data.extraction import check_extraction
+from gmsa.data.store.extraction import check_extraction
 from gmsa.errors import ConfigError, DataError, RunError, short
 from gmsa.media.clips import Clip, Extracted
 from gmsa.media.pipeline import Pipeline
