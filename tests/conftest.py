@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from gmsa import registry
 from gmsa.data import Utterance, synthetic
@@ -21,6 +22,9 @@ from gmsa.rng import seed_for
 
 gc.disable()  # until all tests are collected, which makes objects and no garbage
 os.fsync = lambda handle: None  # no test cuts the power, and a small run would wait for the disk most of the time
+
+settings.register_profile("gmsa", deadline=None)  # a machine that is busy fails no test
+settings.load_profile("gmsa")
 
 DEFAULT_REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
