@@ -31,6 +31,8 @@ EMPTY_STEP = 0.5
 """Seconds of a step of a clip without words."""
 PACKAGES = ("av", "faster-whisper", "ctranslate2", "pocketsphinx", "mediapipe", "transformers", "tokenizers", "numpy")
 """Packages whose versions a store records."""
+HEARING = ("ctranslate2", "faster-whisper", "onnxruntime", "pocketsphinx")
+"""Those that the words depend on."""
 
 
 class Spans(NamedTuple):
@@ -89,13 +91,15 @@ class Pipeline:
 
     @cached_property
     def _words(self) -> dict[str, Any]:
-        chosen = self.settings
-        weights = {p.name: sha256_at(p) for p in sorted(self.recognizer.folder.iterdir()) if p.name == "model.bin"}
+        transcript = to_dict(self.settings.transcript)
+        del transcript["model"]  # a name or a folder: its weights say which it is
         return {
-            "transcript": to_dict(chosen.transcript),
-            "align": to_dict(chosen.align),
-            "weights": weights,
+            "name": "words",
+            "transcript": transcript,
+            "align": to_dict(self.settings.align),
+            "weights": sha256_at(self.recognizer.folder / "model.bin"),
             "version": 1,
+            **{name: found for name in HEARING if (found := _version(name))},
         }
 
     def provenance(self) -> dict[str, Any]:

@@ -54,8 +54,10 @@ def check_extraction(own: Extraction | None, other: Extraction | None, modalitie
 
 def describe(parts: Any) -> str:
     """Extractors with the beginning of their weights' SHA-256, as ``minilm (53aa5117)``."""
+    if isinstance(parts, Mapping):
+        return cut(", ".join(f"{key} {json.dumps(x)}" for key, x in parts.items() if key not in ("name", *PACKAGES)))
     if not isinstance(parts, list):
-        return cut(json.dumps(parts, sort_keys=True)) if parts is not None else "nothing"
+        return "nothing"
     names = []
     for part in parts:
         known = part if isinstance(part, Mapping) else {}
