@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from gmsa.data import Target, Utterance
 from gmsa.errors import DataError
 from gmsa.explain import NEIGHBORS, Explanation
-from gmsa.media.cache import Cache, cache_folder
+from gmsa.media.cache import Cache
 from gmsa.media.pipeline import Pipeline
 from gmsa.runs.folder import Run
 from gmsa.runs.predict import Answers
@@ -98,9 +99,18 @@ class Models(NamedTuple):
         return self.run.predict(utterances, self.seeds if seeds is None else seeds, self.device)
 
 
-def answer(runs: Sequence[str], path: Path, say: Say = lambda what, share: None) -> list[dict[str, Any]]:
-    """The answers of run folders for a video: what a worker of the local page calls."""
-    return Answerer(runs, cache_folder())(path, say)
+def answer(runs: Sequence[str], path: Path, say: Say = lambda what, share: None) -> dict[str, Any]:
+    """The answers of run folders for a video: what the worker of the local page calls.
+
+    Models stay loaded for the next video. Nothing of the video is kept: no cache has its features.
+    """
+    say("Loading the models", 0.05)
+    return {"answers": _answerer(tuple(map(str, runs)))(path, say)}
+
+
+@lru_cache(maxsize=1)
+def _answerer(runs: tuple[str, ...]) -> Answerer:
+    return Answerer(runs)
 
 
 def answer_of(
