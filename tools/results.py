@@ -251,6 +251,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "ablation_streams": ablated("streams", "1111,1112", 5),
     "ablation_label_ratio": ablated("label_ratio", "1111,1112,1113", 40),
     "layer": Result(["python benchmarks/layer.py"], 15),
+    "media": Result(["python benchmarks/media.py"], 5),
     "step": Result(["python benchmarks/step.py --epochs 4"], 3, data=[DEV]),
     "data": Result(["python benchmarks/data.py --part graphs --epochs 3"], 4, data=[DEV]),
     "scale": Result(["python benchmarks/scale.py"], 6, data=[DEV]),
