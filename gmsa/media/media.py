@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmsa.config.extraction import ExtractConfig
-from gmsa.errors import ConfigError
 from gmsa.media import decode
 from gmsa.media.align import align
 from gmsa.media.clips import Clip
@@ -138,13 +137,8 @@ class ClipMedia:
 
     @cached_property
     def _words(self) -> list[Word]:
-        source, text = self.settings.transcript.source, self.clip.text
-        if source == "given" and text is None:
-            raise ConfigError(
-                "'transcript.source' is 'given', but the table has no transcripts; add a column 'text', or set it to "
-                "'auto'"
-            )
-        if source != "speech" and text is not None:
+        source, text = self.settings.transcript.source, self.clip.text or ""
+        if source == "given" or (source == "auto" and text.strip()):
             return self._aligned(text)
         words = self._recognized[0]
         if not words:

@@ -88,8 +88,8 @@ KNOWN = {
 def find(name: str, key: str, download: bool = False) -> Path:
     """The folder of weights that gmsa knows by name, or their one file; every file has its known SHA-256.
 
-    They are looked for in ``$GMSA_MODELS/NAME`` (one file also in ``$GMSA_MODELS``), ``~/.cache/gmsa/models/NAME``, the package that carries them, and the
-    Hub's local cache.
+    They are looked for in ``$GMSA_MODELS/NAME`` (one file also in ``$GMSA_MODELS``), ``~/.cache/gmsa/models/NAME``, the
+    package that carries them, and the Hub's local cache.
 
     Args:
         key: the setting that needs them, for errors.

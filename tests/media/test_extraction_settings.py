@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
+from helpers.model_weights import weights
 
-from gmsa.config.extraction import ExtractConfig, TranscriptConfig, extraction_of, read_extraction
+from gmsa.config.extraction import ExtractConfig, extraction_of, read_extraction
 from gmsa.config.load import to_dict
 from gmsa.errors import ConfigError
 from gmsa.media.pipeline import Pipeline
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "extract").glob("*.yaml"))
-NEEDS = {"paper": "hubert-large-ls960-ft", "sims": "faster-whisper-small"}
-"""What configs ask for that no package carries; the first of it that is looked for."""
+NEEDS = {"paper": "roberta-large", "sims": "faster-whisper-small"}
+"""Folders that configs ask for and no package carries; the first that is looked for."""
 
 
 def refused(*overrides: str, path: str | Path = "default") -> str:
@@ -31,18 +31,27 @@ def test_packaged_settings_are_read_by_name(path: Path) -> None:
     assert extraction_of(to_dict(settings), "a store") == settings
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_packaged_settings_are_loaded_or_say_which_folder_lacks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(path.parent)  # where no such folders are
-    try:
-        fingerprint = Pipeline(read_extraction(path)).fingerprint
-    except ConfigError as error:
-        lacks = NEEDS.get(path.stem, "make models" if path.stem == "default" else "gmsa[")
-        assert lacks in str(error) or "roberta-large" in str(error) or "make models" in str(error)
-        assert "\n" not in str(error)
-    else:
-        assert path.stem not in NEEDS
-        assert fingerprint.keys() == {"words", "text", "audio", "vision", "steps"}
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("default", "mediapipe"), ("opensmile", "opensmile"), ("paper", ""), ("sims", "")],
+)
+def test_packaged_settings_are_loaded_or_say_what_lacks(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no folders of weights are
+    if not package:
+        with pytest.raises(ConfigError, match=NEEDS[name]) as caught:
+            _ = Pipeline(read_extraction(name)).fingerprint
+        assert "\n" not in str(caught.value)
+        return
+    for needed in ("whisper-tiny.en", "minilm"):
+        weights(needed)
+    pytest.importorskip(package)
+    assert Pipeline(read_extraction(name)).fingerprint.keys() == {"words", "text", "audio", "vision", "steps"}
+
+
+def test_every_packaged_file_is_tried_above() -> None:
+    assert {path.stem for path in CONFIGS} == {"default", "opensmile", *NEEDS}
 
 
 def test_defaults_are_those_of_the_packaged_file() -> None:
@@ -99,11 +108,6 @@ def test_files_are_strict(tmp_path: Path) -> None:
     assert "default" in refused(path="defalt")
     file.write_text("")
     assert read_extraction(file) == ExtractConfig()
-
-
-def test_only_exact_arithmetic_and_known_sources_are_named() -> None:
-    kinds = {name: get_args(kind) for name, kind in TranscriptConfig.__annotations__.items() if "Literal" in str(kind)}
-    assert TranscriptConfig().compute == "float32", kinds
 
 
 def test_damaged_records_of_settings_are_refused() -> None:
