@@ -53,9 +53,8 @@ def test_no_damage_is_taken_for_an_entry(tmp_path: Path) -> None:
     cache.write(KEY, ARRAYS)
     path = entry(tmp_path)
     whole = path.read_bytes()
-    damaged = [
-        whole[:i] + bytes([byte ^ flip]) + whole[i + 1 :] for flip in (1, 4, 128) for i, byte in enumerate(whole)
-    ]
+    changed = [(i, byte ^ flip) for flip in (1, 4, 128) for i, byte in enumerate(whole)]
+    damaged = (whole[:i] + bytes([byte]) + whole[i + 1 :] for i, byte in changed)
     for content in [*damaged, *(whole[:i] for i in range(0, len(whole), 7))]:
         path.write_bytes(content)
         assert cache.read(KEY) is None

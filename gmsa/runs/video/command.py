@@ -60,7 +60,8 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         console(stderr=True).print(f"What is extracted is kept. {cli.how_to_repeat()}")
         raise
-    reasons = {identity.partition("$")[0]: reason for identity, reason in report.skipped.items()}
+    lost = [clip for clip in report.clips if clip.id not in report.durations]
+    reasons = {clip.id.partition("$")[0]: report.skipped.get(clip.id, "not reached") for clip in lost}
     answerer = Answerer([run], cache, only_read=True, seeds=options.seeds, device=options.device)
     failed = 0
     for i, (path, folder) in enumerate(zip(paths, folders, strict=True)):
