@@ -123,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.video:
         from gmsa.runs.video.command import answer_videos
 
-        answer_videos(run, options)
+        with cli.resumable(*command.prog.split(), *(sys.argv[1:] if arguments is None else arguments)):
+            answer_videos(run, options)
         return
     if options.stream:
         _stream(run, options)

@@ -116,8 +116,10 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
-    options = parser().parse_args(arguments)
-    options.run(options)
+    command = parser()
+    options = command.parse_args(arguments)
+    with cli.resumable(*command.prog.split(), *(sys.argv[1:] if arguments is None else arguments)):
+        options.run(options)
 
 
 def _add_settings(parser: cli.Parser) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from gmsa.system.reading import exists, read_bytes
 
 MOST = 1 << 28
 """Bytes of an entry, at most."""
+DIGEST = 32
+"""Bytes of the SHA-256 that ends an entry: a zip's own checks miss shapes and names that were changed."""
 
 
 def cache_folder() -> Path:
@@ -35,23 +37,28 @@ class Cache:
         try:
             if not exists(path):
                 return None
-            with np.load(io.BytesIO(read_bytes(path, MOST)), allow_pickle=False) as arrays:
+            raw = read_bytes(path, MOST)
+            content, sha256 = raw[:-DIGEST], raw[-DIGEST:]
+            if hashlib.sha256(content).digest() != sha256:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (GmsaError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (GmsaError, ValueError):
             return None
 
     def write(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an entry.
 
         Raises:
-            WriteError: it cannot be written.
+            RunError: it cannot be written.
         """
         assert not self.only_read
         path = self._path(key)
         make_folder(path.parent)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
-        write_bytes(path, content.getvalue())
+        raw = content.getvalue()
+        write_bytes(path, raw + hashlib.sha256(raw).digest())  # a zip may have bytes behind it
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ AHEAD = 4
 """Tasks that are handed over at a time, for each worker."""
 PATIENCE = 30
 """Seconds to wait for the scheduler."""
+_one_at_a_time = threading.Lock()
 
 
 def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[Done]:
@@ -76,7 +78,8 @@ def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[
 def answer_on_worker(work: Work, task: Task) -> tuple[str, Any]:
     """Answers a task in a worker's process, which keeps the models for the next one."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return _answer_of(work)(task)
+    with _one_at_a_time:  # a worker may have several threads, a model has one user
+        return _answer_of(work)(task)
 
 
 @lru_cache(maxsize=1)

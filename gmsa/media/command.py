@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -93,7 +92,7 @@ def _extract(options: argparse.Namespace) -> None:
     try:
         report = extract.extract(asked, chosen)
     except KeyboardInterrupt:
-        console(stderr=True).print(f"Nothing is lost. Go on with: {shlex.join(['gmsa', 'data', *sys.argv[1:]])}")
+        console(stderr=True).print(f"Nothing is lost. {cli.how_to_repeat()}")
         raise
     extract.write_table(table, report)
     if report.done and not options.shard and not report.hopeless:

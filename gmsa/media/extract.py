@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from gmsa.config import MODALITIES, TargetConfig
 from gmsa.config.extraction import ExtractConfig
 from gmsa.data import Utterance
 from gmsa.data.store.writer import Row, check_target, write_store
-from gmsa.errors import DataError, RunError, short
+from gmsa.errors import ConfigError, DataError, short, shown
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip, Extracted, to_line
 from gmsa.media.listing import Asked
@@ -28,6 +29,8 @@ from gmsa.system.files import check_log, check_out_file, make_folder, sha256_of,
 
 HOPELESS = 20
 """Clips that may be skipped from the first one on before the extraction stops."""
+FASTER = 60
+"""How many times faster than a clip is extracted a file is looked at, at least."""
 EVERY = 20.0
 """Seconds between two lines about progress where there is no terminal."""
 
@@ -81,29 +84,29 @@ def extract(asked: Asked, options: Options) -> Report:
     """Extracts clips into the cache; what is there already is not repeated.
 
     Raises:
-        ConfigError: weights or packages are absent.
+        ConfigError: weights, packages or transcripts are absent.
+        DataError: two clips have the same id, as one of a table may have that of a piece.
         RunError: workers die without taking a clip.
     """
     began = time.monotonic()
+    if options.settings.transcript.source == "given" and not any(clip.text for clip in asked.clips):
+        raise ConfigError(
+            "'transcript.source' is 'given', but there are no transcripts; give --labels with a column 'text', or set "
+            "it to 'auto'"
+        )
     Pipeline(options.settings, None, options.download).fingerprint  # noqa: B018 - weights are checked before the work
     work = Work(options.settings, options.cache, options.log, loaded_plugins(), options.download)
     run = _runner(options, work)
     report = Report(skipped=dict(asked.absent))
-    report.clips = _cut(_chosen(asked.clips, options), asked.whole, run, report)
-    tasks = [
-        Task(i, clip, False, _seconds(clip)) for i, clip in enumerate(report.clips) if clip.id not in report.skipped
-    ]
-    with _Progress("clips", len(tasks)) as progress:
-        for done in run(tasks):
-            clip = done.task.clip
-            if done.reason:
-                report.skipped[clip.id] = done.reason
-            else:
-                report.durations[clip.id], report.missing[clip.id], report.warnings[clip.id] = done.result
-            progress.add(report.durations.get(clip.id, 0.0))
-            if not report.durations and len(report.skipped) >= HOPELESS:
-                report.hopeless = True
-                break
+    chosen = _chosen(asked.clips, options)
+    pieces = _cut([clip for clip in chosen if clip.id in asked.whole], options, run, report)
+    report.clips = [piece for clip in chosen for piece in pieces.get(clip.id, [clip])]
+    if twice := [identity for identity, n in Counter(clip.id for clip in report.clips).items() if n > 1]:
+        raise DataError(f"two clips have the id {shown(twice[0])}, one of them a piece of a long video; rename a file")
+    readable = [] if report.hopeless else [clip for clip in report.clips if clip.id not in report.skipped]
+    tasks = [Task(i, clip, seconds=_seconds(clip)) for i, clip in enumerate(readable)]
+    for clip, (seconds, missing, warnings) in _results("clips", tasks, run, report):
+        report.durations[clip.id], report.missing[clip.id], report.warnings[clip.id] = seconds, missing, warnings
     report.seconds = time.monotonic() - began
     return report
 
@@ -205,28 +208,37 @@ def _chosen(clips: list[Clip], options: Options) -> list[Clip]:
 
 
 def _cut(
-    clips: list[Clip], whole: frozenset[str], run: Callable[[Iterable[Task]], Iterator[Done]], report: Report
-) -> list[Clip]:
-    """The clips, of which those that are whole long files are cut at pauses."""
-    tasks = [Task(i, clip, True) for i, clip in enumerate(clips) if clip.id in whole]
-    pieces: dict[int, list[Clip]] = {}
-    with _Progress("files", len(tasks)) as progress:
+    whole: list[Clip], options: Options, run: Callable[[Iterable[Task]], Iterator[Done]], report: Report
+) -> dict[str, list[Clip]]:
+    """The pieces of whole files, which are cut at pauses where they are long, by id."""
+    longest = options.settings.limits.seconds / FASTER
+    tasks = [Task(i, clip, True, longest) for i, clip in enumerate(whole)]
+    found = {}
+    for clip, (_, pieces) in _results("files", tasks, run, report):
+        name = clip.id.removesuffix("$_$1")
+        many = [replace(clip, id=f"{name}$_${i}", start=a, stop=b) for i, (a, b) in enumerate(pieces, 1)]
+        found[clip.id] = many if len(many) > 1 else [clip]
+    return found
+
+
+def _results(
+    what: str, tasks: list[Task], run: Callable[[Iterable[Task]], Iterator[Done]], report: Report
+) -> Iterator[tuple[Clip, Any]]:
+    """Yields clips with what came of them, and records why others are skipped; stops where the first are hopeless."""
+    good = bad = 0
+    with _Progress(what, len(tasks)) as progress:
         for done in run(tasks) if tasks else ():
             clip = done.task.clip
             if done.reason:
                 report.skipped[clip.id] = done.reason
-                if len(report.skipped) >= HOPELESS and not pieces:
-                    raise RunError(f"the first {HOPELESS} files cannot be read, such as {done.reason}")
-            elif len(done.result[1]) > 1:
-                name = clip.id.removesuffix("$_$1")
-                pieces[done.task.number] = [
-                    replace(clip, id=f"{name}$_${i}", start=start, stop=stop)
-                    for i, (start, stop) in enumerate(done.result[1], 1)
-                ]
+                bad += 1
             else:
-                pieces[done.task.number] = [clip]
-            progress.add()
-    return [piece for i, clip in enumerate(clips) for piece in pieces.get(i, [clip])]
+                yield clip, done.result
+                good += 1
+            progress.add(report.durations.get(clip.id, 0.0))
+            if not good and bad >= HOPELESS:
+                report.hopeless = True
+                return
 
 
 def _seconds(clip: Clip) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -83,12 +84,11 @@ def _of_files(videos: Path) -> Asked:
             note(f"{short(videos)}: not used: {others} files that are no video or sound by their ending")
     else:
         root = videos.parent
-    stems = [path.relative_to(root).with_suffix("").as_posix() for path in files]
-    twice = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
-    clips = [
-        Clip(f"{path.relative_to(root).as_posix() if stem in twice else stem}$_$1", path)
-        for stem, path in zip(stems, files, strict=True)
-    ]
+    names = [path.relative_to(root) for path in files]
+    # A name with its ending may be another's without it: a.mp4 and a.mp4.mkv.
+    counts = Counter(path for name in names for path in {name, name.with_suffix("")})
+    stems = [stem if counts[stem := name.with_suffix("")] == 1 else name for name in names]
+    clips = [Clip(f"{stem.as_posix()}$_$1", path) for stem, path in zip(stems, files, strict=True)]
     return Asked(clips, {}, frozenset(clip.id for clip in clips))
 
 
@@ -137,7 +137,7 @@ def _of_table(videos: Path, labels: Path, target: TargetConfig) -> Asked:
             row[columns.text] if columns.text else None,
             (split_name(row[columns.split]) or POOL) if columns.split else POOL,
             target_of(row[columns.label], table.decimal_comma, target.is_classes) if columns.label else None,
-            {m: value for m, c in columns.unimodal.items() if (value := number(row[c], where, m)) is not None},
+            columns.unimodal_of(row, where),
             annotation_of(row[columns.annotation]) if columns.annotation else annotation_of(None),
             row[columns.speaker] if columns.speaker else "",
         )
@@ -192,6 +192,11 @@ class _Columns:
                 f"{where}: the clip ends at {stop} s, and starts at {start} s; give seconds, the start first"
             )
         return start, stop
+
+    def unimodal_of(self, row: dict[str, str], where: str) -> dict[str, float]:
+        """The labels of single modalities."""
+        found = {m: number(row[column], where, column, self.decimal_comma) for m, column in self.unimodal.items()}
+        return {modality: value for modality, value in found.items() if value is not None}
 
     def wanted(self, row: dict[str, str]) -> str:
         """The file that a row asks for, as its cells name it."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmsa.config.extraction import ExtractConfig
-from gmsa.errors import ConfigError
 from gmsa.media.clips import Clip
 from gmsa.media.decoding import decode
 from gmsa.media.hearing.align import align, spread
@@ -132,7 +131,9 @@ class ClipMedia:
 
     @property
     def _has_transcript(self) -> bool:
-        return self.settings.transcript.source != "speech" and self.clip.text is not None
+        """Whether the words are those of the table, not recognized ones."""
+        source, text = self.settings.transcript.source, self.clip.text or ""
+        return source == "given" or (source == "auto" and bool(text.strip()))
 
     def encoded(self) -> Steps:
         """Whisper's states of the sound, from the pass that recognizes the words where the table has none.
@@ -144,14 +145,8 @@ class ClipMedia:
 
     @cached_property
     def _words(self) -> list[Word]:
-        source, text = self.settings.transcript.source, self.clip.text
-        if source == "given" and text is None:
-            raise ConfigError(
-                "'transcript.source' is 'given', but the table has no transcripts; add a column 'text', or set it to "
-                "'auto'"
-            )
-        if self._has_transcript and text is not None:
-            return self._aligned(text)
+        if self._has_transcript:
+            return self._aligned(self.clip.text or "")
         words = self._recognized[0]
         if not words:
             raise Missing("no speech")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +25,7 @@ from gmsa.media.looking import look_at
 from gmsa.media.media import ClipMedia, Recognizer
 from gmsa.media.pool import at_rate, pool, regular
 from gmsa.media.types import MediaError, Missing, Word
-from gmsa.media.weights import sha256_at
+from gmsa.media.weights import KNOWN, find, sha256_at
 from gmsa.registry import EXTRACTORS
 
 EMPTY_STEP = 0.5
@@ -73,6 +74,9 @@ class Pipeline:
         found = {}
         for modality in MODALITIES:
             parts = [parse_component(spec, EXTRACTORS, modality) for spec in self.settings.of(modality)]
+            if self.download:
+                for name in KNOWN.keys() & {name for name, _ in parts}:
+                    find(name, modality, download=True)  # the extractor finds them in the Hub's cache
             found[modality] = [EXTRACTORS[name](**given) for name, given in parts]
         return {modality: parts for modality, parts in found.items() if parts}
 
@@ -230,13 +234,12 @@ class _Later:
 
 def _spans(media: ClipMedia) -> Spans:
     words, why, share = [], "", 0.0
-    try:
+    with suppress(Missing):  # without sound, there may be a transcript
         share = sum(stop - start for start, stop in media.speech()) / max(media.duration, 1e-9)
+    try:
         words = media.words()
     except Missing as missing:
         why = str(missing)
-        if media.clip.text is not None and media.settings.transcript.source != "speech":
-            words = media.words()
     return Spans(words, why, media.duration, min(share, 1.0), media.warnings)
 
 

@@ -227,7 +227,7 @@ def inside_gmsa() -> Iterator[None]:
 
 @contextmanager
 def resumable(*words: str) -> Iterator[None]:
-    """Makes :func:`how_to_resume` name a command line, until the block ends.
+    """Makes :func:`how_to_resume` and :func:`how_to_repeat` name a command line, until the block ends.
 
     Args:
         words: those of the command line, up to the folder of its run.
@@ -237,6 +237,11 @@ def resumable(*words: str) -> Iterator[None]:
         yield
     finally:
         _to_resume.clear()
+
+
+def how_to_repeat() -> str:
+    """How to give the command at hand again."""
+    return f"Go on with: {shlex.join(_to_resume)}" if _to_resume else "Go on with the same command."
 
 
 def how_to_resume(folder: Path) -> str:

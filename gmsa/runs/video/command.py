@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from gmsa.runs.folder import Run
 from gmsa.runs.video.answer import STEP, WINDOW, Answerer
 from gmsa.runs.video.clips import check_pipeline, settings_of
 from gmsa.runs.video.files import FILES, answer_files
+from gmsa.system import cli
 from gmsa.system.console import console
 from gmsa.system.files import check_log, check_out_folder, make_folder
 from gmsa.system.reading import expanded, is_file, read_text
@@ -58,10 +58,10 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
     try:
         report = extract(Asked(clips, {}, whole), how)
     except KeyboardInterrupt:
-        words = ["gmsa", "predict", *sys.argv[1:]]
-        console(stderr=True).print(f"What is extracted is kept. Go on with: {shlex.join(words)}")
+        console(stderr=True).print(f"What is extracted is kept. {cli.how_to_repeat()}")
         raise
-    reasons = {identity.partition("$")[0]: reason for identity, reason in report.skipped.items()}
+    lost = [clip for clip in report.clips if clip.id not in report.durations]
+    reasons = {clip.id.partition("$")[0]: report.skipped.get(clip.id, "not reached") for clip in lost}
     answerer = Answerer([run], cache, only_read=True, seeds=options.seeds, device=options.device)
     failed = 0
     for i, (path, folder) in enumerate(zip(paths, folders, strict=True)):
