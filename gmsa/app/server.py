@@ -50,7 +50,7 @@ def serve_page(options: Options, port: int = 0, browser: bool = True) -> None:
     """
     uvicorn = load_package("uvicorn", "gmsa app", "app")
     load_package("starlette", "gmsa app", "app")
-    if hasattr(signal, "SIGHUP"):  # the terminal is closed
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is closed
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     token = secrets.token_urlsafe(24)
     folder = Path(tempfile.mkdtemp(prefix="gmsa-app-"))  # of mode 0700
@@ -77,8 +77,10 @@ def serve_page(options: Options, port: int = 0, browser: bool = True) -> None:
             )
             uvicorn.Server(settings).run(sockets=[listening])
     finally:
-        jobs.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            jobs.stop()
+        finally:  # also after a second Ctrl-C
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def listen(port: int) -> socket.socket:

@@ -67,6 +67,7 @@ def of_classes(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
     found = answer(runs, path, say)
     for one in found["answers"]:
         one["target"] = {"kind": "classes", "classes": ["joy", "anger", "sadness"]}
+        one["seeds"] = {"1111": 0.6, "1112": 0.64}
         one |= {"value": None, "label": "joy", "probabilities": {"joy": 0.62, "anger": 0.3, "sadness": 0.08}}
         one["timeline"] = [
             {key: value if key == "time" or value is None else (value + 3) / 6 for key, value in point.items()}

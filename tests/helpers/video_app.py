@@ -93,7 +93,11 @@ def serving(folder: Path, answer: str = "answer", runs: tuple[str, ...] = ("firs
 
 
 if __name__ == "__main__":  # what `gmsa app` does, without runs
+    import signal
+
     from gmsa.system import cli
 
+    for number in (signal.SIGINT, signal.SIGHUP):  # a shell starts what runs in the background without
+        signal.signal(number, signal.SIG_DFL)
     with cli.exit_codes("gmsa app"):
         server.serve_page(Options((Path("first"),), answer=f"helpers.fake_answers:{sys.argv[1]}"), browser=False)
