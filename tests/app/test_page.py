@@ -178,6 +178,16 @@ def test_an_explanation_that_fails_its_check_is_not_shown(chromium: Any, folder:
         assert {re.sub(" now$", "", name) for name in classes} == {"word"}
 
 
+def test_what_may_be_lacking(chromium: Any, folder: Path, video: Path, tmp_path: Path) -> None:
+    with serving(folder / "bare", "bare") as site, opened(chromium, site) as page:
+        answer(page, video)
+        assert page.locator("article").nth(0).locator(".big").inner_text().split() == ["–", "unknown"]
+        assert page.locator("article").nth(0).locator(".bars").inner_text().endswith("Nothing was found to explain.")
+        assert page.locator("article").nth(1).locator(".words .soft").last.inner_text() == "Choose a word to hear it."
+        page.locator(".timeline").first.press("End")
+        page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+
+
 def test_without_sound(chromium: Any, site: Site, folder: Path) -> None:
     with opened(chromium, site) as page:
         answer(page, make_video(folder / "silent.mp4", 2.0, sound=False))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -365,6 +366,18 @@ def test_a_folder_that_is_no_run_is_refused_before_anything_starts(tmp_path: Pat
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("it started"))
     with pytest.raises(Exception, match=r"is not a run folder: it has no config\.yaml"):
         main(["--run", str(tmp_path)])
+
+
+def test_the_command_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple] = []
+    monkeypatch.setattr("gmsa.app.__main__.serve_page", lambda *given: called.append(given))
+    monkeypatch.setattr("gmsa.runs.folder.Run", lambda path: Namespace(folder=Path(path)))
+    main(["--run", "a", "--run", "b"])
+    main(["--run", "a", "--port", "8765", "--limit", "0.5", "--no-browser"])
+    assert called == [
+        (Options((Path("a"), Path("b"))), 0, True),
+        (Options((Path("a"),), limit=2**19), 8765, False),
+    ]
 
 
 @pytest.mark.parametrize(("option", "value"), [("--limit", "0"), ("--limit", "nan"), ("--port", "-1")])

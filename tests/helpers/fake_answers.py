@@ -85,6 +85,16 @@ def unfaithful(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
     return found
 
 
+def bare(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
+    """Answers that lack all that may be lacking; of the second run, also an explanation."""
+    (one,) = answer([Path("first")], path, say)["answers"]
+    empty = {"segments": [], "timeline": [], "seeds": {}, "probabilities": {}, "value": None, "label": "unknown"}
+    for segment in one["segments"]:
+        segment |= {"label": None, "faithful": None, "note": ""}
+        segment["words"] = [{**word, "contribution": None, "confidence": None} for word in segment["words"]]
+    return {"answers": [one | empty | {"face": None, "speech": None}, one | {"run": "second", "seeds": {"1": 0.2}}]}
+
+
 def slow(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
     """Sleeps."""
     say("Sleeping", 0.5)
