@@ -86,7 +86,11 @@ def test_help_of_a_command_ends_with_an_example_that_parses(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "gmsa: error: name a command: train, evaluate, predict, ablate, tune, inspect, config, data (see --help)"),
+        (
+            [],
+            "gmsa: error: name a command: "
+            "train, evaluate, predict, ablate, tune, inspect, config, data, app (see --help)",
+        ),
         (["trian"], "gmsa: error: unknown command 'trian' (did you mean 'train'?); choose from train, evaluate, "),
         (["--fast"], "gmsa: error: unrecognized arguments: --fast (see --help)"),
         (["train"], "gmsa train: error: the following arguments are required: --config (see --help)"),

@@ -17,7 +17,7 @@ FLOORS = {
     2: {"models"},
     3: {"explain", "training", "figures", "reports"},
     4: {"runs", "ablation", "tuning"},
-    5: {"api", "train", "evaluate", "predict", "inspect", "ablate", "tune"},
+    5: {"api", "train", "evaluate", "predict", "inspect", "ablate", "tune", "app"},
 }
 ROOMS = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 NEVER = {

@@ -198,7 +198,8 @@ def test_an_installed_gmsa_is_found_from_any_folder(kind: str, tmp_path: Path, c
         names = set(zipfile.ZipFile(wheel).namelist())
         assert {f"gmsa/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")} <= names
         assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "gmsa").rglob("*.py")} <= names
-        assert "gmsa/py.typed" in names
+        page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gmsa" / "app" / "static").iterdir()}
+        assert {"gmsa/py.typed", *page} <= names
         assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"gmsa"}
 
 

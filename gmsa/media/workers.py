@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
@@ -19,11 +18,8 @@ from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.media.clips import Clip
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
-from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, one_thread, safe_path, speak_into
 
-THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""A thread per worker, and the last bits of features the same whatever the caller's settings. It must be set before
-NumPy is loaded, so before a worker starts."""
 TRIES = 2
 """How often a clip may end its worker."""
 FIRST = 120.0
@@ -155,21 +151,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets processes that are started meanwhile compute with one thread."""
-    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(THREADS)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def serve(work: Work, pipe: Any) -> None:

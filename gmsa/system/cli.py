@@ -48,6 +48,7 @@ COMMANDS = {
     ),
     "config": Command("gmsa.config.__main__", "explain settings, or resolve a config", "--key optim.lr"),
     "data": Command("gmsa.data.__main__", "import, describe and check data", "info clips.pkl"),
+    "app": Command("gmsa.app.__main__", "answer videos in the browser", "--run runs/clips"),
 }
 """The subcommands by name."""
 

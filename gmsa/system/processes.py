@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
 from pathlib import Path
 
 _SAFE = "PYTHONSAFEPATH"
+THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""A thread per worker, and the last bits of features the same whatever the caller's settings. It must be set before
+NumPy is loaded, so before a worker starts."""
 
 
 def end_with_parent() -> None:
@@ -59,6 +62,21 @@ def safe_path() -> Iterator[None]:
             del os.environ[_SAFE]
         else:
             os.environ[_SAFE] = before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets processes that are started meanwhile compute with one thread."""
+    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(THREADS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _wait_for_parent() -> None:
