@@ -204,6 +204,8 @@ def _chosen(clips: list[Clip], options: Options) -> list[Clip]:
         part, parts = options.shard
         files = {path: i for i, path in enumerate(dict.fromkeys(clip.path for clip in clips))}
         clips = [clip for clip in clips if files[clip.path] % parts == part - 1]
+    if options.settings.transcript.source == "speech":  # what a table says is not what is heard
+        clips = [replace(clip, text=None) for clip in clips]
     return clips[: options.limit]
 
 

@@ -48,6 +48,11 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
         check_out_folder(folder)
     cache = expanded(options.cache) if options.cache else cache_folder()
     settings = settings_of(run)
+    source = settings.transcript.source
+    if source == "speech" and transcript is not None:
+        raise ConfigError("--transcript: the run was trained on words that were recognized; leave it out")
+    if source == "given" and transcript is None:
+        raise ConfigError("the run was trained on given transcripts; give that of one video with --transcript FILE")
     check_pipeline(run, Pipeline(settings))
     for folder in (*folders, cache):
         make_folder(folder)
