@@ -81,7 +81,7 @@ def check_file(options: Options, path: Path) -> None:
         MediaError: it is.
         ConfigError: PyAV is not installed.
     """
-    from gmsa.media import decode
+    from gmsa.media.decoding import decode
 
     decode.probe(path, decode.Limits(options.seconds, options.pixels))
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from gmsa.errors import ConfigError, RunError
-from gmsa.media import decode
+from gmsa.media.decoding import decode
 
 Say = Callable[[str, float], None]
 WORDS = (

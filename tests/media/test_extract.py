@@ -176,7 +176,7 @@ def test_a_tiny_change_of_the_sound_changes_little(
     pipeline: Pipeline, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Int8 would fail: it blows the last bits of the spectrum up to the size of the states."""
-    from gmsa.media import decode
+    from gmsa.media.decoding import decode
 
     before = extracted(pipeline, media / "good.mp4")
     fresh, read = other(pipeline), decode.audio

@@ -17,7 +17,7 @@ from gmsa.__main__ import main
 from gmsa.config.extraction import ExtractConfig
 from gmsa.config.load import to_dict
 from gmsa.data import Row, Store, Utterance, write_store
-from gmsa.data.extraction import check_extraction
+from gmsa.data.store.extraction import check_extraction
 from gmsa.errors import DataError, DataWarning, RunError
 from gmsa.runs import Run
 from gmsa.runs import report as results
