@@ -1,12 +1,12 @@
 // What one run says of a clip: the answer, its bars, the timeline and the words.
 
 import { clock, listed, make, percent, signed, table } from "./dom.js";
-import { sample, scale, timeline, waterfall } from "./plots.js";
+import { extent, sample, scale, timeline, waterfall } from "./plots.js";
 
 const NAMES = ["text", "audio", "vision"];
 
 /** An answer of the server, with what all its parts need to know. */
-export class Answer {
+class Answer {
   constructor(content) {
     Object.assign(this, content);
     const { kind, low, high } = content.target;
@@ -54,10 +54,20 @@ export class Answer {
   }
 }
 
+/** The answers of all runs; the bars of those on the same scale can be compared. */
+export function answersOf(contents) {
+  const answers = contents.map((content) => new Answer(content));
+  for (const answer of answers) {
+    const alike = answers.filter(({ range }) => range.low === answer.range.low && range.high === answer.range.high);
+    answer.extent = extent(alike.flatMap(({ segments }) => segments), answer.range);
+  }
+  return answers;
+}
+
 /** The column of a run. */
 export class Column {
-  constructor(content, seek) {
-    this.answer = new Answer(content);
+  constructor(answer, seek) {
+    this.answer = answer;
     this.seek = seek;
     this.segment = undefined;
     this.bars = make("section", { class: "bars", "aria-label": "What each modality adds" });

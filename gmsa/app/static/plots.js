@@ -107,14 +107,22 @@ export function timeline(answer, seek) {
   return { svg: plot.svg, move };
 }
 
+function stepsOf({ modalities: { base, parts } }) {
+  let sum = base;
+  return Object.entries(parts).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
+}
+
+/** The least and the largest value that the bars of segments reach. */
+export function extent(segments, { low, high }) {
+  const edges = segments.flatMap((segment) =>
+    [segment.modalities.base, segment.value, ...stepsOf(segment).map((step) => step.to)]);
+  const spread = Math.max(Math.max(...edges) - Math.min(...edges), (high - low) / 12);
+  return [Math.min(...edges) - 0.06 * spread, Math.max(...edges) + 0.06 * spread];
+}
+
 /** From the average of the training to the value, a bar for each modality, each starting where the last one ends. */
 export function waterfall(answer, segment) {
-  const { base, parts } = segment.modalities;
-  let sum = base;
-  const steps = Object.entries(parts).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
-  const edges = [base, segment.value, ...steps.map((step) => step.to)];
-  const spread = Math.max(Math.max(...edges) - Math.min(...edges), (answer.range.high - answer.range.low) / 12);
-  const low = Math.min(...edges) - 0.06 * spread, high = Math.max(...edges) + 0.06 * spread;
+  const { base } = segment.modalities, steps = stepsOf(segment), [low, high] = answer.extent;
   const row = 25, rows = steps.length + 2;
   const text = steps.map(({ name, part }) => `${name} ${answer.delta(part)}`).join(", ");
   return drawing({ class: "waterfall", role: "img", "aria-label":
