@@ -357,7 +357,7 @@ def test_cancel_and_a_full_queue(chromium: Any, folder: Path, video: Path) -> No
         page = chromium.new_page()  # Chromium's console tells of the status 429
         page.goto(site.link)
         page.set_input_files("#file", str(video))
-        expect(page.locator("#status.error")).to_have_text("1 videos wait already; try again when one is done.")
+        expect(page.locator("#status.error")).to_have_text("The queue is full (1 videos); try again when one is done.")
         page.close()
 
 

@@ -48,8 +48,8 @@ class Answer {
 
   /** The value without some modalities. */
   without(segment, present) {
-    const key = [...present].sort().join("+");
-    const found = Object.entries(segment.subsets).find(([name]) => name.split("+").filter(Boolean).sort().join("+") === key);
+    const key = (names) => names.filter(Boolean).sort().join("+");
+    const found = Object.entries(segment.subsets).find(([names]) => key(names.split("+")) === key([...present]));
     return found ? found[1] : null;
   }
 }
@@ -140,7 +140,8 @@ export class Column {
 
   #showBars(segment) {
     if (!segment) {
-      this.bars.replaceChildren(make("h3", {}, "What each modality adds"), make("p", {}, "Nothing was found to explain."));
+      this.bars.replaceChildren(make("h3", {}, "What each modality adds"),
+        make("p", {}, "Nothing was found to explain."));
       return;
     }
     const { answer } = this, missing = Object.entries(segment.missing ?? {});
@@ -204,12 +205,14 @@ export class Column {
     const help = !words.length ? "No words were heard in this part."
       : unfaithful ? `No faithful explanation for this clip${note}. Choose a word to hear it.`
         : !explained ? "Choose a word to hear it." : null;
-    const key = (name, text) => make("span", {}, make("span", { class: `word ${name}`, "aria-hidden": "true" }, "word"), text);
+    const key = (name, text) => make("span", {},
+      make("span", { class: `word ${name}`, "aria-hidden": "true" }, "word"), text);
     this.words.replaceChildren(this.#title("Word by word"), words.length ? line : "",
       help ? make("p", { class: "soft" }, help)
         : make("p", { class: "soft legend" }, key("up3", this.answer.ofClasses ? "speaks for it" : "raises the value"),
           key("down3", this.answer.ofClasses ? "speaks against it" : "lowers the value")),
-      words.length ? table("Words as a table", ["Word", "Start", "End", "Certainty", ...(explained ? [...names, "Sum"] : [])],
+      words.length ? table("Words as a table",
+        ["Word", "Start", "End", "Certainty", ...(explained ? [...names, "Sum"] : [])],
         words.map((word) => [word.text, clock(word.start), clock(word.stop),
           word.confidence == null ? "–" : percent(word.confidence),
           ...(explained ? [...names.map((n) => this.answer.delta(word.contribution?.[n] ?? 0)),

@@ -185,7 +185,9 @@ async function record() {
   }
   let stream;
   try {
-    if (!navigator.mediaDevices || !window.MediaRecorder) throw new Error("This browser cannot record; open a video instead.");
+    if (!navigator.mediaDevices || !window.MediaRecorder) {
+      throw new Error("This browser cannot record; open a video instead.");
+    }
     stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
   } catch (error) {
     say(REFUSED[error.name] ?? error.message, "error");

@@ -46,7 +46,8 @@ export function timeline(answer, seek) {
       x: x(part.start), y: top, width: Math.max(x(part.stop) - x(part.start), 0), height: height - top - bottom }));
     svg.append(...bands);
     for (const value of levels(low, high)) {
-      svg.append(draw("line", { class: value ? "grid" : "zero", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
+      svg.append(draw("line",
+        { class: value ? "grid" : "zero", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
       svg.append(draw("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, answer.show(value, 0)));
     }
     for (const seconds of ticks(answer.duration, width)) {
@@ -98,7 +99,8 @@ export function timeline(answer, seek) {
   });
   plot.svg.addEventListener("pointermove", (event) => event.buttons & 1 && seek(at(event)));
   plot.svg.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 0.5, ArrowUp: 0.5, ArrowLeft: -0.5, ArrowDown: -0.5, PageUp: 5, PageDown: -5 }[event.key];
+    const by = { ArrowRight: 0.5, ArrowUp: 0.5, ArrowLeft: -0.5, ArrowDown: -0.5, PageUp: 5, PageDown: -5 };
+    const step = by[event.key];
     const to = { Home: 0, End: answer.duration }[event.key] ?? (step && clamp(time + step, 0, answer.duration));
     if (to === undefined) return;
     event.preventDefault();
@@ -135,8 +137,8 @@ export function waterfall(answer, segment) {
         draw("text", { x: width, y: row * i + 17, "text-anchor": "end", class: `number ${kind}` }, value));
     };
     const stop = (i, value) => draw("circle", { class: "stop", cx: x(value), cy: row * i + 12.5, r: 4.5 });
-    const join = (i, value) => svg.append(draw("line", { class: "join", x1: x(value), x2: x(value), y1: row * i + 12.5,
-      y2: row * (i + 1) + 12.5 }));
+    const join = (i, value) => svg.append(draw("line",
+      { class: "join", x1: x(value), x2: x(value), y1: row * i + 12.5, y2: row * (i + 1) + 12.5 }));
     [base, ...steps.map((step) => step.to)].forEach((value, i) => join(i, value));
     line(0, "average", stop(0, base), answer.show(base), "soft");
     steps.forEach(({ name, part, from, to }, i) => line(i + 1, name, draw("rect", { class: `bar ${answer.mark(name)}`,
