@@ -163,7 +163,9 @@ class Site:
         if clip is None:
             with anyio.move_on_after(10), suppress(ClientDisconnect):
                 await _store(request, Path(os.devnull), limit)
-            return _json({"error": f"{self.options.queue} videos wait already; try again when one is done."}, 429)
+            return _json(
+                {"error": f"The queue is full ({self.options.queue} videos); try again when one is done."}, 429
+            )
         problem = "The upload was interrupted.", 400
         try:
             with anyio.fail_after(self.options.time):

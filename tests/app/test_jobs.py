@@ -142,7 +142,7 @@ def test_a_full_queue_says_so(video: bytes, tmp_path: Path) -> None:
         until(lambda: site.ask("GET", f"/api/clips/{first}").json["stage"] == "Sleeping")
         replies = [site.ask("POST", "/api/clips", video) for _ in range(3)]
         assert [reply.status for reply in replies] == [202, 202, 429]
-        assert replies[2].json == {"error": "2 videos wait already; try again when one is done."}
+        assert replies[2].json == {"error": "The queue is full (2 videos); try again when one is done."}
         assert len({path.name for path in site.jobs.folder.iterdir()} - {"worker.log"}) == 3
         site.ask("DELETE", f"/api/clips/{replies[0].json['id']}")
         assert site.ask("POST", "/api/clips", video).status == 202

@@ -155,6 +155,9 @@ def test_two_runs_side_by_side(chromium: Any, compared: Site, video: Path, tmp_p
         boxes = [columns.nth(i).bounding_box() for i in range(2)]
         assert boxes[0]["y"] == boxes[1]["y"]
         assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
+        bars = [columns.nth(i).locator(".waterfall .bar").first for i in range(2)]  # of text: 0.9 and 0.4, on one scale
+        widths = [float(bar.get_attribute("width")) for bar in bars]
+        assert widths[1] / widths[0] == pytest.approx(0.4 / 0.9, abs=0.01)
         page.locator(".timeline").first.press("End")  # one player for both
         for i, value in enumerate(("−1.20", "−1.60")):
             assert columns.nth(i).locator(".legend b").first.inner_text() == value
@@ -354,7 +357,7 @@ def test_cancel_and_a_full_queue(chromium: Any, folder: Path, video: Path) -> No
         page = chromium.new_page()  # Chromium's console tells of the status 429
         page.goto(site.link)
         page.set_input_files("#file", str(video))
-        expect(page.locator("#status.error")).to_have_text("1 videos wait already; try again when one is done.")
+        expect(page.locator("#status.error")).to_have_text("The queue is full (1 videos); try again when one is done.")
         page.close()
 
 

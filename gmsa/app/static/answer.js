@@ -1,12 +1,12 @@
 // What one run says of a clip: the answer, its bars, the timeline and the words.
 
 import { clock, listed, make, percent, signed, table } from "./dom.js";
-import { sample, scale, timeline, waterfall } from "./plots.js";
+import { extent, sample, scale, timeline, waterfall } from "./plots.js";
 
 const NAMES = ["text", "audio", "vision"];
 
 /** An answer of the server, with what all its parts need to know. */
-export class Answer {
+class Answer {
   constructor(content) {
     Object.assign(this, content);
     const { kind, low, high } = content.target;
@@ -48,16 +48,26 @@ export class Answer {
 
   /** The value without some modalities. */
   without(segment, present) {
-    const key = [...present].sort().join("+");
-    const found = Object.entries(segment.subsets).find(([name]) => name.split("+").filter(Boolean).sort().join("+") === key);
+    const key = (names) => names.filter(Boolean).sort().join("+");
+    const found = Object.entries(segment.subsets).find(([names]) => key(names.split("+")) === key([...present]));
     return found ? found[1] : null;
   }
 }
 
+/** The answers of all runs; the bars of those on the same scale can be compared. */
+export function answersOf(contents) {
+  const answers = contents.map((content) => new Answer(content));
+  for (const answer of answers) {
+    const alike = answers.filter(({ range }) => range.low === answer.range.low && range.high === answer.range.high);
+    answer.extent = extent(alike.flatMap(({ segments }) => segments), answer.range);
+  }
+  return answers;
+}
+
 /** The column of a run. */
 export class Column {
-  constructor(content, seek) {
-    this.answer = new Answer(content);
+  constructor(answer, seek) {
+    this.answer = answer;
     this.seek = seek;
     this.segment = undefined;
     this.bars = make("section", { class: "bars", "aria-label": "What each modality adds" });
@@ -130,7 +140,8 @@ export class Column {
 
   #showBars(segment) {
     if (!segment) {
-      this.bars.replaceChildren(make("h3", {}, "What each modality adds"), make("p", {}, "Nothing was found to explain."));
+      this.bars.replaceChildren(make("h3", {}, "What each modality adds"),
+        make("p", {}, "Nothing was found to explain."));
       return;
     }
     const { answer } = this, missing = Object.entries(segment.missing ?? {});
@@ -194,12 +205,14 @@ export class Column {
     const help = !words.length ? "No words were heard in this part."
       : unfaithful ? `No faithful explanation for this clip${note}. Choose a word to hear it.`
         : !explained ? "Choose a word to hear it." : null;
-    const key = (name, text) => make("span", {}, make("span", { class: `word ${name}`, "aria-hidden": "true" }, "word"), text);
+    const key = (name, text) => make("span", {},
+      make("span", { class: `word ${name}`, "aria-hidden": "true" }, "word"), text);
     this.words.replaceChildren(this.#title("Word by word"), words.length ? line : "",
       help ? make("p", { class: "soft" }, help)
         : make("p", { class: "soft legend" }, key("up3", this.answer.ofClasses ? "speaks for it" : "raises the value"),
           key("down3", this.answer.ofClasses ? "speaks against it" : "lowers the value")),
-      words.length ? table("Words as a table", ["Word", "Start", "End", "Certainty", ...(explained ? [...names, "Sum"] : [])],
+      words.length ? table("Words as a table",
+        ["Word", "Start", "End", "Certainty", ...(explained ? [...names, "Sum"] : [])],
         words.map((word) => [word.text, clock(word.start), clock(word.stop),
           word.confidence == null ? "–" : percent(word.confidence),
           ...(explained ? [...names.map((n) => this.answer.delta(word.contribution?.[n] ?? 0)),

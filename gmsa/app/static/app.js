@@ -1,6 +1,6 @@
 // The page: takes a video or records one, waits for the answers, and joins them to the player.
 
-import { Column } from "./answer.js";
+import { answersOf, Column } from "./answer.js";
 import { clock, listed, make, percent } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
@@ -102,7 +102,7 @@ async function answered(id) {
 }
 
 function present({ id, name, answers }) {
-  columns = answers.map((content) => new Column(content, seek));
+  columns = answersOf(answers).map((answer) => new Column(answer, seek));
   $("answers").replaceChildren(...columns.map((column) => column.element));
   $("answers").classList.toggle("many", columns.length > 1);
   duration = Math.max(...answers.map((one) => one.duration));
@@ -126,7 +126,9 @@ function present({ id, name, answers }) {
   move(0);
   const told = columns.map(({ answer }) =>
     `${columns.length > 1 ? `${answer.run}: ` : ""}${answer.label} (${answer.show(answer.value)})`);
-  say(`Done. ${told.join("; ")}`, "done"); // heard, not seen: the answer stands there
+  const count = $("warnings").children.length;
+  const more = count ? `; ${count} warning${count > 1 ? "s" : ""}` : "";
+  say(`Done. ${told.join("; ")}${more}`, "done"); // heard, not seen: the answer stands there
   document.title = `${name} · gmsa`;
 }
 
@@ -183,7 +185,9 @@ async function record() {
   }
   let stream;
   try {
-    if (!navigator.mediaDevices || !window.MediaRecorder) throw new Error("This browser cannot record; open a video instead.");
+    if (!navigator.mediaDevices || !window.MediaRecorder) {
+      throw new Error("This browser cannot record; open a video instead.");
+    }
     stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
   } catch (error) {
     say(REFUSED[error.name] ?? error.message, "error");

@@ -46,7 +46,8 @@ export function timeline(answer, seek) {
       x: x(part.start), y: top, width: Math.max(x(part.stop) - x(part.start), 0), height: height - top - bottom }));
     svg.append(...bands);
     for (const value of levels(low, high)) {
-      svg.append(draw("line", { class: value ? "grid" : "zero", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
+      svg.append(draw("line",
+        { class: value ? "grid" : "zero", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
       svg.append(draw("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, answer.show(value, 0)));
     }
     for (const seconds of ticks(answer.duration, width)) {
@@ -98,7 +99,8 @@ export function timeline(answer, seek) {
   });
   plot.svg.addEventListener("pointermove", (event) => event.buttons & 1 && seek(at(event)));
   plot.svg.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 0.5, ArrowUp: 0.5, ArrowLeft: -0.5, ArrowDown: -0.5, PageUp: 5, PageDown: -5 }[event.key];
+    const by = { ArrowRight: 0.5, ArrowUp: 0.5, ArrowLeft: -0.5, ArrowDown: -0.5, PageUp: 5, PageDown: -5 };
+    const step = by[event.key];
     const to = { Home: 0, End: answer.duration }[event.key] ?? (step && clamp(time + step, 0, answer.duration));
     if (to === undefined) return;
     event.preventDefault();
@@ -107,14 +109,22 @@ export function timeline(answer, seek) {
   return { svg: plot.svg, move };
 }
 
+function stepsOf({ modalities: { base, parts } }) {
+  let sum = base;
+  return Object.entries(parts).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
+}
+
+/** The least and the largest value that the bars of segments reach. */
+export function extent(segments, { low, high }) {
+  const edges = segments.flatMap((segment) =>
+    [segment.modalities.base, segment.value, ...stepsOf(segment).map((step) => step.to)]);
+  const spread = Math.max(Math.max(...edges) - Math.min(...edges), (high - low) / 12);
+  return [Math.min(...edges) - 0.06 * spread, Math.max(...edges) + 0.06 * spread];
+}
+
 /** From the average of the training to the value, a bar for each modality, each starting where the last one ends. */
 export function waterfall(answer, segment) {
-  const { base, parts } = segment.modalities;
-  let sum = base;
-  const steps = Object.entries(parts).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
-  const edges = [base, segment.value, ...steps.map((step) => step.to)];
-  const spread = Math.max(Math.max(...edges) - Math.min(...edges), (answer.range.high - answer.range.low) / 12);
-  const low = Math.min(...edges) - 0.06 * spread, high = Math.max(...edges) + 0.06 * spread;
+  const { base } = segment.modalities, steps = stepsOf(segment), [low, high] = answer.extent;
   const row = 25, rows = steps.length + 2;
   const text = steps.map(({ name, part }) => `${name} ${answer.delta(part)}`).join(", ");
   return drawing({ class: "waterfall", role: "img", "aria-label":
@@ -127,8 +137,8 @@ export function waterfall(answer, segment) {
         draw("text", { x: width, y: row * i + 17, "text-anchor": "end", class: `number ${kind}` }, value));
     };
     const stop = (i, value) => draw("circle", { class: "stop", cx: x(value), cy: row * i + 12.5, r: 4.5 });
-    const join = (i, value) => svg.append(draw("line", { class: "join", x1: x(value), x2: x(value), y1: row * i + 12.5,
-      y2: row * (i + 1) + 12.5 }));
+    const join = (i, value) => svg.append(draw("line",
+      { class: "join", x1: x(value), x2: x(value), y1: row * i + 12.5, y2: row * (i + 1) + 12.5 }));
     [base, ...steps.map((step) => step.to)].forEach((value, i) => join(i, value));
     line(0, "average", stop(0, base), answer.show(base), "soft");
     steps.forEach(({ name, part, from, to }, i) => line(i + 1, name, draw("rect", { class: `bar ${answer.mark(name)}`,
