@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from helpers.talking_head import make
 from gmsa.__main__ import main
 from gmsa.data import Store
 from gmsa.media import workers
-from gmsa.media.workers import Done, Task, Work, make_answer
+from gmsa.media.workers import Done
 
 PLUGIN = Path(__file__).parents[1] / "helpers" / "fake_extractors.py"
 FAKE = ["text=[fake_text]", "audio=[]", "vision=[fake_vision]"]
@@ -96,16 +96,8 @@ class Place:
 
 
 @pytest.fixture
-def place(spawned: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Where this process itself does the work of the workers, which need seconds to start."""
-
-    def run_tasks(work: Work, tasks: Iterable[Task], count: int) -> Iterator[Done]:
-        answer = make_answer(work)
-        for task in tasks:
-            kind, value = answer(task)
-            yield Done(task, value) if kind == "ok" else Done(task, reason=value)
-
-    monkeypatch.setattr("gmsa.media.extract.run_tasks", run_tasks)
+def place(spawned: Place, in_process: None) -> Place:
+    """Where this process itself does the work of the workers."""
     return spawned
 
 
