@@ -254,7 +254,33 @@ def test_wrong_options_are_refused(
 ) -> None:
     folder = predict(media / "good.mp4", options=options, code=2)
     assert said in capsys.readouterr().err
-    assert not (folder / "answer.json").exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "said"),
+    [("speech", True, "were recognized; leave it out"), ("given", False, "--transcript FILE")],
+)
+def test_a_transcript_follows_the_source_of_the_training(
+    media: Path,
+    runs: Path,
+    tmp_path: Path,
+    predict: Predict,
+    source: str,
+    given: bool,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "other"
+    shutil.copytree(runs / "run", run)
+    content = json.loads((run / "environment.json").read_text())
+    content["extraction"]["settings"]["transcript"]["source"] = source
+    (run / "environment.json").write_text(json.dumps(content))
+    (tmp_path / "said.txt").write_text("this is bad")
+    options = ("--transcript", str(tmp_path / "said.txt")) if given else ()
+    folder = predict(media / "heard.m4a", run=str(run), options=options, code=2)
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not folder.exists()
 
 
 def test_other_weights_on_this_machine_are_refused(
