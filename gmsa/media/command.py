@@ -11,7 +11,7 @@ from typing import Any
 
 from gmsa.config.extraction import read_extraction
 from gmsa.config.load import settings_of
-from gmsa.errors import ConfigError, DataError, shown
+from gmsa.errors import ConfigError, DataError, short, shown
 from gmsa.media import extract, weights
 from gmsa.media.cache import cache_folder
 from gmsa.media.listing import list_clips
@@ -86,6 +86,7 @@ def _extract(options: argparse.Namespace) -> None:
     table, log = extract.beside(out)
     extract.check_places(out, table, log, cache)
     asked = list_clips(videos, labels, target)
+    extract.check_labels(asked.clips, target, short(labels or videos))
     chosen = extract.Options(
         settings, cache, log, options.jobs, options.cluster, options.shard, options.limit, options.download
     )

@@ -15,6 +15,7 @@ import torch
 from gmsa.config import MODALITIES, TargetConfig
 from gmsa.config.extraction import ExtractConfig
 from gmsa.data import Utterance
+from gmsa.data.store.rows import RowChecker
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, short, shown
 from gmsa.media.cache import Cache
@@ -148,6 +149,23 @@ def row_of(clip: Clip, found: Extracted) -> Row:
     )
     named = clip.label if isinstance(clip.label, str) else ""
     return Row(clip.split, utterance, clip.annotation, named, {m: s.times for m, s in found.sequences.items()})
+
+
+def check_labels(clips: Iterable[Clip], target: TargetConfig, where: str) -> None:
+    """Checks before the work that the store can be written: ids, transcripts, splits and labels.
+
+    Raises:
+        DataError: a label does not fit the target, or a text is wrong.
+    """
+    checker = RowChecker({}, target, where, "set target.range to the range of the labels")
+    for clip in clips:
+        row = row_of(clip, Extracted())
+        checker.begin(row)
+        checker.id_of(row)
+        checker.text_of(row)
+        for modality in (None, *clip.unimodal):
+            checker.label_of(row, modality)
+    checker.finish()
 
 
 def write_table(path: Path, report: Report) -> None:

@@ -33,6 +33,8 @@ from gmsa.media.types import Word
 MOUTH = 123.0, 115.0
 """Where the mouth is in the picture of 256 x 256 pixels, x and y; it is 42 pixels wide, the chin is at y = 148."""
 GRAY = 90
+GOOD = "I really love this movie, it is wonderful"
+"""What is said in the clip that lacks nothing."""
 
 STRICT = bool(os.environ.get("CI"))
 """Whether what is missing fails a test instead of skipping it."""

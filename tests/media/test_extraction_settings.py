@@ -50,6 +50,16 @@ def test_packaged_settings_are_loaded_or_say_what_lacks(
     assert Pipeline(read_extraction(name)).fingerprint.keys() == {"words", "text", "audio", "vision", "steps"}
 
 
+@pytest.mark.parametrize("download", [True, False])
+def test_known_weights_of_extractors_are_fetched_too(download: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr("gmsa.media.pipeline.find", lambda name, key, download: asked.append((name, download)))
+    pipeline = Pipeline(ExtractConfig(text=("minilm",), audio=("prosody",), vision=()), None, download)
+    weights("minilm")
+    assert pipeline.extractors.keys() == {"text", "audio"}
+    assert asked == [("minilm", True)] * download
+
+
 def test_every_packaged_file_is_tried_above() -> None:
     assert {path.stem for path in CONFIGS} == {"default", "opensmile", *NEEDS}
 

@@ -30,9 +30,10 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
     """Runs the command; exits with 1 if a video cannot be answered.
 
     Raises:
-        RunError: the run was trained on data that do not say how they were extracted.
+        RunError: the run was trained on data that do not say how they were extracted, or has no such seed.
         DataError: this machine extracts otherwise, or none of the videos can be read.
     """
+    run.chosen_seeds(options.seeds)
     window = _seconds(options.window, WINDOW, "--window")
     step = _seconds(options.step, STEP, "--step")
     paths = [expanded(video, DataError) for video in options.video]
