@@ -36,7 +36,7 @@ from gmsa.media.decoding import decode
 from gmsa.media.extract import Options, Report, store_clips
 from gmsa.media.media import ClipMedia
 from gmsa.media.pipeline import Pipeline
-from gmsa.media.workers import THREADS
+from gmsa.system.processes import THREADS
 
 SENTENCES = (
     "I really love this movie, it is wonderful.",

@@ -40,9 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.error(f"--port must be 0 or above (got {options.port})")
     # Before a video is taken; the worker opens them again.
     from gmsa.runs.folder import Run
+    from gmsa.runs.video.clips import settings_of
 
-    runs = tuple(Run(run).folder for run in options.runs)
-    serve_page(Options(runs, limit=int(options.limit * 2**20)), options.port, not options.no_browser)
+    runs = [Run(run) for run in options.runs]
+    for run in runs:
+        settings_of(run)  # one whose data do not say how they were extracted answers no video
+    serve_page(
+        Options(tuple(run.folder for run in runs), limit=int(options.limit * 2**20)),
+        options.port,
+        not options.no_browser,
+    )
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ def answer_of(
     return {
         "video": name,
         "run": run.name,
+        "trained_on": run.config.data.name,
         "synthetic": run.synthetic,
         "target": {"kind": target.kind, "low": target.low, "high": target.high, "classes": list(target.class_names)},
         "duration": round(max(segment.stop for segment in segments), 3),
