@@ -149,11 +149,11 @@ def answer_of(
         "run": run.name,
         "trained_on": run.config.data.name,
         "synthetic": run.synthetic,
-        "target": {"kind": target.kind, "low": target.low, "high": target.high, "classes": list(target.class_names)},
+        "target": {"kind": target.kind, "low": target.low, "high": target.high, "classes": class_labels(target)},
         "duration": round(max(segment.stop for segment in segments), 3),
         "value": value,
         "label": label_of(target, value, probabilities),
-        "probabilities": dict(zip(target.class_names, map(float, probabilities), strict=True)),
+        "probabilities": dict(zip(class_labels(target), map(float, probabilities), strict=True)),
         "seeds": _by_seed(models, chosen, weights, target),
         "segments": [
             _segment(run, segment, answers, i, target, explained[i], reasons.get(segment.clip.id, ""))
@@ -164,6 +164,14 @@ def answer_of(
         "speech": float(np.array([segment.found.speech for segment in segments]) @ weights),
         "face": float(np.array(["vision" in segment.found.sequences for segment in segments]) @ weights),
     }
+
+
+def class_labels(target: Target) -> list[str]:
+    """Names of the classes; of an intensity, the middle of each of its bins."""
+    if target.is_classes:
+        return list(target.class_names)
+    bins = len(target.class_names)
+    return [f"{x:+.3g}" if x else "0" for x in np.linspace(target.low, target.high, bins)]
 
 
 def label_of(target: Target, value: float | None, probabilities: np.ndarray) -> str:
