@@ -16,6 +16,7 @@ PARTS = {"common", "mmsa_peer", "plain"}
 TABLES = {
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
     "data": ["| knn within, complete across |"],
+    "explain": ["| integrated gradients |", "| modalities and tokens |"],
     "few_labels": ["| self-training |", "| further epochs |"],
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
