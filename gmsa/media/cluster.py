@@ -45,7 +45,7 @@ def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[
             )
         waiting = iter(tasks)
         running: dict[Any, Task] = {}
-        found = distributed.as_completed()
+        found = distributed.as_completed(loop=client.loop)  # without it, of the default client, which this is not
 
         def hand_over() -> None:
             task = next(waiting, None)
