@@ -384,7 +384,7 @@ def test_a_wrong_config_file(files, refused, command: list[str], text: str | byt
         (["train"], "the following arguments are required: --config (see --help)"),
         (["train", "--config"], "argument --config: expected one argument (see --help)"),
         (["evaluate"], "the following arguments are required: --run (see --help)"),
-        (["predict", "--run", "run"], "the following arguments are required: --input (see --help)"),
+        (["predict", "--run", "run"], "one of the arguments --input --video is required (see --help)"),
         (["inspect", "--config", "tiny.yaml"], "the following arguments are required: --out (see --help)"),
         ([*TRAIN, "--seeds", "1,two"], "argument --seeds: expected seeds such as 1111,1112 (got '1,two')"),
         ([*TRAIN, "--seeds", ""], "argument --seeds: expected seeds such as 1111,1112 (got '')"),

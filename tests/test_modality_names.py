@@ -1,4 +1,4 @@
-"""No code but the presets, the importers and the made-up corpus names a modality other than text."""
+"""No code but the presets, the importers, the extraction and the made-up corpus names a modality other than text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gmsa
 from gmsa.config.presets import MODALITIES, TEXT
 
 PACKAGE = Path(gmsa.__file__).parent
-ALLOWED = ("config/presets.py", "data/importers/", "data/mmsa/layouts.py", "data/synthetic.py")
+ALLOWED = ("config/presets.py", "data/importers/", "data/mmsa/layouts.py", "data/synthetic.py", "media/", "runs/video/")
 """Files, and folders, that may."""
 
 

@@ -371,7 +371,7 @@ def test_a_folder_that_is_no_run_is_refused_before_anything_starts(tmp_path: Pat
 def test_the_command_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple] = []
     monkeypatch.setattr("gmsa.app.__main__.serve_page", lambda *given: called.append(given))
-    monkeypatch.setattr("gmsa.runs.folder.Run", lambda path: Namespace(folder=Path(path)))
+    monkeypatch.setattr("gmsa.runs.folder.Run", lambda path: Namespace(folder=Path(path), extraction={"settings": {}}))
     main(["--run", "a", "--run", "b"])
     main(["--run", "a", "--port", "8765", "--limit", "0.5", "--no-browser"])
     assert called == [

@@ -16,6 +16,7 @@ import yaml
 from gmsa import __main__ as command
 from gmsa.ablation.variants import read_variants
 from gmsa.config import load_config, to_dict
+from gmsa.config.extraction import read_extraction
 from gmsa.config.packaged import packaged
 from gmsa.errors import GmsaError
 from gmsa.tuning import read_space
@@ -41,11 +42,12 @@ SEARCHED = QUICK | {"optim.epochs": 6, "model.channels": 64, "model.heads": 8, "
 """Quick settings that lie in the ranges of the packaged search spaces."""
 NOT_RUN = re.compile(
     r"(make|pip|python -m (pip|venv)|git|cd|source|export|torchrun|docker|sbatch|xdg-open)\b"
-    r"|(optuna-dashboard|tensorboard|mlflow|wandb|gmsa app)\b"
+    r"|(optuna-dashboard|tensorboard|mlflow|wandb|gmsa app|gmsa data extract|gmsa train .*--data clips|gmsa predict .*--video)\b"
     r"|python (tools|benchmarks|docs/examples)/\w+\.py"
     r"|#|\$?\w+=|for |do |done"
 )
-"""Beginnings of lines in a block of commands that are not run: they install, start a server, or take minutes."""
+"""Beginnings of lines in a block of commands that are not run: they install, start a server, need videos, or take
+minutes."""
 
 
 class Block(NamedTuple):
@@ -153,14 +155,14 @@ def quick_python(code: str) -> str:
 
 
 def check_yaml(file: Path) -> None:
-    """Loads a YAML file of a page as a config, as a search space or as a list of settings.
+    """Loads a YAML file of a page as a config, a search space, a list of settings, or settings of an extraction.
 
     Raises:
         AssertionError: it is none of them.
     """
     config = load_config("mosi_graph")
     reasons = []
-    for load in (load_config, lambda f: read_space(f, config), lambda f: read_variants(config, [], [], f)):
+    for load in (load_config, lambda f: read_space(f, config), lambda f: read_variants(config, [], [], f), read_extraction):
         try:
             load(file)
             return

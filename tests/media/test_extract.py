@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gmsa.media.decode import probe
 from helpers.talking_head import GOOD, make, needs_ffmpeg, needs_flite, needs_weights
 
 from gmsa.__main__ import main
@@ -24,7 +25,6 @@ from gmsa.config.extraction import ExtractConfig, read_extraction
 from gmsa.data import Store
 from gmsa.media import extract as extraction
 from gmsa.media.clips import Clip, Extracted
-from gmsa.media.decode import probe
 from gmsa.media.listing import list_clips
 from gmsa.media.pipeline import Pipeline
 from gmsa.media.types import MediaError
