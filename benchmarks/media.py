@@ -29,13 +29,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.talking_head import make
 
 from gmsa.config import TargetConfig
-from gmsa.config.extraction import ExtractConfig, read_extraction
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip
 from gmsa.media.decoding import decode
-from gmsa.media.extract import Options, Report, store_clips
+from gmsa.media.jobs.extract import Options, Report, store_clips
 from gmsa.media.media import ClipMedia
 from gmsa.media.pipeline import Pipeline
+from gmsa.media.settings import ExtractConfig, read_extraction
 from gmsa.system.processes import THREADS
 
 SENTENCES = (

@@ -20,7 +20,7 @@ from gmsa.data.store.files import DTYPES, LABEL_SCALES
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, shown
-from gmsa.media.command import add_extract, add_models
+from gmsa.media.jobs.command import add_extract, add_models
 from gmsa.registry import IMPORTERS
 from gmsa.reports.data import markdown_check, markdown_overview
 from gmsa.system import cli, files

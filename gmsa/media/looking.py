@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gmsa.config.extraction import ExtractConfig
 from gmsa.media.cut import cut
 from gmsa.media.decoding import decode
 from gmsa.media.hearing.speech import speech_spans
+from gmsa.media.settings import ExtractConfig
 
 BLOCK = 300.0
 """Seconds of sound in memory at a time."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmsa.config.extraction import ExtractConfig
 from gmsa.media.clips import Clip
 from gmsa.media.decoding import decode
 from gmsa.media.hearing.align import align, spread
 from gmsa.media.hearing.speech import speech_spans
+from gmsa.media.settings import ExtractConfig
 from gmsa.media.types import MediaError, Missing, Steps, Word
 from gmsa.media.weights import find_folder
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from gmsa.config import MODALITIES
 from gmsa.config.components import parse_component
-from gmsa.config.extraction import ExtractConfig
 from gmsa.config.load import to_dict
 from gmsa.errors import DataError, short
 from gmsa.media.cache import Cache
@@ -24,6 +23,7 @@ from gmsa.media.clips import Clip, Extracted, Sequence
 from gmsa.media.looking import look_at
 from gmsa.media.media import ClipMedia, Recognizer
 from gmsa.media.pool import at_rate, pool, regular
+from gmsa.media.settings import ExtractConfig
 from gmsa.media.types import MediaError, Missing, Word
 from gmsa.media.weights import KNOWN, find, sha256_at
 from gmsa.registry import EXTRACTORS

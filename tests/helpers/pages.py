@@ -16,9 +16,9 @@ import yaml
 from gmsa import __main__ as command
 from gmsa.ablation.variants import read_variants
 from gmsa.config import load_config, to_dict
-from gmsa.config.extraction import read_extraction
 from gmsa.config.packaged import packaged
 from gmsa.errors import GmsaError
+from gmsa.media.settings import read_extraction
 from gmsa.tuning import read_space
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +162,12 @@ def check_yaml(file: Path) -> None:
     """
     config = load_config("mosi_graph")
     reasons = []
-    for load in (load_config, lambda f: read_space(f, config), lambda f: read_variants(config, [], [], f), read_extraction):
+    for load in (
+        load_config,
+        lambda f: read_space(f, config),
+        lambda f: read_variants(config, [], [], f),
+        read_extraction,
+    ):
         try:
             load(file)
             return

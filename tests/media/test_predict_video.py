@@ -18,10 +18,10 @@ from helpers.tiny_data import LABELS, tiny_run
 
 from gmsa.__main__ import main
 from gmsa.config import TargetConfig
-from gmsa.config.extraction import ExtractConfig
 from gmsa.data import Row, Store, Utterance, write_store
 from gmsa.media.clips import Clip
 from gmsa.media.pipeline import Pipeline
+from gmsa.media.settings import ExtractConfig
 from gmsa.runs import Run
 from gmsa.runs import report as results
 

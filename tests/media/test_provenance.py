@@ -14,11 +14,11 @@ import torch
 from helpers.tiny_data import LABELS, tiny_content, tiny_run, write_pickle
 
 from gmsa.__main__ import main
-from gmsa.config.extraction import ExtractConfig
 from gmsa.config.load import to_dict
 from gmsa.data import Row, Store, Utterance, write_store
 from gmsa.data.store.extraction import check_extraction
 from gmsa.errors import DataError, DataWarning, RunError
+from gmsa.media.settings import ExtractConfig
 from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.train import train

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmsa.config.extraction import ExtractConfig, extraction_of
 from gmsa.data import Utterance
 from gmsa.data.store.extraction import check_extraction
 from gmsa.errors import ConfigError, DataError, RunError, short
 from gmsa.media.clips import Clip, Extracted
 from gmsa.media.pipeline import Pipeline
+from gmsa.media.settings import ExtractConfig, extraction_of
 from gmsa.media.types import Word
 from gmsa.runs.folder import Run
 

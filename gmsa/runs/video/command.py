@@ -9,8 +9,8 @@ from pathlib import Path
 from gmsa.errors import ConfigError, DataError, RunError
 from gmsa.media.cache import cache_folder
 from gmsa.media.clips import Clip
-from gmsa.media.extract import Options, extract
-from gmsa.media.listing import Asked
+from gmsa.media.jobs.extract import Options, extract
+from gmsa.media.jobs.listing import Asked
 from gmsa.media.pipeline import Pipeline
 from gmsa.runs.folder import Run
 from gmsa.runs.video.answer import STEP, WINDOW, Answerer

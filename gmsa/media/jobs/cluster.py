@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from gmsa.errors import ConfigError, RunError, cut
-from gmsa.media.workers import Done, Task, Work, make_answer
+from gmsa.media.jobs.workers import Done, Task, Work, make_answer
 from gmsa.system.packages import load_package
 
 AHEAD = 4

@@ -9,12 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.extraction import read_extraction
 from gmsa.config.load import settings_of
 from gmsa.errors import ConfigError, DataError, short, shown
-from gmsa.media import extract, weights
+from gmsa.media import weights
 from gmsa.media.cache import cache_folder
-from gmsa.media.listing import list_clips
+from gmsa.media.jobs import extract
+from gmsa.media.jobs.listing import list_clips
+from gmsa.media.settings import read_extraction
 from gmsa.system import cli
 from gmsa.system.console import console
 from gmsa.system.reading import expanded

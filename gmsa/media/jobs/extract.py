@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from gmsa.config import MODALITIES, TargetConfig
-from gmsa.config.extraction import ExtractConfig
 from gmsa.data import Utterance
 from gmsa.data.store.rows import RowChecker
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, short, shown
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip, Extracted, to_line
-from gmsa.media.listing import Asked
+from gmsa.media.jobs.listing import Asked
+from gmsa.media.jobs.workers import LOG, Done, Task, Work, run_tasks
 from gmsa.media.pipeline import Pipeline
-from gmsa.media.workers import LOG, Done, Task, Work, run_tasks
+from gmsa.media.settings import ExtractConfig
 from gmsa.registry import loaded_plugins
 from gmsa.system.console import console, progress_bar
 from gmsa.system.csv_text import csv_text
@@ -210,7 +210,7 @@ def beside(out: Path) -> tuple[Path, Path]:
 def _runner(options: Options, work: Work) -> Callable[[Iterable[Task]], Iterator[Done]]:
     if options.cluster is None:
         return lambda tasks: run_tasks(work, tasks, options.workers)
-    from gmsa.media.cluster import run_on_cluster
+    from gmsa.media.jobs.cluster import run_on_cluster
 
     address = options.cluster
     return lambda tasks: run_on_cluster(work, tasks, address)

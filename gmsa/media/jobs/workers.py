@@ -13,9 +13,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gmsa.config.extraction import ExtractConfig
 from gmsa.errors import ConfigError, GmsaError, RunError
 from gmsa.media.clips import Clip
+from gmsa.media.settings import ExtractConfig
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.processes import end_with_parent, interrupts_held, one_thread, safe_path, speak_into

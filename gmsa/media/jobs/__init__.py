@@ -1,0 +1,1 @@
+"""The extraction of many clips: which ones, workers, a cluster, the store, and the commands."""
