@@ -42,7 +42,8 @@ SEARCHED = QUICK | {"optim.epochs": 6, "model.channels": 64, "model.heads": 8, "
 """Quick settings that lie in the ranges of the packaged search spaces."""
 NOT_RUN = re.compile(
     r"(make|pip|python -m (pip|venv)|git|cd|source|export|torchrun|docker|sbatch|xdg-open)\b"
-    r"|(optuna-dashboard|tensorboard|mlflow|wandb|gmsa app|gmsa data extract|gmsa train .*--data clips|gmsa predict .*--video)\b"
+    r"|(optuna-dashboard|tensorboard|mlflow|wandb|gmsa app)\b"
+    r"|gmsa (data extract|train .*--data clips|predict .*--video)\b"
     r"|python (tools|benchmarks|docs/examples)/\w+\.py"
     r"|#|\$?\w+=|for |do |done"
 )
