@@ -165,6 +165,7 @@ def test_two_runs_side_by_side(chromium: Any, compared: Site, video: Path, tmp_p
         page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
 
 
+@pytest.mark.slow
 def test_classes(chromium: Any, folder: Path, video: Path) -> None:
     with serving(folder / "classes", "of_classes") as site, opened(chromium, site) as page:
         answer(page, video)
@@ -173,6 +174,7 @@ def test_classes(chromium: Any, folder: Path, video: Path) -> None:
         assert page.locator(".timeline text").all_text_contents()[:5] == [f"{n}\u00a0%" for n in (0, 25, 50, 75, 100)]
 
 
+@pytest.mark.slow
 def test_an_explanation_that_fails_its_check_is_not_shown(chromium: Any, folder: Path, video: Path) -> None:
     with serving(folder / "unfaithful", "unfaithful") as site, opened(chromium, site) as page:
         answer(page, video)
@@ -181,6 +183,7 @@ def test_an_explanation_that_fails_its_check_is_not_shown(chromium: Any, folder:
         assert {re.sub(" now$", "", name) for name in classes} == {"word"}
 
 
+@pytest.mark.slow
 def test_what_may_be_lacking(chromium: Any, folder: Path, video: Path, tmp_path: Path) -> None:
     with serving(folder / "bare", "bare") as site, opened(chromium, site) as page:
         answer(page, video)
@@ -191,6 +194,7 @@ def test_what_may_be_lacking(chromium: Any, folder: Path, video: Path, tmp_path:
         page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
 
 
+@pytest.mark.slow
 def test_without_sound(chromium: Any, site: Site, folder: Path) -> None:
     with opened(chromium, site) as page:
         answer(page, make_video(folder / "silent.mp4", 2.0, sound=False))
@@ -213,6 +217,7 @@ def test_sound_alone(chromium: Any, site: Site, folder: Path) -> None:
 # --- the player, the timeline and the words --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_timeline_moves_the_player(chromium: Any, site: Site, video: Path) -> None:
     with opened(chromium, site) as page:
         answer(page, video)
@@ -342,6 +347,7 @@ def test_a_large_file_is_refused_before_it_is_sent(chromium: Any, folder: Path, 
         assert sent == []
 
 
+@pytest.mark.slow
 def test_cancel_and_a_full_queue(chromium: Any, folder: Path, video: Path) -> None:
     with serving(folder / "slow", "slow", queue=1) as site:
         with opened(chromium, site) as page:
@@ -430,6 +436,7 @@ def test_a_recording_is_answered(chromium: Any, site: Site) -> None:
         assert page.evaluate("document.querySelector('#video').srcObject") is None  # the camera is off
 
 
+@pytest.mark.slow
 def test_without_a_camera(start: Callable[..., Any], site: Site) -> None:
     chromium = start()
     with opened(chromium, site, permissions=["camera", "microphone"]) as page:
@@ -463,6 +470,7 @@ def test_a_page_that_is_left_deletes_its_clip(chromium: Any, site: Site, video: 
         until(lambda: site.jobs.clips == {})
 
 
+@pytest.mark.slow
 def test_another_video_takes_the_place_of_the_first(chromium: Any, site: Site, video: Path) -> None:
     with opened(chromium, site) as page:
         answer(page, video)

@@ -47,6 +47,7 @@ def check(found: Explanations, share: float) -> None:
     assert methods <= {"integrated gradients", "occlusion"}
 
 
+@pytest.mark.slow
 def test_named_tokens_matter_on_the_made_up_corpus(small_synthetic: None, explained_after) -> None:
     check(explained_after("synthetic", 5, 20), 0.5)
 

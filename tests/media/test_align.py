@@ -117,6 +117,7 @@ def test_pocketsphinx_finds_words_within_a_tenth_of_a_second() -> None:
 
 
 @needs_flite
+@pytest.mark.slow
 def test_whisper_finds_most_words_within_a_quarter_of_a_second(whisper: Whisper) -> None:
     every = []
     for text, (sound, truth) in list(zip(SAID, twelve(), strict=True))[:6]:
@@ -158,6 +159,7 @@ def test_a_word_without_a_pronunciation_lies_between_its_neighbors() -> None:
 
 @needs_flite
 @pytest.mark.parametrize("how", ["pocketsphinx", "whisper"])
+@pytest.mark.slow
 def test_long_transcripts(whisper: Whisper, how: room.How) -> None:
     sounds, truth, text, at = [], [], "", 0.0
     for sentence, (sound, words) in list(zip(SAID, twelve(), strict=True))[:9]:

@@ -274,6 +274,7 @@ def test_the_limit_takes_the_first(place: Place) -> None:
     assert set(place.called()) == {"vision a", "vision b"}
 
 
+@pytest.mark.slow
 def test_shards_and_workers_give_equal_bytes(spawned: Place) -> None:
     names = ("a", "b", "c", "d", "lacks1")
     spawned.put(*names).run(labels=labels_of(*names))
@@ -288,6 +289,7 @@ def test_shards_and_workers_give_equal_bytes(spawned: Place) -> None:
 
 
 @pytest.mark.parametrize("threads", ["2", None])
+@pytest.mark.slow
 def test_workers_have_one_thread_whatever_the_caller_has(
     spawned: Place, threads: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +308,7 @@ def test_a_clip_that_kills_its_worker_once_is_given_out_again(spawned: Place) ->
     assert len(Store(spawned.folder / "store")) == 3
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_twice_is_skipped(spawned: Place) -> None:
     said = spawned.put("a", "die1", "z").run(code=1)
     assert spawned.called() == {"vision a": 1, "vision die1": 2, "vision z": 1}
@@ -315,6 +318,7 @@ def test_a_clip_that_kills_its_worker_twice_is_skipped(spawned: Place) -> None:
     assert len(Store(spawned.folder / "store")) == 2
 
 
+@pytest.mark.slow
 def test_a_clip_that_hangs_is_ended(spawned: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "FIRST", 20.0)
     spawned.put("a", "hang1", "z").run("--set", "limits.clip_seconds_per_second=0.5", code=1)
@@ -350,6 +354,7 @@ def test_pieces_that_would_share_an_id_are_refused(place: Place, monkeypatch: py
     assert "two clips have the id 'v$_$2'" in place.run(labels=found["video"], code=2)
 
 
+@pytest.mark.slow
 def test_interrupts_say_how_to_go_on(spawned: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     spawned.put(*(f"slow{i}" for i in range(4)))
     watcher = threading.Thread(target=_interrupt, args=(spawned,))
