@@ -52,7 +52,7 @@ CACHED = 1000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20, help="clips to extract")
-    parser.add_argument("--long", type=int, default=600, metavar="S", help="seconds of the long file; 0 leaves it out")
+    parser.add_argument("--long", type=int, default=120, metavar="S", help="seconds of the long file; 0 leaves it out")
     parser.add_argument("--quick", action="store_true", help="two clips, to see that it runs: times mean nothing")
     options = parser.parse_args()
     cached = CACHED
@@ -137,7 +137,7 @@ def long_file(place: Path, seconds: int) -> None:
     found = subprocess.run(
         [sys.executable, __file__, "--peak", str(path)], capture_output=True, text=True, check=True, env=os.environ
     )
-    print(f"\nLooking at {seconds / 60:.0f} minutes and extracting the first piece: {found.stdout.strip()}.")
+    print(f"\nLooking at {seconds} seconds and extracting the first piece: {found.stdout.strip()}.")
 
 
 def peak(path: Path) -> str:
