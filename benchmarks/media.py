@@ -45,7 +45,7 @@ SENTENCES = (
     "What an awful waste of time and money.",
 )
 VOICES = ("slt", "rms", "kal", "awb")
-CACHED = 1000
+CACHED = 200
 """Clips of the store that is written from the cache."""
 
 
