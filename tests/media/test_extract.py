@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gmsa.media.decode import probe
 from helpers.talking_head import GOOD, make, needs_ffmpeg, needs_flite, needs_weights
 
 from gmsa.__main__ import main
 from gmsa.config import TargetConfig
 from gmsa.data import Store
 from gmsa.media.clips import Clip, Extracted
+from gmsa.media.decoding.decode import probe
 from gmsa.media.jobs import extract as extraction
 from gmsa.media.jobs.listing import list_clips
 from gmsa.media.pipeline import Pipeline
