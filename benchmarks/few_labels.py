@@ -63,13 +63,13 @@ def main() -> None:
     corpus = CORPORA[options.corpus]
     settings = text_settings() if options.encoder else {}
     loop = [f"model.text_encoder={options.encoder}", *(f"{k}={v}" for k, v in settings.items())] if settings else []
-    given = [*loop, f"data.path={real_data(corpus.file)}", "data.if_missing=error", *corpus.changes]
     steps = -(-corpus.utterances // BATCH) * int(settings.get("optim.epochs", 12))
-    seeds, metrics = SEEDS, corpus.metrics
     if options.quick:
         options.ratios, options.methods, options.beside = "0.25", "further epochs;self-training", "further epochs"
-        seeds, given, metrics = SEEDS[:1], [*QUICK], CORPORA["CMU-MOSI"].metrics
-        corpus = CORPORA["CMU-MOSI"]
+        seeds, given, corpus = SEEDS[:1], [*QUICK], CORPORA["CMU-MOSI"]
+    else:
+        seeds, given = SEEDS, [*loop, f"data.path={real_data(corpus.file)}", "data.if_missing=error", *corpus.changes]
+    metrics = corpus.metrics
     out = options.out / f"{corpus.file.partition('.')[0]}{'-loop' if loop else ''}"
     methods = options.methods.split(";")
     for ratio in map(float, options.ratios.split(",")):
