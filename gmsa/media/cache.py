@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gmsa.errors import GmsaError
+from gmsa.system.caching import cache_folder
 from gmsa.system.files import make_folder, write_bytes
 from gmsa.system.reading import exists, read_bytes
 
@@ -20,9 +20,9 @@ DIGEST = 32
 """Bytes of the SHA-256 that ends an entry: a zip's own checks miss shapes and names that were changed."""
 
 
-def cache_folder() -> Path:
-    """Where extractions are kept by default: ``$GMSA_CACHE/media``, else ``~/.cache/gmsa/media``."""
-    return Path(os.environ.get("GMSA_CACHE") or os.path.expanduser("~/.cache/gmsa")) / "media"
+def media_folder() -> Path:
+    """Where extractions are kept by default."""
+    return cache_folder() / "media"
 
 
 class Cache:

@@ -84,4 +84,4 @@ class Extracted:
 
 def to_line(record: Mapping[str, Any]) -> str:
     """A record as a line of JSON; equal records give equal bytes."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,7 +124,7 @@ class Pipeline:
         """
         sha256 = sha256_at(clip.path)
         place = [sha256, clip.start, clip.stop, clip.text]
-        media = _Later(lambda: ClipMedia(clip, self.settings, self.recognizer))
+        media = cache(lambda: ClipMedia(clip, self.settings, self.recognizer))  # opened where an entry is not kept
         spans = self._kept([*place, self._words], lambda: _pack_spans(_spans(media())), _unpack_spans)
         found = Extracted(words=spans.words, duration=spans.duration, sha256=sha256, speech=spans.speech)
         found.warnings.extend(spans.warnings)
@@ -218,18 +218,6 @@ def filled(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     right = there[np.minimum(after, len(there) - 1)]
     left = there[np.maximum(np.where(kept, after, after - 1), 0)]
     return np.where(kept[:, None], values, (values[left] + values[right]) / 2).astype(np.float32)
-
-
-class _Later:
-    """A value that is made when it is first called for."""
-
-    def __init__(self, make: Callable[[], ClipMedia]) -> None:
-        self._make, self._value = make, None
-
-    def __call__(self) -> ClipMedia:
-        if self._value is None:
-            self._value = self._make()  # type: ignore[assignment]
-        return self._value  # type: ignore[return-value]
 
 
 def _spans(media: ClipMedia) -> Spans:

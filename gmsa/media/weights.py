@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from gmsa.errors import ConfigError, GmsaError, cut, nearest, short
+from gmsa.system.caching import cache_folder
 from gmsa.system.files import sha256_of
 from gmsa.system.packages import load_package
 from gmsa.system.reading import exists, expanded, is_folder
@@ -181,8 +182,7 @@ def _places(known: Known) -> Iterator[Path]:
         yield expanded(given, ConfigError) / known.name
         if not known.folder:
             yield expanded(given, ConfigError)
-    cache = os.environ.get("GMSA_CACHE") or os.path.expanduser("~/.cache/gmsa")
-    yield Path(cache) / "models" / known.name
+    yield cache_folder() / "models" / known.name
     package, _, inside = known.package.partition("/")
     if (spec := importlib.util.find_spec(package)) is not None:  # found without importing it
         for place in spec.submodule_search_locations or ():

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from gmsa.data.notes import note
 from gmsa.errors import GmsaError
+from gmsa.system.caching import cache_folder
 from gmsa.system.console import progress_bar
 from gmsa.system.files import make_folder, write_bytes
 from gmsa.system.reading import exists, read_bytes
@@ -25,12 +25,6 @@ from gmsa.text.pieces import Pieces
 
 BATCH = 32
 """Transcripts that are encoded together, of similar length."""
-
-
-def cache_folder() -> Path:
-    """Where states are kept: ``$GMSA_CACHE``, else ``~/.cache/gmsa``."""
-    given = os.environ.get("GMSA_CACHE")
-    return Path(given) if given else Path(os.path.expanduser("~/.cache/gmsa"))
 
 
 def states_of(folder: EncoderFolder, pieces: Pieces, numbers: Sequence[Tensor]) -> list[Tensor]:

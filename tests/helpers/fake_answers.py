@@ -126,7 +126,7 @@ def broken(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
 
 def refuses(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
     """Names paths."""
-    raise RunError(f"'{path}': '{path.parent}/my secrets/x.json' and /root/weights.bin are damaged; fetch 1 / 2 again")
+    raise RunError(f"'{path}': '{path.parent}/my secrets/x.json' and /opt/weights.bin are damaged; fetch 1 / 2 again")
 
 
 def lacks(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gmsa.errors import RunError
-from gmsa.media.cache import Cache, cache_folder
+from gmsa.media.cache import Cache, media_folder
 
 KEY = "ab" + "0" * 62
 ARRAYS = {
@@ -110,4 +110,4 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_the_place_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GMSA_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "media"
+    assert media_folder() == tmp_path / "media"

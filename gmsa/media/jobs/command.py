@@ -12,7 +12,7 @@ from typing import Any
 from gmsa.config.load import settings_of
 from gmsa.errors import ConfigError, DataError, short, shown
 from gmsa.media import weights
-from gmsa.media.cache import cache_folder
+from gmsa.media.cache import media_folder
 from gmsa.media.jobs import extract
 from gmsa.media.jobs.listing import list_clips
 from gmsa.media.settings import read_extraction
@@ -81,7 +81,7 @@ def _extract(options: argparse.Namespace) -> None:
         raise ConfigError("--out is required: name a new folder for the store")
     videos = expanded(options.videos, DataError)
     labels = expanded(options.labels, DataError) if options.labels else None
-    cache = expanded(options.cache) if options.cache else cache_folder()
+    cache = expanded(options.cache) if options.cache else media_folder()
     # A shard writes no store, but says what it skipped.
     out = expanded(options.out) if options.out else cache / f"shard-{options.shard[0]}-of-{options.shard[1]}"
     table, log = extract.beside(out)

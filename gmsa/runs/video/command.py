@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gmsa.errors import ConfigError, DataError, RunError
-from gmsa.media.cache import cache_folder
+from gmsa.media.cache import media_folder
 from gmsa.media.clips import Clip
 from gmsa.media.jobs.extract import Options, extract
 from gmsa.media.jobs.listing import Asked
@@ -47,7 +47,7 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
     folders = [out] if len(paths) == 1 else [out / name for name in _names(paths)]
     for folder in folders:
         check_out_folder(folder)
-    cache = expanded(options.cache) if options.cache else cache_folder()
+    cache = expanded(options.cache) if options.cache else media_folder()
     settings = settings_of(run)
     source = settings.transcript.source
     if source == "speech" and transcript is not None:
