@@ -156,7 +156,9 @@ def test_one_at_a_time_in_their_order(video: bytes, tmp_path: Path) -> None:
 
         def look() -> None:
             while not watch.is_set():
-                seen.append(tuple(clip.state for clip in [*site.jobs.clips.values()]))
+                with site.jobs._changed:  # or a clip could change while the next one is read
+                    seen.append(tuple(clip.state for clip in site.jobs.clips.values()))
+                time.sleep(0.001)
 
         thread = threading.Thread(target=look)
         thread.start()
