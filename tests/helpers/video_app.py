@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,12 +67,16 @@ class Site(NamedTuple):
 
 
 @contextmanager
-def serving(folder: Path, answer: str = "answer", runs: tuple[str, ...] = ("first",), **limits: Any) -> Iterator[Site]:
-    """Serves the page in a thread, with a function of :mod:`helpers.fake_answers`."""
+def serving(
+    folder: Path, answer: str = "answer", runs: Sequence[str | Path] = ("first",), **limits: Any
+) -> Iterator[Site]:
+    """Serves the page in a thread, with a function of :mod:`helpers.fake_answers` or another ``module:function``."""
     import uvicorn
 
     folder.mkdir(mode=0o700, exist_ok=True)
-    options = Options(tuple(map(Path, runs)), answer=f"helpers.fake_answers:{answer}", **limits)
+    options = Options(
+        tuple(map(Path, runs)), answer=answer if ":" in answer else f"helpers.fake_answers:{answer}", **limits
+    )
     jobs = Jobs(options, folder)
     with server.listen(0) as listening:
         port = listening.getsockname()[1]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gmsa.errors import ConfigError, cut, shown
+from gmsa.media.private import without_network
 from gmsa.media.protocol import Media
 from gmsa.media.quiet import quiet
 from gmsa.media.speaker import largest, loudness, speaking, tracks
@@ -161,7 +162,7 @@ def _landmarker(weights: Path) -> Any:
                 output_face_blendshapes=True,
                 output_facial_transformation_matrixes=True,
             )
-            return vision.FaceLandmarker.create_from_options(options)
+            return without_network(lambda: vision.FaceLandmarker.create_from_options(options))
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the extractor 'face' needs {error.name}, which is not installed; install gmsa with its extra "

@@ -15,6 +15,7 @@ import numpy as np
 
 from gmsa.errors import ConfigError, cut, short
 from gmsa.media.hearing.mel import HOP, log_mel
+from gmsa.media.private import forbid_telemetry
 from gmsa.media.types import RATE, Steps, Word
 from gmsa.system.files import sha256_of
 from gmsa.system.packages import load_package
@@ -45,6 +46,11 @@ _NO_SPEECH, _UNLIKELY, _REPEATED = 0.6, -1.0, 2.4
 shrinks it."""
 
 
+def _load(name: str) -> Any:
+    forbid_telemetry()  # it brings onnxruntime
+    return load_package(name, "recognizing speech", "media")
+
+
 def speech_spans(samples: np.ndarray) -> list[tuple[float, float]]:
     """Returns where someone speaks, in seconds, by Silero's detector of voice activity.
 
@@ -56,7 +62,7 @@ def speech_spans(samples: np.ndarray) -> list[tuple[float, float]]:
     Raises:
         ConfigError: faster-whisper, which holds the detector, is not installed.
     """
-    vad = load_package("faster_whisper.vad", "recognizing speech", "media")
+    vad = _load("faster_whisper.vad")
     options = vad.VadOptions(min_silence_duration_ms=round(1000 * PAUSE), speech_pad_ms=round(1000 * PAD))
     found: list[tuple[float, float]] = []
     for begin in range(0, len(samples), _VAD_BLOCK):
@@ -116,8 +122,8 @@ class Whisper:
 
     def __init__(self, folder: str | Path, language: str = "en", beam: int = 1, compute: str = "float32") -> None:
         self.folder, self.language, self.beam, self.compute = Path(folder), language, beam, compute
-        whisper = load_package("faster_whisper", "recognizing speech", "media")
-        tokenizer = load_package("faster_whisper.tokenizer", "recognizing speech", "media")
+        whisper = _load("faster_whisper")
+        tokenizer = _load("faster_whisper.tokenizer")
         where = f"'transcript.model': '{short(self.folder)}'"
         for name in ("model.bin", "tokenizer.json"):  # without its tokenizer, it would be fetched
             if not exists(self.folder / name, ConfigError):
@@ -136,7 +142,7 @@ class Whisper:
         self._tokenizer = tokenizer.Tokenizer(
             self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language=language
         )
-        transcribe = load_package("faster_whisper.transcribe", "recognizing speech", "media")
+        transcribe = _load("faster_whisper.transcribe")
         self._merge_punctuations = transcribe.merge_punctuations
         self._suppressed = list(transcribe.get_suppressed_tokens(self._tokenizer, [-1]))
 
