@@ -21,6 +21,7 @@ TABLES = {
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
+    "long": ["A step of 2 utterances", "one step of 400, 1 seed"],
     "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips"],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
@@ -32,7 +33,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "explain", "few_labels", "models", "peers", "recipe", "tune"}
+TRAINING = {"context", "explain", "few_labels", "long", "models", "peers", "recipe", "tune"}
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
 """Those that choose neither threads nor device."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gmsa.config.components import component_name, parse_component
@@ -66,6 +66,9 @@ class ModelConfig:
     encoders: ByModality[Convs] = by_modality(CONVS)
     """Convolutions of each modality's encoder, as (kernel, stride): one list for all, or by modality, as
     ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
+    tokens: int = number(0, ge=0, le=1_000_000)
+    """Tokens of a modality that 95 % of the training utterances may have at most: the last convolution of one with
+    more strides further, and the run's ``config.yaml`` holds its ``encoders``; 0 sets no bound."""
     context_layers: int = number(1, ge=1, le=128)
     """In scope ``hierarchical``: layers over the graph of a dialogue, each stream's, or for ``sslmm`` blocks."""
     propagation: float = number(0.1, ge=0, le=1)
@@ -100,6 +103,29 @@ class ModelConfig:
     def stride(self, modality: str) -> int:
         """Steps per token of one modality's encoder."""
         return math.prod(stride for _, stride in self.convs(modality))
+
+    def bounded(self, steps: Mapping[str, int]) -> ModelConfig:
+        """These settings with encoders that keep to ``tokens``.
+
+        The last convolution of a modality with too many takes :math:`f = \\lceil L / (s \\, T) \\rceil` times its
+        stride, and reads as many steps as that at least: L steps, s steps per token before, T tokens at most.
+
+        Args:
+            steps: of each modality, which 95 % of the utterances do not exceed.
+        """
+        if not self.tokens:
+            return self
+        found = {
+            m: _strided(self.convs(m), -(-length // (self.stride(m) * self.tokens))) for m, length in steps.items()
+        }
+        changed = {m: convs for m, convs in found.items() if convs != self.convs(m)}
+        return replace(self, encoders=ByModality({**self.encoders, **changed})) if changed else self
+
+    def may_become(self, encoders: ByModality[Convs]) -> bool:
+        """Whether :meth:`bounded` gives these encoders for some lengths."""
+        names = {*self.encoders, *encoders}
+        pairs = [(self.encoders.of(name), encoders.of(name)) for name in names]
+        return bool(self.tokens) and all(now == _strided(then, now[-1][1] // then[-1][1]) for then, now in pairs)
 
 
 @dataclass(frozen=True)
@@ -462,6 +488,12 @@ def check_modality(name: str, key: str) -> None:
 _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 """Names that no file may have on Windows."""
 _RESERVED = (OTHERS, AUTO, "val", "cls", "dialogue", "all", "none", "id", "ids", "label", "steps", "training")
+
+
+def _strided(convs: Convs, factor: int) -> Convs:
+    """Convolutions whose last one strides ``factor`` times as far, and reads no less than it strides."""
+    *others, (kernel, stride) = convs
+    return (*others, (max(kernel, stride * factor), stride * factor)) if factor > 1 else convs
 
 
 def _check_convs(convs: Convs, key: str) -> None:

@@ -36,7 +36,9 @@ from gmsa.registry import CONTEXT_BUILDERS, ENCODERS, LAYERS, MODELS
 from gmsa.system.memory import memory_of_machine
 from gmsa.text import TextEncoder, texts_of
 
-READ_BY_ALL = ("name", "layer", "encoders", "modality_dropout", "propagation", "sequence", "route", "text_encoder")
+READ_BY_ALL = (
+    *("name", "layer", "encoders", "tokens", "modality_dropout", "propagation", "sequence", "route", "text_encoder"),
+)
 """Settings that a model's constructor need not take: others look at them, or refuse them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,9 @@ from gmsa.models.build import model_skeleton
 from gmsa.text import Texts, texts_of
 from gmsa.training.examples import labeled_examples
 from gmsa.training.protocols import TrainingData, build_protocol, check_protocol
+
+LONG, FEW = 100, 64
+"""Tokens of a modality from which on a bound pays, and the bound that is proposed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,7 @@ def prepare(config: Config) -> Prepared:
         missing["train"]["realized"] = None  # a new one in every epoch
     config = resolved(config, whole)
     _tell_useless(whole, config)
+    _tell_long(whole, config)
     corpus, unseen = leave_out_unseen(masked)
     if not corpus.dims:
         raise ConfigError(
@@ -130,7 +135,30 @@ def resolved(config: Config, corpus: Corpus) -> Config:
     data = replace(data, modalities=modalities, normalize=data.normalized(modalities))
     target = corpus.target.settings(config.target, corpus.field)
     graph = replace(config.graph, speakers=_speakers(corpus)) if config.graph.speakers == "pairs" else config.graph
-    return replace(config, data=data, target=target, graph=graph, run=replace(config.run, select=config.select))
+    model = config.model.bounded(_usual_steps(corpus)) if config.model.tokens else config.model
+    run = replace(config.run, select=config.select)
+    return replace(config, data=data, target=target, graph=graph, model=model, run=run)
+
+
+def _usual_steps(corpus: Corpus) -> dict[str, int]:
+    """Steps of each modality that 95 % of the training utterances which have it do not exceed."""
+    found = {}
+    for modality in corpus.dims:
+        lengths = sorted(n for u in corpus.splits["train"] if (n := u.lengths.get(modality, 0)))
+        found[modality] = lengths[math.ceil(0.95 * len(lengths)) - 1] if lengths else 0
+    return found
+
+
+def _tell_long(corpus: Corpus, config: Config) -> None:
+    """Notes modalities of so many tokens that a bound on them would save most of the time."""
+    if config.model.tokens:
+        return
+    tokens = {m: -(-length // config.model.stride(m)) for m, length in _usual_steps(corpus).items()}
+    if long := [f"{modality} has {count}" for modality, count in tokens.items() if count > LONG]:
+        note(
+            f"{short(config.data.path)}: a step costs several times what it must: {listed(long)} tokens; set "
+            f"'model.tokens' to {FEW} or so to let a token have more steps"
+        )
 
 
 def _speakers(corpus: Corpus) -> tuple[str, ...]:

@@ -167,12 +167,16 @@ def without_encoder(folder: Path, config: Config) -> tuple[Config, str | None]:
 
 
 def _with_found(config: Config, old: Config) -> Config:
-    """The config with what the run found in its data in the place of ``auto``; the data is the same by its SHA-256."""
-    groups = {}
+    """The config with what the run found in its data where the config asks for that; it is the same by its SHA-256."""
+    groups: dict[str, Any] = {}
     for group in ("data", "target", "run"):
         settings, then = getattr(config, group), getattr(old, group)
         names = [f.name for f in fields(settings) if getattr(settings, f.name) == AUTO]
         groups[group] = replace(settings, **{name: getattr(then, name) for name in names})
+    if config.model.may_become(old.model.encoders):
+        groups["model"] = replace(config.model, encoders=old.model.encoders)
+    if config.graph.speakers == "pairs" and isinstance(old.graph.speakers, tuple):
+        groups["graph"] = replace(config.graph, speakers=old.graph.speakers)
     return replace(config, **groups)
 
 

@@ -231,6 +231,9 @@ def describe_data(
     line += f", {processes} processes" if processes > 1 else ""
     if config.data.missing != MissingConfig():
         line += "".join(f"\n{key}: {value}" for key, value in missing_lines(prepared.missing).items())
+    if config.model.tokens:
+        strides = listed(f"{config.model.stride(m)} of {m}" for m in corpus.dims)
+        line += f"\nsteps of a token, to have {config.model.tokens} at most in 95 % of the utterances: {strides}"
     for modality in prepared.unseen:
         line += f"\nWARNING: no training utterance has {modality}; it is left out, in validation and test too."
     if not corpus.synthetic:
