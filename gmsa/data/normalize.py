@@ -35,6 +35,7 @@ class Normalizer:
 
     def __init__(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor], clip: float) -> None:
         self.means, self.stds, self.clip = dict(means), dict(stds), clip
+        self._constant = {m: found for m, std in self.stds.items() if len(found := (std <= 0).nonzero()[:, 0])}
 
     @classmethod
     def fit(cls, utterances: Sequence[Utterance], modalities: Iterable[str], clip: float) -> Normalizer:
@@ -62,9 +63,14 @@ class Normalizer:
     def _scores(self, modality: str, sequence: Tensor) -> Tensor:
         if modality not in self.means:
             return sequence
-        mean, std = self.means[modality], self.stds[modality]
-        scores = (sequence.double() - mean) / std
-        return torch.where(std > 0, scores.clamp(-self.clip, self.clip), 0.0).float()
+        scores = sequence.double()
+        if scores is sequence:
+            scores = sequence.clone()
+        # In place: a stored sequence is normalized anew each time that it is read.
+        scores.sub_(self.means[modality]).div_(self.stds[modality]).clamp_(-self.clip, self.clip)
+        if modality in self._constant:
+            scores[:, self._constant[modality]] = 0.0
+        return scores.float()
 
     def state(self) -> dict[str, Tensor]:
         """Returns the statistics as float64 tensors, for safetensors and :meth:`from_state`."""

@@ -121,3 +121,15 @@ def test_state_survives_safetensors_exactly(mmsa_dict, clip):
         ours, theirs = again.apply(one), normalizer.apply(one)
         assert all(torch.equal(ours.features[m], theirs.features[m]) for m in ours.features)
     assert all(torch.equal(again.state()[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_done_in_place_has_the_bits_of_the_formula(dtype):
+    x = torch.randn(50, 4, generator=torch.manual_seed(0)).to(dtype) * 3 + 1
+    mean = torch.tensor([1.0, 0.0, -2.0, float(x[0, 3])], dtype=torch.float64)
+    std = torch.tensor([3.0, 0.0, 1e-9, 0.0], dtype=torch.float64)
+    expected = torch.where(std > 0, ((x.double() - mean) / std).clamp(-10, 10), 0.0).float()
+    before = x.clone()
+    found = Normalizer({"audio": mean}, {"audio": std}, clip=10.0).apply(Utterance("v", {"audio": x}))
+    assert torch.equal(found.features["audio"], expected)
+    assert torch.equal(x, before)
