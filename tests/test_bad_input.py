@@ -319,6 +319,11 @@ def test_a_pool_that_does_not_fit(files, refused, change: Change | None, prefix:
         ("model.heads=3", "'model.channels' must be divisible by 'model.heads' (got 8 and 3)"),
         ("model.audio_convs=[[2, 4]]", "'model.encoders.audio' needs 1 <= stride <= kernel (got kernel 2, stride 4)"),
         (
+            "model.encoders.vision=[[0, 4]]",
+            "'model.encoders.vision' needs 1 <= stride <= kernel (got kernel 0, stride 4)",
+        ),
+        ("model.encoders.vision=[[3, 1], [0, 0]]", "'model.encoders.vision' needs 1 <= stride <= kernel (got kernel 0"),
+        (
             "data.modalities=text",
             "--set data.modalities=text: 'data.modalities' must be a list of texts or 'auto' (got 'text')",
         ),

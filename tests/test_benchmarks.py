@@ -21,7 +21,7 @@ TABLES = {
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
-    "long": ["A step of 2 utterances", "one step of 400, 1 seed"],
+    "long": ["A step of 2 utterances", "one step of 300, 1 seed"],
     "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips"],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],

@@ -65,10 +65,10 @@ class ModelConfig:
     modality, as ``{text: 0.2, others: 0.5}``."""
     encoders: ByModality[Convs] = by_modality(CONVS)
     """Convolutions of each modality's encoder, as (kernel, stride): one list for all, or by modality, as
-    ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``."""
+    ``{eeg: [[4, 2], [4, 4]], others: [[3, 1]]}``. After the first, (0, s) is the maximum over s steps."""
     tokens: int = number(0, ge=0, le=1_000_000)
-    """Tokens of a modality that 95 % of the training utterances may have at most: the last convolution of one with
-    more strides further, and the run's ``config.yaml`` holds its ``encoders``; 0 sets no bound."""
+    """Tokens of a modality that 95 % of the training utterances may have at most: of one with more, the largest of
+    several becomes a token, as the run's ``config.yaml`` says in ``encoders``; 0 sets no bound."""
     context_layers: int = number(1, ge=1, le=128)
     """In scope ``hierarchical``: layers over the graph of a dialogue, each stream's, or for ``sslmm`` blocks."""
     propagation: float = number(0.1, ge=0, le=1)
@@ -107,25 +107,23 @@ class ModelConfig:
     def bounded(self, steps: Mapping[str, int]) -> ModelConfig:
         """These settings with encoders that keep to ``tokens``.
 
-        The last convolution of a modality with too many takes :math:`f = \\lceil L / (s \\, T) \\rceil` times its
-        stride, and reads as many steps as that at least: L steps, s steps per token before, T tokens at most.
+        Of a modality with too many, a token becomes the maximum of ``ceil(L / (s T))`` of them, feature by feature: L
+        steps, s steps per token before, T tokens at most.
 
         Args:
             steps: of each modality, which 95 % of the utterances do not exceed.
         """
         if not self.tokens:
             return self
-        found = {
-            m: _strided(self.convs(m), -(-length // (self.stride(m) * self.tokens))) for m, length in steps.items()
-        }
-        changed = {m: convs for m, convs in found.items() if convs != self.convs(m)}
+        factors = {m: -(-length // (self.stride(m) * self.tokens)) for m, length in steps.items()}
+        changed = {m: (*self.convs(m), (0, factor)) for m, factor in factors.items() if factor > 1}
         return replace(self, encoders=ByModality({**self.encoders, **changed})) if changed else self
 
     def may_become(self, encoders: ByModality[Convs]) -> bool:
         """Whether :meth:`bounded` gives these encoders for some lengths."""
         names = {*self.encoders, *encoders}
         pairs = [(self.encoders.of(name), encoders.of(name)) for name in names]
-        return bool(self.tokens) and all(now == _strided(then, now[-1][1] // then[-1][1]) for then, now in pairs)
+        return bool(self.tokens) and all(now in (then, (*then, (0, now[-1][1]))) for then, now in pairs)
 
 
 @dataclass(frozen=True)
@@ -490,12 +488,6 @@ _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 _RESERVED = (OTHERS, AUTO, "val", "cls", "dialogue", "all", "none", "id", "ids", "label", "steps", "training")
 
 
-def _strided(convs: Convs, factor: int) -> Convs:
-    """Convolutions whose last one strides ``factor`` times as far, and reads no less than it strides."""
-    *others, (kernel, stride) = convs
-    return (*others, (max(kernel, stride * factor), stride * factor)) if factor > 1 else convs
-
-
 def _check_convs(convs: Convs, key: str) -> None:
     if not convs:
         raise ConfigError(f"'{key}' must name at least one [kernel, stride] pair")
@@ -503,8 +495,13 @@ def _check_convs(convs: Convs, key: str) -> None:
         raise ConfigError(f"'{key}' must name at most {MOST_CONVS} convolutions")
     if math.prod(stride for _, stride in convs) > MOST_STEPS:
         raise ConfigError(f"'{key}' must have strides whose product is at most {MOST_STEPS:,}")
-    for kernel, stride in convs:
+    for place, (kernel, stride) in enumerate(convs):
+        if place and kernel == 0 and stride >= 1:  # a maximum
+            continue
         if kernel > MOST_KERNEL:
             raise ConfigError(f"'{key}' must have kernels of at most {MOST_KERNEL:,} steps (got {kernel})")
         if not 1 <= stride <= kernel:
-            raise ConfigError(f"'{key}' needs 1 <= stride <= kernel (got kernel {kernel}, stride {stride})")
+            raise ConfigError(
+                f"'{key}' needs 1 <= stride <= kernel (got kernel {kernel}, stride {stride}); a kernel of 0, after the "
+                "first, takes the maximum"
+            )

@@ -16,7 +16,7 @@ def conv_windows(lengths: npt.NDArray[np.int64], convs: Sequence[tuple[int, int]
     r"""For each convolution (kernel k, stride s) of a stack, the inputs of its outputs.
 
     A sequence of L inputs gives :math:`\lceil L / s \rceil` outputs; the j-th reads the k inputs from
-    :math:`s j - \lfloor (k - s) / 2 \rfloor` on, and zeros beyond the sequence's own ends.
+    :math:`s j - \lfloor (k - s) / 2 \rfloor` on, and zeros beyond the sequence's own ends. (0, s) reads s inputs.
 
     Shapes:
         - lengths :math:`(N)` of the sequences, which lie end to end; output: for each convolution :math:`(M, k)`
@@ -24,7 +24,8 @@ def conv_windows(lengths: npt.NDArray[np.int64], convs: Sequence[tuple[int, int]
     """
     found = []
     sizes = lengths
-    for kernel, stride in convs:
+    for size, stride in convs:
+        kernel = size or stride
         counts = -(-sizes // stride)
         steps = np.concatenate([_steps(length, kernel, stride) for length in sizes.tolist()])
         start = np.repeat(np.cumsum(sizes) - sizes, counts)[:, None]

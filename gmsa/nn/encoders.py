@@ -17,7 +17,8 @@ class ConvEncoder(nn.Module):
     Semi-IIN, section "Feature extraction". Each convolution (kernel k, stride s) turns a sequence of
     L steps into :math:`\lceil L / s \rceil`, with zeros around the sequence's own ends: a sequence gives
     the same tokens whatever it is batched with, and a single step gives a token. A ReLU comes between
-    two convolutions (our choice: the paper does not say).
+    two convolutions (our choice: the paper does not say). (0, s) is no convolution but the maximum over s steps, or
+    those of them that there are, feature by feature: it finds what a convolution marks at any place.
 
     The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
     sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every
@@ -26,7 +27,7 @@ class ConvEncoder(nn.Module):
     Args:
         dim (int): Features D of a step.
         channels (int): Width C.
-        convs (Sequence[tuple[int, int]]): Convolutions, as (kernel, stride).
+        convs (Sequence[tuple[int, int]]): Convolutions, as (kernel, stride), or (0, stride); the first has a kernel.
         dropout (float, default 0.0): Dropout on the features.
 
     Shapes:
@@ -44,15 +45,25 @@ class ConvEncoder(nn.Module):
         super().__init__()
         sizes = [dim] + [channels] * len(convs)
         self.convs = nn.ModuleList(
-            nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride) for i, (kernel, stride) in enumerate(convs)
+            nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride) if kernel else nn.MaxPool1d(stride)
+            for i, (kernel, stride) in enumerate(convs)
         )
         self.dropout = Dropout(dropout)
 
     def forward(self, steps: Tensor, conv_windows: Sequence[Tensor]) -> Tensor:
         x = self.dropout(steps)
         for i, (conv, rows) in enumerate(zip(self.convs, conv_windows, strict=True)):
-            x = (_shifted if conv.stride == (1,) else _gathered)(x.relu() if i else x, rows, conv)
+            if isinstance(conv, nn.MaxPool1d):
+                x = _largest(x, rows)
+            else:
+                x = (_shifted if conv.stride == (1,) else _gathered)(x.relu() if i else x, rows, conv)
         return x
+
+
+def _largest(x: Tensor, rows: Tensor) -> Tensor:
+    """Maximum of x ``[S, C]`` over the steps of each window: ``[M, C]``."""
+    x = torch.cat([x, x.new_full((1, x.shape[1]), float("-inf"))])
+    return x.index_select(0, rows.reshape(-1)).view(*rows.shape, x.shape[1]).amax(1)
 
 
 def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:

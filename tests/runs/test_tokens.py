@@ -1,4 +1,4 @@
-"""``model.tokens``: long sequences are strided until most utterances keep to the bound."""
+"""``model.tokens``: long sequences are pooled until most utterances keep to the bound."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def config_of(file: Path, **model: Any) -> Config:
     return from_dict({**SETTINGS, "data": {"path": str(file)}, "model": SETTINGS["model"] | model})
 
 
-def test_the_last_convolution_strides_as_far_as_the_bound_needs(file: Path) -> None:
+def test_a_token_is_the_largest_of_as_many_as_the_bound_needs(file: Path) -> None:
     prepared = prepare(config_of(file))
     model = prepared.config.model
     for modality, before in (("text", 1), ("audio", 8), ("vision", 1)):
@@ -55,9 +55,10 @@ def test_the_last_convolution_strides_as_far_as_the_bound_needs(file: Path) -> N
         strides = [before * factor for factor in range(1, 300)]
         assert model.stride(modality) == next(s for s in strides if -(-usual // s) <= 6)
     assert model.convs("text") == ((3, 1),)
-    assert model.convs("audio")[0] == (4, 2)
-    ((kernel, stride),) = model.convs("vision")
-    assert kernel == stride > 3
+    assert model.convs("audio")[:2] == ((4, 2), (4, 4))
+    (first, (kernel, stride)) = model.convs("vision")
+    assert (first, kernel) == ((3, 1), 0)
+    assert stride > 3
     assert prepare(prepared.config).config == prepared.config
 
 

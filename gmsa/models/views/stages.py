@@ -130,7 +130,7 @@ def embedding_rows(embedding: Embedding, config: Config) -> list[Row]:
     encoders = []
     for modality in embedding.modalities:
         widths = f"{embedding.dims[modality]} → {embedding.node_type.shape[1]}"
-        convs = ", ".join(f"{kernel}/{stride}" for kernel, stride in embedding.convs[modality])
+        convs = ", ".join(f"{kernel or 'max'}/{stride}" for kernel, stride in embedding.convs[modality])
         note = f"{name}, {widths}\nkernel/stride {convs}"
         before = embedding.text_encoder if modality == TEXT else None
         if before is not None:
