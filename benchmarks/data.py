@@ -130,7 +130,7 @@ def epochs_of(work: Callable[[T], Any], batches: Sequence[T], count: int, epochs
 def forget_edges() -> None:
     """Empties what graph building keeps, as in a new process."""
     edges._by_length.cache.clear()
-    edges._BY_FEATURES.clear()
+    edges._by_features.cache.clear()
     connect._kept_edges.cache.clear()
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gmsa.errors import ConfigError
+from gmsa.graph.nodes import node_features, token_count
 from gmsa.registry import EDGE_BUILDERS
 
 edge_builder = EDGE_BUILDERS.register
@@ -27,7 +30,7 @@ with ``relation`` where the builder names it.
 PAST, PRESENT, FUTURE = range(3)
 """When the source of an edge is, relative to its target."""
 MEMORY = 2**28
-"""Size in bytes of the cache of edges, which keeps those of the sequence lengths used last."""
+"""Size in bytes of a cache of edges, which keeps those used last."""
 
 
 def complete(source_length: int, target_length: int) -> Tensor:
@@ -145,11 +148,13 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
         return torch.empty(2, 0, dtype=torch.long)
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"cosine needs features of one dimension (got {source.shape[1]} and {target.shape[1]})")
+    neighbors += source is target
+    if len(source) <= neighbors:  # none is left out
+        return complete(len(source), len(target))
     # Rounded, so that equal cosines are equal on every machine.
     similarity = (_unit(target.double()) @ _unit(source.double()).T).round(decimals=12)
     if source is target:
         similarity.fill_diagonal_(float("inf"))
-        neighbors += 1
     nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :neighbors]
     return _edges(torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True))
 
@@ -166,25 +171,37 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
     return torch.full_like(source, PRESENT).masked_fill(past, PAST).masked_fill(future, FUTURE)
 
 
-def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Runs the builder ``name`` on two feature sequences.
+def build_edges(
+    name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any], strides: tuple[int, int] = (1, 1)
+) -> tuple[Tensor, Tensor]:
+    """Runs the builder ``name`` on the nodes of two feature sequences, each ``strides`` steps of them.
 
     Returns edge_index [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the
     builder's own function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by
-    length, or, for a builder that looks at the features, as long as the sequence lives.
+    length, or, for a builder that looks at the features, by these.
 
     Raises:
         ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
     """
     arguments = tuple(parameters.items())
     if not looks_at_features(name):
-        return _by_length(name, len(source), len(target), arguments)
-    if source is not target:
-        return _run(name, source, target, parameters)
-    kept = _BY_FEATURES.setdefault(source, {})
-    if (name, arguments) not in kept:
-        kept[name, arguments] = _run(name, source, target, parameters)
-    return kept[name, arguments]
+        return _by_length(name, token_count(len(source), strides[0]), token_count(len(target), strides[1]), arguments)
+    return _by_features(name, source, target, arguments, strides)
+
+
+def _content(sequence: Tensor) -> tuple[int, bytes]:
+    """Steps and digest of a sequence ``[L, D]``: equal for the same features, whichever tensor holds them.
+
+    Found once for a tensor: features are not changed in place.
+    """
+    found = _CONTENTS.get(sequence)
+    if found is None:
+        digest = hashlib.sha256(np.ascontiguousarray(sequence.detach().numpy()).data)
+        found = _CONTENTS[sequence] = (sequence.shape[0], digest.digest())
+    return found
+
+
+_CONTENTS = WeakIdKeyDictionary()
 
 
 @lru_cache
@@ -199,17 +216,30 @@ def looks_at_relation(name: str) -> bool:
     return "relation" in inspect.signature(EDGE_BUILDERS[name]).parameters
 
 
-_BY_FEATURES = WeakIdKeyDictionary()
+_Found = tuple[Tensor, Tensor]
+_Arguments = tuple[tuple[str, Any], ...]
 
 
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges[0].nbytes + edges[1].nbytes))
-def _by_length(
-    name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, Any], ...]
-) -> tuple[Tensor, Tensor]:
-    return _run(name, source_length, target_length, dict(parameters))
+def _size(found: _Found) -> int:
+    return found[0].nbytes + found[1].nbytes
 
 
-def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+@cached(LRUCache(MEMORY, getsizeof=_size))
+def _by_length(name: str, source_length: int, target_length: int, arguments: _Arguments) -> _Found:
+    return _run(name, source_length, target_length, dict(arguments))
+
+
+def _key(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> Hashable:
+    return name, _content(source), None if source is target else _content(target), arguments, strides
+
+
+@cached(LRUCache(MEMORY, getsizeof=_size), key=_key)
+def _by_features(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> _Found:
+    nodes = node_features(source, strides[0])
+    return _run(name, nodes, nodes if source is target else node_features(target, strides[1]), dict(arguments))
+
+
+def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> _Found:
     builder = EDGE_BUILDERS[name]
     lengths = [x if isinstance(x, int) else len(x) for x in (source, target)]
     if EDGE_BUILDERS.module_of(name) == __name__:

@@ -12,6 +12,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.edges import knn_by_loop
 from helpers.graphs import collate
 from torch import Tensor
 
@@ -121,24 +122,6 @@ def test_swapping_the_sequences_swaps_the_edges(lengths: tuple[int, int]) -> Non
 
 
 # --- the most similar -------------------------------------------------------------------------------------------------
-
-
-@cache
-def cosine_order(a: tuple[float, ...], b: tuple[float, ...]) -> Fraction:
-    """The cosine, squared with its sign: exact, and in the same order."""
-    dot = sum(Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True))
-    norms = sum(Fraction(x) ** 2 for x in a) * sum(Fraction(y) ** 2 for y in b)
-    return Fraction(0) if norms == 0 else (dot * abs(dot)) / norms
-
-
-def knn_by_loop(source: Tensor, target: Tensor, neighbors: int, same: bool) -> set[tuple[int, int]]:
-    sources, targets = ([tuple(row) for row in m.tolist()] for m in (source, target))
-    joined = set()
-    for j, row in enumerate(targets):
-        others = [i for i in range(len(sources)) if not (same and i == j)]
-        others.sort(key=lambda i: (-cosine_order(sources[i], row), i))
-        joined |= {(i, j) for i in others[:neighbors]} | ({(j, j)} if same else set())
-    return joined
 
 
 def repeated(seed: int, count: int, dim: int) -> Tensor:
