@@ -1,6 +1,6 @@
 """Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
-import gmsa.system.pyg  # noqa: F401  # first: it decides how PyG is imported
+import gmsa.system.late  # noqa: F401  # first: it decides how PyG is imported
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate, dialogues_of
 from gmsa.graph.build import build_dialogue_graph, build_graph
 from gmsa.graph.connect import edge_types
