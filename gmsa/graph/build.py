@@ -14,7 +14,8 @@ from gmsa.config import GraphConfig
 from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
 from gmsa.graph.context import ContextEdges, DialogueEdges, Turns, wanted
-from gmsa.graph.edges import PRESENT, build_edges
+from gmsa.graph.edges import PRESENT
+from gmsa.graph.kept import build_edges
 from gmsa.graph.nodes import node_features
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, schema
 

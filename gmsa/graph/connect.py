@@ -11,16 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from cachetools import LRUCache, cached
 from torch import Tensor
 
 from gmsa.config import GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import dialogue_edges
-from gmsa.graph.context import ContextEdges, DialogueEdges, Turns, dialogue_edge_types, edge_kinds
-from gmsa.graph.edges import MEMORY, PRESENT, build_edges, looks_at_features
+from gmsa.graph.context import ContextEdges, DialogueEdges, dialogue_edge_types
+from gmsa.graph.edges import PRESENT
+from gmsa.graph.kept import (
+    build_edges,
+    edges_of_dialogue,
+    kept_dialogue_edges,
+    kept_edges,
+    numbered,
+    wanted_edges,
+)
 from gmsa.graph.relations import relation_numbers, stream_relations
-from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, is_among_tokens
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.rng import hashed_uniform
@@ -65,8 +72,8 @@ class Graphs:
         if self.spec.graph.scope == "dialogue":
             found = [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
             return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
-        wanted = _wanted_edges(chosen, self.spec.schema, self.spec.graph)
-        kept = [_kept_edges(tuple(counts), wanted) for counts in self.counts.tolist()] if wanted.by_length else []
+        wanted = wanted_edges(chosen, self.spec.schema, self.spec.graph)
+        kept = [kept_edges(tuple(counts), wanted) for counts in self.counts.tolist()] if wanted.by_length else []
         if not wanted.by_features:
             return kept
         parts = [self._edges_by_features(relation) for relation in wanted.by_features]
@@ -109,10 +116,10 @@ class Graphs:
         between, counts, types = self.between[graph], tuple(self.counts[graph].tolist()), self.spec.schema
         by_features = tuple(r for r in chosen if r[0] == r[2] and r[0] != DIALOGUE) if between.means else ()
         by_place = tuple(r for r in chosen if r not in by_features)
-        kept = _kept_dialogue_edges(counts, between.turns, by_place, types, between.config)
+        kept = kept_dialogue_edges(counts, between.turns, by_place, types, between.config)
         if not by_features:
             return kept
-        found = torch.cat([kept, _dialogue_edges(counts, between, by_features, types)], dim=1)
+        found = torch.cat([kept, edges_of_dialogue(counts, between, by_features, types)], dim=1)
         return found[:, torch.argsort(found[1] * sum(counts) + found[0])]
 
     @cached_property
@@ -144,9 +151,6 @@ class Graphs:
         found = np.full(len(self.counts) * self.size, len(self.spec.schema.node_types))
         found[self.padded_index] = self.node_type
         return found.reshape(len(self.counts), self.size)
-
-
-_ROWS = torch.empty(1_000_000, 0)
 
 
 def utterance_edges(graphs: Graphs, seeds: Tensor | None = None) -> SparseEdges:
@@ -251,20 +255,6 @@ def edge_types(types: Schema, config: GraphConfig) -> int:
     return dialogue_edge_types(types, config) if config.scope == "dialogue" else types.edge_types
 
 
-def numbered(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
-    """The types of the edges of a relation among those of all, in graphs of utterances ``[E]``."""
-    first = types.first_edge_type[relation]
-    return first + temporal_type if is_among_tokens(relation) else torch.full_like(temporal_type, first)
-
-
-def numbered_in_dialogues(relation: Relation, kind: Tensor, types: Schema, config: GraphConfig) -> Tensor:
-    """The same in graphs of dialogues, of kinds among those of the relation ``[E]``."""
-    typed, kinds = types.typed_relations, edge_kinds(config)
-    if relation not in typed:
-        return torch.full_like(kind, kinds * len(typed))
-    return kind + kinds * typed.index(relation)
-
-
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
@@ -314,62 +304,3 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
         of_graph = torch.repeat_interleave(per_graph, output_size=len(node_type))
         found = replace(found, relation=relation, node_type=node_type, graph=of_graph)
     return Connected(found, replace(found.where(ends), index=torch.stack([source[ends], row[ends]])))
-
-
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """Relations whose edges are wanted in graphs of utterances; the same are one object, whose hash costs nothing."""
-
-    by_length: tuple[Relation, ...]
-    by_features: tuple[Relation, ...]
-    """Those whose builders look at features."""
-    types: Schema
-    config: GraphConfig
-
-
-@lru_cache
-def _wanted_edges(chosen: tuple[Relation, ...], types: Schema, config: GraphConfig) -> _Wanted:
-    by_features = [relation for relation in chosen if looks_at_features(builder_of(relation, config)[0])]
-    return _Wanted(tuple(r for r in chosen if r not in by_features), tuple(by_features), types, config)
-
-
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
-def _kept_edges(counts: tuple[int, ...], wanted: _Wanted) -> Tensor:
-    """Source, target and type of the edges by length in one graph ``[3, E]``, sorted by target."""
-    types = wanted.types
-    numbers, first = types.numbers, np.cumsum(counts) - counts
-    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    parts = [np.empty((3, 0), dtype=np.int64)]
-    for relation in wanted.by_length:
-        source, target = numbers[relation[0]], numbers[relation[2]]
-        name, parameters = builder_of(relation, wanted.config)
-        edge_index, temporal_type = build_edges(name, _ROWS[: counts[source]], _ROWS[: counts[target]], parameters)
-        begin, end = edge_index.numpy()
-        edge_type = numbered(relation, temporal_type, types).numpy()
-        parts.append(np.stack([begin + first[source], end + first[target], edge_type]))
-    found = np.concatenate(parts, axis=1)
-    return torch.from_numpy(found[:, np.argsort(found[1] * sum(counts) + found[0])])
-
-
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
-def _kept_dialogue_edges(
-    counts: tuple[int, ...], turns: Turns, chosen: tuple[Relation, ...], types: Schema, config: GraphConfig
-) -> Tensor:
-    return _dialogue_edges(counts, DialogueEdges(turns, config), chosen, types)
-
-
-def _dialogue_edges(
-    counts: tuple[int, ...], between: DialogueEdges, chosen: Sequence[Relation], types: Schema
-) -> Tensor:
-    """The same in the graph of a dialogue."""
-    first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
-    size = dict(zip(types.node_types, counts, strict=True))
-    parts = [torch.empty(3, 0, dtype=torch.long)]
-    for relation in chosen:
-        source, _, target = relation
-        if size[source] and size[target]:
-            index, kind = between.of(relation)
-            edge_type = numbered_in_dialogues(relation, kind, types, between.config)
-            parts.append(torch.stack([index[0] + first[source], index[1] + first[target], edge_type]))
-    found = torch.cat(parts, dim=1)
-    return found[:, torch.argsort(found[1] * sum(counts) + found[0])]

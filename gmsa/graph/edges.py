@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Hashable, Mapping
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
-from cachetools import LRUCache, cached
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
-from gmsa.errors import ConfigError
-from gmsa.graph.nodes import node_features, token_count
 from gmsa.registry import EDGE_BUILDERS
 
 edge_builder = EDGE_BUILDERS.register
@@ -29,8 +21,6 @@ with ``relation`` where the builder names it.
 """
 PAST, PRESENT, FUTURE = range(3)
 """When the source of an edge is, relative to its target."""
-MEMORY = 2**28
-"""Size in bytes of a cache of edges, which keeps those used last."""
 
 
 def complete(source_length: int, target_length: int) -> Tensor:
@@ -171,39 +161,6 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
     return torch.full_like(source, PRESENT).masked_fill(past, PAST).masked_fill(future, FUTURE)
 
 
-def build_edges(
-    name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any], strides: tuple[int, int] = (1, 1)
-) -> tuple[Tensor, Tensor]:
-    """Runs the builder ``name`` on the nodes of two feature sequences, each ``strides`` steps of them.
-
-    Returns edge_index [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the
-    builder's own function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by
-    length, or, for a builder that looks at the features, by these.
-
-    Raises:
-        ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
-    """
-    arguments = tuple(parameters.items())
-    if not looks_at_features(name):
-        return _by_length(name, token_count(len(source), strides[0]), token_count(len(target), strides[1]), arguments)
-    return _by_features(name, source, target, arguments, strides)
-
-
-def _content(sequence: Tensor) -> tuple[int, bytes]:
-    """Steps and digest of a sequence ``[L, D]``: equal for the same features, whichever tensor holds them.
-
-    Found once for a tensor: features are not changed in place.
-    """
-    found = _CONTENTS.get(sequence)
-    if found is None:
-        digest = hashlib.sha256(np.ascontiguousarray(sequence.detach().numpy()).data)
-        found = _CONTENTS[sequence] = (sequence.shape[0], digest.digest())
-    return found
-
-
-_CONTENTS = WeakIdKeyDictionary()
-
-
 @lru_cache
 def looks_at_features(name: str) -> bool:
     """Whether a builder takes the features, or the lengths alone."""
@@ -214,75 +171,6 @@ def looks_at_features(name: str) -> bool:
 def looks_at_relation(name: str) -> bool:
     """Whether a builder takes the relation whose edges it makes."""
     return "relation" in inspect.signature(EDGE_BUILDERS[name]).parameters
-
-
-_Found = tuple[Tensor, Tensor]
-_Arguments = tuple[tuple[str, Any], ...]
-
-
-def _size(found: _Found) -> int:
-    return found[0].nbytes + found[1].nbytes
-
-
-@cached(LRUCache(MEMORY, getsizeof=_size))
-def _by_length(name: str, source_length: int, target_length: int, arguments: _Arguments) -> _Found:
-    return _run(name, source_length, target_length, dict(arguments))
-
-
-def _key(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> Hashable:
-    return name, _content(source), None if source is target else _content(target), arguments, strides
-
-
-@cached(LRUCache(MEMORY, getsizeof=_size), key=_key)
-def _by_features(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> _Found:
-    nodes = node_features(source, strides[0])
-    return _run(name, nodes, nodes if source is target else node_features(target, strides[1]), dict(arguments))
-
-
-def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> _Found:
-    builder = EDGE_BUILDERS[name]
-    lengths = [x if isinstance(x, int) else len(x) for x in (source, target)]
-    if EDGE_BUILDERS.module_of(name) == __name__:
-        edge_index = builder(source, target, **parameters)
-    else:
-        try:
-            edge_index = builder(source, target, **parameters)
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise ConfigError(
-                f"edge builder '{name}' fails from {lengths[0]} to {lengths[1]} steps ({reason}); repair it"
-            ) from error
-        edge_index = _checked(edge_index, name, *lengths)
-    temporal = getattr(builder, "temporal", False)
-    if callable(temporal):
-        return edge_index, temporal(edge_index, *lengths, **{k: v for k, v in parameters.items() if k == "relation"})
-    if temporal:
-        return edge_index, temporal_type(edge_index, *lengths)
-    return edge_index, torch.full_like(edge_index[0], PRESENT)
-
-
-def _checked(edge_index: Any, name: str, source_length: int, target_length: int) -> Tensor:
-    """What a builder returned, sorted by target, if it is an edge_index without duplicates."""
-
-    def wrong(found: str) -> ConfigError:
-        return ConfigError(
-            f"edge builder '{name}' must return an edge_index, int64 [2, E] without duplicates, sources below "
-            f"{source_length} and targets below {target_length} (got {found})"
-        )
-
-    if not isinstance(edge_index, Tensor):
-        raise wrong(type(edge_index).__name__)
-    if edge_index.dim() != 2 or len(edge_index) != 2 or edge_index.dtype != torch.long:
-        raise wrong(f"{str(edge_index.dtype).removeprefix('torch.')} {list(edge_index.shape)}")
-    source, target = edge_index
-    for which, index, length in (("source", source, source_length), ("target", target, target_length)):
-        if outside := index[(index < 0) | (index >= length)].tolist():
-            raise wrong(f"{which} {outside[0]}")
-    order = torch.argsort(target * source_length + source)
-    found: Tensor = edge_index[:, order]
-    if twice := found[:, 1:][:, (found[:, 1:] == found[:, :-1]).all(0)].T.tolist():
-        raise wrong(f"the edge from {twice[0][0]} to {twice[0][1]} twice")
-    return found
 
 
 def _edges(connected: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features
-from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
+from gmsa.graph.edges import FUTURE, PAST, PRESENT, temporal_type
+from gmsa.graph.kept import build_edges
 from gmsa.models import graph_spec
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]

@@ -12,7 +12,7 @@ from helpers.graphs import clip, clips, collate
 from gmsa.config import Config, from_dict
 from gmsa.data import Utterance
 from gmsa.data.features import ChangedFeatures, LazyFeatures
-from gmsa.graph import GraphBatch, connect, edges
+from gmsa.graph import GraphBatch, kept
 from gmsa.graph.nodes import node_features
 from gmsa.models import graph_spec
 
@@ -31,8 +31,8 @@ def shown(utterances: list[Utterance]) -> list[list[Utterance]]:
 
 
 def forget() -> None:
-    for kept in (edges._by_length, edges._by_features, connect._kept_edges, connect._kept_dialogue_edges):
-        kept.cache.clear()
+    for found in (kept._by_length, kept._by_features, kept.kept_edges, kept.kept_dialogue_edges):
+        found.cache.clear()
 
 
 def tensors_of(batch: GraphBatch) -> list[torch.Tensor]:
@@ -62,8 +62,8 @@ def test_batches_from_kept_edges_equal_those_of_a_new_process(route: str, graph:
     config, epochs = config_of(route, **graph), shown(clips(DIMS, 12))
     seeds = {u.id: i for i, u in enumerate(epochs[0])} if graph else None
     forget()
-    kept = [collate(epoch, config, seeds) for epoch in epochs]
-    for epoch, batch in zip(epochs, kept, strict=True):
+    batches = [collate(epoch, config, seeds) for epoch in epochs]
+    for epoch, batch in zip(epochs, batches, strict=True):
         forget()
         again = collate(epoch, config, seeds)
         for found, expected in zip(tensors_of(batch), tensors_of(again), strict=True):
@@ -102,14 +102,14 @@ class Read(LazyFeatures):
 def test_features_are_compared_once_for_each_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an utterance is another object, its features lie elsewhere, or another modality was hidden."""
     ran: list[str] = []
-    run = edges._run
+    run = kept._run
 
     def counted(name: str, *arguments: Any) -> Any:
         if name == "knn":
             ran.append(name)
         return run(name, *arguments)
 
-    monkeypatch.setattr(edges, "_run", counted)
+    monkeypatch.setattr(kept, "_run", counted)
     config, utterances = from_dict({"graph": {"intra": "knn"}}), clips(DIMS, 8)
     forget()
     collate(utterances, config)
@@ -128,7 +128,7 @@ def test_features_of_another_shape_are_others() -> None:
     one = torch.arange(12.0).sin()
     for width, stride in [(2, 1), (3, 1), (2, 2), (3, 2)]:
         sequence = one.view(-1, width)
-        found, _ = edges.build_edges("knn", sequence, sequence, {"neighbors": 1}, (stride, stride))
+        found, _ = kept.build_edges("knn", sequence, sequence, {"neighbors": 1}, (stride, stride))
         nodes = node_features(sequence, stride)
         assert {(s, t) for s, t in found.T.tolist()} == knn_by_loop(nodes, nodes, 1, same=True)
 
@@ -138,8 +138,8 @@ def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
     expected = [collate(epoch, config) for epoch in epochs]
     forget()
-    for kept in (edges._by_features, connect._kept_edges):
-        monkeypatch.setattr(kept.cache, "_Cache__maxsize", 1000)
+    for found in (kept._by_features, kept.kept_edges):
+        monkeypatch.setattr(found.cache, "_Cache__maxsize", 1000)
     for epoch, batch in zip(epochs, expected, strict=True):
         assert all(map(torch.equal, tensors_of(collate(epoch, config)), tensors_of(batch)))
-        assert edges._by_features.cache.currsize <= 1000
+        assert kept._by_features.cache.currsize <= 1000
