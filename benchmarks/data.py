@@ -47,7 +47,7 @@ from torch_geometric.data import Batch, HeteroData
 
 from gmsa.config import MODALITIES, Config, GraphConfig
 from gmsa.data import Row, Store, Target, Utterance, load_corpus, write_store
-from gmsa.graph import build_dialogue_graph, build_graph, collate, connect, edges
+from gmsa.graph import build_dialogue_graph, build_graph, collate, kept
 from gmsa.models import build_model, graph_spec
 from gmsa.rng import generator
 from gmsa.training.batches import SampleGroups
@@ -129,9 +129,8 @@ def epochs_of(work: Callable[[T], Any], batches: Sequence[T], count: int, epochs
 
 def forget_edges() -> None:
     """Empties what graph building keeps, as in a new process."""
-    edges._by_length.cache.clear()
-    edges._BY_FEATURES.clear()
-    connect._kept_edges.cache.clear()
+    for found in (kept._by_length, kept._by_features, kept.kept_edges):
+        found.cache.clear()
 
 
 def share_of_step(

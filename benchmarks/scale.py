@@ -1,6 +1,7 @@
-"""How time and memory of a training step grow: with the batch, the sequences, the edges, and the file.
+"""How time and memory of a training step grow, with the batch, sequences, edges and file; and predictions per second.
 
     python benchmarks/scale.py
+    python benchmarks/scale.py --part prediction
 
 Forward, loss, backward, clipping, optimizer and average of Semi-IIN, the batch's collation included. All utterances are
 made up. An exponent is the slope of a line through the logarithms: 1 is linear growth.
@@ -13,12 +14,14 @@ import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from common import (
     MOSI_DEV,
+    PAPER,
     ROOT,
     begin,
     drawn_lengths,
@@ -29,11 +32,14 @@ from common import (
     measure,
     mib,
     options,
+    outcome,
+    paper_lengths,
     peak_memory,
     row,
     spread,
 )
 from step import SEED, Graph, Run
+from torch import nn
 
 from gmsa.config import Config, GraphConfig, load_config
 from gmsa.data import Target, Utterance
@@ -41,9 +47,12 @@ from gmsa.data.synthetic import DIMS
 from gmsa.graph import GraphBatch, collate
 from gmsa.models import build_model, graph_spec
 from gmsa.nn import DenseEdges
-from gmsa.training.batches import SampleGroups, training_batches
+from gmsa.training.batches import MOST_NODES, SampleGroups, scoring_batches, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
+from gmsa.training.prefetch import prefetch
 
+ANY = 10**9
+"""Nodes of a batch without a bound."""
 NAMED = (50, 400, 150)
 """Steps of text, audio and vision that make 250 tokens."""
 
@@ -157,6 +166,55 @@ def by_edges(config: Config, device: torch.device, quick: bool) -> None:
     print_exponents("edges", edges, columns)
 
 
+def by_prediction(config: Config, device: torch.device, quick: bool) -> None:
+    """Utterances per second that are scored, in batches with and without a bound on their nodes."""
+    count, sizes = (32, [4, 16]) if quick else (256, [8, 32, 128])
+    kinds = {
+        "like mosi_dev.pkl's": (mosi_like(count), MOSI_DEV),
+        "like CMU-MOSI's, unaligned": (paper_lengths("mosi", count) // (10 if quick else 1) + 1, PAPER),
+    }
+    header(
+        f"Scored utterances per second ({count} utterances)",
+        *("lengths", "optim.batch_size", f"at most {MOST_NODES} nodes", "any number of nodes", "ratio"),
+    )
+    for name, (lengths, dims) in kinds.items():
+        utterances = made_up(lengths, dims)
+        torch.manual_seed(0)
+        model = build_model(dims, config).to(device).eval()
+        chosen = {
+            (size, most): partial(answers, model, utterances, with_batch(config, size), device, most)
+            for size in sizes
+            for most in (MOST_NODES, ANY)
+        }
+        first = chosen[sizes[0], ANY]()
+        for answer in chosen.values():
+            torch.testing.assert_close(answer(), first, rtol=0, atol=1e-5)
+        times = measure({str(key): answer for key, answer in chosen.items()}, device, quick)
+        rate = {key: 1e3 * count / np.median(times[str(key)]) for key in chosen}
+        for size in sizes:
+            bounded, unbounded = rate[size, MOST_NODES], rate[size, ANY]
+            row(name, size, f"{bounded:.0f}", f"{unbounded:.0f}", f"{bounded / unbounded:.2f}")
+        if not quick:
+            ratio = rate[128, MOST_NODES] / rate[32, MOST_NODES]
+            outcome("128 at a time no slower than 32, but for noise", f"{ratio:.2f} times as fast", ratio >= 0.97)
+
+
+def with_batch(config: Config, size: int) -> Config:
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=size))
+
+
+def answers(
+    model: nn.Module, utterances: Sequence[Utterance], config: Config, device: torch.device, most_nodes: int
+) -> torch.Tensor:
+    """Predicted intensities ``[N]``, in batches of at most so many nodes."""
+    found = torch.zeros(len(utterances), device=device)
+    with torch.inference_mode():
+        batches = scoring_batches(utterances, config, most_nodes=most_nodes)
+        for rows, places, batch in prefetch(batches, device):
+            found[places] = model(batch).value[rows]
+    return found
+
+
 def resident() -> int | None:
     """Bytes of the process in memory, on Linux."""
     path = Path("/proc/self/statm")
@@ -206,12 +264,17 @@ def by_file(config: Config, device: torch.device, quick: bool) -> None:
 
 
 def main() -> None:
-    arguments = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parts = ("all", "batch", "length", "edges", "file", "prediction")
+    parser.add_argument("--part", choices=parts, default="all", help="what to measure")
+    arguments = parser.parse_args()
     device = begin(arguments)
     config = load_config(ROOT / "configs" / "mosi_graph.yaml", ["data.path=synthetic", "model.positions=1024"], {})
-    for sweep in (by_batch, by_length, by_edges, by_file):
-        sweep(config, device, arguments.quick)
-        gc.collect()
+    sweeps = {"batch": by_batch, "length": by_length, "edges": by_edges, "file": by_file, "prediction": by_prediction}
+    for name, sweep in sweeps.items():
+        if arguments.part in ("all", name):
+            sweep(config, device, arguments.quick)
+            gc.collect()
     print(f"\n{machine(device)}")
 
 

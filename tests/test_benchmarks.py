@@ -27,7 +27,7 @@ TABLES = {
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
     "recipe": ["| half the channels |"],
-    "scale": ["| tokens |"],
+    "scale": ["| tokens |", "| like CMU-MOSI's, unaligned | 16 |"],
     "step": ["| plain, padded to the file's longest |"],
     "tune": ["| random, chosen on validation |"],
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],

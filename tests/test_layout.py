@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
 PACKAGE = Path(__file__).parents[1] / "gmsa"
 
@@ -108,6 +111,78 @@ def test_rooms_that_load_no_torch_and_no_transformers() -> None:
         " sys.exit(bool({'torch', 'transformers', 'tokenizers', 'peft'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+UNUSED = {
+    *(
+        "torch._dynamo",
+        "torch._inductor",
+        "torch.distributed.tensor",
+        "torch.onnx",
+        "sympy",
+        "torch_geometric.datasets",
+    ),
+    *("networkx", "optuna", "matplotlib", "pandas", "scipy", "sklearn", "transformers", "tokenizers", "peft"),
+}
+"""Packages, and parts of torch and PyG, that take long to import and that neither steps nor answers need."""
+
+
+STEPS = """
+import json, os, sys
+import gmsa
+from gmsa.training.callbacks import Callback
+
+class Watch(Callback):
+    steps = 0
+
+    def on_step(self, ids):
+        self.steps += 1
+        if self.steps == 2:
+            with open(sys.argv[3], "w") as file:
+                print(*sys.modules, file=file)
+            os._exit(0)
+
+gmsa.fit("mosi_graph", out=sys.argv[2], seeds=1, overrides=json.loads(sys.argv[1]), callbacks=[Watch()])
+"""
+"""Trains for two steps, and writes the names of all modules that are there then."""
+
+ANSWERS = """
+import sys
+from gmsa.predict import main
+
+main(["--run", sys.argv[1], "--input", sys.argv[2], "--out", sys.argv[3]])
+with open(sys.argv[3], "w") as file:
+    print(*sys.modules, file=file)
+"""
+
+
+def loaded(code: str, *arguments: object) -> set[str]:
+    """The modules whose names a process writes into the file that its last argument names."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return set(Path(str(arguments[-1])).read_text().split())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.route": "edge", "graph.intra": "knn"},
+        {"graph.scope": "hierarchical", "model.sequence": "transformer"},
+        {"model.name": "sslmm", "protocol.name": "sslmm", "pretrain.epochs": 0},
+    ],
+    ids=str,
+)
+def test_training_steps_load_nothing_that_they_do_not_use(settings: dict[str, Any], tmp_path: Path) -> None:
+    small = {"data.path": "synthetic", "model.channels": 16, "model.heads": 2, "run.device": "cpu"}
+    overrides = json.dumps({"protocol.name": "supervised"} | small | settings)
+    assert loaded(STEPS, overrides, tmp_path / "run", tmp_path / "modules") & UNUSED == set()
+
+
+def test_answers_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
+    file = write_pickle(tmp_path / "tiny.pkl", tiny_content())
+    run = tiny_run(tmp_path / "run", file, run={"seeds": [1], "device": "cpu"})
+    assert loaded(ANSWERS, run, file, tmp_path / "answers.csv") & UNUSED == set()
 
 
 def test_lazy_names() -> None:

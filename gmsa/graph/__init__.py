@@ -1,14 +1,15 @@
 """Graphs of utterances: edge builders, utterance to HeteroData, collation to GraphBatch, NetworkX view."""
 
-import gmsa.system.pyg  # noqa: F401  # first: it decides how PyG is imported
+import gmsa.system.late  # noqa: F401  # first: it decides how PyG is imported
 from gmsa.graph.batch import GraphBatch, check_builders, check_positions, collate, dialogues_of
-from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, token_count
+from gmsa.graph.build import build_dialogue_graph, build_graph
 from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.dataset import GraphDataset, as_dataset
 from gmsa.graph.edges import edge_builder, looks_at_features
 from gmsa.graph.hetero import as_hetero
 from gmsa.graph.hetero_batch import from_hetero
+from gmsa.graph.nodes import node_features, token_count
 from gmsa.graph.relations import relations_of
 from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Relation, Schema, schema
 from gmsa.graph.spec import GraphSpec

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
-from gmsa.graph.build import speakers_of, token_count
+from gmsa.graph.build import speakers_of
 from gmsa.graph.connect import Connected, Graphs, Numbers, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.edges import build_edges, complete
+from gmsa.graph.edges import complete
+from gmsa.graph.kept import build_edges
+from gmsa.graph.nodes import token_count
 from gmsa.graph.schema import DIALOGUE, READOUTS, UTTERANCE, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import Edges, SparseEdges

@@ -7,43 +7,17 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from gmsa.config import GraphConfig
 from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
-from gmsa.graph.context import ContextEdges, Turns, context_edges, wanted
-from gmsa.graph.edges import PRESENT, build_edges
+from gmsa.graph.context import ContextEdges, DialogueEdges, Turns, wanted
+from gmsa.graph.edges import PRESENT
+from gmsa.graph.kept import build_edges
+from gmsa.graph.nodes import node_features
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, schema
-
-
-def token_count(length: Any, stride: int) -> Any:
-    """Tokens that an encoder with this total stride leaves of sequences: ``ceil(length / stride)``.
-
-    Takes and returns a whole number or a tensor of them.
-    """
-    return -(-length // stride)
-
-
-def node_features(sequence: Tensor, stride: int) -> Tensor:
-    """Features of a modality's nodes: ``stride`` consecutive steps side by side, zeros after the end.
-
-    Shapes:
-        - sequence :math:`(L, D)`; output :math:`(\\lceil L / s \\rceil, s D)`; the sequence itself for stride 1
-    """
-    if stride == 1:
-        return sequence
-    count = token_count(len(sequence), stride)
-    padded = F.pad(sequence, (0, 0, 0, count * stride - len(sequence)))
-    return padded.reshape(count, stride * sequence.shape[1])
-
-
-def relation_edges(relation: Relation, source: Tensor, target: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor]:
-    """Edges of a relation in the graph of an utterance: edge_index [2, E] and each one's temporal type [E]."""
-    name, parameters = builder_of(relation, config)
-    return build_edges(name, source, target, parameters)
 
 
 def build_graph(
@@ -115,10 +89,9 @@ def build_dialogue_graph(
     """
     joined, config, count = config.scope == "hierarchical", config.outside, len(utterances)
     types = schema(utterances[0].features if modalities is None else modalities, config.dialogue_node, joined)
-    turns, numbers = turns_of(utterances, config), torch.tensor(speaker_numbers(utterances))
+    found, numbers = dialogue_edges(utterances, config, types.modalities), torch.tensor(speaker_numbers(utterances))
     data = HeteroData()
     means = {m: mean_features(utterances, m) for m in types.modalities}
-    everything = side_by_side(means, count)
     sizes = {DIALOGUE: 1 if config.reach[1] else count} | {r: count * (r in readouts) for r in READOUTS}
     for node_type in (*types.modalities, *READOUTS, *([DIALOGUE] if config.dialogue_node else [])):
         if node_type in types.modalities:
@@ -127,17 +100,10 @@ def build_dialogue_graph(
             data[node_type].present = torch.tensor(there, dtype=torch.bool)
         data[node_type].num_nodes = size = sizes.get(node_type, len(means.get(node_type, ())))
         data[node_type].pos = torch.arange(size)
-    by_features = "features" in wanted(component_name(config.between))
-    made: dict[tuple[object, ...], ContextEdges] = {}
     for relation in types.relations:
         source, _, target = relation
         joins = bool(data[source].num_nodes and data[target].num_nodes)
-        # Relations whose ends lie alike have the same edges, unless a builder looks at features.
-        alike = (joins, source == target, source == DIALOGUE, target == DIALOGUE, source if by_features else "")
-        if alike not in made:
-            features = means.get(source, everything)
-            made[alike] = context_edges(relation, turns, config, features) if joins else NO_EDGES
-        edges, store = made[alike], data[relation]
+        edges, store = found.of(relation) if joins else NO_EDGES, data[relation]
         first, second = edges.pairs
         store["edge_index"], store["distance"], store["kind"] = edges.pairs.clone(), first - second, edges.kind.clone()
         store["temporal_type"] = PRESENT + (first - second).sign()
@@ -159,9 +125,12 @@ def mean_features(utterances: Sequence[Utterance], modality: str) -> Tensor:
     return torch.stack(means) if means else torch.zeros(0, 1)
 
 
-def side_by_side(means: Mapping[str, Tensor], count: int) -> Tensor:
-    """The mean features of all modalities that the data has, by which a builder compares readout nodes ``[U, D]``."""
-    return torch.cat([torch.zeros(count, 0), *(x for x in means.values() if len(x) == count)], dim=1)
+def dialogue_edges(utterances: Sequence[Utterance], config: GraphConfig, modalities: Iterable[str]) -> DialogueEdges:
+    """The edges of a dialogue's graph, whose builder may look at the mean features of these modalities."""
+    means = None
+    if "features" in wanted(component_name(config.between)):
+        means = {m: mean_features(utterances, m) for m in modalities}
+    return DialogueEdges(turns_of(utterances, config), config, means)
 
 
 def turns_of(utterances: Sequence[Utterance], config: GraphConfig) -> Turns:

@@ -4,24 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from cachetools import LRUCache, cached
 from torch import Tensor
 
 from gmsa.config import GraphConfig
-from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
-from gmsa.graph.build import mean_features, node_features, relation_edges, side_by_side, turns_of
-from gmsa.graph.context import ContextEdges, Turns, context_edges, dialogue_edge_types, edge_kinds, wanted
-from gmsa.graph.edges import MEMORY, PRESENT, looks_at_features
+from gmsa.graph.build import dialogue_edges
+from gmsa.graph.context import ContextEdges, DialogueEdges, dialogue_edge_types
+from gmsa.graph.edges import PRESENT
+from gmsa.graph.kept import (
+    build_edges,
+    edges_of_dialogue,
+    kept_dialogue_edges,
+    kept_edges,
+    numbered,
+    wanted_edges,
+)
 from gmsa.graph.relations import relation_numbers, stream_relations
-from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, is_among_tokens
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
 from gmsa.rng import hashed_uniform
@@ -52,42 +58,75 @@ class Graphs:
     """Per relation graph, source, target and type of its edges ``[4, E]``, where they are given; None where the
     builders of the config make them."""
 
-    @cached_property
-    def nodes(self) -> list[dict[str, Tensor]]:
-        """Per graph and type, the nodes' features, or for readout nodes as many rows."""
-        types = self.spec.schema.node_types
-        every = [{t: _ROWS[:n] for t, n in zip(types, counts, strict=True)} for counts in self.counts.tolist()]
-        for found, members in zip(every, self.members, strict=True):
-            for modality, sequence in members[0].features.items():
-                found[modality] = node_features(sequence, self.spec.strides[modality])
-        return every
+    _made: dict[tuple[Relation, ...], list[Tensor]] = field(default_factory=dict, init=False)
 
     def edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
         """Per graph, source, target and type of the edges of these relations ``[3, E]``, sorted by target."""
-        config = self.spec.graph
+        if chosen not in self._made:  # the choice of a route asks for them, and then the route
+            self._made[chosen] = self._find_edges(chosen)
+        return self._made[chosen]
+
+    def _find_edges(self, chosen: tuple[Relation, ...]) -> list[Tensor]:
         if self.found is not None:
-            return self._given_edges(self.found, chosen)
-        if config.scope == "dialogue":
+            return self._joined([self.found[relation] for relation in chosen if relation in self.found])
+        if self.spec.graph.scope == "dialogue":
             found = [self._dialogue_edges(i, chosen) for i in range(len(self.members))]
             return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
-        if any(looks_at_features(builder_of(relation, config)[0]) for relation in chosen):
-            return [_edges(nodes, chosen, self.spec.schema, config) for nodes in self.nodes]
-        return [_kept_edges(tuple(counts), chosen, self.spec.schema, config) for counts in self.counts.tolist()]
+        wanted = wanted_edges(chosen, self.spec.schema, self.spec.graph)
+        kept = [kept_edges(tuple(counts), wanted) for counts in self.counts.tolist()] if wanted.by_length else []
+        if not wanted.by_features:
+            return kept
+        parts = [self._edges_by_features(relation) for relation in wanted.by_features]
+        if kept:
+            graph = torch.repeat_interleave(torch.tensor([edges.shape[1] for edges in kept]))
+            parts.append(torch.cat([graph[None], torch.cat(kept, dim=1)]))
+        return self._joined(parts)
 
-    def _given_edges(self, found: Mapping[Relation, Tensor], chosen: tuple[Relation, ...]) -> list[Tensor]:
-        parts = [found[relation] for relation in chosen if relation in found]
+    def _edges_by_features(self, relation: Relation) -> Tensor:
+        """Graph, source, target and type of a relation's edges ``[4, E]``, by a builder that looks at features."""
+        types, strides = self.spec.schema, self.spec.strides
+        source, _, target = relation
+        name, parameters = builder_of(relation, self.spec.graph)
+        ends = self.counts[:, [types.numbers[source], types.numbers[target]]]
+        graphs = np.flatnonzero(ends.all(1))
+        if not len(graphs):
+            return torch.empty(4, 0, dtype=torch.long)
+        features, both = [self._features[i] for i in graphs], (strides[source], strides[target])
+        found = [build_edges(name, own[source], own[target], parameters, both) for own in features]
+        graph = np.repeat(graphs, [index.shape[1] for index, _ in found])
+        first = np.cumsum(self.counts, axis=1) - self.counts
+        begin, end = torch.cat([index for index, _ in found], dim=1).numpy()
+        edge_type = numbered(relation, torch.cat([temporal_type for _, temporal_type in found]), types).numpy()
+        begin, end = begin + first[graph, types.numbers[source]], end + first[graph, types.numbers[target]]
+        return torch.from_numpy(np.stack([graph, begin, end, edge_type]))
+
+    @cached_property
+    def _features(self) -> list[dict[str, Tensor]]:
+        """The features of each graph's utterance, read once."""
+        return [dict(utterance.features) for (utterance,) in self.members]
+
+    def _joined(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Per graph the edges of all parts ``[4, E]``, sorted by target."""
         graph, *edges = torch.cat([torch.empty(4, 0, dtype=torch.long), *parts], dim=1)
         order = torch.argsort((graph * self.size + edges[1]) * self.size + edges[0])
         counts = torch.bincount(graph, minlength=len(self.counts))
         return list(torch.stack(edges)[:, order].split(counts.tolist(), dim=1))
 
     def _dialogue_edges(self, graph: int, chosen: tuple[Relation, ...]) -> Tensor:
-        config, members = self.spec.graph, self.members[graph]
-        counts, turns = tuple(self.counts[graph].tolist()), turns_of(members, config)
-        if "features" not in wanted(component_name(config.between)):
-            return _kept_dialogue_edges(counts, turns, chosen, self.spec.schema, config)
-        means = {m: mean_features(members, m) for m in self.spec.schema.modalities}
-        return _dialogue_edges(counts, turns, chosen, self.spec.schema, config, means)
+        between, counts, types = self.between[graph], tuple(self.counts[graph].tolist()), self.spec.schema
+        by_features = tuple(r for r in chosen if r[0] == r[2] and r[0] != DIALOGUE) if between.means else ()
+        by_place = tuple(r for r in chosen if r not in by_features)
+        kept = kept_dialogue_edges(counts, between.turns, by_place, types, between.config)
+        if not by_features:
+            return kept
+        found = torch.cat([kept, edges_of_dialogue(counts, between, by_features, types)], dim=1)
+        return found[:, torch.argsort(found[1] * sum(counts) + found[0])]
+
+    @cached_property
+    def between(self) -> list[DialogueEdges]:
+        """The edges between the utterances of each dialogue, for all streams."""
+        spec = self.spec
+        return [dialogue_edges(members, spec.graph, spec.schema.modalities) for members in self.members]
 
     def _kept(self, graph: int, edges: Tensor) -> Tensor:
         """The edges of a dialogue's graph that a training step keeps: a function of both utterances and their seeds."""
@@ -114,9 +153,6 @@ class Graphs:
         return found.reshape(len(self.counts), self.size)
 
 
-_ROWS = torch.empty(1_000_000, 0)
-
-
 def utterance_edges(graphs: Graphs, seeds: Tensor | None = None) -> SparseEdges:
     """The edges between the utterances of dialogues that lie end to end, and of each to itself, which joined readout
     nodes have too; their types are those by distance and speakers. A training step drops the same ones.
@@ -126,7 +162,7 @@ def utterance_edges(graphs: Graphs, seeds: Tensor | None = None) -> SparseEdges:
     """
     parts, first = [], 0
     for graph, members in enumerate(graphs.members):
-        index, kind = edges_between(members, graphs.spec)
+        index, kind = graphs.between[graph].of(("cls", "intra", "cls"))
         lost = graphs.lost(graph, *index)
         if seeds is not None:
             lost = lost | (hashed_uniform(seeds[graph], index[1], index[0]) < graphs.spec.graph.edge_dropout)
@@ -140,10 +176,7 @@ def utterance_edges(graphs: Graphs, seeds: Tensor | None = None) -> SparseEdges:
 
 def edges_between(members: Sequence[Utterance], spec: GraphSpec) -> ContextEdges:
     """The same of one dialogue."""
-    turns, config, features = turns_of(members, spec.graph), spec.graph, None
-    if "features" in wanted(component_name(config.between)):
-        features = side_by_side({m: mean_features(members, m) for m in spec.schema.modalities}, turns.count)
-    return context_edges(("cls", "intra", "cls"), turns, config, features)
+    return dialogue_edges(members, spec.graph, spec.schema.modalities).of(("cls", "intra", "cls"))
 
 
 class Connected(NamedTuple):
@@ -222,20 +255,6 @@ def edge_types(types: Schema, config: GraphConfig) -> int:
     return dialogue_edge_types(types, config) if config.scope == "dialogue" else types.edge_types
 
 
-def numbered(relation: Relation, temporal_type: Tensor, types: Schema) -> Tensor:
-    """The types of the edges of a relation among those of all, in graphs of utterances ``[E]``."""
-    first = types.first_edge_type[relation]
-    return first + temporal_type if is_among_tokens(relation) else torch.full_like(temporal_type, first)
-
-
-def numbered_in_dialogues(relation: Relation, kind: Tensor, types: Schema, config: GraphConfig) -> Tensor:
-    """The same in graphs of dialogues, of kinds among those of the relation ``[E]``."""
-    typed, kinds = types.typed_relations, edge_kinds(config)
-    if relation not in typed:
-        return torch.full_like(kind, kinds * len(typed))
-    return kind + kinds * typed.index(relation)
-
-
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
@@ -285,55 +304,3 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
         of_graph = torch.repeat_interleave(per_graph, output_size=len(node_type))
         found = replace(found, relation=relation, node_type=node_type, graph=of_graph)
     return Connected(found, replace(found.where(ends), index=torch.stack([source[ends], row[ends]])))
-
-
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
-def _kept_edges(counts: tuple[int, ...], chosen: tuple[Relation, ...], types: Schema, config: GraphConfig) -> Tensor:
-    return _edges({t: _ROWS[:n] for t, n in zip(types.node_types, counts, strict=True)}, chosen, types, config)
-
-
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))
-def _kept_dialogue_edges(
-    counts: tuple[int, ...], turns: Turns, chosen: tuple[Relation, ...], types: Schema, config: GraphConfig
-) -> Tensor:
-    return _dialogue_edges(counts, turns, chosen, types, config, {})
-
-
-def _dialogue_edges(
-    counts: tuple[int, ...],
-    turns: Turns,
-    chosen: Sequence[Relation],
-    types: Schema,
-    config: GraphConfig,
-    means: Mapping[str, Tensor],
-) -> Tensor:
-    """The same in the graph of a dialogue."""
-    first = {t: sum(counts[:i]) for i, t in enumerate(types.node_types)}
-    size = dict(zip(types.node_types, counts, strict=True))
-    everything = side_by_side(means, turns.count)
-    parts = [torch.empty(3, 0, dtype=torch.long)]
-    for relation in chosen:
-        source, _, target = relation
-        if size[source] and size[target]:
-            index, kind = context_edges(relation, turns, config, means.get(source, everything))
-            edge_type = numbered_in_dialogues(relation, kind, types, config)
-            parts.append(torch.stack([index[0] + first[source], index[1] + first[target], edge_type]))
-    found = torch.cat(parts, dim=1)
-    return found[:, torch.argsort(found[1] * sum(counts) + found[0])]
-
-
-def _edges(nodes: Mapping[str, Tensor], chosen: Sequence[Relation], types: Schema, config: GraphConfig) -> Tensor:
-    """Source, target and type of the edges of these relations in one graph ``[3, E]``, sorted by target."""
-    sizes = [len(nodes[t]) for t in types.node_types]
-    first = {t: sum(sizes[:i]) for i, t in enumerate(types.node_types)}
-    # NumPy: on arrays this small, a step of it costs a fifth of what one of torch does.
-    sources, targets, edge_types = [], [], []
-    for relation in chosen:
-        source, _, target = relation
-        edge_index, temporal_type = relation_edges(relation, nodes[source], nodes[target], config)
-        begin, end = edge_index.numpy()
-        sources.append(begin + first[source])
-        targets.append(end + first[target])
-        edge_types.append(numbered(relation, temporal_type, types).numpy())
-    found = np.stack([np.concatenate(parts) for parts in (sources, targets, edge_types)])
-    return torch.from_numpy(found[:, np.argsort(found[1] * sum(sizes) + found[0])])

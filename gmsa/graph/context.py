@@ -123,6 +123,37 @@ def context_edges(
     return ContextEdges(index, _kinds(index, turns, config))
 
 
+class DialogueEdges:
+    """The edges of a dialogue by relation; relations whose ends lie alike share what is found once.
+
+    Args:
+        turns: what they depend on.
+        config: settings of graphs of dialogues.
+        means: mean features of each modality ``[n, D]``, for a builder that looks at them.
+    """
+
+    def __init__(self, turns: Turns, config: GraphConfig, means: Mapping[str, Tensor] | None = None) -> None:
+        self.turns, self.config, self.means = turns, config, means
+        self._found: dict[tuple[object, ...], ContextEdges] = {}
+
+    def of(self, relation: Relation) -> ContextEdges:
+        """The edges of a relation, as :func:`context_edges` finds them; readout nodes compare all modalities."""
+        source, _, target = relation
+        looked_at = source if source == target and source in (self.means or ()) else ""
+        alike = (looked_at, source == target, source == DIALOGUE, target == DIALOGUE)
+        if alike not in self._found:
+            features = None
+            if self.means is not None and source == target:
+                features = self.means[source] if looked_at else side_by_side(self.means, self.turns.count)
+            self._found[alike] = context_edges(relation, self.turns, self.config, features)
+        return self._found[alike]
+
+
+def side_by_side(means: Mapping[str, Tensor], count: int) -> Tensor:
+    """The mean features of all modalities that the data has, by which a builder compares readout nodes ``[n, D]``."""
+    return torch.cat([torch.zeros(count, 0), *(x for x in means.values() if len(x) == count)], dim=1)
+
+
 def _kept(index: Tensor, turns: Turns, features: Tensor | None, config: GraphConfig) -> Tensor:
     name, parameters = config.between_builder
     if name == "window" or not index.shape[1]:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import torch
-from cachetools import LRUCache, cached
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
-from gmsa.errors import ConfigError
 from gmsa.registry import EDGE_BUILDERS
 
 edge_builder = EDGE_BUILDERS.register
@@ -26,8 +21,6 @@ with ``relation`` where the builder names it.
 """
 PAST, PRESENT, FUTURE = range(3)
 """When the source of an edge is, relative to its target."""
-MEMORY = 2**28
-"""Size in bytes of the cache of edges, which keeps those of the sequence lengths used last."""
 
 
 def complete(source_length: int, target_length: int) -> Tensor:
@@ -145,11 +138,13 @@ def knn(source: Tensor, target: Tensor, neighbors: int) -> Tensor:
         return torch.empty(2, 0, dtype=torch.long)
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"cosine needs features of one dimension (got {source.shape[1]} and {target.shape[1]})")
+    neighbors += source is target
+    if len(source) <= neighbors:  # none is left out
+        return complete(len(source), len(target))
     # Rounded, so that equal cosines are equal on every machine.
     similarity = (_unit(target.double()) @ _unit(source.double()).T).round(decimals=12)
     if source is target:
         similarity.fill_diagonal_(float("inf"))
-        neighbors += 1
     nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :neighbors]
     return _edges(torch.zeros(similarity.shape, dtype=torch.bool).scatter_(1, nearest, True))
 
@@ -166,27 +161,6 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
     return torch.full_like(source, PRESENT).masked_fill(past, PAST).masked_fill(future, FUTURE)
 
 
-def build_edges(name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Runs the builder ``name`` on two feature sequences.
-
-    Returns edge_index [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the
-    builder's own function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by
-    length, or, for a builder that looks at the features, as long as the sequence lives.
-
-    Raises:
-        ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
-    """
-    arguments = tuple(parameters.items())
-    if not looks_at_features(name):
-        return _by_length(name, len(source), len(target), arguments)
-    if source is not target:
-        return _run(name, source, target, parameters)
-    kept = _BY_FEATURES.setdefault(source, {})
-    if (name, arguments) not in kept:
-        kept[name, arguments] = _run(name, source, target, parameters)
-    return kept[name, arguments]
-
-
 @lru_cache
 def looks_at_features(name: str) -> bool:
     """Whether a builder takes the features, or the lengths alone."""
@@ -197,62 +171,6 @@ def looks_at_features(name: str) -> bool:
 def looks_at_relation(name: str) -> bool:
     """Whether a builder takes the relation whose edges it makes."""
     return "relation" in inspect.signature(EDGE_BUILDERS[name]).parameters
-
-
-_BY_FEATURES = WeakIdKeyDictionary()
-
-
-@cached(LRUCache(MEMORY, getsizeof=lambda edges: edges[0].nbytes + edges[1].nbytes))
-def _by_length(
-    name: str, source_length: int, target_length: int, parameters: tuple[tuple[str, Any], ...]
-) -> tuple[Tensor, Tensor]:
-    return _run(name, source_length, target_length, dict(parameters))
-
-
-def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    builder = EDGE_BUILDERS[name]
-    lengths = [x if isinstance(x, int) else len(x) for x in (source, target)]
-    if EDGE_BUILDERS.module_of(name) == __name__:
-        edge_index = builder(source, target, **parameters)
-    else:
-        try:
-            edge_index = builder(source, target, **parameters)
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise ConfigError(
-                f"edge builder '{name}' fails from {lengths[0]} to {lengths[1]} steps ({reason}); repair it"
-            ) from error
-        edge_index = _checked(edge_index, name, *lengths)
-    temporal = getattr(builder, "temporal", False)
-    if callable(temporal):
-        return edge_index, temporal(edge_index, *lengths, **{k: v for k, v in parameters.items() if k == "relation"})
-    if temporal:
-        return edge_index, temporal_type(edge_index, *lengths)
-    return edge_index, torch.full_like(edge_index[0], PRESENT)
-
-
-def _checked(edge_index: Any, name: str, source_length: int, target_length: int) -> Tensor:
-    """What a builder returned, sorted by target, if it is an edge_index without duplicates."""
-
-    def wrong(found: str) -> ConfigError:
-        return ConfigError(
-            f"edge builder '{name}' must return an edge_index, int64 [2, E] without duplicates, sources below "
-            f"{source_length} and targets below {target_length} (got {found})"
-        )
-
-    if not isinstance(edge_index, Tensor):
-        raise wrong(type(edge_index).__name__)
-    if edge_index.dim() != 2 or len(edge_index) != 2 or edge_index.dtype != torch.long:
-        raise wrong(f"{str(edge_index.dtype).removeprefix('torch.')} {list(edge_index.shape)}")
-    source, target = edge_index
-    for which, index, length in (("source", source, source_length), ("target", target, target_length)):
-        if outside := index[(index < 0) | (index >= length)].tolist():
-            raise wrong(f"{which} {outside[0]}")
-    order = torch.argsort(target * source_length + source)
-    found: Tensor = edge_index[:, order]
-    if twice := found[:, 1:][:, (found[:, 1:] == found[:, :-1]).all(0)].T.tolist():
-        raise wrong(f"the edge from {twice[0][0]} to {twice[0][1]} twice")
-    return found
 
 
 def _edges(connected: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch_geometric.data import Batch, HeteroData
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed
 from gmsa.graph.batch import check_positions
-from gmsa.graph.build import build_dialogue_graph, build_graph, node_features, speakers_of
+from gmsa.graph.build import build_dialogue_graph, build_graph, speakers_of
 from gmsa.graph.connect import edges_between
+from gmsa.graph.nodes import node_features
 from gmsa.graph.schema import UTTERANCE
 from gmsa.graph.spec import GraphSpec
 

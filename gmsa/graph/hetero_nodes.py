@@ -11,9 +11,9 @@ from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
 from gmsa.errors import DataError, cut, listed
-from gmsa.graph.build import token_count
 from gmsa.graph.connect import Numbers
 from gmsa.graph.hetero import BETWEEN, outer_type
+from gmsa.graph.nodes import token_count
 from gmsa.graph.schema import READOUTS, UTTERANCE
 from gmsa.graph.spec import GraphSpec
 

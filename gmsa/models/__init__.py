@@ -1,6 +1,6 @@
 """Models: from a GraphBatch to intensity, classes and gate."""
 
-import gmsa.system.pyg  # noqa: F401  # first: it decides how PyG is imported
+import gmsa.system.late  # noqa: F401  # first: it decides how PyG is imported
 from gmsa.models.base import Embedding, Model, Output
 from gmsa.models.build import build_model, check, graph_spec
 from gmsa.models.cogmen import COGMEN

@@ -186,6 +186,11 @@ class _NoInitialValues(TorchFunctionMode):
             )
         if func in self.FILL and (tensor := args[0] if args else given["tensor"]).is_meta:
             return tensor
+        # On "meta" torch draws, and multiplies, by parts of its compiler, whose import takes as long as torch's.
+        if func is torch.randn and "generator" not in given:
+            func = torch.empty
+        elif func is Tensor.mul and args[0].is_meta and isinstance(args[1], float):
+            return args[0]
         return func(*args, **given)
 
 

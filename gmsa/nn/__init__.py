@@ -1,6 +1,6 @@
 """Layers: they see tensors and edges, never batches or configs."""
 
-import gmsa.system.pyg  # noqa: F401  # first: it decides how PyG is imported
+import gmsa.system.late  # noqa: F401  # first: it decides how PyG is imported
 from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.dropout import Dropout

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.sequence import padded
+from gmsa.system.late import not_compiled
 
 
 class NodalAttention(nn.Module):
@@ -42,7 +43,7 @@ class NodalAttention(nn.Module):
         self.tanh, self.causal = tanh, causal
         self.score = nn.Linear(channels, channels)
 
-    @torch.compiler.disable  # padding needs the sizes as numbers
+    @not_compiled  # padding needs the sizes as numbers
     def forward(self, h: Tensor, sizes: Sequence[int]) -> Tensor:
         rows, real = padded(h, sizes)
         weight, _ = self._weights(rows, real)

@@ -13,6 +13,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import SparseEdges, within_reach
 from gmsa.nn.layers.attention import Interaction
+from gmsa.system.late import not_compiled
 
 
 class SequenceEncoder(nn.Module):
@@ -72,7 +73,7 @@ class RecurrentEncoder(nn.Module):
         self.out = _starts_as_zeros(nn.Linear(width if causal else 2 * width, channels))
         self.dropout = Dropout(dropout)
 
-    @torch.compiler.disable  # packing needs the sizes as numbers
+    @not_compiled  # packing needs the sizes as numbers
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             known = x.to(self.out.weight.dtype)
@@ -110,7 +111,7 @@ class DialogueLSTM(nn.Module):
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(inputs, width, layers, dropout=between, bidirectional=not causal)
 
-    @torch.compiler.disable  # packing needs the sizes as numbers
+    @not_compiled  # packing needs the sizes as numbers
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             known = x.to(next(self.lstm.parameters()).dtype)
@@ -161,7 +162,7 @@ class DialogueTransformer(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.out = nn.Linear(inputs, channels)
 
-    @torch.compiler.disable  # padding needs the sizes as numbers
+    @not_compiled  # padding needs the sizes as numbers
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         rows, real = padded(x, sizes)
         later = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=x.device).triu(1)

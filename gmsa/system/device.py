@@ -18,6 +18,13 @@ DEVICES: tuple[str, ...] = typing.get_args(typing.get_type_hints(RunConfig)["dev
 """Kinds of devices that a setting may name."""
 
 
+def use_deterministic(deterministic: bool, warn_only: bool = False) -> None:
+    """Sets whether only deterministic operations run; torch imports its compiler for it, even where nothing changes."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if before != (deterministic, warn_only):
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
 def set_up(config: RunConfig, device: str | None = None) -> torch.device:
     """Sets the number of threads and the determinism, and chooses where to run.
 
@@ -30,7 +37,7 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
         RunError: CUDA or MPS is asked for and not available.
     """
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(config.deterministic)
+    use_deterministic(config.deterministic)
     torch.backends.cudnn.benchmark = False
     name = device or config.device
     kind = str(name).partition(":")[0]  # cuda:1 is one of several

@@ -30,11 +30,13 @@ def torch_settings_kept() -> Iterator[None]:
     """Gives torch's settings back afterwards: the number of threads, and whether only deterministic operations run."""
     import torch
 
+    from gmsa.system.device import use_deterministic
+
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        use_deterministic(deterministic, warn_only)
         torch.backends.cudnn.benchmark = benchmark

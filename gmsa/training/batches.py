@@ -14,7 +14,7 @@ import numpy as np
 from gmsa.config import Config
 from gmsa.config.presets import TEXT
 from gmsa.data import Target, Utterance
-from gmsa.graph import GraphBatch, GraphSpec, collate
+from gmsa.graph import GraphBatch, GraphSpec, collate, token_count
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
 from gmsa.text.pieces import NONE
@@ -31,6 +31,10 @@ from gmsa.training.masking import (
 T = TypeVar("T")
 WINDOW = 16
 """Batches whose utterances are sorted together by length: more pads less and shuffles less."""
+MOST_NODES = 2**11
+"""Nodes of a batch that is scored, padding included: larger ones leave the caches of a processor."""
+MOST_NODES_ON_GPU = 2**15
+"""The same on a GPU, which larger ones keep busy."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,24 @@ def buckets(lengths: Sequence[int], batch_size: int, *seed: int | str) -> list[l
         window = window[np.argsort(size[window], kind="stable")]
         batches += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def bounded(order: Iterable[int], nodes: Sequence[int], most: int, most_nodes: int) -> list[list[int]]:
+    """Batches of indices in their order: up to ``most``, and up to ``most_nodes`` when padded to the largest, if not
+    one alone has more.
+
+    >>> bounded([1, 2, 0, 4, 3], nodes=[9, 2, 3, 40, 10], most=3, most_nodes=20)
+    [[1, 2], [0, 4], [3]]
+    """
+    batches: list[list[int]] = []
+    largest = 0
+    for i in order:
+        largest = max(largest, nodes[i])
+        if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * largest > most_nodes:
+            batches.append([])
+            largest = nodes[i]
+        batches[-1].append(i)
+    return batches
 
 
 def training_batches(
@@ -119,19 +141,26 @@ def without_edges(utterances: Sequence[Utterance], spec: GraphSpec) -> GraphBatc
 
 
 def scoring_batches(
-    utterances: Sequence[Utterance], config: Config, context: Sequence[Utterance] = (), shard: Shard = WHOLE
+    utterances: Sequence[Utterance],
+    config: Config,
+    context: Sequence[Utterance] = (),
+    shard: Shard = WHOLE,
+    most_nodes: int = MOST_NODES,
 ) -> Iterator[tuple[list[int], list[int], GraphBatch]]:
     """All utterances, sorted by length, in the same batches every time; each of several processes takes whole batches.
 
     With each batch come the rows to score and their indices in ``utterances``; its other rows are ``context``.
+
+    Args:
+        most_nodes: of a batch of several graphs, which has about ``optim.batch_size`` utterances if they are short.
     """
     examples = [Example(u) for u in utterances]
     places = {id(e): i for i, e in enumerate(examples)}
     all_groups, spec = SampleGroups(examples, config, context), graph_spec(config)
-    order = np.argsort(all_groups.sizes, kind="stable")
-    groups, count = [all_groups.groups[i] for i in order], all_groups.per_batch
-    for start in range(0, len(groups), count)[shard.rank :: shard.world]:
-        chosen = [e for group in groups[start : start + count] for e in group]
+    order = np.argsort(all_groups.sizes, kind="stable").tolist()
+    batches = bounded(order, all_groups.nodes(spec), all_groups.per_batch, most_nodes)
+    for numbers in batches[shard.rank :: shard.world]:
+        chosen = [e for number in numbers for e in all_groups.groups[number]]
         rows = [row for row, e in enumerate(chosen) if id(e) in places]
         yield (
             rows,
@@ -153,14 +182,28 @@ class SampleGroups:
         """Groups in a batch, which then has about ``optim.batch_size`` utterances."""
         self._counts_pieces = config.trains_text_encoder and config.text.nodes == "transcript"
 
+    def _count_pieces(self, utterance: Utterance) -> int:
+        if not self._counts_pieces or TEXT not in utterance.features:
+            return 0
+        return int((utterance.features[TEXT] != NONE).sum())
+
     @cached_property
     def sizes(self) -> list[int]:
         """Time steps of each group's utterances, and the word pieces of one whose transcript is a single step.
 
         Groups of similar sizes are in a batch.
         """
-        count = _pieces if self._counts_pieces else lambda _: 0
-        return [sum(e.utterance.steps + count(e.utterance) for e in group) for group in self.groups]
+        return [sum(e.utterance.steps + self._count_pieces(e.utterance) for e in group) for group in self.groups]
+
+    def nodes(self, spec: GraphSpec) -> list[int]:
+        """Tokens and readout nodes of each group's utterances, and word pieces as :attr:`sizes` counts them."""
+        strides = spec.strides
+
+        def count(utterance: Utterance) -> int:
+            tokens: int = sum(token_count(length, strides[m]) for m, length in utterance.lengths.items())
+            return tokens + len(spec.readouts) + self._count_pieces(utterance)
+
+        return [sum(count(e.utterance) for e in group) for group in self.groups]
 
     @property
     def per_epoch(self) -> int:
@@ -184,7 +227,3 @@ def _dialogues(examples: Sequence[Example], context: Sequence[Utterance]) -> lis
             videos[utterance.video].append(Example(utterance))
             known.add(utterance.id)
     return list(videos.values())
-
-
-def _pieces(utterance: Utterance) -> int:
-    return int((utterance.features[TEXT] != NONE).sum()) if TEXT in utterance.features else 0

@@ -18,7 +18,7 @@ from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
 from gmsa.system.csv_text import csv_text
 from gmsa.system.distributed import SINGLE_PROCESS, Group
-from gmsa.training.batches import Shard, scoring_batches
+from gmsa.training.batches import MOST_NODES, MOST_NODES_ON_GPU, Shard, scoring_batches
 from gmsa.training.prefetch import prefetch
 
 HUGE = 1e6
@@ -79,7 +79,8 @@ def predict_utterances(
     model.eval()
     with torch.inference_mode():
         shard = Shard(rank=group.rank, world=group.world)
-        for rows, places, batch in prefetch(scoring_batches(utterances, config, context, shard), device):
+        most = MOST_NODES if device.type == "cpu" else MOST_NODES_ON_GPU
+        for rows, places, batch in prefetch(scoring_batches(utterances, config, context, shard, most), device):
             output = model(batch)
             if value is not None:
                 value[places] = output.value.cpu().numpy()[rows]

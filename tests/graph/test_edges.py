@@ -12,6 +12,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from helpers.edges import knn_by_loop
 from helpers.graphs import collate
 from torch import Tensor
 
@@ -20,7 +21,8 @@ from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features
-from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, temporal_type
+from gmsa.graph.edges import FUTURE, PAST, PRESENT, temporal_type
+from gmsa.graph.kept import build_edges
 from gmsa.models import graph_spec
 
 LENGTHS = [(s, t) for s in (0, 1, 2, 5, 13) for t in (0, 1, 3, 5, 40)] + [(1, 400), (400, 1), (3, 400)]
@@ -121,24 +123,6 @@ def test_swapping_the_sequences_swaps_the_edges(lengths: tuple[int, int]) -> Non
 
 
 # --- the most similar -------------------------------------------------------------------------------------------------
-
-
-@cache
-def cosine_order(a: tuple[float, ...], b: tuple[float, ...]) -> Fraction:
-    """The cosine, squared with its sign: exact, and in the same order."""
-    dot = sum(Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True))
-    norms = sum(Fraction(x) ** 2 for x in a) * sum(Fraction(y) ** 2 for y in b)
-    return Fraction(0) if norms == 0 else (dot * abs(dot)) / norms
-
-
-def knn_by_loop(source: Tensor, target: Tensor, neighbors: int, same: bool) -> set[tuple[int, int]]:
-    sources, targets = ([tuple(row) for row in m.tolist()] for m in (source, target))
-    joined = set()
-    for j, row in enumerate(targets):
-        others = [i for i in range(len(sources)) if not (same and i == j)]
-        others.sort(key=lambda i: (-cosine_order(sources[i], row), i))
-        joined |= {(i, j) for i in others[:neighbors]} | ({(j, j)} if same else set())
-    return joined
 
 
 def repeated(seed: int, count: int, dim: int) -> Tensor:

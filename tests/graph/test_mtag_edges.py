@@ -13,7 +13,8 @@ from torch import Tensor
 from gmsa.config import Config, from_dict
 from gmsa.errors import ConfigError
 from gmsa.graph import EDGE_BUILDERS, GraphBatch, edge_builder
-from gmsa.graph.edges import FUTURE, PAST, PRESENT, build_edges, mtag, mtag_type, pseudo_alignment
+from gmsa.graph.edges import FUTURE, PAST, PRESENT, mtag, mtag_type, pseudo_alignment
+from gmsa.graph.kept import build_edges
 from gmsa.models import build_model
 from gmsa.models.build import model_skeleton
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import segment
 
+from gmsa.system.late import not_compiled
+
 # Said once per process for what CSR tensors are used for here: two products that are tested against loops.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
 
@@ -62,7 +64,7 @@ class HeadCsr:
         return torch.sparse.sampled_addmm(zeros, left, right.T, beta=0).values()
 
 
-@torch.compiler.disable  # a compiler knows no CSR tensors of changing sizes
+@not_compiled  # a compiler knows no CSR tensors of changing sizes
 def edge_attention(query: Tensor, key: Tensor, value: Tensor, csr: HeadCsr, bias: Tensor | None = None) -> Tensor:
     r"""Softmax attention of every target over the sources of its edges; zeros where it has none.
 
@@ -81,7 +83,7 @@ def edge_attention(query: Tensor, key: Tensor, value: Tensor, csr: HeadCsr, bias
     return mixed.view(csr.heads, csr.targets, -1).transpose(0, 1)
 
 
-@torch.compiler.disable
+@not_compiled
 def edge_sums(weight: Tensor, value: Tensor, csr: HeadCsr) -> Tensor:
     r"""For every target :math:`y_i = \sum_{j \to i} w_{ij} v_j`, computed as :func:`edge_attention` does its sums.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,6 +13,16 @@ from torch import nn
 
 from gmsa.config import OptimConfig
 from gmsa.text import TextEncoder
+
+
+def _plain(kind: type[torch.optim.Optimizer]) -> Any:
+    """torch's optimizer without the marks for its compiler, whose first use imports that: it takes as long as torch."""
+    marked = ("state_dict", "load_state_dict", "zero_grad", "add_param_group")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in marked}
+    return type(kind.__name__, (kind,), methods | {"step": torch.no_grad()(inspect.unwrap(kind.step))})
+
+
+Adam, AdamW = _plain(torch.optim.Adam), _plain(torch.optim.AdamW)
 
 
 def parameter_groups(module: nn.Module, config: OptimConfig) -> list[tuple[list[nn.Parameter], float]]:
@@ -40,7 +51,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
 
 def optimizer_of(groups: list[tuple[list[nn.Parameter], float]], config: OptimConfig) -> torch.optim.Optimizer:
     """The same over :func:`parameter_groups`."""
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    kind = {"adam": Adam, "adamw": AdamW}[config.name]
     given = [{"params": parameters, "lr": rate} for parameters, rate in groups]
     return kind(given, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
