@@ -233,7 +233,6 @@ class Model(nn.Module):
         assert graph.utterance_edges is not None
         order, back = torch.argsort(graph.utterance_order), graph.utterance_order
         between = graph.utterance_edges.index
-        between = between[:, between[0] != between[1]]
         found = [logits.log_softmax(-1)] if value is None else [value[:, None], logits.log_softmax(-1)]
         for place, part in enumerate(self.propagations):
             y = found[place].index_select(0, order)

@@ -141,7 +141,7 @@ class PretrainingModel(nn.Module):
             errors, views = token.new_zeros(0), token.expand(1, 2, -1)[:0]
         else:
             errors, views = self.reconstruction(batch.masked, batch.targets), self.represent(*batch.views)
-        count = group.all_reduce(torch.tensor(float(len(errors)), device=errors.device))
+        count = group.all_reduce(errors.new_full((), len(errors)))
         return errors.sum() / count.clamp(min=1), self.contrast(views, group)
 
     def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
