@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gmsa.config import OptimConfig
 from gmsa.system.distributed import SINGLE_PROCESS, Group
+from gmsa.training.optimization.gradients import GradientSum
 from gmsa.training.optimization.optimizer import autocast
 from gmsa.training.state import TrainState
 from gmsa.training.tasks import Task
@@ -37,9 +38,10 @@ def training_step(
     with autocast(optim, parameters[0].device):
         loss = task.loss(model, batch, teacher, done, group)
     state.optimizer.zero_grad(set_to_none=True)
-    if loss.requires_grad:  # not where this process has no share of the batch
-        loss.backward()
-    raised = group.all_reduce_gradients(parameters, *flags())
+    with GradientSum(parameters, group) as gradients:
+        if loss.requires_grad:  # not where this process has no share of the batch
+            loss.backward()
+    raised = gradients.finish(*flags())
     if optim.clip_norm:
         nn.utils.clip_grad_norm_(parameters, optim.clip_norm)
     state.optimizer.step()

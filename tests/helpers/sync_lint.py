@@ -48,6 +48,7 @@ WAITS = {
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 """What reads a mask's number of trues where it is given one."""
 MAY = {
+    "all_reduce_numbers": "sums numbers from host to host",
     "send": "copies page-locked numbers without waiting",
     "_run_packed": "a recurrent network's number of rows at each step stays on the host, as cuDNN asks",
 }
