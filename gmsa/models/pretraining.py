@@ -52,16 +52,15 @@ class PretrainingBatch:
 
     def to(self, device: torch.device | str) -> PretrainingBatch:
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda batch: batch.to(device))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> PretrainingBatch:
-        """The same batch in page-locked memory."""
-        return self._map(Tensor.pin_memory, GraphBatch.pin_memory)
-
-    def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> PretrainingBatch:
+    def map(self, change: Callable[[Tensor], Tensor]) -> PretrainingBatch:
+        """The same batch with each tensor changed, always in the same order."""
         targets = {m: Masked(*map(change, target)) for m, target in self.targets.items()}
         first, second = self.views
-        return replace(self, masked=move(self.masked), targets=targets, views=(move(first), move(second)))
+        return replace(
+            self, masked=self.masked.map(change), targets=targets, views=(first.map(change), second.map(change))
+        )
 
 
 class PretrainingModel(nn.Module):
