@@ -107,6 +107,7 @@ class _Methods(TorchFunctionMode):
 def take_cuda_paths(patch: pytest.MonkeyPatch) -> None:
     """Lets tensors on the CPU take the ways that those on a GPU take."""
     patch.setattr(Dropout, "forward", lambda self, x: F.dropout(x, self.p, self.training))
+    patch.setattr("gmsa.nn.encoders._is_shifted", lambda x: False)
     for module in ("attention", "mtag"):
         patch.setattr(f"gmsa.nn.layers.{module}.by_products", lambda x, index: False)
 
