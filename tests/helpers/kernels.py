@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.sync_lint import take_cuda_paths
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gmsa.nn.dropout import Dropout
+from helpers.sync_lint import take_cuda_paths
 
 FREE = (
     *("empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided"),  # memory alone
