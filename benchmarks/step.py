@@ -133,15 +133,12 @@ class Padded:
         self.features, self.lengths = features, lengths
 
     def to(self, device: torch.device) -> Padded:
-        return self._map(lambda x: x.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Padded:
-        return self._map(Tensor.pin_memory)
+        return self.map(lambda x: x.to(device, non_blocking=True))
 
     def double(self) -> Padded:
         return Padded({m: x.double() for m, x in self.features.items()}, self.lengths)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Padded:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Padded:
         return Padded(*({m: change(x) for m, x in part.items()} for part in (self.features, self.lengths)))
 
 

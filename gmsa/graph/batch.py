@@ -137,13 +137,10 @@ class GraphBatch:
 
     def to(self, device: torch.device | str) -> GraphBatch:
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> GraphBatch:
-        """The same batch in page-locked memory, which is copied to a GPU asynchronously."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
+    def map(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
+        """The same batch with each tensor changed, always in the same order."""
         changed: dict[int, Tensor] = {}  # a tensor that several fields share is moved once
 
         def move(value: Any) -> Any:

@@ -302,5 +302,6 @@ def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:
         between = node_type[source], node_type[target]
         relation = relation_numbers(stream, graphs.spec.schema, config, whole[2], *between, graphs.spec.readouts)
         of_graph = torch.repeat_interleave(per_graph, output_size=len(node_type))
-        found = replace(found, relation=relation, node_type=node_type, graph=of_graph)
+        type_counts = tuple(graphs.counts.sum(0).tolist())
+        found = replace(found, relation=relation, node_type=node_type, graph=of_graph, type_counts=type_counts)
     return Connected(found, replace(found.where(ends), index=torch.stack([source[ends], row[ends]])))

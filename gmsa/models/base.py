@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.module_dict import ModuleDict
@@ -233,7 +234,6 @@ class Model(nn.Module):
         assert graph.utterance_edges is not None
         order, back = torch.argsort(graph.utterance_order), graph.utterance_order
         between = graph.utterance_edges.index
-        between = between[:, between[0] != between[1]]
         found = [logits.log_softmax(-1)] if value is None else [value[:, None], logits.log_softmax(-1)]
         for place, part in enumerate(self.propagations):
             y = found[place].index_select(0, order)
@@ -394,4 +394,4 @@ class Embedding(nn.Module):
             rows = self.sequence(rows, batch.sizes)
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
         x = table.index_select(0, batch.embedding_row)
-        return x + self.node_type[batch.node_type] + self.position[batch.position]
+        return x + F.embedding(batch.node_type, self.node_type) + F.embedding(batch.position, self.position)

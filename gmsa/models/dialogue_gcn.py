@@ -136,10 +136,11 @@ class DialogueGCN(Conversation):
         score = (self.edge_weight(g).index_select(0, target) * g.index_select(0, source)).sum(1)
         alpha = softmax(score.float() if score.dtype in _HALF else score, target, num_nodes=len(g))
         is_self = source == target
-        own = alpha.new_zeros(len(g)).index_copy(0, target[is_self], alpha[is_self])
-        others, relation = edges.index[:, ~is_self], self.context.turn_relations_of(edges.edge_type)[~is_self]
-        h = self.first(g, others, relation, alpha[~is_self], own).relu()
-        h = torch.cat([g, self.second(h, others).relu()], dim=1)
+        own = alpha.new_zeros(len(g)).index_add(0, target, alpha * is_self)
+        relation = self.context.turn_relations_of(edges.edge_type)
+        # An edge to itself stays in the list and sends nothing: how many there are is not known without waiting.
+        h = self.first(g, edges.index, relation, alpha, own, sends=~is_self).relu()
+        h = torch.cat([g, self.second(h, edges.index, (~is_self).to(h.dtype)).relu()], dim=1)
         found: Tensor = self.nodal(h, graph.sizes)
         return found
 

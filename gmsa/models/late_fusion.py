@@ -159,8 +159,10 @@ class LateFusion(Model):
         among = edges.edge_type < self.around.edge_types(graph.schema)
 
         def mean(chosen: Tensor, x: Tensor) -> Tensor:
-            found: Tensor = scatter(x[source[chosen]], target[chosen], dim_size=len(x), reduce="mean")
-            return found
+            # The edges that are not chosen add zeros: their number is not known without waiting for a GPU.
+            total = scatter(x.index_select(0, source).masked_fill(~chosen[:, None], 0), target, dim_size=len(x))
+            count = scatter(chosen.to(x.dtype), target, dim_size=len(x))
+            return total / count.clamp(min=1)[:, None]
 
         heard = [x, mean(among & (sign < 0), x), mean(among & (sign > 0), x)]
         if self.around.dialogue_node:

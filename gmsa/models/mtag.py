@@ -274,7 +274,9 @@ class PrunedLayers(nn.Module):
         assert edges.node_type is not None
         graph = edges.graph
         assert graph is not None
+        counts = edges.type_counts and edges.type_counts[self.first_type :]
         edges = replace(edges, relation=self.number[edges.relation], node_type=edges.node_type - self.first_type)
+        edges = replace(edges, type_counts=counts)
         *before, _ = self.layers
         for layer in before:
             x, alpha = cast(MTAGLayer, layer).attend(x, edges)

@@ -52,16 +52,15 @@ class PretrainingBatch:
 
     def to(self, device: torch.device | str) -> PretrainingBatch:
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda batch: batch.to(device))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> PretrainingBatch:
-        """The same batch in page-locked memory."""
-        return self._map(Tensor.pin_memory, GraphBatch.pin_memory)
-
-    def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> PretrainingBatch:
+    def map(self, change: Callable[[Tensor], Tensor]) -> PretrainingBatch:
+        """The same batch with each tensor changed, always in the same order."""
         targets = {m: Masked(*map(change, target)) for m, target in self.targets.items()}
         first, second = self.views
-        return replace(self, masked=move(self.masked), targets=targets, views=(move(first), move(second)))
+        return replace(
+            self, masked=self.masked.map(change), targets=targets, views=(first.map(change), second.map(change))
+        )
 
 
 class PretrainingModel(nn.Module):
@@ -141,7 +140,7 @@ class PretrainingModel(nn.Module):
             errors, views = token.new_zeros(0), token.expand(1, 2, -1)[:0]
         else:
             errors, views = self.reconstruction(batch.masked, batch.targets), self.represent(*batch.views)
-        count = group.all_reduce(torch.tensor(float(len(errors)), device=errors.device))
+        count = group.all_reduce(errors.new_full((), len(errors)))
         return errors.sum() / count.clamp(min=1), self.contrast(views, group)
 
     def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:

@@ -29,7 +29,8 @@ from gmsa.models.views.stages import (
     level_of,
     stream_stage,
 )
-from gmsa.nn import Heads, Relations, Stream, build_fusion
+from gmsa.nn import DenseEdges, Heads, Relations, Stream, build_fusion
+from gmsa.nn.stacked_streams import can_stack, stacked_streams
 
 
 class SemiIIN(Model):
@@ -226,9 +227,19 @@ class SemiIIN(Model):
         self, streams: nn.ModuleDict, starts: Mapping[str, Tensor], graph: GraphBatch, fusions: nn.ModuleList
     ) -> tuple[Sequence[Tensor], Tensor | None]:
         """What the streams make of their starts, fused at the readout nodes."""
-        views = []
+        views, start = [], next(iter(starts.values()))
+        chosen = {name: self.edges(starts[name], graph, name) for name in streams}
+        same = all(x is start for x in starts.values()) and all(e is graph.edges[name] for name, e in chosen.items())
+        parts = cast(list[Stream], [*streams.values()])
+        if same and len(parts) > 1 and can_stack(parts, [*chosen.values()], start):
+            dense, to_readouts = (
+                cast(list[DenseEdges], [edges[name] for name in streams]) for edges in (chosen, graph.readout_edges)
+            )
+            read = stacked_streams(parts, start, dense, to_readouts, graph.readout_index)
+            rows = graph.readout_rows
+            return _fused(read.index_select(1, rows.flatten()).unflatten(1, rows.shape).unbind(0), fusions)
         for name, stream in streams.items():
-            edges = self.edges(starts[name], graph, name)
+            edges = chosen[name]
             if edges is graph.edges[name]:
                 read = stream(starts[name], edges, graph.readout_edges[name], graph.readout_index)
             else:  # edges that are chosen or weighed end at all nodes
@@ -241,7 +252,8 @@ def _fused(views: Sequence[Tensor], fusions: nn.ModuleList) -> tuple[Sequence[Te
     """The streams' views of the readout nodes ``[N, Q, C]`` as one each ``[N, C]``, and the gates ``[N, Q, C]``."""
     if len(views) == 1:
         return views[0].unbind(1), None
-    fused = [fuse(views[0][:, r], views[1][:, r]) for r, fuse in enumerate(fusions)]
+    intra, inter = (view.unbind(1) for view in views)
+    fused = [fuse(*ends) for fuse, *ends in zip(fusions, intra, inter, strict=True)]
     gates = [g for _, g in fused if g is not None]
     return [view for view, _ in fused], torch.stack(gates, dim=1) if gates else None
 

@@ -94,13 +94,12 @@ class AngularWeights(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> SparseEdges:
         edges, edge_type = _typed(edges)
-        weighed = (edge_type < self.edge_types).nonzero().squeeze(1)
-        source, target = edges.index[:, weighed]
+        source, target = edges.index
         with torch.autocast(x.device.type, enabled=False):
             unit = F.normalize(_exact(x), dim=1, eps=1e-6)
             cosine = (unit.index_select(0, source) * unit.index_select(0, target)).sum(1)
             weight = 1 - torch.arccos(self.KAPPA * cosine) / math.pi
-        return edges.weighed(weight.new_zeros(len(edge_type)).index_copy(0, weighed, weight.log()))
+        return edges.weighed(weight.log().masked_fill(edge_type >= self.edge_types, 0))
 
 
 def _typed(edges: Edges) -> tuple[SparseEdges, Tensor]:

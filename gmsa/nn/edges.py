@@ -49,6 +49,7 @@ class SparseEdges:
         node_type (Tensor, optional): Number of every node's type ``[V]``.
         graph (Tensor, optional): Number of every node's graph, ascending ``[V]``.
         silent (Tensor, optional): Nodes that send nothing, also where a layer looks beyond the edges, bool ``[V]``.
+        type_counts (tuple[int, ...], optional): Nodes of each type, which a GPU would else be asked for.
 
     Example:
         >>> import torch
@@ -63,6 +64,7 @@ class SparseEdges:
     node_type: Tensor | None = None
     graph: Tensor | None = None
     silent: Tensor | None = None
+    type_counts: tuple[int, ...] | None = None
     _csr: dict[tuple[int, int, int], HeadCsr] = field(default_factory=dict, init=False, repr=False)
 
     def csr(self, sources: int, targets: int, heads: int) -> HeadCsr:
@@ -99,13 +101,13 @@ def highest(score: Tensor, target: Tensor, count: int | Tensor) -> Tensor:
     """Whether each edge has one of the ``count`` highest scores of its target ``[E]``; of equal ones the first.
 
     Args:
-        count: one for all targets, or one each.
+        count: one for all targets, or for each edge that of its target ``[E]``.
     """
     order = torch.argsort(score, descending=True, stable=True)
     order = order[torch.argsort(target[order], stable=True)]
-    sizes = torch.bincount(target)
-    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[target[order]]
-    most = count[target[order]] if isinstance(count, Tensor) else count
+    run = target[order]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(run, run)
+    most = count[order] if isinstance(count, Tensor) else count
     return torch.zeros_like(target, dtype=torch.bool).index_copy(0, order, rank < most)
 
 

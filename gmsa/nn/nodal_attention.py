@@ -45,14 +45,13 @@ class NodalAttention(nn.Module):
 
     @not_compiled  # padding needs the sizes as numbers
     def forward(self, h: Tensor, sizes: Sequence[int]) -> Tensor:
-        rows, real = padded(h, sizes)
+        rows, index, real = padded(h, sizes)
         weight, _ = self._weights(rows, real)
-        found: Tensor = (weight.to(rows.dtype) @ rows)[real]
-        return found
+        return (weight.to(rows.dtype) @ rows).flatten(0, 1).index_select(0, index)
 
     def attention_weights(self, h: Tensor, sizes: Sequence[int]) -> AttentionWeights:
         r"""The :math:`\beta` of all pairs of utterances, for the arguments of :meth:`forward`."""
-        rows, real = padded(h, sizes)
+        rows, _, real = padded(h, sizes)
         weight, heard = self._weights(rows, real)
         dialogue, target, source = (heard & real[:, :, None]).nonzero(as_tuple=True)
         first = torch.tensor(sizes, device=h.device).cumsum(0) - torch.tensor(sizes, device=h.device)

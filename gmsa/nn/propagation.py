@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
+
+from gmsa.nn.sequence import send
 
 
 class Propagation(nn.Module):
@@ -51,14 +54,14 @@ class Propagation(nn.Module):
         source, target = index
         before, after, dialogue = self.weight
         y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
-        found = y + before * _mean(y, index[:, source < target])
+        found = y + before * _mean(y, index, source < target)
         if not self.causal:
-            found = found + after * _mean(y, index[:, source > target])
+            found = found + after * _mean(y, index, source > target)
         return found + dialogue * self._of_dialogue(y, sizes) if self.dialogue else found
 
     def _of_dialogue(self, y: Tensor, sizes: Sequence[int]) -> Tensor:
         """The mean over the others of each dialogue, or over those before ``[N, K]``."""
-        size = torch.tensor(sizes, device=y.device)
+        size = send(np.array(sizes), y.device)
         number = torch.repeat_interleave(size, output_size=len(y))
         place = torch.arange(len(y), device=y.device) - (size.cumsum(0) - size)[number]
         if self.causal:
@@ -73,8 +76,9 @@ class Propagation(nn.Module):
         return torch.where((count > 0)[:, None], total / count.clamp(min=1)[:, None].to(y.dtype), y)
 
 
-def _mean(y: Tensor, index: Tensor) -> Tensor:
-    """The mean over the sources of each target, or its own where it has none ``[N, K]``."""
-    total = scatter(y.index_select(0, index[0]), index[1], dim_size=len(y))
-    count = scatter(torch.ones_like(index[1]), index[1], dim_size=len(y))
+def _mean(y: Tensor, index: Tensor, counts: Tensor) -> Tensor:
+    """The mean over the sources of each target's edges that count, or its own where none does ``[N, K]``."""
+    # The others add zeros: their number is not known without waiting for a GPU.
+    total = scatter(y.index_select(0, index[0]).masked_fill(~counts[:, None], 0), index[1], dim_size=len(y))
+    count = scatter(counts.long(), index[1], dim_size=len(y))
     return torch.where((count > 0)[:, None], total / count.clamp(min=1)[:, None].to(y.dtype), y)

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence, pad_sequence, unpack_sequence
+from torch.nn.utils.rnn import PackedSequence
 from torch_geometric.nn.module_dict import ModuleDict
 
 from gmsa.nn.dropout import Dropout
@@ -77,8 +80,7 @@ class RecurrentEncoder(nn.Module):
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             known = x.to(self.out.weight.dtype)
-            packed = pack_sequence(known.split(tuple(sizes)), enforce_sorted=False)
-            heard = torch.cat(unpack_sequence(self.gru(packed)[0]))
+            heard = _run_packed(self.gru, known, sizes)
             return known + self.dropout(self.out(heard))
 
 
@@ -115,8 +117,7 @@ class DialogueLSTM(nn.Module):
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             known = x.to(next(self.lstm.parameters()).dtype)
-            packed = pack_sequence(known.split(tuple(sizes)), enforce_sorted=False)
-            return torch.cat(unpack_sequence(self.lstm(packed)[0]))
+            return _run_packed(self.lstm, known, sizes)
 
 
 class DialogueTransformer(nn.Module):
@@ -164,12 +165,11 @@ class DialogueTransformer(nn.Module):
 
     @not_compiled  # padding needs the sizes as numbers
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
-        rows, real = padded(x, sizes)
+        rows, index, real = padded(x, sizes)
         later = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=x.device).triu(1)
-        found: Tensor = self.out(
-            self.encoder(rows, mask=later if self.causal else None, src_key_padding_mask=~real)[real]
-        )
-        return found
+        found = self.encoder(rows, mask=later if self.causal else None, src_key_padding_mask=~real)
+        answer: Tensor = self.out(found.flatten(0, 1).index_select(0, index))
+        return answer
 
 
 class WindowEncoder(nn.Module):
@@ -215,15 +215,35 @@ class WindowEncoder(nn.Module):
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         index = within_reach(torch.tensor(sizes), self.past, self.future)
         distance = (index[0] - index[1]).clamp(-self.distances, self.distances) + self.distances
-        edges = SparseEdges(index.to(x.device), distance.to(x.device))
+        edges = SparseEdges(send(index.numpy(), x.device), send(distance.numpy(), x.device))
         y = x + self.dropout(self.attention(self.norm_in(x), edges))
         return y + self.dropout(self.ffn(self.norm_mid(y)))
 
 
-def padded(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Rows ``[N, C]`` of G dialogues end to end, padded to T each ``[G, T, C]``, and which are real ``[G, T]``."""
-    real = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
-    return pad_sequence(x.split(tuple(sizes)), batch_first=True), real.to(x.device)
+def padded(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows ``[N, C]`` of G dialogues end to end, padded to T each ``[G, T, C]``; the index ``g T + t`` of each ``[N]``,
+    and which are real ``[G, T]``."""
+    there = np.arange(max(sizes)) < np.array(sizes)[:, None]
+    index, real = send(np.flatnonzero(there), x.device), send(there, x.device)
+    return x.new_zeros(there.size, x.shape[1]).index_copy(0, index, x).view(*there.shape, -1), index, real
+
+
+def _run_packed(network: nn.RNNBase, x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """What a recurrent network makes of rows ``[N, D]`` of dialogues end to end ``[N, C]``."""
+    lengths = np.array(sizes)
+    order = np.argsort(-lengths, kind="stable")
+    step, dialogue = np.nonzero(np.arange(lengths.max())[:, None] < lengths[order])  # step by step, the longest first
+    row = (np.cumsum(lengths) - lengths)[order[dialogue]] + step
+    index, back = send(row, x.device), send(np.argsort(row), x.device)
+    packed = PackedSequence(x.index_select(0, index), torch.from_numpy(np.bincount(step)))
+    found: Tensor = network(packed)[0].data.index_select(0, back)
+    return found
+
+
+def send(numbers: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Numbers of the host as a tensor on a device, without waiting for a GPU."""
+    found = torch.from_numpy(numbers)
+    return (found.pin_memory() if device.type == "cuda" else found).to(device, non_blocking=True)
 
 
 def _starts_as_zeros(linear: nn.Linear) -> nn.Linear:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmsa.errors import RunError
 
@@ -28,6 +28,10 @@ class Group:
     """Rank of this process."""
     world: int = 1
     """World size W."""
+    hosts: dist.ProcessGroup | None = None
+    """What numbers of the hosts are exchanged by; None: by what tensors are."""
+    gradients: dist.ProcessGroup | None = None
+    """What gradients are summed by while the backward pass may exchange others in another order."""
 
     @property
     def is_main(self) -> bool:
@@ -39,7 +43,7 @@ class Group:
         if self.world == 1:
             return x
         x = x.detach().clone()
-        _together(lambda: dist.all_reduce(x))
+        run_collective(lambda: dist.all_reduce(x))
         return x
 
     def gather(self, x: Tensor) -> tuple[Tensor, int]:
@@ -51,40 +55,26 @@ class Group:
         """
         if self.world == 1:
             return x, 0
-        counts = torch.zeros(self.world, dtype=torch.long, device=x.device)
-        counts[self.rank] = len(x)
-        sizes = self.all_reduce(counts).tolist()
+        sizes = [int(n) for n in self.all_reduce_numbers([len(x) * (i == self.rank) for i in range(self.world)])]
         before = sum(sizes[: self.rank])
         after = sum(sizes) - before - len(x)
         padded = torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(after, *x.shape[1:])])
         return _Sum.apply(padded), before
 
-    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter], *flags: bool) -> tuple[bool, ...]:
-        """Sums the gradients over all processes in place, in one message.
-
-        A parameter that has no gradient in any process keeps none.
-
-        Returns:
-            For each flag, whether it is true in any process.
-        """
+    def all_reduce_numbers(self, numbers: Sequence[float]) -> list[float]:
+        """Sums numbers of the hosts over all processes, from host to host: no GPU is waited for."""
         if self.world == 1:
-            return flags
-        known = list(parameters)
-        there = torch.tensor([float(p.grad is not None) for p in known] + [float(f) for f in flags])
-        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in known]
-        flat = torch.cat([*parts, there.to(parts[0])])
-        _together(lambda: dist.all_reduce(flat))
-        *sums, raised = flat.split([p.numel() for p in known] + [len(there)])
-        for parameter, part, anywhere in zip(known, sums, raised.tolist(), strict=False):
-            parameter.grad = part.view_as(parameter) if anywhere else None
-        return tuple(value > 0 for value in raised[len(known) :].tolist())
+            return [*numbers]
+        x = torch.tensor(numbers, dtype=torch.float64)
+        run_collective(lambda: dist.all_reduce(x, group=self.hosts))
+        return x.tolist()
 
     def broadcast(self, value: T) -> T:
         """Sends rank 0's value to every process."""
         if self.world == 1:
             return value
         values = [value]
-        _together(lambda: dist.broadcast_object_list(values, src=0))
+        run_collective(lambda: dist.broadcast_object_list(values, src=0))
         return values[0]
 
     def gather_objects(self, value: T) -> list[T]:
@@ -92,7 +82,7 @@ class Group:
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
-        _together(lambda: dist.all_gather_object(values, value))
+        run_collective(lambda: dist.all_gather_object(values, value))
         return values
 
     @property
@@ -137,8 +127,10 @@ def join(device: torch.device) -> tuple[Group, torch.device]:
             raise RunError(f"torchrun started more processes than this machine has GPUs ({count}); start {count}")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
-    _together(lambda: dist.init_process_group("nccl" if device.type == "cuda" else "gloo"))
-    return Group(dist.get_rank(), dist.get_world_size()), device
+    on_gpu = device.type == "cuda"
+    run_collective(lambda: dist.init_process_group("nccl" if on_gpu else "gloo"))
+    hosts = run_collective(lambda: dist.new_group(backend="gloo")) if on_gpu else None
+    return Group(dist.get_rank(), dist.get_world_size(), hosts, run_collective(dist.new_group)), device
 
 
 def _world() -> int:
@@ -151,20 +143,20 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
-        _together(lambda: dist.all_reduce(x))
+        run_collective(lambda: dist.all_reduce(x))
         return x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous().clone()
-        _together(lambda: dist.all_reduce(grad))
+        run_collective(lambda: dist.all_reduce(grad))
         return grad
 
 
-def _together(operation: Callable[[], object]) -> None:
-    """Runs a collective operation; a lost process is a one-line error."""
+def run_collective(operation: Callable[[], T]) -> T:
+    """Runs a collective operation, or waits for one; a lost process is a one-line error."""
     try:
-        operation()
+        return operation()
     except RuntimeError as error:  # torch's own, whatever the backend
         reason = " ".join(str(error).split())[:200]
         raise RunError(

@@ -56,15 +56,12 @@ class Targets(NamedTuple):
 
     def to(self, device: torch.device | str) -> Targets:
         """The same targets on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda batch: batch.to(device))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Targets:
-        """The same targets in page-locked memory."""
-        return self._map(Tensor.pin_memory, GraphBatch.pin_memory)
-
-    def _map(self, change: Callable[[Tensor], Tensor], move: Callable[[GraphBatch], GraphBatch]) -> Targets:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same targets with each tensor changed, always in the same order."""
         hidden = {m: (change(rows), change(features)) for m, (rows, features) in self.hidden.items()}
-        full_view, uncovered = (None if b is None else move(b) for b in (self.full_view, self.uncovered))
+        full_view, uncovered = (None if b is None else b.map(change) for b in (self.full_view, self.uncovered))
         pseudo = None if self.pseudo is None else change(self.pseudo)
         unimodal = {m: change(labels) for m, labels in self.unimodal.items()}
         return Targets(change(self.value), change(self.classes), hidden, full_view, pseudo, unimodal, uncovered)

@@ -2,41 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
+_ALIGNED = 128
+"""Bytes of whose multiples each tensor in a buffer begins at one."""
 
 
 def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
-    """The same batches on ``device``; for a GPU, a thread builds and pins the next one during a training step.
+    """The same batches on ``device``; for a GPU, a thread builds and sends the next one during a training step.
 
-    On a CPU a thread would not help: it would compete with the training step for the interpreter.
+    A batch is one copy, on a stream of its own. On a CPU a thread would not help: it would compete with the training
+    step for the interpreter.
 
     Args:
-        batches: objects with ``to`` and ``pin_memory``, or tuples of them and of plain values.
+        batches: objects with ``map`` (:meth:`gmsa.graph.GraphBatch.map`), or tuples of them and of plain values.
     """
     if device.type != "cuda":
         yield from batches
         return
-    iterator = iter(batches)
+    iterator, stream = iter(batches), torch.cuda.Stream(device)
 
-    def fetch() -> list[T]:
-        return [_each(batch, lambda part: part.pin_memory()) for batch in islice(iterator, 1)]
+    def fetch() -> list[tuple[Flat, Tensor, torch.cuda.Event]]:
+        found = []
+        for batch in islice(iterator, 1):
+            flat, event = Flat(batch, pinned=True), torch.cuda.Event()
+            with torch.cuda.stream(stream):
+                buffer = flat.buffer.to(device, non_blocking=True)
+                event.record(stream)
+            found.append((flat, buffer, event))
+        return found
 
     with ThreadPoolExecutor(1) as thread:
         found = fetch()  # not by the thread: only the main thread that starts workers hears of their signals
         while found:
             ahead = thread.submit(fetch)
-            yield _each(found[0], lambda part: part.to(device))
+            ((flat, buffer, event),) = found
+            current = torch.cuda.current_stream(device)
+            current.wait_event(event)
+            buffer.record_stream(current)  # whose memory is not given away before the step is done
+            yield flat.on(buffer)
             found = ahead.result()
 
 
-def _each(batch, change):  # type: ignore[no-untyped-def]
-    if hasattr(batch, "pin_memory"):
-        return change(batch)
+class Flat:
+    """A batch whose tensors lie in one buffer of bytes, so that it is sent by one copy.
+
+    Args:
+        batch: as :func:`prefetch` takes it.
+        pinned: whether the buffer is page-locked, so that the copy to a GPU is asynchronous.
+
+    Example:
+        >>> from gmsa.data import Utterance
+        >>> from gmsa.graph import GraphSpec, collate
+        >>> clip = Utterance("video$_$1", {"text": torch.randn(5, 6)})
+        >>> flat = Flat(collate([clip], GraphSpec(convs={"text": [(3, 1)]})))
+        >>> flat.on(flat.buffer.clone()).features["text"].shape
+        torch.Size([5, 6])
+    """
+
+    def __init__(self, batch: Any, pinned: bool = False) -> None:
+        self.batch = batch
+        tensors: list[Tensor] = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            tensors.append(tensor)
+            return tensor
+
+        _each(batch, keep)
+        self._begins: list[int] = []
+        size = 0
+        for tensor in tensors:
+            self._begins.append(size)
+            size += -(-tensor.numel() * tensor.element_size() // _ALIGNED) * _ALIGNED
+        self.buffer = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        for begin, tensor in zip(self._begins, tensors, strict=True):
+            _view(self.buffer, begin, tensor).copy_(tensor)
+
+    def on(self, buffer: Tensor) -> Any:
+        """The batch with tensors in a copy of the buffer."""
+        begins = iter(self._begins)
+        return _each(self.batch, lambda tensor: _view(buffer, next(begins), tensor))
+
+
+def _view(buffer: Tensor, begin: int, like: Tensor) -> Tensor:
+    return buffer[begin : begin + like.numel() * like.element_size()].view(like.dtype).view(like.shape)
+
+
+def _each(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if hasattr(batch, "map"):
+        return batch.map(change)
     return tuple(_each(part, change) for part in batch) if type(batch) is tuple else batch

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
@@ -75,19 +75,34 @@ def predict_utterances(
     value = None if target.is_classes else np.zeros(len(utterances), dtype=np.float32)
     probabilities = np.zeros((len(utterances), target.num_classes), dtype=np.float32)
     gate: np.ndarray | None = None
-    training = model.training
+    tables: list[Tensor] = []
+    kept: list[int] = []
+    order: list[int] = []
+    count, training = 0, model.training
     model.eval()
     with torch.inference_mode():
         shard = Shard(rank=group.rank, world=group.world)
         most = MOST_NODES if device.type == "cpu" else MOST_NODES_ON_GPU
         for rows, places, batch in prefetch(scoring_batches(utterances, config, context, shard, most), device):
             output = model(batch)
+            columns = [] if value is None else [output.value[:, None]]
+            columns += (
+                [output.logits.softmax(-1)]
+                if output.gate is None
+                else [output.logits.softmax(-1), output.gate.mean(-1)]
+            )
+            kept += [count + row for row in rows]
+            order, count = order + places, count + len(batch)
+            tables.append(torch.cat([column.float() for column in columns], dim=1))
+        if tables:  # read from the device once
+            table = torch.cat(tables).cpu().numpy()[kept]
+            ends = np.cumsum([value is not None, target.num_classes])
             if value is not None:
-                value[places] = output.value.cpu().numpy()[rows]
-            probabilities[places] = output.logits.softmax(-1).cpu().numpy()[rows]
-            if output.gate is not None:
-                gate = np.zeros((len(utterances), output.gate.shape[1]), np.float32) if gate is None else gate
-                gate[places] = output.gate.mean(-1).cpu().numpy()[rows]
+                value[order] = table[:, 0]
+            probabilities[order] = table[:, ends[0] : ends[1]]
+            if table.shape[1] > ends[1]:
+                gate = np.zeros((len(utterances), table.shape[1] - ends[1]), np.float32)
+                gate[order] = table[:, ends[1] :]
     model.train(training)
     if group.world > 1:
         value, probabilities, gate = _join(group, device, value, probabilities, gate, len(readouts(target)))

@@ -217,9 +217,10 @@ class Pretraining:
         with torch.inference_mode():
             batches = prefetch(pretraining_batches(self.valid, self.config, "valid", learning=False), self.device)
             taught = (self._taught(module, batch) for batch in batches)
-            rows = [(len(b.ids), *(part.item() for part in module(b))) for b in taught if b is not None]
+            found = [(len(b.ids), torch.stack(module(b))) for b in taught if b is not None]
+            losses = torch.stack([both for _, both in found]).tolist()
         module.train(training)
-        masked, contrast = np.average([row[1:] for row in rows], axis=0, weights=[row[0] for row in rows]).tolist()
+        masked, contrast = np.average(losses, axis=0, weights=[count for count, _ in found]).tolist()
         whole = masked + self.config.pretrain.contrast_weight * contrast
         return {"loss": whole, "mask": masked, "contrast": contrast}
 

@@ -36,7 +36,6 @@ from gmsa.training.examples import Example
 from gmsa.training.loader import load_batches
 from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import (
-    autocast,
     build_optimizer,
     build_schedule,
     optimizer_of,
@@ -44,6 +43,7 @@ from gmsa.training.optimization.optimizer import (
 )
 from gmsa.training.scoring import Predictions, predict_utterances
 from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
+from gmsa.training.step import training_step
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
 
@@ -251,9 +251,7 @@ class Trainer:
         torch.manual_seed(seed_for(*key, "dropout", *self.group.key))
         if stage_progress.random is not None and len(stage_progress.random) == self.group.world:
             set_random_state(stage_progress.random[self.group.rank], self.device)
-        model, teacher = state.model, None if state.average is None else state.average.model
-        model.train()
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        state.model.train()
         losses: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
         before, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
@@ -262,19 +260,18 @@ class Trainer:
         batches = load_batches(task, key, shard, workers, self.device, lambda: self.stop.requested)
         with closing(batches):
             for batch in batches:
-                with autocast(self.config.optim, self.device):
-                    step_loss = task.loss(model, batch, teacher, (before + stage_progress.step) / steps, self.group)
-                state.optimizer.zero_grad(set_to_none=True)
-                if step_loss.requires_grad:  # not where this process has no share of the batch
-                    step_loss.backward()
-                self._stopping, saving = self.group.all_reduce_gradients(parameters, self.stop.requested, self.stop.due)
-                if self.config.optim.clip_norm:
-                    nn.utils.clip_grad_norm_(parameters, self.config.optim.clip_norm)
-                state.optimizer.step()
-                state.schedule.step()
-                if state.average is not None:
-                    state.average.update(model)
-                losses.append(step_loss.detach())
+                done = (before + stage_progress.step) / steps
+                step_loss, raised = training_step(
+                    task,
+                    state,
+                    batch,
+                    done,
+                    self.config.optim,
+                    self.group,
+                    lambda: (self.stop.requested, self.stop.due),
+                )
+                self._stopping, saving = raised
+                losses.append(step_loss)
                 ids.append(() if batch is None else (batch[0] if isinstance(batch, tuple) else batch).ids)
                 stage_progress.step += 1
                 self.callbacks.on_step(ids[-1])

@@ -45,7 +45,9 @@ def test_the_worked_example() -> None:
     model.second.register_forward_hook(lambda _, inputs, output: seen.update(h2=output))
     states = {m: torch.zeros(3, 2, dtype=torch.float64) for m in talk.DIMS}
     found = model.converse(states, batch)
-    _, others, relation, alpha, own = seen["first"]
+    _, index, relation, alpha, own = seen["first"]
+    is_other = index[0] != index[1]
+    others, relation, alpha = index[:, is_other], relation[is_other], alpha[is_other]
     assert others.tolist() == [[1, 0, 2, 1], [0, 1, 1, 2]]
     pairs = [(1, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0)]  # of two speakers r is 5, 2, 3 and 4
     assert relation.tolist() == [2 * (3 * j + i) + time for j, i, time in pairs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -562,11 +562,8 @@ class Item(NamedTuple):
 
     value: Tensor
 
-    def to(self, device: torch.device) -> Item:
-        return Item(self.value.to(device))
-
-    def pin_memory(self) -> Item:
-        return Item(self.value.pin_memory())
+    def map(self, change: Callable[[Tensor], Tensor]) -> Item:
+        return Item(change(self.value))
 
 
 def test_prefetch_on_a_cpu_passes_things_on() -> None:

@@ -14,7 +14,7 @@ from torch_geometric.utils import softmax
 
 from gmsa.nn.attention_weights import AttentionWeights, softmax_of
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
-from gmsa.nn.layers.edge_attention import edge_attention
+from gmsa.nn.layers.edge_attention import by_products, edge_attention
 
 
 class Interaction(MessagePassing):
@@ -117,7 +117,7 @@ class Interaction(MessagePassing):
             if weight is not None:
                 every_head = weight[:, None].expand(-1, self.heads)
                 bias = every_head if bias is None else bias + every_head
-        if query.device.type == "cpu" and len(edges.index[0]):
+        if by_products(query, edges.index):
             return edge_attention(query, key, value, edges.csr(len(key), len(query), self.heads), bias)
         return self.messages(query, key, value, edges.index, bias)
 

@@ -64,6 +64,11 @@ class HeadCsr:
         return torch.sparse.sampled_addmm(zeros, left, right.T, beta=0).values()
 
 
+def by_products(x: Tensor, index: Tensor) -> bool:
+    """Whether sparse products serve a list of edges ``[2, E]`` over states x: on a CPU, and of one edge at least."""
+    return x.device.type == "cpu" and index.shape[1] > 0
+
+
 @not_compiled  # a compiler knows no CSR tensors of changing sizes
 def edge_attention(query: Tensor, key: Tensor, value: Tensor, csr: HeadCsr, bias: Tensor | None = None) -> Tensor:
     r"""Softmax attention of every target over the sources of its edges; zeros where it has none.

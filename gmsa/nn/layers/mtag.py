@@ -7,6 +7,8 @@ Multimodal Language Sequences. NAACL 2021, arXiv 2010.11985.
 # V nodes, W receivers, E edges, T node types, R relations, C channels, H heads, D = C // H
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from gmsa.errors import ConfigError
 from gmsa.nn.attention_weights import AttentionWeights, softmax_of
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edges import Edges, SparseEdges, highest
-from gmsa.nn.layers.edge_attention import edge_sums
+from gmsa.nn.layers.edge_attention import by_products, edge_sums
 from gmsa.nn.relations import Relations
 
 SLOPE = 0.2
@@ -97,7 +99,7 @@ class MTAGLayer(MessagePassing):
         """The new states ``[W, C]``, and the attention of every edge and head ``[E, H]``."""
         assert isinstance(edges, SparseEdges), "mtag takes lists of edges"
         assert edges.node_type is not None
-        y = self.project(x, edges.node_type).unflatten(1, (self.heads, -1))
+        y = self.project(x, edges.node_type, edges.type_counts).unflatten(1, (self.heads, -1))
         of_receivers = y if receivers is None else y.index_select(0, receivers)
         alpha = self.attention(y, of_receivers, edges, source_log_weight)
         weight = self.dropout(alpha)
@@ -120,7 +122,7 @@ class MTAGLayer(MessagePassing):
 
     def sums(self, weight: Tensor, y: Tensor, edges: SparseEdges, receivers: int) -> Tensor:
         """The weighted sum over the edges of each receiver ``[W, H, D]``: on a CPU by a sparse product."""
-        if y.device.type == "cpu" and len(weight):
+        if by_products(y, edges.index):
             return edge_sums(weight, y.to(weight.dtype), edges.csr(len(y), receivers, self.heads))
         return self.messages(weight, y, edges.index, receivers)
 
@@ -130,11 +132,14 @@ class MTAGLayer(MessagePassing):
         found: Tensor = self.propagate(index, y=(y, None), alpha=weight, size=(len(y), receivers))
         return found
 
-    def project(self, x: Tensor, node_type: Tensor) -> Tensor:
-        """Each node by the matrix of its type ``[V, C]``."""
-        rows = [(node_type == t).nonzero().squeeze(1) for t in range(len(self.M))]
-        parts = [x.index_select(0, row) @ matrix for row, matrix in zip(rows, self.M, strict=True)]
-        return torch.cat(parts).index_select(0, torch.argsort(torch.cat(rows)))
+    def project(self, x: Tensor, node_type: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Each node by the matrix of its type ``[V, C]``; ``counts`` nodes of each, where these are known."""
+        if counts is None:
+            counts = torch.bincount(node_type, minlength=len(self.M)).tolist()
+        order = torch.argsort(node_type, stable=True)
+        rows = x.index_select(0, order).split(counts)
+        parts = [row @ matrix for row, matrix in zip(rows, self.M, strict=True)]
+        return torch.cat(parts).index_select(0, torch.argsort(order))
 
     def attention(
         self, y: Tensor, of_receivers: Tensor, edges: SparseEdges, source_log_weight: Tensor | None
@@ -168,7 +173,9 @@ def strongest(alpha: Tensor, group: Tensor, keep: float) -> Tensor:
 
     Those of the largest mean attention over the heads ``alpha`` ``[E, H]``; of equal ones the first.
     """
-    counts = torch.ceil(keep * torch.bincount(group) - 1e-9).long()  # 0.1 * 30 is more than 3
+    run, group = group.sort().values, group.contiguous()
+    sizes = torch.searchsorted(run, group, right=True) - torch.searchsorted(run, group)
+    counts = torch.ceil(keep * sizes - 1e-9).long()  # 0.1 * 30 is more than 3
     return highest(alpha.detach().mean(1), group, counts)
 
 

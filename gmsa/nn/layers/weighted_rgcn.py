@@ -28,8 +28,8 @@ class WeightedRGCN(nn.Module):
         bias (bool, default True): Whether there is b.
 
     Shapes:
-        - x :math:`(V, C)`, index :math:`(2, E)`, relation :math:`(E)`, weight :math:`(E)`, root_weight :math:`(V)`;
-          output :math:`(V, D)`
+        - x :math:`(V, C)`, index :math:`(2, E)`, relation :math:`(E)`, weight :math:`(E)`, root_weight :math:`(V)`,
+          sends :math:`(E)` which edges count, all of them by default; output :math:`(V, D)`
 
     Example:
         >>> index = torch.tensor([[0, 1, 2], [1, 1, 0]])  # 0 -> 1, 1 -> 1, 2 -> 0
@@ -55,13 +55,17 @@ class WeightedRGCN(nn.Module):
         relation: Tensor,
         weight: Tensor | None = None,
         root_weight: Tensor | None = None,
+        sends: Tensor | None = None,
     ) -> Tensor:
         source, target = index
+        groups = len(x) * self.relations
         group = target * self.relations + relation
-        count = scatter(torch.ones_like(group), group, dim_size=len(x) * self.relations)
+        if sends is not None:
+            group = torch.where(sends, group, groups)  # one more, which is left out
+        count = scatter(torch.ones_like(group), group, dim_size=groups + 1)
         share = count[group].to(x.dtype).reciprocal()
         share = share if weight is None else share * weight
-        sums = scatter(x.index_select(0, source) * share[:, None], group, dim_size=len(x) * self.relations)
+        sums = scatter(x.index_select(0, source) * share[:, None], group, dim_size=groups + 1)[:-1]
         maps: Tensor = self.weight
         if self.coefficients is not None:
             maps = torch.einsum("rb,bcd->rcd", self.coefficients, maps)
