@@ -120,7 +120,7 @@ class MTAGLayer(MessagePassing):
 
     def sums(self, weight: Tensor, y: Tensor, edges: SparseEdges, receivers: int) -> Tensor:
         """The weighted sum over the edges of each receiver ``[W, H, D]``: on a CPU by a sparse product."""
-        if y.device.type == "cpu" and len(weight):
+        if y.device.type == "cpu" and not torch.compiler.is_exporting() and len(weight):
             return edge_sums(weight, y.to(weight.dtype), edges.csr(len(y), receivers, self.heads))
         return self.messages(weight, y, edges.index, receivers)
 
