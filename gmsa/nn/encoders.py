@@ -51,7 +51,9 @@ class ConvEncoder(nn.Module):
     def forward(self, steps: Tensor, conv_windows: Sequence[Tensor]) -> Tensor:
         x = self.dropout(steps)
         for i, (conv, rows) in enumerate(zip(self.convs, conv_windows, strict=True)):
-            x = (_shifted if conv.stride == (1,) else _gathered)(x.relu() if i else x, rows, conv)
+            # ONNX cannot roll a sequence without steps, so an exported program gathers.
+            shifts = conv.stride == (1,) and not torch.compiler.is_exporting()
+            x = (_shifted if shifts else _gathered)(x.relu() if i else x, rows, conv)
         return x
 
 
