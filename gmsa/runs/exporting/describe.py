@@ -73,12 +73,8 @@ def describe(
             "scale": None if target.is_classes else {"center": center, "unit": unit},
             "classes": [*target.class_names],
         },
-        "inputs": [
-            {"name": name, "dtype": _dtype(x), "shape": [*shapes[name]]} for name, x in inputs.items()
-        ],
-        "outputs": [
-            {"name": name, "dtype": _dtype(x), "shape": [None, *x.shape[1:]]} for name, x in outputs.items()
-        ],
+        "inputs": [{"name": name, "dtype": _dtype(x), "shape": [*shapes[name]]} for name, x in inputs.items()],
+        "outputs": [{"name": name, "dtype": _dtype(x), "shape": [None, *x.shape[1:]]} for name, x in outputs.items()],
         "checked": {"utterances": [*SIZES], "tolerance": TOLERANCE},
         "config": to_dict(without_places(config)),
     }

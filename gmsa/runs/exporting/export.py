@@ -70,7 +70,8 @@ def _pt2(program: ExportedProgram, given: Mapping[str, Tensor], found: Mapping[s
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={DESCRIPTION: json.dumps(found, allow_nan=False)})
     file.seek(0)
-    return file.getvalue(), torch.export.load(file).module()  # these bytes are our own
+    with quiet():
+        return file.getvalue(), torch.export.load(file).module()  # these bytes are our own
 
 
 def _check_onnx(out: Path) -> None:
