@@ -31,7 +31,9 @@ def clips() -> list[Utterance]:
     lengths = [(5, 9), (0, 3), (2, 0), (7, 20), (1, 1)]
     places = [("a", 1), ("b", 0), ("a", 0), ("c", 0), ("b", 1)]
     return [
-        Utterance(f"{video}$_${place}", {m: torch.randn(n, DIMS[m], generator=draw) for m, n in zip(DIMS, sizes)})
+        Utterance(
+            f"{video}$_${place}", {m: torch.randn(n, DIMS[m], generator=draw) for m, n in zip(DIMS, sizes, strict=True)}
+        )
         for (video, place), sizes in zip(places, lengths, strict=True)
     ]
 

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,8 +86,7 @@ def _check_onnx(out: Path) -> None:
 
 def _onnx(program: ExportedProgram, given: Mapping[str, Tensor], found: Mapping[str, Any]) -> tuple[bytes, Program]:
     """The same in ONNX, with the description in its metadata."""
-    import onnxruntime
-
+    onnxruntime = import_module("onnxruntime")
     names = [one["name"] for one in found["outputs"]]
     try:
         with quiet(), warnings.catch_warnings():
@@ -96,7 +96,7 @@ def _onnx(program: ExportedProgram, given: Mapping[str, Tensor], found: Mapping[
             )
     except Exception as error:  # torch documents no class of these
         raise RunError(
-            f"torch.onnx cannot write the program ({type(error).__name__}: {cut(error)}); write a .pt2 file instead"
+            f"torch.onnx cannot write the program ({cut(error.__cause__ or error)}); write a .pt2 file instead"
         ) from error
     assert made is not None
     made.model.metadata_props[DESCRIPTION] = json.dumps(found, allow_nan=False)

@@ -77,8 +77,8 @@ class ProgramInputs:
         """The inputs of one batch, in the order of the utterances, which the outputs have, too.
 
         Args:
-            x: utterances, a dict of arrays by modality, or the path of a file, as for :meth:`gmsa.Run.predict`. Features
-                are raw, as those of the training file; a modality that is not there is missing.
+            x: utterances, a dict of arrays by modality, or the path of a file, as for :meth:`gmsa.Run.predict`.
+                Features are raw, as those of the training file; a modality that is not there is missing.
 
         Raises:
             DataError: an utterance cannot be predicted, or has more tokens than the model has positions.

@@ -59,9 +59,9 @@ def trace(predictor: Predictor, example: Mapping[str, Tensor], name: str) -> Exp
         RunError: ``torch.export`` cannot trace it.
     """
     predictor.eval().requires_grad_(False)
-    inputs = _read(predictor, example)
-    sizes = {key: {i: Dim.AUTO for i in range(x.ndim) if i != fixed_axis(key)} for key, x in inputs.items()}
     try:
+        inputs = _read(predictor, example)
+        sizes = {key: {i: Dim.AUTO for i in range(x.ndim) if i != fixed_axis(key)} for key, x in inputs.items()}
         # Strict: what is not would take the length of a tensor as a constant.
         with torch.no_grad(), quiet():
             return torch.export.export(predictor, (inputs,), dynamic_shapes=(sizes,), strict=True)
