@@ -42,5 +42,5 @@ app = Starlette(routes=[Route("/predict", predict, methods=["POST"])])
 if __name__ == "__main__":
     from starlette.testclient import TestClient
 
-    clip = {"id": "clip", "text": torch.zeros(5, inputs.dims["text"]).tolist()}  # without audio and vision
+    clip = {"id": "clip"} | {m: torch.ones(5, dim).tolist() for m, dim in inputs.dims.items()}
     print(TestClient(app).post("/predict", json=[clip]).json())

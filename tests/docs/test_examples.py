@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gmsa
 from gmsa.ablation.cells import train_cell
 from gmsa.data import from_mmsa
+from gmsa.data.notes import collected
 from gmsa.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -127,8 +129,13 @@ def test_serving(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith("[{'id': 'clip', 'value': ")
     client = testclient.TestClient(names["app"])
     run, clip = gmsa.Run(next(Path("runs").iterdir())), names["clip"]
-    expected = run.predict({"id": ["clip"], "text": [clip["text"]]}).values
-    assert client.post("/predict", json=[clip]).json()[0]["value"] == pytest.approx(expected[0], abs=1e-5)
+    features = {m: torch.tensor(clip[m]) for m in run.dims}
+    for some in (features, {"text": features["text"]}):
+        sent = {"id": "clip"} | {m: x.tolist() for m, x in some.items()}
+        with collected():
+            expected = run.predict(gmsa.Utterance("clip", some)).values
+            found = client.post("/predict", json=[sent]).json()[0]["value"]
+        assert found == pytest.approx(expected[0], abs=1e-5)
     for wrong, reason in (([{"id": "a"}], "has no text or audio or vision"), ([{"text": []}], "id"), ("x", "")):
         response = client.post("/predict", json=wrong)
         assert response.status_code == 400
