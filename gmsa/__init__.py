@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ impo
     from gmsa.models import build_model, graph_spec
     from gmsa.registry import CALLBACKS, EDGE_BUILDERS, ENCODERS, IMPORTERS, LAYERS, METRICS, MODELS, PROTOCOLS
     from gmsa.runs import Run
+    from gmsa.runs.exporting import ProgramInputs
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _HOMES = {
     "fit": "gmsa.api",
     "Run": "gmsa.runs",
     "load": "gmsa.api",
+    "ProgramInputs": "gmsa.runs.exporting",
     "search": "gmsa.api",
     "compare": "gmsa.api",
     "Config": "gmsa.config",
@@ -87,6 +89,7 @@ __all__ = [  # noqa: RUF022 (what people use first comes first)
     "load",
     "search",
     "compare",
+    "ProgramInputs",
     "Config",
     "load_config",
     "Corpus",

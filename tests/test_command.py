@@ -89,7 +89,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(
         (
             [],
             "gmsa: error: name a command: "
-            "train, evaluate, predict, ablate, tune, inspect, config, data, app (see --help)",
+            "train, evaluate, predict, export, ablate, tune, inspect, config, data, app (see --help)",
         ),
         (["trian"], "gmsa: error: unknown command 'trian' (did you mean 'train'?); choose from train, evaluate, "),
         (["--fast"], "gmsa: error: unrecognized arguments: --fast (see --help)"),

@@ -20,7 +20,7 @@ FLOORS = {
     2: {"models"},
     3: {"explain", "training", "figures", "reports"},
     4: {"runs", "ablation", "tuning"},
-    5: {"api", "train", "evaluate", "predict", "inspect", "ablate", "tune", "app"},
+    5: {"api", "train", "evaluate", "predict", "export", "inspect", "ablate", "tune", "app"},
 }
 ROOMS = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 NEVER = {
@@ -107,7 +107,7 @@ def test_no_two_test_modules_of_one_name() -> None:
 def test_rooms_that_load_no_torch_and_no_transformers() -> None:
     code = (
         "import sys, gmsa, gmsa.config, gmsa.metrics, gmsa.system.files, gmsa.system.cli, gmsa.train, gmsa.evaluate,"
-        " gmsa.predict, gmsa.inspect, gmsa.ablate, gmsa.tune;"
+        " gmsa.predict, gmsa.export, gmsa.inspect, gmsa.ablate, gmsa.tune;"
         " sys.exit(bool({'torch', 'transformers', 'tokenizers', 'peft'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -374,7 +374,10 @@ class Embedding(nn.Module):
         """
         video = self.missing is not None
         rows = [len(batch.lengths[m]) if video else len(batch.conv_windows[m][-1]) for m in self.modalities]
-        table = z.new_zeros(1 + sum(rows), z.shape[1]).index_copy(0, batch.embedding_row, z)[1:]
+        size = 1
+        for count in rows:  # not sum(rows), which torch.export cannot save
+            size += count
+        table = z.new_zeros(size, z.shape[1]).index_copy(0, batch.embedding_row, z)[1:]
         found = {}
         for modality, part in zip(self.modalities, table.split(rows), strict=True):
             mean = part if video else self.mean(part, batch, modality, z.new_zeros(z.shape[1]))

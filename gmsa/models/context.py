@@ -169,7 +169,7 @@ class ContextEmbedding(nn.Module):
 
     def pool(self, x: Tensor, graph: GraphBatch) -> dict[str, Tensor]:
         """From states of all nodes ``[V, C]`` those of each modality's nodes, in the order of the batch: ``[N, C]``."""
-        count = len(graph.ids)
+        count = graph.utterance_order.shape[0]
         table = x.new_zeros(1 + count * len(self.modalities), x.shape[1]).index_copy(0, graph.embedding_row, x)[1:]
         parts = table.split(count)
         return {m: part.index_select(0, graph.utterance_order) for m, part in zip(self.modalities, parts, strict=True)}

@@ -38,6 +38,7 @@ from gmsa.training.protocols import build_protocol
 if TYPE_CHECKING:
     from gmsa.explain import Explanations
     from gmsa.runs.evaluate import Scores
+    from gmsa.runs.exporting.export import Exported
     from gmsa.runs.live.stream import AnswerStream
     from gmsa.runs.predict import Answers
     from gmsa.runs.states import Attention, Embeddings
@@ -332,6 +333,24 @@ class Run:
         from gmsa.runs.save import save_model
 
         return save_model(self, expanded(folder))
+
+    def export(self, file: str | os.PathLike[str], seeds: int | Sequence[int] | None = None) -> Exported:
+        """Writes the models as one program of ``torch.export``, which runs without gmsa, for batches of any size.
+
+        It averages the seeds, and is compared with :meth:`predict` on batches of 1 to 64 made-up utterances before it
+        is written. :class:`gmsa.ProgramInputs` turns utterances into its inputs.
+
+        Args:
+            file: what to write; ``.pt2``, or ``.onnx``, which needs onnx, onnxscript and onnxruntime.
+            seeds: seeds to average; all by default.
+
+        Raises:
+            RunError: the run cannot be exported, a seed is not of it, or the program predicts otherwise.
+        """
+        from gmsa.runs.exporting.export import export_run
+
+        with torch_settings_kept():
+            return export_run(self, expanded(file), seeds)
 
     def prepare(self, x: Input) -> list[Utterance]:
         """Utterances as the models take them: the modalities of the run, normalized as in training, without labels.

@@ -39,6 +39,7 @@ COMMANDS = {
     "train": Command("gmsa.train", "train a model", "--config mosi_graph --set optim.lr=5e-4 --seeds 1,2,3"),
     "evaluate": Command("gmsa.evaluate", "score a run", "--run runs/mosi_graph --missing eta:0,0.3,0.6"),
     "predict": Command("gmsa.predict", "predict utterances", "--run runs/mosi_graph --input clips.pkl --out out.csv"),
+    "export": Command("gmsa.export", "write a run as one program", "--run runs/mosi_graph --out model.pt2"),
     "ablate": Command("gmsa.ablate", "compare settings", "--config mosi_graph --vary model.fusion=gate,add"),
     "tune": Command("gmsa.tune", "search settings", "--config mosi_graph --trials 50"),
     "inspect": Command(

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import gmsa
 from gmsa.ablation.cells import train_cell
 from gmsa.data import from_mmsa
+from gmsa.data.notes import collected
 from gmsa.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-NAMES = ("first_run", "own_features", "own_parts", "missing_modalities", "ablation")
+NAMES = ("first_run", "own_features", "own_parts", "missing_modalities", "ablation", "serving")
 QUICK = "optim: {epochs: 1, min_steps: 0}\nmodel: {channels: 16, heads: 2}\nself_training: {k: 2}\n"
 Example = Callable[[str], dict[str, Any]]
 
@@ -118,6 +120,26 @@ def test_ablation(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     ranking = capsys.readouterr().out.partition("difference to the reference:\n")[2].splitlines()
     assert [line[:2] for line in ranking] == ["1.", "2.", "3."]
     assert sum("[" in line for line in ranking) == 2  # an interval for all but the reference
+
+
+def test_serving(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("starlette", reason="needs the extra app")
+    testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")
+    names = example("serving")
+    assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith("[{'id': 'clip', 'value': ")
+    client = testclient.TestClient(names["app"])
+    run, clip = gmsa.Run(next(Path("runs").iterdir())), names["clip"]
+    features = {m: torch.tensor(clip[m]) for m in run.dims}
+    for some in (features, {"text": features["text"]}):
+        sent = {"id": "clip"} | {m: x.tolist() for m, x in some.items()}
+        with collected():
+            expected = run.predict(gmsa.Utterance("clip", some)).values
+            found = client.post("/predict", json=[sent]).json()[0]["value"]
+        assert found == pytest.approx(expected[0], abs=1e-5)
+    for wrong, reason in (([{"id": "a"}], "has no text or audio or vision"), ([{"text": []}], "id"), ("x", "")):
+        response = client.post("/predict", json=wrong)
+        assert response.status_code == 400
+        assert reason in response.json()["error"]
 
 
 def test_all_are_listed_short_and_shown() -> None:

@@ -158,11 +158,16 @@ class Interaction(MessagePassing):
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
         mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
-        return mixed if len(mixed) == len(edges.target_index) else mixed.index_select(0, edges.target_index)
+        return mixed if _is_full(edges.target_index, graphs * receivers) else mixed.index_select(0, edges.target_index)
 
 
 def _pad(x: Tensor, index: Tensor, size: int) -> Tensor:
     """Rows of x ``[N, ...]`` at an ascending index among ``size`` rows, zeros elsewhere."""
-    if len(x) == size:
+    if _is_full(x, size):
         return x
     return x.new_zeros(size, *x.shape[1:]).index_copy(0, index, x)
+
+
+def _is_full(x: Tensor, size: int) -> bool:
+    """Whether there are ``size`` rows, so that none pads; an exported program, which serves any sizes, asks not."""
+    return not torch.compiler.is_exporting() and len(x) == size

@@ -65,8 +65,11 @@ class HeadCsr:
 
 
 def by_products(x: Tensor, index: Tensor) -> bool:
-    """Whether sparse products serve a list of edges ``[2, E]`` over states x: on a CPU, and of one edge at least."""
-    return x.device.type == "cpu" and index.shape[1] > 0
+    """Whether sparse products serve a list of edges ``[2, E]`` over states x: on a CPU, of one edge at least.
+
+    An exported program knows no sparse matrices.
+    """
+    return x.device.type == "cpu" and not torch.compiler.is_exporting() and index.shape[1] > 0
 
 
 @not_compiled  # a compiler knows no CSR tensors of changing sizes
