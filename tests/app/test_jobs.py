@@ -108,7 +108,7 @@ def test_a_file_that_is_refused(content: bytes | None, limits: dict, said: str, 
 
 def test_what_json_does_not_know(video: bytes, tmp_path: Path) -> None:
     found = ended_by(tmp_path, "not_finite", video)
-    assert found["answers"] == [{"value": None, "other": 1.5, "list": [1.0, None]}]
+    assert found["answers"] == [{"run": "first", "value": None, "other": 1.5, "list": [1.0, None]}]
 
 
 def test_a_dead_worker_is_replaced(video: bytes, tmp_path: Path) -> None:
@@ -283,12 +283,13 @@ def test_messages_name_no_path(text: str, shown: str) -> None:
 
 def test_the_worker_s_parts(tmp_path: Path) -> None:
     said: list[tuple[str, float]] = []
-    options = Options((Path("a"),), answer="helpers.fake_answers:answer")
+    options = Options((Path("a/run"), Path("b/run")), answer="helpers.fake_answers:answer")
     path = make_video(tmp_path / "v.mp4", 1.0, size=64)
     found = answers.answer_one(options, path, lambda stage, share: said.append((stage, share)))
     json.dumps(found, allow_nan=False)
     assert [stage for stage, _ in said] == ["Reading the file", "Reading words, voice and face", "Predicting"]
-    (one,) = found["answers"]
+    one, other = found["answers"]
+    assert (one["run"], other["run"]) == ("a/run", "b/run")  # as the page names them above
     for segment in one["segments"]:  # what the page's tests stand on
         parts = segment["modalities"]
         assert parts["base"] + sum(parts["parts"].values()) == pytest.approx(segment["value"])
