@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gmsa.data import Utterance
+from gmsa.errors import DataError
 from gmsa.media.clips import Clip, Extracted, Sequence
 from gmsa.media.types import Word
 from gmsa.runs import Run
@@ -104,3 +105,14 @@ def test_a_segment_of_which_nothing_is_said_is_told(run: Run) -> None:
     answer = answer_of(Models(run), "v.mp4", parts)
     assert len(answer["segments"]) == 1
     assert answer["warnings"] == ["1 segment with none of text, audio, vision is left out of the answer"]
+
+
+def test_a_segment_that_cannot_be_predicted_is_told(run: Run, tmp_path: Path) -> None:
+    parts = [segment(run, 0, 0.0, 2.0), segment(run, 1, 2.0, 2.0)]
+    parts[1].found.sequences["text"].values[0, 0] = np.nan
+    answer = answer_of(Models(run), "v.mp4", parts, window=0.1)
+    answer_files(answer, tmp_path)  # JSON has no NaN
+    assert answer["value"] == answer["segments"][0]["value"]
+    assert answer["warnings"][0].startswith("v$_$1 is left out of the answer: 'text' holds NaN")
+    with pytest.raises(DataError, match=r"'v\$_\$1': 'text' holds NaN"):
+        answer_of(Models(run), "v.mp4", parts[1:])

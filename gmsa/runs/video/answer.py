@@ -124,14 +124,17 @@ def answer_of(
     """What a run says of the extracted segments of a video.
 
     Raises:
-        DataError: no segment has a modality that the run knows.
+        DataError: no segment has a modality that the run knows, or can be predicted.
     """
     run, target = models.run, Target.of(models.run.config.target)
     utterances = [segment.utterance(run.dims) for segment in segments]
     there = [i for i, u in enumerate(utterances) if _can_be_predicted(u, run)]
     if not there:
         raise DataError(f"{name}: holds none of {', '.join(run.dims)}, which the run was trained with")
+    refused = models.predict([utterances[i] for i in there]).reasons
+    there = [i for i in there if utterances[i].id not in refused]
     chosen = [utterances[i] for i in there]
+    lost = len(utterances) - len(there) - len(refused)
     segments = [segments[i] for i in there]
     answers = models.predict(chosen)
     lengths = np.array([segment.found.duration for segment in segments])
@@ -160,7 +163,7 @@ def answer_of(
             for i, segment in enumerate(segments)
         ],
         "timeline": timeline(models, segments, window, step, int(probabilities.argmax())),
-        "warnings": [*_left_out(len(utterances) - len(there), run), *_warnings(segments)],
+        "warnings": [*_left_out(lost, refused, run), *_warnings(segments)],
         "speech": float(np.array([segment.found.speech for segment in segments]) @ weights),
         "face": float(np.array(["vision" in segment.found.sequences for segment in segments]) @ weights),
     }
@@ -210,7 +213,7 @@ def timeline(
         found = models.predict(asked)
         values = found.values if found.values is not None else found.probabilities[:, column]
         for (i, key), value in zip(places, values, strict=True):
-            rows[i][key] = float(value)
+            rows[i][key] = float(value) if np.isfinite(value) else None
     return rows
 
 
@@ -278,12 +281,11 @@ def _segment(
     return row
 
 
-def _left_out(count: int, run: Run) -> list[str]:
-    """Says of how many segments nothing is said."""
-    if not count:
-        return []
+def _left_out(count: int, refused: Mapping[str, str], run: Run) -> list[str]:
+    """Which segments the answer leaves out, and why."""
     parts, are = ("segments", "are") if count > 1 else ("segment", "is")
-    return [f"{count} {parts} with none of {', '.join(run.dims)} {are} left out of the answer"]
+    lines = [f"{count} {parts} with none of {', '.join(run.dims)} {are} left out of the answer"] if count else []
+    return [*lines, *(f"{name} is left out of the answer: {why}" for name, why in refused.items())]
 
 
 def _warnings(segments: Sequence[Segment]) -> list[str]:
