@@ -60,7 +60,10 @@ def answer_one(options: Options, path: Path, say: Callable[[str, float], None]) 
         say("Reading the file", 0.0)
         check_file(options, path)
         found = function_of(options.answer)(options.runs, path, say)
-        return {"answers": plain(found["answers"])}
+        answers = plain(found["answers"])
+        for one, name in zip(answers, options.names, strict=False):
+            one["run"] = name  # that of its folder alone may be another run's, too
+        return {"answers": answers}
     except MediaError as error:
         return {"failed": without_paths(str(error), path)}
     except GmsaError as error:

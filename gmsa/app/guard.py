@@ -69,8 +69,8 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         if host not in self.hosts:
             return "This server answers only as 127.0.0.1 or localhost, at its own port."
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1") != f"http://{host}":
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"origin"]
+        if any(origin != f"http://{host}" for origin in origins):
             return "This server answers only its own page."
         if scope["path"] in self.free:
             return ""

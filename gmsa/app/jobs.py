@@ -128,6 +128,9 @@ class Jobs:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
             if self._stopped or self._worker is None:
                 return None
+            if (self._worker.process.exitcode or 0) < 0:  # killed while nothing waited, of which no clip is guilty
+                self._end_worker()
+                self._worker = _Worker(self.options, self.folder / "worker.log")
             clip = self._waiting.popleft()
             clip.state, clip.stage, self._worker.busy = "running", "Loading", True
             return clip
@@ -149,7 +152,7 @@ class Jobs:
             message = {"failed": _of_memory(self.options), "ended": True}
         with self._changed:
             worker.busy = False
-            if message.get("ended"):
+            if message.get("ended") or clip.state == "deleted":  # `delete` has killed it, perhaps when it was done
                 self._end_worker()
             if clip.state == "deleted" or self._stopped:
                 return
@@ -199,10 +202,10 @@ class _Worker:
             self.late = True
             return None
         try:
-            found = json.loads(self.pipe.recv_bytes(MOST_ANSWER))
-        except (EOFError, OSError, ValueError):
+            found = json.loads(self.pipe.recv_bytes(MOST_ANSWER), parse_constant=_refuse)
+        except (EOFError, OSError, ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and isinstance(found.get("share", 0.0), float) else None
 
     def last_words(self, options: Options) -> dict[str, Any]:
         """What comes of a clip whose worker is dead or late."""
@@ -222,6 +225,11 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+def _refuse(name: str) -> None:
+    """Refuses NaN and the infinities, which the page could not be told."""
+    raise ValueError(name)
 
 
 def _of_memory(options: Options) -> str:

@@ -35,8 +35,9 @@ class DeletionCheck:
 
     @property
     def faithful(self) -> bool:
-        """Whether the tokens that the explanation names matter more than nearly all choices of as many."""
-        return self.removed > 0 and self.beaten >= BEATEN
+        """Whether the tokens that the explanation names hold the prediction up, more than nearly all choices of as many
+        do."""
+        return self.removed > 0 and self.fall > 0 and self.beaten >= BEATEN
 
 
 def check_deletion(

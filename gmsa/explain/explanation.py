@@ -153,7 +153,7 @@ class Explanations:
         Raises:
             DataError: no utterance of that id is explained.
         """
-        if isinstance(key, int):
+        if not isinstance(key, str):
             return self.items[key]
         for item in self.items:
             if item.id == key:

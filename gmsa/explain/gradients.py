@@ -84,12 +84,14 @@ def path_gradients(score: Score, view: View, points: Sequence[float] | np.ndarra
 def _gradients(
     score: Score, model: torch.nn.Module, view: View, x: dict[str, Tensor], points: Sequence[float]
 ) -> dict[str, Tensor]:
-    """The sum of the gradients at some points ``[L, D]``, in one batch."""
+    """The sum of the gradients at some points ``[L, D]``, in one batch; NaN where the model has none."""
     with torch.enable_grad():
         at = {m: each.new_tensor(points)[:, None, None] * each for m, each in x.items()}
         for each in at.values():
             each.requires_grad_(True)
         total = score.of_features(model, view, at).sum()
+        if not total.requires_grad:  # a model of your own that stops gradients: nobody knows them
+            return {m: torch.full_like(each, torch.nan) for m, each in x.items()}
         found = torch.autograd.grad(total, list(at.values()), allow_unused=True)
     return {m: torch.zeros_like(x[m]) if each is None else each.sum(0) for m, each in zip(x, found, strict=True)}
 

@@ -14,7 +14,7 @@ from torch import nn
 from gmsa.config import Config
 from gmsa.config.presets import TEXT
 from gmsa.data import Utterance
-from gmsa.errors import GmsaError
+from gmsa.errors import GmsaError, RunError
 from gmsa.explain.deletion import check_deletion
 from gmsa.explain.explanation import GRADIENTS, OCCLUSION, Explanation, Explanations, Words
 from gmsa.explain.gradients import TOLERANCE, integrated_gradients
@@ -73,6 +73,11 @@ def _explain(predictor: Predictor, view: View, base: Sequence[float] | None, wor
     score = Score(predictor, column, math.nan if base is None else base[column])
     if base is None:
         score = replace(score, base=score.blank(view))
+        if not math.isfinite(score.base):
+            raise RunError(
+                "what is predicted for features that are all 0 is not finite, so that there is no base to start from; "
+                "train the run again, which then keeps the mean training label as its base"
+            )
     subsets = subset_values(score, view)
     value = float(subsets[view.parts].mean())
     contributions = shapley_values(view.parts, subsets)

@@ -108,7 +108,7 @@ def test_a_file_that_is_refused(content: bytes | None, limits: dict, said: str, 
 
 def test_what_json_does_not_know(video: bytes, tmp_path: Path) -> None:
     found = ended_by(tmp_path, "not_finite", video)
-    assert found["answers"] == [{"value": None, "other": 1.5, "list": [1.0, None]}]
+    assert found["answers"] == [{"run": "first", "value": None, "other": 1.5, "list": [1.0, None]}]
 
 
 def test_a_dead_worker_is_replaced(video: bytes, tmp_path: Path) -> None:
@@ -134,6 +134,47 @@ def test_a_clip_is_deleted_while_it_runs_and_while_it_waits(video: bytes, tmp_pa
         assert [path.exists() for path in paths] == [False, False, True]
         until(lambda: not worker.is_alive())
         until(lambda: site.ask("GET", f"/api/clips/{ids[2]}").json["stage"] == "Sleeping")
+
+
+def test_a_worker_killed_while_nothing_waits_is_blamed_on_no_clip(video: bytes, tmp_path: Path) -> None:
+    with serving(tmp_path / "site") as site:
+        assert site.ended(site.ask("POST", "/api/clips", video).json["id"])["state"] == "done"
+        worker = site.jobs._worker.process
+        worker.kill()
+        worker.join()
+        assert site.ended(site.ask("POST", "/api/clips", video).json["id"])["state"] == "done"
+
+
+def test_a_clip_deleted_as_it_is_done_leaves_no_dead_worker(tmp_path: Path) -> None:
+    """Its worker is killed when it has said its last word already."""
+    jobs = Jobs(Options(()), tmp_path)
+    clip = jobs.reserve("a")
+
+    class Quick:
+        ended = False
+
+        def is_ready(self) -> bool:
+            return True
+
+        def give(self, path: Path) -> None:
+            pass
+
+        def hear(self, deadline: float) -> dict:
+            jobs.delete(clip)
+            return {"answers": []}
+
+        def kill(self) -> None:
+            pass
+
+        def end(self) -> None:
+            self.ended = True
+
+    worker = Quick()
+    worker.process = worker
+    jobs._worker, clip.state = worker, "running"
+    jobs._answer(clip)
+    assert worker.ended
+    assert jobs._worker is None
 
 
 def test_a_full_queue_says_so(video: bytes, tmp_path: Path) -> None:
@@ -194,7 +235,20 @@ def test_jobs_that_never_started_stop(tmp_path: Path) -> None:
     Jobs(Options(()), tmp_path).stop()
 
 
-@pytest.mark.parametrize("message", [b"\x80\x04N.", b"[]", b"{", b'{"stage"'])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x80\x04N.",
+        b"[]",
+        b"{",
+        b'{"stage"',
+        b"[" * 100_000,
+        b'{"stage": "a", "share": "b"}',
+        b'{"stage": "a", "share": {}}',
+        b'{"stage": "a", "share": NaN}',
+        b'{"answers": [{"value": Infinity}]}',
+    ],
+)
 def test_what_the_worker_sends_is_not_unpickled(message: bytes, tmp_path: Path) -> None:
     """A stranger's video may have taken the worker over: what is not JSON, or no object, counts as its death."""
     from multiprocessing import Pipe
@@ -229,12 +283,13 @@ def test_messages_name_no_path(text: str, shown: str) -> None:
 
 def test_the_worker_s_parts(tmp_path: Path) -> None:
     said: list[tuple[str, float]] = []
-    options = Options((Path("a"),), answer="helpers.fake_answers:answer")
+    options = Options((Path("a/run"), Path("b/run")), answer="helpers.fake_answers:answer")
     path = make_video(tmp_path / "v.mp4", 1.0, size=64)
     found = answers.answer_one(options, path, lambda stage, share: said.append((stage, share)))
     json.dumps(found, allow_nan=False)
     assert [stage for stage, _ in said] == ["Reading the file", "Reading words, voice and face", "Predicting"]
-    (one,) = found["answers"]
+    one, other = found["answers"]
+    assert (one["run"], other["run"]) == ("a/run", "b/run")  # as the page names them above
     for segment in one["segments"]:  # what the page's tests stand on
         parts = segment["modalities"]
         assert parts["base"] + sum(parts["parts"].values()) == pytest.approx(segment["value"])

@@ -112,6 +112,13 @@ def test_another_origin_is_refused(site: Site, video: bytes, origin: str) -> Non
     assert {*site.jobs.clips} == before
 
 
+def test_another_origin_beside_its_own_is_refused(site: Site) -> None:
+    own = f"Origin: http://127.0.0.1:{site.port}\r\n"
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as connection:
+        connection.sendall(head(site, f"Origin: http://evil.example\r\n{own}Content-Length: 0\r\n"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
 def test_its_own_origin_is_answered(site: Site) -> None:
     assert site.ask("GET", "/api/about", Origin=f"http://127.0.0.1:{site.port}").status == 200
 

@@ -43,6 +43,8 @@ def test_one_seed_and_one_utterance(run: Run, explained: Path) -> None:
     assert set(found[0].spread.values()) == {0.0}
     first = run.explain(explained / "own.pkl", limit=3, words=False)
     assert [item.id for item in first] == answers.ids[:3]
+    assert first[np.int64(1)] is first[1]  # type: ignore[index]
+    assert first[1:] == list(first)[1:]  # type: ignore[index]
 
 
 def test_words_are_named_where_there_are_as_many(run: Run, explained: Path) -> None:
@@ -125,8 +127,9 @@ def test_what_cannot_be_explained_is_refused(run: Run, explained: Path) -> None:
         run.explain([])
     with pytest.raises(RunError, match="has no seed 7"):
         run.explain(file, seeds=7)
-    with pytest.raises(ConfigError, match="from 1 on"):
-        run.explain(file, limit=0)
+    for limit in (0, 1.5, "3"):
+        with pytest.raises(ConfigError, match="from 1 on"):
+            run.explain(file, limit=limit)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="'nobody' is not explained"):
         run.explain(file, limit=1)["nobody"]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers.explained import config_of, dialogue, score_of, view_of
+from helpers.explained import config_of, dialogue, models_of, score_of, view_of
 from helpers.graphs import scope_for
 
-from gmsa.explain import explain, integrated_gradients, path_gradients
+from gmsa.explain import Predictor, Score, explain, integrated_gradients, occlusion, path_gradients
 from gmsa.explain.gradients import own_rows
+from gmsa.graph import GraphBatch
+from gmsa.models import Output
 from gmsa.registry import MODELS
 
 CASES = [(name, scope_for(name).get("scope", "utterance")) for name in sorted(MODELS)]
@@ -116,3 +119,43 @@ def test_occlusion_takes_over_where_a_gradient_is_not_finite(monkeypatch: pytest
     assert item.words.method == "occlusion"
     assert all(np.isfinite(x).all() for x in item.words.tokens.values())
     assert item.as_dict()["words"]["completeness_error"] is None
+
+
+class Stopped(torch.nn.Module):
+    """A model of one's own that stops gradients."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: GraphBatch) -> Output:
+        with torch.no_grad():
+            return self.model(batch)
+
+
+class Shares(Stopped):
+    """A model of one's own that has no answer where all features are 0."""
+
+    def forward(self, batch: GraphBatch) -> Output:
+        output = self.model(batch)
+        size = sum(x.abs().sum() for x in batch.features.values())
+        return output._replace(value=output.value * (size / size))
+
+
+def test_occlusion_takes_over_where_a_model_stops_gradients() -> None:
+    config, utterances = config_of(), dialogue(2)
+    models = [Stopped(model) for model in models_of(config)]
+    item = explain(models, utterances, config, base=[0.0])[0]
+    assert item.words is not None
+    assert item.words.method == "occlusion"
+    score = Score(Predictor(models, config, torch.device("cpu")), 0, 0.0)
+    expected = occlusion(score, view_of(utterances, config))
+    assert {m: x.tolist() for m, x in item.words.tokens.items()} == {m: x.tolist() for m, x in expected.items()}
+
+
+def test_without_a_base_nothing_is_explained() -> None:
+    found = explain([Shares(model) for model in models_of(config_of())], dialogue(2), config_of())
+    assert len(found) == 0
+    assert all("train the run again" in reason for reason in found.reasons.values())
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert len(explain([Shares(model) for model in models_of(config_of())], dialogue(2), config_of(), base=[0.0])) == 2

@@ -78,4 +78,24 @@ def test_a_check_knows_a_true_explanation_from_a_false_one() -> None:
     assert check_deletion(score, view, {"text": worth}, 0.0, 2, utterance.id).random != true.random  # type: ignore[arg-type]
     below = check_deletion(score, view, {"text": worth}, 100.0, 1, utterance.id)  # type: ignore[arg-type]
     assert below.fall == pytest.approx(-worth[:4].sum())
+    against = Sum(-worth)  # nothing holds the prediction up: it rises without any token, least without the weakest ones
+    rises = check_deletion(against, view, {"text": -worth}, -100.0, 1, utterance.id)  # type: ignore[arg-type]
+    assert rises.fall == pytest.approx(-worth[:4].sum())
+    assert rises.beaten == 1
+    assert not rises.faithful
     assert DRAWS == 20
+
+
+def test_a_long_utterance_is_not_copied_once_per_token() -> None:
+    sizes = []
+
+    class Counted(Sum):
+        def __call__(self, views: list) -> np.ndarray:
+            sizes.append(len(views))
+            return super().__call__(views)
+
+    worth = np.linspace(0.1, 2.0, 400)
+    utterance = replace(clip("a$_$1", {"text": 1}, (400,)), features={"text": torch.arange(400.0)[:, None]})
+    found = occlusion(Counted(worth), view_of([utterance], config_of(dims={"text": 1})))  # type: ignore[arg-type]
+    np.testing.assert_allclose(found["text"], worth, atol=1e-9)
+    assert max(sizes) <= 10

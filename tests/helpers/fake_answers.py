@@ -69,6 +69,11 @@ def of_classes(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
         one["target"] = {"kind": "classes", "classes": ["joy", "anger", "sadness"]}
         one["seeds"] = {"1111": 0.6, "1112": 0.64}
         one |= {"value": None, "label": "joy", "probabilities": {"joy": 0.62, "anger": 0.3, "sadness": 0.08}}
+        for segment, name, value in zip(one["segments"], ("joy", "anger"), (0.7, 0.5), strict=True):
+            parts = dict.fromkeys(segment["modalities"]["parts"], (value - 0.3) / 3)
+            explained = {"base": 0.3, "parts": parts, "neighbors": None, "value": value, "class": name}
+            subsets = {key: 0.3 + (key.count("+") + bool(key)) * (value - 0.3) / 3 for key in segment["subsets"]}
+            segment |= {"value": None, "label": name, "modalities": explained, "subsets": subsets}
         one["timeline"] = [
             {key: value if key == "time" or value is None else (value + 3) / 6 for key, value in point.items()}
             for point in one["timeline"]
@@ -82,6 +87,19 @@ def unfaithful(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
     for one in found["answers"]:
         for segment in one["segments"]:
             segment |= {"faithful": False, "note": "taking out the strongest words moved it no more than random ones"}
+    return found
+
+
+def in_dialogue(runs: Sequence[Path], path: Path, say: Say) -> dict[str, Any]:
+    """Answers whose first part is explained with the other parts as context, and whose second is not explained."""
+    found = answer(runs, path, say)
+    for one in found["answers"]:
+        first, second = one["segments"]
+        first["modalities"] |= {"neighbors": 0.4, "value": first["value"] + 0.4}
+        first["subsets"] = {names: value + 0.4 for names, value in first["subsets"].items()}
+        first["value"] += 0.4
+        nothing = [word | {"contribution": dict.fromkeys(word["contribution"])} for word in second["words"]]
+        second |= {"modalities": None, "subsets": {}, "faithful": None, "words": nothing, "note": "not explained: long"}
     return found
 
 
@@ -191,7 +209,8 @@ def _segment(
             | {"confidence": 0.9, "contribution": {"text": sin(5 * i + number) / 3, "audio": 0.02, "vision": -0.03}}
             for i, text in enumerate(texts)
         ],
-        "modalities": {"base": base, "parts": parts},
+        "modalities": {"base": base, "parts": parts, "neighbors": None, "value": base + sum(parts.values())}
+        | {"class": None},
         "subsets": subsets,
         "faithful": True,
         "note": "",

@@ -71,6 +71,6 @@ def said(text: str, voice: str = "slt") -> tuple[np.ndarray, list[Word]]:
     return np.concatenate([silence, sound, silence]), words
 
 
-def twelve() -> list[tuple[np.ndarray, list[Word]]]:
-    """The twelve sentences, as :func:`said` says them."""
-    return [said(text, VOICES[i % len(VOICES)]) for i, text in enumerate(SAID)]
+def sentences(count: int) -> list[tuple[np.ndarray, list[Word]]]:
+    """The first of the twelve sentences, as :func:`said` says them."""
+    return [said(text, VOICES[i % len(VOICES)]) for i, text in enumerate(SAID[:count])]

@@ -115,6 +115,13 @@ def _flite(*arguments: str) -> str:
     return subprocess.run(["flite", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+@cache
+def _photograph() -> np.ndarray:
+    """The astronaut's face; skimage would read its file for every frame."""
+    picture: np.ndarray = skimage.data.astronaut()[30:286, 100:356]
+    return picture
+
+
 def face(openness: float = 0.0, smile: float = 0.0, roll: float = 0.0, size: int = 256) -> np.ndarray:
     """A face, uint8 ``[size, size, 3]``.
 
@@ -123,7 +130,7 @@ def face(openness: float = 0.0, smile: float = 0.0, roll: float = 0.0, size: int
         smile: from -1 (the corners of the mouth are down, the lips pressed) to 1 (the astronaut's own smile).
         roll: degrees by which the head is turned in the plane.
     """
-    picture = skimage.data.astronaut()[30:286, 100:356]
+    picture = _photograph()
     mouth_x, mouth_y = MOUTH
     y, x = np.mgrid[:256, :256].astype(np.float32)
     # Each pixel comes from (x - dx, y - dy).

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from helpers.model_weights import weights
-from helpers.sentences import SAID, said, twelve
+from helpers.sentences import SAID, said, sentences
 from helpers.talking_head import needs_flite
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,7 +108,7 @@ def test_words_of_no_dictionary_have_phones_that_the_model_knows() -> None:
 
 @needs_flite
 def test_pocketsphinx_finds_words_within_a_tenth_of_a_second() -> None:
-    for text, (sound, truth) in list(zip(SAID, twelve(), strict=True))[:6]:
+    for text, (sound, truth) in zip(SAID, sentences(6), strict=False):
         found = align(sound, text, "pocketsphinx")
         assert [word.text for word in found] == text.split()
         assert all(word.confidence == 1 for word in found)
@@ -120,7 +120,7 @@ def test_pocketsphinx_finds_words_within_a_tenth_of_a_second() -> None:
 @pytest.mark.slow
 def test_whisper_finds_most_words_within_a_quarter_of_a_second(whisper: Whisper) -> None:
     every = []
-    for text, (sound, truth) in list(zip(SAID, twelve(), strict=True))[:6]:
+    for text, (sound, truth) in zip(SAID, sentences(6), strict=False):
         found = align(sound, text, "whisper", whisper=whisper)
         assert [word.text for word in found] == text.split()
         assert in_order(found)
@@ -162,7 +162,7 @@ def test_a_word_without_a_pronunciation_lies_between_its_neighbors() -> None:
 @pytest.mark.slow
 def test_long_transcripts(whisper: Whisper, how: room.How) -> None:
     sounds, truth, text, at = [], [], "", 0.0
-    for sentence, (sound, words) in list(zip(SAID, twelve(), strict=True))[:9]:
+    for sentence, (sound, words) in zip(SAID, sentences(9), strict=False):
         sounds.append(sound)
         truth += [w._replace(start=w.start + at, stop=w.stop + at) for w in words]
         text, at = f"{text} {sentence}", at + len(sound) / RATE

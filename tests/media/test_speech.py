@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.model_weights import weights
-from helpers.sentences import Clip, said, twelve
+from helpers.sentences import Clip, said, sentences
 from helpers.talking_head import needs_flite
 
 from gmsa.errors import ConfigError
@@ -34,14 +34,25 @@ def whisper() -> Whisper:
     return Whisper(weights("whisper-tiny.en"))
 
 
+Heard = tuple[list[Word], list[Word], Steps, list[tuple[float, float]]]
+"""The true words of a sentence, the recognized ones, the states, and the spans of speech."""
+
+
+def hear(whisper: Whisper, sound: np.ndarray, words: list[Word]) -> Heard:
+    spans = speech_spans(sound)
+    return (words, *whisper.words_and_states(sound, spans), spans)
+
+
+@pytest.fixture(scope="module", params=[4, pytest.param(12, marks=pytest.mark.slow)])
+def heard(whisper: Whisper, request: pytest.FixtureRequest) -> list[Heard]:
+    """A sentence of each voice, or all twelve."""
+    return [hear(whisper, *one) for one in sentences(request.param)]
+
+
 @pytest.fixture(scope="module")
-def heard(whisper: Whisper) -> list[tuple[list[Word], list[Word], Steps, list[tuple[float, float]]]]:
-    """Of the twelve sentences: the true words, the recognized ones, the states, and the spans of speech."""
-    found = []
-    for sound, words in twelve():
-        spans = speech_spans(sound)
-        found.append((words, *whisper.words_and_states(sound, spans), spans))
-    return found
+def first(whisper: Whisper) -> Heard:
+    """The first sentence."""
+    return hear(whisper, *sentences(1)[0])
 
 
 def noise(seconds: float = 4, seed: int = 0) -> np.ndarray:
@@ -138,20 +149,20 @@ def test_no_words_without_speech(whisper: Whisper, sound: np.ndarray) -> None:
 
 
 @needs_flite
-def test_words_are_right(heard: list) -> None:
+def test_words_are_right(heard: list[Heard]) -> None:
     wrong = sum(errors(plain(truth), plain(words)) for truth, words, _, _ in heard)
     assert wrong <= 0.15 * sum(len(truth) for truth, *_ in heard)
 
 
 @needs_flite
-def test_words_are_where_they_are_spoken(heard: list) -> None:
+def test_words_are_where_they_are_spoken(heard: list[Heard]) -> None:
     offsets = []
     for truth, words, _, spans in heard:
         assert all(any(a <= w.start < w.stop <= b for a, b in spans) for w in words)
         assert all(a.stop <= b.start for a, b in itertools.pairwise(words))
         if plain(words) == plain(truth):
             offsets += [abs(w.start - t.start) for w, t in zip(words, truth, strict=True)]
-    assert len(offsets) > 60
+    assert len(offsets) > 5 * len(heard)
     assert np.median(offsets) < 0.15
     assert np.mean(np.array(offsets) < 0.25) > 0.9
     assert all(abs(words[0].start - truth[0].start) < 0.1 for truth, words, *_ in heard)
@@ -216,7 +227,7 @@ def test_the_encoder_passes_once_over_each_block(whisper: Whisper, monkeypatch: 
     assert passes == [(80, 3000)] * len(blocks(sound, spans)) == [(80, 3000)] * 2
 
 
-@pytest.mark.parametrize("length", [0, 1, 100, 400])
+@pytest.mark.parametrize("length", [0, 1, 400])
 def test_sound_of_a_moment(whisper: Whisper, length: int) -> None:
     words, states = whisper.words_and_states(noise(1)[:length], [(0.0, length / RATE)] if length else [])
     assert len(states.values) == -(-length * STATES // RATE)
@@ -228,9 +239,9 @@ def test_sound_of_a_moment(whisper: Whisper, length: int) -> None:
 
 
 @needs_flite
-def test_states_are_the_encoders_50_a_second(whisper: Whisper, heard: list) -> None:
+def test_states_are_the_encoders_50_a_second(whisper: Whisper, first: Heard) -> None:
     sound, _ = said("I really loved this movie because the acting was great.")
-    states = heard[0][2]
+    states = first[2]
     assert states.values.dtype == np.float32
     assert states.values.shape == (-(-len(sound) * STATES // RATE), 384)
     np.testing.assert_allclose(states.start, np.arange(len(states.values)) / STATES)
@@ -243,9 +254,9 @@ def test_states_are_the_encoders_50_a_second(whisper: Whisper, heard: list) -> N
 
 
 @needs_flite
-def test_the_same_sound_gives_the_same_bits_and_a_small_change_a_small_one(whisper: Whisper, heard: list) -> None:
+def test_the_same_sound_gives_the_same_bits_and_a_small_change_a_small_one(whisper: Whisper, first: Heard) -> None:
     sound, _ = said("I really loved this movie because the acting was great.")
-    _, words, states, spans = heard[0]
+    _, words, states, spans = first
     again, same = whisper.words_and_states(sound, spans)
     assert again == words
     assert same.values.tobytes() == states.values.tobytes()
@@ -265,16 +276,17 @@ print(words, hashlib.sha256(states.values.tobytes()).hexdigest())
 
 
 @needs_flite
-def test_threads_change_no_bit(whisper: Whisper, heard: list, tmp_path: Path) -> None:
+def test_threads_change_no_bit(whisper: Whisper, first: Heard, tmp_path: Path) -> None:
+    """Another process with another number of threads than this one; `make test` gives this one a single thread."""
     np.save(tmp_path / "sound.npy", said("I really loved this movie because the acting was great.")[0])
     command = [sys.executable, "-c", RECOGNIZE, str(whisper.folder), str(tmp_path / "sound.npy")]
-    for threads in "12":
-        own = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        done = subprocess.run(
-            command, env=os.environ | own, capture_output=True, text=True, timeout=120, check=True, cwd=Path.cwd()
-        )
-        digest = hashlib.sha256(heard[0][2].values.tobytes()).hexdigest()
-        assert done.stdout.split("\n")[-2] == f"{heard[0][1]} {digest}"
+    threads = "2" if os.environ.get("OMP_NUM_THREADS") == "1" else "1"
+    own = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    done = subprocess.run(
+        command, env=os.environ | own, capture_output=True, text=True, timeout=120, check=True, cwd=Path.cwd()
+    )
+    digest = hashlib.sha256(first[2].values.tobytes()).hexdigest()
+    assert done.stdout.split("\n")[-2] == f"{first[1]} {digest}"
 
 
 def test_states_are_an_extractors_steps() -> None:

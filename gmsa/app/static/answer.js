@@ -1,7 +1,7 @@
 // What one run says of a clip: the answer, its bars, the timeline and the words.
 
 import { clock, listed, make, percent, signed, table } from "./dom.js";
-import { extent, sample, scale, timeline, waterfall } from "./plots.js";
+import { extent, OTHERS, sample, scale, stepsOf, timeline, waterfall } from "./plots.js";
 
 const NAMES = ["text", "audio", "vision"];
 
@@ -38,7 +38,7 @@ class Answer {
 
   /** The class of a modality's color and dashes. */
   mark(name) {
-    return name === "value" ? "all" : `m${this.modalities.indexOf(name) % 6}`;
+    return this.modalities.includes(name) ? `m${this.modalities.indexOf(name) % 6}` : "all";
   }
 
   /** The segment at a time: the last one that has begun. */
@@ -59,7 +59,7 @@ export function answersOf(contents) {
   const answers = contents.map((content) => new Answer(content));
   for (const answer of answers) {
     const alike = answers.filter(({ range }) => range.low === answer.range.low && range.high === answer.range.high);
-    answer.extent = extent(alike.flatMap(({ segments }) => segments), answer.range);
+    answer.extent = extent(alike.flatMap(({ segments }) => segments.filter((one) => one.modalities)), answer.range);
   }
   return answers;
 }
@@ -144,17 +144,24 @@ export class Column {
         make("p", {}, "Nothing was found to explain."));
       return;
     }
-    const { answer } = this, missing = Object.entries(segment.missing ?? {});
-    const { base, parts } = segment.modalities;
+    const { answer } = this;
+    const missing = Object.entries(segment.missing ?? {}).map(([name, why]) =>
+      make("p", { class: "note" }, make("b", {}, `${name} is missing`), `: ${why}`));
+    if (!segment.modalities) {
+      this.bars.replaceChildren(this.#title("What each modality adds"), ...missing,
+        make("p", {}, segment.note ? `This part is ${segment.note}` : "This part is not explained."));
+      return;
+    }
+    const { base, value, class: chosen } = segment.modalities;
     this.bars.replaceChildren(
-      this.#title("What each modality adds"),
+      this.#title(chosen ? `What each modality adds to the probability of ${chosen}` : "What each modality adds"),
       waterfall(answer, segment).svg,
-      ...missing.map(([name, why]) => make("p", { class: "note" }, make("b", {}, `${name} is missing`), `: ${why}`)),
+      ...missing,
       this.#toggles(segment),
       table("Bars and combinations as a table", ["", answer.ofClasses ? "Probability" : "Value"], [
         ["average of the training", answer.show(base)],
-        ...Object.entries(parts).map(([name, part]) => [`${name} adds`, answer.delta(part)]),
-        ["answer", answer.show(segment.value)],
+        ...stepsOf(segment).map(({ name, part }) => [`${name} adds`, answer.delta(part)]),
+        ["answer", answer.show(value)],
         ...Object.entries(segment.subsets).filter(([names]) => names)
           .map(([names, value]) => [`with ${listed(names.split("+"))}`, answer.show(value)]),
       ]));
@@ -172,12 +179,12 @@ export class Column {
     const tell = () => {
       const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
       const value = answer.without(segment, chosen);
-      const all = segment.value, off = value == null ? null : value - all;
+      const all = segment.modalities.value, off = value == null ? null : value - all;
       const amount = off && (answer.ofClasses ? percent(Math.abs(off)) : Math.abs(off).toFixed(2));
       const change = chosen.length === present.length ? "with all that is there"
         : Math.abs(off ?? 0) < 0.005 ? "no change" : `${amount} ${off > 0 ? "more" : "less"} than with all`;
       said.replaceChildren(make("b", { class: answer.tone(value) }, answer.show(value)), ` ${chosen.length ? change
-        : "the average of the training"}`);
+        : segment.modalities.neighbors == null ? "the average of the training" : `with ${OTHERS} alone`}`);
     };
     tell();
     return make("fieldset", {}, make("legend", {}, "If one were missing"), ...boxes.map((box) =>
@@ -189,7 +196,7 @@ export class Column {
     const words = segment?.words ?? [], unfaithful = segment?.faithful === false;
     const names = this.answer.modalities.filter((name) => words.some((word) => word.contribution?.[name] != null));
     const total = (word) => names.reduce((sum, name) => sum + (word.contribution?.[name] ?? 0), 0);
-    const explained = names.length > 0 && !unfaithful;
+    const explained = names.length > 0 && segment.faithful === true;
     const top = Math.max(1e-6, ...words.map((word) => Math.abs(total(word))));
     const tell = (word) => `${word.text}${explained ? `: ${this.answer.delta(total(word))} (${names.map((name) =>
       `${name} ${this.answer.delta(word.contribution?.[name] ?? 0)}`).join(", ")})` : ""}, at ${clock(word.start)}`;

@@ -12,6 +12,8 @@ let clip = null; // the id of what is shown or worked on
 let columns = [];
 let duration = 0, time = 0;
 let recorder = null;
+let starting = false; // to record: the browser asks for the camera
+let turn = 0; // of what was asked of the page: what comes of an earlier one is not shown
 
 async function ask(path, options = {}) {
   let reply;
@@ -58,21 +60,26 @@ function clear() {
 
 /** Sends a file, and shows what comes of it. */
 async function send(file, name) {
-  const before = clip;
+  const before = clip, mine = ++turn;
   clip = null;
   clear();
+  working(null);
   show("start");
   await forget(before); // the page shows one clip, and keeps none that nobody sees
+  if (mine !== turn) return;
   if (file.size > about.limit) {
     say(`“${name}” has ${mebibytes(file.size)} MiB, more than the limit of ${mebibytes(about.limit)} MiB; ` +
       "gmsa app --limit raises it.", "error");
     return;
   }
-  let id = null;
   try {
     say(`Sending “${name}”`);
     working(0);
-    ({ id } = await ask(`/api/clips?name=${encodeURIComponent(name)}`, { method: "POST", body: file }));
+    const { id } = await ask(`/api/clips?name=${encodeURIComponent(name)}`, { method: "POST", body: file });
+    if (mine !== turn) { // canceled, or another one was opened
+      await forget(id);
+      return;
+    }
     clip = id;
     const found = await answered(id);
     if (clip !== id) return;
@@ -84,9 +91,9 @@ async function send(file, name) {
       present(found);
     }
   } catch (error) {
-    if (clip === id) say(error.message, "error");
+    if (mine === turn) say(error.message, "error");
   } finally {
-    if (clip === id || clip === null) working(null);
+    if (mine === turn) working(null);
   }
 }
 
@@ -159,12 +166,13 @@ function follow() {
 async function remove() {
   const id = clip, name = $("name").textContent;
   const shown = !$("result").hidden;
+  turn += 1;
   clip = null;
   clear();
   show("start");
   working(null);
   try {
-    await ask(`/api/clips/${id}`, { method: "DELETE" });
+    if (id) await ask(`/api/clips/${id}`, { method: "DELETE" }); // what is being sent is deleted when it has come
     say(shown ? `Deleted “${name}” and its answers.` : "Canceled; the file is deleted.");
   } catch (error) {
     say(error.message, "error");
@@ -183,7 +191,9 @@ async function record() {
     recorder.stop();
     return;
   }
+  if (starting) return;
   let stream;
+  starting = true;
   try {
     if (!navigator.mediaDevices || !window.MediaRecorder) {
       throw new Error("This browser cannot record; open a video instead.");
@@ -191,13 +201,17 @@ async function record() {
     stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
   } catch (error) {
     say(REFUSED[error.name] ?? error.message, "error");
+    starting = false;
     return;
   }
+  turn += 1;
+  working(null);
   const before = clip, parts = [], started = Date.now();
   clip = null;
   clear();
   await forget(before);
   recorder = new MediaRecorder(stream);
+  starting = false;
   const tick = setInterval(() => {
     const seconds = (Date.now() - started) / 1000;
     $("record").textContent = `Stop ${clock(seconds, 0)}`;

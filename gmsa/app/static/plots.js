@@ -109,26 +109,30 @@ export function timeline(answer, seek) {
   return { svg: plot.svg, move };
 }
 
-function stepsOf({ modalities: { base, parts } }) {
+export const OTHERS = "other parts"; // of the video, where a run reads them too
+
+/** What leads from the average of the training to the value of a segment. */
+export function stepsOf({ modalities: { base, parts, neighbors } }) {
   let sum = base;
-  return Object.entries(parts).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
+  const all = neighbors == null ? parts : { ...parts, [OTHERS]: neighbors };
+  return Object.entries(all).map(([name, part]) => ({ name, part, from: sum, to: (sum += part) }));
 }
 
 /** The least and the largest value that the bars of segments reach. */
 export function extent(segments, { low, high }) {
   const edges = segments.flatMap((segment) =>
-    [segment.modalities.base, segment.value, ...stepsOf(segment).map((step) => step.to)]);
+    [segment.modalities.base, segment.modalities.value, ...stepsOf(segment).map((step) => step.to)]);
   const spread = Math.max(Math.max(...edges) - Math.min(...edges), (high - low) / 12);
   return [Math.min(...edges) - 0.06 * spread, Math.max(...edges) + 0.06 * spread];
 }
 
 /** From the average of the training to the value, a bar for each modality, each starting where the last one ends. */
 export function waterfall(answer, segment) {
-  const { base } = segment.modalities, steps = stepsOf(segment), [low, high] = answer.extent;
+  const { base, value } = segment.modalities, steps = stepsOf(segment), [low, high] = answer.extent;
   const row = 25, rows = steps.length + 2;
   const text = steps.map(({ name, part }) => `${name} ${answer.delta(part)}`).join(", ");
   return drawing({ class: "waterfall", role: "img", "aria-label":
-    `Average of the training ${answer.show(base)}, ${text}, answer ${answer.show(segment.value)}` }, row * rows,
+    `Average of the training ${answer.show(base)}, ${text}, answer ${answer.show(value)}` }, row * rows,
   (svg, width) => {
     const label = 84, number = 56;
     const x = (value) => label + (width - label - number) * (value - low) / (high - low);
@@ -144,7 +148,7 @@ export function waterfall(answer, segment) {
     steps.forEach(({ name, part, from, to }, i) => line(i + 1, name, draw("rect", { class: `bar ${answer.mark(name)}`,
       x: Math.min(x(from), x(to)), y: row * (i + 1) + 4, width: Math.max(Math.abs(x(to) - x(from)), 1.5), height: 17,
       rx: 2 }), answer.delta(part), ""));
-    line(rows - 1, "answer", stop(rows - 1, segment.value), answer.show(segment.value), "total");
+    line(rows - 1, "answer", stop(rows - 1, value), answer.show(value), "total");
   });
 }
 

@@ -47,7 +47,7 @@ def _segment(segment: Mapping[str, Any]) -> str:
     facts = {"Seconds": f"{segment['start']:.1f} to {segment['stop']:.1f}", "Answer": _answer(segment)}
     facts |= {f"{m} is missing": why for m, why in segment["missing"].items()}
     parts = [html.facts(facts)]
-    tinted = [(word["text"], sum(word["contribution"].values())) for word in segment["words"]]
+    tinted = [(w["text"], sum(x for x in w["contribution"].values() if x is not None)) for w in segment["words"]]
     if tinted and segment["faithful"]:
         parts.append(html.tinted(tinted))
     elif tinted:
@@ -60,9 +60,12 @@ def _segment(segment: Mapping[str, Any]) -> str:
     if found is not None:
         rows = [["base", f"{found['base']:+.3f}"]]
         rows += [[name, f"{part:+.3f}"] for name, part in found["parts"].items() if name not in segment["missing"]]
+        nothing = "nothing"
+        if found["neighbors"] is not None:
+            rows.append(["other segments", f"{found['neighbors']:+.3f}"])
+            nothing = "the other segments alone"
+        rows.append([f"probability of {found['class']}" if found["class"] else "answer", f"{found['value']:+.3f}"])
         parts.append(html.table(["Part", "Contribution"], rows, ("Part",)))
-        choices = [
-            [name.replace("+", " + ") or "nothing", f"{value:.3f}"] for name, value in segment["subsets"].items()
-        ]
+        choices = [[name.replace("+", " + ") or nothing, f"{value:.3f}"] for name, value in segment["subsets"].items()]
         parts.append(html.fold("If some were missing", html.table(["Given", "Prediction"], choices, ("Given",))))
     return html.section(segment["id"], *parts)

@@ -24,8 +24,8 @@ def explanations(
     limit: int | None = None,
 ) -> Explanations:
     """Explains predictions of a run; see :meth:`Run.explain`."""
-    if limit is not None and limit < 1:
-        raise ConfigError(f"expected a number of utterances to explain from 1 on (got {limit})")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"expected a number of utterances to explain from 1 on (got {shown(limit)})")
     where = set_up(run.config.run, device)
     chosen = run.chosen_seeds(seeds)
     base = _base(run)

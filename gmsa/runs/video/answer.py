@@ -124,14 +124,17 @@ def answer_of(
     """What a run says of the extracted segments of a video.
 
     Raises:
-        DataError: no segment has a modality that the run knows.
+        DataError: no segment has a modality that the run knows, or can be predicted.
     """
     run, target = models.run, Target.of(models.run.config.target)
     utterances = [segment.utterance(run.dims) for segment in segments]
     there = [i for i, u in enumerate(utterances) if _can_be_predicted(u, run)]
     if not there:
         raise DataError(f"{name}: holds none of {', '.join(run.dims)}, which the run was trained with")
+    refused = models.predict([utterances[i] for i in there]).reasons
+    there = [i for i in there if utterances[i].id not in refused]
     chosen = [utterances[i] for i in there]
+    lost = len(utterances) - len(there) - len(refused)
     segments = [segments[i] for i in there]
     answers = models.predict(chosen)
     lengths = np.array([segment.found.duration for segment in segments])
@@ -159,8 +162,8 @@ def answer_of(
             _segment(run, segment, answers, i, target, explained[i], reasons.get(segment.clip.id, ""))
             for i, segment in enumerate(segments)
         ],
-        "timeline": timeline(models, segments, window, step, answers),
-        "warnings": _warnings(segments),
+        "timeline": timeline(models, segments, window, step, int(probabilities.argmax())),
+        "warnings": [*_left_out(lost, refused, run), *_warnings(segments)],
         "speech": float(np.array([segment.found.speech for segment in segments]) @ weights),
         "face": float(np.array(["vision" in segment.found.sequences for segment in segments]) @ weights),
     }
@@ -185,15 +188,15 @@ def label_of(target: Target, value: float | None, probabilities: np.ndarray) -> 
 
 
 def timeline(
-    models: Models, segments: Sequence[Segment], window: float, step: float, answers: Answers
+    models: Models, segments: Sequence[Segment], window: float, step: float, column: int
 ) -> list[dict[str, Any]]:
     """What is predicted of windows along the video: of all that is there, and of each modality alone.
 
-    Of classes it is the probability of the class that the whole video is likeliest to be.
+    Args:
+        column: the class whose probability it is, where classes are predicted: that of the whole video.
     """
     run = models.run
     times, windows = windows_of(segments, run.dims, window, step)
-    column = int(answers.probabilities.mean(0).argmax())
     asked: list[Utterance] = []
     places: list[tuple[int, str]] = []
     for i, utterance in enumerate(windows):
@@ -210,7 +213,7 @@ def timeline(
         found = models.predict(asked)
         values = found.values if found.values is not None else found.probabilities[:, column]
         for (i, key), value in zip(places, values, strict=True):
-            rows[i][key] = float(value)
+            rows[i][key] = float(value) if np.isfinite(value) else None
     return rows
 
 
@@ -248,7 +251,7 @@ def _segment(
         "value": value,
         "label": label_of(target, value, answers.probabilities[i]),
         "missing": {m: found.missing[m] for m in run.dims if m in found.missing},
-        "words": contributions(segment, dict.fromkeys(run.dims, ())),
+        "words": contributions(segment, {}, run.dims),
         "modalities": None,
         "subsets": {},
         "faithful": None,
@@ -256,9 +259,13 @@ def _segment(
     }
     if explained is None:
         return row
-    row["modalities"] = {"base": explained.base, "parts": dict(explained.modalities)}
-    if explained.neighbors is not None:
-        row["modalities"]["parts"][NEIGHBORS] = explained.neighbors
+    row["modalities"] = {
+        "base": explained.base,
+        "parts": dict(explained.modalities),
+        "neighbors": explained.neighbors,
+        "value": explained.value,
+        "class": explained.predicted_class,
+    }
     everything = max(explained.subsets, key=len)
     context = NEIGHBORS in everything
     row["subsets"] = {
@@ -267,11 +274,18 @@ def _segment(
         if not context or NEIGHBORS in subset
     }
     if explained.words is not None:
-        row["words"] = contributions(segment, explained.words.tokens)
+        row["words"] = contributions(segment, explained.words.tokens, run.dims)
         row["faithful"] = explained.words.faithful
         if not explained.words.faithful:
             row["note"] = "no faithful explanation for this clip"
     return row
+
+
+def _left_out(count: int, refused: Mapping[str, str], run: Run) -> list[str]:
+    """Which segments the answer leaves out, and why."""
+    parts, are = ("segments", "are") if count > 1 else ("segment", "is")
+    lines = [f"{count} {parts} with none of {', '.join(run.dims)} {are} left out of the answer"] if count else []
+    return [*lines, *(f"{name} is left out of the answer: {why}" for name, why in refused.items())]
 
 
 def _warnings(segments: Sequence[Segment]) -> list[str]:

@@ -3,7 +3,7 @@
 # L steps, D features
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,21 +145,28 @@ def words_of(segments: Sequence[Segment]) -> list[Word]:
     ]
 
 
-def contributions(segment: Segment, tokens: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, Any]]:
+def contributions(
+    segment: Segment, tokens: Mapping[str, np.ndarray], modalities: Collection[str]
+) -> list[dict[str, Any]]:
     """The words of a segment, each with what the steps at it contribute, by modality.
+
+    None stands where nobody knows it: of a modality that is missing or not explained, and of text whose tokens are a
+    text encoder's, which have no times.
 
     Args:
         tokens: contribution of each step of a modality.
+        modalities: those of the run.
     """
     words = segment.found.words
     starts = np.array([word.start for word in words])
-    sums = {m: np.zeros(len(words)) for m in tokens}
+    sums: dict[str, np.ndarray] = {}
     for modality, values in tokens.items():
         sequence = segment.found.sequences.get(modality)
         if sequence is None or not len(words) or len(values) != len(sequence.values):
             continue
         middles = sequence.times.astype(np.float64).mean(1)
         place = np.clip(np.searchsorted(starts, middles, "right") - 1, 0, len(words) - 1)
+        sums[modality] = np.zeros(len(words))
         np.add.at(sums[modality], place, np.asarray(values, np.float64))
     return [
         {
@@ -167,7 +174,7 @@ def contributions(segment: Segment, tokens: Mapping[str, Sequence[float] | np.nd
             "start": round(word.start + segment.start, 3),
             "stop": round(word.stop + segment.start, 3),
             "confidence": round(word.confidence, 3),
-            "contribution": {m: float(total[i]) for m, total in sums.items()},
+            "contribution": {m: float(sums[m][i]) if m in sums else None for m in modalities},
         }
         for i, word in enumerate(words)
     ]

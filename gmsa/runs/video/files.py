@@ -51,12 +51,12 @@ def _modalities(answer: dict[str, Any]) -> list[str]:
 
 def _segments(answer: dict[str, Any], modalities: Sequence[str]) -> str:
     header = ["id", "start", "end", "value", "label", "text", "base", *(f"contribution_{m}" for m in modalities)]
-    header += ["faithful", "missing"]
+    header += ["contribution_neighbors", "faithful", "missing"]
     rows = []
     for segment in answer["segments"]:
-        found = segment["modalities"] or {"base": None, "parts": {}}
+        found = segment["modalities"] or {"base": None, "parts": {}, "neighbors": None}
         cells = [segment["start"], segment["stop"], segment["value"]]
-        parts = [found["parts"].get(m) for m in modalities]
+        parts = [*(found["parts"].get(m) for m in modalities), found["neighbors"]]
         faithful = {None: "", True: "yes", False: "no"}[segment["faithful"]]
         missing = "; ".join(f"{m}: {why}" for m, why in segment["missing"].items())
         row = [segment["id"], *map(_text, cells), segment["label"], segment["text"], _text(found["base"])]
