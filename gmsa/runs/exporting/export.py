@@ -19,10 +19,10 @@ from gmsa.config.components import component_name
 from gmsa.data import Target
 from gmsa.errors import RunError, cut
 from gmsa.graph import collate
-from gmsa.graph.flat import to_tensors
 from gmsa.runs.exporting import refusals
 from gmsa.runs.exporting.check import Program, compare, made_up
 from gmsa.runs.exporting.describe import describe, program_spec
+from gmsa.runs.exporting.flat import to_tensors
 from gmsa.runs.exporting.inputs import DESCRIPTION, ProgramInputs
 from gmsa.runs.exporting.program import Predictor, inputs_of, quiet, trace
 from gmsa.runs.folder import Run

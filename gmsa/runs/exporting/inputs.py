@@ -15,9 +15,9 @@ from gmsa.config import from_dict
 from gmsa.data import Normalizer
 from gmsa.errors import ConfigError, DataError, RunError, cut, short
 from gmsa.graph import collate
-from gmsa.graph.flat import to_tensors
 from gmsa.registry import load_plugins
 from gmsa.runs.exporting.describe import FORMAT, program_spec
+from gmsa.runs.exporting.flat import to_tensors
 from gmsa.runs.inputs import Input, read_inputs
 from gmsa.system.reading import expanded, open_regular, parse_json
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from gmsa.data import Target
 from gmsa.errors import RunError, cut
 from gmsa.graph import GraphSpec
-from gmsa.graph.flat import fixed_axis, from_tensors
+from gmsa.runs.exporting.flat import fixed_axis, from_tensors
 
 
 class Predictor(nn.Module):
@@ -28,7 +28,7 @@ class Predictor(nn.Module):
         target: what they predict.
 
     Shapes:
-        - inputs: those of :func:`gmsa.graph.flat.to_tensors`; output: ``value`` :math:`(N)` in labels, for an
+        - inputs: those of :func:`gmsa.runs.exporting.flat.to_tensors`; output: ``value`` :math:`(N)` in labels, for an
           intensity; ``probabilities`` :math:`(N, K)`; ``gate`` :math:`(N, Q)`, where the models have one
     """
 

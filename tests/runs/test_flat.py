@@ -10,8 +10,8 @@ import torch
 from gmsa.config import from_dict
 from gmsa.data import Utterance
 from gmsa.graph import collate
-from gmsa.graph.flat import fixed_axis, from_tensors, to_tensors
 from gmsa.models import build_model, graph_spec
+from gmsa.runs.exporting.flat import fixed_axis, from_tensors, to_tensors
 
 DIMS = {"text": 6, "audio": 4}
 SETTINGS = {

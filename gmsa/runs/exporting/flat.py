@@ -87,7 +87,7 @@ def _batch(tensors: Mapping[str, Tensor], spec: GraphSpec) -> GraphBatch:
             columns.setdefault(stream, {})[column] = x
         nodes = values["padded_index"], values[targets]
         values[name] = {s: _edges(columns.get(s, {}), *nodes) for s in spec.streams if s != UTTERANCE}
-    between = _below(tensors, "utterance_edges")
+    between: dict[str, Any] = _below(tensors, "utterance_edges")
     values["utterance_edges"] = SparseEdges(**between) if between else None
     values |= {"speakers": tensors.get("speakers"), "dialogues": None, "schema": spec.schema, "ids": (), "sizes": ()}
     padded = [edges.adjacency for edges in values["edges"].values() if isinstance(edges, DenseEdges)]
@@ -103,13 +103,14 @@ def _columns(edges: Edges) -> dict[str, Tensor]:
     if isinstance(edges, DenseEdges):
         return {"adjacency": edges.adjacency}
     columns = {field.name: getattr(edges, field.name) for field in fields(edges) if field.init}
-    return {name: x for name, x in columns.items() if x is not None}
+    return {name: x for name, x in columns.items() if isinstance(x, Tensor)}  # counts change with a batch
 
 
 def _edges(columns: Mapping[str, Tensor], sources: Tensor, targets: Tensor) -> Edges:
     if "adjacency" in columns:
         return DenseEdges(columns["adjacency"], sources, targets)
-    return SparseEdges(**{"index": sources.new_zeros(2, 0), **columns})
+    found: dict[str, Any] = {"index": sources.new_zeros(2, 0), **columns}
+    return SparseEdges(**found)
 
 
 def _grid(batch: GraphBatch) -> Tensor:
