@@ -109,6 +109,7 @@ def train(
             save_inputs(folder, written, about, prepared.normalizer, copied)
         called.on_message(describe_data(config, prepared, data_of[config.run.seeds[0]], device, group.world))
         note_unused(config)
+        note_half_precision(config, device)
         note_labels(config, prepared, data_of)
         try:
             with stop.listening():
@@ -188,6 +189,15 @@ def note_unused(config: Config) -> None:
     if unused := unused_settings(config):
         name = component_name(config.model.name)
         note(f"'model.name: {cut(name)}' does not use {listed(unused)}; leave it out")
+
+
+def note_half_precision(config: Config, device: torch.device) -> None:
+    """Notes half precision where it does not pay."""
+    if config.optim.amp == "bf16" and device.type == "cpu" and not config.trains_text_encoder:
+        note(
+            "'optim.amp: bf16' makes the small products of a step slower on a CPU, not faster; leave it at auto, which "
+            "uses it on a GPU alone"
+        )
 
 
 def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, TrainingData]) -> None:

@@ -139,6 +139,10 @@ class Interaction(MessagePassing):
         """Leaves ``propagate`` as it is: PyG would parse this class's source anew for every instance, about 10 ms."""
 
     def _dense(self, query: Tensor, key_value: Tensor, edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+            # torch calls its products for each graph and head: so small, they take longer in half precision.
+            with torch.autocast("cpu", enabled=False):
+                return self._dense(query.float(), key_value.float(), edges, source_log_weight)
         graphs, receivers, nodes = edges.adjacency.shape
         query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
         key_value = _pad(key_value, edges.source_index, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
