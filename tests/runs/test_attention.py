@@ -226,7 +226,8 @@ def test_the_model_mtag_tells_the_edges_that_its_layers_have_kept() -> None:
 
 
 def _renumbered(layers: Any, edges: Any) -> Any:
-    return replace(edges, relation=layers.number[edges.relation], node_type=edges.node_type - layers.first_type)
+    node_type = edges.node_type - layers.first_type
+    return replace(edges, relation=layers.number[edges.relation], node_type=node_type, type_counts=None)
 
 
 @pytest.mark.parametrize("layer", ["gatv2", "hgt", "mtag", "rgat", "transformer", "gps(local=gatv2)"])

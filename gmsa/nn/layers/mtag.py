@@ -135,10 +135,12 @@ class MTAGLayer(MessagePassing):
     def project(self, x: Tensor, node_type: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """Each node by the matrix of its type ``[V, C]``; ``counts`` nodes of each, where these are known."""
         if counts is None:
-            counts = torch.bincount(node_type, minlength=len(self.M)).tolist()
-        order = torch.argsort(node_type, stable=True)
-        rows = x.index_select(0, order).split(counts)
-        parts = [row @ matrix for row, matrix in zip(rows, self.M, strict=True)]
+            rows = [(node_type == t).nonzero().squeeze(1) for t in range(len(self.M))]
+            order = torch.cat(rows)
+        else:
+            order = torch.argsort(node_type, stable=True)
+            rows = order.split(counts)
+        parts = [x.index_select(0, row) @ matrix for row, matrix in zip(rows, self.M, strict=True)]
         return torch.cat(parts).index_select(0, torch.argsort(order))
 
     def attention(

@@ -163,10 +163,8 @@ def _read_conv(conv: Any, arguments: Arguments, graph: GraphBatch) -> Found:
 
 def _read_dialogue_gcn(arguments: Arguments, graph: GraphBatch) -> Found:
     """The weights of the edges between utterances, and of each to itself."""
-    (source, target), weight, own = arguments["index"], arguments["weight"], arguments["root_weight"]
-    itself = torch.arange(len(own), device=own.device)
-    found = torch.cat([weight, own])[:, None]
-    return {UTTERANCE: AttentionWeights(torch.cat([source, itself]), torch.cat([target, itself]), found)}
+    (source, target), weight = arguments["index"], arguments["weight"]
+    return {UTTERANCE: AttentionWeights(source, target, weight[:, None])}
 
 
 def _read_mmgcn(arguments: Arguments, graph: GraphBatch) -> Found:
