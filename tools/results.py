@@ -140,6 +140,9 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
     "few_labels_text": Result([f"python benchmarks/few_labels.py {IN_THE_LOOP} --out OUT"], 50, data=[DEV]),
+    "few_labels_sims2_text": Result(
+        [f"python benchmarks/few_labels.py --corpus 'CH-SIMS v2' {IN_THE_LOOP} --out OUT"], 60, data=[SIMS2]
+    ),
     "missing_robustness": Result(
         [
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "
