@@ -122,6 +122,7 @@ def test_ablation(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum("[" in line for line in ranking) == 2  # an interval for all but the reference
 
 
+@pytest.mark.slow
 def test_serving(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("starlette", reason="needs the extra app")
     testclient = pytest.importorskip("starlette.testclient", reason="needs httpx")

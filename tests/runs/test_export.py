@@ -29,8 +29,6 @@ from gmsa.runs.exporting import check, refusals
 from gmsa.runs.exporting import export as exporting
 
 MTAG = {"intra": "mtag", "inter": "mtag"}
-FEW = ("gatv2",)
-"""Layers that the plain suite exports; each costs seconds."""
 
 
 @pytest.fixture
@@ -66,7 +64,10 @@ def assert_same(run: Run, file: Path, clips: Path) -> None:
         np.testing.assert_allclose(found["gate"].numpy(), expected.gate, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*MODELS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in ("semi_iin", *refusals.MODELS) else pytest.mark.slow) for n in MODELS],
+)
 def test_every_model_is_exported_or_says_why(name: str, make: Callable[..., Run], tmp_path: Path, tiny: Path) -> None:
     settings: dict[str, Any] = {"graph": MTAG} if name == "mtag" else {}
     if name in refusals.MODELS and name != "hgt":
@@ -84,7 +85,7 @@ def test_every_model_is_exported_or_says_why(name: str, make: Callable[..., Run]
 
 
 @pytest.mark.parametrize(
-    "layer", [pytest.param(name, marks=[] if name in (*FEW, *refusals.LAYERS) else pytest.mark.slow) for name in LAYERS]
+    "layer", [pytest.param(name, marks=[] if name in refusals.LAYERS else pytest.mark.slow) for name in LAYERS]
 )
 def test_every_layer_is_exported_or_says_why(layer: str, make: Callable[..., Run], tmp_path: Path) -> None:
     run = make(f"layer {layer}", model={"layer": layer, "layers": 1})
@@ -98,7 +99,7 @@ def test_every_layer_is_exported_or_says_why(layer: str, make: Callable[..., Run
 @pytest.mark.parametrize(
     "graph",
     [
-        {"scope": "dialogue"},
+        pytest.param({"scope": "dialogue"}, marks=pytest.mark.slow),
         pytest.param({"scope": "hierarchical"}, marks=pytest.mark.slow),
         pytest.param({"scope": "dialogue", "speakers": "same_other", "future": 0}, marks=pytest.mark.slow),
         pytest.param({"scope": "dialogue", "weights": "angular"}, marks=pytest.mark.slow),
@@ -113,6 +114,7 @@ def test_graphs(graph: dict[str, Any], make: Callable[..., Run], tmp_path: Path,
     assert_same(run, tmp_path / "model.pt2", tiny / "other.pkl")
 
 
+@pytest.mark.slow
 def test_classes(emotion: Run, tmp_path: Path, tiny: Path) -> None:
     found = emotion.export(tmp_path / "model.pt2")
     assert [one["name"] for one in found.description["outputs"]] == ["probabilities", "gate"]
@@ -149,6 +151,7 @@ def test_what_is_missing(run: Run, program: Path) -> None:
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_saved_model_with_other_versions(run: Run, tmp_path: Path, tiny: Path) -> None:
     """A run that an older gmsa wrote lacks settings that came since."""
     folder = run.save(tmp_path / "saved")

@@ -142,7 +142,8 @@ class Interaction(MessagePassing):
         if query.device.type == "cpu" and query.dtype == torch.bfloat16:
             # torch calls its products for each graph and head: so small, they take longer in half precision.
             with torch.autocast("cpu", enabled=False):
-                return self._dense(query.float(), key_value.float(), edges, source_log_weight)
+                mixed = self._dense(query.float(), key_value.float(), edges, source_log_weight)
+            return mixed.to(query.dtype)
         graphs, receivers, nodes = edges.adjacency.shape
         query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
         key_value = _pad(key_value, edges.source_index, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
