@@ -73,6 +73,7 @@ def test_every_end_is_one_sentence(
     assert told.count("\n") == (answer in ("broken", "lacks", "nothing", "refuses"))
 
 
+@pytest.mark.slow
 @linux
 def test_the_processor_s_time_is_limited_too(video: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock alone would let it go on."""

@@ -211,6 +211,7 @@ def test_an_explanation_that_fails_its_check_is_not_shown(chromium: Any, folder:
         assert {re.sub(" now$", "", name) for name in classes} == {"word"}
 
 
+@pytest.mark.slow
 def test_parts_in_a_dialogue_and_parts_that_are_not_explained(chromium: Any, folder: Path, video: Path) -> None:
     with serving(folder / "dialogue", "in_dialogue") as site, opened(chromium, site) as page:
         answer(page, video)
@@ -254,6 +255,7 @@ def test_without_sound(chromium: Any, site: Site, folder: Path) -> None:
         assert page.locator(".words").inner_text().endswith("No words were heard in this part.")
 
 
+@pytest.mark.slow
 def test_sound_alone(chromium: Any, site: Site, folder: Path) -> None:
     with opened(chromium, site) as page:
         answer(page, make_video(folder / "voice.mp4", 2.0, picture=False))
@@ -383,6 +385,7 @@ def test_a_large_file_is_refused_before_it_is_sent(chromium: Any, folder: Path, 
         assert sent == []
 
 
+@pytest.mark.slow
 def test_what_is_canceled_or_replaced_while_it_is_sent_is_not_kept(chromium: Any, site: Site, video: Path) -> None:
     with opened(chromium, site) as page:
         held: list[Any] = []

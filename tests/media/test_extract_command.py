@@ -302,6 +302,7 @@ def test_workers_have_one_thread_whatever_the_caller_has(
     assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_once_is_given_out_again(spawned: Place) -> None:
     spawned.put("a", "once1", "z").run()
     assert spawned.called()["vision once1"] == 2

@@ -168,6 +168,7 @@ def test_words_are_where_they_are_spoken(heard: list[Heard]) -> None:
     assert all(abs(words[0].start - truth[0].start) < 0.1 for truth, words, *_ in heard)
 
 
+@pytest.mark.slow
 @needs_flite
 def test_words_beyond_the_first_block_have_times_of_the_clip(whisper: Whisper) -> None:
     (first, one), (second, two) = said("She said that the music was beautiful."), said("The ending was terrible.")
@@ -275,6 +276,7 @@ print(words, hashlib.sha256(states.values.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 @needs_flite
 def test_threads_change_no_bit(whisper: Whisper, first: Heard, tmp_path: Path) -> None:
     """Another process with another number of threads than this one; `make test` gives this one a single thread."""

@@ -122,6 +122,7 @@ def test_classes(emotion: Run, tmp_path: Path, tiny: Path) -> None:
     assert_same(emotion, tmp_path / "model.pt2", tiny / "words.pkl")
 
 
+@pytest.mark.slow
 def test_the_mean_of_seeds(
     run: Run, program: Path, tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_saved_model_with_other_versions(run: Run, tmp_path: Path, tiny: Path)
     )
 
 
+@pytest.mark.slow
 def test_it_runs_without_gmsa(run: Run, program: Path, tmp_path: Path, tiny: Path) -> None:
     torch.save(gmsa.ProgramInputs(program)(tiny / "other.pkl"), tmp_path / "inputs.pt")
     code = (
