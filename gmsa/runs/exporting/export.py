@@ -19,6 +19,7 @@ from gmsa.config.components import component_name
 from gmsa.data import Target
 from gmsa.errors import RunError, cut
 from gmsa.graph import collate
+from gmsa.media.private import forbid_telemetry
 from gmsa.runs.exporting import refusals
 from gmsa.runs.exporting.check import Program, compare, made_up
 from gmsa.runs.exporting.describe import describe, program_spec
@@ -86,6 +87,7 @@ def _check_onnx(out: Path) -> None:
 
 def _onnx(program: ExportedProgram, given: Mapping[str, Tensor], found: Mapping[str, Any]) -> tuple[bytes, Program]:
     """The same in ONNX, with the description in its metadata."""
+    forbid_telemetry()
     onnxruntime = import_module("onnxruntime")
     names = [one["name"] for one in found["outputs"]]
     try:
