@@ -271,6 +271,12 @@ def loaded_plugins() -> tuple[str, ...]:
     return tuple(_loaded)
 
 
+def plugins_with(places: Iterable[str]) -> list[str]:
+    """Those of the imported plug-in modules that are of the same packages as some modules."""
+    packages = {place.partition(".")[0] for place in places}
+    return [module for module in _loaded if module.partition(".")[0] in packages]
+
+
 def _import(module: str, name: str) -> None:
     try:
         importlib.import_module(module)

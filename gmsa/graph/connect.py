@@ -93,7 +93,7 @@ class Graphs:
         if not len(graphs):
             return torch.empty(4, 0, dtype=torch.long)
         both, read = (strides[source], strides[target]), self._times if looks_at_times(name) else self._features
-        found = [build_edges(name, read(i, source), read(i, target), parameters, both) for i in graphs]
+        found = [build_edges(name, read(i, source), read(i, target), parameters, both) for i in graphs.tolist()]
         graph = np.repeat(graphs, [index.shape[1] for index, _ in found])
         first = np.cumsum(self.counts, axis=1) - self.counts
         begin, end = torch.cat([index for index, _ in found], dim=1).numpy()

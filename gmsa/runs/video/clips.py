@@ -18,7 +18,9 @@ from gmsa.media.clips import Clip, Extracted
 from gmsa.media.pipeline import Pipeline
 from gmsa.media.settings import ExtractConfig, extraction_of
 from gmsa.media.types import Word
+from gmsa.registry import loaded_plugins
 from gmsa.runs.folder import Run
+from gmsa.runs.settings import names_of_modules, needs_plugins
 
 MOST_WINDOWS = 240
 """Windows of a timeline; of a long video they are farther apart."""
@@ -56,13 +58,17 @@ def settings_of(run: Run) -> ExtractConfig:
     """The extraction of a run's training data.
 
     Raises:
-        RunError: the data did not say how they were made, or the run folder is damaged.
+        RunError: the data did not say how they were made, by a plug-in that is not imported, or the run folder is
+            damaged.
     """
     if run.extraction is None:
         raise RunError(
             f"'{run.folder}' was trained on a file that does not say how its features were extracted, so that those of "
             "a video cannot be made alike; train on a store that 'gmsa data extract' wrote"
         )
+    named = names_of_modules(run.extraction.get("plugins"))
+    if lacking := [module for module in named if module not in loaded_plugins()]:
+        raise RunError(needs_plugins(run.folder, lacking))
     try:
         return extraction_of(run.extraction["settings"], f"{short(run.folder)}: environment.json")
     except ConfigError as error:
