@@ -36,7 +36,7 @@ from gmsa.media.jobs.extract import Options, Report, store_clips
 from gmsa.media.media import ClipMedia
 from gmsa.media.pipeline import Pipeline
 from gmsa.media.settings import ExtractConfig, read_extraction
-from gmsa.system.processes import THREADS
+from gmsa.system.processes import WORKER
 
 SENTENCES = (
     "I really love this movie, it is wonderful.",
@@ -153,8 +153,8 @@ def peak(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    if {os.environ.get(name) for name in THREADS} != {"1"}:  # they count when NumPy is loaded: begin again with them
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **THREADS})
+    if any(os.environ.get(name) != value for name, value in WORKER.items()):  # it counts from the start: begin again
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **WORKER})
     if sys.argv[1:2] == ["--peak"]:
         print(peak(Path(sys.argv[2])))
     else:
