@@ -140,13 +140,11 @@ def answer_of(place: Path, settings: ExtractConfig, clips: list[Clip]) -> None:
     """The CPU seconds of an answer as the page gives it, by the models of one seed, after one that loads them all."""
     pipeline = Pipeline(settings)
     found = [pipeline(clip) for clip in clips[:4]]
-    rows = [
-        row_of(
-            replace(clips[i % len(found)], id=f"{split}{i}$_$1", split=split, label=i % 3 - 1.0), found[i % len(found)]
-        )
-        for split in ("train", "valid", "test")
-        for i in range(8)
-    ]
+    rows = []
+    for split in ("train", "valid", "test"):
+        for i in range(8):
+            clip = replace(clips[i % len(found)], id=f"{split}{i}$_$1", split=split, label=i % 3 - 1.0)
+            rows.append(row_of(clip, found[i % len(found)]))
     source = {"importer": "media", "files": [], "extraction": pipeline.provenance()}
     store = write_store(place / "features", rows, dict.fromkeys(MODALITIES, "float32"), source=source)
     changes = [f"data.path={store.path}", "protocol.name=supervised", "optim.epochs=1", "run.seeds=[1111]"]
@@ -158,9 +156,8 @@ def answer_of(place: Path, settings: ExtractConfig, clips: list[Clip]) -> None:
     make(path, " ".join(SENTENCES), rate=0.9)
     began = time.process_time()
     (answer,) = answerer(path)
-    print(
-        f"\nAn answer for {answer['duration']:.1f} s of video, with explanations: {time.process_time() - began:.1f} CPU s."
-    )
+    spent = time.process_time() - began
+    print(f"\nAn answer for {answer['duration']:.1f} s of video, with explanations: {spent:.1f} CPU s.")
 
 
 def long_file(place: Path, seconds: int) -> None:

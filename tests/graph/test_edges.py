@@ -385,5 +385,5 @@ def test_a_builder_that_returns_no_edge_index_is_refused(register, returned, mes
 
 
 def test_the_registry_is_as_it_was() -> None:
-    assert set(EDGE_BUILDERS) == {"complete", "window", "dilated", "knn", "aligned", "temporal", "mtag"}
+    assert set(EDGE_BUILDERS) == {"complete", "window", "time_window", "dilated", "knn", "aligned", "temporal", "mtag"}
     assert Config().graph.builders == {"complete"}
