@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 import result_tables as tables
 import yaml
+from corpora_table import corpora
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -75,6 +76,13 @@ def parts_of_sslmm(ratio: str, mask: str) -> Result:
     changes = f"data.label_ratio={ratio}", f"data.missing={mask}"
     quick = ["sslmm", "without pre-training", "semi_iin"]
     return ablated("missing", SEEDS, 60, *changes, config="mosi_sslmm", quick=quick)
+
+
+def on_corpus(data: str, name: str, *changes: str, config: str = "mosi_graph", seeds: str = "1111,1112,1113") -> str:
+    """A training on labels alone, on a file."""
+    command = f"gmsa train --config {config} --set data.path={data} --set protocol.name=supervised"
+    command += "".join(f" --set {change}" for change in changes)
+    return f"{command} --seeds {seeds} --out OUT/{name} --resume"
 
 
 def on_target(data: str, name: str, *changes: str) -> str:
@@ -186,6 +194,21 @@ RESULTS_BY_NAME: dict[str, Result] = {
         40,
         tables.targets,
         data=[MELD, SIMS2],
+    ),
+    "corpora": Result(
+        [
+            on_corpus("DATA", "mosi_missing", "data.missing=eta:0.5", config="mosi_text"),
+            on_corpus("mmmo.pkl", "mmmo", "target.range=[-2,2]"),
+            on_corpus("mmmo.pkl", "mmmo_missing", "target.range=[-2,2]", "data.missing=eta:0.5"),
+            on_corpus(SIMS2, "sims2", "target.preset=simsv2", "data.modalities=[text]"),
+            on_corpus(SIMS2, "sims2_text", "target.preset=simsv2", "data.modalities=[text]", config="mosi_text"),
+            on_corpus(
+                MELD, "meld_text", "target.preset=meld", "data.modalities=[text]", config="mosi_text", seeds="1111"
+            ),
+        ],
+        45,
+        corpora,
+        data=[DEV, "mmmo.pkl", SIMS2, MELD],
     ),
     "intervals": Result(
         [
