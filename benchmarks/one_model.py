@@ -98,15 +98,16 @@ def errors(prepared: Prepared, seed: int, folder: Path, names: Sequence[str]) ->
         "labeled utterances": lambda: trained_on(prepared, seed, folder / "labeled", data, teachers),
         "soup": lambda: soup(trainer_of(prepared, seed, folder / "soup"), teachers[0], data),
     }
-    models = {**{name: [make[name]()] for name in names}, MEAN: teachers}
+    models: dict[str, list[nn.Module]] = {**{name: [make[name]()] for name in names}, MEAN: [*teachers]}
     found: dict[str, dict[str, float]] = {ONE: {}, **{name: {} for name in models}}
     for split in SPLITS:
         utterances = prepared.splits[split]
         labels = np.array([u.label for u in utterances])
-        values = {name: [trainer.predict(m, utterances).value for m in of] for name, of in models.items()}
-        found[ONE][split] = float(np.mean([np.abs(value - labels).mean() for value in values[MEAN]]))
-        for name, of in values.items():
-            found[name][split] = float(np.abs(np.mean(of, axis=0) - labels).mean())
+        for name, of in models.items():
+            values = np.stack([trainer.predict(model, utterances).predicted for model in of])
+            found[name][split] = float(np.abs(values.mean(0) - labels).mean())
+            if name == MEAN:
+                found[ONE][split] = float(np.abs(values - labels).mean())
     return found
 
 

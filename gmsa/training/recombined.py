@@ -3,7 +3,7 @@
 # N utterances, M modalities, L_m steps of modality m
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -40,13 +40,13 @@ def recombined(utterances: Sequence[Utterance], *seed: int | str) -> list[Uttera
     made = []
     for first in utterances:
         second = utterances[int(draw.integers(len(utterances)))]
-        features: Mapping[str, Tensor] = _Joined(first, second, draw.random((len(first.lengths), 2)).tolist())
+        joined = _Joined(first, second, draw.random((len(first.lengths), 2)).tolist())
         video = prefix + first.of_video if first.of_video else ""
         made.append(
             replace(
                 first,
                 id=prefix + first.id,
-                features=features if any(features.lengths.values()) else first.features,
+                features=joined if any(joined.lengths.values()) else first.features,
                 label=None,
                 unimodal={},
                 text="",

@@ -26,7 +26,12 @@ from gmsa.training.protocols import Distillation, Protocol, TrainingData
 from gmsa.training.scoring import predict_utterances
 from gmsa.training.trainer import Trainer
 
-DISTILLED = {"protocol": {"name": "distillation"}, "distillation": {"teachers": 2}, "run": {"seeds": [1]}}
+DISTILLED: dict[str, dict[str, Any]] = {
+    "protocol": {"name": "distillation"},
+    "distillation": {"teachers": 2},
+    "run": {"seeds": [1]},
+}
+Make = Callable[..., Path]
 STAGES = ["supervised", "teacher_2", "student"]
 
 
@@ -40,7 +45,7 @@ def to_moods(content: dict[str, Any]) -> None:
         columns["regression_labels"] = np.sign(columns["regression_labels"]) + 1
 
 
-TARGETS = {
+TARGETS: dict[str, dict[str, dict[str, Any]]] = {
     "intensity": {},
     "another range": {"target": {"range": [-6, 6], "metrics": "intensity"}},
     "classes": {"target": {"kind": "classes"}},
@@ -67,7 +72,7 @@ def learned(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tu
 @pytest.mark.parametrize("target", list(TARGETS))
 @pytest.mark.parametrize("scope", ["utterance", pytest.param("dialogue", marks=pytest.mark.slow)])
 def test_all_labels_and_what_the_teachers_predict_of_made_utterances(
-    write_mmsa: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, scope: str
+    write_mmsa: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, scope: str
 ) -> None:
     """The teachers' weights are read from disk, and asked one by one, without the cache."""
     path = write_mmsa(change=to_moods if target == "classes" else None)
@@ -100,7 +105,9 @@ def test_all_labels_and_what_the_teachers_predict_of_made_utterances(
         np.testing.assert_allclose([e.value for e in made], values, atol=1e-6)
 
 
-def test_it_says_what_the_student_learns_from(write_mmsa, tmp_path: Path, capsys) -> None:
+def test_it_says_what_the_student_learns_from(
+    write_mmsa: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     summary = train(small(write_mmsa, **DISTILLED), "tiny", tmp_path / "run")
     assert list(summary["stages"]) == STAGES
     said = " ".join(capsys.readouterr().out.split())
@@ -133,7 +140,7 @@ class WithPool(Protocol):
         return trainer.train_stage("student", [*data.labeled, *soft])
 
 
-def test_with_a_pool_nothing_is_made(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_pool_nothing_is_made(write_mmsa: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = {"data": {"label_ratio": 0.5}, **DISTILLED}
     train(small(write_mmsa, **half), "tiny", tmp_path / "now")
     monkeypatch.setitem(PROTOCOLS._parts, "distillation", WithPool)
@@ -141,7 +148,7 @@ def test_with_a_pool_nothing_is_made(write_mmsa, tmp_path: Path, monkeypatch: py
     assert left(tmp_path / "now") == left(tmp_path / "before")
 
 
-def test_it_goes_on_to_the_same_bits(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_to_the_same_bits(write_mmsa: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in its second teacher, before anything is made, and twice in the student."""
     config = small(write_mmsa, **DISTILLED | {"run": {"seeds": [1], "save_every": 1e-6}})
     run_once(config, tmp_path / "whole")
