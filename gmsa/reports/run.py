@@ -30,7 +30,7 @@ LEFT = ("Run", "Data", "Stage", "Split")
 SPLITS = {"test": "Test", "valid": "Validation"}
 """Splits with scores in the order of the short tables, and what these call them."""
 NEEDING_POOL = ("self_training", "distillation")
-"""Protocols that end after their supervised stage where there is no pool."""
+"""Protocols that end after their supervised stage where there is no pool; ``distillation`` did so in older runs."""
 FINAL = " (final)"
 """Follows the name of the stage that is the final model."""
 FIGURES = {

@@ -16,6 +16,7 @@ from gmsa.errors import ConfigError
 from gmsa.registry import PROTOCOLS
 from gmsa.training.examples import Example
 from gmsa.training.pseudo_labels import hard_examples, most_confident, soft_examples
+from gmsa.training.recombined import recombined
 from gmsa.training.scoring import Predictions
 from gmsa.training.trainer import Trainer
 
@@ -146,15 +147,18 @@ class SelfTraining(Protocol):
 
 
 class Distillation(Protocol):
-    r"""Trains several teachers on labels, then a new student on labels and on their predictions for the whole pool.
+    r"""Trains several teachers on labels, then a new student on labels and on their predictions for a whole pool.
 
     .. math::
         \bar v_u = \frac{1}{T} \sum_t v_t(u), \qquad \bar p_u = \frac{1}{T} \sum_t p_t(\cdot \mid u)
 
     The student's targets on the pool are the teachers' mean intensity and mean class probabilities,
     with the supervised loss. Ours; after Hinton et al. 2015 (soft targets) and Xie et al. 2020 (a student
-    that is noised more than its teachers, and starts from new weights). Without a pool it ends after its first teacher,
-    the supervised stage, and says so.
+    that is noised more than its teachers, and starts from new weights).
+
+    Without a pool the student learns what the teachers predict for utterances that are made of parts of the labeled
+    ones, one of each (:func:`~gmsa.training.recombined.recombined`): one model then keeps part of what the mean of the
+    teachers gains over one. On the labeled utterances themselves the teachers predict the labels that they learned.
     """
 
     def stages(self, config: Config) -> int:
@@ -163,15 +167,19 @@ class Distillation(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains the teachers, then the student."""
-        model = trainer.train_stage("supervised", data.labeled)
-        if not _has_pool(trainer, data):
-            return model
+        model, pool = trainer.train_stage("supervised", data.labeled), data.pool
+        if not pool:
+            pool = recombined([e.utterance for e in data.labeled], trainer.seed, "pool")
+            trainer.callbacks.on_message(
+                "No unlabeled pool (all labels are used and 'data.pool' names no file): the student learns from "
+                f"{len(pool)} utterances that are made of parts of the labeled ones."
+            )
         others = (
             trainer.train_stage(f"teacher_{i}", data.labeled)
             for i in range(2, trainer.config.distillation.teachers + 1)
         )
-        teachers = [trainer.cached_predictions(f"pool_{i}", m, data.pool) for i, m in enumerate((model, *others), 1)]
-        return trainer.train_stage("student", [*data.labeled, *soft_examples(data.pool, teachers)])
+        teachers = [trainer.cached_predictions(f"pool_{i}", m, pool) for i, m in enumerate((model, *others), 1)]
+        return trainer.train_stage("student", [*data.labeled, *soft_examples(pool, teachers)])
 
 
 class Consistency(Protocol):

@@ -28,6 +28,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
     },
+    "distillation of all labels": {
+        "data": {"label_ratio": 1.0},
+        "graph": {"scope": "hierarchical"},
+        "protocol": {"name": "distillation"},
+        "distillation": {"teachers": 2},
+    },
     "mmgcn": {
         "graph": {"scope": "dialogue", "dialogue_node": True, "edge_dropout": 0.2},
         "model": {"channels": 16, "heads": 2, "name": "mmgcn(gamma=0.7)"},

@@ -256,6 +256,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "distillation": {"teachers": 2},
         "graph": {"scope": "dialogue"},
     },
+    "distillation of all labels": {
+        "protocol": {"name": "distillation"},
+        "distillation": {"teachers": 2},
+        "data": {"label_ratio": 1.0},
+    },
     "sslmm": {
         "protocol": {"name": "sslmm"},
         "consistency": {"passes": 2},
