@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from gmsa.config.data import SplitConfig
@@ -292,6 +293,11 @@ def _grouped(
 def classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dict[str, int]:
     """The class of each group's mean intensity, or its most frequent class, whatever the order."""
     labels = {name: [u.label for u in members if u.label is not None] for name, members in groups.items()}
+    return classes_of_labels(labels, target)
+
+
+def classes_of_labels(labels: Mapping[str, Sequence[float]], target: Target) -> dict[str, int]:
+    """The class of each group of labels, as :func:`classes_of` has it."""
     if target.is_classes:
         counts = {name: Counter(map(int, values)) for name, values in labels.items()}
         return {name: min(found, key=lambda number: (-found[number], number)) for name, found in counts.items()}
@@ -322,6 +328,15 @@ def stratified(classes: Mapping[str, int], draw: Callable[[str], int]) -> list[s
         for rank, (drawn_number, name) in enumerate(sorted(drawn))
     )
     return [name for *_, name in sorted(placed)]
+
+
+def stratified_rows(classes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """As :func:`stratified`, of rows by their classes ``[N]`` and random numbers of 63 bits ``[N]``."""
+    order = np.lexsort((draws, classes))
+    _, begins, counts = np.unique(classes[order], return_index=True, return_counts=True)
+    place = np.empty(len(order))
+    place[order] = (np.arange(len(order)) - np.repeat(begins, counts) + 0.5) / np.repeat(counts, counts)
+    return np.lexsort((draws, place))
 
 
 def _take(order: Sequence[str], groups: Mapping[str, Sequence[Utterance]], wanted: float, most: int) -> list[str]:

@@ -27,7 +27,7 @@ from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, write_text
 from gmsa.training.checkpoint import load_into
-from gmsa.training.protocols import TrainingData
+from gmsa.training.protocols import TrainingData, training_labels
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv, readouts
 from gmsa.training.trainer import Trainer
 
@@ -124,7 +124,7 @@ def finish_report(folder: Path) -> None:
     write_report(folder)
 
 
-def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str, Predictions]) -> dict[str, Any]:
+def constant_scores(config: Config, labels: np.ndarray, splits: Mapping[str, Predictions]) -> dict[str, Any]:
     """The median of training labels, or their most frequent class, and the scores of predicting it for every utterance.
 
     A registered metric that cannot score a constant is left out.
@@ -316,10 +316,10 @@ def _whole(labels: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(labels).astype(np.int64)
 
 
-def _labels(data_of: Mapping[int, TrainingData], first: bool = False) -> list[float]:
+def _labels(data_of: Mapping[int, TrainingData], first: bool = False) -> np.ndarray:
     """The labels that the seeds trained on, or the first of them."""
     chosen = list(data_of.values())[: 1 if first else None]
-    return [e.utterance.label for data in chosen for e in data.labeled if e.utterance.label is not None]
+    return np.concatenate([training_labels(data) for data in chosen])
 
 
 def _named(row: dict[str, Any], target: Target) -> dict[str, Any]:

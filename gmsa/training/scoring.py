@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
+from gmsa.data.lazy import ids_of, labels_of
 from gmsa.errors import RunError, cut
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
@@ -110,10 +111,10 @@ def predict_utterances(
     bad = np.flatnonzero(~finite if value is None else ~np.isfinite(value) | ~finite)
     if len(bad):
         raise RunError(why_not_finite(utterances[bad[0]]))
-    labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
+    labels = labels_of(utterances).astype(np.float32)
     if value is not None:
         value = target.from_model(value)
-    return Predictions([u.id for u in utterances], labels, value, probabilities, gate, target)
+    return Predictions([*ids_of(utterances)], labels, value, probabilities, gate, target)
 
 
 def readouts(target: Target) -> tuple[str, ...]:

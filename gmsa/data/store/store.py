@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gmsa.data.dialogues.order import places_of_rows
 from gmsa.data.features import LazyFeatures
+from gmsa.data.lazy import Utterances
+from gmsa.data.lazy.sequences import rows_within
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
 from gmsa.data.store.extraction import Extraction
@@ -190,7 +192,7 @@ class Store:
         return stored.values(int(offsets[0]), int(offsets[-1])), torch.from_numpy(offsets - offsets[0])
 
 
-class StoredUtterances(Sequence[Utterance]):
+class StoredUtterances(Utterances):
     """A lazy sequence of the utterances in rows of a store; a slice is again a :class:`StoredUtterances`."""
 
     def __init__(self, store: Store, rows: range, dims: Mapping[str, int], labels: bool) -> None:
@@ -202,15 +204,6 @@ class StoredUtterances(Sequence[Utterance]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> StoredUtterances: ...
-    def __getitem__(self, index: int | slice) -> Utterance | StoredUtterances:
-        if isinstance(index, slice):
-            return StoredUtterances(self.store, self.rows[index], self.dims, self.with_labels)
-        return self._build(self.rows[index])
 
     def __iter__(self) -> Iterator[Utterance]:
         if self.rows.step != 1:
@@ -232,10 +225,44 @@ class StoredUtterances(Sequence[Utterance]):
         return [self.store._ids[row] for row in self.rows]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.dims)
+
+    def lengths(self, modality: str) -> np.ndarray:
+        if modality not in self.dims or modality not in self.store.dims:
+            return np.zeros(len(self), np.int64)
+        offsets, rows = self.store._sequences[modality].offsets, self._indices
+        return np.asarray(offsets[1:][rows] - offsets[:-1][rows], np.int64)
+
+    @property
     def labels(self) -> np.ndarray:
-        """Labels, float64 ``[N]``; NaN if unlabeled."""
-        chosen = self.store.labels[np.arange(self.rows.start, self.rows.stop, self.rows.step)]
+        chosen = self.store.labels[self._indices]
         return chosen if self.with_labels else np.full_like(chosen, np.nan)
+
+    def own_labels(self) -> Mapping[str, np.ndarray]:
+        if not self.with_labels:
+            return {}
+        return {m: column[self._indices] for m, column in self.store.unimodal.items() if m in self.dims}
+
+    def name(self, index: int, field: str) -> str:
+        store, row = self.store, self.rows[index]
+        if field == "id":
+            return store._ids[row]
+        texts = store._texts.get("of_video" if field == "video" else field)
+        found = "" if texts is None else texts[row]
+        return found or (store._ids[row].partition("$_$")[0] if field == "video" else "")
+
+    @property
+    def _indices(self) -> slice | np.ndarray:
+        """The rows, as NumPy takes them."""
+        rows = self.rows
+        return slice(rows.start, rows.stop) if rows.step == 1 else np.arange(rows.start, rows.stop, rows.step)
+
+    def _make(self, index: int) -> Utterance:
+        return self._build(self.rows[index])
+
+    def _part(self, rows: range) -> StoredUtterances:
+        return StoredUtterances(self.store, rows_within(self.rows, rows), self.dims, self.with_labels)
 
     def _build(self, row: int, window: _Window | None = None) -> Utterance:
         store, label, unimodal = self.store, None, {}
