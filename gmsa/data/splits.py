@@ -6,7 +6,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -47,6 +47,11 @@ def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
         usual = SPLIT_NAMES.get(usual, UNSPLIT if usual == UNSPLIT else name)
         found[name if usual in splits or usual in found else usual] = utterances
     return found
+
+
+def is_training(name: str, splits: Collection[str]) -> bool:
+    """Whether a split is one of these and is called ``train`` in a file, as ``Training`` is."""
+    return name in splits and SPLIT_NAMES.get(name.lower()) == "train"
 
 
 def make_splits(

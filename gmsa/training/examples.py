@@ -103,7 +103,8 @@ class Examples(Lazy[Example]):
     def _part(self, rows: range) -> Sequence[Example]:
         part, index = taken(self.utterances, np.array(rows)), torch.tensor([*rows])
         assert isinstance(part, Utterances)
-        return Examples(part, *(None if x is None else x[index] for x in (self.values, self.classes)), self.num_classes)
+        values, classes = (None if x is None else x[index] for x in (self.values, self.classes))
+        return Examples(part, values, classes, self.num_classes)
 
 
 def utterances_of(examples: Sequence[Example]) -> Sequence[Utterance]:

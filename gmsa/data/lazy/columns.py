@@ -43,6 +43,11 @@ def own_labels_of(utterances: Sequence[Utterance]) -> Mapping[str, np.ndarray]:
     return {m: np.array([u.unimodal.get(m, np.nan) for u in utterances], np.float64) for m in names}
 
 
+def shards_of(utterances: Sequence[Utterance]) -> np.ndarray:
+    """The number of the shard that holds each utterance, int32 ``[N]``; 0 for those in memory."""
+    return utterances.shards() if isinstance(utterances, Utterances) else np.zeros(len(utterances), np.int32)
+
+
 def ids_of(utterances: Sequence[Utterance]) -> Iterator[str]:
     """The id of each utterance."""
     return names_of(utterances, "id")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from gmsa.data.lazy.columns import labels_of, lengths_of, own_labels_of
+from gmsa.data.lazy.columns import labels_of, lengths_of, own_labels_of, shards_of
 from gmsa.data.lazy.sequences import Lazy, Taken, Utterances
 from gmsa.data.utterance import Utterance
 
@@ -66,6 +66,13 @@ class JoinedUtterances(Joined[Utterance], Utterances):
             for modality, column in own_labels_of(part).items():
                 found.setdefault(modality, np.full(len(self), np.nan))[begin:end] = column
         return found
+
+    def shards(self) -> np.ndarray:
+        found, first = [], 0
+        for part in self.parts:
+            found.append(first + shards_of(part))
+            first = 1 + int(found[-1].max(initial=-1))
+        return np.concatenate(found)
 
     def name(self, index: int, field: str) -> str:
         part, place = self._place(index)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TypeVar, overload
 
 import numpy as np
+from torch import Tensor
 
 from gmsa.data.utterance import Utterance
 
@@ -60,6 +61,14 @@ class Utterances(Lazy[Utterance]):
     def own_labels(self) -> Mapping[str, np.ndarray]:
         """Labels of single modalities, float64 ``[N]``; NaN if unlabeled."""
 
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation ``[D]`` of a modality over all utterances; None where they are not known."""
+        return None
+
+    def shards(self) -> np.ndarray:
+        """The number of the shard that holds each utterance, int32 ``[N]``."""
+        return np.zeros(len(self), np.int32)
+
     @abstractmethod
     def name(self, index: int, field: str) -> str:
         """A field of an utterance that is text: ``id``, ``video``, ``speaker`` or ``fold``."""
@@ -107,6 +116,9 @@ class Taken(Utterances):
 
     def own_labels(self) -> Mapping[str, np.ndarray]:
         return {modality: self._of(column) for modality, column in self.source.own_labels().items()}
+
+    def shards(self) -> np.ndarray:
+        return self._of(self.source.shards())
 
     def name(self, index: int, field: str) -> str:
         return self.source.name(int(self.rows[index]), field)
@@ -157,6 +169,9 @@ class Changed(Utterances):
 
     def own_labels(self) -> Mapping[str, np.ndarray]:
         return self.source.own_labels() if self.with_own else {}
+
+    def shards(self) -> np.ndarray:
+        return self.source.shards()
 
     def name(self, index: int, field: str) -> str:
         return self.source.name(index, field)

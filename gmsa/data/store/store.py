@@ -19,10 +19,19 @@ from gmsa.data.features import LazyFeatures
 from gmsa.data.lazy import Utterances
 from gmsa.data.lazy.sequences import rows_within
 from gmsa.data.opening import lies_at
-from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
+from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_statistics, check_texts
 from gmsa.data.store.extraction import Extraction
 from gmsa.data.store.files import CLIPS, MANIFEST, MOST_CLIPS, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
-from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.store.mapped import (
+    Column,
+    Mapped,
+    MissingColumn,
+    StoredColumn,
+    StoredTexts,
+    checked_offsets,
+    checked_shards,
+    map_file,
+)
 from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
@@ -82,7 +91,8 @@ class Store:
         def parts(name: str) -> tuple[Mapped, np.ndarray]:
             return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
 
-        ids, transcripts, sequences = parts("ids"), parts("transcripts"), {m: parts(m) for m in self.dims}
+        ids, transcripts = parts("ids"), parts("transcripts")
+        sequences = {m: checked_shards(self.path, m, columns, self.manifest.shards) for m in self.dims}
         check_ids(self.path, self.manifest, *ids)
         check_texts(self.path, "transcripts", *transcripts)
         texts = {column: parts(name) for column, name in TEXT_COLUMNS.items() if column in self.manifest.columns}
@@ -91,6 +101,7 @@ class Store:
         for modality, (_, offsets) in sequences.items():
             check_lengths(self.path, self.manifest, modality, offsets)
         check_numbers(self.path, self.manifest, columns)
+        check_statistics(self.path, self.manifest, columns)
 
         self.labels = columns["labels.npy"].array
         """Labels, float64 ``[N]``; NaN if unlabeled."""
@@ -100,6 +111,7 @@ class Store:
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
         self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
+        self._statistics = {m: columns[f"{m}.statistics.npy"].array for m in self.dims if self.manifest.statistics}
         self._times = {modality: columns[f"{modality}.times.npy"].array for modality in self.manifest.timed}
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
         fields = {"speaker": "speaker", "video": "of_video", "fold": "fold"}
@@ -243,6 +255,18 @@ class StoredUtterances(Utterances):
         if not self.with_labels:
             return {}
         return {m: column[self._indices] for m, column in self.store.unimodal.items() if m in self.dims}
+
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
+        split = self.store.manifest.splits.get(self.store.manifest.statistics)
+        found = self.store._statistics.get(modality)
+        if split is None or found is None or self.rows != range(split.start, split.stop):
+            return None
+        mean, std = torch.from_numpy(np.array(found))
+        return mean, std
+
+    def shards(self) -> np.ndarray:
+        rows = np.arange(self.rows.start, self.rows.stop, self.rows.step)
+        return np.searchsorted(self.store.manifest.shards, rows, "right").astype(np.int32)
 
     def name(self, index: int, field: str) -> str:
         store, row = self.store, self.rows[index]
