@@ -16,6 +16,7 @@ from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
 from gmsa.data import INTENSITY_CLASSES, SPLITS, Target
+from gmsa.data.lazy import ids_of, labels_of
 from gmsa.metrics import metrics, per_class
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
@@ -48,7 +49,7 @@ def report(
     Withheld labels are read here alone, to score the pseudo-labels.
     """
     target = prepared.corpus.target
-    truth = {u.id: u.label for u in prepared.corpus.splits["train"] if u.label is not None}
+    truth = _truth(prepared) if any(len(data.pool) for data in data_of.values()) else {}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
     turns = calibration_turns(prepared)
@@ -114,6 +115,13 @@ def report(
     return summary
 
 
+def _truth(prepared: Prepared) -> dict[str, float]:
+    """The labels of the training split by id."""
+    train = prepared.corpus.splits["train"]
+    labels = labels_of(train).tolist()
+    return {name: label for name, label in zip(ids_of(train), labels, strict=True) if label == label}
+
+
 def finish_report(folder: Path) -> None:
     """Makes a run's page, then ``summary.md``, which links to it and to the figures.
 
@@ -161,7 +169,7 @@ def worst_predictions(prepared: Prepared, tests: Sequence[Predictions]) -> list[
         tests: predictions of each seed.
     """
     target, utterances = tests[0].target, prepared.splits["test"]
-    truth = np.array([np.nan if u.label is None else u.label for u in utterances])
+    truth = labels_of(utterances)
     labeled = np.flatnonzero(~np.isnan(truth)).tolist()
     found: dict[int, dict[str, Any]] = {}
     if target.is_classes:

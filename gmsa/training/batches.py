@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from gmsa.config import Config
 from gmsa.config.presets import TEXT
 from gmsa.data import Target, Utterance
-from gmsa.data.lazy import ids_of, joined, lengths_of, steps_of, taken, videos_of
+from gmsa.data.lazy import ids_of, joined, lengths_of, shards_of, steps_of, taken, videos_of
 from gmsa.graph import GraphBatch, GraphSpec, collate, token_count
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
@@ -60,19 +60,37 @@ WHOLE = Shard()
 """All batches, undivided."""
 
 
-def buckets(lengths: Sequence[int] | np.ndarray, batch_size: int, *seed: int | str) -> Iterator[list[int]]:
+def buckets(
+    lengths: Sequence[int] | np.ndarray,
+    batch_size: int,
+    *seed: int | str,
+    shards: np.ndarray | None = None,
+    shard_window: int = 0,
+) -> Iterator[list[int]]:
     """Shuffled batches of indices of similar lengths, so that there is little padding.
 
     The order is a pure function of ``seed``. Every index is in exactly one batch.
+
+    Args:
+        shards: the number of the shard that holds each, for an order in which few shards are read at a time: shards are
+            shuffled, then what is in each ``shard_window`` of them in turn.
     """
     rng = generator(*seed, "batches")
-    order = rng.permutation(len(lengths)).astype(np.int32)
+    windows = [np.arange(len(lengths))]
+    if shards is not None and shard_window and len(numbers := np.unique(shards)) > shard_window:
+        numbers = rng.permutation(numbers)
+        chosen = (numbers[i : i + shard_window] for i in range(0, len(numbers), shard_window))
+        windows = [np.flatnonzero(np.isin(shards, some)) for some in chosen]
+    order = np.concatenate([rng.permutation(window).astype(np.int32) for window in windows])
     size = np.asarray(lengths)
     for start in range(0, len(order), batch_size * WINDOW):
         window = order[start : start + batch_size * WINDOW]
         window[:] = window[np.argsort(size[window], kind="stable")]
-    for batch in rng.permutation(-(-len(order) // batch_size)):
-        yield order[batch * batch_size : (batch + 1) * batch_size].tolist()
+    ends = np.cumsum([len(window) for window in windows])
+    bounds = [0, *(-(-ends // batch_size)).tolist()]  # a batch at the border of two windows belongs to the first
+    for first, last in pairwise(bounds):
+        for batch in first + rng.permutation(last - first):
+            yield order[batch * batch_size : (batch + 1) * batch_size].tolist()
 
 
 def bounded(order: Iterable[int], nodes: Sequence[int] | np.ndarray, most: int, most_nodes: int) -> Iterator[list[int]]:
@@ -177,6 +195,7 @@ class SampleGroups:
         self._examples = examples
         self.per_batch = max(1, round(config.optim.batch_size * len(self) / max(1, self.size)))
         """Groups in a batch, which then has about ``optim.batch_size`` utterances."""
+        self._shard_window = config.optim.shard_window
         self._counts_pieces = config.trains_text_encoder and config.text.nodes == "transcript"
 
     def __len__(self) -> int:
@@ -230,13 +249,22 @@ class SampleGroups:
         return self._of_groups(counts)
 
     @property
+    def _shards(self) -> np.ndarray | None:
+        """The shard of each group, that of its first example; None where they do not matter."""
+        if not self._shard_window:
+            return None
+        found = shards_of(utterances_of(self._examples))
+        return found if self._order is None else found[self._order[np.concatenate([[0], self._ends[:-1]])]]
+
+    @property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
         return -(-len(self) // self.per_batch)
 
     def batches(self, *seed: int | str, shard: Shard = WHOLE) -> Iterator[list[int]]:
         """One epoch of batches, or a shard of it: positions, a pure function of ``seed``."""
-        for chosen in shard.select(buckets(self.sizes, self.per_batch, *seed)):
+        order = buckets(self.sizes, self.per_batch, *seed, shards=self._shards, shard_window=self._shard_window)
+        for chosen in shard.select(order):
             yield [position for i in chosen[shard.rank :: shard.world] for position in self.members(i)]
 
 

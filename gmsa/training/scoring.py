@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -167,14 +167,17 @@ def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
     Classes have their names, also in the columns of their probabilities, ``p_joy``; of an intensity these are ``p0`` to
     ``p6``. Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    target, rows = Target(), []
-    for split, predictions in parts:
-        target = predictions.target
-        predicted, nodes = predictions.predicted, len(readouts(target))
-        for i, name in enumerate(predictions.ids):
-            label = predictions.labels[i]
-            gate = [""] * nodes if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
-            words = ["" if np.isnan(label) else target.name_of(label), target.name_of(predicted[i])]
-            rows.append([split, name, *words, *(f"{p:.9g}" for p in predictions.probabilities[i]), *gate])
+    parts = list(parts)
+    target = parts[-1][1].target if parts else Target()
     classes = [f"p_{name}" if target.is_classes else f"p{name}" for name in target.class_names]
-    return csv_text(["split", "id", "label", "prediction", *classes, *(f"gate_{r}" for r in readouts(target))], rows)
+    header = ["split", "id", "label", "prediction", *classes, *(f"gate_{r}" for r in readouts(target))]
+    return csv_text(header, (row for split, predictions in parts for row in _rows(split, predictions)))
+
+
+def _rows(split: str, predictions: Predictions) -> Iterator[list[str]]:
+    target, predicted, nodes = predictions.target, predictions.predicted, len(readouts(predictions.target))
+    for i, name in enumerate(predictions.ids):
+        label = predictions.labels[i]
+        gate = [""] * nodes if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
+        words = ["" if np.isnan(label) else target.name_of(label), target.name_of(predicted[i])]
+        yield [split, name, *words, *(f"{p:.9g}" for p in predictions.probabilities[i]), *gate]

@@ -26,7 +26,7 @@ TIMED, UNTIMED = 3, 2
 earlier gmsa reads, too."""
 _SINCE = {"timed": TIMED, "statistics": VERSION, "shards": VERSION}
 """The first version that has a key."""
-SHARD = 2 << 30
+SHARD = 2_000_000_000
 """Bytes of features, of all modalities together, of a shard at most, if not one utterance alone has more."""
 MOST_SHARDS = 1_000
 CLIPS = "clips.jsonl"

@@ -75,7 +75,7 @@ def write_store(
         clips: makes the text of ``clips.jsonl`` after the last row; ``source["clips_sha256"]`` is then its hash
             (default: no such file).
         shard_bytes: features, of all modalities together, from which on the next utterances go into further files
-            (default: 2 GiB).
+            (default: 2 GB).
 
     Returns:
         The new store, opened.
