@@ -147,7 +147,8 @@ def test_strata_of_rows_are_those_of_names() -> None:
     rng = np.random.default_rng(0)
     for count in (1, 2, 7, 200):
         classes, draws = rng.integers(0, 4, count), rng.integers(0, 1 << 62, count)
-        expected = stratified({str(i): int(c) for i, c in enumerate(classes)}, lambda name: int(draws[int(name)]))
+        drawn = {str(i): int(draw) for i, draw in enumerate(draws)}
+        expected = stratified({str(i): int(c) for i, c in enumerate(classes)}, drawn.__getitem__)
         assert [str(i) for i in stratified_rows(classes, draws)] == expected
 
 
