@@ -102,8 +102,8 @@ class _Masked(Changed):
         super().__init__(source, _as_it_is)
         self.names, self.masked = names, masked
 
-    def _make(self, index: int) -> Utterance:
-        return self._mask(self.source[index], self.masked[index])
+    def make(self, index: int) -> Utterance:
+        return self._mask(self.source.make(index), self.masked[index])
 
     def __iter__(self) -> Iterator[Utterance]:
         return map(self._mask, self.source, self.masked)

@@ -75,7 +75,7 @@ class Examples(Lazy[Example]):
 
     Args:
         utterances: N utterances.
-        values: the intensity of each ``[N]``; None: there are none.
+        values: the intensity of each, float64 or float32 ``[N]``; None: there are none.
         classes: the number of each one's class ``[N]``, or probabilities ``[N, K]``; None: nothing is known.
         num_classes: K.
     """
@@ -83,8 +83,8 @@ class Examples(Lazy[Example]):
     def __init__(
         self,
         utterances: Utterances,
-        values: Tensor | None = None,
-        classes: Tensor | None = None,
+        values: np.ndarray | None = None,
+        classes: np.ndarray | None = None,
         num_classes: int = 0,
     ) -> None:
         self.utterances, self.values, self.classes, self.num_classes = utterances, values, classes, num_classes
@@ -93,15 +93,17 @@ class Examples(Lazy[Example]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def _make(self, index: int) -> Example:
-        value = math.nan if self.values is None else self.values[index].item()
-        if self.classes is None:
-            return Example(self.utterances[index], value)
-        classes = self.classes[index]
-        return Example(self.utterances[index], value, classes if classes.dim() else self._one_hot[int(classes)])
+    def make(self, index: int) -> Example:
+        utterance, classes = self.utterances.make(index), self.classes
+        value = math.nan if self.values is None else self.values.item(index)
+        if classes is None:
+            return Example(utterance, value)
+        known = self._one_hot[classes.item(index)] if classes.ndim == 1 else torch.from_numpy(classes[index])
+        return Example(utterance, value, known)
 
     def _part(self, rows: range) -> Sequence[Example]:
-        part, index = taken(self.utterances, np.array(rows)), torch.tensor([*rows])
+        index = np.array(rows, np.int64)
+        part = taken(self.utterances, index)
         assert isinstance(part, Utterances)
         values, classes = (None if x is None else x[index] for x in (self.values, self.classes))
         return Examples(part, values, classes, self.num_classes)
@@ -127,7 +129,7 @@ def labeled_examples(utterances: Sequence[Utterance], target: Target) -> Sequenc
     numbers = target.to_class(labels.float())
     values = (torch.full_like(labels, math.nan) if target.is_classes else target.to_model(labels)).float()
     if isinstance(utterances, Utterances):
-        return Examples(utterances, values, numbers.to(torch.int16), target.num_classes)
+        return Examples(utterances, values.numpy(), numbers.to(torch.int16).numpy(), target.num_classes)
     one_hot = torch.eye(target.num_classes).unbind()
     classes = (one_hot[c] for c in numbers.tolist())
     return [Example(u, v, c) for u, v, c in zip(utterances, values.tolist(), classes, strict=True)]

@@ -47,5 +47,5 @@ def soft_examples(pool: Sequence[Utterance], teachers: Sequence[Predictions]) ->
         value = teachers[0].target.to_model(np.mean(values, axis=0))
     classes = torch.from_numpy(np.mean([t.probabilities for t in teachers], axis=0))
     if isinstance(pool, Utterances):
-        return Examples(pool, torch.from_numpy(value), classes)
+        return Examples(pool, value, classes.numpy())
     return [Example(u, float(v), c) for u, v, c in zip(pool, value, classes, strict=True)]

@@ -31,12 +31,12 @@ class Joined(Lazy[T]):
         part = bisect_right(self.begins, index) - 1
         return self.parts[part], index - self.begins[part]
 
-    def _make(self, index: int) -> T:
+    def make(self, index: int) -> T:
         part, place = self._place(index)
         return part[place]
 
     def _part(self, rows: range) -> Sequence[T]:
-        return [self._make(row) for row in rows]
+        return [self.make(row) for row in rows]
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(self.parts)

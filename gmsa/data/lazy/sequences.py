@@ -20,8 +20,8 @@ class Lazy(Sequence[T]):
     """A sequence whose members are made when they are read: two readings give two equal objects."""
 
     @abstractmethod
-    def _make(self, index: int) -> T:
-        """The member at an index from 0 to N - 1."""
+    def make(self, index: int) -> T:
+        """The member at an index from 0 to N - 1, which is not checked."""
 
     @abstractmethod
     def _part(self, rows: range) -> Sequence[T]:
@@ -34,10 +34,10 @@ class Lazy(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
             return self._part(range(len(self))[index])
-        return self._make(range(len(self))[index])
+        return self.make(range(len(self))[index])
 
     def __iter__(self) -> Iterator[T]:
-        return map(self._make, range(len(self)))
+        return map(self.make, range(len(self)))
 
 
 class Utterances(Lazy[Utterance]):
@@ -92,8 +92,8 @@ class Taken(Utterances):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _make(self, index: int) -> Utterance:
-        return self.source[int(self.rows[index])]
+    def make(self, index: int) -> Utterance:
+        return self.source.make(int(self.rows[index]))
 
     def _part(self, rows: range) -> Sequence[Utterance]:
         return Taken(self.source, rows_within(self.rows, rows) if isinstance(self.rows, range) else self.rows[[*rows]])
@@ -148,8 +148,8 @@ class Changed(Utterances):
     def __len__(self) -> int:
         return len(self.source)
 
-    def _make(self, index: int) -> Utterance:
-        return self.change(self.source[index])
+    def make(self, index: int) -> Utterance:
+        return self.change(self.source.make(index))
 
     def __iter__(self) -> Iterator[Utterance]:
         return map(self.change, self.source)

@@ -282,7 +282,7 @@ class StoredUtterances(Utterances):
         rows = self.rows
         return slice(rows.start, rows.stop) if rows.step == 1 else np.arange(rows.start, rows.stop, rows.step)
 
-    def _make(self, index: int) -> Utterance:
+    def make(self, index: int) -> Utterance:
         return self._build(self.rows[index])
 
     def _part(self, rows: range) -> StoredUtterances:
@@ -314,10 +314,11 @@ class StoredUtterances(Utterances):
 class StoredFeatures(LazyFeatures):
     """The features of one row, float32 ``[L_m, D_m]`` per modality, read on each access."""
 
-    __slots__ = ("_columns", "_of", "_row", "_window")
+    __slots__ = ("_columns", "_lengths", "_of", "_row", "_window")
 
     def __init__(self, of: StoredUtterances, row: int, window: _Window | None = None) -> None:
         self._of, self._columns, self._row, self._window = of, of._columns, row, window
+        self._lengths: dict[str, int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFeatures, (self._of, self._row)
@@ -325,7 +326,9 @@ class StoredFeatures(LazyFeatures):
     @property
     def lengths(self) -> dict[str, int]:
         """Number of steps of each modality."""
-        return {modality: column.length(self._row) for modality, column in self._columns.items()}
+        if self._lengths is None:
+            self._lengths = {modality: column.length(self._row) for modality, column in self._columns.items()}
+        return self._lengths
 
     def __getitem__(self, modality: str) -> Tensor:
         window = self._window
