@@ -248,6 +248,21 @@ def test_statistics_that_are_none(several: Store, values: np.ndarray) -> None:
         Store(several.path)
 
 
+def test_statistics_of_other_features_are_found_by_the_check(several: Store) -> None:
+    """They are a stranger's, whose hashes are right."""
+
+    def said() -> list[str]:
+        return [f.where for f in examine.examine(several.path).findings if "not those of the training" in f.what]
+
+    assert said() == []
+    path, manifest = several.path / "text.statistics.npy", several.path / "manifest.json"
+    path.write_bytes(path.read_bytes()[:128] + (np.load(path) * 1.01).tobytes())
+    content = json.loads(manifest.read_text())
+    content["files"][path.name]["sha256"] = sha256_of(path)
+    manifest.write_text(json.dumps(content))
+    assert said() == ["text.statistics.npy"]
+
+
 def test_splits_of_other_names(tmp_path: Path, rows: list[Row]) -> None:
     renamed = [row._replace(split={"train": "Training", "valid": "dev"}.get(row.split, row.split)) for row in rows]
     assert write_store(tmp_path / "a", renamed).manifest.statistics == "Training"
