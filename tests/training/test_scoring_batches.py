@@ -51,7 +51,7 @@ def test_nodes_are_those_of_the_graphs_of_utterances(scope: str) -> None:
     groups = SampleGroups([Example(u) for u in utterances], config)
     members = [[groups.example(position) for position in groups.members(number)] for number in range(len(groups))]
     expected = [sum(collate([e.utterance], config_of(8)).shape[1] for e in group) for group in members]
-    assert groups.nodes(graph_spec(config)) == expected
+    assert groups.nodes(graph_spec(config)).tolist() == expected
 
 
 @pytest.mark.parametrize("graph", [{}, {"intra": "knn"}, {"scope": "dialogue"}, {"scope": "hierarchical"}], ids=str)

@@ -47,6 +47,9 @@ from gmsa.errors import DataError, WriteError, cut, short, shown
 from gmsa.system.files import check_out_folder, make_folder, sha256_of, sync_folder, write_text
 from gmsa.system.reading import exists, reason_of
 
+MANY, LARGE = 20_000, 250_000_000
+"""Utterances, and bytes of features, from which on a store keeps statistics."""
+
 
 def write_store(
     path: str | Path,
@@ -57,6 +60,7 @@ def write_store(
     where: str = "rows",
     clips: Callable[[], str] | None = None,
     shard_bytes: int = SHARD,
+    statistics: bool | None = None,
 ) -> Store:
     """Writes a store atomically: into a temporary folder beside it, which is renamed at the end.
 
@@ -76,6 +80,8 @@ def write_store(
             (default: no such file).
         shard_bytes: features, of all modalities together, from which on the next utterances go into further files
             (default: 2 GB).
+        statistics: whether to keep mean and standard deviation of each feature over the split ``train`` (default: from
+            20,000 utterances or 250 MB of features on, where to find them takes longer than a second).
 
     Returns:
         The new store, opened.
@@ -100,7 +106,9 @@ def write_store(
         try:
             make_folder(path.parent)
             temporary.mkdir()
-            writer = _Writer(temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where, shard_bytes)
+            writer = _Writer(
+                temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where, shard_bytes, statistics
+            )
             try:
                 for row in rows:
                     writer.add(row)
@@ -165,9 +173,16 @@ class _Writer:
     """The files of a store that is being written."""
 
     def __init__(
-        self, folder: Path, dtypes: Mapping[str, str], labels: str | TargetConfig, where: str, shard_bytes: int
+        self,
+        folder: Path,
+        dtypes: Mapping[str, str],
+        labels: str | TargetConfig,
+        where: str,
+        shard_bytes: int,
+        statistics: bool | None,
     ) -> None:
-        self.folder, self.dtypes, self.where, self.shard_bytes = folder, dict(dtypes), where, shard_bytes
+        self.folder, self.dtypes, self.where = folder, dict(dtypes), where
+        self.shard_bytes, self.statistics = shard_bytes, statistics
         self.shards: list[int] = []
         self.in_shard = 0
         named = isinstance(labels, str)
@@ -284,7 +299,7 @@ class _Writer:
             source=source,
             files={},
             timed=timed,
-            statistics=next((name for name in ("train", *self.splits) if is_training(name, self.splits)), ""),
+            statistics=self._split_of_statistics(),
             shards=tuple(self.shards),
         )
         files = {}
@@ -309,6 +324,13 @@ class _Writer:
                 files[array.path.name] = array.finish(both.shape)
         files = {name: files[name] for name in columns_of(manifest)}
         return Manifest(**{**manifest.__dict__, "files": files})
+
+    def _split_of_statistics(self) -> str:
+        """The split whose statistics are kept; empty if none are."""
+        size = sum(file.bytes for stored in self.sequences.values() for file in stored.files)
+        if not (self.count >= MANY or size >= LARGE if self.statistics is None else self.statistics):
+            return ""
+        return next((name for name in ("train", *self.splits) if is_training(name, self.splits)), "")
 
     def _check_ids(self) -> None:
         hashes = np.frombuffer(self.hashes, np.uint64)

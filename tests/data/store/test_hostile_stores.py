@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         utterance = Utterance(f"v{i}$_${i}", features, i / 4 - 1, {"text": i / 8}, f"words {i} ü")
         rows.append(Row(split, utterance, i % 3 - 1))
     source = {"importer": "mmsa", "files": [{"name": "f.pkl", "sha256": "0" * 64}]}
-    return write_store(tmp_path / "store", rows, source=source).path
+    return write_store(tmp_path / "store", rows, source=source, statistics=True).path
 
 
 def use(path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def one(tmp_path: Path, rows: list[Row]) -> Store:
 
 @pytest.fixture
 def several(tmp_path: Path, rows: list[Row]) -> Store:
-    return write_store(tmp_path / "several", rows, shard_bytes=1000)
+    return write_store(tmp_path / "several", rows, shard_bytes=1000, statistics=True)
 
 
 def features(utterances: Sequence[Utterance]) -> list[dict[str, Tensor]]:
@@ -110,12 +111,23 @@ def test_half_precision(tmp_path: Path, rows: list[Row]) -> None:
     assert_equal(features(several.utterances()), features(one.utterances()))
 
 
-def test_a_store_in_one_file_has_no_new_keys(tmp_path: Path, rows: list[Row]) -> None:
-    """An earlier gmsa reads it, unless it keeps statistics."""
-    store = write_store(tmp_path / "pool", [row._replace(split="pool") for row in rows])
-    manifest = json.loads((store.path / "manifest.json").read_text())
+def test_a_small_store_is_what_it_was(one: Store, several: Store) -> None:
+    """An earlier gmsa reads it."""
+    manifest = json.loads((one.path / "manifest.json").read_text())
     assert manifest["version"] == 2
     assert not {"shards", "statistics", "timed"} & manifest.keys()
+    assert json.loads((several.path / "manifest.json").read_text())["version"] == 4
+
+
+@pytest.mark.parametrize(("key", "limit"), [("MANY", 90), ("LARGE", 1000)])
+def test_a_large_store_keeps_statistics(
+    tmp_path: Path, rows: list[Row], monkeypatch: Any, key: str, limit: int
+) -> None:
+    monkeypatch.setattr(f"gmsa.data.store.writer.{key}", limit)
+    assert write_store(tmp_path / "large", rows).manifest.statistics == "train"
+    assert write_store(tmp_path / "without", rows, statistics=False).manifest.statistics == ""
+    monkeypatch.setattr(f"gmsa.data.store.writer.{key}", 10**9)
+    assert write_store(tmp_path / "small", rows).manifest.statistics == ""
 
 
 @pytest.mark.parametrize("wrong", ["missing", "cut", "of another store", "a link"])
@@ -185,7 +197,7 @@ def test_statistics_that_a_store_keeps_are_those_of_its_training_split(
     tmp_path: Path, rows: list[Row], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gmsa.data.store.statistics._BYTES", 300)
-    store = write_store(tmp_path / "store", rows, dict.fromkeys(DIMS, dtype), shard_bytes=900)
+    store = write_store(tmp_path / "store", rows, dict.fromkeys(DIMS, dtype), shard_bytes=900, statistics=True)
     train = store.split("train")
     assert store.manifest.statistics == "train"
     found = Normalizer.fit(train, DIMS, 10.0)
@@ -265,5 +277,7 @@ def test_statistics_of_other_features_are_found_by_the_check(several: Store) -> 
 
 def test_splits_of_other_names(tmp_path: Path, rows: list[Row]) -> None:
     renamed = [row._replace(split={"train": "Training", "valid": "dev"}.get(row.split, row.split)) for row in rows]
-    assert write_store(tmp_path / "a", renamed).manifest.statistics == "Training"
-    assert write_store(tmp_path / "b", [row._replace(split="all") for row in rows]).manifest.statistics == ""
+    assert write_store(tmp_path / "a", renamed, statistics=True).manifest.statistics == "Training"
+    assert (
+        write_store(tmp_path / "b", [r._replace(split="all") for r in rows], statistics=True).manifest.statistics == ""
+    )
