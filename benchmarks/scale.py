@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,8 +21,6 @@ from common import (
     PAPER,
     ROOT,
     begin,
-    drawn_lengths,
-    exponent,
     header,
     machine,
     made_up,
@@ -38,17 +33,17 @@ from common import (
     row,
     spread,
 )
-from step import SEED, Graph, Run
+from step import Run
+from stores import by_file, mosi_like, print_exponents
 from torch import nn
 
 from gmsa.config import Config, GraphConfig, load_config
 from gmsa.data import Target, Utterance
-from gmsa.data.synthetic import DIMS
 from gmsa.graph import GraphBatch, collate
 from gmsa.models import build_model, graph_spec
 from gmsa.nn import DenseEdges
-from gmsa.training.batches import MOST_NODES, SampleGroups, scoring_batches, training_batches
-from gmsa.training.examples import Example, Targets, labeled_examples
+from gmsa.training.batches import MOST_NODES, scoring_batches
+from gmsa.training.examples import Targets, labeled_examples
 from gmsa.training.prefetch import prefetch
 
 ANY = 10**9
@@ -80,21 +75,8 @@ class Repeated(Run):
         return times, peak_memory(self.step, self.device)
 
 
-def mosi_like(count: int) -> np.ndarray:
-    """Lengths ``[N, 3]`` as in ``mosi_dev.pkl``: words, one vector of audio, one of vision for three in ten."""
-    rng = np.random.default_rng(0)
-    return np.stack([drawn_lengths(rng, count), np.ones(count, int), rng.random(count) < 0.28], axis=1)
-
-
 def with_route(config: Config, route: str) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, route=route))
-
-
-def print_exponents(what: str, x: Sequence[float], columns: dict[str, Sequence[float]]) -> None:
-    """The exponents of all points, and of the larger half."""
-    half = slice(-max(2, (len(x) + 1) // 2), None)
-    parts = [f"{name} {exponent(x, y):.2f} ({exponent(x[half], y[half]):.2f})" for name, y in columns.items()]
-    print(f"\nExponents by {what}, in parentheses those from {x[half][0]:,.0f} on: {'; '.join(parts)}.")
 
 
 def by_batch(config: Config, device: torch.device, quick: bool) -> None:
@@ -213,54 +195,6 @@ def answers(
         for rows, places, batch in prefetch(batches, device):
             found[places] = model(batch).value[rows]
     return found
-
-
-def resident() -> int | None:
-    """Bytes of the process in memory, on Linux."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if path.exists() else None
-
-
-def by_file(config: Config, device: torch.device, quick: bool) -> None:
-    counts = [500, 1_000] if quick else [1_000, 3_000, 10_000, 30_000, 100_000]
-    lengths = mosi_like(max(counts))
-    steps = 8 if quick else 31  # an epoch of the smallest file
-    header(
-        f"Utterances in the file (features of {', '.join(map(str, DIMS.values()))} dimensions)",
-        *("utterances", "µs per utterance, batches of an epoch", f"ms per step ({steps} steps)"),
-        *("ms before the first batch", "resident MiB", "bytes per utterance"),
-    )
-    examples: list[Example] = []
-    gc.collect()
-    before = resident()
-    epochs, held = [], []
-    for count in counts:
-        first = len(examples)
-        # One file goes on in the next: memory that is used again would not be seen.
-        examples += labeled_examples(made_up(lengths[first:count], DIMS, first), Target())
-        gc.collect()
-        now = resident()
-        began = time.perf_counter()
-        for _ in training_batches(examples, config, SEED, 0):
-            pass
-        epochs.append(1e6 * (time.perf_counter() - began) / count)
-        torch.manual_seed(0)
-        run = Graph(build_model(DIMS, config), config, device, examples, SampleGroups(examples, config).per_epoch)
-        run.begin(0)
-        laps = [run.step(apart=False) for _ in range(steps)]
-        bare = np.array([1e3 * (sum(lap.values()) - lap["data"]) for lap in laps[1:]])
-        if now is not None and before is not None:
-            held.append(now - before)
-        row(
-            count,
-            f"{epochs[-1]:.0f}",
-            spread(bare),
-            f"{1e3 * laps[0]['data']:.0f}",
-            mib(held[-1]) if held else "–",
-            f"{held[-1] / count:.0f}" if held else "–",
-        )
-    columns = {"time of an epoch's batches": [e * n for e, n in zip(epochs, counts, strict=True)]}
-    print_exponents("utterances", counts, {**columns, **({"resident memory": held} if held else {})})
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-PARTS = {"common", "mmsa_peer", "plain"}
+PARTS = {"common", "mmsa_peer", "plain", "stores"}
 """Files there that are no benchmarks of their own."""
 TABLES = {
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
@@ -28,7 +28,7 @@ TABLES = {
     "one_model": ["| student |", "| soup |", "| mean of three |"],
     "peers": ["| **Semi-IIN** |"],
     "recipe": ["| half the channels |"],
-    "scale": ["| tokens |", "| like CMU-MOSI's, unaligned | 16 |"],
+    "scale": ["| tokens |", "| 200 of 10 kB |", "| like CMU-MOSI's, unaligned | 16 |"],
     "step": ["| plain, padded to the file's longest |"],
     "tune": ["| random, chosen on validation |"],
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],

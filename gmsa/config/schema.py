@@ -184,6 +184,8 @@ class OptimConfig:
     """Minimum number of optimizer steps per stage; with few labels, further epochs are run."""
     batch_size: int = number(32, ge=1, le=MANY)
     """Utterances per batch."""
+    shard_window: int = number(0, ge=0, le=MANY)
+    """Shards of a feature store that are shuffled together, so that an epoch reads few files at a time; 0: all."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Course of the learning rate after the warm-up."""
     warmup: float = number(0.3, ge=0, lt=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from gmsa.config.load import settings_of
 from gmsa.data import importers
 from gmsa.data.checks import examine
 from gmsa.data.checks.reading import describe_store
-from gmsa.data.store.files import DTYPES, LABEL_SCALES
+from gmsa.data.store.files import DTYPES, LABEL_SCALES, SHARD
 from gmsa.data.store.store import Store, is_store
 from gmsa.data.store.writer import Row, check_target, write_store
 from gmsa.errors import ConfigError, DataError, shown
@@ -107,6 +108,13 @@ def parser() -> cli.Parser:
         metavar="FILE",
         help="CSV that assigns utterances to splits, in the columns id or video, and split (default: the source's)",
     )
+    new.add_argument(
+        "--shard-size",
+        type=_gigabytes,
+        default=SHARD,
+        metavar="GB",
+        help="gigabytes of features after which further files are begun (default: 2)",
+    )
     cli.add_plugin_option(new)
     new.set_defaults(run=_import)
     add_extract(commands)
@@ -139,6 +147,16 @@ class _Settings(NamedTuple):
     def chosen_target(self) -> TargetConfig | None:
         """The target, if the user says anything of it."""
         return self.target if any(key.startswith("target.") or key == "target" for key in self.given) else None
+
+
+def _gigabytes(text: str) -> int:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0.001 <= found <= 1000:
+        raise argparse.ArgumentTypeError(f"must be 0.001 to 1000 (got {shown(text)})")
+    return int(found * 1e9)
 
 
 def _settings(options: argparse.Namespace) -> _Settings:
@@ -193,7 +211,7 @@ def _import(options: argparse.Namespace) -> None:
     if target is None:
         target = Store(path).manifest.target.settings(TargetConfig()) if is_store(path) else TargetConfig()
     clips = None if source.clips is None else partial(str, source.clips)
-    store = write_store(out, rows, dtypes, target, source.about, options.source, clips)
+    store = write_store(out, rows, dtypes, target, source.about, options.source, clips, options.shard_size)
     console().print(markdown_overview(examine.describe(describe_store(store))))
     console().print(f"Wrote {out}")
 

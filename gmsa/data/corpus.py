@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gmsa.data.lazy import joined
 from gmsa.data.store.extraction import Extraction
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
@@ -48,4 +49,4 @@ class Corpus:
     @property
     def with_context(self) -> dict[str, Sequence[Utterance]]:
         """The utterances of each split, those that are context alone after the others."""
-        return {name: [*us, *self.context.get(name, ())] for name, us in self.splits.items()}
+        return {name: joined(us, self.context.get(name, ())) for name, us in self.splits.items()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import defaultdict
 from collections.abc import Sequence
 
-from gmsa.data.splits import classes_of, stratified
+import numpy as np
+import torch
+
+from gmsa.data.lazy import changed, ids_of, labels_of, taken, videos_of
+from gmsa.data.splits import classes_of_labels, stratified, stratified_rows
 from gmsa.data.targets import Target
-from gmsa.data.utterance import Utterance
-from gmsa.rng import seed_for
+from gmsa.data.utterance import Utterance, without_labels
+from gmsa.rng import seed_for, seeds_for
 
 
 def withhold_labels(
@@ -18,7 +20,7 @@ def withhold_labels(
     seed: int,
     target: Target | None = None,
     unit: str = "utterance",
-) -> tuple[list[Utterance], list[Utterance]]:
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
     """Splits utterances into a labeled set and an unlabeled pool.
 
     The labeled set is stratified over the classes, an intensity's or the target's, as far as nested sets allow: with
@@ -44,18 +46,35 @@ def withhold_labels(
     >>> len(labeled), len(pool), pool[0].label
     (100, 300, None)
     """
-    labeled = [utterance for utterance in utterances if utterance.label is not None]
-    target = target or Target()
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in labeled:
-        groups[utterance.video if unit == "dialogue" else utterance.id].append(utterance)
-    order = stratified(classes_of(groups, target), lambda name: seed_for(seed, "label ratio", name)) if groups else []
-    count = max(1, int(ratio * len(labeled) + 0.5))
-    kept: set[str] = set()
-    for name in order:
+    kept = ~np.isnan(labels_of(utterances))
+    if ratio < 1 and kept.any():
+        kept = _chosen(utterances, np.flatnonzero(kept), ratio, seed, target or Target(), unit)
+    pool = taken(utterances, np.flatnonzero(~kept))
+    labeled = taken(utterances, np.flatnonzero(kept)) if not kept.all() else utterances
+    return labeled, changed(pool, without_labels, labels=False, own_labels=False)
+
+
+def _chosen(
+    utterances: Sequence[Utterance], labeled: np.ndarray, ratio: float, seed: int, target: Target, unit: str
+) -> np.ndarray:
+    """Whether each utterance keeps its label, bool ``[N]``; those at the indices ``labeled`` have one."""
+    kept, count, most = np.zeros(len(utterances), bool), 0, max(1, int(ratio * len(labeled) + 0.5))
+    labels = labels_of(utterances)
+    if unit == "utterance":
+        draws = np.array(seeds_for(seed, "label ratio", each=ids_of(utterances)))[labeled]
+        classes = target.to_class(torch.from_numpy(labels[labeled])).numpy()
+        kept[labeled[stratified_rows(classes, draws)[:most]]] = True
+        return kept
+    groups: dict[str, list[int]] = {}
+    has_label = ~np.isnan(labels)
+    for row, name in enumerate(videos_of(utterances)):
+        if has_label[row]:
+            groups.setdefault(name, []).append(row)
+    by_group = classes_of_labels({name: labels[rows].tolist() for name, rows in groups.items()}, target)
+    for name in stratified(by_group, lambda name: seed_for(seed, "label ratio", name)):
         # A whole dialogue joins if that brings the set nearer to the share; the order is the same for all shares.
-        if kept and len(kept) + len(groups[name]) / 2 > count:
+        if count and count + len(groups[name]) / 2 > most:
             break
-        kept.update(utterance.id for utterance in groups[name])
-    pool = [dataclasses.replace(u, label=None, unimodal={}) for u in utterances if u.id not in kept]
-    return [utterance for utterance in utterances if utterance.id in kept], pool
+        kept[groups[name]] = True
+        count += len(groups[name])
+    return kept

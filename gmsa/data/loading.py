@@ -13,6 +13,7 @@ import torch
 from gmsa.config import AUTO, SYNTHETIC, SYNTHETIC_DIALOGUES, DataConfig, TargetConfig
 from gmsa.data.corpus import Corpus
 from gmsa.data.dialogues.synthetic import synthetic_dialogues
+from gmsa.data.lazy import changed, ids_of, joined, labels_of, steps_of, taken
 from gmsa.data.mmsa.file import Labels
 from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import Doubt, note
@@ -22,7 +23,7 @@ from gmsa.data.store.extraction import Extraction, check_extraction
 from gmsa.data.store.store import StoredUtterances
 from gmsa.data.synthetic import synthetic_corpus
 from gmsa.data.targets import Target
-from gmsa.data.utterance import Utterance
+from gmsa.data.utterance import Utterance, without_labels
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.reading import exists, expanded
 
@@ -130,11 +131,11 @@ def load_corpus(config: DataConfig, target: TargetConfig | None = None, texts: R
         check_extraction(found.extraction, more.extraction, _from_file(found.dims, texts), short(config.pool))
         _check_apart(more.splits[UNSPLIT], {**splits, POOL: own_pool}, short(config.pool))
         others_pool = apart_from_made(more.splits[UNSPLIT], given, splits, config.split, short(config.pool))
-        beside = [*beside, *more.splits[UNSPLIT]] if beside else more.splits[UNSPLIT]
-        pool = [*own_pool, *others_pool] if own_pool else others_pool
+        beside = joined(beside, more.splits[UNSPLIT]) if beside else more.splits[UNSPLIT]
+        pool = joined(own_pool, others_pool) if own_pool else others_pool
         pool_sha256 = more.sha256
     made = context_of_made(beside, given, splits, config.split)
-    context = {name: them for name, (_, others) in parted.items() if (them := [*others, *made.get(name, ())])}
+    context = {name: them for name, (_, others) in parted.items() if (them := joined(others, made.get(name, ())))}
     return Corpus(
         *(splits, found.dims, pool, found.sha256, found.target, found.field),
         pool_sha256=pool_sha256,
@@ -196,7 +197,7 @@ def _read_pool(
     found = _read(path, data, target, "unread", texts)
     _check_dims(found.dims, dims, short(path))
     parts = [_with_missing(utterances, dims, found.dims) for utterances in found.splits.values()]
-    whole = parts[0] if len(parts) == 1 else [utterance for part in parts for utterance in part]
+    whole = parts[0] if len(parts) == 1 else joined(*parts)
     return replace(found, splits={UNSPLIT: whole})
 
 
@@ -272,7 +273,7 @@ def _with_missing(
 def _without_labels(utterances: Sequence[Utterance]) -> Sequence[Utterance]:
     if isinstance(utterances, StoredUtterances):
         return StoredUtterances(utterances.store, utterances.rows, utterances.dims, labels=False)
-    return [replace(u, label=None, unimodal={}) for u in utterances]
+    return changed(utterances, without_labels, labels=False, own_labels=False)
 
 
 def _sizes(splits: Mapping[str, Sequence[Utterance]], names: Collection[str]) -> str:
@@ -287,11 +288,8 @@ def _labeled(
     Raises:
         DataError: none has a label.
     """
-    if isinstance(utterances, StoredUtterances):
-        unlabeled = np.isnan(utterances.labels).tolist()
-    else:
-        unlabeled = [utterance.label is None for utterance in utterances]
-    lacking, count = sum(unlabeled), len(unlabeled)
+    unlabeled = np.isnan(labels_of(utterances))
+    lacking, count = int(unlabeled.sum()), len(unlabeled)
     if lacking == count:
         raise DataError(
             f"{where}: split {shown(name)}: no utterance has a label, such as {shown(utterances[0].id)}; training and "
@@ -304,23 +302,16 @@ def _labeled(
         say(f"{what} {'has no label and joins' if one else 'have no label and join'} the pool of unlabeled utterances")
         return utterances, []
     note(Doubt(f"{what} {'has no label and is' if one else 'have no label and are'} not scored"))
-    labeled, others = (
-        [utterance for utterance, without in zip(utterances, unlabeled, strict=True) if without == wanted]
-        for wanted in (False, True)
-    )
-    return labeled, others
+    return taken(utterances, np.flatnonzero(~unlabeled)), taken(utterances, np.flatnonzero(unlabeled))
 
 
 def _tell_unseen(splits: Iterable[Sequence[Utterance]], target: Target, settings: TargetConfig, where: str) -> None:
     """Tells of classes that no label of the file has."""
     if not target.is_classes:
         return
-    seen: set[float | None] = set()
+    seen: set[float] = set()
     for utterances in splits:
-        if isinstance(utterances, StoredUtterances):
-            seen.update(np.unique(utterances.labels).tolist())
-        else:
-            seen.update(utterance.label for utterance in utterances)
+        seen.update(np.unique(labels_of(utterances)).tolist())
     unseen = [name for number, name in enumerate(target.classes) if number not in seen]
     if unseen and len(unseen) < target.num_classes:
         preset = f" (target.preset: {settings.preset})" if settings.classes == AUTO else ""
@@ -331,12 +322,7 @@ def _tell_unseen(splits: Iterable[Sequence[Utterance]], target: Target, settings
 
 
 def _check_present(name: str, utterances: Sequence[Utterance], dims: Mapping[str, int], where: str) -> None:
-    if isinstance(utterances, StoredUtterances):
-        store, rows = utterances.store, utterances.rows
-        there = any(store.lengths(m, rows).any() for m in dims if m in store.dims)
-    else:
-        there = any(any(utterance.lengths.values()) for utterance in utterances)
-    if not there:
+    if not steps_of(utterances).any():
         what = f"{where}: split {shown(name)}: no utterance has {', '.join(dims) or 'any modality'}"
         raise DataError(f"{what}; choose other data.modalities")
 
@@ -350,13 +336,9 @@ def _check_dims(found: Mapping[str, int], dims: Mapping[str, int | None], where:
             )
 
 
-def _ids(utterances: Sequence[Utterance]) -> list[str]:
-    return utterances.ids if isinstance(utterances, StoredUtterances) else [u.id for u in utterances]
-
-
 def _check_apart(pool: Sequence[Utterance], splits: Mapping[str, Sequence[Utterance]], path: str) -> None:
-    known = {identity: name for name, utterances in splits.items() for identity in _ids(utterances)}
-    for identity in _ids(pool):
+    known = {identity: name for name, utterances in splits.items() for identity in ids_of(utterances)}
+    for identity in ids_of(pool):
         if identity in known:
             raise DataError(
                 f"{path}: id {shown(identity)} of the pool is also in split {shown(known[identity])} "

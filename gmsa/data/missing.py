@@ -3,7 +3,7 @@
 # N utterances, M modalities
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -14,6 +14,8 @@ import torch
 from gmsa.config.missing import Missing, joined
 from gmsa.config.presets import placed
 from gmsa.data.features import keep_steps, remove_modalities, select
+from gmsa.data.lazy import Utterances, ids_of, lengths_of, videos_of
+from gmsa.data.lazy.sequences import Changed
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError
 from gmsa.rng import hashed_uniform, seeds_for
@@ -40,7 +42,7 @@ def drop_modalities(utterances: Sequence[Utterance], rates: Mapping[str, float],
 
 def apply_missing(
     utterances: Sequence[Utterance], missing: Missing, modalities: Sequence[str], *seed: int | str
-) -> list[Utterance]:
+) -> Sequence[Utterance]:
     """Masks modalities or steps by a protocol: a pure function of (seed, utterance id, protocol, rate).
 
     With the unit ``dialogue``, of (seed, dialogue, protocol, rate): all utterances of a dialogue have the same mask.
@@ -71,24 +73,52 @@ def apply_missing(
     True
     """
     if missing.protocol == "none" or not utterances:
-        return list(utterances)
+        return utterances if isinstance(utterances, Utterances) else list(utterances)
     modalities = [m for m in placed(modalities) if m in modalities]  # in a fixed order, since draws go by position
     whole = missing.unit == "dialogue"
-    drawing = (u.video if whole else u.id for u in utterances)
+    drawing = videos_of(utterances) if whole else ids_of(utterances)
     seeds = torch.tensor(seeds_for(*seed, "missing", missing.protocol, each=drawing))
     if missing.protocol in ("frame", "frame_uniform"):
         return [_mask_steps(u, missing, modalities, s) for u, s in zip(utterances, seeds, strict=True)]
-    present = np.array([[u.lengths.get(m, 0) for m in modalities] for u in utterances]) > 0
+    present = np.stack([lengths_of(utterances, m) for m in modalities], axis=1) > 0
     draws = hashed_uniform(seeds[:, None], torch.arange(len(modalities) + 1)).numpy()
     # What one utterance of a dialogue lacks must not change the mask of the others.
     kept = _KEPT[missing.protocol](np.ones_like(present) if whole else present, missing, modalities, draws)
     if whole and missing.protocol != "fixed":
         kept = np.where((kept & present).any(1, keepdims=True), kept, _drawn(present, draws[:, -1]))
+    if isinstance(utterances, Utterances):
+        return _Masked(utterances, tuple(modalities), present & ~kept)
     names = np.array(modalities)
     return [
         _mask_modalities(u, frozenset(names[masked].tolist())) if masked.any() else u
         for u, masked in zip(utterances, present & ~kept, strict=True)
     ]
+
+
+class _Masked(Changed):
+    """The utterances of a lazy sequence without masked modalities, flags ``[N, M]``."""
+
+    def __init__(self, source: Utterances, names: tuple[str, ...], masked: np.ndarray) -> None:
+        super().__init__(source, _as_it_is)
+        self.names, self.masked = names, masked
+
+    def make(self, index: int) -> Utterance:
+        return self._mask(self.source.make(index), self.masked[index])
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return map(self._mask, self.source, self.masked)
+
+    def _mask(self, utterance: Utterance, masked: np.ndarray) -> Utterance:
+        hidden = frozenset(name for name, gone in zip(self.names, masked.tolist(), strict=True) if gone)
+        return _mask_modalities(utterance, hidden) if hidden else utterance
+
+    def lengths(self, modality: str) -> np.ndarray:
+        found = self.source.lengths(modality)
+        return np.where(self.masked[:, self.names.index(modality)], 0, found) if modality in self.names else found
+
+
+def _as_it_is(utterance: Utterance) -> Utterance:
+    return utterance
 
 
 def _keep_eta(present: np.ndarray, missing: Missing, modalities: Sequence[str], draws: np.ndarray) -> np.ndarray:
@@ -173,8 +203,8 @@ def describe_missing(
         ``protocol``, ``left`` (for ``fixed``), ``asked`` (if the protocol takes a rate), ``unit`` (of masks of whole
         dialogues), ``realized``, ``with_text`` and ``lacking`` (by modality).
     """
-    steps = np.array([[[u.lengths.get(m, 0) for m in modalities] for u in us] for us in (before, after)])
-    lacking = (steps[1].reshape(-1, len(modalities)) == 0).mean(0) if len(after) else np.zeros(len(modalities))
+    steps = np.array([[lengths_of(us, m) for m in modalities] for us in (before, after)])
+    lacking = np.ascontiguousarray(steps[1].T == 0).mean(0) if len(after) else np.zeros(len(modalities))
     found: dict[str, Any] = {"protocol": missing.protocol}
     if missing.protocol == "fixed":
         found["left"] = joined(missing.left, modalities)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from gmsa.data.features import change_features
+from gmsa.data.lazy import Utterances
+from gmsa.data.notes import note
 from gmsa.data.utterance import Utterance
 from gmsa.errors import cut
+
+_TOGETHER = 256
+"""Utterances whose statistics are found together."""
+_MANY = 100_000
+"""Utterances whose statistics take so long that a note tells why they are found."""
 
 
 class Normalizer:
@@ -49,9 +57,13 @@ class Normalizer:
         """
         means, stds = {}, {}
         for modality in modalities:
-            having = [u for u in utterances if modality in u.features]
-            if having:
-                means[modality], stds[modality] = _statistics(having, modality)
+            if isinstance(utterances, Utterances):
+                found = _lazy_statistics(utterances, modality)
+            else:
+                having = [u for u in utterances if modality in u.features]
+                found = _statistics(having, modality) if having else None
+            if found is not None:
+                means[modality], stds[modality] = found
         return cls(means, stds, clip)
 
     def apply(self, utterance: Utterance) -> Utterance:
@@ -111,21 +123,66 @@ class Normalizer:
         return cls(means, stds, state["clip"].item())
 
 
+def _lazy_statistics(utterances: Utterances, modality: str) -> tuple[Tensor, Tensor] | None:
+    """As :func:`_statistics`, those that a store keeps where the utterances are those that it keeps them of."""
+    if modality not in utterances.modalities:
+        return None
+    if (kept := utterances.statistics(modality)) is not None:
+        return kept[0].clone(), kept[1].clone()
+    if len(utterances) >= _MANY:
+        note(
+            f"the statistics of '{modality}' are of other utterances than the store keeps them of (its training split "
+            f"without 'data.missing'): they are found anew in {len(utterances):,} utterances"
+        )
+    return _statistics(utterances, modality)
+
+
 def _statistics(utterances: Sequence[Utterance], modality: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [D] over all steps of a modality, in two passes that hold one sequence at a time."""
-    dim = utterances[0].features[modality].shape[1]
-    observed = [u for u in utterances if u.lengths[modality]]
-    if not observed:
-        return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
-    count = sum(u.lengths[modality] for u in observed)
-    total, squares = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
+    """Mean and standard deviation [D] over all steps of a modality."""
+
+    def pieces() -> Iterator[list[Tensor]]:
+        rest = iter(utterances)
+        while piece := list(islice(rest, _TOGETHER)):
+            yield [u.features[modality] for u in piece if u.lengths[modality]]
+
+    return statistics(pieces, utterances[0].features[modality].shape[1])
+
+
+def statistics(pieces: Callable[[], Iterable[Sequence[Tensor]]], dim: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over all steps of sequences, float64 ``[D]``; 0 and 1 where there are none.
+
+    In two passes that hold one piece at a time. How the sequences are cut into pieces changes no bit.
+
+    Args:
+        pieces: gives the sequences, float32 ``[L, D]`` with L > 0, piece by piece, for each pass.
+        dim: D.
+    """
+    count, total, squares = 0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dtype=torch.float64)
     low, high = torch.full((dim,), torch.inf), torch.full((dim,), -torch.inf)
-    for utterance in observed:
-        sequence = utterance.features[modality]
-        total += sequence.double().sum(0)
-        low, high = torch.minimum(low, sequence.amin(0)), torch.maximum(high, sequence.amax(0))
+    for piece in pieces():
+        sums = torch.zeros(1 + len(piece), dim, dtype=torch.float64)
+        sums[0] = total
+        for rows, stacked in _by_length(piece):
+            sums[rows] = stacked.double().sum(1)
+            low, high = torch.minimum(low, stacked.amin((0, 1))), torch.maximum(high, stacked.amax((0, 1)))
+        total, count = sums.cumsum(0)[-1], count + sum(map(len, piece))
+    if not count:
+        return total, torch.ones(dim, dtype=torch.float64)
     mean = total / count
-    for utterance in observed:
-        squares += (utterance.features[modality].double() - mean).square().sum(0)
+    for piece in pieces():
+        sums = torch.zeros(1 + len(piece), dim, dtype=torch.float64)
+        sums[0] = squares
+        for rows, stacked in _by_length(piece):
+            sums[rows] = (stacked.double() - mean).square().sum(1)
+        squares = sums.cumsum(0)[-1]
     # Rounding may give a constant feature a tiny deviation; dividing by it would scale up the rounding error.
     return mean, torch.where(low == high, 0.0, (squares / count).sqrt())
+
+
+def _by_length(piece: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+    """The sequences of each length ``[B, L, D]``, with their places after a first row: many are summed at once."""
+    rows: dict[int, list[int]] = {}
+    for row, sequence in enumerate(piece):
+        rows.setdefault(len(sequence), []).append(row)
+    for found in rows.values():
+        yield [1 + row for row in found], torch.stack([piece[row] for row in found])

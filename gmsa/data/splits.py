@@ -6,11 +6,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from gmsa.config.data import SplitConfig
+from gmsa.data.lazy import joined, labels_of, names_of, taken
 from gmsa.data.notes import note
 from gmsa.data.targets import Target
 from gmsa.data.utterance import Utterance
@@ -46,6 +48,11 @@ def named(splits: Splits) -> dict[str, Sequence[Utterance]]:
         usual = SPLIT_NAMES.get(usual, UNSPLIT if usual == UNSPLIT else name)
         found[name if usual in splits or usual in found else usual] = utterances
     return found
+
+
+def is_training(name: str, splits: Collection[str]) -> bool:
+    """Whether a split is one of these and is called ``train`` in a file, as ``Training`` is."""
+    return name in splits and SPLIT_NAMES.get(name.lower()) == "train"
 
 
 def make_splits(
@@ -97,15 +104,16 @@ def make_splits(
             f"{where}: split '{source}' has {len(groups)} labeled {settings.by}{'s' * (len(groups) != 1)}, too few for "
             f"train, {' and '.join(lacking)}; {_finer(settings.by)}"
         )
-    order = _order(groups, settings.seed, target or Target())
+    labels = labels_of(splits[source])
+    order = _order(groups, labels, settings.seed, target or Target())
     count = sum(map(len, groups.values()))
     part: dict[str, str] = {}
     for name in reversed(lacking):  # test takes from the start of the order, validation from its end
         left = [group for group in (order if name == "test" else order[::-1]) if group not in part]
         others = 1 + sum(other != name and other not in part.values() for other in lacking)
         part |= dict.fromkeys(_take(left, groups, shares[name] * count, len(left) - others), name)
-    made = _placed(splits[source], {u.id: part.get(g, "train") for g, us in groups.items() for u in us}, lacking)
-    made["train"] = _with_unlabeled(splits[source], made, unlabeled, settings.by, where)
+    placed = {row: part[g] for g, rows in groups.items() if g in part for row in rows}
+    made = _placed(splits[source], groups, placed, lacking, unlabeled, settings.by, where)
     _tell(made, f"made by data.split of {source}", settings, where)
     if settings.by == "video" and len(groups) == count > 1:
         note(
@@ -142,24 +150,25 @@ def folds(
     sources = _sources(splits, settings)
     if others := [name for name in splits if name not in (*sources, *kept)]:
         note(f"{where}: splits {listed(others)} are not used, as data.split.keep_test keeps more than 'test' apart")
-    everything = [utterance for name in sources for utterance in splits[name]]
-    groups, unlabeled = _grouped(everything, settings.by, where, not any(u.fold for u in everything))
+    everything = joined(*(splits[name] for name in sources))
+    fold_of = [*names_of(everything, "fold")]
+    groups, unlabeled = _grouped(everything, settings.by, where, not any(fold_of))
     if names := fold_names(everything):
-        part = _given_parts(groups, names, settings, where)
+        part = _given_parts(everything, groups, names, fold_of, settings, where)
     else:
         if len(groups) < settings.folds:
             raise DataError(
                 f"{where}: has {len(groups)} labeled {settings.by}{'s' * (len(groups) != 1)}, fewer than "
                 f"data.split.folds={settings.folds}; {_finer(settings.by)}"
             )
-        part = _spread(groups, settings, target or Target())
+        part = _spread(groups, labels_of(everything), settings, target or Target())
     roles = {settings.fold: "valid" if kept else "test"}
     if not kept:
         roles[(settings.fold + 1) % settings.folds] = "valid"
-    made = _placed(everything, {i: roles.get(number, "train") for i, number in part.items()}, [*roles.values()])
+    placed = {row: roles[number] for row, number in part.items() if number in roles}
     held = {names[number] for number in roles} if names else set()
-    unlabeled = [u for u in unlabeled if u.fold not in held]
-    made["train"] = _with_unlabeled(everything, made, unlabeled, settings.by, where)
+    unlabeled = [row for row in unlabeled if fold_of[row] not in held]
+    made = _placed(everything, groups, placed, [*roles.values()], unlabeled, settings.by, where)
     said = f"{', as the file says' * bool(names)}{', its test split apart' * bool(kept)}"
     found = {**made, **kept}
     _tell(found, f"fold {settings.fold} of {settings.folds}{said}", settings, where)
@@ -183,21 +192,21 @@ def apart_from_made(
         where: name of the pool's file, for notes.
     """
     names = _made_names(splits, settings)
-    held = {u.id for us in _held_out(pool, names, made, settings).values() for u in us} if names else set()
+    held = [row for rows in _held_out(pool, names, made, settings).values() for row in rows] if names else []
     if not held:
         return pool
     spelled = ["validation" if name == "valid" else name for name in names]
-    by_fold = settings.folds and any(u.fold for name in names for u in made[name])
+    by_fold = settings.folds and any(fold for name in names for fold in names_of(made[name], "fold"))
     note(
         f"{where}: {len(held):,} of {len(pool):,} utterances of the pool {'is' if len(held) == 1 else 'are'} left out: "
         f"by their {settings.by}{' or fold' if by_fold else ''} they belong to the made {' or '.join(spelled)} split"
     )
-    return [u for u in pool if u.id not in held]
+    return taken(pool, np.setdiff1d(np.arange(len(pool)), held))
 
 
 def context_of_made(
     pool: Sequence[Utterance], splits: Splits, made: Splits, settings: SplitConfig
-) -> dict[str, list[Utterance]]:
+) -> dict[str, Sequence[Utterance]]:
     """The unlabeled utterances that :func:`make_splits` and :func:`apart_from_made` leave out, by the made split.
 
     Args:
@@ -208,8 +217,9 @@ def context_of_made(
     if not names:
         return {}
     sources = _sources(splits, settings) if settings.folds else {"train", UNSPLIT} & set(splits)
-    unlabeled = [u for source in sources for u in splits[source] if u.label is None]
-    return _held_out([*unlabeled, *pool], names, made, settings)
+    unlabeled = (taken(us, np.flatnonzero(np.isnan(labels_of(us)))) for us in (splits[source] for source in sources))
+    beside = joined(*unlabeled, pool)
+    return {name: taken(beside, rows) for name, rows in _held_out(beside, names, made, settings).items()}
 
 
 def _sources(splits: Splits, settings: SplitConfig) -> list[str]:
@@ -224,24 +234,25 @@ def _made_names(splits: Splits, settings: SplitConfig) -> list[str]:
 
 
 def _held_out(
-    utterances: Iterable[Utterance], names: Sequence[str], made: Splits, settings: SplitConfig
-) -> dict[str, list[Utterance]]:
-    """The utterances that belong to the made splits of these names, by their fold, or their video or speaker."""
-    groups = {_name_of(u, settings.by): name for name in names for u in made[name]}
-    parts = {u.fold: name for name in names for u in made[name]} if settings.folds else {}
-    found: dict[str, list[Utterance]] = {}
-    for u in utterances:
-        group = _name_of(u, settings.by)
-        name = parts.get(u.fold) if u.fold else None
-        name = name or (groups.get(group) if group else None)
-        if name:
-            found.setdefault(name, []).append(u)
+    utterances: Sequence[Utterance], names: Sequence[str], made: Splits, settings: SplitConfig
+) -> dict[str, list[int]]:
+    """The rows of what belongs to the made splits of these names, by fold, or by video or speaker."""
+    groups = {group: name for name in names for group in _names_of(made[name], settings.by)}
+    parts = {fold: name for name in names for fold in names_of(made[name], "fold")} if settings.folds else {}
+    found: dict[str, list[int]] = {}
+    both = zip(_names_of(utterances, settings.by), names_of(utterances, "fold"), strict=True)
+    for row, (group, fold) in enumerate(both):
+        named = parts.get(fold) if fold else None
+        named = named or (groups.get(group) if group else None)
+        if named:
+            found.setdefault(named, []).append(row)
     return found
 
 
-def fold_names(utterances: Iterable[Utterance]) -> tuple[str, ...]:
+def fold_names(utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """The folds that a file names for its labeled utterances: by number where all are numbers, else by alphabet."""
-    found = {u.fold for u in utterances if u.fold and u.label is not None}
+    labels = labels_of(utterances).tolist()
+    found = {fold for fold, label in zip(names_of(utterances, "fold"), labels, strict=True) if fold and label == label}
     if all(name.isdecimal() for name in found):
         return tuple(sorted(found, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name)))
     return tuple(sorted(found))
@@ -261,37 +272,34 @@ def _finer(by: str) -> str:
     return "bring more data" if by == "utterance" else f"bring more data, or set {others}"
 
 
-def _name_of(utterance: Utterance, by: str) -> str:
-    return utterance.id if by == "utterance" else utterance.speaker if by == "speaker" else utterance.video
+def _names_of(utterances: Sequence[Utterance], by: str) -> Iterator[str]:
+    return names_of(utterances, "id" if by == "utterance" else by)
 
 
 def _grouped(
     utterances: Sequence[Utterance], by: str, where: str, needed: bool = True
-) -> tuple[dict[str, list[Utterance]], list[Utterance]]:
-    """The labeled utterances by their video, speaker or id, and the unlabeled ones."""
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    unlabeled = []
-    for utterance in utterances:
-        if utterance.label is None:
-            unlabeled.append(utterance)
+) -> tuple[dict[str, list[int]], list[int]]:
+    """The rows of labeled utterances by their video, speaker or id, and those of unlabeled ones."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    has_label = ~np.isnan(labels_of(utterances))
+    for row, name in enumerate(_names_of(utterances, by)):
+        if not has_label[row]:
             continue
-        name = _name_of(utterance, by)
         if not name and needed:
             raise DataError(
-                f"{where}: does not say who speaks in {shown(utterance.id)}; give every utterance a 'speaker', or set "
-                "data.split.by=video"
+                f"{where}: does not say who speaks in {shown(utterances[row].id)}; give every utterance a 'speaker', "
+                "or set data.split.by=video"
             )
-        groups[name].append(utterance)
+        groups[name].append(row)
     if not groups:
         raise DataError(
             f"{where}: no utterance has a label, so that none can be a split of its own; training needs labels"
         )
-    return groups, unlabeled
+    return groups, np.flatnonzero(~has_label).tolist()
 
 
-def classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dict[str, int]:
+def classes_of_labels(labels: Mapping[str, Sequence[float]], target: Target) -> dict[str, int]:
     """The class of each group's mean intensity, or its most frequent class, whatever the order."""
-    labels = {name: [u.label for u in members if u.label is not None] for name, members in groups.items()}
     if target.is_classes:
         counts = {name: Counter(map(int, values)) for name, values in labels.items()}
         return {name: min(found, key=lambda number: (-found[number], number)) for name, found in counts.items()}
@@ -299,9 +307,10 @@ def classes_of(groups: Mapping[str, Sequence[Utterance]], target: Target) -> dic
     return dict(zip(labels, target.to_class(means).tolist(), strict=True))
 
 
-def _order(groups: Mapping[str, Sequence[Utterance]], seed: int, target: Target) -> list[str]:
+def _order(groups: Mapping[str, Sequence[int]], labels: np.ndarray, seed: int, target: Target) -> list[str]:
     """The groups in an order of which any beginning, and any end, is stratified over the classes."""
-    return stratified(classes_of(groups, target), lambda name: seed_for(seed, "split", name))
+    classes = classes_of_labels({name: labels[rows].tolist() for name, rows in groups.items()}, target)
+    return stratified(classes, lambda name: seed_for(seed, "split", name))
 
 
 def stratified(classes: Mapping[str, int], draw: Callable[[str], int]) -> list[str]:
@@ -324,7 +333,16 @@ def stratified(classes: Mapping[str, int], draw: Callable[[str], int]) -> list[s
     return [name for *_, name in sorted(placed)]
 
 
-def _take(order: Sequence[str], groups: Mapping[str, Sequence[Utterance]], wanted: float, most: int) -> list[str]:
+def stratified_rows(classes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """As :func:`stratified`, of rows by their classes ``[N]`` and random numbers of 63 bits ``[N]``."""
+    order = np.lexsort((draws, classes))
+    _, begins, counts = np.unique(classes[order], return_index=True, return_counts=True)
+    place = np.empty(len(order))
+    place[order] = (np.arange(len(order)) - np.repeat(begins, counts) + 0.5) / np.repeat(counts, counts)
+    return np.lexsort((draws, place))
+
+
+def _take(order: Sequence[str], groups: Mapping[str, Sequence[int]], wanted: float, most: int) -> list[str]:
     """The first groups that hold about as many utterances as wanted: at least one, and none that exceeds it by far."""
     taken: list[str] = []
     total = 0
@@ -336,25 +354,32 @@ def _take(order: Sequence[str], groups: Mapping[str, Sequence[Utterance]], wante
     return taken or [min(order, key=lambda name: len(groups[name]))]
 
 
-def _spread(groups: Mapping[str, Sequence[Utterance]], settings: SplitConfig, target: Target) -> dict[str, int]:
-    """The part of each utterance: the largest groups first, each into the part that has the fewest utterances."""
+def _spread(
+    groups: Mapping[str, Sequence[int]], labels: np.ndarray, settings: SplitConfig, target: Target
+) -> dict[int, int]:
+    """The part of each row: the largest groups first, each into the part that has the fewest utterances."""
     sizes = [(0, number) for number in range(settings.folds)]
     ranked = sorted(
         (-len(groups[name]), number, seed_for(settings.seed, "fold", name), name)
-        for name, number in classes_of(groups, target).items()
+        for name, number in classes_of_labels({g: labels[rows].tolist() for g, rows in groups.items()}, target).items()
     )
-    part: dict[str, int] = {}
+    part: dict[int, int] = {}
     for *_, name in ranked:
         size, smallest = sizes[0]
         heapq.heapreplace(sizes, (size + len(groups[name]), smallest))
-        part.update((u.id, smallest) for u in groups[name])
+        part.update(dict.fromkeys(groups[name], smallest))
     return part
 
 
 def _given_parts(
-    groups: Mapping[str, Sequence[Utterance]], names: Sequence[str], settings: SplitConfig, where: str
-) -> dict[str, int]:
-    """The part of each utterance as the file says it."""
+    utterances: Sequence[Utterance],
+    groups: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    fold_of: Sequence[str],
+    settings: SplitConfig,
+    where: str,
+) -> dict[int, int]:
+    """The part of each row as the file says it."""
     if len(names) != settings.folds:
         beside = " beside its test split" * settings.keep_test
         remedy = f"set data.split.folds={len(names)}" if len(names) > 1 else "leave data.split.keep_test out"
@@ -365,11 +390,12 @@ def _given_parts(
     number = {name: place for place, name in enumerate(names)}
     part, torn = {}, []
     for group, members in groups.items():
-        for utterance in members:
-            if not utterance.fold:
-                raise DataError(f"{where}: {shown(utterance.id)} has a label but no fold, as others have; give it one")
-            part[utterance.id] = number[utterance.fold]
-        if group and len({u.fold for u in members}) > 1:
+        for row in members:
+            if not fold_of[row]:
+                said = shown(utterances[row].id)
+                raise DataError(f"{where}: {said} has a label but no fold, as others have; give it one")
+            part[row] = number[fold_of[row]]
+        if group and len({fold_of[row] for row in members}) > 1:
             torn.append(group)
     if torn:
         one = f"{len(torn)} {settings.by}s are" if len(torn) > 1 else f"one {settings.by} is"
@@ -378,30 +404,34 @@ def _given_parts(
 
 
 def _placed(
-    utterances: Sequence[Utterance], part: Mapping[str, str], names: Sequence[str]
-) -> dict[str, list[Utterance]]:
-    """The labeled utterances by their new split, in their order."""
-    made: dict[str, list[Utterance]] = {name: [] for name in SPLITS if name == "train" or name in names}
-    for utterance in utterances:
-        if utterance.label is not None:
-            made[part[utterance.id]].append(utterance)
-    return made
-
-
-def _with_unlabeled(
     utterances: Sequence[Utterance],
-    made: Mapping[str, Sequence[Utterance]],
-    unlabeled: Sequence[Utterance],
+    groups: Mapping[str, Sequence[int]],
+    placed: Mapping[int, str],
+    names: Sequence[str],
+    unlabeled: Sequence[int],
     by: str,
     where: str,
-) -> list[Utterance]:
-    """The training split with the unlabeled utterances, but for those of a video or speaker that is held out."""
-    held = {_name_of(u, by) for name, members in made.items() if name != "train" for u in members} - {""}
-    joining = {u.id for u in unlabeled if _name_of(u, by) not in held}
-    if left := len(unlabeled) - len(joining):
+) -> dict[str, Sequence[Utterance]]:
+    """The utterances by their new split, in their order: those of the training split with unlabeled ones, but for those
+    of a video or speaker that is held out.
+
+    Args:
+        groups: the labeled rows by video, speaker or id.
+        placed: the split of those that leave the training split.
+        names: the splits that are made.
+        unlabeled: the rows of those that may join the training split.
+    """
+    made = {name: sorted(row for row, split in placed.items() if split == name) for name in SPLITS if name in names}
+    held = {group for group, rows in groups.items() if group and any(row in placed for row in rows)}
+    wanted, rows = set(unlabeled), []
+    for row, name in enumerate(_names_of(utterances, by)):
+        if row in wanted and name not in held:
+            rows.append(row)
+    if left := len(unlabeled) - len(rows):
         note(f"{where}: {left} unlabeled utterances are left out, as their {by} is in a made split that holds it out")
-    kept = {u.id for u in made["train"]} | joining
-    return [u for u in utterances if u.id in kept]
+    rows += [row for members in groups.values() for row in members if row not in placed]
+    found = {"train": taken(utterances, sorted(rows))} | {name: taken(utterances, of) for name, of in made.items()}
+    return {name: found[name] for name in SPLITS if name in found}
 
 
 def _tell(made: Mapping[str, Sequence[Utterance]], what: str, settings: SplitConfig, where: str) -> None:

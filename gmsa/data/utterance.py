@@ -102,3 +102,13 @@ class Utterance:
     @cached_property
     def _dropped(self) -> dict[frozenset[str], Utterance]:
         return {}
+
+
+def without_label(utterance: Utterance) -> Utterance:
+    """The utterance without its label; it keeps those of single modalities."""
+    return replace(utterance, label=None)
+
+
+def without_labels(utterance: Utterance) -> Utterance:
+    """The utterance without any label."""
+    return replace(utterance, label=None, unimodal={})

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmsa.data.lazy import Utterances, taken, videos_of
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import speakers_of
@@ -315,13 +316,18 @@ def check_positions(utterances: Sequence[Utterance], spec: GraphSpec) -> None:
     """
     allowed = spec.positions
     if spec.graph.scope == "dialogue":
-        for video, count in Counter(u.video for u in utterances).items():
+        for video, count in Counter(videos_of(utterances)).items():
             if count > allowed:
                 raise DataError(
                     f"dialogue '{video}' has {count} utterances, 'model.positions' allows {allowed}; raise it"
                 )
         return
     strides = spec.strides
+    if isinstance(utterances, Utterances):
+        too_long = np.zeros(len(utterances), bool)
+        for modality in utterances.modalities:
+            too_long |= token_count(utterances.lengths(modality), strides[modality]) > allowed
+        utterances = taken(utterances, np.flatnonzero(too_long)[:1])
     for utterance in utterances:
         for modality, length in utterance.lengths.items():
             tokens = token_count(length, strides[modality])

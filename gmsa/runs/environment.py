@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def describe_environment(
     }
 
 
-def base_of(target: Target, labeled: Iterable[Sequence[float]]) -> list[float] | None:
+def base_of(target: Target, labeled: Iterable[np.ndarray]) -> list[float] | None:
     """What is said of an utterance of which nothing is known: the mean training label, or the share of each class.
 
     Args:
@@ -63,7 +63,7 @@ def base_of(target: Target, labeled: Iterable[Sequence[float]]) -> list[float] |
     """
     found = []
     for labels in labeled:
-        if not labels:
+        if not len(labels):
             continue
         counts = np.bincount(np.array(labels, dtype=int), minlength=target.num_classes) if target.is_classes else None
         found.append([float(np.mean(labels))] if counts is None else (counts / len(labels)).tolist())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
+
+import numpy as np
 
 from gmsa.config import AUTO, Config, MissingConfig
 from gmsa.config.components import component_name
@@ -24,7 +26,9 @@ from gmsa.data import (
     withhold_labels,
 )
 from gmsa.data.features import select
+from gmsa.data.lazy import changed, joined, lengths_of, names_of, steps_of, taken, videos_of
 from gmsa.data.notes import note
+from gmsa.data.utterance import without_label
 from gmsa.errors import ConfigError, listed, short
 from gmsa.graph import check_builders, check_positions, check_times, looks_at_features, looks_at_times
 from gmsa.graph.context import wanted
@@ -57,9 +61,9 @@ class Prepared:
     """Per split, the record of :func:`~gmsa.data.describe_missing`."""
 
     @cached_property
-    def training_utterances(self) -> list[Utterance]:
+    def training_utterances(self) -> Sequence[Utterance]:
         """The training split and the pool file, without their labels."""
-        return [replace(u, label=None) for u in (*self.splits["train"], *self.pool)]
+        return changed(joined(self.splits["train"], self.pool), without_label, labels=False)
 
     def training_data(self, config: Config, seed: int) -> TrainingData:
         """The labeled share of a seed, and as pool the rest and the pool file.
@@ -70,7 +74,7 @@ class Prepared:
         data, target = config.data, self.corpus.target
         label_seed = seed if data.label_seed is None else data.label_seed
         labeled, withheld = withhold_labels(self.splits["train"], data.label_ratio, label_seed, target, data.label_unit)
-        found = TrainingData(labeled_examples(labeled, target), [*withheld, *self.pool])
+        found = TrainingData(labeled_examples(labeled, target), joined(withheld, self.pool))
         build_protocol(config).check_data(config, found)
         return found
 
@@ -109,8 +113,8 @@ def prepare(config: Config) -> Prepared:
     return Prepared(
         config,
         corpus,
-        {split: [normalizer.apply(u) for u in utterances] for split, utterances in corpus.splits.items()},
-        [normalizer.apply(u) for u in corpus.pool],
+        {split: changed(utterances, normalizer.apply) for split, utterances in corpus.splits.items()},
+        changed(corpus.pool, normalizer.apply),
         _normalized_context(corpus, config, normalizer),
         normalizer,
         unseen,
@@ -118,15 +122,16 @@ def prepare(config: Config) -> Prepared:
     )
 
 
-def _normalized_context(corpus: Corpus, config: Config, normalizer: Normalizer) -> dict[str, list[Utterance]]:
+def _normalized_context(corpus: Corpus, config: Config, normalizer: Normalizer) -> dict[str, Sequence[Utterance]]:
     """The context of each split that is in the dialogues of its utterances."""
     if not config.graph.has_dialogues:
         return {}
-    dialogues = {split: {u.video for u in corpus.splits[split]} for split in corpus.context}
-    return {
-        split: [normalizer.apply(u) for u in utterances if u.video in dialogues[split]]
-        for split, utterances in corpus.context.items()
-    }
+    found = {}
+    for split, utterances in corpus.context.items():
+        dialogues = set(videos_of(corpus.splits[split]))
+        rows = [row for row, video in enumerate(videos_of(utterances)) if video in dialogues]
+        found[split] = changed(taken(utterances, rows), normalizer.apply)
+    return found
 
 
 def resolved(config: Config, corpus: Corpus) -> Config:
@@ -144,8 +149,9 @@ def _usual_steps(corpus: Corpus) -> dict[str, int]:
     """Steps of each modality that 95 % of the training utterances which have it do not exceed."""
     found = {}
     for modality in corpus.dims:
-        lengths = sorted(n for u in corpus.splits["train"] if (n := u.lengths.get(modality, 0)))
-        found[modality] = lengths[math.ceil(0.95 * len(lengths)) - 1] if lengths else 0
+        lengths = lengths_of(corpus.splits["train"], modality)
+        lengths = np.sort(lengths[lengths > 0])
+        found[modality] = int(lengths[math.ceil(0.95 * len(lengths)) - 1]) if len(lengths) else 0
     return found
 
 
@@ -163,7 +169,7 @@ def _tell_long(corpus: Corpus, config: Config) -> None:
 
 def _speakers(corpus: Corpus) -> tuple[str, ...]:
     """The speakers of the training split, in alphabetical order."""
-    found = sorted({u.speaker for u in corpus.splits["train"] if u.speaker})
+    found = sorted(set(names_of(corpus.splits["train"], "speaker")) - {""})
     if not found:
         raise ConfigError(
             f"'graph.speakers: pairs' has an edge type for each pair of 1 to {MOST_SPEAKERS} speakers, the training "
@@ -179,15 +185,15 @@ def _speakers(corpus: Corpus) -> tuple[str, ...]:
 
 def _tell_useless(corpus: Corpus, config: Config) -> None:
     """Notes settings of dialogues that change nothing in this data."""
-    graph, name, train = config.graph, short(config.data.path), [*corpus.splits["train"], *corpus.pool]
+    graph, name, train = config.graph, short(config.data.path), joined(corpus.splits["train"], corpus.pool)
     if not graph.has_dialogues:
         return
-    if len({u.video for u in train}) == len(train):
+    if len(set(videos_of(train))) == len(train):
         note(
             f"{name}: no dialogue of the training split has two utterances, so that 'graph.scope: {graph.scope}' gives "
             "no context; data.video_from says how to tell the dialogues"
         )
-    known = {u.speaker for u in train if u.speaker}
+    known = set(names_of(train, "speaker")) - {""}
     by_speaker = component_name(graph.between) == "speaker"
     if not known and (graph.speakers != "none" or by_speaker):
         key = "graph.between: speaker" if by_speaker else "graph.speakers"
@@ -276,7 +282,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     Raises:
         ConfigError: names the setting that does not fit.
     """
-    if config.pretrain.epochs and not any(any(u.lengths.values()) for u in corpus.splits["valid"]):
+    if config.pretrain.epochs and not steps_of(corpus.splits["valid"]).any():
         raise ConfigError(
             "pre-training is validated on features, but no utterance of 'valid' has any; "
             "change 'data.missing.valid', or set 'pretrain.epochs' to 0"
@@ -290,7 +296,7 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in (corpus.with_context if config.graph.has_dialogues else corpus.splits).items():
         # The pool is checked with the training split: a video may be spread over both.
-        members = [*utterances, *corpus.pool] if split == "train" else utterances
+        members = joined(utterances, corpus.pool) if split == "train" else utterances
         check_positions(members, spec)
         for utterance in members if timed else ():
             check_times(utterance, spec)
@@ -303,10 +309,10 @@ def hide(corpus: Corpus, config: MissingConfig) -> Corpus:
     """
     modalities = list(corpus.dims)
 
-    def of(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
+    def of(utterances: Sequence[Utterance], split: str) -> Sequence[Utterance]:
         missing = config.of(split)
         if split == "train" and missing.protocol == "frame_uniform":
-            return list(utterances)
+            return utterances
         try:
             return apply_missing(utterances, missing, modalities, config.seed)
         except ConfigError as error:
@@ -322,16 +328,22 @@ def leave_out_unseen(corpus: Corpus) -> tuple[Corpus, list[str]]:
 
     Their encoders would stay as they were initialized, and add noise to the predictions.
     """
-    shown = {m for u in (*corpus.splits["train"], *corpus.pool) for m, there in u.present.items() if there}
+    training = joined(corpus.splits["train"], corpus.pool)
+    shown = {m for m in corpus.dims if lengths_of(training, m).any()}
     unseen = [m for m in corpus.dims if m not in shown]
     if not unseen:
         return corpus, []
 
-    def keep(utterances: Sequence[Utterance]) -> list[Utterance]:
-        return [replace(u, features=select(u.features, shown), withheld=select(u.withheld, shown)) for u in utterances]
+    def keep(utterances: Sequence[Utterance]) -> Sequence[Utterance]:
+        return changed(utterances, partial(_selected, shown), kept=shown)
 
     dims = {m: dim for m, dim in corpus.dims.items() if m in shown}
     splits, context = (
         {split: keep(utterances) for split, utterances in of.items()} for of in (corpus.splits, corpus.context)
     )
     return replace(corpus, splits=splits, dims=dims, pool=keep(corpus.pool), context=context), unseen
+
+
+def _selected(modalities: Collection[str], utterance: Utterance) -> Utterance:
+    features, withheld = (select(of, modalities) for of in (utterance.features, utterance.withheld))
+    return replace(utterance, features=features, withheld=withheld)

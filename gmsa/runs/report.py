@@ -16,6 +16,7 @@ from gmsa import figures
 from gmsa.config import Config
 from gmsa.config.trained import trained_settings
 from gmsa.data import INTENSITY_CLASSES, SPLITS, Target
+from gmsa.data.lazy import ids_of, labels_of
 from gmsa.metrics import metrics, per_class
 from gmsa.models import build_model
 from gmsa.reports.pages.run import write_run_page
@@ -27,7 +28,7 @@ from gmsa.runs.prepare import Prepared
 from gmsa.system.csv_text import csv_dicts
 from gmsa.system.files import make_subfolder, write_text
 from gmsa.training.checkpoint import load_into
-from gmsa.training.protocols import TrainingData
+from gmsa.training.protocols import TrainingData, training_labels
 from gmsa.training.scoring import Predictions, predict_utterances, predictions_csv, readouts
 from gmsa.training.trainer import Trainer
 
@@ -48,7 +49,7 @@ def report(
     Withheld labels are read here alone, to score the pseudo-labels.
     """
     target = prepared.corpus.target
-    truth = {u.id: u.label for u in prepared.corpus.splits["train"] if u.label is not None}
+    truth = _truth(prepared) if any(len(data.pool) for data in data_of.values()) else {}
     finals: list[dict[str, Predictions]] = []
     pools: list[Predictions] = []
     turns = calibration_turns(prepared)
@@ -114,6 +115,13 @@ def report(
     return summary
 
 
+def _truth(prepared: Prepared) -> dict[str, float]:
+    """The labels of the training split by id."""
+    train = prepared.corpus.splits["train"]
+    labels = labels_of(train).tolist()
+    return {name: label for name, label in zip(ids_of(train), labels, strict=True) if label == label}
+
+
 def finish_report(folder: Path) -> None:
     """Makes a run's page, then ``summary.md``, which links to it and to the figures.
 
@@ -124,7 +132,7 @@ def finish_report(folder: Path) -> None:
     write_report(folder)
 
 
-def constant_scores(config: Config, labels: Sequence[float], splits: Mapping[str, Predictions]) -> dict[str, Any]:
+def constant_scores(config: Config, labels: np.ndarray, splits: Mapping[str, Predictions]) -> dict[str, Any]:
     """The median of training labels, or their most frequent class, and the scores of predicting it for every utterance.
 
     A registered metric that cannot score a constant is left out.
@@ -161,7 +169,7 @@ def worst_predictions(prepared: Prepared, tests: Sequence[Predictions]) -> list[
         tests: predictions of each seed.
     """
     target, utterances = tests[0].target, prepared.splits["test"]
-    truth = np.array([np.nan if u.label is None else u.label for u in utterances])
+    truth = labels_of(utterances)
     labeled = np.flatnonzero(~np.isnan(truth)).tolist()
     found: dict[int, dict[str, Any]] = {}
     if target.is_classes:
@@ -316,10 +324,10 @@ def _whole(labels: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(labels).astype(np.int64)
 
 
-def _labels(data_of: Mapping[int, TrainingData], first: bool = False) -> list[float]:
+def _labels(data_of: Mapping[int, TrainingData], first: bool = False) -> np.ndarray:
     """The labels that the seeds trained on, or the first of them."""
     chosen = list(data_of.values())[: 1 if first else None]
-    return [e.utterance.label for data in chosen for e in data.labeled if e.utterance.label is not None]
+    return np.concatenate([training_labels(data) for data in chosen])
 
 
 def _named(row: dict[str, Any], target: Target) -> dict[str, Any]:

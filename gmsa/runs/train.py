@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES, Config, MissingConfig
 from gmsa.config.components import component_name
 from gmsa.config.trained import trained_settings
+from gmsa.data.lazy import labels_of, own_labels_of
 from gmsa.data.notes import Doubt, note
 from gmsa.data.targets import describe_target
 from gmsa.errors import cut, listed, short
@@ -37,7 +39,8 @@ from gmsa.text import describe_dims, texts_of
 from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callbacks
 from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import save_weights
-from gmsa.training.protocols import TrainingData, build_protocol
+from gmsa.training.examples import utterances_of
+from gmsa.training.protocols import TrainingData, build_protocol, training_labels
 from gmsa.training.stopping import Stop
 from gmsa.training.trainer import Trainer
 
@@ -100,9 +103,7 @@ def train(
         }
         if group.is_main:
             texts = texts_of(config)
-            labels = [
-                [e.utterance.label for e in data.labeled if e.utterance.label is not None] for data in data_of.values()
-            ]
+            labels = [training_labels(data) for data in data_of.values()]
             about = describe_environment(config, corpus, device, gone) | {"base": base_of(corpus.target, labels)}
             written = replace(config, model=replace(config.model, text_encoder=encoder))
             copied = None if texts is None or gone else texts.folder
@@ -203,10 +204,10 @@ def note_half_precision(config: Config, device: torch.device) -> None:
 def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, TrainingData]) -> None:
     """Notes classes that no labeled training utterance has, and labels of single modalities that no loss uses."""
     target, file = prepared.corpus.target, "synthetic" if prepared.corpus.synthetic else short(config.data.path)
-    labeled = {seed: [e.utterance for e in data.labeled] for seed, data in data_of.items()}
+    labeled = {seed: utterances_of(data.labeled) for seed, data in data_of.items()}
     if target.is_classes:
         for seed, utterances in labeled.items():
-            there = {u.label for u in utterances}
+            there = {*np.unique(labels_of(utterances)).tolist()}
             absent = [name for number, name in enumerate(target.classes) if number not in there]
             if absent:
                 kept = "" if config.data.label_ratio == 1 else f" that seed {seed} keeps"
@@ -219,7 +220,7 @@ def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, Traini
                     )
                 )
                 break
-    own = dict.fromkeys(m for utterances in labeled.values() for u in utterances for m in u.unimodal)
+    own = dict.fromkeys(m for utterances in labeled.values() for m in own_labels_of(utterances))
     if own and not config.loss.unimodal_weight:
         note(f"{file}: labels of single modalities ({listed(own)}) are not used; set 'loss.unimodal_weight' above 0")
     if config.loss.unimodal_weight and not own.keys() & prepared.corpus.dims.keys():

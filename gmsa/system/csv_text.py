@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 
@@ -13,7 +14,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in (header, *rows):  # Python before 3.13 does not quote a carriage return, which ends a row when read
+    for row in chain([header], rows):  # Python before 3.13 does not quote a carriage return, which ends a row when read
         (quoting if any(isinstance(cell, str) and "\r" in cell for cell in row) else writer).writerow(row)
     return stream.getvalue()
 

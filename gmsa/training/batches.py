@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import islice, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -14,11 +14,12 @@ import numpy as np
 from gmsa.config import Config
 from gmsa.config.presets import TEXT
 from gmsa.data import Target, Utterance
+from gmsa.data.lazy import ids_of, joined, lengths_of, shards_of, steps_of, taken, videos_of
 from gmsa.graph import GraphBatch, GraphSpec, collate, token_count
 from gmsa.models import graph_spec
 from gmsa.rng import generator, seeds_for
 from gmsa.text.pieces import NONE
-from gmsa.training.examples import Example, Targets, collate_targets
+from gmsa.training.examples import Example, Targets, collate_targets, plain_examples, utterances_of
 from gmsa.training.masking import (
     mask_steps,
     modality_dropout,
@@ -59,43 +60,60 @@ WHOLE = Shard()
 """All batches, undivided."""
 
 
-def buckets(lengths: Sequence[int], batch_size: int, *seed: int | str) -> list[list[int]]:
+def buckets(
+    lengths: Sequence[int] | np.ndarray,
+    batch_size: int,
+    *seed: int | str,
+    shards: np.ndarray | None = None,
+    shard_window: int = 0,
+) -> Iterator[list[int]]:
     """Shuffled batches of indices of similar lengths, so that there is little padding.
 
     The order is a pure function of ``seed``. Every index is in exactly one batch.
+
+    Args:
+        shards: the number of the shard that holds each, for an order in which few shards are read at a time: shards are
+            shuffled, then what is in each ``shard_window`` of them in turn.
     """
     rng = generator(*seed, "batches")
-    order = rng.permutation(len(lengths))
+    windows = [np.arange(len(lengths))]
+    if shards is not None and shard_window and len(numbers := np.unique(shards)) > shard_window:
+        numbers = rng.permutation(numbers)
+        chosen = (numbers[i : i + shard_window] for i in range(0, len(numbers), shard_window))
+        windows = [np.flatnonzero(np.isin(shards, some)) for some in chosen]
+    order = np.concatenate([rng.permutation(window).astype(np.int32) for window in windows])
     size = np.asarray(lengths)
-    step = batch_size * WINDOW
-    batches = []
-    for start in range(0, len(order), step):
-        window = order[start : start + step]
-        window = window[np.argsort(size[window], kind="stable")]
-        batches += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
+    for start in range(0, len(order), batch_size * WINDOW):
+        window = order[start : start + batch_size * WINDOW]
+        window[:] = window[np.argsort(size[window], kind="stable")]
+    ends = np.cumsum([len(window) for window in windows])
+    bounds = [0, *(-(-ends // batch_size)).tolist()]  # a batch at the border of two windows belongs to the first
+    for first, last in pairwise(bounds):
+        for batch in first + rng.permutation(last - first):
+            yield order[batch * batch_size : (batch + 1) * batch_size].tolist()
 
 
-def bounded(order: Iterable[int], nodes: Sequence[int], most: int, most_nodes: int) -> list[list[int]]:
+def bounded(order: Iterable[int], nodes: Sequence[int] | np.ndarray, most: int, most_nodes: int) -> Iterator[list[int]]:
     """Batches of indices in their order: up to ``most``, and up to ``most_nodes`` when padded to the largest, if not
     one alone has more.
 
-    >>> bounded([1, 2, 0, 4, 3], nodes=[9, 2, 3, 40, 10], most=3, most_nodes=20)
+    >>> [*bounded([1, 2, 0, 4, 3], nodes=[9, 2, 3, 40, 10], most=3, most_nodes=20)]
     [[1, 2], [0, 4], [3]]
     """
-    batches: list[list[int]] = []
+    batch: list[int] = []
     largest = 0
     for i in order:
         largest = max(largest, nodes[i])
-        if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * largest > most_nodes:
-            batches.append([])
-            largest = nodes[i]
-        batches[-1].append(i)
-    return batches
+        if batch and (len(batch) == most or (len(batch) + 1) * largest > most_nodes):
+            yield batch
+            batch, largest = [], nodes[i]
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def training_batches(
-    examples: Sequence[Example],
+    examples: Sequence[Example] | SampleGroups,
     config: Config,
     *seed: int | str,
     context: Sequence[Utterance] = (),
@@ -107,17 +125,19 @@ def training_batches(
     A batch is None where ``shard`` has no share of it.
 
     Args:
+        examples: what is trained on, or the groups of it.
         context: utterances without targets that are nodes in the graphs of the examples' dialogues.
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout`` and
             ``text.dropout``.
     """
-    groups, spec, target = SampleGroups(examples, config, context), graph_spec(config), Target.of(config.target)
+    groups = examples if isinstance(examples, SampleGroups) else SampleGroups(examples, config, context)
+    spec, target = graph_spec(config), Target.of(config.target)
     own_labels = config.named_modalities if config.loss.unimodal_weight else ()
     for positions in groups.batches(*seed, shard=shard):
         if not positions:
             yield None
             continue
-        chosen = [groups.flat[position] for position in positions]
+        chosen = [groups.example(position) for position in positions]
         there = mask_steps([e.utterance for e in chosen], config, *seed)
         batch = modality_dropout(there, config, *seed)
         hidden, whole = {}, None
@@ -154,76 +174,113 @@ def scoring_batches(
     Args:
         most_nodes: of a batch of several graphs, which has about ``optim.batch_size`` utterances if they are short.
     """
-    examples = [Example(u) for u in utterances]
-    places = {id(e): i for i, e in enumerate(examples)}
-    all_groups, spec = SampleGroups(examples, config, context), graph_spec(config)
-    order = np.argsort(all_groups.sizes, kind="stable").tolist()
-    batches = bounded(order, all_groups.nodes(spec), all_groups.per_batch, most_nodes)
-    for numbers in batches[shard.rank :: shard.world]:
-        chosen = [e for number in numbers for e in all_groups.groups[number]]
-        rows = [row for row, e in enumerate(chosen) if id(e) in places]
-        yield (
-            rows,
-            [places[id(chosen[row])] for row in rows],
-            collate([e.utterance for e in chosen], spec),
-        )
+    groups, spec = SampleGroups(plain_examples(utterances), config, context), graph_spec(config)
+    order = np.argsort(groups.sizes, kind="stable").tolist()
+    batches = bounded(order, groups.nodes(spec), groups.per_batch, most_nodes)
+    for numbers in islice(batches, shard.rank, None, shard.world):
+        chosen = [position for number in numbers for position in groups.members(number)]
+        places = [groups.place(position) for position in chosen]
+        rows = [row for row, place in enumerate(places) if place < len(utterances)]
+        batch = collate([groups.example(position).utterance for position in chosen], spec)
+        yield rows, [places[row] for row in rows], batch
 
 
 class SampleGroups:
     """Groups of examples that share a graph: each example by itself, or those of a dialogue with their context."""
 
     def __init__(self, examples: Sequence[Example], config: Config, context: Sequence[Utterance] = ()) -> None:
-        self.groups = [[e] for e in examples]
+        self._ends, self._order = np.arange(1, len(examples) + 1), None
         if config.graph.has_dialogues:
-            self.groups = _dialogues(examples, context)
-        self.flat = [e for group in self.groups for e in group]
-        """The examples of all groups, concatenated."""
-        self.per_batch = max(1, round(config.optim.batch_size * len(self.groups) / max(1, len(self.flat))))
+            examples, self._order, self._ends = _dialogues(examples, context)
+        self._examples = examples
+        self.per_batch = max(1, round(config.optim.batch_size * len(self) / max(1, self.size)))
         """Groups in a batch, which then has about ``optim.batch_size`` utterances."""
+        self._shard_window = config.optim.shard_window
         self._counts_pieces = config.trains_text_encoder and config.text.nodes == "transcript"
 
-    def _count_pieces(self, utterance: Utterance) -> int:
-        if not self._counts_pieces or TEXT not in utterance.features:
-            return 0
-        return int((utterance.features[TEXT] != NONE).sum())
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @property
+    def size(self) -> int:
+        """Examples of all groups."""
+        return len(self._examples) if self._order is None else len(self._order)
+
+    def example(self, position: int) -> Example:
+        """The example at a position among those of all groups, concatenated."""
+        return self._examples[self.place(position)]
+
+    def place(self, position: int) -> int:
+        """Where the example at a position stands among those that were given; after them stand those of the context."""
+        return position if self._order is None else int(self._order[position])
+
+    def members(self, group: int) -> range:
+        """The positions of a group."""
+        return range(int(self._ends[group - 1]) if group else 0, int(self._ends[group]))
+
+    def _count_pieces(self) -> np.ndarray:
+        """Word pieces of each utterance whose transcript is a single step, else 0."""
+        if not self._counts_pieces:
+            return np.zeros(len(self._examples), np.int64)
+        texts = (e.utterance.features.get(TEXT) for e in self._examples)
+        return np.array([0 if text is None else int((text != NONE).sum()) for text in texts], np.int64)
+
+    def _of_groups(self, counts: np.ndarray) -> np.ndarray:
+        """The sums over each group of what is counted of each example."""
+        if self._order is None:
+            return counts
+        sums = np.cumsum(counts[self._order])[self._ends - 1]
+        return np.diff(sums, prepend=0)
 
     @cached_property
-    def sizes(self) -> list[int]:
+    def sizes(self) -> np.ndarray:
         """Time steps of each group's utterances, and the word pieces of one whose transcript is a single step.
 
         Groups of similar sizes are in a batch.
         """
-        return [sum(e.utterance.steps + self._count_pieces(e.utterance) for e in group) for group in self.groups]
+        return self._of_groups(steps_of(utterances_of(self._examples)) + self._count_pieces())
 
-    def nodes(self, spec: GraphSpec) -> list[int]:
+    def nodes(self, spec: GraphSpec) -> np.ndarray:
         """Tokens and readout nodes of each group's utterances, and word pieces as :attr:`sizes` counts them."""
-        strides = spec.strides
+        utterances = utterances_of(self._examples)
+        counts = self._count_pieces() + len(spec.readouts)
+        for modality, stride in spec.strides.items():
+            counts = counts + token_count(lengths_of(utterances, modality), stride)
+        return self._of_groups(counts)
 
-        def count(utterance: Utterance) -> int:
-            tokens: int = sum(token_count(length, strides[m]) for m, length in utterance.lengths.items())
-            return tokens + len(spec.readouts) + self._count_pieces(utterance)
-
-        return [sum(count(e.utterance) for e in group) for group in self.groups]
+    @property
+    def _shards(self) -> np.ndarray | None:
+        """The shard of each group, that of its first example; None where they do not matter."""
+        if not self._shard_window:
+            return None
+        found = shards_of(utterances_of(self._examples))
+        return found if self._order is None else found[self._order[np.concatenate([[0], self._ends[:-1]])]]
 
     @property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self.groups) // self.per_batch)
+        return -(-len(self) // self.per_batch)
 
     def batches(self, *seed: int | str, shard: Shard = WHOLE) -> Iterator[list[int]]:
-        """One epoch of batches, or a shard of it: indices into ``flat``, a pure function of ``seed``."""
-        ends = list(accumulate(map(len, self.groups), initial=0))
-        for chosen in shard.select(buckets(self.sizes, self.per_batch, *seed)):
-            yield [position for i in chosen[shard.rank :: shard.world] for position in range(ends[i], ends[i + 1])]
+        """One epoch of batches, or a shard of it: positions, a pure function of ``seed``."""
+        order = buckets(self.sizes, self.per_batch, *seed, shards=self._shards, shard_window=self._shard_window)
+        for chosen in shard.select(order):
+            yield [position for i in chosen[shard.rank :: shard.world] for position in self.members(i)]
 
 
-def _dialogues(examples: Sequence[Example], context: Sequence[Utterance]) -> list[list[Example]]:
-    videos: dict[str, list[Example]] = {}
-    for example in examples:
-        videos.setdefault(example.utterance.video, []).append(example)
-    known = {e.utterance.id for e in examples}
-    for utterance in context:
-        if utterance.video in videos and utterance.id not in known:
-            videos[utterance.video].append(Example(utterance))
-            known.add(utterance.id)
-    return list(videos.values())
+def _dialogues(
+    examples: Sequence[Example], context: Sequence[Utterance]
+) -> tuple[Sequence[Example], np.ndarray, np.ndarray]:
+    """The examples and then their context, the order in which they stand dialogue by dialogue, and where each ends."""
+    utterances = utterances_of(examples)
+    numbers: dict[str, int] = {}
+    of = [numbers.setdefault(video, len(numbers)) for video in videos_of(utterances)]
+    known, chosen = set(ids_of(utterances)), []
+    for row, (video, name) in enumerate(zip(videos_of(context), ids_of(context), strict=True)):
+        if video in numbers and name not in known:
+            of.append(numbers[video])
+            chosen.append(row)
+            known.add(name)
+    counts = np.bincount(of, minlength=len(numbers))
+    order = np.argsort(np.array(of, np.int32), kind="stable").astype(np.int32)
+    return joined(examples, plain_examples(taken(context, chosen))), order, np.cumsum(counts)

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gmsa.data import Target, Utterance
+from gmsa.data.lazy import Lazy, Utterances, joined, labels_of, taken
+from gmsa.data.lazy.joined import Joined
 from gmsa.graph import GraphBatch
 
 _NONE: Mapping[str, Tensor] = MappingProxyType({})
@@ -67,13 +70,69 @@ class Targets(NamedTuple):
         return Targets(change(self.value), change(self.classes), hidden, full_view, pseudo, unimodal, uncovered)
 
 
-def labeled_examples(utterances: Sequence[Utterance], target: Target) -> list[Example]:
-    """Examples of labeled utterances."""
-    labels = torch.tensor([u.label for u in utterances], dtype=torch.float64)
+class Examples(Lazy[Example]):
+    """Examples of lazy utterances, made when they are read.
+
+    Args:
+        utterances: N utterances.
+        values: the intensity of each, float64 or float32 ``[N]``; None: there are none.
+        classes: the number of each one's class ``[N]``, or probabilities ``[N, K]``; None: nothing is known.
+        num_classes: K.
+    """
+
+    def __init__(
+        self,
+        utterances: Utterances,
+        values: np.ndarray | None = None,
+        classes: np.ndarray | None = None,
+        num_classes: int = 0,
+    ) -> None:
+        self.utterances, self.values, self.classes, self.num_classes = utterances, values, classes, num_classes
+        self._one_hot = torch.eye(num_classes).unbind()
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def make(self, index: int) -> Example:
+        utterance, classes = self.utterances.make(index), self.classes
+        value = math.nan if self.values is None else self.values.item(index)
+        if classes is None:
+            return Example(utterance, value)
+        known = self._one_hot[classes.item(index)] if classes.ndim == 1 else torch.from_numpy(classes[index])
+        return Example(utterance, value, known)
+
+    def _part(self, rows: range) -> Sequence[Example]:
+        index = np.array(rows, np.int64)
+        part = taken(self.utterances, index)
+        assert isinstance(part, Utterances)
+        values, classes = (None if x is None else x[index] for x in (self.values, self.classes))
+        return Examples(part, values, classes, self.num_classes)
+
+
+def utterances_of(examples: Sequence[Example]) -> Sequence[Utterance]:
+    """The utterances of examples, lazily if these are."""
+    if isinstance(examples, Examples):
+        return examples.utterances
+    if isinstance(examples, Joined):
+        return joined(*map(utterances_of, examples.parts))
+    return [example.utterance for example in examples]
+
+
+def plain_examples(utterances: Sequence[Utterance]) -> Sequence[Example]:
+    """Examples without targets, lazily if the utterances are."""
+    return Examples(utterances) if isinstance(utterances, Utterances) else [*map(Example, utterances)]
+
+
+def labeled_examples(utterances: Sequence[Utterance], target: Target) -> Sequence[Example]:
+    """Examples of labeled utterances, lazily if these are."""
+    labels = torch.from_numpy(np.array(labels_of(utterances)))
+    numbers = target.to_class(labels.float())
+    values = (torch.full_like(labels, math.nan) if target.is_classes else target.to_model(labels)).float()
+    if isinstance(utterances, Utterances):
+        return Examples(utterances, values.numpy(), numbers.to(torch.int16).numpy(), target.num_classes)
     one_hot = torch.eye(target.num_classes).unbind()
-    classes = [one_hot[c] for c in target.to_class(labels.float()).tolist()]
-    values = torch.full_like(labels, math.nan) if target.is_classes else target.to_model(labels)
-    return [Example(u, v, c) for u, v, c in zip(utterances, values.float().tolist(), classes, strict=True)]
+    classes = (one_hot[c] for c in numbers.tolist())
+    return [Example(u, v, c) for u, v, c in zip(utterances, values.tolist(), classes, strict=True)]
 
 
 def collate_targets(
@@ -114,7 +173,8 @@ def class_weights(examples: Sequence[Example], target: Target) -> Tensor:
     n labeled examples, :math:`n_c` of class c, :math:`K'` classes that occur: the mean weight of a labeled example is
     1, so that the loss keeps its size. A class that does not occur has weight 1.
     """
-    labels = torch.tensor([e.utterance.label for e in examples if e.utterance.label is not None])
+    labels = torch.from_numpy(labels_of(utterances_of(examples)))
+    labels = labels[~labels.isnan()].float()
     counts = torch.bincount(target.to_class(labels), minlength=target.num_classes)
     there = counts > 0
     return torch.where(there, counts.sum() / (there.sum() * counts.clamp(min=1)), 1.0)

@@ -20,7 +20,7 @@ from gmsa.models.pretraining import Masked, PretrainingBatch
 from gmsa.rng import hashed_uniform, seeds_for
 from gmsa.text.pieces import NONE
 from gmsa.training.batches import WHOLE, SampleGroups, Shard
-from gmsa.training.examples import Example
+from gmsa.training.examples import plain_examples
 from gmsa.training.masking import mask_steps, with_masked_pieces, word_dropout
 
 
@@ -35,12 +35,12 @@ def pretraining_batches(
         learning: the batches are for training, not validation: ``data.missing.train`` masks new steps in every epoch,
             and ``text.dropout`` words of both subsets.
     """
-    groups = SampleGroups([Example(u) for u in utterances], config)
+    groups = SampleGroups(plain_examples(utterances), config)
     for positions in groups.batches(*seed, shard=shard):
         if not positions:
             yield None
             continue
-        whole = [groups.flat[position].utterance for position in positions]
+        whole = [groups.example(position).utterance for position in positions]
         chosen = mask_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.has_dialogues else _mask_tokens)(chosen, config, *seed)
         views = []

@@ -12,9 +12,10 @@ from torch import nn
 from gmsa.config import Config
 from gmsa.config.components import build_component
 from gmsa.data import Utterance
+from gmsa.data.lazy import joined, labels_of
 from gmsa.errors import ConfigError
 from gmsa.registry import PROTOCOLS
-from gmsa.training.examples import Example
+from gmsa.training.examples import Example, plain_examples, utterances_of
 from gmsa.training.pseudo_labels import hard_examples, most_confident, soft_examples
 from gmsa.training.recombined import recombined
 from gmsa.training.scoring import Predictions
@@ -39,6 +40,12 @@ class TrainingData:
             self.pseudo_labels.append(
                 {"round": round_, "id": predictions.ids[i], "class": best, "confidence": float(row[best])}
             )
+
+
+def training_labels(data: TrainingData) -> np.ndarray:
+    """The labels that are trained on, float64."""
+    labels = labels_of(utterances_of(data.labeled))
+    return labels[~np.isnan(labels)]
 
 
 class Protocol:
@@ -140,7 +147,7 @@ class SelfTraining(Protocol):
             predictions = trainer.cached_predictions(f"pool_{round_}", model, data.pool)
             chosen = most_confident(predictions, settings)
             data.record(round_, predictions, chosen)
-            examples = [*data.labeled, *hard_examples(data.pool, predictions, chosen)]
+            examples = joined(data.labeled, hard_examples(data.pool, predictions, chosen))
             stage = "control" if settings.k == 0 else "self_training"
             model = trainer.train_stage(f"{stage}_{round_}", examples, start=model)
         return model
@@ -169,7 +176,7 @@ class Distillation(Protocol):
         """Trains the teachers, then the student."""
         model, pool = trainer.train_stage("supervised", data.labeled), data.pool
         if not pool:
-            pool = recombined([e.utterance for e in data.labeled], trainer.seed, "pool")
+            pool = recombined(utterances_of(data.labeled), trainer.seed, "pool")
             trainer.callbacks.on_message(
                 "No unlabeled pool (all labels are used and 'data.pool' names no file): the student learns from "
                 f"{len(pool)} utterances that are made of parts of the labeled ones."
@@ -179,7 +186,7 @@ class Distillation(Protocol):
             for i in range(2, trainer.config.distillation.teachers + 1)
         )
         teachers = [trainer.cached_predictions(f"pool_{i}", m, pool) for i, m in enumerate((model, *others), 1)]
-        return trainer.train_stage("student", [*data.labeled, *soft_examples(pool, teachers)])
+        return trainer.train_stage("student", joined(data.labeled, soft_examples(pool, teachers)))
 
 
 class Consistency(Protocol):
@@ -199,7 +206,7 @@ class Consistency(Protocol):
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
         """Trains one stage."""
-        return trainer.train_stage("sslmm", [*data.labeled, *map(Example, data.pool)], consistent=True)
+        return trainer.train_stage("sslmm", joined(data.labeled, plain_examples(data.pool)), consistent=True)
 
 
 class Pretrain(Protocol):

@@ -10,7 +10,8 @@ import torch
 
 from gmsa.config import SelfTrainingConfig
 from gmsa.data import Utterance
-from gmsa.training.examples import Example
+from gmsa.data.lazy import Utterances
+from gmsa.training.examples import Example, Examples
 from gmsa.training.scoring import Predictions
 
 
@@ -39,10 +40,12 @@ def hard_examples(pool: Sequence[Utterance], predictions: Predictions, chosen: S
     return [Example(pool[i], classes=one_hot[likeliest[i]], pseudo=True) for i in chosen]
 
 
-def soft_examples(pool: Sequence[Utterance], teachers: Sequence[Predictions]) -> list[Example]:
+def soft_examples(pool: Sequence[Utterance], teachers: Sequence[Predictions]) -> Sequence[Example]:
     """Examples whose targets are the teachers' mean intensity, if they predict one, and mean class probabilities."""
     value = np.full(len(pool), np.nan)
     if values := [t.value for t in teachers if t.value is not None]:
         value = teachers[0].target.to_model(np.mean(values, axis=0))
     classes = torch.from_numpy(np.mean([t.probabilities for t in teachers], axis=0))
+    if isinstance(pool, Utterances):
+        return Examples(pool, value, classes.numpy())
     return [Example(u, float(v), c) for u, v, c in zip(pool, value, classes, strict=True)]

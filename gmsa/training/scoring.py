@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
+from gmsa.data.lazy import ids_of, labels_of
 from gmsa.errors import RunError, cut
 from gmsa.graph import READOUTS
 from gmsa.metrics import metrics
@@ -110,10 +111,10 @@ def predict_utterances(
     bad = np.flatnonzero(~finite if value is None else ~np.isfinite(value) | ~finite)
     if len(bad):
         raise RunError(why_not_finite(utterances[bad[0]]))
-    labels = np.array([np.nan if u.label is None else u.label for u in utterances], dtype=np.float32)
+    labels = labels_of(utterances).astype(np.float32)
     if value is not None:
         value = target.from_model(value)
-    return Predictions([u.id for u in utterances], labels, value, probabilities, gate, target)
+    return Predictions([*ids_of(utterances)], labels, value, probabilities, gate, target)
 
 
 def readouts(target: Target) -> tuple[str, ...]:
@@ -166,14 +167,17 @@ def predictions_csv(parts: Iterable[tuple[str, Predictions]]) -> str:
     Classes have their names, also in the columns of their probabilities, ``p_joy``; of an intensity these are ``p0`` to
     ``p6``. Numbers have nine significant digits, enough to give a float32 again exactly.
     """
-    target, rows = Target(), []
-    for split, predictions in parts:
-        target = predictions.target
-        predicted, nodes = predictions.predicted, len(readouts(target))
-        for i, name in enumerate(predictions.ids):
-            label = predictions.labels[i]
-            gate = [""] * nodes if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
-            words = ["" if np.isnan(label) else target.name_of(label), target.name_of(predicted[i])]
-            rows.append([split, name, *words, *(f"{p:.9g}" for p in predictions.probabilities[i]), *gate])
+    parts = list(parts)
+    target = parts[-1][1].target if parts else Target()
     classes = [f"p_{name}" if target.is_classes else f"p{name}" for name in target.class_names]
-    return csv_text(["split", "id", "label", "prediction", *classes, *(f"gate_{r}" for r in readouts(target))], rows)
+    header = ["split", "id", "label", "prediction", *classes, *(f"gate_{r}" for r in readouts(target))]
+    return csv_text(header, (row for split, predictions in parts for row in _rows(split, predictions)))
+
+
+def _rows(split: str, predictions: Predictions) -> Iterator[list[str]]:
+    target, predicted, nodes = predictions.target, predictions.predicted, len(readouts(predictions.target))
+    for i, name in enumerate(predictions.ids):
+        label = predictions.labels[i]
+        gate = [""] * nodes if predictions.gate is None else [f"{g:.9g}" for g in predictions.gate[i]]
+        words = ["" if np.isnan(label) else target.name_of(label), target.name_of(predicted[i])]
+        yield [split, name, *words, *(f"{p:.9g}" for p in predictions.probabilities[i]), *gate]

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from gmsa.config import Config
 from gmsa.config.presets import TEXT
 from gmsa.data import Normalizer, Target, Utterance
+from gmsa.data.lazy import steps_of, taken
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch
 from gmsa.models import Model, Output, build_model
 from gmsa.models.pretraining import PretrainingBatch, PretrainingModel
 from gmsa.system.distributed import SINGLE_PROCESS, Group
 from gmsa.training.batches import WHOLE, SampleGroups, Shard, training_batches
-from gmsa.training.examples import Example, Targets, class_weights
+from gmsa.training.examples import Example, Targets, class_weights, plain_examples, utterances_of
 from gmsa.training.losses import consistency, loss, reconstruction, unimodal_loss, with_states
 from gmsa.training.masking import taught_modalities
 from gmsa.training.prefetch import prefetch
@@ -80,8 +81,8 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         self.consistent = self.consistent and self.config.consistency.weight > 0
-        groups, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
-        self.size, self.per_epoch = len(groups.flat), groups.per_epoch
+        self._groups, optim = SampleGroups(self.examples, self.config, self.context), self.config.optim
+        self.size, self.per_epoch = self._groups.size, self._groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.select
         balanced = self.config.loss.class_weights == "balanced"
@@ -92,7 +93,7 @@ class FineTuning:
         """A new model; the features that it reconstructs are standardized by all training utterances."""
         model = build_model(self.dims, self.config)
         if model.reconstruction is not None:
-            utterances = self.context or [e.utterance for e in self.examples]
+            utterances = self.context or utterances_of(self.examples)
             taught = taught_modalities(self.config, self.dims)  # whose states have no statistics that stay
             fixed = [m for m in self.dims if m not in taught]
             model.reconstruction.standardize.set_statistics(*_statistics(utterances, fixed))
@@ -100,9 +101,7 @@ class FineTuning:
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
         """Batches of the examples."""
-        return training_batches(
-            self.examples, self.config, *key, context=self.context, full_view=self.consistent, shard=shard
-        )
+        return training_batches(self._groups, self.config, *key, full_view=self.consistent, shard=shard)
 
     def loss(
         self,
@@ -169,10 +168,9 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         # There is nothing to learn from an utterance without any modality.
-        self.utterances = [u for u in self.utterances if any(u.lengths.values())]
-        self.valid = [u for u in self.valid if any(u.lengths.values())]
+        self.utterances, self.valid = (taken(us, np.flatnonzero(steps_of(us))) for us in (self.utterances, self.valid))
         self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
-        self.per_epoch = SampleGroups([Example(u) for u in self.utterances], self.config).per_epoch
+        self.per_epoch = SampleGroups(plain_examples(self.utterances), self.config).per_epoch
 
     def build_module(self) -> PretrainingModel:
         """A new model in the module that pre-trains it."""

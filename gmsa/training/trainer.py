@@ -19,6 +19,7 @@ from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.config.trained import few, other_settings, trained_settings
 from gmsa.data import Target, Utterance
+from gmsa.data.lazy import ids_of, joined
 from gmsa.errors import RunError, cut
 from gmsa.metrics import is_better
 from gmsa.models import Model
@@ -135,7 +136,7 @@ class Trainer:
 
     def pretrain(self) -> Model:
         """Pre-trains on the features of all training utterances; later stages start from its best weights."""
-        valid = [*self.valid, *self.valid_context]  # labels play no part
+        valid = joined(self.valid, self.valid_context)  # labels play no part
         task = Pretraining(self.config, self.dims, self.context, valid, self.device)
         initial = self._initial_of("pretrain")
         start = None if initial is None else {f"model.{name}": x for name, x in initial.items()}
@@ -189,7 +190,7 @@ class Trainer:
             return predictions
         blank = np.full(len(pool), np.nan, dtype=np.float32)
         value = None if target.is_classes else cached["value"].numpy()
-        return Predictions([u.id for u in pool], blank, value, cached["probabilities"].numpy(), None, target)
+        return Predictions([*ids_of(pool)], blank, value, cached["probabilities"].numpy(), None, target)
 
     def _train(self, stage: str, task: Task, model: nn.Module, best_file: Path) -> dict[str, Tensor]:
         """Trains a stage, or the rest of it; returns its best weights."""

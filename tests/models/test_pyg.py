@@ -152,7 +152,7 @@ def test_a_loop_with_pygs_loader_has_the_trainers_losses(tmp_path: Path) -> None
     trainer.train_stage("supervised", labeled_examples(members, target))
     torch.manual_seed(seed_for(1, "supervised", "init"))
     model = build_model(DIMS, config)
-    order = buckets([u.steps for u in members], 8, 1, "supervised", 1)
+    order = [*buckets([u.steps for u in members], 8, 1, "supervised", 1)]
     found = train(model, DataLoader(as_dataset(members, config), batch_sampler=order), target, 0.01)
     assert len(found) == 5
     assert found == pytest.approx(losses, rel=1e-5)

@@ -35,22 +35,23 @@ def test_no_batch_is_larger_than_it_may_be_or_smaller_than_it_must(seed: int) ->
     rng = np.random.default_rng(seed)
     nodes = rng.integers(1, 60, 200).tolist()
     order = rng.permutation(200).tolist()
-    batches = bounded(order, nodes, most=7, most_nodes=150)
+    batches = [*bounded(order, nodes, most=7, most_nodes=150)]
     assert [i for batch in batches for i in batch] == order
     for batch, after in zip(batches, [*batches[1:], []], strict=True):
         assert len(batch) <= 7
         assert len(batch) == 1 or len(batch) * max(nodes[i] for i in batch) <= 150
         if after and len(batch) < 7:  # the next would not have fitted
             assert (len(batch) + 1) * max(nodes[i] for i in [*batch, after[0]]) > 150
-    assert bounded([], [], 7, 150) == []
+    assert [*bounded([], [], 7, 150)] == []
 
 
 @pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_nodes_are_those_of_the_graphs_of_utterances(scope: str) -> None:
     utterances, config = clips_of_lengths(40, 60), config_of(8, scope=scope)
     groups = SampleGroups([Example(u) for u in utterances], config)
-    expected = [sum(collate([e.utterance], config_of(8)).shape[1] for e in group) for group in groups.groups]
-    assert groups.nodes(graph_spec(config)) == expected
+    members = [[groups.example(position) for position in groups.members(number)] for number in range(len(groups))]
+    expected = [sum(collate([e.utterance], config_of(8)).shape[1] for e in group) for group in members]
+    assert groups.nodes(graph_spec(config)).tolist() == expected
 
 
 @pytest.mark.parametrize("graph", [{}, {"intra": "knn"}, {"scope": "dialogue"}, {"scope": "hierarchical"}], ids=str)

@@ -55,12 +55,12 @@ def figures() -> None:
 def test_buckets_hold_every_index_once_and_little_padding() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 200, 1000).tolist()
-    batches = buckets(lengths, 32, 7, "stage", 1)
+    batches = [*buckets(lengths, 32, 7, "stage", 1)]
     assert sorted(i for batch in batches for i in batch) == list(range(1000))
     padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
     assert 1 - sum(lengths) / padded < 0.1
-    assert batches == buckets(lengths, 32, 7, "stage", 1)
-    assert batches != buckets(lengths, 32, 7, "stage", 2)
+    assert batches == [*buckets(lengths, 32, 7, "stage", 1)]
+    assert batches != [*buckets(lengths, 32, 7, "stage", 2)]
 
 
 def test_hidden_modalities_are_a_function_of_seed_and_id(make_utterance) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from gmsa.config import DataConfig, TargetConfig
 from gmsa.data.checks.findings import (
@@ -24,7 +25,9 @@ from gmsa.data.checks.findings import (
 )
 from gmsa.data.checks.reading import Reading, read_data
 from gmsa.data.checks.survey import Survey
-from gmsa.data.notes import note
+from gmsa.data.lazy import taken
+from gmsa.data.normalize import Normalizer
+from gmsa.data.notes import collected, note
 from gmsa.data.splits import SPLITS
 from gmsa.data.store.files import CLIPS
 from gmsa.data.store.store import Store, StoredUtterances
@@ -72,7 +75,7 @@ def examine(
     normalized = (data or DataConfig()).normalized(reading.dims)
     found = [*reading.faults, *findings_of(survey, reading.target, normalized)]
     if reading.kind == "store":
-        found = [*_damaged(Store(path)), *found]
+        found = [*_damaged(Store(path)), *_other_statistics(Store(path)), *found]
     if reading.kind != "pickle":  # the notes of a pickle's reader tell of them
         found += findings_of_labels(survey, reading.target, short(path))
     found = findings_of_notes(reading.notes, short(path), found)
@@ -198,6 +201,23 @@ def _damaged(store: Store) -> Iterator[Finding]:
         _ = store.clips
     except DataError as error:
         yield Finding("error", str(error), CLIPS)
+
+
+def _other_statistics(store: Store) -> Iterator[Finding]:
+    if not store.manifest.statistics:
+        return
+    train = store.split(store.manifest.statistics)
+    with collected():  # the note that they are found anew
+        found = Normalizer.fit(taken(train, np.arange(len(train))), store.dims, np.inf)
+    for modality in store.dims:
+        kept, anew = train.statistics(modality), (found.means[modality], found.stds[modality])
+        if kept is None or not all(map(_about_equal, kept, anew)):
+            what = "means and standard deviations are not those of the training split; import the data again"
+            yield Finding("error", what, f"{modality}.statistics.npy")
+
+
+def _about_equal(one: Tensor, other: Tensor) -> bool:
+    return np.allclose(one.numpy(), other.numpy(), 1e-6, 1e-9)
 
 
 def _hashes(reading: Reading) -> list[str]:

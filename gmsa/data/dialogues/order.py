@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
+from gmsa.data.lazy import ids_of, joined, videos_of
 from gmsa.data.notes import Doubt, note
 from gmsa.data.utterance import Utterance
 from gmsa.errors import shown
@@ -80,8 +81,8 @@ def tell_order(splits: Mapping[str, Sequence[Utterance]], pool: Sequence[Utteran
     apart: list[str] = []
     for name, utterances in splits.items():
         context = pool if name == "train" else []
-        of_pool = {u.id for u in context}
-        for members in _dialogues([*utterances, *context]):
+        of_pool = {*ids_of(context)}
+        for members in _dialogues(joined(utterances, context)):
             ordered = sorted(members, key=lambda u: u.clip)
             tied = [(a.id, b.id) for a, b in pairwise(ordered) if a.clip[0] == b.clip[0]]
             ties += tied[:1]
@@ -121,8 +122,8 @@ def tell_shared(splits: Mapping[str, Sequence[Utterance]], where: str) -> None:
     """Notes dialogues that are in two splits: each split has its part, as context never crosses a split."""
     of: dict[str, set[str]] = defaultdict(set)
     for name, utterances in splits.items():
-        for utterance in utterances:
-            of[utterance.video].add(name)
+        for video in videos_of(utterances):
+            of[video].add(name)
     shared = [video for video, names in of.items() if len(names) > 1]
     if shared:
         note(
@@ -131,11 +132,11 @@ def tell_shared(splits: Mapping[str, Sequence[Utterance]], where: str) -> None:
         )
 
 
-def _dialogues(utterances: Iterable[Utterance]) -> Iterator[list[Utterance]]:
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in utterances:
-        groups[utterance.video].append(utterance)
-    return (members for members in groups.values() if len(members) > 1)
+def _dialogues(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, video in enumerate(videos_of(utterances)):
+        groups[video].append(row)
+    return ([utterances[row] for row in rows] for rows in groups.values() if len(rows) > 1)
 
 
 def _dialogues_are(count: int) -> str:

@@ -88,6 +88,19 @@ def check_numbers(folder: Path, manifest: Manifest, columns: Mapping[str, Mapped
             raise DataError(f"{short(folder / 'annotations.npy')}: {what}; it is damaged, {AGAIN}")
 
 
+def check_statistics(folder: Path, manifest: Manifest, columns: Mapping[str, Mapped]) -> None:
+    """Checks that means and standard deviations are numbers, and that these are not negative.
+
+    Raises:
+        DataError: they are not.
+    """
+    for modality in manifest.modalities if manifest.statistics else ():
+        name = f"{modality}.statistics.npy"
+        mean, std = columns[name].array
+        if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
+            raise DataError(f"{short(folder / name)}: holds no means and standard deviations; it is damaged, {AGAIN}")
+
+
 def check_lengths(folder: Path, manifest: Manifest, modality: str, offsets: np.ndarray) -> None:
     """Checks what the manifest says of the lengths of a modality's sequences.
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown
 from gmsa.system.reading import open_regular, parse_json, reason_of
 
-FORMAT, VERSION = "gmsa feature store", 3
-UNTIMED = 2
-"""Version of a store without times of steps, which an earlier gmsa reads, too."""
+FORMAT, VERSION = "gmsa feature store", 4
+TIMED, UNTIMED = 3, 2
+"""Versions of a store with one file per modality and without statistics, and of one without times of steps, which an
+earlier gmsa reads, too."""
+_SINCE = {"timed": TIMED, "statistics": VERSION, "shards": VERSION}
+"""The first version that has a key."""
+SHARD = 2_000_000_000
+"""Bytes of features, of all modalities together, of a shard at most, if not one utterance alone has more."""
+MOST_SHARDS = 1_000
 CLIPS = "clips.jsonl"
 """File of a store of extracted media: where each clip comes from. Its hash stands in :attr:`Manifest.source`."""
 MOST_CLIPS = 1 << 33
@@ -39,6 +46,8 @@ NO_PLACE = -(1 << 63)
 """Place of an utterance without one."""
 OWN_NAMES = ("ids", "transcripts", "labels", "annotations", *TEXT_COLUMNS.values(), "places")
 """Names of files that no modality may have."""
+ANY = -1
+"""Length of an axis that follows from the size of the file."""
 AGAIN = "import the data again"
 NOT_ANNOTATED = -128
 """Annotation of an utterance without one."""
@@ -111,6 +120,10 @@ class Manifest:
     """Files of the store by name."""
     timed: tuple[str, ...] = ()
     """Modalities whose steps have times."""
+    statistics: str = ""
+    """Split of whose features the store has means and standard deviations; empty if it has none."""
+    shards: tuple[int, ...] = ()
+    """The row at which each shard after the first begins; the features of a shard are files of their own."""
 
     @property
     def labels(self) -> str:
@@ -119,19 +132,24 @@ class Manifest:
 
     def to_json(self) -> str:
         """Returns the text of the file; equal stores give equal bytes."""
-        content = {"format": FORMAT, "version": VERSION if self.timed else UNTIMED, **dataclasses.asdict(self)}
-        if not self.timed:
-            del content["timed"]
+        version = max([UNTIMED, *(since for key, since in _SINCE.items() if getattr(self, key))])
+        content = {"format": FORMAT, "version": version, **dataclasses.asdict(self)}
+        content = {key: value for key, value in content.items() if _SINCE.get(key, version) <= version}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | None]]:
-    """Returns the type and shape of each array file; the shape is None if it follows from the file size."""
+    """Returns the type and shape of each array file; the shape is None, or its first axis :data:`ANY`, if it follows
+    from the file size."""
     count = manifest.utterances
     found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
     for modality, stored in manifest.modalities.items():
-        found[f"{modality}.npy"] = DTYPES[stored.dtype], (stored.steps, stored.dim)
+        found[f"{modality}.npy"] = DTYPES[stored.dtype], (ANY if manifest.shards else stored.steps, stored.dim)
+        for shard in range(1, 1 + len(manifest.shards)):
+            found[f"{modality}.{shard}.npy"] = DTYPES[stored.dtype], (ANY, stored.dim)
         found[f"{modality}.offsets.npy"] = "<i8", (count + 1,)
+        if manifest.statistics:
+            found[f"{modality}.statistics.npy"] = "<f8", (2, stored.dim)
         if modality in manifest.timed:
             found[f"{modality}.times.npy"] = "<f4", (stored.steps, 2)
     for name in ("ids", "transcripts"):
@@ -195,15 +213,14 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         content = parse_json(raw.decode("utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"its format is not '{FORMAT}'")
-        if content.get("version") not in (1, UNTIMED, VERSION) or isinstance(content["version"], bool):
+        if content.get("version") not in (1, UNTIMED, TIMED, VERSION) or isinstance(content["version"], bool):
             raise ValueError(
                 f"version {shown(content.get('version'))} is not {VERSION}, the version that this gmsa reads"
             )
         _check_values(content)
         if content["version"] == 1:
             content = _of_version_1(content)
-        if content["version"] < VERSION:
-            content["timed"] = []
+        content |= {key: {"statistics": ""}.get(key, []) for key, since in _SINCE.items() if content["version"] < since}
         manifest = _build(content)
         _check(manifest)
     except (ValueError, RecursionError) as error:
@@ -248,7 +265,12 @@ def _build(content: dict[str, Any]) -> Manifest:
             raise ValueError(f"'{name}' is not a list of names")
         values[name] = tuple(values[name])
     values["target"] = _target(values["target"])
-    for name, kind in {"written_by": str, "annotations": bool, "source": dict}.items():
+    if not isinstance(values["shards"], list) or len(values["shards"]) >= MOST_SHARDS:
+        raise ValueError(f"'shards' is no list of less than {MOST_SHARDS:,} rows")
+    for row in values["shards"]:
+        _need_count(row, "shards")
+    values["shards"] = tuple(values["shards"])
+    for name, kind in {"written_by": str, "annotations": bool, "source": dict, "statistics": str}.items():
         if not isinstance(values[name], kind):
             raise ValueError(f"'{name}' is a {type(values[name]).__name__}")
     _need_count(values["utterances"], "utterances")
@@ -337,6 +359,10 @@ def _check(manifest: Manifest) -> None:
         row = split.stop
     if row != manifest.utterances:
         raise ValueError("'splits' do not cover the utterances")
+    if manifest.statistics and manifest.statistics not in manifest.splits:
+        raise ValueError("'statistics' is no split")
+    if any(b <= a for a, b in pairwise((0, *manifest.shards, manifest.utterances))):
+        raise ValueError("'shards' are no rows in their order")
     if set(manifest.files) != set(columns_of(manifest)):
         raise ValueError(f"'files' are not {', '.join(columns_of(manifest))}")
     if not all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in manifest.files.values()):

@@ -31,6 +31,8 @@ class GrowingArray:
 
     def finish(self, shape: tuple[int, ...]) -> StoredFile:
         """Writes the header, closes the file, and hashes it as it is on disk."""
+        if self.file.closed:
+            self.file = open(self.path, "r+b")  # noqa: SIM115
         self.file.seek(0)
         self.file.write(header(self.dtype, shape))
         self.file.flush()
@@ -85,12 +87,18 @@ class GrowingRows:
     """Rows of unequal length, concatenated, and the offset of each row."""
 
     def __init__(self, folder: Path, name: str, dtype: str) -> None:
-        self.values, self.offsets = (
-            GrowingArray(folder, f"{name}.npy", dtype),
-            GrowingNumbers(folder, f"{name}.offsets.npy", "<i8"),
-        )
+        self._folder, self._name = folder, name
+        self.values = GrowingArray(folder, f"{name}.npy", dtype)
+        self.files = [self.values]
+        self.offsets = GrowingNumbers(folder, f"{name}.offsets.npy", "<i8")
         self.total = self.longest = self.present = 0
         self.offsets.add(0)
+
+    def begin_file(self) -> None:
+        """Lets the next rows go into a further file."""
+        self.values.file.close()
+        self.values = GrowingArray(self._folder, f"{self._name}.{len(self.files)}.npy", self.values.dtype)
+        self.files.append(self.values)
 
     def add(self, values: bytes | memoryview, length: int) -> None:
         """Appends a row of ``length`` steps."""

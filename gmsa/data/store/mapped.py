@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gmsa.data.opening import open_data
-from gmsa.data.store.files import AGAIN, HEADER, check_header
+from gmsa.data.store.files import AGAIN, ANY, HEADER, check_header
 from gmsa.errors import DataError, short
 from gmsa.system.reading import reason_of
 
@@ -40,14 +42,16 @@ class Mapped:
 
 
 class StoredColumn:
-    """The sequences of one modality, concatenated."""
+    """The sequences of one modality, concatenated, in the files of one or several shards."""
 
-    __slots__ = ("_array", "_data", "_half", "_offsets", "_touched", "offsets")
+    __slots__ = ("_begins", "_half", "_offsets", "_shards", "_touched", "dim", "offsets")
 
-    def __init__(self, data: Mapped, offsets: np.ndarray) -> None:
+    def __init__(self, shards: Sequence[Mapped], offsets: np.ndarray) -> None:
         # A memoryview returns single numbers three times as fast as an array.
-        self._data, self._array, self.offsets, self._offsets = data, data.array, offsets, offsets.data
-        self._half, self._touched = data.array.dtype != np.float32, 0
+        self._shards, self.offsets, self._offsets = shards, offsets, offsets.data
+        self._begins = [0, *accumulate(len(shard.array) for shard in shards[:-1])]
+        first = shards[0].array
+        self._half, self._touched, self.dim = first.dtype != np.float32, [0] * len(shards), first.shape[1]
 
     def length(self, row: int) -> int:
         """Number of steps of a row."""
@@ -61,19 +65,24 @@ class StoredColumn:
     def sequences(self, start: int, stop: int) -> list[Tensor | None]:
         """Returns the features of consecutive rows, as views of one copy; None for each if they are long."""
         offsets = self.offsets[start : stop + 1]
-        if int(offsets[-1] - offsets[0]) * self._array.shape[1] > _TOGETHER:
+        if int(offsets[-1] - offsets[0]) * self.dim > _TOGETHER:
             return [None] * (stop - start)
         whole = self.values(int(offsets[0]), int(offsets[-1]))
         return list(whole.split(np.diff(offsets).tolist()))
 
     def values(self, start: int, stop: int) -> Tensor:
         """Returns a copy of consecutive steps, float32 ``[L, D]``."""
-        found = self._array[start:stop]
+        shard = bisect_right(self._begins, start) - 1 if len(self._begins) > 1 else 0
+        stored, begin = self._shards[shard], self._begins[shard]
+        if stop - begin > len(stored.array):
+            end = begin + len(stored.array)
+            return torch.cat([self.values(start, end), self.values(end, stop)])
+        found = stored.array[start - begin : stop - begin]
         found = found.astype(np.float32) if self._half else found.copy()
-        self._touched += found.nbytes + _FAULT
-        if self._touched > _KEPT:
-            self._touched = 0
-            self._data.release()
+        self._touched[shard] += found.nbytes + _FAULT
+        if self._touched[shard] > _KEPT:
+            self._touched[shard] = 0
+            stored.release()
         return torch.from_numpy(found)
 
 
@@ -119,14 +128,16 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
     Args:
         path: the array file.
         dtype: expected NumPy type.
-        shape: expected shape; None for one axis whose length follows from the size.
+        shape: expected shape; None for one axis whose length follows from the size, as that of a first axis ANY does.
         size: expected bytes of the file.
 
     Raises:
         DataError: the file is missing, a link, or differs in size or header.
     """
     itemsize = np.dtype(dtype).itemsize
-    shape = (size - HEADER,) if shape is None else shape
+    shape = (ANY,) if shape is None else shape
+    if shape[0] == ANY:
+        shape = (max(0, size - HEADER) // (itemsize * int(np.prod(shape[1:], dtype=int))), *shape[1:])
     expected = HEADER + itemsize * int(np.prod([int(n) for n in shape], dtype=object))
     where = short(path)
     with open_data(path, follow=False) as file:
@@ -144,13 +155,38 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
     return Mapped(values.astype(values.dtype.newbyteorder("="), copy=False), mapping)
 
 
-def checked_offsets(folder: Path, name: str, columns: Mapping[str, Mapped]) -> np.ndarray:
+def checked_shards(
+    folder: Path, name: str, columns: Mapping[str, Mapped], begins: Sequence[int]
+) -> tuple[list[Mapped], np.ndarray]:
+    """Returns the shards of a modality and its offsets after checking that these fit.
+
+    Args:
+        begins: the row at which each shard after the first begins.
+
+    Raises:
+        DataError: an offset points outside, or a shard has other steps than its rows.
+    """
+    names = [f"{name}.npy", *(f"{name}.{shard}.npy" for shard in range(1, 1 + len(begins)))]
+    shards = [columns[file] for file in names]
+    offsets = checked_offsets(folder, name, columns, sum(len(shard.array) for shard in shards))
+    for file, shard, begin, end in zip(names, shards, (0, *begins), (*begins, len(offsets) - 1), strict=True):
+        if len(shard.array) != (wanted := offsets[end] - offsets[begin]):
+            what = f"has {len(shard.array):,} steps where its rows have {wanted:,}"
+            raise DataError(f"{short(folder / file)}: {what}; it is damaged or of another store, {AGAIN}")
+    return shards, offsets
+
+
+def checked_offsets(folder: Path, name: str, columns: Mapping[str, Mapped], end: int | None = None) -> np.ndarray:
     """Returns the offsets of the rows after checking that they lie within the array.
+
+    Args:
+        end: its length, where it is in several files.
 
     Raises:
         DataError: an offset points outside.
     """
-    offsets, end = columns[f"{name}.offsets.npy"].array, len(columns[f"{name}.npy"].array)
+    offsets = columns[f"{name}.offsets.npy"].array
+    end = len(columns[f"{name}.npy"].array) if end is None else end
     if offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
         raise DataError(f"{short(folder / f'{name}.offsets.npy')}: points outside '{name}.npy'; it is damaged, {AGAIN}")
     return offsets

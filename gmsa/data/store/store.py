@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,22 @@ from torch import Tensor
 
 from gmsa.data.dialogues.order import places_of_rows
 from gmsa.data.features import LazyFeatures
+from gmsa.data.lazy import Utterances
+from gmsa.data.lazy.sequences import rows_within
 from gmsa.data.opening import lies_at
-from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_texts
+from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_statistics, check_texts
 from gmsa.data.store.extraction import Extraction
 from gmsa.data.store.files import CLIPS, MANIFEST, MOST_CLIPS, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
-from gmsa.data.store.mapped import Column, Mapped, MissingColumn, StoredColumn, StoredTexts, checked_offsets, map_file
+from gmsa.data.store.mapped import (
+    Column,
+    Mapped,
+    MissingColumn,
+    StoredColumn,
+    StoredTexts,
+    checked_offsets,
+    checked_shards,
+    map_file,
+)
 from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
@@ -80,7 +91,8 @@ class Store:
         def parts(name: str) -> tuple[Mapped, np.ndarray]:
             return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
 
-        ids, transcripts, sequences = parts("ids"), parts("transcripts"), {m: parts(m) for m in self.dims}
+        ids, transcripts = parts("ids"), parts("transcripts")
+        sequences = {m: checked_shards(self.path, m, columns, self.manifest.shards) for m in self.dims}
         check_ids(self.path, self.manifest, *ids)
         check_texts(self.path, "transcripts", *transcripts)
         texts = {column: parts(name) for column, name in TEXT_COLUMNS.items() if column in self.manifest.columns}
@@ -89,6 +101,7 @@ class Store:
         for modality, (_, offsets) in sequences.items():
             check_lengths(self.path, self.manifest, modality, offsets)
         check_numbers(self.path, self.manifest, columns)
+        check_statistics(self.path, self.manifest, columns)
 
         self.labels = columns["labels.npy"].array
         """Labels, float64 ``[N]``; NaN if unlabeled."""
@@ -98,6 +111,7 @@ class Store:
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
         self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
+        self._statistics = {m: columns[f"{m}.statistics.npy"].array for m in self.dims if self.manifest.statistics}
         self._times = {modality: columns[f"{modality}.times.npy"].array for modality in self.manifest.timed}
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)
         fields = {"speaker": "speaker", "video": "of_video", "fold": "fold"}
@@ -190,7 +204,7 @@ class Store:
         return stored.values(int(offsets[0]), int(offsets[-1])), torch.from_numpy(offsets - offsets[0])
 
 
-class StoredUtterances(Sequence[Utterance]):
+class StoredUtterances(Utterances):
     """A lazy sequence of the utterances in rows of a store; a slice is again a :class:`StoredUtterances`."""
 
     def __init__(self, store: Store, rows: range, dims: Mapping[str, int], labels: bool) -> None:
@@ -202,15 +216,6 @@ class StoredUtterances(Sequence[Utterance]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Utterance: ...
-    @overload
-    def __getitem__(self, index: slice) -> StoredUtterances: ...
-    def __getitem__(self, index: int | slice) -> Utterance | StoredUtterances:
-        if isinstance(index, slice):
-            return StoredUtterances(self.store, self.rows[index], self.dims, self.with_labels)
-        return self._build(self.rows[index])
 
     def __iter__(self) -> Iterator[Utterance]:
         if self.rows.step != 1:
@@ -232,10 +237,56 @@ class StoredUtterances(Sequence[Utterance]):
         return [self.store._ids[row] for row in self.rows]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.dims)
+
+    def lengths(self, modality: str) -> np.ndarray:
+        if modality not in self.dims or modality not in self.store.dims:
+            return np.zeros(len(self), np.int64)
+        offsets, rows = self.store._sequences[modality].offsets, self._indices
+        return np.asarray(offsets[1:][rows] - offsets[:-1][rows], np.int64)
+
+    @property
     def labels(self) -> np.ndarray:
-        """Labels, float64 ``[N]``; NaN if unlabeled."""
-        chosen = self.store.labels[np.arange(self.rows.start, self.rows.stop, self.rows.step)]
+        chosen = self.store.labels[self._indices]
         return chosen if self.with_labels else np.full_like(chosen, np.nan)
+
+    def own_labels(self) -> Mapping[str, np.ndarray]:
+        if not self.with_labels:
+            return {}
+        return {m: column[self._indices] for m, column in self.store.unimodal.items() if m in self.dims}
+
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
+        split = self.store.manifest.splits.get(self.store.manifest.statistics)
+        found = self.store._statistics.get(modality)
+        if split is None or found is None or self.rows != range(split.start, split.stop):
+            return None
+        mean, std = torch.from_numpy(np.array(found))
+        return mean, std
+
+    def shards(self) -> np.ndarray:
+        rows = np.arange(self.rows.start, self.rows.stop, self.rows.step)
+        return np.searchsorted(self.store.manifest.shards, rows, "right").astype(np.int32)
+
+    def name(self, index: int, field: str) -> str:
+        store, row = self.store, self.rows[index]
+        if field == "id":
+            return store._ids[row]
+        texts = store._texts.get("of_video" if field == "video" else field)
+        found = "" if texts is None else texts[row]
+        return found or (store._ids[row].partition("$_$")[0] if field == "video" else "")
+
+    @property
+    def _indices(self) -> slice | np.ndarray:
+        """The rows, as NumPy takes them."""
+        rows = self.rows
+        return slice(rows.start, rows.stop) if rows.step == 1 else np.arange(rows.start, rows.stop, rows.step)
+
+    def make(self, index: int) -> Utterance:
+        return self._build(self.rows[index])
+
+    def _part(self, rows: range) -> StoredUtterances:
+        return StoredUtterances(self.store, rows_within(self.rows, rows), self.dims, self.with_labels)
 
     def _build(self, row: int, window: _Window | None = None) -> Utterance:
         store, label, unimodal = self.store, None, {}
@@ -264,10 +315,11 @@ class StoredUtterances(Sequence[Utterance]):
 class StoredFeatures(LazyFeatures):
     """The features of one row, float32 ``[L_m, D_m]`` per modality, read on each access."""
 
-    __slots__ = ("_columns", "_of", "_row", "_window")
+    __slots__ = ("_columns", "_lengths", "_of", "_row", "_window")
 
     def __init__(self, of: StoredUtterances, row: int, window: _Window | None = None) -> None:
         self._of, self._columns, self._row, self._window = of, of._columns, row, window
+        self._lengths: dict[str, int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFeatures, (self._of, self._row)
@@ -275,7 +327,9 @@ class StoredFeatures(LazyFeatures):
     @property
     def lengths(self) -> dict[str, int]:
         """Number of steps of each modality."""
-        return {modality: column.length(self._row) for modality, column in self._columns.items()}
+        if self._lengths is None:
+            self._lengths = {modality: column.length(self._row) for modality, column in self._columns.items()}
+        return self._lengths
 
     def __getitem__(self, modality: str) -> Tensor:
         window = self._window

@@ -19,13 +19,17 @@ import numpy as np
 
 import gmsa
 from gmsa.config import MODALITIES, TargetConfig
+from gmsa.data.splits import is_training
 from gmsa.data.store.files import (
+    ANY,
     CLIPS,
     DTYPES,
     HEADER,
     MANIFEST,
+    MOST_SHARDS,
     NO_PLACE,
     NOT_ANNOTATED,
+    SHARD,
     TEXT_COLUMNS,
     Manifest,
     StoredModality,
@@ -35,12 +39,16 @@ from gmsa.data.store.files import (
 )
 from gmsa.data.store.growing import GrowingArray, GrowingNumbers, GrowingRows
 from gmsa.data.store.rows import Row, RowChecker
+from gmsa.data.store.statistics import statistics_of
 from gmsa.data.store.store import Store
 from gmsa.data.texts import check_column
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, WriteError, cut, short, shown
 from gmsa.system.files import check_out_folder, make_folder, sha256_of, sync_folder, write_text
 from gmsa.system.reading import exists, reason_of
+
+MANY, LARGE = 20_000, 250_000_000
+"""Utterances, and bytes of features, from which on a store keeps statistics."""
 
 
 def write_store(
@@ -51,6 +59,8 @@ def write_store(
     source: Mapping[str, Any] | None = None,
     where: str = "rows",
     clips: Callable[[], str] | None = None,
+    shard_bytes: int = SHARD,
+    statistics: bool | None = None,
 ) -> Store:
     """Writes a store atomically: into a temporary folder beside it, which is renamed at the end.
 
@@ -68,6 +78,10 @@ def write_store(
         where: what errors call the source (default: ``rows``).
         clips: makes the text of ``clips.jsonl`` after the last row; ``source["clips_sha256"]`` is then its hash
             (default: no such file).
+        shard_bytes: features, of all modalities together, from which on the next utterances go into further files
+            (default: 2 GB).
+        statistics: whether to keep mean and standard deviation of each feature over the split ``train`` (default: from
+            20,000 utterances or 250 MB of features on, where to find them takes longer than a second).
 
     Returns:
         The new store, opened.
@@ -92,7 +106,9 @@ def write_store(
         try:
             make_folder(path.parent)
             temporary.mkdir()
-            writer = _Writer(temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where)
+            writer = _Writer(
+                temporary, dtypes or dict.fromkeys(MODALITIES, "float32"), labels, where, shard_bytes, statistics
+            )
             try:
                 for row in rows:
                     writer.add(row)
@@ -156,8 +172,19 @@ def _text_of(manifest: Manifest, where: str) -> bytes:
 class _Writer:
     """The files of a store that is being written."""
 
-    def __init__(self, folder: Path, dtypes: Mapping[str, str], labels: str | TargetConfig, where: str) -> None:
-        self.dtypes, self.where = dict(dtypes), where
+    def __init__(
+        self,
+        folder: Path,
+        dtypes: Mapping[str, str],
+        labels: str | TargetConfig,
+        where: str,
+        shard_bytes: int,
+        statistics: bool | None,
+    ) -> None:
+        self.folder, self.dtypes, self.where = folder, dict(dtypes), where
+        self.shard_bytes, self.statistics = shard_bytes, statistics
+        self.shards: list[int] = []
+        self.in_shard = 0
         named = isinstance(labels, str)
         target = TargetConfig(preset=cast(Any, labels)) if isinstance(labels, str) else labels
         scale = "choose its scale with --labels" if named else "set target.range to the range of the labels"
@@ -186,8 +213,10 @@ class _Writer:
         self.ids.add(raw, len(raw))
         # 8 bytes per id; a set would take a hundred.
         self.hashes.append(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little"))
+        sequences = {modality: checker.sequence_of(row, modality) for modality in self.sequences}
+        self._begin_shard(sum(values.nbytes for values in sequences.values() if values is not None))
         for modality, stored in self.sequences.items():
-            values = checker.sequence_of(row, modality)
+            values = sequences[modality]
             stored.add(b"" if values is None else values.data, 0 if values is None else len(values))
             if (times := checker.times_of(row, modality)) is not None and values is not None:
                 self.times[modality].write(times.data)
@@ -215,6 +244,17 @@ class _Writer:
         self.placed |= utterance.place is not None
         self.places.add(NO_PLACE if utterance.place is None else self._place_of(utterance))
         self.count += 1
+
+    def _begin_shard(self, size: int) -> None:
+        """Begins a shard where the one at hand has no room for features of ``size`` bytes."""
+        if self.in_shard and self.in_shard + size > self.shard_bytes:
+            self.shards.append(self.count)
+            if len(self.shards) >= MOST_SHARDS:
+                raise DataError(f"{self.where}: has over {MOST_SHARDS:,} shards; make them larger by --shard-size")
+            for stored in self.sequences.values():
+                stored.begin_file()
+            self.in_shard = 0
+        self.in_shard += size
 
     def _place_of(self, utterance: Utterance) -> int:
         place = utterance.place
@@ -259,17 +299,38 @@ class _Writer:
             source=source,
             files={},
             timed=timed,
+            statistics=self._split_of_statistics(),
+            shards=tuple(self.shards),
         )
         files = {}
         arrays = {found.path.name: found for found in self._arrays()}
-        for name, (_, shape) in columns_of(manifest).items():
-            found = arrays.pop(name)
-            files[name] = found.finish((found.bytes,) if shape is None else shape)
+        for name, (dtype, shape) in columns_of(manifest).items():
+            if name in arrays:
+                found = arrays.pop(name)
+                if shape is None or shape[0] == ANY:
+                    width = math.prod(shape[1:]) if shape else 1
+                    shape = (found.bytes // (np.dtype(dtype).itemsize * width), *(shape or (0,))[1:])
+                files[name] = found.finish(shape)
         for found in arrays.values():
             found.file.close()
             found.path.unlink()
         self._check_ids()
+        if manifest.statistics:
+            for modality, stored in modalities.items():
+                split = manifest.splits[manifest.statistics]
+                both = statistics_of(stored, split.start, split.stop, [0, *self.shards], dims[modality])
+                array = GrowingArray(self.folder, f"{modality}.statistics.npy", "<f8")
+                array.write(both.astype("<f8").data)
+                files[array.path.name] = array.finish(both.shape)
+        files = {name: files[name] for name in columns_of(manifest)}
         return Manifest(**{**manifest.__dict__, "files": files})
+
+    def _split_of_statistics(self) -> str:
+        """The split whose statistics are kept; empty if none are."""
+        size = sum(file.bytes for stored in self.sequences.values() for file in stored.files)
+        if not (self.count >= MANY or size >= LARGE if self.statistics is None else self.statistics):
+            return ""
+        return next((name for name in ("train", *self.splits) if is_training(name, self.splits)), "")
 
     def _check_ids(self) -> None:
         hashes = np.frombuffer(self.hashes, np.uint64)
@@ -286,7 +347,7 @@ class _Writer:
 
     def _arrays(self) -> Iterable[GrowingArray]:
         ragged = (*self.sequences.values(), self.ids, self.transcripts, *self.texts.values())
-        pairs = ((found.values, found.offsets) for found in ragged)
+        pairs = ((*found.files, found.offsets) for found in ragged)
         return [
             *itertools.chain.from_iterable(pairs),
             *self.times.values(),

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         utterance = Utterance(f"v{i}$_${i}", features, i / 4 - 1, {"text": i / 8}, f"words {i} ü")
         rows.append(Row(split, utterance, i % 3 - 1))
     source = {"importer": "mmsa", "files": [{"name": "f.pkl", "sha256": "0" * 64}]}
-    return write_store(tmp_path / "store", rows, source=source).path
+    return write_store(tmp_path / "store", rows, source=source, statistics=True).path
 
 
 def use(path: Path) -> None:
@@ -193,6 +193,7 @@ def test_stores_of_version_1(folder: Path, labels: Any) -> None:
     def older(manifest: dict[str, Any]) -> None:
         del manifest["target"], manifest["columns"]
         manifest.update(version=1, labels=labels)
+        manifest["files"] = {name: file for name, file in manifest["files"].items() if "statistics" not in name}
 
     change_manifest(folder, older)
     forge(folder, "labels.npy", np.zeros(8))
@@ -283,6 +284,19 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
         f"a modality called {name!r}": (lambda m, name=name: m["modalities"].update({name: m["modalities"]["audio"]}))
         for name in ("labels", "Ids", "speakers", "places", "TEXT", "../audio", "a/b", "a\nb", "a.offsets", "", "é")
     },
+    "statistics of no split": lambda m: m.update(statistics="training"),
+    "statistics of a number": lambda m: m.update(statistics=1),
+    "statistics without files": lambda m: (m.update(statistics=""), m["files"].pop("audio.statistics.npy")),
+    "files without statistics": lambda m: m.update(statistics=""),
+    "shards that are a number": lambda m: m.update(shards=3),
+    "shards of text": lambda m: m.update(shards=["3"]),
+    "shards of truth": lambda m: m.update(shards=[True]),
+    "shards without files": lambda m: m.update(shards=[3]),
+    "a shard before the first row": lambda m: m.update(shards=[-1]),
+    "a shard without rows": lambda m: m.update(shards=[3, 3]),
+    "shards in another order": lambda m: m.update(shards=[5, 3]),
+    "a shard after the last row": lambda m: m.update(shards=[8]),
+    "shards without end": lambda m: m.update(shards=[*range(1, 1_200)]),
     "nine modalities": lambda m: m["modalities"].update({f"m{i}": m["modalities"]["audio"] for i in range(7)}),
     "a modality, at length": lambda m: m["modalities"].update({"\x1b[2J" * 10_000: {}}),
 }
@@ -306,6 +320,7 @@ def test_no_steps_of_many_features(folder: Path) -> None:
     """A modality that no utterance has costs nothing, whatever it claims."""
     forge(folder, "text.offsets.npy", np.zeros(9, "<i8"))
     forge(folder, "text.npy", np.zeros((0, 1 << 20), "<f4"))
+    forge(folder, "text.statistics.npy", np.ones((2, 1 << 20)))
     change_manifest(folder, lambda m: m["modalities"]["text"].update(dim=1 << 20, steps=0, longest=0, present=0))
     use(folder)
 
