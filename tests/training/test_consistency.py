@@ -28,6 +28,13 @@ def test_consistency_equals_a_loop() -> None:
     assert float(consistency(value, teacher_values, 0.7)) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
+def test_from_a_single_pass_the_whole_batch_learns() -> None:
+    value, taught = torch.tensor([0.5, -2.0, 1.0]), torch.tensor([[0.0, 1.0, 1.5]])
+    assert float(consistency(value, taught, 0.7)) == pytest.approx((0.5**2 / 2 + 3 - 0.5 + 0.5**2 / 2) / 3)
+    likely, taught = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[[0.3, 0.7], [0.0, 1.0]]])
+    assert float(consistency(likely, taught, 0.5)) == pytest.approx((2 * 0.2**2 + 2) / 2)
+
+
 class Teacher(torch.nn.Module):
     """Predicts of an utterance its number of text steps, and records the batches it is given."""
 
@@ -42,12 +49,14 @@ class Teacher(torch.nn.Module):
         return Output(value, torch.zeros(len(value), 7), None, value[:, None])
 
 
-@pytest.mark.parametrize(("done", "risen"), [(0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0)])
-def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: float) -> None:
+@pytest.mark.parametrize(
+    ("done", "risen", "passes"), [(0.0, 0.0, 3), (0.1, 0.25, 3), (0.4, 1.0, 3), (0.9, 1.0, 3), (0.9, 1.0, 1)]
+)
+def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: float, passes: int) -> None:
     config = config_of(
         reconstruction={"weight": 0.5},
         model={"modality_dropout": dict.fromkeys(MODALITIES, 0.6)},
-        consistency={"weight": 3.0, "ramp": 0.4, "confident_share": 0.7, "passes": 3},
+        consistency={"weight": 3.0, "ramp": 0.4, "confident_share": 0.7, "passes": passes},
         optim={"batch_size": 16},
     )
     task = task_of(utterances, config)
@@ -60,10 +69,11 @@ def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: fl
 
     by_id = {u.id: u for u in utterances}
     whole = [[by_id[name].lengths[m] for name in batch.ids] for m in MODALITIES]
-    assert teacher.seen == [(True, whole)] * 3  # with dropout, as often as asked, and nothing dropped
+    # As often as asked, with dropout unless it is once, and nothing dropped.
+    assert teacher.seen == [(passes > 1, whole)] * passes
     assert [batch.lengths[m].tolist() for m in MODALITIES] != whole
     output = model(batch)
-    teacher_values = torch.tensor(whole[0]).double() + torch.arange(1, 4)[:, None]
+    teacher_values = torch.tensor(whole[0]).double() + torch.arange(1, passes + 1)[:, None]
     expected = loss(output, targets, 0.6, 0.2)
     expected = expected + risen * 3.0 * consistency(output.value, teacher_values, 0.7)
     expected = expected + 0.5 * reconstruction(model, output, targets.hidden)
