@@ -2,10 +2,10 @@
 
     python benchmarks/cost.py --rounds 4
 
-CPU seconds of the process, on one thread. An epoch of each stage takes its turn, so that a machine that gets busy slows
-all alike; the first round warms up. A whole training is the epochs of its stages, each with its validation: half of the
-labels of CMU-MOSI, nothing missing and ``eta:0.5``. ``as before`` is SSLMM with two passes of the teacher, ten epochs of
-pre-training and a contrast of two subsets, which are passes of their own.
+CPU seconds of the process, on one thread, with half of the labels of CMU-MOSI, nothing missing and ``eta:0.5``. An
+epoch of each stage takes its turn, so that a machine that gets busy slows all alike; the first round warms up. A whole
+training is the epochs of its stages, each with its validation. ``as before`` is SSLMM with two passes of the teacher,
+ten epochs of pre-training and a contrast of two subsets, which are passes of their own.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def main() -> None:
             if len(of) > 1:
                 row(f"**{name}**", "", "", "", "", f"{sum(wholes):.1f}", f"**{ratios[name]:.2f}**")
         print()
-        outcome(
-            f"sslmm at most {MOST:g} times supervised", f"{ratios['sslmm']:.2f} times", ratios["sslmm"] <= MOST
-        )
+        outcome(f"sslmm at most {MOST:g} times supervised", f"{ratios['sslmm']:.2f} times", ratios["sslmm"] <= MOST)
     print(f"\n{'made up' if arguments.quick or not real.is_file() else real.name}; {machine()}")
 
 

@@ -95,6 +95,9 @@ SEMI_IIN_SET = " ".join(f"--set {key}={value}" for key, value in SEMI_IIN.items(
 LONGER: dict[str, Any] = {"pretrain.epochs": 20}
 ANEW: dict[str, Any] = {"pretrain.epochs": 0}
 DIALOGUE = {"graph.scope": "dialogue", "graph.context": 2}
+THEN = "pretrain.epochs=10 pretrain.contrast=subsets consistency.passes=2"
+"""What ``mosi_sslmm`` was when its parts were measured."""
+THEN_SET = " ".join(f"--set {change}" for change in THEN.split())
 TRIED: dict[str, list[dict[str, Any]]] = {
     "1.yaml": [
         {"name": "sslmm"},
@@ -136,6 +139,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
     "explain": Result(["python benchmarks/explain.py --out OUT"], 4, data=[DEV]),
+    "limits": Result(["python benchmarks/limits.py --out OUT"], 60, data=[DEV]),
     "long": Result(["python benchmarks/long.py --out OUT"], 30, data=[DEV, "mmmo.pkl"]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
@@ -262,6 +266,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "ablation_graph": ablated("graph", "1111,1112", 20, "protocol.name=supervised"),
     "ablation_streams": ablated("streams", "1111,1112", 5),
     "ablation_label_ratio": ablated("label_ratio", "1111,1112,1113", 40),
+    "cost": Result(["python benchmarks/cost.py"], 4, data=[DEV]),
     "layer": Result(["python benchmarks/layer.py"], 15),
     "media": Result(["python benchmarks/media.py"], 5),
     "step": Result(["python benchmarks/step.py --epochs 4"], 3, data=[DEV]),

@@ -260,11 +260,10 @@ class ConsistencyConfig:
     ramp: float = number(0.4, ge=0, le=1)
     """Share of the steps over which ``weight`` rises linearly from 0."""
     confident_share: float = number(0.7, gt=0, le=1)
-    """Share of each batch that learns from the teacher: the utterances with the lowest teacher variance, which a single
-    pass lacks."""
+    """Share of each batch that learns from the teacher: the utterances with the lowest teacher variance."""
     passes: int = number(4, ge=1, le=1000)
-    """Forward passes of the teacher with dropout; their mean is the target, their variance its uncertainty. With 1 it
-    has no dropout and no variance, and the whole batch learns from it."""
+    """Forward passes of the teacher with dropout; their mean is the target, their variance its uncertainty: with 1,
+    that of its prediction and the student's."""
 
 
 @dataclass(frozen=True)

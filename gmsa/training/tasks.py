@@ -138,12 +138,9 @@ class FineTuning:
         return value
 
     def _teachings(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
-        """What the teacher predicts in P passes with dropout: intensities ``[P, B]`` or probabilities ``[P, B, K]``.
-
-        A single pass has no dropout: it is the mean of what many would say, or close to it.
-        """
+        """What the teacher predicts in P passes with dropout: intensities ``[P, B]`` or probabilities ``[P, B, K]``."""
         passes = range(self.config.consistency.passes)
-        teacher.train(len(passes) > 1)
+        teacher.train()
         with torch.inference_mode():
             found = [_taught(self._empty()[0] if batch is None else teacher(batch)) for _ in passes]
         return torch.stack(found)  # outside, so that it can take part in what has a gradient

@@ -430,6 +430,9 @@ def test_consistency_is_its_equation() -> None:
     huber = torch.where(apart <= 1, apart.square() / 2, apart - 0.5)
     assert (apart[kept] > 1).any()
     torch.testing.assert_close(consistency(value, passes, 0.7), (torch.exp(-variance) * huber)[kept].mean())
+    variance = (value - mean) ** 2 / 2  # of one pass
+    kept = variance.argsort()[:7]
+    torch.testing.assert_close(consistency(value, mean[None], 0.7), (torch.exp(-variance) * huber)[kept].mean())
 
 
 def test_reconstruction_is_its_equation() -> None:

@@ -28,11 +28,16 @@ def test_consistency_equals_a_loop() -> None:
     assert float(consistency(value, teacher_values, 0.7)) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
-def test_from_a_single_pass_the_whole_batch_learns() -> None:
-    value, taught = torch.tensor([0.5, -2.0, 1.0]), torch.tensor([[0.0, 1.0, 1.5]])
-    assert float(consistency(value, taught, 0.7)) == pytest.approx((0.5**2 / 2 + 3 - 0.5 + 0.5**2 / 2) / 3)
+def test_a_single_pass_is_as_certain_as_it_is_near_to_the_student() -> None:
+    """Its variance is that of two predictions, (a - b)^2 / 2; it weighs and chooses, and has no gradient."""
+    value, taught = torch.tensor([0.5, -2.0, 1.0], requires_grad=True), torch.tensor([[0.0, 1.0, 1.4]])
+    found = consistency(value, taught, 0.5)
+    weights = np.exp(-(np.array([0.5, 0.4]) ** 2) / 2)  # the second is the least certain
+    assert float(found) == pytest.approx((weights * np.array([0.5, 0.4]) ** 2 / 2).mean())
+    found.backward()
+    np.testing.assert_allclose(value.grad, [weights[0] * 0.5 / 2, 0, weights[1] * -0.4 / 2], rtol=1e-5)
     likely, taught = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[[0.3, 0.7], [0.0, 1.0]]])
-    assert float(consistency(likely, taught, 0.5)) == pytest.approx((2 * 0.2**2 + 2) / 2)
+    assert float(consistency(likely, taught, 0.5)) == pytest.approx(np.exp(-(0.2**2)) * 2 * 0.2**2)
 
 
 class Teacher(torch.nn.Module):
@@ -69,8 +74,7 @@ def test_the_loss_of_stage_two_is_its_formula(utterances, done: float, risen: fl
 
     by_id = {u.id: u for u in utterances}
     whole = [[by_id[name].lengths[m] for name in batch.ids] for m in MODALITIES]
-    # As often as asked, with dropout unless it is once, and nothing dropped.
-    assert teacher.seen == [(passes > 1, whole)] * passes
+    assert teacher.seen == [(True, whole)] * passes  # with dropout, as often as asked, and nothing dropped
     assert [batch.lengths[m].tolist() for m in MODALITIES] != whole
     output = model(batch)
     teacher_values = torch.tensor(whole[0]).double() + torch.arange(1, passes + 1)[:, None]
