@@ -1,6 +1,6 @@
 """Cost: what a training of SSLMM takes beside a supervised one with the same labels.
 
-    python benchmarks/cost.py --rounds 4
+    python benchmarks/cost.py
 
 CPU seconds of the process, on one thread, with half of the labels of CMU-MOSI, nothing missing and ``eta:0.5``. An
 epoch of each stage takes its turn, so that a machine that gets busy slows all alike; the first round warms up. A whole
@@ -46,7 +46,7 @@ class Stage(NamedTuple):
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=4, help="epochs of each stage that are timed")
+    parser.add_argument("--rounds", type=int, default=2, help="epochs of each stage that are timed")
     arguments = parser.parse_args()
     arguments.threads, arguments.device = 1, "cpu"
     device, real = begin(arguments), find_data()
