@@ -3,15 +3,16 @@
     python benchmarks/cost.py
 
 CPU seconds of the process, on one thread, with half of the labels of CMU-MOSI, nothing missing and ``eta:0.5``. An
-epoch of each stage takes its turn, so that a machine that gets busy slows all alike; the first round warms up. A whole
-training is the epochs of its stages, each with its validation. ``as before`` is SSLMM with two passes of the teacher,
-ten epochs of pre-training and a contrast of two subsets, which are passes of their own.
+epoch of each stage takes its turn, so that a machine that gets busy slows all alike. A whole training is the epochs of
+its stages, each with its validation. ``fewer passes`` is SSLMM with one pass of the teacher instead of two, and half the
+epochs of pre-training, whose contrast has the masked utterances for one of its views.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,9 @@ from gmsa.training.tasks import FineTuning, Pretraining, Task
 
 SEED = 1111
 SEMI_IIN = ("model.name=semi_iin", "protocol.name=supervised", "pretrain.epochs=0", "reconstruction.weight=0")
-BEFORE = ("consistency.passes=2", "pretrain.epochs=10", "pretrain.contrast=subsets")
+FEWER = ("consistency.passes=1", "pretrain.epochs=5", "pretrain.contrast=masked")
+WARM = 2
+"""Steps of each stage before any is timed."""
 CONDITIONS = {"nothing missing": "none", "eta 0.5": "eta:0.5"}
 MOST = 5.0
 """Times a supervised training that SSLMM may take."""
@@ -58,7 +61,7 @@ def main() -> None:
         trainings = {
             "semi_iin, supervised": stages([*here, "optim.ema=0.99", *SEMI_IIN], device),
             "sslmm": stages(here, device),
-            "sslmm, as before": stages([*here, *BEFORE], device),
+            "sslmm, fewer passes": stages([*here, *FEWER], device),
         }
         seconds = timed([s for of in trainings.values() for s in of], 1 if arguments.quick else arguments.rounds)
         header(f"{condition}:", "", "epochs", "steps each", "ms per step", "validation, s", "CPU seconds", "ratio")
@@ -74,7 +77,8 @@ def main() -> None:
             if len(of) > 1:
                 row(f"**{name}**", "", "", "", "", f"{sum(wholes):.1f}", f"**{ratios[name]:.2f}**")
         print()
-        outcome(f"sslmm at most {MOST:g} times supervised", f"{ratios['sslmm']:.2f} times", ratios["sslmm"] <= MOST)
+        for name in list(trainings)[1:]:
+            outcome(f"{name} at most {MOST:g} times supervised", f"{ratios[name]:.2f} times", ratios[name] <= MOST)
     print(f"\n{'made up' if arguments.quick or not real.is_file() else real.name}; {machine()}")
 
 
@@ -104,15 +108,17 @@ def stages(overrides: Sequence[str], device: torch.device) -> list[Stage]:
 def timed(of: Sequence[Stage], rounds: int) -> list[list[tuple[float, float]]]:
     """Of each stage, in each round, the CPU seconds of a step with its data, and of scoring the validation split."""
     found: list[list[tuple[float, float]]] = [[] for _ in of]
-    for epoch in range(rounds + 1):
+    for name, task, state, config in of:
+        for batch in islice(task.batches(SEED, name, 0), WARM):
+            training_step(task, state, batch, 0.5, config.optim)
+    for epoch in range(1, rounds + 1):
         for place, (name, task, state, config) in enumerate(of):
             began = time.process_time()
             for batch in task.batches(SEED, name, epoch):
                 training_step(task, state, batch, 0.5, config.optim)
             trained = time.process_time()
             task.score(state.model)
-            if epoch:
-                found[place].append(((trained - began) / task.per_epoch, time.process_time() - trained))
+            found[place].append(((trained - began) / task.per_epoch, time.process_time() - trained))
     return found
 
 

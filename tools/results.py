@@ -139,7 +139,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
     "explain": Result(["python benchmarks/explain.py --out OUT"], 4, data=[DEV]),
-    "limits": Result(["python benchmarks/limits.py --out OUT"], 60, data=[DEV]),
+    "limits": Result(["python benchmarks/limits.py --scopes utterance --complete semi_iin --out OUT"], 20, data=[DEV]),
     "long": Result(["python benchmarks/long.py --out OUT"], 30, data=[DEV, "mmmo.pkl"]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
@@ -394,6 +394,7 @@ def _quick(words: list[str], result: Result, folder: Path) -> list[str]:
         file.write_text(json.dumps({"base": words[place], **QUICK}), encoding="utf-8")  # JSON is YAML
         words[place] = str(file)
         words[words.index("--seeds") + 1] = "1111"
+        words = ["pretrain.epochs=1" if word == THEN[0] else word for word in words]
     if "--settings" in words:
         place = words.index("--settings") + 1
         given = Path(words[place])
