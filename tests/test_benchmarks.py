@@ -15,12 +15,14 @@ PARTS = {"common", "mmsa_peer", "plain", "stores"}
 """Files there that are no benchmarks of their own."""
 TABLES = {
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
+    "cost": ["| sslmm: pre-training |", "| **sslmm, fewer passes** |"],
     "data": ["| knn within, complete across |"],
     "explain": ["| integrated gradients |", "| modalities and tokens |"],
     "few_labels": ["| self-training |", "| further epochs |"],
     "gpu": ["| sslmm: pre-training, then fine-tuning |", "equal bytes with run.deterministic"],
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
+    "limits": ["| utterance: sslmm, all labels, nothing missing |", "| composite |", "- asked: utterance: sslmm"],
     "long": ["A step of 2 utterances", "one step of 300, 1 seed"],
     "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips", "An answer for "],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
@@ -34,7 +36,7 @@ TABLES = {
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "explain", "few_labels", "long", "models", "one_model", "peers", "recipe", "tune"}
+TRAINING = {"context", "explain", "few_labels", "limits", "long", "models", "one_model", "peers", "recipe", "tune"}
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
 """Those that choose neither threads nor device."""

@@ -197,6 +197,26 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def summarize(self, states: Tensor, batch: GraphBatch) -> Tensor:
+        """What the states of all nodes that pre-training decodes say of each utterance ``[N, C]``, for its contrast.
+
+        By default the mean over the modalities that are there of the mean over their nodes.
+        """
+        if batch.dialogues is None:
+            graph, pooled = batch, self.embedding.pool(states, batch)
+        else:
+            assert self.outside is not None
+            graph, pooled = batch.dialogues, self.outside.pool(states, batch.dialogues)
+        present = self.present(graph)
+        total = (torch.stack([*pooled.values()], dim=1) * present[:, :, None]).sum(1)
+        return total / present.sum(1, keepdim=True).clamp(min=1)
+
+    def present(self, graph: GraphBatch) -> Tensor:
+        """Which modalities each utterance has ``[N, M]``, in the order of the batch."""
+        order = graph.utterance_order
+        there = [graph.lengths[m].index_select(0, order) > 0 for m in self.embedding.modalities]
+        return torch.stack(there, dim=1)
+
     def start_outside(
         self, z: Tensor, batch: GraphBatch, masked: Mapping[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:

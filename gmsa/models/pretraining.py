@@ -38,12 +38,13 @@ class Masked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PretrainingBatch:
-    """N utterances three times: with masked tokens, and twice with a random subset of their modalities."""
+    """N utterances two or three times: with masked tokens, and with random subsets of their modalities."""
 
     masked: GraphBatch
     targets: Mapping[str, Masked]
     """Per modality that has masked tokens."""
-    views: tuple[GraphBatch, GraphBatch]
+    views: tuple[GraphBatch, ...]
+    """Two random subsets, or one where the masked utterances are the other view of the contrast."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -57,10 +58,8 @@ class PretrainingBatch:
     def map(self, change: Callable[[Tensor], Tensor]) -> PretrainingBatch:
         """The same batch with each tensor changed, always in the same order."""
         targets = {m: Masked(*map(change, target)) for m, target in self.targets.items()}
-        first, second = self.views
-        return replace(
-            self, masked=self.masked.map(change), targets=targets, views=(first.map(change), second.map(change))
-        )
+        views = tuple(view.map(change) for view in self.views)
+        return replace(self, masked=self.masked.map(change), targets=targets, views=views)
 
 
 class PretrainingModel(nn.Module):
@@ -76,7 +75,8 @@ class PretrainingModel(nn.Module):
     of them are set to zero before a decoder of one interaction layer over all edges; :math:`\hat x` is a linear map of
     what it gives, x the standardized features. :math:`L_{con}`, after MUSE (Wu et al., ICLR 2024): z and z' are an
     utterance's projected representations, of length 1, from two random subsets of its modalities; the other utterances
-    of the batch are the negatives.
+    of the batch are the negatives. With ``pretrain.contrast: masked`` z is from the states of the masked utterance, as
+    :math:`L_{mask}` has them (:meth:`~gmsa.models.Model.summarize`): the model passes over it once for both losses.
 
     **Text that a trained encoder reads** (``model.text_encoder``) has no features that stay. In graphs of utterances
     the batch has the tokenizer's mask piece in the place of all word pieces of a masked token, so that the encoder
@@ -139,20 +139,31 @@ class PretrainingModel(nn.Module):
             # Not plain zeros: the gradients of what all make of the views are added up in all processes or in none.
             errors, views = token.new_zeros(0), token.expand(1, 2, -1)[:0]
         else:
-            errors, views = self.reconstruction(batch.masked, batch.targets), self.represent(*batch.views)
+            states = self.states(batch.masked, batch.targets)
+            errors = self.reconstruction(states, batch.masked, batch.targets)
+            features = [self.model(view).features for view in batch.views]
+            if len(features) == 1:
+                features.insert(0, self.model.summarize(states, batch.masked))
+            views = self.represent(*features)
         count = group.all_reduce(errors.new_full((), len(errors)))
         return errors.sum() / count.clamp(min=1), self.contrast(views, group)
 
-    def reconstruction(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
-        """The error of each masked token ``[K]``."""
-        known = {m: target for m, target in targets.items() if self.pieces is None or m != TEXT}
-        masked = {m: (target.flags, self.token[m]) for m, target in known.items()}
+    def states(self, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
+        """The model's states of all nodes, those of masked tokens too ``[V, C]``."""
+        masked = {m: (target.flags, self.token[m]) for m, target in self._known(targets).items()}
         if batch.dialogues is None:
-            graph, states = batch, self.model.nodes(self.model.embedding(batch, masked), batch)
-        else:
-            graph, states = batch.dialogues, self.model.outside_nodes(self.model.embedding(batch), batch, masked)
+            return self.model.nodes(self.model.embedding(batch, masked), batch)
+        return self.model.outside_nodes(self.model.embedding(batch), batch, masked)
+
+    def _known(self, targets: Mapping[str, Masked]) -> dict[str, Masked]:
+        """The targets that are features or states, and not word pieces."""
+        return {m: target for m, target in targets.items() if self.pieces is None or m != TEXT}
+
+    def reconstruction(self, states: Tensor, batch: GraphBatch, targets: Mapping[str, Masked]) -> Tensor:
+        """The error of each masked token ``[K]``, from the states of all nodes ``[V, C]``."""
         if not targets:
             return states.new_zeros(0, dtype=torch.float32)
+        graph, known = batch.dialogues or batch, self._known(targets)
         if known:
             states = states.index_fill(0, torch.cat([target.nodes for target in known.values()]), 0.0)
         decoded = self.decoder(states, graph.edges["global"])
@@ -200,9 +211,9 @@ class PretrainingModel(nn.Module):
         taught = target._replace(features=standardize_by(states, every))
         return replace(batch, targets={**batch.targets, TEXT: taught})
 
-    def represent(self, *views: GraphBatch) -> Tensor:
-        """Projected representations of views of the same utterances, of length 1 ``[N, views, C]``."""
-        projected = (self.project(self.model(view).features).float() for view in views)
+    def represent(self, *views: Tensor) -> Tensor:
+        """Projected representations of views of the same utterances ``[N, C]``, of length 1 ``[N, views, C]``."""
+        projected = (self.project(features).float() for features in views)
         return torch.stack([F.normalize(x, dim=1) for x in projected], dim=1)
 
     def contrast(self, views: Tensor, group: Group) -> Tensor:

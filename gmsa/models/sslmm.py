@@ -208,6 +208,12 @@ class SSLMM(Model):
         """States after all outer blocks ``[V', C]``."""
         return self._outside(self.embedding.pool(self.nodes(z0, batch), batch), batch, masked)
 
+    def summarize(self, states: Tensor, batch: GraphBatch) -> Tensor:
+        """What the intensity, or the class, is read from ``[N, C]``."""
+        graph, inside = (batch, self.embedding) if self.outside is None else (batch.dialogues, self.outside)
+        assert graph is not None
+        return self._read(inside.pool(states, graph), graph, self._reads_missing)[0]
+
     def _outside(
         self,
         states: Mapping[str, Tensor],
@@ -239,30 +245,37 @@ class SSLMM(Model):
     def forward(self, batch: GraphBatch) -> Output:
         z0 = self.embedding(batch)
         states, unimodal = self.embedding.pool(self.nodes(z0, batch), batch), self.predict_unimodal(z0, batch)
-        of_dialogues = self.embedding.missing is not None
         if self.outside is None:
-            features, predicted = self._read(states, batch, of_dialogues and self.missing_node != "dropped")
-            known = states if of_dialogues and self.missing_node != "dropped" else None
+            features, predicted = self._read_out(states, batch, self._reads_missing)
+            known = states if self._reads_missing else None
             return Output(*predicted, None, features, known, unimodal)
         assert batch.dialogues is not None
-        _, alone = self._read(states, batch, False)
+        _, alone = self._read_out(states, batch, False)
         states = self.outside.pool(self._outside(states, batch), batch.dialogues)
-        features, predicted = self._read(states, batch.dialogues, self.missing_node != "dropped")
-        known = states if self.missing_node != "dropped" else None
+        features, predicted = self._read_out(states, batch.dialogues, self._reads_missing)
+        known = states if self._reads_missing else None
         return Output(*self.propagate(predicted, batch.dialogues), None, features, known, unimodal, alone)
 
-    def _read(
+    @property
+    def _reads_missing(self) -> bool:
+        """Whether the nodes of missing modalities, which graphs of dialogues have, are read."""
+        return self.missing_node != "dropped" and (self.outside is not None or self.embedding.missing is not None)
+
+    def _read_out(
         self, states: Mapping[str, Tensor], graph: GraphBatch, with_missing: bool
     ) -> tuple[Tensor, tuple[Tensor | None, Tensor]]:
         """What the intensity, or the class, is read from ``[N, C]``, and the predictions."""
-        order = graph.utterance_order
-        present = torch.stack([graph.lengths[m].index_select(0, order) > 0 for m in states], dim=1)  # [N, M]
+        found = self._read(states, graph, with_missing)
+        return found[0], self.heads(found[0], found[-1])
+
+    def _read(self, states: Mapping[str, Tensor], graph: GraphBatch, with_missing: bool) -> list[Tensor]:
+        """What each readout reads of the modalities ``[N, C]``."""
+        present = self.present(graph)
         if with_missing:
             # The nodes of an utterance without any modality are read all the same: its neighbours have sent to them.
             present = present | ~present.any(1, keepdim=True)
         stacked = torch.stack(list(states.values()), dim=1)  # [N, M, C]
-        found = [read(stacked, present) for read in self.readouts]
-        return found[0], self.heads(found[0], found[-1])
+        return [read(stacked, present) for read in self.readouts]
 
     def _missing(self, graph: GraphBatch) -> Tensor:
         """Which nodes of graphs of dialogues represent a missing modality ``[V]``."""

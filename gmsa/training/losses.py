@@ -96,8 +96,10 @@ def consistency(predicted: Tensor, teacher: Tensor, confident_share: float, grou
         \mathrm{Huber}(d) = \begin{cases} d^2 / 2 & |d| \le 1 \\ |d| - 1/2 & \text{else} \end{cases}
 
     :math:`\mu` and :math:`\sigma^2` are the mean and the variance (with P - 1) of the teacher's intensities over P
-    passes with dropout, S the share ``confident_share`` of the batch with the least variance. A teacher that averages
-    weights is that of Tarvainen and Valpola (Mean teachers, NeurIPS 2017); distance, weights and S are our design.
+    passes with dropout, S the share ``confident_share`` of the batch with the least variance. Of a single pass
+    :math:`\sigma^2` is the variance of it and of the student's own prediction, whose pass has dropout too. A teacher
+    that averages weights is that of Tarvainen and Valpola (Mean teachers, NeurIPS 2017); distance, weights and S are
+    our design.
 
     Of K classes the distance is theirs, the squared one between the probabilities, summed over the classes, and so is
     :math:`\sigma^2`:
@@ -110,7 +112,9 @@ def consistency(predicted: Tensor, teacher: Tensor, confident_share: float, grou
         - predicted :math:`(B)`, teacher :math:`(P, B)`; of classes :math:`(B, K)` and :math:`(P, B, K)`; output: a
           scalar
     """
-    variance, mean = torch.var_mean(teacher.float(), dim=0)
+    mean = teacher.float().mean(0)
+    passes = teacher if len(teacher) > 1 else torch.cat([teacher, predicted.detach()[None]])
+    variance = passes.float().var(0)
     if mean.dim() == 1:
         distance = F.huber_loss(predicted.float(), mean, reduction="none")
     else:

@@ -33,7 +33,7 @@ def pretraining_batches(
 
     Args:
         learning: the batches are for training, not validation: ``data.missing.train`` masks new steps in every epoch,
-            and ``text.dropout`` words of both subsets.
+            and ``text.dropout`` words of the subsets.
     """
     groups = SampleGroups(plain_examples(utterances), config)
     for positions in groups.batches(*seed, shard=shard):
@@ -44,11 +44,11 @@ def pretraining_batches(
         chosen = mask_steps(whole, config, *seed) if learning else whole
         masked, targets = (_mask_nodes if config.graph.has_dialogues else _mask_tokens)(chosen, config, *seed)
         views = []
-        for number in ("first", "second"):
+        for number in ("first", "second")[config.pretrain.contrast == "masked" :]:
             view: Sequence[Utterance] = _subset(chosen, *seed, number)
             view = word_dropout(view, config, *seed, number) if learning else view
             views.append(collate(view, graph_spec(config)))
-        yield PretrainingBatch(masked, targets, (views[0], views[1]))
+        yield PretrainingBatch(masked, targets, tuple(views))
 
 
 def _draws(utterances: Sequence[Utterance], count: int, *seed: int | str) -> np.ndarray:

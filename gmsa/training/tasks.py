@@ -136,12 +136,13 @@ class FineTuning:
             value = value + risen * weights.weight * distance
         return value
 
-    @torch.no_grad()
     def _teachings(self, teacher: Model, batch: GraphBatch | None) -> Tensor:
         """What the teacher predicts in P passes with dropout: intensities ``[P, B]`` or probabilities ``[P, B, K]``."""
-        teacher.train()
         passes = range(self.config.consistency.passes)
-        return torch.stack([_taught(self._empty()[0] if batch is None else teacher(batch)) for _ in passes])
+        teacher.train()
+        with torch.inference_mode():
+            found = [_taught(self._empty()[0] if batch is None else teacher(batch)) for _ in passes]
+        return torch.stack(found)  # outside, so that it can take part in what has a gradient
 
     def _empty(self) -> tuple[Output, Targets]:
         """Output and targets of a process without a share of the batch; its loss is 0, but it joins the collectives."""

@@ -404,7 +404,8 @@ def test_masked_reconstruction_is_its_equation(make_utterance) -> None:
     decoded = stream_layer(states, mask_of(types, "intra") + mask_of(types, "inter"), module.decoder)
     predicted = linear(decoded[target.nodes], module.out["text"])
     cosine = (predicted * target.features).sum(1) / predicted.norm(dim=1) / target.features.norm(dim=1)
-    found = module.reconstruction(batch, {"text": target})
+    targets = {"text": target}
+    found = module.reconstruction(module.states(batch, targets), batch, targets)
     torch.testing.assert_close(found.float(), ((1 - cosine) ** 2).float())  # it predicts in float32
 
 
@@ -429,6 +430,9 @@ def test_consistency_is_its_equation() -> None:
     huber = torch.where(apart <= 1, apart.square() / 2, apart - 0.5)
     assert (apart[kept] > 1).any()
     torch.testing.assert_close(consistency(value, passes, 0.7), (torch.exp(-variance) * huber)[kept].mean())
+    variance = (value - mean) ** 2 / 2  # of one pass
+    kept = variance.argsort()[:7]
+    torch.testing.assert_close(consistency(value, mean[None], 0.7), (torch.exp(-variance) * huber)[kept].mean())
 
 
 def test_reconstruction_is_its_equation() -> None:

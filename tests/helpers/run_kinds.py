@@ -20,8 +20,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "data": {"label_ratio": 0.5, "missing": {"train": "frame_uniform", "valid": "eta:0.5", "test": "eta:0.5"}},
         "reconstruction": {"weight": 0.5},
         "protocol": {"name": "sslmm"},
-        "consistency": {"passes": 2},
-        "pretrain": {"epochs": 1},
+        "consistency": {"passes": 1},
+        "pretrain": {"epochs": 1, "contrast": "masked"},
     },
     "distillation on dialogues": {
         "graph": {"scope": "dialogue"},

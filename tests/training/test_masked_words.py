@@ -169,7 +169,7 @@ def test_the_error_of_masked_words_equals_a_loop_with_its_gradients(bert: Path, 
     with torch.no_grad():
         module.pieces.bias.normal_()
         module.pieces.transform[2].weight.normal_()
-    batched = module.reconstruction(batch.masked, batch.targets).mean()
+    batched = module.reconstruction(module.states(batch.masked, batch.targets), batch.masked, batch.targets).mean()
     encoder = module.model.embedding.text_encoder
     module.model.embedding.text_encoder = ReadsOneByOne(encoder.network, encoder.width)
     by_hand = errors_by_hand(module, batch)
@@ -204,7 +204,7 @@ def test_knowing_nothing_has_the_same_error_in_words_as_in_features(bert: Path) 
         module.pieces.transform[2].bias.zero_()
         module.out["audio"].weight.zero_()
         module.out["audio"].bias.zero_()
-    errors = module.reconstruction(batch.masked, batch.targets)
+    errors = module.reconstruction(module.states(batch.masked, batch.targets), batch.masked, batch.targets)
     torch.testing.assert_close(errors, torch.ones_like(errors))
     assert set(batch.targets) == {"text", "audio"}
 
@@ -237,7 +237,8 @@ def test_whole_texts_are_the_teachers_states(bert: Path, scope: str, nodes: str)
     np.testing.assert_allclose(target.features.numpy(), expected, rtol=1e-4, atol=1e-5)
     assert not target.features.requires_grad
 
-    loss = module.eval().reconstruction(taught.masked, taught.targets).mean()
+    seen = module.eval().states(taught.masked, taught.targets)
+    loss = module.reconstruction(seen, taught.masked, taught.targets).mean()
     fixed = replace(taught, targets={**taught.targets, "text": target._replace(features=torch.tensor(expected))})
     torch.testing.assert_close(loss.double(), errors_by_hand(module, fixed), rtol=1e-5, atol=0)
     masked, contrast = module(taught)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.graphs import clip, scope_for
 from helpers.sslmm import DIMS, config_of, small_sslmm
 from torch import Tensor
@@ -109,6 +110,68 @@ def test_what_is_masked_does_not_leak(make_utterance, graph: dict[str, Any], nam
         torch.testing.assert_close(after.targets[m].features, moved)
 
 
+def summary_by_hand(module: PretrainingModel, batch: PretrainingBatch, states: Tensor) -> list[np.ndarray | None]:
+    """What an utterance's nodes say of it: attention over the modalities of SSLMM, else their mean ``[N, C]``."""
+    graph, found = batch.masked.dialogues or batch.masked, []
+    names = [batch.ids[i] for i in torch.argsort(graph.utterance_order).tolist()]
+    for name in batch.ids:
+        means = []
+        for m in MODALITIES:
+            lengths, start = graph.lengths[m].tolist(), 0
+            nodes = (graph.node_type == graph.schema.numbers[m]).nonzero().flatten()
+            for other, length in zip(names, lengths, strict=True):
+                # In graphs of dialogues a modality has one node, also where it is missing.
+                count = token_count(length, module.model.embedding.strides[m]) if batch.masked is graph else 1
+                count = 1 if module.model.embedding.missing is not None else count
+                if other == name and length:
+                    means.append(states[nodes[start : start + count]].mean(0))
+                start += count
+        if not means:  # all is masked, and neighbours tell
+            found.append(None)
+            continue
+        x = torch.stack(means)
+        share = torch.full((len(x), 1), 1 / len(x))
+        if readouts := getattr(module.model, "readouts", None):
+            share = torch.softmax(readouts[0].score(x), 0)
+        found.append((share * x).sum(0).detach().numpy())
+    return found
+
+
+@pytest.mark.parametrize("name", ["sslmm", "semi_iin"])
+@pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
+def test_the_masked_utterances_are_a_view_of_the_contrast(make_utterance, scope: str, name: str) -> None:
+    """It shares its pass with the reconstruction, whose loss stays."""
+    pretrain = {"contrast": "masked"}
+    config = config_of(name, graph={"scope": scope}, optim={"batch_size": 64}, pretrain=pretrain)
+    lengths = [(4, 11, 3), (5, 0, 2), (2, 9, 0), (7, 4, 1), (3, 3, 3)]
+    utterances = [make_utterance(f"v{i // 3}$_${i}", n) for i, n in enumerate(lengths)]
+    (batch,) = pretraining_batches(utterances, config, 1)
+    (before,) = pretraining_batches(utterances, config_of(name, graph={"scope": scope}, optim={"batch_size": 64}), 1)
+    torch.manual_seed(0)
+    module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
+    embedded: list[int] = []
+    module.model.embedding.register_forward_hook(lambda *_: embedded.append(1))
+    masked, contrast = module(batch)
+    assert len(embedded) == 2
+    assert masked.item() == module(before)[0].item()
+    assert len(embedded) == 5
+    (view,) = batch.views
+    for m in MODALITIES:
+        assert torch.equal(view.lengths[m], before.views[1].lengths[m])
+
+    summaries = summary_by_hand(module, batch, states_of(module, batch))
+    shared = module.model.summarize(states_of(module, batch), batch.masked).detach().numpy()
+    there = [i for i, by_hand in enumerate(summaries) if by_hand is not None]
+    assert len(there) > 3
+    for i in there:
+        np.testing.assert_allclose(shared[i], summaries[i], rtol=1e-4, atol=1e-6)
+    features = torch.from_numpy(shared), module.model(view).features
+    one, two = (F.normalize(module.project(x), dim=1).detach().double() for x in features)
+    scores = one @ two.T / 0.07
+    terms = [2 * scores[i, i] - scores[i].logsumexp(0) - scores[:, i].logsumexp(0) for i in range(5)]
+    assert contrast.item() == pytest.approx(-sum(terms).item() / 10, rel=1e-4)
+
+
 @pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_pretraining_losses_equal_loops(make_utterance, scope: str) -> None:
     config = config_of(graph={"scope": scope}, optim={"batch_size": 64})
@@ -187,7 +250,7 @@ def test_what_is_masked_may_be_filled_from_neighbours(make_utterance, scope: str
         seen = replace(batch.masked, features={**batch.masked.features, m: x})
         for row, utterance in enumerate(order[i] for i in target.flags.nonzero().flatten().tolist()):
             only = {m: target._replace(nodes=target.nodes[row : row + 1], features=target.features[row : row + 1])}
-            (gradient,) = torch.autograd.grad(module.reconstruction(seen, only).sum(), x)
+            (gradient,) = torch.autograd.grad(module.reconstruction(module.states(seen, only), seen, only).sum(), x)
             owners = [u for u in (batch.ids if batch.masked.dialogues else order) for _ in range(shown(batch, m, u))]
             from_there = {u for u, step in zip(owners, gradient.abs().sum(1).tolist(), strict=True) if step}
             assert utterance not in from_there
