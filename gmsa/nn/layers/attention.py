@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -144,33 +145,51 @@ class Interaction(MessagePassing):
             with torch.autocast("cpu", enabled=False):
                 mixed = self._dense(query.float(), key_value.float(), edges, source_log_weight)
             return mixed.to(query.dtype)
-        graphs, receivers, nodes = edges.adjacency.shape
-        query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
-        key_value = _pad(key_value, edges.source_index, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
-        key, value = key_value.unbind(2)
-        joined = edges.adjacency.bool()
+        adjacencies, source_index, target_index = edges.padded()
+        rows, nodes = ([a.shape[0] * a.shape[axis] for a in adjacencies] for axis in (1, 2))
+        queries = _lay_out(query, target_index, rows)
+        weights: Sequence[Tensor | None] = [None] * len(adjacencies)
+        if source_log_weight is not None:
+            weights = _lay_out(source_log_weight.to(query.dtype), source_index, nodes)
+        parts = zip(queries, _lay_out(key_value, source_index, nodes), adjacencies, weights, strict=True)
+        mixed = [self._attend(*part) for part in parts]
+        if len(mixed) > 1:
+            return torch.cat(mixed).index_select(0, target_index)
+        return mixed[0] if _is_full(target_index, rows[0]) else mixed[0].index_select(0, target_index)
+
+    def _attend(self, query: Tensor, key_value: Tensor, adjacency: Tensor, log_weight: Tensor | None) -> Tensor:
+        """Attention in padded graphs: query ``[G R, C]``, key_value ``[G T, 2 C]``, output ``[G R, C]``."""
+        graphs, receivers, nodes = adjacency.shape
+        query = query.view(graphs, receivers, self.heads, -1)
+        key, value = key_value.view(graphs, nodes, 2, self.heads, -1).unbind(2)
+        joined = adjacency.bool()
         # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
         receives = joined.any(-1, keepdim=True)  # [G, R, 1]
         mask = (joined | ~receives)[:, None]
-        if self.bias is not None and edges.adjacency.dtype != torch.bool:
-            bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last type: no bias
+        if self.bias is not None and adjacency.dtype != torch.bool:
+            bias = F.pad(self.bias, (0, 0, 1, 1))[adjacency.long()]  # no edge and the last type: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
-        if source_log_weight is not None:
-            weight = _pad(source_log_weight, edges.source_index, graphs * nodes)
-            weight = weight.view(graphs, 1, 1, nodes).to(query.dtype)
+        if log_weight is not None:
+            weight = log_weight.view(graphs, 1, 1, nodes)
             mask = weight.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + weight
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
-        mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
-        return mixed if _is_full(edges.target_index, graphs * receivers) else mixed.index_select(0, edges.target_index)
+        return (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
+
+
+def _lay_out(x: Tensor, index: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Rows of x ``[N, ...]`` at an index among those of parts of these sizes, zeros elsewhere."""
+    if len(sizes) == 1:
+        return [_pad(x, index, sizes[0])]
+    return x.new_zeros(sum(sizes), *x.shape[1:]).index_copy_(0, index, x).split(sizes)
 
 
 def _pad(x: Tensor, index: Tensor, size: int) -> Tensor:
     """Rows of x ``[N, ...]`` at an ascending index among ``size`` rows, zeros elsewhere."""
     if _is_full(x, size):
         return x
-    return x.new_zeros(size, *x.shape[1:]).index_copy(0, index, x)
+    return x.new_zeros(size, *x.shape[1:]).index_copy_(0, index, x)
 
 
 def _is_full(x: Tensor, size: int) -> bool:
