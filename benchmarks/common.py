@@ -23,6 +23,7 @@ import yaml
 from gmsa.config import Config, load_config
 from gmsa.data import Utterance
 from gmsa.runs.prepare import prepare
+from gmsa.system.allocator import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1111, 1112, 1113, 1114, 1115)
@@ -214,6 +215,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
 def begin(arguments: argparse.Namespace) -> torch.device:
     """Sets the threads, picks the device, and checks the measure of memory there."""
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as gmsa's commands do
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler behind peak_memory talks at every start
     there = torch.cuda.is_available()
     if arguments.device == "cuda" and not there:

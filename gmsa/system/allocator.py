@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import lru_cache
+from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
-_LARGEST = 2**25
-"""Bytes of the largest block that glibc lets one keep."""
+_LIMITS = ((-3, 2**25), (-1, 2**30))
+"""glibc's M_MMAP_THRESHOLD, at the most that it may be, and M_TRIM_THRESHOLD, in bytes."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def keep_freed_memory() -> bool:
     """Lets this process keep the memory that a training step frees for the next step.
 
@@ -26,6 +25,3 @@ def keep_freed_memory() -> bool:
         return False
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     return tune is not None and all(tune(which, size) == 1 for which, size in _LIMITS)
-
-
-_LIMITS = ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, 2**30))

@@ -37,10 +37,10 @@ class SizeGroups:
     """Index of every receiver among the padded receivers ``[W]``."""
 
 
-def cut_sizes(sizes: npt.NDArray[np.int64]) -> list[int]:
+def cut_sizes(sizes: npt.NDArray[np.int64], call: int = CALL) -> list[int]:
     """The largest size of each group, ascending, into which to part graphs of these sizes ``[G]``.
 
-    It has the least cost: the squares of the sizes to which graphs are padded, and :data:`CALL` for each group.
+    It has the least cost: the squares of the sizes to which graphs are padded, and ``call`` for each group.
 
     >>> cut_sizes(np.array([20] * 16 + [100] * 16))
     [20, 100]
@@ -48,19 +48,19 @@ def cut_sizes(sizes: npt.NDArray[np.int64]) -> list[int]:
     [25]
     """
     largest = int(sizes.max(initial=1))
-    if len(sizes) * largest**2 - int((sizes**2).sum()) <= CALL:
+    if len(sizes) * largest**2 - int((sizes**2).sum()) <= call:
         return [largest]
     known, counts = np.unique(sizes, return_counts=True)
     before = np.concatenate([[0], np.cumsum(counts)])
-    best, begins = np.zeros(len(known) + 1), []
+    best, begins = np.zeros(len(known) + 1), [0]
     for end, size in enumerate(known, start=1):
         costs = best[:end] + (before[end] - before[:end]) * size**2
         begins.append(int(costs.argmin()))
-        best[end] = costs[begins[-1]] + CALL
+        best[end] = costs[begins[-1]] + call
     ends, end = [], len(known)
     while end:
         ends.append(int(known[end - 1]))
-        end = begins[end - 1]
+        end = begins[end]
     return ends[::-1]
 
 
@@ -70,13 +70,16 @@ def padded_pairs(sizes: npt.NDArray[np.int64]) -> int:
     return int((cuts[np.searchsorted(cuts, sizes)] ** 2).sum())
 
 
-def group_by_size(sizes: npt.NDArray[np.int64], receivers: npt.NDArray[np.int64] | None = None) -> SizeGroups | None:
+def group_by_size(
+    sizes: npt.NDArray[np.int64], receivers: npt.NDArray[np.int64] | None = None, call: int = CALL
+) -> SizeGroups | None:
     """Graphs of these sizes and numbers of ``receivers`` ``[G]`` in groups; None where all are one group.
 
     Args:
         receivers: by default all nodes.
+        call: as :func:`cut_sizes` takes it.
     """
-    cuts = np.array(cut_sizes(sizes))
+    cuts = np.array(cut_sizes(sizes, call))
     if len(cuts) == 1:
         return None
     receivers = sizes if receivers is None else receivers
