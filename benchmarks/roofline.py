@@ -3,10 +3,10 @@
     python benchmarks/roofline.py
 
 The floating-point operations of a step (forward, loss, backward) are counted as torch dispatches them, those of the
-attention in padded graphs and of sparse products included. The roof is the time that the same products take, each alone,
-by the fastest backend: MKL or oneDNN in float32, in which a step computes, or also oneDNN in bfloat16, in which it does
-not. Steps and products take turns, in seconds of one core. The data are ``mosi_dev.pkl`` and made-up arrays of the
-dimensions and lengths of the paper's files and of MMSA's of CMU-MOSI and CMU-MOSEI.
+attention in padded graphs and of sparse products included. The roof is the time that the same products take, each
+alone, by the fastest backend: MKL or oneDNN in float32, in which a step computes, or also oneDNN in bfloat16, in which
+it does not. Steps and products take turns, in seconds of one core. The data are ``mosi_dev.pkl`` and made-up arrays of
+the dimensions and lengths of the paper's files and of MMSA's of CMU-MOSI and CMU-MOSEI.
 """
 
 from __future__ import annotations
@@ -135,12 +135,14 @@ SETTINGS = (
 )
 
 
-def utterances_of(setting: Setting, count: int) -> tuple[list[Utterance], Mapping[str, int], Config]:
+def utterances_of(setting: Setting, count: int, *overrides: str) -> tuple[list[Utterance], Mapping[str, int], Config]:
     """Made-up utterances of a setting: the lengths of one are in proportion, log-normal, and cut at the longest."""
     factor = np.random.default_rng(0).lognormal(0, 0.52, count)
     pairs = zip(setting.median, setting.longest, strict=True)
     lengths = np.stack([np.clip(np.round(median * factor), 1, longest) for median, longest in pairs], axis=1)
-    config = load_config(ROOT / "configs" / f"{setting.config}.yaml", ["data.path=synthetic", "data.name=mosi"], {})
+    config = load_config(
+        ROOT / "configs" / f"{setting.config}.yaml", ["data.path=synthetic", "data.name=mosi", *overrides], {}
+    )
     return made_up(lengths.astype(int), setting.dims), setting.dims, config
 
 

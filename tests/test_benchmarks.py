@@ -26,14 +26,17 @@ TABLES = {
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
+    "ragged": ["| nn.TransformerEncoder, nested tensors |", "sorted by length"],
     "recipe": ["| half the channels |"],
+    "roofline": ["| CMU-MOSEI's |", "of the roof in float32"],
     "scale": ["| tokens |", "| like CMU-MOSI's, unaligned | 16 |"],
+    "scaling": ["| two processes, twice the batch (weak) |", "| 32 | the same: 0.001 |"],
     "step": ["| plain, padded to the file's longest |"],
     "tune": ["| random, chosen on validation |"],
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "explain", "few_labels", "long", "models", "peers", "recipe", "tune"}
+TRAINING = {"context", "explain", "few_labels", "long", "models", "peers", "recipe", "scaling", "tune"}
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
 """Those that choose neither threads nor device."""
