@@ -160,11 +160,12 @@ class Interaction(MessagePassing):
         # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
         receives = [mask.any(-1, keepdim=True) for mask in joined]  # [G, R, 1]
         masks = [(mask | ~there)[:, None] for mask, there in zip(joined, receives, strict=True)]
-        mixed = [self._attend(*part) for part in zip(masks, adjacencies, weights, *parts, strict=True)]
-        if len(mixed) == 1 and _is_full(target_index, rows[0]):
-            return mixed[0] * receives[0].view(-1, 1)
-        there = torch.cat([part.view(-1, 1) for part in receives]).index_select(0, target_index)
-        return (torch.cat(mixed) if len(mixed) > 1 else mixed[0]).index_select(0, target_index).mul_(there)
+        states = [self._attend(*part) for part in zip(masks, adjacencies, weights, *parts, strict=True)]
+        there = _join([part.view(-1, 1) for part in receives])
+        mixed = _join(states)
+        if len(states) == 1 and _is_full(target_index, rows[0]):
+            return mixed * there
+        return mixed.index_select(0, target_index).mul_(there.index_select(0, target_index))
 
     def _attend(self, mask: Tensor, adjacency: Tensor, log_weight: Tensor | None, *parts: Tensor) -> Tensor:
         """Attention in padded graphs ``[G R, C]`` where the mask is true ``[G, 1, R, T]``."""
@@ -188,6 +189,10 @@ def _lay_out(x: Tensor, index: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]
     if len(sizes) == 1:
         return [_pad(x, index, sizes[0])]
     return x.new_zeros(sum(sizes), *x.shape[1:]).index_copy_(0, index, x).split(sizes)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
 def _pad(x: Tensor, index: Tensor, size: int) -> Tensor:

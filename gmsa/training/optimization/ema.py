@@ -47,8 +47,8 @@ class MovingAverage:
         get_ema_multi_avg_fn(decay)(self._averaged, self._weights, t)
         for own, followed in self._buffers:
             for name, buffer in own.items():
-                if buffer is not None:
-                    buffer.copy_(followed[name])
+                if buffer is not None and (current := followed[name]) is not None:
+                    buffer.copy_(current)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
