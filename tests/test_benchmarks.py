@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 PARTS = {"common", "mmsa_peer", "plain"}
 """Files there that are no benchmarks of their own."""
 TABLES = {
+    "commits": ["| the paper's dimensions | now |"],
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
     "data": ["| knn within, complete across |"],
     "explain": ["| integrated gradients |", "| modalities and tokens |"],

@@ -267,6 +267,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "step": Result(["python benchmarks/step.py --epochs 4"], 3, data=[DEV]),
     "roofline": Result(["python benchmarks/roofline.py"], 4, data=[DEV]),
     "ragged": Result(["python benchmarks/ragged.py"], 3, data=[DEV]),
+    "commits": Result(["python benchmarks/commits.py"], 5, data=[DEV]),
     "scaling": Result(["python benchmarks/scaling.py --out OUT"], 15, data=[DEV]),
     "data": Result(["python benchmarks/data.py --part graphs --epochs 3"], 4, data=[DEV]),
     "scale": Result(["python benchmarks/scale.py"], 6, data=[DEV]),
