@@ -42,7 +42,7 @@ class DenseEdges:
     def padded(self) -> tuple[Sequence[Tensor], Tensor, Tensor]:
         """The adjacency of each group in which to attend ``[G_k, R_k, T_k]``, and the index of every node ``[V]`` and
         of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
-        if self.groups is None or self.adjacency.device.type != "cpu":
+        if self.groups is None or self.adjacency.device.type != "cpu" or torch.compiler.is_compiling():
             return [self.adjacency], self.source_index, self.target_index
         parts = [self.adjacency[:, :r, :t].index_select(0, graphs) for graphs, r, t in self.groups.groups]
         return parts, self.groups.source_index, self.groups.target_index

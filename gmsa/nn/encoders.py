@@ -65,9 +65,9 @@ class ConvEncoder(nn.Module):
 def _is_shifted(x: Tensor) -> bool:
     """Whether to add shifted products, which is quicker on a CPU; on a GPU it is three times as many kernels.
 
-    An exported program, which has one way for any number of steps, gathers.
+    A program that is exported or compiled for any number of steps gathers.
     """
-    return x.device.type == "cpu" and not torch.compiler.is_exporting()
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _largest(x: Tensor, rows: Tensor) -> Tensor:
