@@ -197,6 +197,7 @@ def rates(out: Path, quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
+    parser.add_argument("--part", choices=("steps", "rates"), help="one part alone")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     add_quick(parser)
     options = parser.parse_args()
@@ -206,10 +207,12 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    steps("mosi", "A step on mosi_dev.pkl, or made-up data like it", options.quick)
-    if not options.quick:
-        steps("mosei", "A step on made-up arrays of CMU-MOSEI's dimensions", options.quick)
-    rates(options.out, options.quick)
+    if options.part != "rates":
+        steps("mosi", "A step on mosi_dev.pkl, or made-up data like it", options.quick)
+        if not options.quick:
+            steps("mosei", "A step on made-up arrays of CMU-MOSEI's dimensions", options.quick)
+    if options.part != "steps":
+        rates(options.out, options.quick)
     print(f"\n{machine()}")
 
 
