@@ -23,7 +23,7 @@ TABLES = {
     "hostile": ["| random changes of settings |"],
     "layer": ["| complete intra graph |"],
     "long": ["A step of 2 utterances", "one step of 300, 1 seed"],
-    "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips"],
+    "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips", "An answer for "],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],
