@@ -103,7 +103,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         lap("backward")
-        nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip_norm)
+        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], optim.clip_norm)
         lap("clip")
         self.optimizer.step()
         self.schedule.step()

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 PARTS = {"common", "mmsa_peer", "plain", "stores"}
 """Files there that are no benchmarks of their own."""
 TABLES = {
+    "commits": ["| the paper's dimensions | now |"],
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
     "cost": ["| sslmm: pre-training |", "| **sslmm, fewer passes** |"],
     "data": ["| knn within, complete across |"],
@@ -29,14 +30,19 @@ TABLES = {
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "one_model": ["| student |", "| soup |", "| mean of three |"],
     "peers": ["| **Semi-IIN** |"],
+    "ragged": ["| nn.TransformerEncoder, nested tensors |", "sorted by length"],
     "recipe": ["| half the channels |"],
+    "roofline": ["| CMU-MOSEI's |", "of the roof in float32"],
     "scale": ["| tokens |", "| 200 of 10 kB |", "| like CMU-MOSI's, unaligned | 16 |"],
+    "scaling": ["| two processes, twice the batch (weak) |", "| 32 | the same: 0.001 |"],
     "step": ["| plain, padded to the file's longest |"],
     "tune": ["| random, chosen on validation |"],
     "unpickle": ["| aligned, as CMU-MOSEI, protocol 4 |"],
 }
 """Per benchmark, rows that it prints."""
-TRAINING = {"context", "explain", "few_labels", "limits", "long", "models", "one_model", "peers", "recipe", "tune"}
+TRAINING = {
+    *("context", "explain", "few_labels", "limits", "long", "models", "one_model", "peers", "recipe", "scaling", "tune"),
+}
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
 """Those that choose neither threads nor device."""

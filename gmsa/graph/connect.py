@@ -31,6 +31,7 @@ from gmsa.graph.relations import relation_numbers, stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
 from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
+from gmsa.nn.layers.size_groups import group_by_size, padded_pairs
 from gmsa.rng import hashed_uniform
 
 Numbers = npt.NDArray[np.int64]
@@ -198,8 +199,8 @@ class Connected(NamedTuple):
 def connect(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None = None) -> dict[str, Connected]:
     """Connects the nodes of a batch for each stream (``global`` is both), by the route of the spec.
 
-    ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the padded
-    graphs.
+    ``route: auto`` takes the dense route where the edges are at least :func:`dense_from` of all pairs of the graphs,
+    padded in groups of similar sizes.
 
     Args:
         seeds: One per graph ``[G]``: drops edges among tokens at ``graph.edge_dropout``, the same ones by both routes.
@@ -217,7 +218,7 @@ def _is_dense(graphs: Graphs, stream: str) -> bool:
     edges = int((counts @ (plan.code.T > 0) * counts).sum())
     if others := plan.others:
         edges += sum(parts.shape[1] for parts in graphs.edges(others))
-    return edges >= dense_from(graphs.size) * len(counts) * graphs.size**2
+    return edges >= dense_from(graphs.size) * padded_pairs(counts.sum(1))
 
 
 def dense_from(size: int) -> float:
@@ -251,10 +252,10 @@ def _plan(stream: str, types: Schema, config: GraphConfig, by_builders: bool) ->
 
 @lru_cache
 def _tables(streams: tuple[str, ...], types: Schema, config: GraphConfig, by_builders: bool) -> npt.NDArray[Any]:
-    """What an adjacency holds for each pair of node types, the last of them padding: ``[S, (types + 1)^2]``."""
+    """What an adjacency holds for each pair of node types, the last of them padding: ``[S, types + 1, types + 1]``."""
     codes = np.stack([np.pad(_plan(stream, types, config, by_builders).code, (0, 1)) for stream in streams])
     kind = next(k for k in (np.uint8, np.int16, np.int32) if edge_types(types, config) < np.iinfo(k).max)
-    return codes.reshape(len(streams), -1).astype(kind if config.typed else np.bool_)
+    return codes.astype(kind if config.typed else np.bool_)
 
 
 def edge_types(types: Schema, config: GraphConfig) -> int:
@@ -267,9 +268,10 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
         return []
     config, schema, types = graphs.spec.graph, graphs.spec.schema, graphs.padded_types
     by_builders = graphs.found is None
-    pairs = types[:, :, None] * (len(schema.node_types) + 1) + types[:, None, :]
-    tables = _tables(tuple(streams), schema, config, by_builders)
-    adjacencies = torch.from_numpy(np.take(tables, pairs, axis=1))  # [S, G, T, T]
+    tables = _tables(tuple(streams), schema, config, by_builders)  # [S, types + 1, types + 1]
+    rows = tables[:, :, types].transpose(0, 2, 1, 3).reshape(len(streams), -1, graphs.size)  # by graph and type
+    chosen = types + (len(schema.node_types) + 1) * np.arange(len(types))[:, None]
+    adjacencies = torch.from_numpy(np.take(rows, chosen, axis=1))  # [S, G, T, T]
     for adjacency, stream in zip(adjacencies, streams, strict=True):
         if others := _plan(stream, schema, config, by_builders).others:
             parts = graphs.edges(others)
@@ -282,8 +284,13 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
         token = torch.from_numpy((types >= len(READOUTS)) & (types < len(READOUTS) + len(schema.modalities)))
         adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
     nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
-    most = int(graphs.counts[:, : len(READOUTS)].sum(1).max())
-    return [Connected(DenseEdges(a, nodes, nodes), DenseEdges(a[:, :most], nodes, readouts)) for a in adjacencies]
+    of_graph = graphs.counts[:, : len(READOUTS)].sum(1)
+    most, sizes = int(of_graph.max()), graphs.counts.sum(1)
+    groups, to_readouts = group_by_size(sizes), group_by_size(sizes, of_graph)
+    return [
+        Connected(DenseEdges(a, nodes, nodes, groups), DenseEdges(a[:, :most], nodes, readouts, to_readouts))
+        for a in adjacencies
+    ]
 
 
 def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:

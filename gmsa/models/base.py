@@ -417,4 +417,6 @@ class Embedding(nn.Module):
             rows = self.sequence(rows, batch.sizes)
         table = torch.cat([self.node_type.new_zeros(1, self.node_type.shape[1]), *rows.values()])
         x = table.index_select(0, batch.embedding_row)
-        return x + F.embedding(batch.node_type, self.node_type) + F.embedding(batch.position, self.position)
+        x += F.embedding(batch.node_type, self.node_type)
+        x += F.embedding(batch.position, self.position)
+        return x

@@ -10,18 +10,24 @@ from torch import Tensor, nn
 
 
 class _Masked(torch.autograd.Function):
-    """Product with a mask and a scale that keeps a byte per element for its gradient, where autograd keeps a number."""
+    """Product with a scale where a byte of ``draws`` is below ``kept``, else zero; it keeps a byte per element for its
+    gradient, where autograd keeps a number."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.scale = scale
-        return x * mask.to(x.dtype).mul_(scale)
+    def forward(ctx: Any, x: Tensor, draws: Tensor, kept: int) -> Tensor:
+        ctx.save_for_backward(draws)
+        ctx.kept = kept
+        return _masked(x, draws, kept)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (mask,) = ctx.saved_tensors
-        return grad * mask.to(grad.dtype).mul_(ctx.scale), None, None
+        (draws,) = ctx.saved_tensors
+        return _masked(grad, draws, ctx.kept), None, None
+
+
+def _masked(x: Tensor, draws: Tensor, kept: int) -> Tensor:
+    mask = torch.lt(draws, kept, out=torch.empty(x.shape, dtype=x.dtype))  # as numbers at once: half the time
+    return mask.mul_(256 / kept).mul_(x)
 
 
 class Dropout(nn.Module):
@@ -52,8 +58,7 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p, self.training)
         kept = 256 - min(255, max(1, round(self.p * 256)))
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        mask = draws.view(torch.uint8)[: x.numel()].view(x.shape) < kept
-        masked: Tensor = _Masked.apply(x, mask, 256 / kept)
+        masked: Tensor = _Masked.apply(x, draws.view(torch.uint8)[: x.numel()].view(x.shape), kept)
         return masked
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 # G graphs of up to T nodes, R of them receivers; V nodes, W receivers and E edges of all graphs
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gmsa.nn.layers.edge_attention import HeadCsr
+from gmsa.nn.layers.size_groups import SizeGroups
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,8 @@ class DenseEdges:
             typed, whole numbers: 0 for no edge, k + 1 for an edge of type k.
         source_index (Tensor): Index ``g T + t`` of every node ``[V]``, ascending.
         target_index (Tensor): Index ``g R + r`` of every receiver ``[W]``, ascending.
+        groups (SizeGroups, optional): The graphs in groups of similar sizes, by which a CPU attends; without them, and
+            on a GPU, which takes few large calls, all are one group.
 
     Example:
         >>> import torch
@@ -33,6 +37,15 @@ class DenseEdges:
     adjacency: Tensor
     source_index: Tensor
     target_index: Tensor
+    groups: SizeGroups | None = None
+
+    def padded(self) -> tuple[Sequence[Tensor], Tensor, Tensor]:
+        """The adjacency of each group in which to attend ``[G_k, R_k, T_k]``, and the index of every node ``[V]`` and
+        of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
+        if self.groups is None or self.adjacency.device.type != "cpu" or torch.compiler.is_compiling():
+            return [self.adjacency], self.source_index, self.target_index
+        parts = [self.adjacency[:, :r, :t].index_select(0, graphs) for graphs, r, t in self.groups.groups]
+        return parts, self.groups.source_index, self.groups.target_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,9 @@ class ConvEncoder(nn.Module):
 def _is_shifted(x: Tensor) -> bool:
     """Whether to add shifted products, which is quicker on a CPU; on a GPU it is three times as many kernels.
 
-    ONNX cannot roll a sequence without steps, so an exported program gathers.
+    A program that is exported or compiled for any number of steps gathers.
     """
-    return x.device.type == "cpu" and not torch.compiler.is_exporting()
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _largest(x: Tensor, rows: Tensor) -> Tensor:
@@ -78,19 +79,64 @@ def _largest(x: Tensor, rows: Tensor) -> Tensor:
 def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     """Strided convolution of x ``[S, D]``: ``[M, C]``."""
     weight = conv.get_parameter("weight")  # [C, D, k]
-    x = torch.cat([x, x.new_zeros(1, x.shape[1])])
-    x = x.index_select(0, rows.reshape(-1)).view(len(rows), rows.shape[1] * x.shape[1])  # [M, k D]
+    if _is_shifted(x):  # sets the few rows outside to zeros afterwards, and spares x a copy with a row of zeros
+        flat, steps = rows.reshape(-1), len(x)
+        x = x.index_select(0, flat.clamp(max=steps - 1)).index_fill_(0, (flat == steps).nonzero().squeeze(1), 0)
+    else:
+        x = torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, rows.reshape(-1))
+    x = x.view(len(rows), rows.shape[1] * x.shape[1])  # [M, k D]
     return torch.addmm(conv.get_parameter("bias"), x, weight.permute(2, 1, 0).reshape(x.shape[1], -1))
 
 
 def _shifted(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     """Convolution of stride 1 of x ``[S, D]``: ``[S, C]``."""
     weight = conv.get_parameter("weight")
-    channels, dim, kernel = weight.shape
-    products = (x @ weight.permute(1, 2, 0).reshape(dim, -1)).view(len(x), kernel, channels).unbind(1)
-    inside = (rows < len(x)).to(x.dtype)  # [S, k]
-    y: Tensor = conv.get_parameter("bias")
-    for offset, product in enumerate(products):
-        ahead = offset - (kernel - 1) // 2
-        y = y + product.roll(-ahead, 0) * inside[:, offset, None]  # what comes round from the other end is not inside
-    return y
+    products = x @ weight.permute(1, 2, 0).reshape(weight.shape[1], -1)
+    found: Tensor = _ShiftedSum.apply(products, conv.get_parameter("bias"), rows)
+    return found
+
+
+class _ShiftedSum(torch.autograd.Function):
+    """From products ``[S, k C]`` of every step with the weights at all k offsets, the sums of those that each window
+    ``[S, k]`` reads, and a bias ``[C]``: ``[S, C]``."""
+
+    @staticmethod
+    def forward(ctx: Any, products: Tensor, bias: Tensor, rows: Tensor) -> Tensor:
+        ctx.steps, ctx.kernel = rows.shape
+        ctx.outside = _outside(rows)
+        parts = products.view(*rows.shape, products.shape[1] // rows.shape[1]).unbind(1)
+        y = bias.to(torch.promote_types(bias.dtype, products.dtype)).repeat(len(rows), 1)
+        for offset, (own, read) in enumerate(_overlaps(*rows.shape)):
+            own_rows = y[own]
+            lost = ctx.outside[offset]
+            kept = own_rows.index_select(0, lost)
+            own_rows += parts[offset][read]
+            own_rows.index_copy_(0, lost, kept)  # those windows end before
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        found = grad.new_empty(ctx.steps, ctx.kernel, grad.shape[1])
+        for offset, (own, read) in enumerate(_overlaps(ctx.steps, ctx.kernel)):
+            part = found[:, offset]
+            part[: read.start] = 0
+            part[read.stop :] = 0
+            part[read] = grad[own]
+            part[read].index_fill_(0, ctx.outside[offset], 0)
+        return found.flatten(1), grad.sum(0), None
+
+
+def _overlaps(steps: int, kernel: int) -> list[tuple[slice, slice]]:
+    """For each offset of a window, the windows that read a step there, and these steps."""
+    ahead = [offset - (kernel - 1) // 2 for offset in range(kernel)]
+    return [
+        (slice(max(0, -a), max(0, min(steps, steps - a))), slice(max(0, a), max(0, min(steps, steps + a))))
+        for a in ahead
+    ]
+
+
+def _outside(rows: Tensor) -> list[Tensor]:
+    """For each offset, which of the windows of :func:`_overlaps` read no step of their own sequence."""
+    steps, kernel = rows.shape
+    lost = rows == steps
+    return [lost[own, o].nonzero().squeeze(1) for o, (own, _) in enumerate(_overlaps(steps, kernel))]

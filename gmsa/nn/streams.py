@@ -63,7 +63,9 @@ class StreamLayer(nn.Module):
             layer, channels=channels, heads=heads, edge_types=edge_types, relations=relations, number=number
         )
         self.norm_mid = nn.LayerNorm(channels)
-        self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, channels))
+        self.ffn = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.ReLU(inplace=True), nn.Linear(4 * channels, channels)
+        )
         self.dropout = Dropout(dropout)
 
     def forward(

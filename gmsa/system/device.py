@@ -9,6 +9,7 @@ import torch
 
 from gmsa.config import RunConfig
 from gmsa.errors import ConfigError, RunError, nearest
+from gmsa.system.allocator import keep_freed_memory
 
 # What deterministic products on CUDA need. torch reads it once, at the first product there, which may come long before
 # a run asks for them.
@@ -26,7 +27,7 @@ def use_deterministic(deterministic: bool, warn_only: bool = False) -> None:
 
 
 def set_up(config: RunConfig, device: str | None = None) -> torch.device:
-    """Sets the number of threads and the determinism, and chooses where to run.
+    """Sets the number of threads, the determinism and how freed memory is kept, and chooses where to run.
 
     That is ``device`` or, if it is None, the config's: ``auto`` (CUDA where it is available, else the CPU), ``cpu``,
     ``cuda`` or ``mps``. ``auto`` never chooses ``mps`` (Apple's GPUs): gmsa is not tested on it, and a run resumed
@@ -37,6 +38,7 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
         RunError: CUDA or MPS is asked for and not available.
     """
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     use_deterministic(config.deterministic)
     torch.backends.cudnn.benchmark = False
     name = device or config.device

@@ -34,7 +34,7 @@ def training_step(
         The loss, a scalar without gradient, and for each flag whether it is true in any process.
     """
     model, teacher = state.model, None if state.average is None else state.average.model
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"] if p.requires_grad]
     with autocast(optim, parameters[0].device):
         loss = task.loss(model, batch, teacher, done, group)
     state.optimizer.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
 from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
 from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
+from gmsa.nn.layers.size_groups import group_by_size
 from gmsa.rng import hashed_uniform, seed_for
 from gmsa.training.batches import training_batches
 from gmsa.training.examples import labeled_examples
@@ -29,7 +30,7 @@ from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import autocast, build_optimizer
 from gmsa.training.prefetch import prefetch
 
-ROUTES = ("dense", "sparse", "messages")
+ROUTES = ("dense", "grouped", "sparse", "messages")
 KINDS = 3
 without_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -123,6 +124,10 @@ def attention(layer: Interaction, x: Tensor, graph: Ragged, route: str, receive:
     receivers = graph.receivers() if receive else None
     if route == "dense":
         return layer(x, graph.dense(receive, typed), receivers)
+    if route == "grouped":  # every size by itself
+        firsts = np.array(graph.firsts) if receive else None
+        groups = group_by_size(np.array(graph.sizes), firsts, call=0)
+        return layer(x, dataclasses.replace(graph.dense(receive, typed), groups=groups), receivers)
     edges = graph.sparse(receive, typed)
     if route == "sparse":
         return layer(x, edges, receivers)

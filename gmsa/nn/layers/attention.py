@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -66,14 +67,16 @@ class Interaction(MessagePassing):
     def forward(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
     ) -> Tensor:
-        query = self.query(x if receivers is None else x.index_select(0, receivers))
-        key_value = self.key_value(x)
         if isinstance(edges, DenseEdges):
-            mixed = self._dense(query, key_value, edges, source_log_weight)
-        else:
-            query, (key, value) = self._split(query), self._split(key_value).chunk(2, dim=1)
-            mixed = self._sparse(query, key, value, edges, source_log_weight).flatten(1)
-        return self.out(mixed)
+            if receivers is None:  # one product for all three, which are then padded as one
+                weight = torch.cat([self.query.weight, self.key_value.weight])
+                projected = [F.linear(x, weight, torch.cat([self.query.bias, self.key_value.bias]))]
+            else:
+                projected = [self.query(x.index_select(0, receivers)), self.key_value(x)]
+            return self.out(self._dense(projected, edges, source_log_weight))
+        query = self._split(self.query(x if receivers is None else x.index_select(0, receivers)))
+        key, value = self._split(self.key_value(x)).chunk(2, dim=1)
+        return self.out(self._sparse(query, key, value, edges, source_log_weight).flatten(1))
 
     def attention_weights(
         self, x: Tensor, edges: Edges, receivers: Tensor | None = None, source_log_weight: Tensor | None = None
@@ -138,39 +141,65 @@ class Interaction(MessagePassing):
     def _set_jittable_templates(self, raise_on_error: bool = False) -> None:
         """Leaves ``propagate`` as it is: PyG would parse this class's source anew for every instance, about 10 ms."""
 
-    def _dense(self, query: Tensor, key_value: Tensor, edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    def _dense(self, projected: Sequence[Tensor], edges: DenseEdges, source_log_weight: Tensor | None) -> Tensor:
+        """The dense route: projected are queries ``[W, C]`` and what goes with nodes, ``[V, 2 C]``, or all in one."""
+        kind = projected[0].dtype
+        if projected[0].device.type == "cpu" and kind == torch.bfloat16:
             # torch calls its products for each graph and head: so small, they take longer in half precision.
             with torch.autocast("cpu", enabled=False):
-                mixed = self._dense(query.float(), key_value.float(), edges, source_log_weight)
-            return mixed.to(query.dtype)
-        graphs, receivers, nodes = edges.adjacency.shape
-        query = _pad(query, edges.target_index, graphs * receivers).view(graphs, receivers, self.heads, -1)
-        key_value = _pad(key_value, edges.source_index, graphs * nodes).view(graphs, nodes, 2, self.heads, -1)
-        key, value = key_value.unbind(2)
-        joined = edges.adjacency.bool()
-        # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
-        receives = joined.any(-1, keepdim=True)  # [G, R, 1]
-        mask = (joined | ~receives)[:, None]
-        if self.bias is not None and edges.adjacency.dtype != torch.bool:
-            bias = F.pad(self.bias, (0, 0, 1, 1))[edges.adjacency.long()]  # no edge and the last type: no bias
-            mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
+                mixed = self._dense([part.float() for part in projected], edges, source_log_weight)
+            return mixed.to(kind)
+        adjacencies, source_index, target_index = edges.padded()
+        rows, nodes = ([a.shape[0] * a.shape[axis] for a in adjacencies] for axis in (1, 2))
+        *queries, of_nodes = projected
+        parts = [_lay_out(query, target_index, rows) for query in queries] + [_lay_out(of_nodes, source_index, nodes)]
+        weights: Sequence[Tensor | None] = [None] * len(adjacencies)
         if source_log_weight is not None:
-            weight = _pad(source_log_weight, edges.source_index, graphs * nodes)
-            weight = weight.view(graphs, 1, 1, nodes).to(query.dtype)
+            weights = _lay_out(source_log_weight.to(kind), source_index, nodes)
+        joined = [adjacency.bool() for adjacency in adjacencies]
+        # A row without edges may look everywhere and is then multiplied by zero: no NaN in its gradient.
+        receives = [mask.any(-1, keepdim=True) for mask in joined]  # [G, R, 1]
+        masks = [(mask | ~there)[:, None] for mask, there in zip(joined, receives, strict=True)]
+        states = [self._attend(*part) for part in zip(masks, adjacencies, weights, *parts, strict=True)]
+        there = _join([part.view(-1, 1) for part in receives])
+        mixed = _join(states)
+        if len(states) == 1 and _is_full(target_index, rows[0]):
+            return mixed * there
+        return mixed.index_select(0, target_index).mul_(there.index_select(0, target_index))
+
+    def _attend(self, mask: Tensor, adjacency: Tensor, log_weight: Tensor | None, *parts: Tensor) -> Tensor:
+        """Attention in padded graphs ``[G R, C]`` where the mask is true ``[G, 1, R, T]``."""
+        graphs, receivers, nodes = adjacency.shape
+        *queries, of_nodes = parts
+        states = [query.view(graphs, receivers, self.heads, -1) for query in queries]
+        states += of_nodes.view(graphs, nodes, 3 - len(queries), self.heads, -1).unbind(2)
+        query, key, value = (state.transpose(1, 2) for state in states)
+        if self.bias is not None and adjacency.dtype != torch.bool:
+            bias = F.pad(self.bias, (0, 0, 1, 1))[adjacency.long()]  # no edge and the last type: no bias
+            mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)
+        if log_weight is not None:
+            weight = log_weight.view(graphs, 1, 1, nodes)
             mask = weight.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask + weight
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
-        )
-        mixed = (mixed.transpose(1, 2) * receives[..., None]).flatten(2).flatten(0, 1)
-        return mixed if _is_full(edges.target_index, graphs * receivers) else mixed.index_select(0, edges.target_index)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _lay_out(x: Tensor, index: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Rows of x ``[N, ...]`` at an index among those of parts of these sizes, zeros elsewhere."""
+    if len(sizes) == 1:
+        return [_pad(x, index, sizes[0])]
+    return x.new_zeros(sum(sizes), *x.shape[1:]).index_copy_(0, index, x).split(sizes)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
 def _pad(x: Tensor, index: Tensor, size: int) -> Tensor:
     """Rows of x ``[N, ...]`` at an ascending index among ``size`` rows, zeros elsewhere."""
     if _is_full(x, size):
         return x
-    return x.new_zeros(size, *x.shape[1:]).index_copy(0, index, x)
+    return x.new_zeros(size, *x.shape[1:]).index_copy_(0, index, x)
 
 
 def _is_full(x: Tensor, size: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -26,15 +27,28 @@ class MovingAverage:
         self.model = copy.deepcopy(model)
         self.decay, self.updates = decay, 0
         self._averaged: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
+        self._follow(model)
         self.model.requires_grad_(False)
 
+    def _follow(self, model: nn.Module) -> None:
+        """Finds what is averaged once: to walk through all modules at every step takes as long as to average."""
+        self._followed = model
+        self._weights = [p for p in model.parameters() if p.requires_grad]
+        pairs = zip(self.model.modules(), model.modules(), strict=True)
+        self._buffers = [(own._buffers, other._buffers) for own, other in pairs if own._buffers]
+
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Averages in the model's current weights; the first time, copies them."""
+        if model is not self._followed:
+            self._follow(model)
         t = self.updates
         decay = min(self.decay, (1 + t) / (10 + t)) if t else 0.0
-        get_ema_multi_avg_fn(decay)(self._averaged, [p.detach() for p in model.parameters() if p.requires_grad], t)
-        for own, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(buffer)
+        get_ema_multi_avg_fn(decay)(self._averaged, self._weights, t)
+        for own, followed in self._buffers:
+            for name, buffer in own.items():
+                if buffer is not None and (current := followed[name]) is not None:
+                    buffer.copy_(current)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
