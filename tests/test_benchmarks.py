@@ -41,7 +41,8 @@ TABLES = {
 }
 """Per benchmark, rows that it prints."""
 TRAINING = {
-    *("context", "explain", "few_labels", "limits", "long", "models", "one_model", "peers", "recipe", "scaling", "tune"),
+    *("context", "explain", "few_labels", "limits", "long", "models"),
+    *("one_model", "peers", "recipe", "scaling", "tune"),
 }
 """Those that train into a folder."""
 OWN_OPTIONS = {"hostile", "media", "unpickle"}
