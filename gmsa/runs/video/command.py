@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from gmsa.errors import ConfigError, DataError, RunError
@@ -74,7 +75,7 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
         try:
             if str(i) in reasons:
                 raise DataError(reasons[str(i)])
-            (found,) = answerer(path, transcript=transcript, window=window, step=step)
+            (found,) = answerer(path, partial(_tell, path), transcript, window, step)
         except DataError as error:
             failed += 1
             console(stderr=True).print(f"{path.name}: not answered: {error}")
@@ -86,6 +87,11 @@ def answer_videos(run: Run, options: argparse.Namespace) -> None:
         raise DataError(f"'{paths[0].name}' cannot be answered; name another file")
     if failed:
         sys.exit(1)
+
+
+def _tell(path: Path, what: str, share: float) -> None:
+    """Says what is done: to explain the segments of an hour takes minutes."""
+    console(stderr=True).print(f"{path.name}: {what[0].lower()}{what[1:]}")
 
 
 def _names(paths: list[Path]) -> list[str]:
