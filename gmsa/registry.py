@@ -409,6 +409,7 @@ IMPORTERS: Registry[Callable[..., Any]] = Registry(
         "manifest": "gmsa.data.importers.manifest:import_manifest",
         "csd": "gmsa.data.importers.csd:import_csd",
         "datasets": "gmsa.data.importers.datasets:import_datasets",
+        "mds": "gmsa.data.importers.mds:import_mds",
     },
     passed=("path", "target", "splits"),
 )

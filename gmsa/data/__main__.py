@@ -88,7 +88,7 @@ def parser() -> cli.Parser:
         "--format",
         default="auto",
         metavar="NAME",
-        help="importer: mmsa, semi_iin, manifest, csd, datasets or a plug-in's (default: auto, by the source)",
+        help="importer: mmsa, semi_iin, manifest, csd, datasets, mds or a plug-in's (default: auto, by the source)",
     )
     for modality in MODALITIES:
         new.add_argument(

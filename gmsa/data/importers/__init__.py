@@ -37,6 +37,7 @@ from gmsa.data.importers import csd
 from gmsa.data.importers.datasets import is_saved
 from gmsa.data.importers.features import with_features
 from gmsa.data.importers.kinds import describe_file, kind_of, refuse_foreign
+from gmsa.data.importers.mds import is_mds
 from gmsa.data.importers.mmsa import import_mmsa, read_content
 from gmsa.data.importers.rows import Source
 from gmsa.data.importers.stores import import_store
@@ -50,9 +51,9 @@ from gmsa.system.reading import entries, exists, is_folder
 
 __all__ = ["Source", "Splits", "describe_file", "form_of", "open_source", "read_content", "with_features"]
 
-_READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True}
+_READS_FOLDERS = {"mmsa": False, "semi_iin": True, "manifest": False, "csd": True, "mds": True}
 _FORMS = {"table": "manifest", "json": "manifest", "parquet": "datasets"}
-_ONE_COLUMN = ("manifest", "semi_iin", "datasets")
+_ONE_COLUMN = ("manifest", "semi_iin", "datasets", "mds")
 """Importers whose fields of labels hold one label per utterance."""
 _SUFFIXES = dict.fromkeys((".csv", ".tsv", ".json", ".jsonl"), "manifest")
 """What a name says of files of other content, such as empty ones."""
@@ -129,8 +130,8 @@ def form_of(path: Path, folder: bool | None = None) -> str:
     """Returns the importer of a source by its content: what a folder holds, and the first bytes of a file.
 
     A folder of ``.csd`` files is the CMU SDK's, one that ``save_to_disk`` or ``to_parquet`` wrote a data set of Hugging
-    Face's, and any other Semi-IIN's. Of files, tables and JSON are manifests and Parquet is a data set; any other
-    file is a pickle in the layout of MMSA or its kin.
+    Face's, one of shards MosaicML Streaming's, and any other Semi-IIN's. Of files, tables and JSON are manifests and
+    Parquet is a data set; any other file is a pickle in the layout of MMSA or its kin.
 
     Raises:
         DataError: the source is known to be something else, which the error says how to use.
@@ -138,7 +139,7 @@ def form_of(path: Path, folder: bool | None = None) -> str:
     if is_folder(path, DataError) if folder is None else folder:
         if any(file.suffix == csd.ENDING for file in entries(path, DataError)):
             return "csd"
-        return "datasets" if is_saved(path) else "semi_iin"
+        return "datasets" if is_saved(path) else "mds" if is_mds(path) else "semi_iin"
     kind = kind_of(path)
     if kind is not None and kind.name == "hdf5" and path.suffix == csd.ENDING:
         raise DataError(f"{short(path)}: is one computational sequence; name the folder that holds it and its labels")
