@@ -3,8 +3,9 @@
 # N utterances, M modalities, L_m steps of modality m
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,45 +41,60 @@ def recombined(utterances: Sequence[Utterance], *seed: int | str) -> list[Uttera
     made = []
     for first in utterances:
         second = utterances[int(draw.integers(len(utterances)))]
-        joined = _Joined(first, second, draw.random((len(first.lengths), 2)).tolist())
-        video = prefix + first.of_video if first.of_video else ""
+        cuts = _cuts(first, second, draw.random((len(first.lengths), 2)).tolist())
+        joined = _Joined(first.features, second.features, cuts)
+        timed = {m: cut for m, cut in cuts.items() if m in first.times and m in second.times}
+        is_empty = not any(joined.lengths.values())
         made.append(
             replace(
                 first,
                 id=prefix + first.id,
-                features=joined if any(joined.lengths.values()) else first.features,
+                features=first.features if is_empty else joined,
+                times=first.times if is_empty else _Joined(first.times, second.times, timed),
                 label=None,
                 unimodal={},
                 text="",
                 withheld={},
-                of_video=video,
+                of_video=prefix + first.of_video if first.of_video else "",
             )
         )
     return made
 
 
+class _Cut(NamedTuple):
+    """Where two sequences are cut, the first of which is joined to the end of the second."""
+
+    head: int
+    """Steps of the first."""
+    start: int
+    """First step of the second."""
+    length: int
+    """Steps of both parts."""
+
+
+def _cuts(first: Utterance, second: Utterance, draws: Sequence[tuple[float, float]]) -> dict[str, _Cut]:
+    """The cut of each modality, from where to cut, as a share of the steps, and how to round it."""
+    found = {}
+    for (modality, length), (cut, rounding) in zip(first.lengths.items(), draws, strict=True):
+        other = second.lengths[modality]
+        head, start = (min(steps, int(cut * steps + rounding)) for steps in (length, other))
+        found[modality] = _Cut(head, start, head + other - start)
+    return found
+
+
 class _Joined(LazyFeatures):
-    """The first steps of one utterance and the last steps of another, modality by modality.
+    """The first steps of one utterance and the last steps of another, modality by modality: features, or times."""
 
-    Args:
-        draws: per modality, where to cut, as a share of the steps, and how to round it.
-    """
+    __slots__ = ("_cuts", "_first", "_second")
 
-    __slots__ = ("_cuts", "_first", "_lengths", "_second")
-
-    def __init__(self, first: Utterance, second: Utterance, draws: Sequence[tuple[float, float]]) -> None:
-        self._first, self._second = first.features, second.features
-        self._cuts: dict[str, tuple[int, int]] = {}
-        self._lengths: dict[str, int] = {}
-        for (modality, length), (cut, rounding) in zip(first.lengths.items(), draws, strict=True):
-            other = second.lengths[modality]
-            head, start = (min(steps, int(cut * steps + rounding)) for steps in (length, other))
-            self._cuts[modality], self._lengths[modality] = (head, start), head + other - start
+    def __init__(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], cuts: Mapping[str, _Cut]) -> None:
+        self._first, self._second, self._cuts = first, second, cuts
 
     @property
     def lengths(self) -> dict[str, int]:
-        return self._lengths
+        """Number of steps of each modality."""
+        return {modality: cut.length for modality, cut in self._cuts.items()}
 
     def __getitem__(self, modality: str) -> Tensor:
-        head, start = self._cuts[modality]
-        return torch.cat([self._first[modality][:head], self._second[modality][start:]])
+        cut = self._cuts[modality]
+        return torch.cat([self._first[modality][: cut.head], self._second[modality][cut.start :]])

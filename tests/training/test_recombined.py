@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gmsa.data import Utterance
 from gmsa.data.features import change_features
-from gmsa.training.recombined import _Joined, recombined
+from gmsa.training.recombined import _cuts, _Joined, recombined
 
 LENGTHS = {"text": (7, 4, 1, 12, 5), "audio": (1, 1, 1, 1, 1), "vision": (0, 3, 0, 9, 0)}
 
@@ -60,6 +61,17 @@ def test_beginning_of_one_and_end_of_another(seed: int) -> None:
             assert made.lengths[modality] == len(found) <= max(lengths)
             if lengths == (1, 1):
                 assert len(found) == 1  # either
+
+
+def test_times_go_with_their_steps() -> None:
+    """Of a step that says where it was the times are, too."""
+    untimed = numbered()
+    utterances = [replace(u, times=dict(u.features)) for u in untimed]
+    for made in recombined(utterances, 1):
+        assert made.times.keys() == made.features.keys()
+        for modality, found in made.features.items():
+            assert torch.equal(made.times[modality], found)
+    assert not any(made.times for made in recombined(untimed, 1))
 
 
 def test_cuts_are_uniform_and_rounded_fairly() -> None:
@@ -121,7 +133,7 @@ def test_features_of_a_store_are_read_on_access() -> None:
         return features
 
     utterances = numbered(10)
-    whole = [_Joined(u, u, [(1.0, 0.0)] * 3) for u in utterances]
+    whole = [_Joined(u.features, u.features, _cuts(u, u, [(1.0, 0.0)] * 3)) for u in utterances]
     stored = [
         Utterance(u.id, change_features(lazy, reading), u.label) for u, lazy in zip(utterances, whole, strict=True)
     ]
