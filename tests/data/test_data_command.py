@@ -102,7 +102,7 @@ def test_import_info_check(
         (["import", "tiny.pkl", "--out", "x", "--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
         (
             ["import", "tiny.pkl", "--out", "x", "--form", "json"],
-            "'--format' must be one of mmsa, semi_iin, manifest, csd, datasets (got 'json')",
+            "'--format' must be one of mmsa, semi_iin, manifest, csd, datasets, mds (got 'json')",
         ),
         (["import", "tiny.pkl"], "required: --out"),
         (["info", "none.pkl"], "'none.pkl' does not exist; check the path"),
