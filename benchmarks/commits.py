@@ -44,7 +44,7 @@ def work(tree: str, case: int, count: int) -> None:
     assert Path(gmsa.__file__).is_relative_to(tree)
     torch.set_num_threads(1)
     try:
-        from gmsa.system.allocator import keep_freed_memory
+        from gmsa.system.memory import keep_freed_memory
 
         keep_freed_memory()  # as its commands do
     except ImportError:

@@ -23,7 +23,7 @@ import yaml
 from gmsa.config import Config, load_config
 from gmsa.data import Utterance
 from gmsa.runs.prepare import prepare
-from gmsa.system.allocator import keep_freed_memory
+from gmsa.system.memory import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1111, 1112, 1113, 1114, 1115)

@@ -41,8 +41,8 @@ from roofline import SETTINGS, utterances_of
 from gmsa.config import load_config
 from gmsa.data import Target
 from gmsa.models import build_model
-from gmsa.system.allocator import keep_freed_memory
 from gmsa.system.distributed import join
+from gmsa.system.memory import keep_freed_memory
 from gmsa.training.batches import Shard
 from gmsa.training.examples import labeled_examples
 from gmsa.training.optimization.ema import MovingAverage

@@ -310,7 +310,6 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "ragged": Result(["python benchmarks/ragged.py"], 3, data=[DEV]),
     "commits": Result(["python benchmarks/commits.py"], 5, data=[DEV]),
     "scaling": Result(["python benchmarks/scaling.py --part steps --out OUT"], 3, data=[DEV]),
-    "scaling_rates": Result(["python benchmarks/scaling.py --part rates --out OUT"], 12, data=[DEV]),
     "data": Result(["python benchmarks/data.py --part graphs --epochs 3"], 4, data=[DEV]),
     "scale": Result(["python benchmarks/scale.py"], 6, data=[DEV]),
     "store": Result(["python benchmarks/data.py --part store --threads 1 --most 200000"], 3),

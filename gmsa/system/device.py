@@ -9,7 +9,7 @@ import torch
 
 from gmsa.config import RunConfig
 from gmsa.errors import ConfigError, RunError, nearest
-from gmsa.system.allocator import keep_freed_memory
+from gmsa.system.memory import keep_freed_memory
 
 # What deterministic products on CUDA need. torch reads it once, at the first product there, which may come long before
 # a run asks for them.

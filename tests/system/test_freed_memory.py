@@ -12,7 +12,7 @@ import pytest
 CODE = """
 import resource
 import numpy
-from gmsa.system.allocator import keep_freed_memory
+from gmsa.system.memory import keep_freed_memory
 print(keep_freed_memory())
 def step():  # five blocks of 8 MiB, which glibc gives back together
     return [numpy.ones(2**20) for _ in range(5)]
