@@ -4,8 +4,8 @@
 
 CPU seconds of the process, on one thread, with half of the labels of CMU-MOSI, nothing missing and ``eta:0.5``. An
 epoch of each stage takes its turn, so that a machine that gets busy slows all alike. A whole training is the epochs of
-its stages, each with its validation. ``fewer passes`` is SSLMM with one pass of the teacher instead of two, and half the
-epochs of pre-training, whose contrast has the masked utterances for one of its views.
+its stages, each with its validation. ``fewer passes`` is SSLMM with one pass of the teacher instead of two, and half
+the epochs of pre-training, whose contrast has the masked utterances for one of its views.
 """
 
 from __future__ import annotations
