@@ -271,6 +271,12 @@ def loaded_plugins() -> tuple[str, ...]:
     return tuple(_loaded)
 
 
+def plugins_with(places: Iterable[str]) -> list[str]:
+    """Those of the imported plug-in modules that are of the same packages as some modules."""
+    packages = {place.partition(".")[0] for place in places}
+    return [module for module in _loaded if module.partition(".")[0] in packages]
+
+
 def _import(module: str, name: str) -> None:
     try:
         importlib.import_module(module)
@@ -358,13 +364,13 @@ EDGE_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "edge builder",
     {
         name: f"gmsa.graph.edges:{name}"
-        for name in ("complete", "window", "dilated", "knn", "aligned", "temporal", "mtag")
+        for name in ("complete", "window", "time_window", "dilated", "knn", "aligned", "temporal", "mtag")
     },
-    passed=("source_length", "target_length", "source", "target", "relation"),
+    passed=("source_length", "target_length", "source", "target", "source_times", "target_times", "relation"),
 )
 """Functions ``(source_length, target_length, parameters) -> edge_index [2, E]``; one that names its first two arguments
-``source`` and ``target`` gets the features instead, and one that names ``relation`` also (source type, stream, target
-type)."""
+``source`` and ``target`` gets the features instead, ``source_times`` and ``target_times`` the times of the steps, and
+one that names ``relation`` also (source type, stream, target type)."""
 
 CONTEXT_BUILDERS: Registry[Callable[..., Any]] = Registry(
     "context builder",

@@ -24,7 +24,7 @@ TABLES = {
     "layer": ["| complete intra graph |"],
     "limits": ["| utterance: sslmm, all labels, nothing missing |", "| composite |", "- asked: utterance: sslmm"],
     "long": ["A step of 2 utterances", "one step of 300, 1 seed"],
-    "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips"],
+    "media": ["| all, words recognized |", "| prosody |", "A store of 10 clips", "An answer for "],
     "models": ["| semi_iin, no context + linear |", "| hgt |"],
     "layers": ["| `attention` |", "| `hgt` |", "Each layer gives the values and gradients of PyG's"],
     "peers": ["| **Semi-IIN** |"],

@@ -27,6 +27,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
     parser.add_argument("--limit", type=float, default=200.0, metavar="MIB", help="MiB of a video (default: 200)")
     parser.add_argument("--no-browser", action="store_true", help="print the link, and do not open it")
+    cli.add_plugin_option(parser)
     return parser
 
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.error(f"--limit must be above 0 and below a million MiB (got {options.limit:g})")
     if options.port < 0:
         command.error(f"--port must be 0 or above (got {options.port})")
+    cli.load_plugins_of(options)
     # Before a video is taken; the worker opens them again.
+    from gmsa.registry import loaded_plugins
     from gmsa.runs.folder import Run
     from gmsa.runs.video.clips import settings_of
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for run in runs:
         settings_of(run)  # one whose data do not say how they were extracted answers no video
     serve_page(
-        Options(tuple(run.folder for run in runs), limit=int(options.limit * 2**20)),
+        Options(tuple(run.folder for run in runs), loaded_plugins(), limit=int(options.limit * 2**20)),
         options.port,
         not options.no_browser,
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from gmsa.app.options import Options
 from gmsa.errors import GmsaError
+from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
 from gmsa.system.processes import end_with_parent, speak_into
 
@@ -31,6 +32,7 @@ def serve(options: Options, pipe: Any, log: Path) -> None:
     end_with_parent()
     speak_into(log)  # the libraries that read videos chatter
     _limit_memory(options.memory)
+    load_plugins(options.plugins)
     with suppress(Exception):  # so that the first video need not wait for it; `answer_one` tells what is wrong
         function_of(options.answer)
 

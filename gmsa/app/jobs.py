@@ -19,7 +19,7 @@ from gmsa.app.answers import SEE_TERMINAL, serve
 from gmsa.app.options import Options
 from gmsa.errors import cut
 from gmsa.system.console import console
-from gmsa.system.processes import interrupts_held, one_thread, safe_path
+from gmsa.system.processes import interrupts_held, safe_path, worker_environment
 
 LOADING = 120.0
 """Seconds that a worker may take to start, which do not count as a video's."""
@@ -60,7 +60,7 @@ class Jobs:
 
     def start(self) -> None:
         """Starts to answer."""
-        with safe_path(), one_thread():
+        with safe_path(), worker_environment():
             resource_tracker.ensure_running()
         self._thread.start()
 
@@ -182,7 +182,7 @@ class _Worker:
         self.busy, self.ready, self.late, self.log = False, False, False, log
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=serve, args=(options, other, log), daemon=True)
-        with interrupts_held(), safe_path(), one_thread():
+        with interrupts_held(), safe_path(), worker_environment():
             self.process.start()
         other.close()
 

@@ -12,6 +12,8 @@ class Options:
 
     runs: tuple[Path, ...]
     """Folders of the runs, compared side by side."""
+    plugins: tuple[str, ...] = ()
+    """Modules that register parts of these runs, which the worker imports, too."""
     answer: str = "gmsa.runs.video:answer"
     """The function that answers, as ``module:function``: ``(run folders, path, say) -> {"answers": [one per run]}``.
     It calls ``say(what it does, share that is done)``, and keeps its models for the next call."""

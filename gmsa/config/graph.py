@@ -14,10 +14,10 @@ from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, cut, listed, shown
 from gmsa.registry import CONTEXT_BUILDERS, EDGE_BUILDERS
 
-SHARED_PARAMETERS = ("radius", "stride", "hops", "neighbors")
+SHARED_PARAMETERS = ("radius", "seconds", "stride", "hops", "neighbors")
 """Parameters of edge builders that are also fields of :class:`GraphConfig`, which have their defaults and limits."""
 MOST = 100_000
-"""Largest parameter of a builder: more steps than a sequence has."""
+"""Largest parameter of a builder: more steps, or seconds, than a sequence has."""
 WHOLE = 1_000_000
 """More utterances than a dialogue has."""
 MOST_SPEAKERS = 8
@@ -30,9 +30,9 @@ DISTANCES = 8
 class GraphConfig:
     """How utterances become graphs.
 
-    An edge builder is a name of the registry (``complete``, ``window``, ``dilated``, ``knn``, ``aligned``,
-    ``temporal``, ``mtag``, or your own), which takes its parameters from the fields below, or a name with parameters:
-    ``window(radius=3)``.
+    An edge builder is a name of the registry (``complete``, ``window``, ``time_window``, ``dilated``, ``knn``,
+    ``aligned``, ``temporal``, ``mtag``, or your own), which takes its parameters from the fields below, or a name with
+    parameters: ``window(radius=3)``.
     """
 
     scope: Literal["utterance", "dialogue", "hierarchical"] = "utterance"
@@ -44,6 +44,8 @@ class GraphConfig:
     """Edge builder from one modality to another: one for all, or by pair, as ``{text_to_audio: aligned}``."""
     radius: int = number(2, ge=0, le=MOST)
     """Largest step distance that ``window`` and ``temporal`` connect."""
+    seconds: float = number(0.5, ge=0, le=MOST)
+    """Largest distance in seconds that ``time_window`` connects."""
     stride: int = number(2, ge=1, le=MOST)
     """Distance of the steps that ``dilated`` connects."""
     hops: int = number(2, ge=0, le=MOST)
@@ -124,7 +126,7 @@ class GraphConfig:
             if parameter in parameters:
                 raise ConfigError(f"'{key}': '{parameter}' is given twice")
             if parameter in SHARED_PARAMETERS:
-                parameters[parameter] = _wholenumber(value, parameter, key)
+                parameters[parameter] = _shared(value, parameter, key)
             else:
                 parameters |= parse_component(f"{name}({part})", EDGE_BUILDERS, key)[1]
         shared = {p: getattr(self, p) for p in SHARED_PARAMETERS if p in known}
@@ -204,8 +206,10 @@ class GraphConfig:
         return 2 if self.speakers == "same_other" else 1
 
 
-def _wholenumber(text: str, parameter: str, key: str) -> int:
-    least = next(f.metadata["ge"] for f in dataclasses.fields(GraphConfig) if f.name == parameter)
-    if not re.fullmatch(r"\d{1,9}", text) or not least <= int(text) <= MOST:
-        raise ConfigError(f"'{key}': '{parameter}' must be a whole number from {least} to {MOST} (got {shown(text)})")
-    return int(text)
+def _shared(text: str, parameter: str, key: str) -> int | float:
+    field = next(f for f in dataclasses.fields(GraphConfig) if f.name == parameter)
+    is_whole, least = isinstance(field.default, int), field.metadata["ge"]
+    if not re.fullmatch(r"\d{1,9}" if is_whole else r"\d{1,9}(\.\d{1,9})?", text) or not least <= float(text) <= MOST:
+        kind = "whole number" if is_whole else "number"
+        raise ConfigError(f"'{key}': '{parameter}' must be a {kind} from {least} to {MOST} (got {shown(text)})")
+    return int(text) if is_whole else float(text)

@@ -139,7 +139,8 @@ def _mask_steps(utterance: Utterance, missing: Missing, modalities: Sequence[str
             rate = float(hashed_uniform(seed, torch.tensor(number), torch.tensor(-2)))
         kept[modality] = hashed_uniform(seed, torch.tensor(number), torch.arange(length)) >= rate
     withheld = _withheld(utterance, [m for m, steps in kept.items() if not steps.any()])
-    return replace(utterance, features=keep_steps(utterance.features, kept), withheld=withheld)
+    times = keep_steps(utterance.times, {m: steps for m, steps in kept.items() if m in utterance.times})
+    return replace(utterance, features=keep_steps(utterance.features, kept), withheld=withheld, times=times)
 
 
 def _mask_modalities(utterance: Utterance, masked: frozenset[str]) -> Utterance:

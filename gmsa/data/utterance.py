@@ -41,7 +41,6 @@ class Utterance:
     """Transcript."""
     withheld: Mapping[str, Tensor] = field(default_factory=dict)
     """Features of the modalities that ``data.missing`` masked; only ``reconstruction.target: oracle`` may use them."""
-
     speaker: str = ""
     """Who speaks, a name within the video, where the data says it (``data.speaker_from``)."""
     of_video: str = ""
@@ -50,6 +49,9 @@ class Utterance:
     """Place of the clip in its video, where no number in the id is it: that in the file, if nothing else tells it."""
     fold: str = ""
     """Fold of cross-validation, where the data says it."""
+    times: Mapping[str, Tensor] = field(default_factory=dict)
+    """Start and stop of each step in seconds of the clip, float32 ``[L_m, 2]``, of the modalities whose times are known
+    (``gmsa data extract`` knows them)."""
 
     @property
     def video(self) -> str:

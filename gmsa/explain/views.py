@@ -59,7 +59,8 @@ class View:
         keep = {m: torch.ones(length, dtype=torch.bool) for m, length in self.own.lengths.items()}
         for modality, place in removed:
             keep[modality][place] = False
-        return self._with(replace(self.own, features={m: x[keep[m]] for m, x in self.own.features.items()}))
+        features, times = ({m: x[keep[m]] for m, x in of.items()} for of in (self.own.features, self.own.times))
+        return self._with(replace(self.own, features=features, times=times))
 
     def _with(self, own: Utterance) -> View:
         before, after = self.utterances[: self.place], self.utterances[self.place + 1 :]
@@ -109,4 +110,4 @@ def check_length(view: View, spec: GraphSpec) -> None:
 
 def _in_memory(utterance: Utterance) -> Utterance:
     """The utterance with its features read once: a hundred views share them."""
-    return replace(utterance, features={m: utterance.features[m] for m in utterance.features})
+    return replace(utterance, features=dict(utterance.features), times=dict(utterance.times))

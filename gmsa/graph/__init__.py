@@ -6,10 +6,10 @@ from gmsa.graph.build import build_dialogue_graph, build_graph
 from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.dataset import GraphDataset, as_dataset
-from gmsa.graph.edges import edge_builder, looks_at_features
+from gmsa.graph.edges import edge_builder, looks_at_features, looks_at_times
 from gmsa.graph.hetero import as_hetero
 from gmsa.graph.hetero_batch import from_hetero
-from gmsa.graph.nodes import node_features, token_count
+from gmsa.graph.nodes import check_times, node_features, token_count
 from gmsa.graph.relations import relations_of
 from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Relation, Schema, schema
 from gmsa.graph.spec import GraphSpec
@@ -34,6 +34,7 @@ __all__ = [
     "build_graph",
     "check_builders",
     "check_positions",
+    "check_times",
     "collate",
     "context_builder",
     "dialogues_of",
@@ -42,6 +43,7 @@ __all__ = [
     "from_hetero",
     "from_networkx",
     "looks_at_features",
+    "looks_at_times",
     "node_features",
     "relations_of",
     "schema",

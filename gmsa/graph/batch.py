@@ -19,7 +19,7 @@ from gmsa.graph.build import speakers_of
 from gmsa.graph.connect import Connected, Graphs, Numbers, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
-from gmsa.graph.edges import complete
+from gmsa.graph.edges import complete, looks_at_times
 from gmsa.graph.kept import build_edges
 from gmsa.graph.nodes import token_count
 from gmsa.graph.schema import DIALOGUE, READOUTS, UTTERANCE, Relation, Schema, builder_of
@@ -350,8 +350,10 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
             continue
         name, parameters = builder_of((source, stream, target), spec.graph)
         if EDGE_BUILDERS.module_of(name) != complete.__module__:
-            steps = torch.ones(5, widths[source])
-            build_edges(name, steps, steps if source == target else torch.ones(3, widths[target]), parameters)
+            steps, others = torch.ones(5, widths[source]), torch.ones(3, widths[target])
+            if looks_at_times(name):
+                steps, others = (torch.arange(n)[:, None] + torch.tensor([0.0, 1.0]) for n in (5, 3))
+            build_edges(name, steps, steps if source == target else others, parameters)
         elif name == "knn" and widths[source] != widths[target]:
             raise ConfigError(
                 f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "

@@ -14,10 +14,10 @@ from gmsa.config import GraphConfig
 from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
 from gmsa.graph.context import ContextEdges, DialogueEdges, Turns, wanted
-from gmsa.graph.edges import PRESENT
+from gmsa.graph.edges import PRESENT, looks_at_times
 from gmsa.graph.kept import build_edges
-from gmsa.graph.nodes import node_features
-from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, schema
+from gmsa.graph.nodes import node_features, node_times, times_of
+from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of, schema, timed_modalities
 
 
 def build_graph(
@@ -50,7 +50,8 @@ def build_graph(
     for modality in types.modalities:
         sequence = utterance.features.get(modality, torch.zeros(0, 1))
         nodes[modality] = node_features(sequence, (strides or {}).get(modality, 1))
-    data = _hetero(nodes, types, config)
+    times = {m: node_times(times_of(utterance, m), (strides or {}).get(m, 1)) for m in timed_modalities(types, config)}
+    data = _hetero(nodes, times, types, config)
     for modality in types.modalities:
         if modality in utterance.features:
             data[modality].x = nodes[modality]
@@ -157,14 +158,15 @@ def speaker_numbers(utterances: Sequence[Utterance], listed: Sequence[str] | Non
     return tuple(number.get(u.speaker, len(names)) for u in utterances)
 
 
-def _hetero(nodes: Mapping[str, Tensor], types: Schema, config: GraphConfig) -> HeteroData:
+def _hetero(nodes: Mapping[str, Tensor], times: Mapping[str, Tensor], types: Schema, config: GraphConfig) -> HeteroData:
     data = HeteroData()
     for node_type in (*types.modalities, *READOUTS):
         store = data[node_type]
         store["num_nodes"], store["pos"] = len(nodes[node_type]), torch.arange(len(nodes[node_type]))
     for relation, (name, parameters) in _builders(types, config):
         source, _, target = relation
-        edge_index, temporal_type = build_edges(name, nodes[source], nodes[target], parameters)
+        ends = times if looks_at_times(name) else nodes
+        edge_index, temporal_type = build_edges(name, ends[source], ends[target], parameters)
         store = data[relation]
         # Others share what is built.
         store["edge_index"], store["temporal_type"] = edge_index.clone(), temporal_type.clone()

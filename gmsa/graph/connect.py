@@ -17,7 +17,7 @@ from gmsa.config import GraphConfig
 from gmsa.data.utterance import Utterance
 from gmsa.graph.build import dialogue_edges
 from gmsa.graph.context import ContextEdges, DialogueEdges, dialogue_edge_types
-from gmsa.graph.edges import PRESENT
+from gmsa.graph.edges import PRESENT, looks_at_times
 from gmsa.graph.kept import (
     build_edges,
     edges_of_dialogue,
@@ -26,6 +26,7 @@ from gmsa.graph.kept import (
     numbered,
     wanted_edges,
 )
+from gmsa.graph.nodes import times_of
 from gmsa.graph.relations import relation_numbers, stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
@@ -74,16 +75,16 @@ class Graphs:
             return found if self.utterance_seeds is None else [self._kept(i, edges) for i, edges in enumerate(found)]
         wanted = wanted_edges(chosen, self.spec.schema, self.spec.graph)
         kept = [kept_edges(tuple(counts), wanted) for counts in self.counts.tolist()] if wanted.by_length else []
-        if not wanted.by_features:
+        if not wanted.by_content:
             return kept
-        parts = [self._edges_by_features(relation) for relation in wanted.by_features]
+        parts = [self._edges_by_content(relation) for relation in wanted.by_content]
         if kept:
             graph = torch.repeat_interleave(torch.tensor([edges.shape[1] for edges in kept]))
             parts.append(torch.cat([graph[None], torch.cat(kept, dim=1)]))
         return self._joined(parts)
 
-    def _edges_by_features(self, relation: Relation) -> Tensor:
-        """Graph, source, target and type of a relation's edges ``[4, E]``, by a builder that looks at features."""
+    def _edges_by_content(self, relation: Relation) -> Tensor:
+        """Graph, source, target and type of a relation's edges ``[4, E]``, by a builder that looks at its nodes."""
         types, strides = self.spec.schema, self.spec.strides
         source, _, target = relation
         name, parameters = builder_of(relation, self.spec.graph)
@@ -91,8 +92,8 @@ class Graphs:
         graphs = np.flatnonzero(ends.all(1))
         if not len(graphs):
             return torch.empty(4, 0, dtype=torch.long)
-        features, both = [self._features[i] for i in graphs], (strides[source], strides[target])
-        found = [build_edges(name, own[source], own[target], parameters, both) for own in features]
+        both, read = (strides[source], strides[target]), self._times if looks_at_times(name) else self._features
+        found = [build_edges(name, read(i, source), read(i, target), parameters, both) for i in graphs.tolist()]
         graph = np.repeat(graphs, [index.shape[1] for index, _ in found])
         first = np.cumsum(self.counts, axis=1) - self.counts
         begin, end = torch.cat([index for index, _ in found], dim=1).numpy()
@@ -100,8 +101,14 @@ class Graphs:
         begin, end = begin + first[graph, types.numbers[source]], end + first[graph, types.numbers[target]]
         return torch.from_numpy(np.stack([graph, begin, end, edge_type]))
 
+    def _features(self, graph: int, modality: str) -> Tensor:
+        return self._in_memory[graph][modality]
+
+    def _times(self, graph: int, modality: str) -> Tensor:
+        return times_of(self.members[graph][0], modality)
+
     @cached_property
-    def _features(self) -> list[dict[str, Tensor]]:
+    def _in_memory(self) -> list[dict[str, Tensor]]:
         """The features of each graph's utterance, read once."""
         return [dict(utterance.features) for (utterance,) in self.members]
 

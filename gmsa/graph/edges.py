@@ -14,10 +14,11 @@ edge_builder = EDGE_BUILDERS.register
 """Decorator that registers an edge builder.
 
 A builder is a function ``(source_length, target_length, parameters) -> edge_index``. One that calls its first two
-arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` instead, and one that names ``relation``
-also the relation (source type, stream, target type). The attribute ``temporal = True`` makes its edges typed, by
-:func:`temporal_type`; or it is the function that types them, ``(edge_index, source_length, target_length) -> [E]``,
-with ``relation`` where the builder names it.
+arguments ``source`` and ``target`` gets the features ``[S, D]`` and ``[T, D]`` instead, one that calls them
+``source_times`` and ``target_times`` the starts and stops in seconds ``[S, 2]`` and ``[T, 2]``, and one that names
+``relation`` also the relation (source type, stream, target type). The attribute ``temporal = True`` makes its edges
+typed, by :func:`temporal_type`; or it is the function that types them, ``(edge_index, source_length, target_length) ->
+[E]``, with ``relation`` where the builder names it.
 """
 PAST, PRESENT, FUTURE = range(3)
 """When the source of an edge is, relative to its target."""
@@ -36,6 +37,16 @@ def window(source_length: int, target_length: int, radius: int) -> Tensor:
     """
     distance, unit = _distance(source_length, target_length)
     return _edges(distance <= radius * unit)
+
+
+def time_window(source_times: Tensor, target_times: Tensor, seconds: float) -> Tensor:
+    """Connects steps whose middles are at most ``seconds`` apart, in data whose steps have times.
+
+    Returns edge_index [2, E].
+    """
+    source, target = (times.double().mean(1) for times in (source_times, target_times))
+    # Rounded to microseconds: times are float32, whose last digits must not decide about an edge.
+    return _edges((target[:, None] - source[None, :]).abs().round(decimals=6) <= seconds)
 
 
 def dilated(source_length: int, target_length: int, stride: int, hops: int) -> Tensor:
@@ -165,6 +176,12 @@ def temporal_type(edge_index: Tensor, source_length: int, target_length: int) ->
 def looks_at_features(name: str) -> bool:
     """Whether a builder takes the features, or the lengths alone."""
     return "source" in inspect.signature(EDGE_BUILDERS[name]).parameters
+
+
+@lru_cache
+def looks_at_times(name: str) -> bool:
+    """Whether a builder takes the times of the steps."""
+    return "source_times" in inspect.signature(EDGE_BUILDERS[name]).parameters
 
 
 @lru_cache

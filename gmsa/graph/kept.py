@@ -18,8 +18,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from gmsa.config import GraphConfig
 from gmsa.errors import ConfigError
 from gmsa.graph.context import DialogueEdges, Turns, edge_kinds
-from gmsa.graph.edges import PRESENT, complete, looks_at_features, temporal_type
-from gmsa.graph.nodes import node_features, token_count
+from gmsa.graph.edges import PRESENT, complete, looks_at_features, looks_at_times, temporal_type
+from gmsa.graph.nodes import node_features, node_times, token_count
 from gmsa.graph.schema import Relation, Schema, builder_of, is_among_tokens
 from gmsa.registry import EDGE_BUILDERS
 
@@ -31,19 +31,25 @@ _ROWS = torch.empty(1_000_000, 0)
 def build_edges(
     name: str, source: Tensor, target: Tensor, parameters: Mapping[str, Any], strides: tuple[int, int] = (1, 1)
 ) -> tuple[Tensor, Tensor]:
-    """Runs the builder ``name`` on the nodes of two feature sequences, each ``strides`` steps of them.
+    """Runs the builder ``name`` on the nodes of two sequences, each ``strides`` steps of them.
 
-    Returns edge_index [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the
-    builder's own function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by
-    length, or, for a builder that looks at the features, by these.
+    The sequences are features ``[L, D]``, or for a builder that looks at times these ``[L, 2]``. Returns edge_index
+    [2, E], sorted by target, and the temporal type of each edge [E]: by :func:`temporal_type` or the builder's own
+    function, and ``PRESENT`` for all where the builder has no attribute ``temporal``. Both are cached: by length, or,
+    for a builder that looks at features or times, by these.
 
     Raises:
         ConfigError: a builder that is not gmsa's own fails, or returns what is no edge_index.
     """
     arguments = tuple(parameters.items())
-    if not looks_at_features(name):
+    if not looks_at_content(name):
         return _by_length(name, token_count(len(source), strides[0]), token_count(len(target), strides[1]), arguments)
-    return _by_features(name, source, target, arguments, strides)
+    return _by_content(name, source, target, arguments, strides)
+
+
+def looks_at_content(name: str) -> bool:
+    """Whether a builder looks at more than lengths: at features or at times."""
+    return looks_at_features(name) or looks_at_times(name)
 
 
 def _content(sequence: Tensor) -> tuple[int, bytes]:
@@ -77,9 +83,10 @@ def _key(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strid
 
 
 @cached(LRUCache(MEMORY, getsizeof=_size), key=_key)
-def _by_features(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> _Found:
-    nodes = node_features(source, strides[0])
-    return _run(name, nodes, nodes if source is target else node_features(target, strides[1]), dict(arguments))
+def _by_content(name: str, source: Tensor, target: Tensor, arguments: _Arguments, strides: tuple[int, int]) -> _Found:
+    nodes_of = node_times if looks_at_times(name) else node_features
+    nodes = nodes_of(source, strides[0])
+    return _run(name, nodes, nodes if source is target else nodes_of(target, strides[1]), dict(arguments))
 
 
 def _run(name: str, source: Any, target: Any, parameters: Mapping[str, Any]) -> _Found:
@@ -147,8 +154,8 @@ class Wanted:
     """Relations whose edges are wanted in graphs of utterances; the same are one object, whose hash costs nothing."""
 
     by_length: tuple[Relation, ...]
-    by_features: tuple[Relation, ...]
-    """Those whose builders look at features."""
+    by_content: tuple[Relation, ...]
+    """Those whose builders look at features or times."""
     types: Schema
     config: GraphConfig
 
@@ -156,8 +163,8 @@ class Wanted:
 @lru_cache
 def wanted_edges(chosen: tuple[Relation, ...], types: Schema, config: GraphConfig) -> Wanted:
     """The edges of these relations."""
-    by_features = [relation for relation in chosen if looks_at_features(builder_of(relation, config)[0])]
-    return Wanted(tuple(r for r in chosen if r not in by_features), tuple(by_features), types, config)
+    by_content = [relation for relation in chosen if looks_at_content(builder_of(relation, config)[0])]
+    return Wanted(tuple(r for r in chosen if r not in by_content), tuple(by_content), types, config)
 
 
 @cached(LRUCache(MEMORY, getsizeof=lambda edges: edges.nbytes))

@@ -10,7 +10,7 @@ from typing import Any
 from gmsa.config import GraphConfig
 from gmsa.config.presets import MOST_MODALITIES, in_sequence, placed
 from gmsa.errors import ConfigError
-from gmsa.graph.edges import looks_at_relation
+from gmsa.graph.edges import looks_at_relation, looks_at_times
 
 READOUTS = ("val", "cls")
 """Readout nodes: ``val`` reads the intensity, ``cls`` the K classes."""
@@ -151,3 +151,12 @@ def builder_of(relation: Relation, config: GraphConfig) -> tuple[str, dict[str, 
     key = source if stream == "intra" else f"{source}_to_{target}"
     name, parameters = config.builder(getattr(config, stream).of(key), f"graph.{stream}.{key}")
     return name, parameters | ({"relation": relation} if looks_at_relation(name) else {})
+
+
+@lru_cache
+def timed_modalities(types: Schema, config: GraphConfig) -> tuple[str, ...]:
+    """The modalities by the times of whose steps some builder connects them."""
+    if config.scope == "dialogue":
+        return ()
+    ends = [r[::2] for r in types.token_relations if looks_at_times(builder_of(r, config)[0])]
+    return tuple(m for m in types.modalities if any(m in pair for pair in ends))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gmsa.config import MODALITIES
-from gmsa.config.components import parse_component
+from gmsa.config.components import component_name, parse_component
 from gmsa.config.load import to_dict
 from gmsa.errors import DataError, short
 from gmsa.media.cache import Cache
@@ -26,7 +26,7 @@ from gmsa.media.pool import at_rate, pool, regular
 from gmsa.media.settings import ExtractConfig
 from gmsa.media.types import MediaError, Missing, Word
 from gmsa.media.weights import KNOWN, find, sha256_at
-from gmsa.registry import EXTRACTORS
+from gmsa.registry import EXTRACTORS, plugins_with
 
 EMPTY_STEP = 0.5
 """Seconds of a step of a clip without words."""
@@ -107,8 +107,10 @@ class Pipeline:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """What a store records of its extraction."""
-        return {
+        """What a store records of its extraction; ``plugins`` only where some extractor is of one."""
+        places = [EXTRACTORS.module_of(component_name(spec)) for m in MODALITIES for spec in self.settings.of(m)]
+        plugins = plugins_with(places)
+        return ({"plugins": plugins} if plugins else {}) | {
             "settings": to_dict(self.settings),
             "fingerprint": self.fingerprint,
             "columns": {m: [c for part in parts for c in part.columns] for m, parts in self.extractors.items()},

@@ -18,7 +18,7 @@ from gmsa.config import Config
 from gmsa.config.components import component_name
 from gmsa.data import Corpus, Target
 from gmsa.errors import cut
-from gmsa.registry import Registry, loaded_plugins
+from gmsa.registry import Registry, plugins_with
 from gmsa.text import texts_of
 
 PACKAGES = (
@@ -98,10 +98,8 @@ def describe_files(config: Config, corpus: Corpus, encoder_sha256: str | None = 
 
 def plugins_of(config: Config) -> list[str]:
     """The plug-in modules that a config needs: those that it lists, and installed ones whose parts it names."""
-    places = {registry.module_of(component_name(spec)) for registry, spec in _parts(config)}
-    others = [module for module in loaded_plugins() if module not in config.plugins]
-    packages = {place.partition(".")[0] for place in places}
-    return [*config.plugins, *(module for module in others if module.partition(".")[0] in packages)]
+    others = plugins_with(registry.module_of(component_name(spec)) for registry, spec in _parts(config))
+    return [*config.plugins, *(module for module in others if module not in config.plugins)]
 
 
 def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:

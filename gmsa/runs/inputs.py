@@ -23,6 +23,8 @@ from gmsa.data.sources import target_of_store
 from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.extraction import Extraction, check_extraction
 from gmsa.errors import DataError, listed, nearest, short, shown
+from gmsa.graph import check_times
+from gmsa.models import graph_spec
 from gmsa.system.reading import exists, expanded
 from gmsa.text import Texts, read_dims, texts_of
 from gmsa.training.scoring import HUGE
@@ -189,7 +191,7 @@ def check_utterances(
         wanted: D of each modality of the run.
         known: dialogues from whose other utterances one without features can be predicted.
     """
-    pairs = list(pairs)
+    pairs, spec = list(pairs), graph_spec(config)
     found, seen = Inputs(), set()
     unknown: dict[str, str] = {}
     huge: dict[str, list[str]] = {}
@@ -206,6 +208,7 @@ def check_utterances(
         unknown |= {m: utterance.id for m in utterance.features if m not in config.data.modalities}
         try:
             features = _features(utterance, wanted)
+            check_times(utterance, spec)
         except DataError as error:
             found.refuse(utterance, split, str(error))
             continue

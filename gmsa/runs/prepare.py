@@ -26,7 +26,7 @@ from gmsa.data import (
 from gmsa.data.features import select
 from gmsa.data.notes import note
 from gmsa.errors import ConfigError, listed, short
-from gmsa.graph import check_builders, check_positions, looks_at_features
+from gmsa.graph import check_builders, check_positions, check_times, looks_at_features, looks_at_times
 from gmsa.graph.context import wanted
 from gmsa.metrics import read_metrics
 from gmsa.models import check, graph_spec
@@ -216,6 +216,12 @@ def checked_texts(config: Config) -> Texts | None:
         )
     if texts is None:
         return None
+    for key, spec in _relations(config):
+        if looks_at_times(component_name(spec)):
+            raise ConfigError(
+                f"'{key}: {component_name(spec)}' connects steps by their times, which the word pieces of "
+                "'model.text_encoder' do not have; choose another builder there"
+            )
     if config.data.modalities != AUTO and TEXT not in config.data.modalities:
         raise ConfigError(
             "'model.text_encoder' gives the modality 'text' its features, but 'data.modalities' does not name it; add "
@@ -280,10 +286,14 @@ def check_fits(corpus: Corpus, config: Config) -> None:
     model_skeleton(corpus.dims, config)
     spec = graph_spec(config)
     check_builders(corpus.dims, spec)
+    timed = any(map(looks_at_times, config.graph.builders))
     # Also checked batch by batch, but the longest utterance may come hours later.
     for split, utterances in (corpus.with_context if config.graph.has_dialogues else corpus.splits).items():
         # The pool is checked with the training split: a video may be spread over both.
-        check_positions([*utterances, *corpus.pool] if split == "train" else utterances, spec)
+        members = [*utterances, *corpus.pool] if split == "train" else utterances
+        check_positions(members, spec)
+        for utterance in members if timed else ():
+            check_times(utterance, spec)
 
 
 def hide(corpus: Corpus, config: MissingConfig) -> Corpus:

@@ -34,7 +34,7 @@ def read_config(folder: Path, name: str = "config.yaml") -> Config:
             config = from_dict(settings, name)
         except ConfigError:
             if lacking := [module for module in named if module not in loaded_plugins()]:
-                raise RunError(_needs(folder, lacking)) from None
+                raise RunError(needs_plugins(folder, lacking)) from None
             raise
         return replace(config, plugins=tuple(module for module in named if module in loaded_plugins()))
     except ValueError as error:
@@ -47,12 +47,17 @@ def needed_plugins(folder: Path, configured: Any) -> list[str]:
         recorded = read_json(folder / "environment.json", inside=folder).get("plugins")
     except (RunError, AttributeError):
         recorded = None  # an older run, or a damaged one, of which others speak
-    lists = [value for value in (configured, recorded) if isinstance(value, list)]
-    names = dict.fromkeys(str(name) for value in lists for name in value)
+    return names_of_modules(configured, recorded)
+
+
+def names_of_modules(*recorded: Any) -> list[str]:
+    """The names of modules in lists that a folder holds, each once; what is no name or no list is left out."""
+    names = dict.fromkeys(str(name) for value in recorded if isinstance(value, list) for name in value)
     return [name for name in names if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name)]
 
 
-def _needs(folder: Path, modules: Sequence[str]) -> str:
+def needs_plugins(folder: Path, modules: Sequence[str]) -> str:
+    """An error's words: a run folder needs these plug-ins, and how to name them."""
     options = " ".join(f"--plugin {module}" for module in modules)
     return (
         f"'{folder}' needs the plug-in{'s' * (len(modules) > 1)} {', '.join(map(repr, modules))}, which a run folder "

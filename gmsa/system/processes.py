@@ -13,9 +13,13 @@ from multiprocessing import connection
 from pathlib import Path
 
 _SAFE = "PYTHONSAFEPATH"
-THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""A thread per worker, and the last bits of features the same whatever the caller's settings. It must be set before
-NumPy is loaded, so before a worker starts."""
+WORKER = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "MALLOC_ARENA_MAX": "1",
+    **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**20)),
+}
+"""Environment of a worker, which counts when it starts: one thread, so that the last bits of features are the same
+whatever the caller's settings, and glibc gives memory back to the system."""
 
 
 def end_with_parent() -> None:
@@ -65,10 +69,10 @@ def safe_path() -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets processes that are started meanwhile compute with one thread."""
-    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(THREADS)
+def worker_environment() -> Iterator[None]:
+    """Lets processes that are started meanwhile have the environment of a worker."""
+    before: Mapping[str, str | None] = {name: os.environ.get(name) for name in WORKER}
+    os.environ.update(WORKER)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gmsa.config import Config, TextConfig
 from gmsa.config.presets import TEXT
-from gmsa.data.features import LazyFeatures
+from gmsa.data.features import LazyFeatures, select
 from gmsa.data.mmsa.split import TEXT_BERT
 from gmsa.data.notes import note
 from gmsa.data.utterance import Utterance
@@ -87,7 +87,7 @@ class Texts:
             )
         features = states_of(self.folder, self.pieces, numbers) if self.frozen else numbers
         return [
-            replace(u, features=_with(u.features, modalities, before.get(place, own)))
+            replace(u, features=_with(u.features, modalities, before.get(place, own)), times=_without_text(u.times))
             for place, (u, own) in enumerate(zip(utterances, features, strict=True))
         ]
 
@@ -130,6 +130,11 @@ def _with(others: Mapping[str, Tensor], modalities: Sequence[str], text: Tensor)
     if isinstance(others, LazyFeatures):
         return _Beside(others, modalities, text)
     return {m: text if m == TEXT else others[m] for m in modalities if m == TEXT or m in others}
+
+
+def _without_text(times: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The times of steps but for those of text, whose steps are no word pieces."""
+    return select(times, [m for m in times if m != TEXT]) if times else times
 
 
 def texts_of(config: Config) -> Texts | None:

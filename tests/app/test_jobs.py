@@ -232,6 +232,15 @@ def test_stopping_ends_the_worker(video: bytes, tmp_path: Path) -> None:
     assert not worker.is_alive()
 
 
+def test_the_worker_imports_the_plugins_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = tmp_path / "plugin_of_the_page.py"
+    plugin.write_text("import os, pathlib\npathlib.Path(__file__).with_suffix('.pid').write_text(str(os.getpid()))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with serving(tmp_path / "site", plugins=(plugin.stem,)) as site:
+        until(plugin.with_suffix(".pid").exists)
+        until(lambda: plugin.with_suffix(".pid").read_text() == str(site.jobs._worker.process.pid))
+
+
 def test_jobs_that_never_started_stop(tmp_path: Path) -> None:
     Jobs(Options(()), tmp_path).stop()
 

@@ -20,7 +20,7 @@ from gmsa.config import Config, from_dict
 from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
-from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features
+from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features, looks_at_times
 from gmsa.graph.edges import FUTURE, PAST, PRESENT, temporal_type
 from gmsa.graph.kept import build_edges
 from gmsa.models import graph_spec
@@ -271,9 +271,9 @@ def test_built_in_builders_take_their_parameters_from_the_settings() -> None:
         first, second, *rest = (p for p in inspect.signature(EDGE_BUILDERS[name]).parameters if p != "relation")
         assert set(rest) <= set(SHARED_PARAMETERS)
         assert tuple(EDGE_BUILDERS.parameters(name)) == tuple(rest)
-        assert (first, second) == (
-            ("source", "target") if looks_at_features(name) else ("source_length", "target_length")
-        )
+        of_times, of_features = looks_at_times(name), looks_at_features(name)
+        assert first == ("source_times" if of_times else "source" if of_features else "source_length")
+        assert second == first.replace("source", "target")
     assert all(hasattr(GraphConfig(), p) for p in SHARED_PARAMETERS)
 
 
@@ -385,5 +385,5 @@ def test_a_builder_that_returns_no_edge_index_is_refused(register, returned, mes
 
 
 def test_the_registry_is_as_it_was() -> None:
-    assert set(EDGE_BUILDERS) == {"complete", "window", "dilated", "knn", "aligned", "temporal", "mtag"}
+    assert set(EDGE_BUILDERS) == {"complete", "window", "time_window", "dilated", "knn", "aligned", "temporal", "mtag"}
     assert Config().graph.builders == {"complete"}

@@ -31,7 +31,7 @@ def shown(utterances: list[Utterance]) -> list[list[Utterance]]:
 
 
 def forget() -> None:
-    for found in (kept._by_length, kept._by_features, kept.kept_edges, kept.kept_dialogue_edges):
+    for found in (kept._by_length, kept._by_content, kept.kept_edges, kept.kept_dialogue_edges):
         found.cache.clear()
 
 
@@ -138,8 +138,8 @@ def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
     expected = [collate(epoch, config) for epoch in epochs]
     forget()
-    for found in (kept._by_features, kept.kept_edges):
+    for found in (kept._by_content, kept.kept_edges):
         monkeypatch.setattr(found.cache, "_Cache__maxsize", 1000)
     for epoch, batch in zip(epochs, expected, strict=True):
         assert all(map(torch.equal, tensors_of(collate(epoch, config)), tensors_of(batch)))
-        assert kept._by_features.cache.currsize <= 1000
+        assert kept._by_content.cache.currsize <= 1000

@@ -247,6 +247,7 @@ def test_what_is_in_the_cache_is_not_repeated(place: Place) -> None:
     assert place.called() == {"text a": 1, "text b": 1, "vision a": 1, "vision b": 1}
     place.put("a", "b", "c").run(out="more", labels=labels_of("a", "b", "c"))
     assert place.called() == {f"{m} {x}": 1 for m in ("text", "vision") for x in "abc"}
+    assert (Store(place.folder / "more").extraction or {})["plugins"] == ["fake_extractors"]
 
 
 def test_a_change_of_one_modality_repeats_that_alone(place: Place) -> None:

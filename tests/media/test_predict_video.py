@@ -260,6 +260,21 @@ def test_other_weights_on_this_machine_are_refused(
     assert "this machine: vision was extracted with face" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_plugin_of_the_extraction_is_asked_for_by_name(
+    media: Path, runs: Path, tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "other"
+    shutil.copytree(runs / "run", run)
+    content = json.loads((run / "environment.json").read_text())
+    assert "plugins" not in content["extraction"]
+    content["extraction"]["plugins"] = ["extractors_of_mine", "os; no name"]
+    (run / "environment.json").write_text(json.dumps(content))
+    predict(media / "good.mp4", run=str(run), code=2)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "needs the plug-in 'extractors_of_mine'" in said
+    assert "--plugin extractors_of_mine" in said
+
+
 def test_classes(media: Path, predict: Predict) -> None:
     answer = answer_in(predict(media / "good.mp4", run="of-classes"))
     check_schema(answer, 3)

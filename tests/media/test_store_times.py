@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ EXTRACTION = {"settings": {}, "fingerprint": {"text": [{"name": "t"}]}, "columns
 CLIPS = "".join(json.dumps({"id": f"v$_${i}", "words": [["é", 0, 1, 1]]}, ensure_ascii=False) + "\n" for i in range(4))
 
 
-def times_of(length: int, start: float = 0.0) -> np.ndarray:
-    edges = start + np.arange(length + 1) / 4
-    return np.stack([edges[:-1], edges[1:]], 1).astype(np.float32)
+def times_of(length: int, start: float = 0.0) -> torch.Tensor:
+    return start + torch.stack([torch.arange(length), torch.arange(1, length + 1)], 1) / 4
+
+
+def with_times(row: Row, **times: torch.Tensor) -> Row:
+    return row._replace(utterance=replace(row.utterance, times=times))
 
 
 def rows(timed: bool = True) -> list[Row]:
@@ -27,8 +32,8 @@ def rows(timed: bool = True) -> list[Row]:
     for i, (words, faces) in enumerate([(3, 2), (1, 0), (4, 4), (2, 1)]):
         features = {"text": torch.full((words, 3), float(i)), "vision": torch.full((faces, 2), -float(i))}
         times = {"text": times_of(words, i), "vision": times_of(faces, i)} if timed else {}
-        utterance = Utterance(f"v$_${i}", features, i / 4, text="words")
-        found.append(Row("train" if i < 2 else "test", utterance, times=times))
+        utterance = Utterance(f"v$_${i}", features, i / 4, text="words", times=times)
+        found.append(Row("train" if i < 2 else "test", utterance))
     return found
 
 
@@ -49,13 +54,16 @@ def test_times_are_read_as_they_were_written(tmp_path: Path) -> None:
             found = store.times(modality, place)
             assert found is not None
             assert found.dtype == np.float32
-            np.testing.assert_array_equal(found, row.times[modality])
-            assert len(found) == store.utterances()[place].lengths[modality]
+            np.testing.assert_array_equal(found, row.utterance.times[modality])
+            read = store.utterances()[place]
+            assert len(found) == read.lengths[modality] == read.times.lengths[modality]
+            assert torch.equal(read.times[modality], row.utterance.times[modality])
+            assert torch.equal(pickle.loads(pickle.dumps(read)).times[modality], read.times[modality])
     assert store.times("audio", 0) is None
     found = store.times("text", 0)
     assert found is not None
     found[:] = 9  # a copy: the store stays
-    np.testing.assert_array_equal(Store(store.path).times("text", 0), rows()[0].times["text"])
+    np.testing.assert_array_equal(Store(store.path).times("text", 0), rows()[0].utterance.times["text"])
 
 
 def test_the_version_rises_only_where_there_are_times(tmp_path: Path) -> None:
@@ -73,7 +81,7 @@ def test_the_version_rises_only_where_there_are_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize("which", [0, 2])
 def test_times_of_some_utterances_alone_are_refused(tmp_path: Path, which: int) -> None:
     mixed = rows()
-    mixed[which] = mixed[which]._replace(times={"vision": mixed[which].times["vision"]})
+    mixed[which] = with_times(mixed[which], vision=mixed[which].utterance.times["vision"])
     with pytest.raises(DataError, match="some utterances have times of 'text' and others have none") as caught:
         write_store(tmp_path / "store", mixed)
     error_of(caught)
@@ -81,7 +89,7 @@ def test_times_of_some_utterances_alone_are_refused(tmp_path: Path, which: int) 
 
 
 def test_one_modality_alone_may_have_times(tmp_path: Path) -> None:
-    only = [row._replace(times={"vision": row.times["vision"]}) for row in rows()]
+    only = [with_times(row, vision=row.utterance.times["vision"]) for row in rows()]
     store = write_store(tmp_path / "store", only)
     assert store.manifest.timed == ("vision",)
     assert store.times("text", 0) is None
@@ -92,14 +100,14 @@ def test_one_modality_alone_may_have_times(tmp_path: Path) -> None:
     [
         (times_of(2), r"are \[2, 2\]; expected \[3, 2\]"),
         (times_of(3)[:, :1], r"are \[3, 1\]; expected \[3, 2\]"),
-        (times_of(3)[:, ::-1], "ends before it starts"),
-        (np.full((3, 2), np.nan), "ends before it starts, or never"),
-        (np.full((3, 2), np.inf), "ends before it starts, or never"),
+        (times_of(3).flip(1), "ends before it starts"),
+        (torch.full((3, 2), torch.nan), "ends before it starts, or never"),
+        (torch.full((3, 2), torch.inf), "ends before it starts, or never"),
     ],
 )
-def test_wrong_times_are_refused(tmp_path: Path, times: np.ndarray, said: str) -> None:
+def test_wrong_times_are_refused(tmp_path: Path, times: torch.Tensor, said: str) -> None:
     wrong = rows()
-    wrong[0] = wrong[0]._replace(times={**wrong[0].times, "text": times})
+    wrong[0] = with_times(wrong[0], **{**wrong[0].utterance.times, "text": times})
     with pytest.raises(DataError, match=said) as caught:
         write_store(tmp_path / "store", wrong)
     assert "'text' of 'v$_$0'" in error_of(caught)

@@ -62,5 +62,4 @@ def _rows(store: Store) -> Iterator[Row]:
         for row, utterance in zip(range(split.start, split.stop), store.split(name), strict=True):
             annotation = NOT_ANNOTATED if store.annotations is None else int(store.annotations[row])
             named = target.name_of(utterance.label) if target.is_classes and utterance.label is not None else ""
-            times = {m: found for m in store.manifest.timed if (found := store.times(m, row)) is not None}
-            yield Row(name, utterance, annotation, named, times)
+            yield Row(name, utterance, annotation, named)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +33,6 @@ class Row(NamedTuple):
     """-1 negative, 0 neutral, 1 positive, -128 none (default)."""
     named: str = ""
     """Name of its class, where the source has words for labels; classes are numbered when all names are known."""
-    times: Mapping[str, np.ndarray] = MappingProxyType({})
-    """Start and stop of each step in seconds, float32 ``[L, 2]``, of the modalities whose times are known."""
 
 
 class RowChecker:
@@ -124,11 +121,11 @@ class RowChecker:
 
     def times_of(self, row: Row, modality: str) -> np.ndarray | None:
         """The times of a modality's steps; None where they are not known."""
-        times, identity = row.times.get(modality), shown(row.utterance.id)
+        times, identity = row.utterance.times.get(modality), shown(row.utterance.id)
         if times is None:
             return None
         length = row.utterance.lengths.get(modality, 0)
-        kept = np.ascontiguousarray(times, "<f4")
+        kept = np.ascontiguousarray(times.numpy(), "<f4")
         if kept.shape != (length, 2):
             raise self.error(
                 f"the times of '{modality}' of {identity} are {cut(list(kept.shape))}; expected [{length}, 2]"

@@ -252,6 +252,7 @@ class StoredUtterances(Sequence[Utterance]):
         fields["id"], fields["text"] = store._ids[row], store._transcripts[row]
         fields["features"] = StoredFeatures(self, row, window)
         fields["label"], fields["unimodal"], fields["withheld"] = label, unimodal, {}
+        fields["times"] = StoredTimes(self, row) if store._times else {}
         fields["speaker"] = fields["of_video"] = fields["fold"] = ""
         for name, texts in store._texts.items():
             fields[name] = texts[row]
@@ -290,6 +291,30 @@ class StoredFeatures(LazyFeatures):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+
+class StoredTimes(LazyFeatures):
+    """Start and stop of the steps of one row in seconds, float32 ``[L_m, 2]`` per modality, read on each access."""
+
+    __slots__ = ("_of", "_row")
+
+    def __init__(self, of: StoredUtterances, row: int) -> None:
+        self._of, self._row = of, row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredTimes, (self._of, self._row)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Number of steps of each modality whose times are known."""
+        columns = self._of._columns
+        return {m: columns[m].length(self._row) for m in self._of.store.manifest.timed if m in columns}
+
+    def __getitem__(self, modality: str) -> Tensor:
+        found = self._of.store.times(modality, self._row) if modality in self._of._columns else None
+        if found is None:
+            raise KeyError(modality)
+        return torch.from_numpy(found)
 
 
 class _Window:

@@ -145,10 +145,11 @@ def row_of(clip: Clip, found: Extracted) -> Row:
         label,
         dict(clip.unimodal),
         clip.text or found.text,
+        times={m: torch.from_numpy(sequence.times) for m, sequence in found.sequences.items()},
         speaker=clip.speaker,
     )
     named = clip.label if isinstance(clip.label, str) else ""
-    return Row(clip.split, utterance, clip.annotation, named, {m: s.times for m, s in found.sequences.items()})
+    return Row(clip.split, utterance, clip.annotation, named)
 
 
 def check_labels(clips: Iterable[Clip], target: TargetConfig, where: str) -> None:

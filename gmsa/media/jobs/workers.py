@@ -18,7 +18,7 @@ from gmsa.media.clips import Clip
 from gmsa.media.settings import ExtractConfig
 from gmsa.registry import load_plugins
 from gmsa.system.faults import describe_fault
-from gmsa.system.processes import end_with_parent, interrupts_held, one_thread, safe_path, speak_into
+from gmsa.system.processes import end_with_parent, interrupts_held, safe_path, speak_into, worker_environment
 
 TRIES = 2
 """How often a clip may end its worker."""
@@ -72,7 +72,7 @@ def run_tasks(work: Work, tasks: Iterable[Task], workers: int) -> Iterator[Done]
     tries: dict[int, int] = {}
     deaths = 0
     running: dict[Any, _Worker] = {}
-    with safe_path(), one_thread():
+    with safe_path(), worker_environment():
         resource_tracker.ensure_running()
     try:
         while waiting or any(worker.task for worker in running.values()):
@@ -124,7 +124,7 @@ class _Worker:
         self.process: SpawnProcess = context.Process(target=serve, args=(work, other), daemon=True)
         self.task: Task | None = None
         self.given, self.fresh = 0.0, True
-        with interrupts_held(), safe_path(), one_thread():
+        with interrupts_held(), safe_path(), worker_environment():
             self.process.start()
         other.close()
 

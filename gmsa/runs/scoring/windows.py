@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Utterance
@@ -173,13 +173,12 @@ def _windows_needed(utterance: Utterance, most: Mapping[str, int]) -> int:
 
 
 def _cut(utterance: Utterance, count: int) -> list[Utterance]:
-    features = {m: utterance.features[m] for m in utterance.features}  # read once, if they are lazy
-    return [
-        replace(
-            utterance, features={m: x[len(x) * k // count : len(x) * (k + 1) // count] for m, x in features.items()}
-        )
-        for k in range(count)
-    ]
+    features, times = dict(utterance.features), dict(utterance.times)  # read once, if they are lazy
+
+    def part(of: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+        return {m: x[len(x) * k // count : len(x) * (k + 1) // count] for m, x in of.items()}
+
+    return [replace(utterance, features=part(features, k), times=part(times, k)) for k in range(count)]
 
 
 def _joined(

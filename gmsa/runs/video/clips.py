@@ -18,7 +18,9 @@ from gmsa.media.clips import Clip, Extracted
 from gmsa.media.pipeline import Pipeline
 from gmsa.media.settings import ExtractConfig, extraction_of
 from gmsa.media.types import Word
+from gmsa.registry import loaded_plugins
 from gmsa.runs.folder import Run
+from gmsa.runs.settings import names_of_modules, needs_plugins
 
 MOST_WINDOWS = 240
 """Windows of a timeline; of a long video they are farther apart."""
@@ -48,20 +50,25 @@ class Segment:
             m: torch.from_numpy(sequences[m].values) if m in sequences else torch.zeros(0, dim)
             for m, dim in dims.items()
         }
-        return Utterance(self.clip.id, features, text=self.clip.text or self.found.text)
+        times = {m: torch.from_numpy(sequences[m].times) for m in features if m in sequences}
+        return Utterance(self.clip.id, features, text=self.clip.text or self.found.text, times=times)
 
 
 def settings_of(run: Run) -> ExtractConfig:
     """The extraction of a run's training data.
 
     Raises:
-        RunError: the data did not say how they were made, or the run folder is damaged.
+        RunError: the data did not say how they were made, by a plug-in that is not imported, or the run folder is
+            damaged.
     """
     if run.extraction is None:
         raise RunError(
             f"'{run.folder}' was trained on a file that does not say how its features were extracted, so that those of "
             "a video cannot be made alike; train on a store that 'gmsa data extract' wrote"
         )
+    named = names_of_modules(run.extraction.get("plugins"))
+    if lacking := [module for module in named if module not in loaded_plugins()]:
+        raise RunError(needs_plugins(run.folder, lacking))
     try:
         return extraction_of(run.extraction["settings"], f"{short(run.folder)}: environment.json")
     except ConfigError as error:
@@ -123,16 +130,17 @@ def windows_of(
     middles = np.arange(step / 2, max(stop, step), step)
     sequences = {m: _along(segments, m, dim) for m, dim in dims.items()}
     words = words_of(segments)
-    times = np.array([(word.start + word.stop) / 2 for word in words])
+    centers = np.array([(word.start + word.stop) / 2 for word in words])
     utterances = []
     for i, middle in enumerate(middles):
         low, high = middle - window / 2, middle + window / 2
-        features = {}
-        for modality, (values, centers) in sequences.items():
-            first, last = np.searchsorted(centers, (low, high))
+        features, times = {}, {}
+        for modality, (values, spans) in sequences.items():
+            first, last = np.searchsorted(spans.mean(1), (low, high))
             features[modality] = torch.from_numpy(values[first:last])
-        said = [word.text for word, time in zip(words, times, strict=True) if low <= time < high]
-        utterances.append(Utterance(f"window-{i}$_$1", features, text=" ".join(said)))
+            times[modality] = torch.from_numpy(spans[first:last].astype(np.float32))
+        said = [word.text for word, center in zip(words, centers, strict=True) if low <= center < high]
+        utterances.append(Utterance(f"window-{i}$_$1", features, text=" ".join(said), times=times))
     return middles.tolist(), utterances
 
 
@@ -181,12 +189,12 @@ def contributions(
 
 
 def _along(segments: Sequence[Segment], modality: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """All steps of a modality ``[L, D]`` and their middles in seconds of the video ``[L]``."""
-    values, middles = [np.zeros((0, dim), np.float32)], [np.zeros(0)]
+    """All steps of a modality ``[L, D]``, sorted by their middles, and their times in the video ``[L, 2]``."""
+    values, times = [np.zeros((0, dim), np.float32)], [np.zeros((0, 2))]
     for segment in segments:
         if (sequence := segment.found.sequences.get(modality)) is not None:
             values.append(sequence.values)
-            middles.append(sequence.times.astype(np.float64).mean(1) + segment.start)
-    together, at = np.concatenate(values), np.concatenate(middles)
-    order = np.argsort(at, kind="stable")
-    return np.ascontiguousarray(together[order]), at[order]
+            times.append(sequence.times.astype(np.float64) + segment.start)
+    together, spans = np.concatenate(values), np.concatenate(times)
+    order = np.argsort(spans.mean(1), kind="stable")
+    return np.ascontiguousarray(together[order]), spans[order]
