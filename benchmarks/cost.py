@@ -32,7 +32,7 @@ SEED = 1111
 SEMI_IIN = ("model.name=semi_iin", "protocol.name=supervised", "pretrain.epochs=0", "reconstruction.weight=0")
 FEWER = ("consistency.passes=1", "pretrain.epochs=5", "pretrain.contrast=masked")
 WARM = 2
-"""Steps of each stage before any is timed."""
+"""Steps of each stage before any is timed, and a validation."""
 CONDITIONS = {"nothing missing": "none", "eta 0.5": "eta:0.5"}
 MOST = 5.0
 """Times a supervised training that SSLMM may take."""
@@ -49,7 +49,7 @@ class Stage(NamedTuple):
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="epochs of each stage that are timed")
+    parser.add_argument("--rounds", type=int, default=3, help="epochs of each stage that are timed")
     arguments = parser.parse_args()
     arguments.threads, arguments.device = 1, "cpu"
     device, real = begin(arguments), find_data()
@@ -111,6 +111,7 @@ def timed(of: Sequence[Stage], rounds: int) -> list[list[tuple[float, float]]]:
     for name, task, state, config in of:
         for batch in islice(task.batches(SEED, name, 0), WARM):
             training_step(task, state, batch, 0.5, config.optim)
+        task.score(state.model)
     for epoch in range(1, rounds + 1):
         for place, (name, task, state, config) in enumerate(of):
             began = time.process_time()
