@@ -49,7 +49,7 @@ class Stage(NamedTuple):
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each stage that are timed")
+    parser.add_argument("--rounds", type=int, default=2, help="epochs of each stage that are timed")
     arguments = parser.parse_args()
     arguments.threads, arguments.device = 1, "cpu"
     device, real = begin(arguments), find_data()
