@@ -16,7 +16,7 @@ is missing given back when they are scored, models of all labels, and oracles:
 A run that is there already is not repeated. Differences are in MAE, by a paired bootstrap over seeds and utterances,
 and over seeds and whole dialogues.
 
-    python benchmarks/limits.py --seeds 3 --scopes utterance --complete semi_iin --out runs/limits
+    python benchmarks/limits.py --scopes utterance --complete semi_iin --out runs/limits
 """
 
 from __future__ import annotations
