@@ -79,7 +79,7 @@ def main() -> None:
         print()
         for name in list(trainings)[1:]:
             outcome(f"{name} at most {MOST:g} times supervised", f"{ratios[name]:.2f} times", ratios[name] <= MOST)
-    print(f"\n{'made up' if arguments.quick or not real.is_file() else real.name}; {machine()}")
+    print(f"\n{'Made up' if arguments.quick or not real.is_file() else real.name}.\n\n{machine()}")
 
 
 def stages(overrides: Sequence[str], device: torch.device) -> list[Stage]:
