@@ -4,8 +4,8 @@
 
 CPU seconds of the process, on one thread, with half of the labels of CMU-MOSI, nothing missing and ``eta:0.5``. An
 epoch of each stage takes its turn, so that a machine that gets busy slows all alike. A whole training is the epochs of
-its stages, each with its validation. ``fewer passes`` is SSLMM with one pass of the teacher instead of two, and half the
-epochs of pre-training, whose contrast has the masked utterances for one of its views.
+its stages, each with its validation. ``fewer passes`` is SSLMM with one pass of the teacher instead of two, and half
+the epochs of pre-training, whose contrast has the masked utterances for one of its views.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEED = 1111
 SEMI_IIN = ("model.name=semi_iin", "protocol.name=supervised", "pretrain.epochs=0", "reconstruction.weight=0")
 FEWER = ("consistency.passes=1", "pretrain.epochs=5", "pretrain.contrast=masked")
 WARM = 2
-"""Steps of each stage before any is timed."""
+"""Steps of each stage before any is timed, and a validation."""
 CONDITIONS = {"nothing missing": "none", "eta 0.5": "eta:0.5"}
 MOST = 5.0
 """Times a supervised training that SSLMM may take."""
@@ -79,7 +79,7 @@ def main() -> None:
         print()
         for name in list(trainings)[1:]:
             outcome(f"{name} at most {MOST:g} times supervised", f"{ratios[name]:.2f} times", ratios[name] <= MOST)
-    print(f"\n{'made up' if arguments.quick or not real.is_file() else real.name}; {machine()}")
+    print(f"\n{'Made up' if arguments.quick or not real.is_file() else real.name}.\n\n{machine()}")
 
 
 def stages(overrides: Sequence[str], device: torch.device) -> list[Stage]:
@@ -111,6 +111,7 @@ def timed(of: Sequence[Stage], rounds: int) -> list[list[tuple[float, float]]]:
     for name, task, state, config in of:
         for batch in islice(task.batches(SEED, name, 0), WARM):
             training_step(task, state, batch, 0.5, config.optim)
+        task.score(state.model)
     for epoch in range(1, rounds + 1):
         for place, (name, task, state, config) in enumerate(of):
             began = time.process_time()

@@ -7,13 +7,16 @@ CMU-MOSI with half of the labels and ``eta:0.5`` in all splits, five seeds. Besi
 is missing given back when they are scored, models of all labels, and oracles:
 
 - **composite**: an utterance that keeps its text has the answer of the best model of all labels and complete data, one
-  that lost its text that of the best answer without text, each chosen by validation MAE. It sees what is there and no
-  other utterance: no model of single utterances of this kind can be expected to be better.
-- **told the others' labels**: the same, with a linear map of this answer and of the true labels of the utterances
-  around it, fitted on validation for utterances with and without text: what context could add at most.
+  that lost its text the best answer without text, each chosen by validation MAE. It sees what is there and no other
+  utterance: no model of single utterances of this kind can be expected to be better.
+- **composite, with context**: a linear map of this answer and of those for the utterances around it, fitted on
+  validation for utterances with and without text. **Told of the others** it has, in the place of their answers, those
+  of a model that is given back what they lack, or their true labels: what context could add at most.
 
 A run that is there already is not repeated. Differences are in MAE, by a paired bootstrap over seeds and utterances,
 and over seeds and whole dialogues.
+
+    python benchmarks/limits.py --scopes utterance --complete semi_iin --out runs/limits
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +40,17 @@ from gmsa.runs.prepare import hide
 
 CONFIG = "mosi_sslmm.yaml"
 SEMI_IIN = ("model.name=semi_iin", "protocol.name=supervised", "pretrain.epochs=0", "reconstruction.weight=0")
-MODELS = {"semi_iin": (*SEMI_IIN, "optim.ema=0.99"), "sslmm": ()}
-"""Semi-IIN trained on labels alone, and SSLMM, as changes of the config."""
+FEWER = ("consistency.passes=1", "pretrain.epochs=5", "pretrain.contrast=masked")
+MODELS = {"semi_iin": (*SEMI_IIN, "optim.ema=0.99"), "sslmm": (), "sslmm, fewer passes": FEWER}
+"""Semi-IIN trained on labels alone, SSLMM, and SSLMM at half its cost (``cost.py``), as changes of the config."""
+PAIRS = (("semi_iin", "sslmm"), ("semi_iin", "sslmm, fewer passes"), ("sslmm", "sslmm, fewer passes"))
 DIALOGUES = ("graph.scope=hierarchical", "graph.context=3", "graph.dialogue_node=true", "model.propagation=0.2")
 """The settings of ``mosi_context``."""
 SCOPES = {"utterance": (), "dialogues": DIALOGUES}
 ALL, COMPLETE = ("data.label_ratio=1",), ("data.label_ratio=1", "data.missing=none")
 WITHOUT_TEXT = ("data.modalities=[audio,vision]",)
 MOST = "all labels, nothing missing"
+ALL_LABELS = "utterance: semi_iin, all labels"
 SPLITS = ("valid", "test")
 ALLOWED = 8.0
 """Points of Non0 that a model may lose."""
@@ -55,8 +62,8 @@ Splits = Mapping[str, Sequence[Utterance]]
 class Bench:
     """The data, whole and masked, and the runs."""
 
-    def __init__(self, out: Path, quick: bool) -> None:
-        self.out, self.seeds = out, SEEDS[: 1 if quick else None]
+    def __init__(self, out: Path, quick: bool, seeds: int) -> None:
+        self.out, self.seeds = out, SEEDS[: 1 if quick else seeds]
         self.given = (*QUICK, "pretrain.epochs=1") if quick else (f"data.path={real_data()}", "data.if_missing=error")
         config = load_config(ROOT / "configs" / CONFIG, list(self.given), {})
         self.corpus: Corpus = load_corpus(config.data, config.target)
@@ -73,11 +80,18 @@ class Bench:
         return name
 
     def ask(self, name: str, splits: Splits, modalities: Sequence[str] = ()) -> System:
-        """What each seed of a run predicts for utterances, of which it sees ``modalities`` alone if some are named."""
+        """What each seed of a run predicts for utterances, of which it sees ``modalities`` alone if some are named.
+
+        NaN for those that have none of them.
+        """
         trained, found = gmsa.load(self.trained[name]), {}
         for split, utterances in splits.items():
             shown = [_only(u, modalities) for u in utterances] if modalities else list(utterances)
-            answers = [trained.predict(shown, seeds=seed, strict=not modalities).values for seed in self.seeds]
+            there = np.array([any(u.present.values()) for u in shown])
+            answers = np.full((len(self.seeds), len(shown)), np.nan)
+            for row, seed in enumerate(self.seeds):
+                kept = [u for u, seen in zip(shown, there, strict=True) if seen]
+                answers[row, there] = trained.predict(kept, seeds=seed, strict=True).values
             found[split] = self.scored(split, answers)
         return found
 
@@ -105,9 +119,16 @@ class Bench:
         rows = {s: self.has_text[s] == text for s in SPLITS}
         return {s: _rows(of, rows[s]) for s, of in system.items()}
 
-    def told_labels(self, system: System) -> System:
-        """A linear map of each answer and of the true labels around it, for utterances with and without text."""
-        inputs = {s: [self._around(of, row) for row in of.predictions] for s, of in system.items()}
+    def labels(self) -> System:
+        """The true labels."""
+        return {s: self.scored(s, [np.array([u.label for u in us])] * len(self.seeds)) for s, us in self.whole.items()}
+
+    def in_context(self, system: System, others: System) -> System:
+        """A linear map of each answer and of what ``others`` say around it, for utterances with and without text."""
+        inputs = {
+            s: [_around(of, *rows) for rows in zip(of.predictions, others[s].predictions, strict=True)]
+            for s, of in system.items()
+        }
         found = {s: of.predictions.copy() for s, of in system.items()}
         for text in (True, False):
             rows = {s: self.has_text[s] == text for s in SPLITS}
@@ -118,10 +139,10 @@ class Bench:
                     found[s][seed, rows[s]] = inputs[s][seed][rows[s]] @ weights
         return {s: of._replace(predictions=found[s]) for s, of in system.items()}
 
-    @staticmethod
-    def _around(of: Scored, row: np.ndarray) -> np.ndarray:
-        around = context_features(of.labels, *of.places)[0][:, 1:]
-        return np.column_stack([row, around, np.ones(len(row))])
+
+def _around(of: Scored, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """An utterance's own answer, the means of those around it, and 1 ``[N, F]``."""
+    return np.column_stack([own, context_features(others, *of.places)[0][:, 1:], np.ones(len(own))])
 
 
 def _rows(of: Scored, rows: np.ndarray) -> Scored:
@@ -138,18 +159,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/limits"), help="folder of the runs")
     parser.add_argument("--scopes", default=",".join(SCOPES), help="of utterance and dialogues; the first is needed")
     parser.add_argument(
-        "--complete", default=",".join(MODELS), help="also with all labels and nothing missing; semi_iin is"
+        "--complete", default="semi_iin,sslmm", help="models trained with all labels and nothing missing too"
     )
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
     add_quick(parser)
     options = parser.parse_args()
-    bench = Bench(options.out, options.quick)
+    bench = Bench(options.out, options.quick, options.seeds)
     scopes = ["utterance"] if options.quick else options.scopes.split(",")
     systems, complete = trainings(bench, scopes, options.complete.split(","))
-    lost = without_text(bench, systems["utterance: semi_iin, all labels"])
+    lost = without_text(bench)
+    systems[ALL_LABELS] = lost[ALL_LABELS]
     best = min(complete, key=lambda name: mean(bench.only(bench.ask(name, bench.masked), True)["valid"], mae))
     chosen = min(lost, key=lambda name: mean(bench.only(lost[name], False)["valid"], mae))
     composite = bench.join(bench.ask(best, bench.masked), lost[chosen])
-    oracles = {"composite": composite, "composite, told the others' labels": bench.told_labels(composite)}
+    oracles = {
+        "composite": composite,
+        "composite, with context": bench.in_context(composite, composite),
+        "composite, told of the others: answers to all they have": bench.in_context(composite, systems[best]),
+        "composite, told of the others: labels": bench.in_context(composite, bench.labels()),
+    }
     report(bench, systems, oracles, lost)
     print(f"\nComposite: with text `{best}`, without `{chosen}`.")
     verdicts(systems, composite, scopes)
@@ -169,9 +197,6 @@ def trainings(bench: Bench, scopes: Sequence[str], also: Sequence[str]) -> tuple
             name = bench.train(f"{scope}: {model}", *changes, *SCOPES[scope])
             systems[name] = bench.ask(name, bench.masked)
             systems[f"{name}, given what is missing"] = bench.ask(name, bench.whole)
-            if (scope, model) == ("utterance", "semi_iin"):
-                more = bench.train(f"{name}, all labels", *changes, *SCOPES[scope], *ALL)
-                systems[more] = bench.ask(more, bench.masked)
             if model in also:
                 most = bench.train(f"{name}, {MOST}", *changes, *SCOPES[scope], *COMPLETE)
                 systems[most] = bench.ask(most, bench.whole)
@@ -179,13 +204,14 @@ def trainings(bench: Bench, scopes: Sequence[str], also: Sequence[str]) -> tuple
     return systems, complete
 
 
-def without_text(bench: Bench, all_labels: System) -> dict[str, System]:
+def without_text(bench: Bench) -> dict[str, System]:
     """What answers utterances without text: models of all labels, and a constant."""
+    every = bench.train(ALL_LABELS, *MODELS["semi_iin"], *ALL)
     name = bench.train("audio and vision", *MODELS["semi_iin"], *COMPLETE, *WITHOUT_TEXT)
     other = bench.train("audio and vision, trained on what is there", *MODELS["semi_iin"], *ALL, *WITHOUT_TEXT)
     left = ("audio", "vision")
     return {
-        "all modalities": all_labels,
+        every: bench.ask(every, bench.masked),
         name: bench.ask(name, bench.masked, left),
         other: bench.ask(other, bench.masked, left),
         f"{name}, both given back": bench.ask(name, bench.whole, left),
@@ -213,21 +239,22 @@ def report(
 def verdicts(systems: Mapping[str, System], composite: System, scopes: Sequence[str]) -> None:
     """Prints the differences of SSLMM and Semi-IIN, and what was asked beside what came out."""
     print("\n## Differences and verdicts\n")
-    print("| sslmm - semi_iin, MAE | split | difference | p | p, dialogues |\n| :-- | :-- | :-- | --: | --: |")
+    print("| MAE | split | difference | p | p, dialogues |\n| :-- | :-- | :-- | --: | --: |")
     asked = []
-    for scope in scopes:
-        a, b = (systems[f"{scope}: {model}"] for model in MODELS)
+    for scope, pair_of in product(scopes, PAIRS):
+        a, b = (systems[f"{scope}: {model}"] for model in pair_of)
         found = {}
         for split in SPLITS:
             pair = [of[split].predictions.clip(-3, 3) - of[split].labels for of in (a, b)]
             one = found[split] = paired_bootstrap(*pair)
             dialogues = paired_bootstrap(*pair, groups=a[split].places[0])
             change = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-            print(f"| {scope} | {split} | {change} | {one.p:.3f} | {dialogues.p:.3f} |")
+            print(f"| {scope}: {pair_of[1]} - {pair_of[0]} | {split} | {change} | {one.p:.3f} | {dialogues.p:.3f} |")
         valid, test = found["valid"], found["test"]
         measured = f"{valid.difference:+.3f} (p = {valid.p:.3f}), {test.difference:+.3f}"
         met = valid.difference < 0 and valid.p < 0.05 and test.difference < 0
-        asked.append((f"{scope}: sslmm ahead on validation with p < 0.05, and on test", measured, met))
+        if pair_of == PAIRS[0]:
+            asked.append((f"{scope}: sslmm ahead on validation with p < 0.05, and on test", measured, met))
     for name, system in {**{f"{s}: sslmm": systems[f"{s}: sslmm"] for s in scopes}, "composite": composite}.items():
         scope = name.partition(":")[0] if ":" in name else "utterance"
         whole = next(w for m in ("sslmm", "semi_iin") if (w := f"{scope}: {m}, {MOST}") in systems)

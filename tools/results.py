@@ -73,7 +73,7 @@ def ablated(name: str, seeds: str, minutes: int, *changes: str, config: str = "m
 
 def parts_of_sslmm(ratio: str, mask: str) -> Result:
     """SSLMM without each of its parts, in one of six conditions."""
-    changes = f"data.label_ratio={ratio}", f"data.missing={mask}", *THEN
+    changes = f"data.label_ratio={ratio}", f"data.missing={mask}"
     quick = ["sslmm", "without pre-training", "semi_iin"]
     return ablated("missing", SEEDS, 60, *changes, config="mosi_sslmm", quick=quick)
 
@@ -103,9 +103,6 @@ SEMI_IIN_SET = " ".join(f"--set {key}={value}" for key, value in SEMI_IIN.items(
 LONGER: dict[str, Any] = {"pretrain.epochs": 20}
 ANEW: dict[str, Any] = {"pretrain.epochs": 0}
 DIALOGUE = {"graph.scope": "dialogue", "graph.context": 2}
-THEN = ("pretrain.epochs=10", "pretrain.contrast=subsets", "consistency.passes=2")
-"""What ``mosi_sslmm`` was when its parts were measured."""
-THEN_SET = " ".join(f"--set {change}" for change in THEN)
 TRIED: dict[str, list[dict[str, Any]]] = {
     "1.yaml": [
         {"name": "sslmm"},
@@ -174,7 +171,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
             f"--seeds {SEEDS} --resume",
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --set data.missing.train=none "
             f"--out 'OUT/semi_iin trained on complete data' --seeds {SEEDS} --resume",
-            f"gmsa train --config mosi_sslmm --set data.path=DATA {THEN_SET} --out OUT/sslmm --seeds {SEEDS} --resume",
+            f"gmsa train --config mosi_sslmm --set data.path=DATA --out OUT/sslmm --seeds {SEEDS} --resume",
             "gmsa evaluate --run OUT/semi_iin --run 'OUT/semi_iin trained on complete data' --run OUT/sslmm "
             f"{RATES} --out OUT/compared",
         ],
@@ -191,8 +188,8 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "pretraining_epochs": Result([], 0, tables.epochs, data=[DEV], needs=[*tables.CONDITIONS]),
     "sslmm_tried": Result(
         [
-            f"gmsa ablate --config mosi_sslmm --settings OUT/{number}.yaml --set data.path=DATA {THEN_SET} "
-            f"--seeds {seeds} --jobs 2 --out OUT/{number}"
+            f"gmsa ablate --config mosi_sslmm --settings OUT/{number}.yaml --set data.path=DATA --seeds {seeds} "
+            f"--jobs 2 --out OUT/{number}"
             for number, seeds in ((1, "1111"), (2, "1111,1112"), (3, SEEDS))
         ],
         45,
@@ -434,7 +431,6 @@ def _quick(words: list[str], result: Result, folder: Path) -> list[str]:
         file.write_text(json.dumps({"base": words[place], **QUICK}), encoding="utf-8")  # JSON is YAML
         words[place] = str(file)
         words[words.index("--seeds") + 1] = "1111"
-        words = ["pretrain.epochs=1" if word == THEN[0] else word for word in words]
     if "--settings" in words:
         place = words.index("--settings") + 1
         given = Path(words[place])
