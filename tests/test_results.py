@@ -18,6 +18,7 @@ PAGES = ROOT / "docs"
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 import common  # noqa: E402
+import corpora_table  # noqa: E402
 import result_tables as tables  # noqa: E402
 import results as tool  # noqa: E402
 
@@ -248,6 +249,22 @@ def test_conditions_stand_side_by_side(tmp_path: Path) -> None:
     assert r"| semi_iin | 0.850 ± 0.020 \* |" in text
     assert r"| semi_iin | **0.890 ± 0.000** \* |" in text
     assert "| all labels, nothing missing | -0.050 [-0.030, +0.010] 0.04 |" in text
+
+
+def test_rows_of_corpora_are_those_of_the_files_that_they_name() -> None:
+    text = (
+        "## a\n| | MAE |\n| :-- | --: |\n| one | 1 |\n\n## b\n| x | MAE |\n| :-- | --: |\n| **one** (`c`) | **2** |\n"
+    )
+    assert corpora_table.row_in(text, "one") == {"": "one", "MAE": "1"}
+    assert corpora_table.row_in(text, "one", "## b")["MAE"] == "2"
+    with pytest.raises(ValueError, match="no row 'two' after '## b'"):
+        corpora_table.row_in(text, "two", "## b")
+    made = (RESULTS / "corpora.md").read_text(encoding="utf-8")
+    rows = [row for row in corpora_table.ROWS if row.source.endswith(".md")]
+    assert len(rows) > 10
+    for row in rows:  # nothing was measured anew since without the table of corpora
+        cells = corpora_table._of_file(row, corpora_table.COLUMNS[row.corpus])
+        assert f"| {row.trained} | {row.features} | {' | '.join(cells)} |" in made
 
 
 def test_areas_and_epochs(tmp_path: Path) -> None:

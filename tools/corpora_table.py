@@ -11,7 +11,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 INTENSITY = ("valid MAE", "test MAE", "test Corr")
 COLUMNS = {
     "CMU-MOSI": (*INTENSITY, "Non0 acc-2", "acc-7"),
-    "ICT-MMMO": (*INTENSITY, "Non0 acc-2"),
+    "ICT-MMMO": INTENSITY,
     "CH-SIMS v2, text": (*INTENSITY, "acc-2", "acc-3"),
     "MELD, emotions": ("valid weighted F1", "test weighted F1", "test accuracy"),
 }
@@ -100,11 +100,10 @@ def _of_run(run: Path, columns: Sequence[str]) -> list[str]:
     for column in columns:
         split = "valid" if column.startswith("valid") else "test"
         name = column.removeprefix("valid ").removeprefix("test ")
-        values = found[split].get(METRICS[name])
+        values = found[split][METRICS[name]]
         scale, digits = (1, 3) if name in ("MAE", "Corr") else (100, 1)
-        cells.append(
-            "" if values is None else f"{scale * values['mean']:.{digits}f} ± {scale * values['std']:.{digits}f}"
-        )
+        mean, spread = (f"{scale * values[part]:.{digits}f}" for part in ("mean", "std"))
+        cells.append(f"{mean} ± {spread}" if len(found["seeds"]) > 1 else mean)
     return [*cells, str(len(found["seeds"]))]
 
 

@@ -203,7 +203,7 @@ def test_an_empty_file_has_the_defaults(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         # builders
-        ({"intra": "windwo"}, "'graph.intra' must be one of complete, window, time_window, dilated, knn, aligned, temporal"),
+        ({"intra": "windwo"}, "'graph.intra' must be one of complete, window, time_window, dilated, knn, aligned"),
         ({"intra": "windwo"}, "(got 'windwo') (did you mean 'window'?)"),
         ({"inter": {"audio_to_text": "align"}}, "'graph.inter.audio_to_text' must be one of"),
         ({"inter": {"audio_to_text": "align"}}, "(got 'align') (did you mean 'aligned'?)"),
