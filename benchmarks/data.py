@@ -129,7 +129,7 @@ def epochs_of(work: Callable[[T], Any], batches: Sequence[T], count: int, epochs
 
 def forget_edges() -> None:
     """Empties what graph building keeps, as in a new process."""
-    for found in (kept._by_length, kept._by_features, kept.kept_edges):
+    for found in (kept._by_length, kept._by_content, kept.kept_edges):
         found.cache.clear()
 
 
