@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from gmsa.data.importers.manifest import (
     VIDEO_COLUMNS,
     target_column,
 )
-from gmsa.data.importers.rows import Item, Label, Source, modality_names, ordered, row_of
+from gmsa.data.importers.rows import Label, Source, modality_names, row_of
+from gmsa.data.importers.surveyed import ArrayItem, survey
 from gmsa.data.importers.tables import MOST_COLUMNS, Splits, about_files, split_name
 from gmsa.data.notes import note
 from gmsa.data.opening import lies_at, open_data
@@ -73,32 +73,17 @@ def import_datasets(path: Path, target: TargetConfig, splits: Splits | None = No
     """
     files = _files(path)
     tables = [_Table(file, split, target) for split, file in files]
-    dims: dict[str, int] = {}
-    half: dict[str, bool] = {}
-    given: dict[str, int] = {}
-    for table in tables:
-        for item in table.items(splits):
-            given[item.split] = given.get(item.split, 0) + 1
-            check_count(given, short(path))
-            for modality, values in item.arrays.items():
-                if values.size and dims.setdefault(modality, values.shape[1]) != values.shape[1]:
-                    raise DataError(
-                        f"{item.where}: {shown(modality)} has {values.shape[1]} features per step, but earlier ones "
-                        f"have {dims[modality]}; extract all of them alike"
-                    )
-                if values.size:
-                    half[modality] = half.get(modality, True) and values.dtype == np.float16
+    found = survey((item for table in tables for item in table.items(splits)), short(path))
     lacks = ""
-    if not half:
+    if not found.dtypes:
         known = listed(dict.fromkeys(name for table in tables for name in table.columns))
         lacks = (
             f"{short(path)}: no utterance has features; expected columns of lists [L, D] such as text, audio, vision "
             f"(its columns: {known})"
         )
     about = about_files("datasets", [file for _, file in files], splits)
-    dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
-    rows = _rows(tables, splits, list(given), {m: dims[m] for m in dtypes})
-    return Source(rows, sum(given.values()), dtypes, about, lacks=lacks)
+    rows = _rows(tables, splits, list(found.counts), found.dims)
+    return Source(rows, sum(found.counts.values()), found.dtypes, about, lacks=lacks)
 
 
 def is_saved(folder: Path) -> bool:
@@ -148,14 +133,6 @@ def _arrow_files(folder: Path) -> list[Path]:
     if state.get("_indices_data_files"):
         raise DataError(f"{short(folder)}: is a selection; call flatten_indices() before save_to_disk")
     return [resolve_inside(folder, name, short(folder)) for name in names]
-
-
-@dataclass(frozen=True)
-class _Item(Item):
-    """One utterance, with its features."""
-
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Per modality [L, D]."""
 
 
 class _Table:
@@ -238,7 +215,7 @@ class _Table:
             for batch in self.arrow.ipc.open_stream(raw):
                 yield batch.select(names)
 
-    def items(self, splits: Splits | None) -> Iterator[_Item]:
+    def items(self, splits: Splits | None) -> Iterator[ArrayItem]:
         """Reads the rows again."""
         number = 0
         with self._guarded():
@@ -257,7 +234,7 @@ class _Table:
 
     def _item(
         self, cells: Mapping[str, Any], lists: Mapping[str, Any], row: int, number: int, splits: Splits | None
-    ) -> _Item:
+    ) -> ArrayItem:
         where = f"{self.where}: row {number}"
         text: Callable[[str | None], str] = lambda c: "" if c is None or cells[c] is None else str(cells[c])  # noqa: E731
         identity = text(self.id)
@@ -268,7 +245,7 @@ class _Table:
         split = split_name(text(self.split)) if self.split else self.name
         split = splits.of(identity, where, text(self.video)) if splits else split
         arrays = {self.modality[c]: _steps(column, row, f"{where}: {shown(c)}") for c, column in lists.items()}
-        return _Item(
+        return ArrayItem(
             where,
             split or UNSPLIT,
             identity,
@@ -433,7 +410,7 @@ def _rows(
                     yield row_of(item, _features(item, dims))
 
 
-def _features(item: _Item, dims: Mapping[str, int]) -> dict[str, torch.Tensor]:
+def _features(item: ArrayItem, dims: Mapping[str, int]) -> dict[str, torch.Tensor]:
     features = {}
     for modality, dim in dims.items():
         values = item.arrays.get(modality, np.zeros((0, dim)))

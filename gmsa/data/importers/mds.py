@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,14 @@ from gmsa.data.importers.manifest import (
     VIDEO_COLUMNS,
     target_column,
 )
-from gmsa.data.importers.rows import Item, Source, modality_names, ordered, row_of
+from gmsa.data.importers.rows import Source, modality_names, row_of
+from gmsa.data.importers.surveyed import ArrayItem, survey
 from gmsa.data.importers.tables import MOST_COLUMNS, Splits, about_files, split_name
 from gmsa.data.notes import note
 from gmsa.data.opening import lies_at, open_data
 from gmsa.data.splits import UNSPLIT
 from gmsa.data.store.files import LARGEST, MOST_FEATURES
 from gmsa.data.store.writer import Row
-from gmsa.data.texts import check_count
 from gmsa.errors import DataError, listed, short, shown
 from gmsa.system.files import sha256_of
 from gmsa.system.reading import entries, is_folder, read_json
@@ -77,28 +76,14 @@ def import_mds(path: Path, target: TargetConfig, splits: Splits | None = None) -
         DataError: a file is missing, unsafe or invalid.
     """
     shards = [shard for folder, name in _folders(path) for shard in _shards(folder, name, target)]
-    dims: dict[str, int] = {}
-    half: dict[str, bool] = {}
-    given: dict[str, int] = {}
-    for shard in shards:
-        for item in shard.items(splits):
-            given[item.split] = given.get(item.split, 0) + 1
-            check_count(given, short(path))
-            for modality, values in item.arrays.items():
-                if dims.setdefault(modality, values.shape[1]) != values.shape[1]:
-                    raise DataError(
-                        f"{item.where}: {shown(modality)} has {values.shape[1]} features per step, but earlier ones "
-                        f"have {dims[modality]}; extract all of them alike"
-                    )
-                half[modality] = half.get(modality, True) and values.dtype == np.float16
+    found = survey((item for shard in shards for item in shard.items(splits)), short(path))
     known = listed(dict.fromkeys(name for shard in shards for name in shard.columns))
     lacks = f"{short(path)}: no utterance has features; expected columns of ndarray [L, D] (its columns: {known})"
     about = about_files("mds", [folder / INDEX for folder, _ in _folders(path)], splits)
     digests = "".join(sha256_of(shard.path, DataError) for shard in shards)
     about["arrays"] = {"count": len(shards), "sha256": hashlib.sha256(digests.encode()).hexdigest()}
-    dtypes = {m: "float16" if half[m] else "float32" for m in ordered(half)}
-    rows = _rows(shards, splits, list(given), {m: dims[m] for m in dtypes})
-    return Source(rows, sum(given.values()), dtypes, about, lacks="" if half else lacks)
+    rows = _rows(shards, splits, list(found.counts), found.dims)
+    return Source(rows, sum(found.counts.values()), found.dtypes, about, lacks="" if found.dtypes else lacks)
 
 
 def is_mds(folder: Path) -> bool:
@@ -129,14 +114,6 @@ def _shards(folder: Path, split: str, target: TargetConfig) -> list[_Shard]:
     if not all(isinstance(x, dict) and x.get("format") == "mds" and x.get("version") == 2 for x in listed_shards):
         raise DataError(f"{where}: its shards are not of the format mds, version 2; write it again with MDSWriter")
     return [_Shard(folder, split, shard, target, where, first=not number) for number, shard in enumerate(listed_shards)]
-
-
-@dataclass(frozen=True)
-class _Item(Item):
-    """One utterance, with its features."""
-
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Per modality [L, D]; missing ones are left out."""
 
 
 class _Shard:
@@ -188,7 +165,7 @@ class _Shard:
         if unused and first:
             note(f"{self.where}: the columns {listed(map(shown, unused))} are not used")
 
-    def items(self, splits: Splits | None) -> Iterator[_Item]:
+    def items(self, splits: Splits | None) -> Iterator[ArrayItem]:
         """Reads the samples."""
         with open_data(self.path, follow=False) as file:
             size = self.path.stat().st_size
@@ -209,7 +186,7 @@ class _Shard:
             raise DataError(f"{self.where}: is damaged or cut short; write it again")
         return found
 
-    def _item(self, sample: bytes, where: str, number: int, splits: Splits | None) -> _Item:
+    def _item(self, sample: bytes, where: str, number: int, splits: Splits | None) -> ArrayItem:
         place = 4 * sum(not size for size in self.sizes)
         lengths = iter(np.frombuffer(sample[:place], "<u4").tolist() if len(sample) >= place else [])
         cells: dict[str, Any] = {}
@@ -236,7 +213,7 @@ class _Shard:
         said = cells[self.used["label"]] if self.used["label"] else ""
         label = said if isinstance(said, str) else float(said)
         arrays = {m: _steps(cells[c], f"{where}: {shown(c)}") for c, m in self.modality.items() if cells[c].any()}
-        return _Item(
+        return ArrayItem(
             where,
             splits.of(identity, where, text("video")) if splits else split,
             identity,
