@@ -7,8 +7,8 @@ from gmsa.graph.connect import edge_types
 from gmsa.graph.context import context_builder
 from gmsa.graph.dataset import GraphDataset, as_dataset
 from gmsa.graph.edges import edge_builder, looks_at_features, looks_at_times
-from gmsa.graph.hetero import as_hetero
-from gmsa.graph.hetero_batch import from_hetero
+from gmsa.graph.hetero.batch import from_hetero
+from gmsa.graph.hetero.graphs import as_hetero
 from gmsa.graph.nodes import check_times, node_features, token_count
 from gmsa.graph.relations import relations_of
 from gmsa.graph.schema import DIALOGUE, READOUTS, STREAMS, UTTERANCE, Relation, Schema, schema

@@ -3,11 +3,12 @@
 # N utterances, G graphs (utterances or dialogues) of up to T nodes, V nodes and E edges in all
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,17 @@ from gmsa.data.lazy import Utterances, taken, videos_of
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.build import speakers_of
-from gmsa.graph.connect import Connected, Graphs, Numbers, connect, utterance_edges
+from gmsa.graph.connect import Connected, Graphs, connect, utterance_edges
 from gmsa.graph.context import check_context_builder
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.graph.edges import complete, looks_at_times
 from gmsa.graph.kept import build_edges
+from gmsa.graph.layout import Layout, Numbers, embedding_rows, lay_out
 from gmsa.graph.nodes import token_count
+from gmsa.graph.rounding import fillers
 from gmsa.graph.schema import DIALOGUE, READOUTS, UTTERANCE, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
-from gmsa.nn.edges import Edges, SparseEdges
+from gmsa.nn.edges import Edges, NodePairs, SparseEdges
 from gmsa.registry import EDGE_BUILDERS
 
 
@@ -42,7 +45,7 @@ class GraphBatch:
     schema: Schema
     """The types of nodes and edges."""
     ids: tuple[str, ...]
-    """Utterance ids."""
+    """Utterance ids; rows beyond them, which round a batch up, are of no utterance."""
     features: Mapping[str, Tensor]
     """Per modality, the steps of all utterances end to end :math:`[\\sum L_m, D_m]`."""
     lengths: Mapping[str, Tensor]
@@ -153,7 +156,7 @@ class GraphBatch:
                 return {k: move(v) for k, v in value.items()}
             if isinstance(value, tuple):
                 return tuple(map(move, value))
-            return moved(value) if isinstance(value, Edges | GraphBatch) else value
+            return moved(value) if isinstance(value, Edges | GraphBatch | NodePairs) else value
 
         def moved(value: Any) -> Any:
             return replace(value, **{f.name: move(getattr(value, f.name)) for f in fields(value) if f.init})
@@ -167,6 +170,7 @@ def collate(
     spec: GraphSpec,
     dropout_seeds: Mapping[str, int] | None = None,
     streams: Sequence[str] | None = None,
+    rounded: bool = False,
 ) -> GraphBatch:
     """Builds the batch of ``utterances``, which must agree in modalities and feature dimensions.
 
@@ -175,6 +179,8 @@ def collate(
         dropout_seeds: a seed per utterance id for ``graph.edge_dropout`` and ``graph.context_dropout``; without it no
             edge is dropped.
         streams: whose edges to build, in scope ``hierarchical`` between utterances; by default those of ``spec``.
+        rounded: in scope ``utterance``, adds graphs without an id and rounds sizes up, so that many batches share one
+            shape (:func:`~gmsa.graph.rounding.fillers`). Not where builders look at features or times.
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
@@ -185,7 +191,7 @@ def collate(
         return replace(inside, dialogues=outside)
     if spec.graph.scope == "dialogue" and spec.graph.distances == "auto":
         spec = replace(spec, graph=spec.graph.outside)
-    return _collate(utterances, spec, dropout_seeds, streams)
+    return _collate(utterances, spec, dropout_seeds, streams, rounded=rounded)
 
 
 def _collate(
@@ -194,6 +200,7 @@ def _collate(
     dropout_seeds: Mapping[str, int] | None,
     streams: Sequence[str] | None = None,
     with_features: bool = True,
+    rounded: bool = False,
 ) -> GraphBatch:
     is_dialogue = spec.graph.scope == "dialogue"
     groups = dialogues_of(utterances) if is_dialogue else [[i] for i in range(len(utterances))]
@@ -208,7 +215,15 @@ def _collate(
     members = np.array([len(group) for group in groups])
     if (members if is_dialogue else tokens).max() > spec.positions:
         check_positions(utterances, spec)
-    counts = np.zeros((len(groups), len(node_types)), dtype=np.int64)
+    size, further = 0, 0
+    if rounded:
+        size, filling = fillers(tokens, len(spec.readouts), spec.positions)
+        further = filling.shape[1]
+        lengths = np.concatenate([lengths, filling * np.array([[strides[m]] for m in modalities])], axis=1)
+        tokens = np.concatenate([tokens, filling], axis=1)
+        members = np.ones(len(groups) + further, dtype=np.int64)
+        order = [*order, *range(len(order), len(members))]
+    counts = np.zeros((len(members), len(node_types)), dtype=np.int64)
     for i, node_type in enumerate(node_types):
         if node_type in READOUTS:
             counts[:, i] = members * (node_type in spec.readouts)
@@ -216,10 +231,10 @@ def _collate(
             counts[:, i] = 1 if spec.graph.reach[1] else members
         elif node_type in modalities:
             counts[:, i] = members if is_dialogue else tokens[modalities.index(node_type)]
-    layout = lay_out(counts, members, len(spec.readouts))
+    layout = lay_out(counts, members, len(spec.readouts), size)
     seeds = None
     if dropout_seeds is not None and spec.graph.edge_dropout:
-        seeds = torch.tensor([dropout_seeds[utterances[group[0]].id] for group in groups])
+        seeds = torch.tensor([*(dropout_seeds[utterances[group[0]].id] for group in groups), *[0] * further])
     members_of = [[utterances[i] for i in group] for group in groups]
     utterance_seeds = None
     if dropout_seeds is not None and is_dialogue and spec.graph.context_dropout:
@@ -240,14 +255,18 @@ def _collate(
         speakers = torch.tensor([n for group in members_of for n in speakers_of(group, spec.graph)])
         if UTTERANCE in wanted_streams or not with_features:
             between = utterance_edges(graphs, seeds)
+    features = {m: torch.cat([u.features[m] for u in ordered]) for m in modalities} if with_features else {}
+    if rounded:
+        rows = {m: strides[m] * int(tokens[i].sum()) for i, m in enumerate(modalities)}
+        features = {m: torch.cat([x, x.new_zeros(rows[m] - len(x), x.shape[1])]) for m, x in features.items()}
     return assemble(
         spec,
         layout,
         connect(graphs, [s for s in wanted_streams if s != UTTERANCE], seeds),
         ids=tuple(u.id for u in utterances),
-        features={m: torch.cat([u.features[m] for u in ordered]) for m in modalities} if with_features else {},
+        features=features,
         lengths=dict(zip(modalities, lengths, strict=True)),
-        labels=torch.tensor([float("nan") if u.label is None else u.label for u in utterances]),
+        labels=torch.tensor([*(math.nan if u.label is None else u.label for u in utterances), *[math.nan] * further]),
         members=members,
         utterance_order=np.argsort(order),
         utterance_edges=between,
@@ -281,11 +300,11 @@ def assemble(
         ids=ids,
         features=features,
         lengths={m: torch.from_numpy(x) for m, x in lengths.items()},
-        conv_windows={m: conv_windows(lengths[m], spec.convs[m]) for m in features},
+        conv_windows={m: conv_windows(lengths[m], spec.convs[m], len(x)) for m, x in features.items()},
         labels=labels,
         node_type=torch.from_numpy(layout.node_type),
         position=torch.from_numpy(layout.position),
-        embedding_row=torch.from_numpy(_embedding_rows(layout.node_type, numbers)),
+        embedding_row=torch.from_numpy(embedding_rows(layout.node_type, numbers)),
         padded_index=torch.from_numpy(layout.padded_index),
         readout_index=torch.from_numpy(layout.readout_index),
         readout_padded_index=torch.from_numpy(layout.readout_padded_index),
@@ -365,52 +384,3 @@ def check_builders(dims: Mapping[str, int], spec: GraphSpec) -> None:
                 f"'graph.{stream}.{source}_to_{target}' is {name}, which compares features, but a node of {source} has "
                 f"{widths[source]} and one of {target} {widths[target]}; choose another builder"
             )
-
-
-class Layout(NamedTuple):
-    """The nodes of a batch, numbered; the fields as :class:`GraphBatch` has them, ``size`` is T."""
-
-    node_type: Numbers
-    padded_index: Numbers
-    position: Numbers
-    readout_index: Numbers
-    readout_padded_index: Numbers
-    readout_rows: Numbers
-    size: int
-
-
-def lay_out(counts: Numbers, members: Numbers, readouts: int) -> Layout:
-    """Numbers the nodes of graphs with these ``counts`` of each type ``[G, types]``; each of the ``members`` utterances
-    ``[G]`` has as many readout nodes."""
-    types = counts.shape[1]
-    runs = counts.reshape(-1)
-    run = np.repeat(np.arange(len(runs)), runs)
-    number = np.arange(len(run))
-    node_type, graph = run % types, run // types
-    per_graph = counts.sum(1)
-    size, most = max(1, int(per_graph.max())), int(members.max()) * readouts
-    within = number - np.repeat(np.cumsum(per_graph) - per_graph, per_graph)
-    readout_index = np.flatnonzero(node_type < len(READOUTS))
-    # A graph's readout nodes are val of all its utterances, then cls of all.
-    before = np.repeat(np.cumsum(members) - members, members)
-    first = before * (readouts - 1) + np.arange(len(before))
-    rows = first[:, None] + np.repeat(members, members)[:, None] * np.arange(readouts)
-    return Layout(
-        node_type=node_type,
-        padded_index=graph * size + within,
-        position=number - np.repeat(np.cumsum(runs) - runs, runs),
-        readout_index=readout_index,
-        readout_padded_index=graph[readout_index] * most + within[readout_index],
-        readout_rows=rows,
-        size=size,
-    )
-
-
-def _embedding_rows(node_type: Numbers, rows: Mapping[int, int]) -> Numbers:
-    """Row of each node in a table of one row for readout nodes and then ``rows`` of each modality, by its number."""
-    row = np.zeros_like(node_type)
-    first = 1
-    for number, count in rows.items():
-        row[node_type == number] = np.arange(first, first + count)
-        first += count
-    return row

@@ -26,15 +26,14 @@ from gmsa.graph.kept import (
     numbered,
     wanted_edges,
 )
+from gmsa.graph.layout import Numbers
 from gmsa.graph.nodes import times_of
 from gmsa.graph.relations import relation_numbers, stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, Relation, Schema, builder_of
 from gmsa.graph.spec import GraphSpec
-from gmsa.nn.edges import DenseEdges, Edges, SparseEdges
+from gmsa.nn.edges import DenseEdges, Edges, NodePairs, SparseEdges
 from gmsa.nn.layers.size_groups import group_by_size, padded_pairs
 from gmsa.rng import hashed_uniform
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,31 +265,40 @@ def edge_types(types: Schema, config: GraphConfig) -> int:
 def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list[Connected]:
     if not streams:
         return []
-    config, schema, types = graphs.spec.graph, graphs.spec.schema, graphs.padded_types
+    nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
+    of_graph = graphs.counts[:, : len(READOUTS)].sum(1)
+    most, sizes = int(of_graph.max()), graphs.counts.sum(1)
+    groups, to_readouts = group_by_size(sizes), group_by_size(sizes, of_graph)
+    return [
+        Connected(DenseEdges(whole, nodes, nodes, groups), DenseEdges(of_readouts, nodes, readouts, to_readouts))
+        for whole, of_readouts in _pairs(graphs, streams, seeds, most)
+    ]
+
+
+def _pairs(
+    graphs: Graphs, streams: Sequence[str], seeds: Tensor | None, most: int
+) -> list[tuple[Tensor, Tensor] | tuple[NodePairs, NodePairs]]:
+    """Who receives from whom in each stream, of all nodes and of the first ``most`` of each graph alone."""
+    config, schema, types = graphs.spec.graph, graphs.spec.schema, torch.from_numpy(graphs.padded_types)
     by_builders = graphs.found is None
-    tables = _tables(tuple(streams), schema, config, by_builders)  # [S, types + 1, types + 1]
-    rows = tables[:, :, types].transpose(0, 2, 1, 3).reshape(len(streams), -1, graphs.size)  # by graph and type
-    chosen = types + (len(schema.node_types) + 1) * np.arange(len(types))[:, None]
-    adjacencies = torch.from_numpy(np.take(rows, chosen, axis=1))  # [S, G, T, T]
-    for adjacency, stream in zip(adjacencies, streams, strict=True):
-        if others := _plan(stream, schema, config, by_builders).others:
-            parts = graphs.edges(others)
+    tables = torch.from_numpy(_tables(tuple(streams), schema, config, by_builders))  # [S, types + 1, types + 1]
+    others = [_plan(stream, schema, config, by_builders).others for stream in streams]
+    whole = [NodePairs(types, table, graphs.size) for table in tables]
+    if seeds is None and not any(others):
+        return [(pairs, replace(pairs, receivers=most)) for pairs in whole]
+    adjacencies = torch.stack([pairs.adjacency() for pairs in whole])  # [S, G, T, T]
+    for adjacency, chosen in zip(adjacencies, others, strict=True):
+        if chosen:
+            parts = graphs.edges(chosen)
             graph = torch.repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
             source, target, edge_type = torch.cat(parts, dim=1)
             adjacency[graph, target, source] = (edge_type + 1).to(adjacency.dtype) if config.typed else True
     if seeds is not None:
         step = torch.arange(graphs.size)
         lost = hashed_uniform(seeds[:, None, None], step[:, None], step) < config.edge_dropout
-        token = torch.from_numpy((types >= len(READOUTS)) & (types < len(READOUTS) + len(schema.modalities)))
+        token = (types >= len(READOUTS)) & (types < len(READOUTS) + len(schema.modalities))
         adjacencies.masked_fill_(lost & token[:, :, None] & token[:, None, :], 0)
-    nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
-    of_graph = graphs.counts[:, : len(READOUTS)].sum(1)
-    most, sizes = int(of_graph.max()), graphs.counts.sum(1)
-    groups, to_readouts = group_by_size(sizes), group_by_size(sizes, of_graph)
-    return [
-        Connected(DenseEdges(a, nodes, nodes, groups), DenseEdges(a[:, :most], nodes, readouts, to_readouts))
-        for a in adjacencies
-    ]
+    return [(adjacency, adjacency[:, :most]) for adjacency in adjacencies]
 
 
 def _sparse(graphs: Graphs, stream: str, seeds: Tensor | None) -> Connected:

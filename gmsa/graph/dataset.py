@@ -12,7 +12,7 @@ from gmsa.config.components import component_name
 from gmsa.data.utterance import Utterance
 from gmsa.errors import ConfigError, DataError
 from gmsa.graph.batch import check_positions, dialogues_of
-from gmsa.graph.hetero import as_hetero
+from gmsa.graph.hetero.graphs import as_hetero
 from gmsa.graph.spec import GraphSpec
 from gmsa.registry import MODELS
 

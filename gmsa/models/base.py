@@ -87,6 +87,10 @@ class Model(nn.Module):
     says_alone: ClassVar[bool] = False
     """Whether its output has :attr:`Output.alone` in scope ``hierarchical``."""
 
+    recordable: ClassVar[bool] = False
+    """Whether a GPU may record its training steps on graphs of utterances (``run.cuda_graphs``): the shapes of a batch
+    alone decide what they launch, and graphs that round a batch up change nothing of what it says of the others."""
+
     spec: GraphSpec | None = None
     """The graphs that the model takes; set by :func:`~gmsa.models.build_model`."""
     embedding: Embedding

@@ -74,6 +74,7 @@ class GlobalTransformer(Model):
 
     outside_route = "dense"
     says_alone = True
+    recordable = True
 
     @classmethod
     def seen_streams(cls, config: ModelConfig) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ class LateFusion(Model):
 
     outside_route = "edge"
     says_alone = True
+    recordable = True
 
     @classmethod
     def hops(cls, config: Config) -> int:

@@ -92,6 +92,7 @@ class SemiIIN(Model):
 
     takes_weights = True
     says_alone = True
+    recordable = True
 
     @classmethod
     def hops(cls, config: Config) -> int:

@@ -5,7 +5,7 @@ from gmsa.nn.alternation import AlternatingBlock
 from gmsa.nn.attention_weights import AttentionWeights
 from gmsa.nn.dropout import Dropout
 from gmsa.nn.edge_weights import AngularWeights, LearnedChoice
-from gmsa.nn.edges import DenseEdges, Edges, SparseEdges, without_sources
+from gmsa.nn.edges import DenseEdges, Edges, NodePairs, SparseEdges, without_sources
 from gmsa.nn.encoders import ConvEncoder
 from gmsa.nn.fusion import Add, Concat, Dot, Gate, build_fusion
 from gmsa.nn.heads import Heads
@@ -43,6 +43,7 @@ __all__ = [
     "MTAGLayer",
     "ModalityReadout",
     "NodalAttention",
+    "NodePairs",
     "PieceHead",
     "Propagation",
     "PygLayer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,12 +16,51 @@ from gmsa.nn.layers.size_groups import SizeGroups
 
 
 @dataclass(frozen=True, eq=False)
+class NodePairs:
+    """An adjacency that the types of nodes decide: it is looked up on the device, and not sent there.
+
+    Args:
+        node_type (Tensor): Number of the type of each node of the padded graphs, K where there is none ``[G, T]``.
+        table (Tensor): What the adjacency holds for a receiver (row) and a node (column) of each type
+            ``[K + 1, K + 1]``; False or 0 in the last row and column.
+        receivers (int): R: the first nodes of each graph receive.
+
+    Example:
+        >>> import torch
+        >>> within = torch.tensor([[True, False, False], [False, True, False], [False, False, False]])
+        >>> NodePairs(torch.tensor([[0, 1, 1], [0, 1, 2]]), within, receivers=2).adjacency().int().tolist()
+        [[[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [0, 1, 0]]]
+    """
+
+    node_type: Tensor
+    table: Tensor
+    receivers: int
+
+    def adjacency(self) -> Tensor:
+        """``[G, R, T]``."""
+        return _look_up(self.table, self.node_type[:, : self.receivers], self.node_type)
+
+    def part(self, graphs: Tensor, receivers: int, nodes: int) -> Tensor:
+        """That of some graphs ``[N]``, of their first receivers and nodes alone."""
+        node_type = self.node_type.index_select(0, graphs)
+        return _look_up(self.table, node_type[:, :receivers], node_type[:, :nodes])
+
+
+def _look_up(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The table's values for the types of rows ``[G, R]`` and of columns ``[G, T]``: ``[G, R, T]``."""
+    graphs, nodes = columns.shape
+    by_type = table.index_select(1, columns.flatten()).view(-1, nodes)  # [(K + 1) G, T]: whole rows are copied then
+    chosen = rows * graphs + torch.arange(graphs, device=rows.device)[:, None]
+    return by_type.index_select(0, chosen.flatten()).view(graphs, -1, nodes)
+
+
+@dataclass(frozen=True, eq=False)
 class DenseEdges:
     """Edges as an adjacency of graphs that are padded to one size.
 
     Args:
-        adjacency (Tensor): Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where edges are
-            typed, whole numbers: 0 for no edge, k + 1 for an edge of type k.
+        pairs (Tensor | NodePairs): Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where
+            edges are typed, whole numbers: 0 for no edge, k + 1 for an edge of type k. Or what says it by node types.
         source_index (Tensor): Index ``g T + t`` of every node ``[V]``, ascending.
         target_index (Tensor): Index ``g R + r`` of every receiver ``[W]``, ascending.
         groups (SizeGroups, optional): The graphs in groups of similar sizes, by which a CPU attends; without them, and
@@ -34,18 +74,35 @@ class DenseEdges:
         torch.Size([2, 2, 2])
     """
 
-    adjacency: Tensor
+    pairs: Tensor | NodePairs
     source_index: Tensor
     target_index: Tensor
     groups: SizeGroups | None = None
 
+    @cached_property
+    def adjacency(self) -> Tensor:
+        """Who receives from whom ``[G, R, T]``, as ``pairs`` says it; made once, for all layers."""
+        return self.pairs.adjacency() if isinstance(self.pairs, NodePairs) else self.pairs
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the adjacency holds types of edges."""
+        return (self.pairs.table if isinstance(self.pairs, NodePairs) else self.pairs).dtype != torch.bool
+
+    @property
     def padded(self) -> tuple[Sequence[Tensor], Tensor, Tensor]:
         """The adjacency of each group in which to attend ``[G_k, R_k, T_k]``, and the index of every node ``[V]`` and
         of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
-        if self.groups is None or self.adjacency.device.type != "cpu" or torch.compiler.is_compiling():
+        if self.groups is None or self.source_index.device.type != "cpu" or torch.compiler.is_compiling():
             return [self.adjacency], self.source_index, self.target_index
-        parts = [self.adjacency[:, :r, :t].index_select(0, graphs) for graphs, r, t in self.groups.groups]
-        return parts, self.groups.source_index, self.groups.target_index
+        return self._parts, self.groups.source_index, self.groups.target_index
+
+    @cached_property
+    def _parts(self) -> Sequence[Tensor]:
+        assert self.groups is not None
+        if isinstance(self.pairs, NodePairs):
+            return [self.pairs.part(*group) for group in self.groups.groups]
+        return [self.pairs[:, :r, :t].index_select(0, graphs) for graphs, r, t in self.groups.groups]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +163,7 @@ def without_sources(edges: Edges, excluded: Tensor) -> Edges:
     if isinstance(edges, DenseEdges):
         graphs, _, nodes = edges.adjacency.shape
         columns = excluded.new_zeros(graphs * nodes).index_copy(0, edges.source_index, excluded).view(graphs, 1, nodes)
-        return replace(edges, adjacency=edges.adjacency.masked_fill(columns, 0))
+        return replace(edges, pairs=edges.adjacency.masked_fill(columns, 0))
     return replace(edges.where(~excluded[edges.index[0]]), silent=excluded)
 
 

@@ -25,7 +25,7 @@ def can_stack(streams: Sequence[Stream], edges: Sequence[Edges], x: Tensor) -> b
         and all(stream.training for stream in streams)  # what watches a layer, such as its attention, does so outside
         and len({len(stream.layers) for stream in streams}) == 1
         and all(type(layer.attention) is Interaction and layer.attention.bias is None for layer in layers)
-        and all(isinstance(e, DenseEdges) and e.adjacency.dtype == torch.bool for e in edges)
+        and all(isinstance(e, DenseEdges) and not e.is_typed for e in edges)
     )
 
 

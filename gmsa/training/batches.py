@@ -119,6 +119,7 @@ def training_batches(
     context: Sequence[Utterance] = (),
     full_view: bool = False,
     shard: Shard = WHOLE,
+    rounded: bool = False,
 ) -> Iterator[tuple[GraphBatch, Targets] | None]:
     """One epoch of batches; dropped modalities, words and edges, and the order, are pure functions of ``seed`` and id.
 
@@ -129,6 +130,7 @@ def training_batches(
         context: utterances without targets that are nodes in the graphs of the examples' dialogues.
         full_view: the targets hold the batch of the same utterances without ``model.modality_dropout`` and
             ``text.dropout``.
+        rounded: batches are rounded up to few shapes, by graphs without targets.
     """
     groups = examples if isinstance(examples, SampleGroups) else SampleGroups(examples, config, context)
     spec, target = graph_spec(config), Target.of(config.target)
@@ -151,8 +153,11 @@ def training_batches(
             names = [u.id for u in batch]
             lost = dict(zip(names, seeds_for(*seed, "edges", each=names), strict=True))
         untouched = collate(there, spec) if full_view else None
-        targets = collate_targets(chosen, batch, target, own_labels)
-        yield collate(batch, spec, lost), targets._replace(hidden=hidden, full_view=untouched, uncovered=whole)
+        graphs = collate(batch, spec, lost, rounded=rounded)
+        targets = collate_targets(
+            chosen, batch, target, own_labels, further=len(graphs.sizes) - len(batch) if rounded else 0
+        )
+        yield graphs, targets._replace(hidden=hidden, full_view=untouched, uncovered=whole)
 
 
 def without_edges(utterances: Sequence[Utterance], spec: GraphSpec) -> GraphBatch:

@@ -136,7 +136,11 @@ def labeled_examples(utterances: Sequence[Utterance], target: Target) -> Sequenc
 
 
 def collate_targets(
-    examples: Sequence[Example], shown: Sequence[Utterance], target: Target, modalities: Sequence[str] = ()
+    examples: Sequence[Example],
+    shown: Sequence[Utterance],
+    target: Target,
+    modalities: Sequence[str] = (),
+    further: int = 0,
 ) -> Targets:
     """Targets of a batch of examples.
 
@@ -144,6 +148,7 @@ def collate_targets(
         shown: their utterances as the model sees them.
         modalities: those whose own labels are wanted. Only labeled utterances have them: ``data.label_ratio``
             withholds the others.
+        further: rows without targets after them.
     """
     blank = torch.zeros(target.num_classes)
     unimodal = {
@@ -151,9 +156,9 @@ def collate_targets(
         for m in modalities
     }
     return Targets(
-        torch.tensor([e.value for e in examples]),
-        torch.stack([blank if e.classes is None else e.classes for e in examples]),
-        pseudo=torch.tensor([e.pseudo for e in examples]),
+        torch.tensor([*(e.value for e in examples), *[math.nan] * further]),
+        torch.stack([*(blank if e.classes is None else e.classes for e in examples), *[blank] * further]),
+        pseudo=torch.tensor([*(e.pseudo for e in examples), *[False] * further]),
         unimodal=unimodal,
     )
 

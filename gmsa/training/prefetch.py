@@ -69,13 +69,7 @@ class Flat:
 
     def __init__(self, batch: Any, pinned: bool = False) -> None:
         self.batch = batch
-        tensors: list[Tensor] = []
-
-        def keep(tensor: Tensor) -> Tensor:
-            tensors.append(tensor)
-            return tensor
-
-        _each(batch, keep)
+        tensors = tensors_of(batch)
         self._begins: list[int] = []
         size = 0
         for tensor in tensors:
@@ -89,6 +83,18 @@ class Flat:
         """The batch with tensors in a copy of the buffer."""
         begins = iter(self._begins)
         return _each(self.batch, lambda tensor: _view(buffer, next(begins), tensor))
+
+
+def tensors_of(batch: Any) -> list[Tensor]:
+    """The tensors of a batch, always in the same order."""
+    tensors: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    _each(batch, keep)
+    return tensors
 
 
 def _view(buffer: Tensor, begin: int, like: Tensor) -> Tensor:

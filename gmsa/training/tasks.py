@@ -23,6 +23,7 @@ from gmsa.training.batches import WHOLE, SampleGroups, Shard, training_batches
 from gmsa.training.examples import Example, Targets, class_weights, plain_examples, utterances_of
 from gmsa.training.losses import consistency, loss, reconstruction, unimodal_loss, with_states
 from gmsa.training.masking import taught_modalities
+from gmsa.training.optimization.recorded import records_steps
 from gmsa.training.prefetch import prefetch
 from gmsa.training.pretraining_batches import pretraining_batches
 from gmsa.training.scoring import predict_utterances, quiet_metrics
@@ -39,6 +40,8 @@ class Task(Protocol):
     """Batches of an epoch."""
     select: str
     """The score that chooses the best epoch."""
+    recorded: bool
+    """Whether its steps are recorded on a GPU, and its batches rounded up for it."""
 
     def build_module(self) -> nn.Module:
         """A new module."""
@@ -85,6 +88,7 @@ class FineTuning:
         self.size, self.per_epoch = self._groups.size, self._groups.per_epoch
         self.epochs = max(optim.epochs, -(-optim.min_steps // self.per_epoch))
         self.select: str = self.config.select
+        self.recorded = not self.consistent and records_steps(self.config, self.device)
         balanced = self.config.loss.class_weights == "balanced"
         weights = class_weights(self.examples, Target.of(self.config.target)) if balanced else None
         self.class_weights = None if weights is None else weights.to(self.device)
@@ -101,7 +105,14 @@ class FineTuning:
 
     def batches(self, *key: int | str, shard: Shard = WHOLE) -> Iterator[tuple[GraphBatch, Targets] | None]:
         """Batches of the examples."""
-        return training_batches(self._groups, self.config, *key, full_view=self.consistent, shard=shard)
+        return training_batches(
+            self._groups,
+            self.config,
+            *key,
+            full_view=self.consistent,
+            shard=shard,
+            rounded=self.recorded and shard.world == 1,
+        )
 
     def loss(
         self,
@@ -171,6 +182,7 @@ class Pretraining:
         # There is nothing to learn from an utterance without any modality.
         self.utterances, self.valid = (taken(us, np.flatnonzero(steps_of(us))) for us in (self.utterances, self.valid))
         self.size, self.epochs, self.select = len(self.utterances), self.config.pretrain.epochs, "loss"
+        self.recorded = False
         self.per_epoch = SampleGroups(plain_examples(self.utterances), self.config).per_epoch
 
     def build_module(self) -> PretrainingModel:

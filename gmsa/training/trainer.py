@@ -42,6 +42,7 @@ from gmsa.training.optimization.optimizer import (
     optimizer_of,
     parameter_groups,
 )
+from gmsa.training.optimization.recorded import StepRecorder
 from gmsa.training.scoring import Predictions, predict_utterances
 from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
 from gmsa.training.step import training_step
@@ -201,6 +202,7 @@ class Trainer:
         if self.config.run.compile:
             model.compile(dynamic=True)  # in place, so that the names of its weights stay
         state = TrainState(model, optimizer, schedule, average)
+        recorder = StepRecorder([*model.parameters()]) if task.recorded and self.group.world == 1 else None
         stage_progress = StageProgress()
 
         def over(progress: StageProgress) -> bool:
@@ -220,7 +222,7 @@ class Trainer:
 
         self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
         while not over(stage_progress):
-            mean_loss = self._epoch(stage, task, state, stage_progress)
+            mean_loss = self._epoch(stage, task, state, stage_progress, recorder)
             scored: nn.Module = model if average is None else average.model
             scores = task.score(scored, self.group)
             score = scores[task.select]
@@ -245,7 +247,9 @@ class Trainer:
         self._save()
         return stage_progress.weights
 
-    def _epoch(self, stage: str, task: Task, state: TrainState, stage_progress: StageProgress) -> float:
+    def _epoch(
+        self, stage: str, task: Task, state: TrainState, stage_progress: StageProgress, recorder: StepRecorder | None
+    ) -> float:
         """Trains an epoch, or the rest of it; returns the mean loss of its steps."""
         key = (self.seed, stage, stage_progress.epoch)
         # Each process draws its own dropout: from here, or from where the epoch was interrupted.
@@ -270,6 +274,7 @@ class Trainer:
                     self.config.optim,
                     self.group,
                     lambda: (self.stop.requested, self.stop.due),
+                    recorder,
                 )
                 self._stopping, saving = raised
                 losses.append(step_loss)

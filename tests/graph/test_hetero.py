@@ -77,6 +77,9 @@ def check_same(ours: Any, theirs: Any, where: str = "batch") -> None:
         assert ours.dtype == theirs.dtype, where
         assert torch.equal(ours.nan_to_num(), theirs.nan_to_num()), where
         assert torch.equal(ours.isnan(), theirs.isnan()), where
+    elif isinstance(ours, DenseEdges):  # one by the types of nodes, the other by a list
+        for name in ("adjacency", "source_index", "target_index", "groups"):
+            check_same(getattr(ours, name), getattr(theirs, name), f"{where}.{name}")
     elif dataclasses.is_dataclass(ours):
         for field in dataclasses.fields(ours):
             if field.init:

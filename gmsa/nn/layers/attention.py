@@ -93,8 +93,7 @@ class Interaction(MessagePassing):
             graph, row, column = joined.nonzero(as_tuple=True)
             source = torch.searchsorted(edges.source_index, graph * columns + column)
             target = torch.searchsorted(edges.target_index, graph * rows + row)
-            typed = edges.adjacency.dtype != torch.bool
-            edge_type = edges.adjacency[graph, row, column].long() - 1 if typed else None
+            edge_type = edges.adjacency[graph, row, column].long() - 1 if edges.is_typed else None
         query = self._split(self.query(x if receivers is None else x.index_select(0, receivers)))
         key, _ = self._split(self.key_value(x)).chunk(2, dim=1)
         score = (query[target] * key[source]).sum(-1) / math.sqrt(query.shape[-1])
@@ -149,7 +148,7 @@ class Interaction(MessagePassing):
             with torch.autocast("cpu", enabled=False):
                 mixed = self._dense([part.float() for part in projected], edges, source_log_weight)
             return mixed.to(kind)
-        adjacencies, source_index, target_index = edges.padded()
+        adjacencies, source_index, target_index = edges.padded
         rows, nodes = ([a.shape[0] * a.shape[axis] for a in adjacencies] for axis in (1, 2))
         *queries, of_nodes = projected
         parts = [_lay_out(query, target_index, rows) for query in queries] + [_lay_out(of_nodes, source_index, nodes)]

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from gmsa.errors import DataError
-from gmsa.graph.batch import GraphBatch, Layout, assemble, lay_out
-from gmsa.graph.connect import Connected, Graphs, Numbers, connect
+from gmsa.graph.batch import GraphBatch, assemble
+from gmsa.graph.connect import Connected, Graphs, connect
 from gmsa.graph.context import edge_kinds
-from gmsa.graph.hetero import BETWEEN, outer_type
-from gmsa.graph.hetero_nodes import HeteroNodes, numbers_of
+from gmsa.graph.hetero.graphs import BETWEEN, outer_type
+from gmsa.graph.hetero.nodes import HeteroNodes, numbers_of
 from gmsa.graph.kept import numbered, numbered_in_dialogues
+from gmsa.graph.layout import Layout, Numbers, lay_out
 from gmsa.graph.relations import stream_relations
 from gmsa.graph.schema import DIALOGUE, READOUTS, UTTERANCE, Relation, is_among_tokens
 from gmsa.graph.spec import GraphSpec

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, HeteroData
 
 from gmsa.errors import DataError, cut, listed
-from gmsa.graph.connect import Numbers
-from gmsa.graph.hetero import BETWEEN, outer_type
+from gmsa.graph.hetero.graphs import BETWEEN, outer_type
+from gmsa.graph.layout import Numbers
 from gmsa.graph.nodes import token_count
 from gmsa.graph.schema import READOUTS, UTTERANCE
 from gmsa.graph.spec import GraphSpec

@@ -1,0 +1,1 @@
+"""Graphs as PyG's HeteroData: from utterances, and back to the batch that a model takes."""
