@@ -255,10 +255,13 @@ def _collate(
         speakers = torch.tensor([n for group in members_of for n in speakers_of(group, spec.graph)])
         if UTTERANCE in wanted_streams or not with_features:
             between = utterance_edges(graphs, seeds)
-    features = {m: torch.cat([u.features[m] for u in ordered]) for m in modalities} if with_features else {}
-    if rounded:
-        rows = {m: strides[m] * int(tokens[i].sum()) for i, m in enumerate(modalities)}
-        features = {m: torch.cat([x, x.new_zeros(rows[m] - len(x), x.shape[1])]) for m, x in features.items()}
+    features: dict[str, Tensor] = {}
+    for i, m in enumerate(modalities if with_features else ()):
+        steps = [u.features[m] for u in ordered]
+        if rounded:
+            rows = strides[m] * int(tokens[i].sum()) - sum(map(len, steps))
+            steps.append(steps[0].new_zeros(rows, steps[0].shape[1]))
+        features[m] = torch.cat(steps)
     return assemble(
         spec,
         layout,

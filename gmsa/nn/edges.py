@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,10 +79,17 @@ class DenseEdges:
     target_index: Tensor
     groups: SizeGroups | None = None
 
-    @cached_property
+    _made: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _parts: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    @property
     def adjacency(self) -> Tensor:
         """Who receives from whom ``[G, R, T]``, as ``pairs`` says it; made once, for all layers."""
-        return self.pairs.adjacency() if isinstance(self.pairs, NodePairs) else self.pairs
+        if isinstance(self.pairs, Tensor):
+            return self.pairs
+        if not self._made:  # no cached_property, whose lock before Python 3.12 what traces a program cannot enter
+            self._made.append(self.pairs.adjacency())
+        return self._made[0]
 
     @property
     def is_typed(self) -> bool:
@@ -95,14 +102,15 @@ class DenseEdges:
         of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
         if self.groups is None or self.source_index.device.type != "cpu" or torch.compiler.is_compiling():
             return [self.adjacency], self.source_index, self.target_index
+        if not self._parts:
+            part = self.pairs.part if isinstance(self.pairs, NodePairs) else partial(_part, self.pairs)
+            self._parts.extend(part(*group) for group in self.groups.groups)
         return self._parts, self.groups.source_index, self.groups.target_index
 
-    @cached_property
-    def _parts(self) -> Sequence[Tensor]:
-        assert self.groups is not None
-        if isinstance(self.pairs, NodePairs):
-            return [self.pairs.part(*group) for group in self.groups.groups]
-        return [self.pairs[:, :r, :t].index_select(0, graphs) for graphs, r, t in self.groups.groups]
+
+def _part(adjacency: Tensor, graphs: Tensor, receivers: int, nodes: int) -> Tensor:
+    """What :meth:`NodePairs.part` gives, of an adjacency."""
+    return adjacency[:, :receivers, :nodes].index_select(0, graphs)
 
 
 @dataclass(frozen=True, eq=False)

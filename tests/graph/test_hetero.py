@@ -31,7 +31,7 @@ from gmsa.graph import (
     to_networkx,
 )
 from gmsa.models import graph_spec
-from gmsa.nn import SparseEdges
+from gmsa.nn import DenseEdges, SparseEdges
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
 SCOPES = ("utterance", "dialogue", "hierarchical")

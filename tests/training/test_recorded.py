@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from gmsa.config import Config
 from gmsa.data import Target, Utterance
 from gmsa.errors import RunError
 from gmsa.models import build_model
+from gmsa.system.device import use_deterministic
 from gmsa.training.batches import training_batches
 from gmsa.training.examples import Example, labeled_examples
 from gmsa.training.losses import loss
@@ -160,11 +162,18 @@ def test_a_step_that_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None
         recorder(lambda batch: torch.tensor(2.0), batch)
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    use_deterministic(True)
+    yield
+    use_deterministic(False)
+
+
 @pytest.mark.cuda
 @on_cuda
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("name", RECORDED)
-def test_replayed_steps_have_the_bits_of_others(name: str, amp: str) -> None:
+def test_replayed_steps_have_the_bits_of_others(name: str, amp: str, deterministic: None) -> None:
     config = made(RECORDED[name])
     config = replace(config, optim=replace(config.optim, amp=amp))
     task = FineTuning(config, DIMS, examples(config, some(60)), [], some(), CUDA)
