@@ -45,6 +45,7 @@ from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
 from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import autocast, build_optimizer, build_schedule
+from gmsa.training.optimization.recorded import StepRecorder, records_steps
 from gmsa.training.prefetch import prefetch
 
 SEED = 1111
@@ -60,6 +61,7 @@ class Run:
         self.optimizer = build_optimizer(self.model, config.optim)
         self.average = MovingAverage(self.model, config.optim.ema)
         self.schedule = build_schedule(self.optimizer, steps, config.optim)
+        self.recorder: StepRecorder | None = None
         self.batches: Iterator[tuple[Any, Targets]] = iter(())
 
     def begin(self, epoch: int) -> None:
@@ -78,6 +80,8 @@ class Run:
     def step(self, apart: bool = True) -> Laps:
         """A step as ``gmsa.training.trainer`` has it. Returns the seconds of its parts.
 
+        What a GPU has recorded is one part: ``forward`` is then that of both passes and the loss.
+
         Args:
             apart: waits for a GPU after each part, and so tells them apart.
         """
@@ -95,13 +99,23 @@ class Run:
         optim = self.config.optim
         batch, targets = next(self.batches)
         lap("data")
-        with autocast(optim, self.device):
-            output = self.predict(batch)
-        lap("forward")
-        value = loss(output, targets, self.config.loss.value_weight, self.config.self_training.weight)
-        lap("loss")
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+
+        def passes(given: tuple[Any, Targets], lap: Callable[[str], None] = lambda part: None) -> Tensor:
+            with autocast(optim, self.device):
+                output = self.predict(given[0])
+            lap("forward")
+            value = loss(output, given[1], self.config.loss.value_weight, self.config.self_training.weight)
+            lap("loss")
+            self.optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            return value.detach()
+
+        if self.recorder is None:
+            passes((batch, targets), lap)
+        else:
+            self.recorder(passes, (batch, targets))
+            lap("forward")
+            lap("loss")
         lap("backward")
         nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], optim.clip_norm)
         lap("clip")
@@ -121,9 +135,11 @@ class Graph(Run):
     ) -> None:
         super().__init__(model, config, device, steps)
         self.examples = examples
+        if records_steps(config, device):
+            self.recorder = StepRecorder([*self.model.parameters()])
 
     def epoch_batches(self, epoch: int) -> Iterator[tuple[GraphBatch, Targets]]:
-        return training_batches(self.examples, self.config, SEED, epoch)
+        return training_batches(self.examples, self.config, SEED, epoch, rounded=self.recorder is not None)
 
 
 class Padded:
@@ -357,7 +373,10 @@ def compare_options(
     off, bf16 = (
         dataclasses.replace(config, optim=dataclasses.replace(config.optim, amp=amp)) for amp in ("off", "bf16")
     )
+    plain = dataclasses.replace(config, run=dataclasses.replace(config.run, cuda_graphs=False))
     runs: dict[str, Run] = {"default": run(), "amp off": run(off), "amp bf16": run(bf16)}
+    if device.type == "cuda":
+        runs["not recorded"] = run(plain)
     unfused = run()
     kind = type(unfused.optimizer)
     unfused.optimizer = kind(
@@ -365,7 +384,7 @@ def compare_options(
     )
     unfused.schedule.optimizer = unfused.optimizer
     runs["optimizer not fused"] = unfused
-    compiled = run()
+    compiled = run(plain)
     compiled.model.compile(dynamic=True)
     try:
         # A whole epoch: a batch of another route or shape may compile, or fail, late.
