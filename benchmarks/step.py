@@ -40,6 +40,7 @@ from gmsa.data import Target
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model, graph_spec
 from gmsa.rng import generator
+from gmsa.system.device import has_bf16_instructions
 from gmsa.training.batches import SampleGroups, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
@@ -403,17 +404,7 @@ def compare_options(
         epoch = found["step"].sum(1) / 1e3
         row(name, spread(found["step"].ravel(), 2), spread(epoch, 2), f"{1e3 * np.median(epoch) / base:.2f}")
     if device.type == "cpu":
-        there = [name for name, has in bf16_instructions().items() if has]
-        print(f"\nInstructions for bfloat16 on this processor: {', '.join(there) or 'none'}.")
-
-
-def bf16_instructions() -> dict[str, bool]:
-    """Which of the processor's instructions for bfloat16 torch finds."""
-    found = {}
-    for name in ("avx512_bf16", "amx_tile"):
-        supported = getattr(torch.cpu, f"_is_{name}_supported", None)
-        found[name] = bool(supported and supported())
-    return found
+        print(f"\nInstructions for bfloat16 on this processor: {'there' if has_bf16_instructions() else 'none'}.")
 
 
 def main() -> None:

@@ -200,7 +200,7 @@ class OptimConfig:
     After t updates it is at most (1 + t) / (10 + t).
     """
     amp: Literal["auto", "off", "bf16"] = "auto"
-    """Mixed precision: bfloat16 on CUDA for ``auto``, float32 elsewhere."""
+    """Mixed precision: bfloat16 on CUDA for ``auto``, float32 elsewhere; a CPU refuses ``bf16`` where it is slower."""
 
 
 @dataclass(frozen=True)

@@ -52,3 +52,9 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def has_bf16_instructions() -> bool:
+    """Whether the processor multiplies bfloat16 by instructions of its own, in whose place torch has slow code."""
+    known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(is_there() for is_there in known if is_there is not None)

@@ -6,6 +6,9 @@ import csv
 import json
 import shlex
 import shutil
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from helpers.small_runs import small
 from gmsa import train as command
 from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target
-from gmsa.errors import ConfigError, DataWarning, RunError
+from gmsa.errors import ConfigError, RunError
 from gmsa.models import Output
 from gmsa.runs import Run
 from gmsa.runs import report as results
@@ -35,6 +38,9 @@ from gmsa.training.losses import loss
 from gmsa.training.optimization.optimizer import rate_factor
 from gmsa.training.pseudo_labels import most_confident, soft_examples
 from gmsa.training.scoring import Predictions
+
+training = sys.modules[train.__module__]
+"""The module, which its function hides in the package."""
 
 
 @pytest.fixture(autouse=True)
@@ -455,11 +461,24 @@ def test_ctrl_c_gives_a_command_that_goes_on(
 
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
-def test_bf16_trains(write_mmsa, tmp_path: Path, route: str) -> None:
+def test_bf16_trains(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+    monkeypatch.setattr(training, "refuse_slow_bf16", lambda config, device: None)
     config = small(write_mmsa, optim={"amp": "bf16"}, model={"route": route}, run={"seeds": [1], "device": "cpu"})
-    with pytest.warns(DataWarning, match="'optim.amp: bf16' makes the small products of a step slower on a CPU"):
-        summary = train(config, "tiny", tmp_path / "run")
+    summary = train(config, "tiny", tmp_path / "run")
     assert np.isfinite(summary["test"]["MAE"]["mean"])
+
+
+def test_bf16_that_does_not_pay_is_refused(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(write_mmsa, optim={"amp": "bf16"}, run={"device": "cpu"})
+    with pytest.raises(ConfigError, match=r"'optim.amp: bf16' makes training slower on a CPU, where no text encoder"):
+        train(config, "tiny", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    training.refuse_slow_bf16(config, torch.device("cuda"))
+    encoder = replace(config, model=replace(config.model, text_encoder="minilm"))
+    for there in (True, False):
+        monkeypatch.setattr(training, "has_bf16_instructions", lambda there=there: there)
+        with nullcontext() if there else pytest.raises(ConfigError, match="has neither AMX nor AVX-512 BF16"):
+            training.refuse_slow_bf16(encoder, torch.device("cpu"))
 
 
 @pytest.mark.cuda
