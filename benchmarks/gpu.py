@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --quick
+    python benchmarks/gpu.py --parts step,epochs
 
 It takes twelve minutes at most (``--minutes``), with whatever torch is there: a part that would not end in time is
 left out, and said.
@@ -32,6 +33,7 @@ import gmsa
 from gmsa.data import Row, Utterance, write_store
 
 QUICK = {"optim.epochs": 1, "optim.min_steps": 0, "model.channels": 16, "model.heads": 2, "self_training.k": 3}
+PARTS = ("tests", "epochs", "stages", "predict", "determinism", "step", "layer")
 STAGES = {
     "semi_iin: supervised, then self-training": ("mosi_graph", {"data.label_ratio": 0.5}),
     "sslmm: pre-training, then fine-tuning": ("mosi_sslmm", {"data.missing": "eta:0.5"}),
@@ -57,6 +59,7 @@ def tests(device: torch.device, clock: Clock) -> None:
         row("CUDA tests", "left out: no GPU")
         return
     command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", str(ROOT / "tests")]
+    command += ["--ignore", str(ROOT / "tests" / "media")]  # none there needs a GPU, and all need further packages
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=min(240, clock.left), cwd=ROOT
@@ -150,9 +153,9 @@ def stages(store: Path, folder: Path, device: torch.device, quick: bool, clock: 
             row(title, stage, len(seconds), f"{np.median(seconds):.2f}")
 
 
-def predict(store: Path, folder: Path, device: torch.device) -> None:
+def predict(store: Path, folder: Path, device: torch.device, quick: bool) -> None:
     """Times prediction, reading and batching included; the first pass warms up."""
-    run = gmsa.Run(folder / "epoch-mosi-0")
+    run = train("mosi_graph", store, folder / "predict", device, quick, **{"protocol.name": "supervised"})
     utterances: list[Utterance] = list(gmsa.data.Store(store).split("train"))
     run.predict(utterances[:64], device=device.type)
     began = time.perf_counter()
@@ -185,8 +188,12 @@ def determinism(store: Path, folder: Path, device: torch.device, quick: bool, cl
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--minutes", type=float, default=12, help="longest run")
+    parser.add_argument("--parts", default=",".join(PARTS), help="what to measure, by default all")
     parser.add_argument("--out", type=Path, help="file for the tables (default: results/gpu.md; none with --quick)")
     arguments = parser.parse_args()
+    wanted: list[str] = arguments.parts.split(",")
+    if unknown := [name for name in wanted if name not in PARTS]:
+        parser.error(f"--parts: '{unknown[0]}' is none of {', '.join(PARTS)}")
     device, clock = begin(arguments), Clock(60 * arguments.minutes)
     quick: bool = arguments.quick
     printed: list[str] = []
@@ -207,16 +214,23 @@ def main() -> None:
             last = f"{versions}; {time.monotonic() - began:.0f} s"
             out.write_text(f"# On a GPU\n\n`python benchmarks/gpu.py`, arguments {flags}.\n{tables}\n{last}\n")
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        part(tests, device, clock)
-        stores = {corpus_name: corpus(corpus_name, folder, quick) for corpus_name in UTTERANCES}
-        part(epochs, stores, folder, device, quick, clock)
-        part(stages, stores["mosi"], folder, device, quick, clock)
-        part(predict, stores["mosi"], folder, device)
-        part(determinism, stores["mosi"], folder, device, quick, clock)
-        part(other, "step", device, quick, clock, 150)
-        part(other, "layer", device, quick, clock, 240)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        stores: dict[str, Path] = {}
+        if {*wanted} & {"epochs", "stages", "predict", "determinism"}:
+            stores = {corpus_name: corpus(corpus_name, folder, quick) for corpus_name in UTTERANCES}
+        given: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+            "tests": (tests, (device, clock)),
+            "epochs": (epochs, (stores, folder, device, quick, clock)),
+            "stages": (stages, (stores.get("mosi"), folder, device, quick, clock)),
+            "predict": (predict, (stores.get("mosi"), folder, device, quick)),
+            "determinism": (determinism, (stores.get("mosi"), folder, device, quick, clock)),
+            "step": (other, ("step", device, quick, clock, 150)),
+            "layer": (other, ("layer", device, quick, clock, 240)),
+        }
+        for name in wanted:
+            act, values = given[name]
+            part(act, *values)
     if out is not None:
         print(f"Wrote {out}")
 
