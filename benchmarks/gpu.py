@@ -117,10 +117,11 @@ def epochs(stores: dict[str, Path], folder: Path, device: torch.device, quick: b
         "published epoch size",
     )
     for name, store in stores.items():
+        recorded = {"run.cuda_graphs": True}
         ways: dict[str, tuple[torch.device, dict[str, Any]]] = {device.type: (device, {})}
         if device.type == "cuda":
-            ways["cuda, steps not recorded"] = device, {"run.cuda_graphs": False}
-            ways["cuda, batches built by 4 processes"] = device, {"run.workers": 4}
+            ways["cuda, steps recorded"] = device, recorded
+            ways["cuda, steps recorded, batches built by 4 processes"] = device, recorded | {"run.workers": 4}
             if name == "mosi":
                 threads = min(8, os.cpu_count() or 1)
                 ways[f"the same machine's CPU, {threads} threads"] = torch.device("cpu"), {"run.threads": threads}

@@ -136,7 +136,7 @@ class Graph(Run):
     ) -> None:
         super().__init__(model, config, device, steps)
         self.examples = examples
-        if records_steps(config, device):
+        if records_steps(config, device):  # run.cuda_graphs
             self.recorder = StepRecorder([*self.model.parameters()])
 
     def epoch_batches(self, epoch: int) -> Iterator[tuple[GraphBatch, Targets]]:
@@ -280,7 +280,8 @@ def timed(runs: dict[str, Run], epochs: int, steps: int, apart: bool) -> dict[st
 
 
 def peaks(run: Run, steps: int) -> np.ndarray:
-    """Peak bytes of each step of an epoch, its batch included."""
+    """Peak bytes of each step of an epoch, its batch included; where steps are recorded, of one that is not."""
+    run.recorder = None
     run.begin(0)
     found = []
     for _ in range(steps):
@@ -306,6 +307,11 @@ def compare(
     start = build_model(dims, config)
     ours = Graph(start, config, device, examples, total)
     runs: dict[str, Run] = {"gmsa": ours}
+    if device.type == "cuda":
+        recorded = dataclasses.replace(config, run=dataclasses.replace(config.run, cuda_graphs=True))
+        model = build_model(dims, config)
+        model.load_state_dict(start.state_dict())
+        runs["gmsa, steps recorded"] = Graph(model, recorded, device, examples, total)
     for name, crop in (("plain, padded to the file's longest", False), ("plain, padded to the batch's longest", True)):
         model = PlainSemiIIN(dims, config)
         model.load_state_dict(start.state_dict())
@@ -315,9 +321,11 @@ def compare(
     parted = times if device.type == "cpu" else timed(runs, epochs, steps, apart=True)
     memory = {name: peaks(run, steps) for name, run in runs.items()}
     epoch = {name: found["step"].sum(1) / 1e3 for name, found in times.items()}
-    padding = {"gmsa": padding_of_graphs(ours.epoch_batches(0))}
+    padding = {}
     for name, run in runs.items():
-        if isinstance(run, Plain):
+        if isinstance(run, Graph):
+            padding[name] = padding_of_graphs(run.epoch_batches(0))
+        elif isinstance(run, Plain):
             padding[name] = padding_of_tensors(run.epoch_batches(0), graph_spec(config).strides)
 
     header(
@@ -336,7 +344,9 @@ def compare(
             mib(np.median(memory[name])),
             mib(memory[name].max()),
             f"{np.median(memory[name]) / np.median(memory['gmsa']):.2f}",
-            f"{padding[name]:.1%}" if name != "gmsa" else f"0; {padding[name]:.1%} in the attention's padded view",
+            f"{padding[name]:.1%}"
+            if isinstance(runs[name], Plain)
+            else f"0; {padding[name]:.1%} in the attention's padded view",
         )
     header("Mean milliseconds of the parts of a step", "", *PARTS, "data's share")
     for name, found in parted.items():
@@ -345,7 +355,7 @@ def compare(
     if device.type == "cuda":
         print("\nParts wait for the GPU one by one here, so they add up to more; data is built in a thread meanwhile.")
 
-    plain = next(name for name in runs if name != "gmsa")
+    plain = next(name for name, run in runs.items() if isinstance(run, Plain))
     ratio = np.median(epoch[plain]) / np.median(epoch["gmsa"])
     middle, largest = (f(memory["gmsa"]) / f(memory[plain]) for f in (np.median, np.max))
     share = times["gmsa"]["data"].sum() / times["gmsa"]["step"].sum()
@@ -374,10 +384,9 @@ def compare_options(
     off, bf16 = (
         dataclasses.replace(config, optim=dataclasses.replace(config.optim, amp=amp)) for amp in ("off", "bf16")
     )
-    plain = dataclasses.replace(config, run=dataclasses.replace(config.run, cuda_graphs=False))
     runs: dict[str, Run] = {"default": run(), "amp off": run(off), "amp bf16": run(bf16)}
     if device.type == "cuda":
-        runs["not recorded"] = run(plain)
+        runs["recorded"] = run(dataclasses.replace(config, run=dataclasses.replace(config.run, cuda_graphs=True)))
     unfused = run()
     kind = type(unfused.optimizer)
     unfused.optimizer = kind(
@@ -385,7 +394,7 @@ def compare_options(
     )
     unfused.schedule.optimizer = unfused.optimizer
     runs["optimizer not fused"] = unfused
-    compiled = run(plain)
+    compiled = run()
     compiled.model.compile(dynamic=True)
     try:
         # A whole epoch: a batch of another route or shape may compile, or fail, late.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+QUIET = threading.Lock()
+"""Held while a batch is sent to a GPU, and while a step is recorded there: neither happens during the other."""
 _ALIGNED = 128
 """Bytes of whose multiples each tensor in a buffer begins at one."""
 
@@ -32,10 +35,11 @@ def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
     def fetch() -> list[tuple[Flat, Tensor, torch.cuda.Event]]:
         found = []
         for batch in islice(iterator, 1):
-            flat, event = Flat(batch, pinned=True), torch.cuda.Event()
-            with torch.cuda.stream(stream):
-                buffer = flat.buffer.to(device, non_blocking=True)
-                event.record(stream)
+            with QUIET:
+                flat, event = Flat(batch, pinned=True), torch.cuda.Event()
+                with torch.cuda.stream(stream):
+                    buffer = flat.buffer.to(device, non_blocking=True)
+                    event.record(stream)
             found.append((flat, buffer, event))
         return found
 

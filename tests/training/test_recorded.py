@@ -46,7 +46,7 @@ RECORDED: dict[str, dict[str, Any]] = {
 
 def made(settings: dict[str, Any]) -> Config:
     groups = {name: dict(values) for name, values in settings.items()}
-    return config_of("semi_iin", **{"optim": {"batch_size": 8}, **groups})
+    return config_of("semi_iin", **{"optim": {"batch_size": 8}, "run": {"cuda_graphs": True}, **groups})
 
 
 def some(count: int = 20) -> list[Utterance]:

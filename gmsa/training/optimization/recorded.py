@@ -16,7 +16,7 @@ from gmsa.models import graph_spec
 from gmsa.models.parts import find_part
 from gmsa.nn import DenseEdges
 from gmsa.registry import MODELS
-from gmsa.training.prefetch import tensors_of
+from gmsa.training.prefetch import QUIET, tensors_of
 
 Compute = Callable[[Any], Tensor]
 """The forward and the backward pass of a batch: it sets the gradients anew and returns the loss, without gradient."""
@@ -88,8 +88,8 @@ class StepRecorder:
         own = batch[0].map(torch.clone), batch[1].map(torch.clone)  # what the graph reads, whatever comes
         graph = torch.cuda.CUDAGraph()
         pool = next(iter(self._recorded.values())).graph.pool() if self._recorded else None
-        # Another thread may allocate memory meanwhile: the one that builds batches.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        # The thread that builds batches goes on, but sends none meanwhile: recording empties the allocators' caches.
+        with QUIET, torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             loss = compute(own)
         return _Recorded(graph, tensors_of(own), loss, [p.grad for p in self.parameters])
 
