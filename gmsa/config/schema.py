@@ -319,8 +319,10 @@ class RunConfig:
     deterministic: bool = False
     """Whether to use only deterministic operations on CUDA, which are slower; on a CPU all are deterministic."""
     cuda_graphs: bool = False
-    """Whether a GPU records training steps and replays them, where the shapes of a batch alone decide what a step does: a
-    step is up to eight times as fast, and batches are rounded up to few shapes. New, and tried on one GPU alone."""
+    """Whether a GPU records training steps and replays them, where the shapes of a batch alone decide what a step does.
+
+    A step is up to eight times as fast then; batches are rounded up to few shapes. New, and tried on one GPU alone.
+    """
     compile: bool = False
     """Whether to compile the model with ``torch.compile``, which takes minutes at first and rounds differently."""
     out: str = "runs/{name}"
