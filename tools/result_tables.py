@@ -49,6 +49,15 @@ def ablation(folder: Path, output: str = "") -> str:
     return f"{_table(header, rows, left)}\n{MEANING.format(len(found['seeds']))}\n"
 
 
+def by_condition(folder: Path, output: str) -> str:
+    """Several ablations of the same settings, by the names of their folders."""
+    meaning, tables = "", []
+    for path in sorted(folder.glob("*/summary.json")):
+        table, _, meaning = ablation(path.parent).strip().rpartition("\n\n")
+        tables.append(f"{path.parent.name}\n\n{table}")
+    return "\n\n".join([*tables, meaning]) + "\n"
+
+
 def models(folder: Path, output: str) -> str:
     """Models with their parameters and seconds, and how far the first is ahead."""
     rows = _whole(_json(folder / "summary.json"))

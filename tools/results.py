@@ -124,6 +124,15 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
+FORMER: dict[str, Any] = {"pretrain.contrast": "subsets", "pretrain.epochs": 10, "consistency.passes": 2}
+OF_SSLMM: list[dict[str, Any]] = [
+    {"name": "former default", **FORMER},
+    {"name": "default"},
+    {"name": "without reconstruction", "reconstruction.weight": 0},
+    {"name": "without pre-training", "pretrain.epochs": 0},
+    {"name": "without alternation", "model.order": "simultaneous"},
+]
+"""SSLMM's default beside the one before it and itself without each of its parts."""
 CONTEXT = {"graph.scope": "hierarchical", "graph.context": 3, "graph.dialogue_node": True, "model.propagation": 0.2}
 """The settings of ``mosi_context``."""
 OF_FEATURES = {"optim.epochs": 12, "model.input_dropout": 0.5}
@@ -196,6 +205,22 @@ RESULTS_BY_NAME: dict[str, Result] = {
         tables.tried,
         data=[DEV],
         settings=TRIED,
+    ),
+    "sslmm_default": Result(
+        [
+            f"gmsa ablate --config mosi_sslmm --settings OUT/rows.yaml --set data.path={data} "
+            f"--set data.missing={mask} --seeds {SEEDS} --jobs 2 --out 'OUT/{name}'"
+            for name, data, mask in (
+                ("CMU-MOSI, eta 0.5", "DATA", "eta:0.5"),
+                ("CMU-MOSI, nothing missing", "DATA", "none"),
+                ("ICT-MMMO, eta 0.5", "mmmo.pkl", "eta:0.5"),
+                ("ICT-MMMO, nothing missing", "mmmo.pkl", "none"),
+            )
+        ],
+        60,
+        tables.by_condition,
+        data=[DEV, "mmmo.pkl"],
+        settings={"rows.yaml": OF_SSLMM},
     ),
     "targets": Result(
         [

@@ -263,7 +263,7 @@ class ConsistencyConfig:
     """Share of the steps over which ``weight`` rises linearly from 0."""
     confident_share: float = number(0.7, gt=0, le=1)
     """Share of each batch that learns from the teacher: the utterances with the lowest teacher variance."""
-    passes: int = number(4, ge=1, le=1000)
+    passes: int = number(1, ge=1, le=1000)
     """Forward passes of the teacher with dropout; their mean is the target, their variance its uncertainty: with 1,
     that of its prediction and the student's."""
 
@@ -295,7 +295,7 @@ class PretrainConfig:
     contrast_weight: float = number(0.5, ge=0)
     """Weight of the contrastive loss between random subsets of the modalities, beside the reconstruction of masked
     tokens."""
-    contrast: Literal["subsets", "masked"] = "subsets"
+    contrast: Literal["subsets", "masked"] = "masked"
     """Which two views of an utterance the contrastive loss compares: two random ``subsets`` of its modalities, or one
     and the ``masked`` utterance, whose reconstruction then shares its pass with the contrast."""
     temperature: float = number(0.07, gt=0)

@@ -146,7 +146,8 @@ def test_the_masked_utterances_are_a_view_of_the_contrast(make_utterance, scope:
     lengths = [(4, 11, 3), (5, 0, 2), (2, 9, 0), (7, 4, 1), (3, 3, 3)]
     utterances = [make_utterance(f"v{i // 3}$_${i}", n) for i, n in enumerate(lengths)]
     (batch,) = pretraining_batches(utterances, config, 1)
-    (before,) = pretraining_batches(utterances, config_of(name, graph={"scope": scope}, optim={"batch_size": 64}), 1)
+    subsets = config_of(name, graph={"scope": scope}, optim={"batch_size": 64}, pretrain={"contrast": "subsets"})
+    (before,) = pretraining_batches(utterances, subsets, 1)
     torch.manual_seed(0)
     module = PretrainingModel(build_model(DIMS, config), DIMS, config).eval()
     embedded: list[int] = []
@@ -174,7 +175,7 @@ def test_the_masked_utterances_are_a_view_of_the_contrast(make_utterance, scope:
 
 @pytest.mark.parametrize("scope", ["utterance", "dialogue", "hierarchical"])
 def test_pretraining_losses_equal_loops(make_utterance, scope: str) -> None:
-    config = config_of(graph={"scope": scope}, optim={"batch_size": 64})
+    config = config_of(graph={"scope": scope}, optim={"batch_size": 64}, pretrain={"contrast": "subsets"})
     utterances = [make_utterance(f"v{i // 3}$_${i}", (4, 11, 3)) for i in range(5)]
     (batch,) = pretraining_batches(utterances, config, 1)
     torch.manual_seed(0)
@@ -287,7 +288,7 @@ def shown(batch: PretrainingBatch, modality: str, name: str) -> int:
 
 
 def test_views_are_random_subsets(make_utterance) -> None:
-    config = config_of(optim={"batch_size": 300})
+    config = config_of(optim={"batch_size": 300}, pretrain={"contrast": "subsets"})
     utterances = [make_utterance(f"v$_${i}", (2, 4, 2)) for i in range(280)]
     (batch,) = pretraining_batches(utterances, config, 1)
     for view in batch.views:
