@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:
             yield from _parts(value)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

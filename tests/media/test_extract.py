@@ -13,6 +13,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,28 @@ def test_what_a_clip_lacks_is_missing(pipeline: Pipeline, media: Path, name: str
         np.testing.assert_allclose(np.diff(times[:, 0]), 0.5, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def recognized() -> dict[bytes, Any]:
+    """What was recognized, by the sound and the spans of its speech."""
+    return {}
+
+
+@pytest.fixture
+def hears_once(pipeline: Pipeline, recognized: dict[bytes, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sound is recognized once, whatever is extracted from it."""
+    whisper = pipeline.recognizer.whisper
+    recognize = whisper.words_and_states
+
+    def kept(sound: np.ndarray, spans: list[tuple[float, float]]) -> Any:
+        key = sound.tobytes() + repr(spans).encode()
+        if key not in recognized:
+            recognized[key] = recognize(sound, spans)
+        return recognized[key]
+
+    monkeypatch.setattr(whisper, "words_and_states", kept)
+
+
+@pytest.mark.usefixtures("hears_once")
 @pytest.mark.parametrize("text", [None, "this is bad", "", "  "])
 @pytest.mark.parametrize("source", ["auto", "given", "speech"])
 @pytest.mark.parametrize("name", ["faceless.mp4", "mute.mp4"])

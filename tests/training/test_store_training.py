@@ -246,7 +246,7 @@ def held(path: Path, **groups: Any) -> tuple[int, int]:
     ("groups", "kept", "most"),
     [
         ({}, 60, 130),
-        ({"data": {"label_ratio": 0.5}}, 60, 300),
+        pytest.param({"data": {"label_ratio": 0.5}}, 60, 300, marks=pytest.mark.slow),
         pytest.param({"data": {"missing": "eta:0.4"}}, 60, 300, marks=pytest.mark.slow),
         pytest.param({"graph": {"scope": "dialogue"}}, 60, 300, marks=pytest.mark.slow),
     ],

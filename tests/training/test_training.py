@@ -309,7 +309,7 @@ def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_pat
     assert predict_file(tmp_path / "a", tmp_path / "a.pkl", tmp_path / "out.csv") == 48
 
 
-@pytest.mark.parametrize("name", ["mosi_dev.pkl", "mmmo.pkl"])
+@pytest.mark.parametrize("name", [pytest.param("mosi_dev.pkl", marks=pytest.mark.slow), "mmmo.pkl"])
 def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: str) -> None:
     path = real_data(name)
     config = from_dict(
