@@ -131,7 +131,7 @@ UNUSED = {
 """Packages, and parts of torch and PyG, that take long to import and that neither steps nor answers need."""
 
 
-STEPS = """
+STEPS_AND_ANSWERS = """
 import json, sys
 import gmsa
 from gmsa.training.callbacks import Callback
@@ -153,31 +153,19 @@ for number, overrides in enumerate(json.loads(sys.argv[1])):
         gmsa.fit("mosi_graph", out=f"{sys.argv[2]}-{number}", seeds=1, overrides=overrides, callbacks=[Watch()])
     except Enough:
         found.append([*sys.modules])
-with open(sys.argv[3], "w") as file:
-    json.dump(found, file)
-"""
-"""Trains for two steps with each of some settings, and writes the names of all modules that are there then."""
 
-ANSWERS = """
-import json, sys
 from gmsa.predict import main
 
-main(["--run", sys.argv[1], "--input", sys.argv[2], "--out", sys.argv[3]])
-with open(sys.argv[3], "w") as file:
-    json.dump([[*sys.modules]], file)
+main(["--run", sys.argv[3], "--input", sys.argv[4], "--out", f"{sys.argv[2]}.csv"])
+with open(sys.argv[5], "w") as file:
+    json.dump([*found, [*sys.modules]], file)
 """
+"""Trains for two steps with each of some settings, then predicts; and writes the names of all modules that are there
+after each of these."""
 
 
-def loaded(code: str, *arguments: object) -> list[set[str]]:
-    """The modules whose names a process writes, time after time, into the file that its last argument names."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return [set(names) for names in json.loads(Path(str(arguments[-1])).read_text())]
-
-
-def test_training_steps_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
-    """In one process, which pays for its imports once: what one training loads, all that follow have."""
+def test_steps_and_answers_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
+    """In one process, which pays for its imports once: what one of them loads, all that follow have."""
     always = {
         "data.path": "synthetic",
         "model.channels": 16,
@@ -190,14 +178,14 @@ def test_training_steps_load_nothing_that_they_do_not_use(tmp_path: Path) -> Non
         {"graph.scope": "hierarchical", "model.sequence": "transformer"},
         {"model.name": "sslmm", "protocol.name": "sslmm", "pretrain.epochs": 0},
     ]
-    found = loaded(STEPS, json.dumps([always | one for one in settings]), tmp_path / "run", tmp_path / "modules")
-    assert [names & UNUSED for names in found] == [set()] * len(settings)
-
-
-def test_answers_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
     file = write_pickle(tmp_path / "tiny.pkl", tiny_content())
     run = tiny_run(tmp_path / "run", file, run={"seeds": [1], "device": "cpu"})
-    assert loaded(ANSWERS, run, file, tmp_path / "answers.csv")[0] & UNUSED == set()
+    given = [json.dumps([always | one for one in settings]), tmp_path / "fit", run, file, tmp_path / "modules"]
+    command = [sys.executable, "-c", STEPS_AND_ANSWERS, *map(str, given)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "modules").read_text())
+    assert [{*names} & UNUSED for names in found] == [set()] * (len(settings) + 1)
 
 
 def test_lazy_names() -> None:
