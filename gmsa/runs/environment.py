@@ -125,6 +125,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _git_commit() -> str | None:
     try:
         result = subprocess.run(
@@ -136,4 +137,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
+    return result.stdout.strip()  # what this process has imported, whatever is checked out later
