@@ -29,7 +29,7 @@ from gmsa.training.loader import load_batches
 from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
-FEW = ("self-training", "sslmm", "distillation on dialogues")
+FEW = ("self-training", "distillation on dialogues")
 
 
 @pytest.fixture(autouse=True)
