@@ -172,6 +172,7 @@ def test_a_part_of_a_file_is_that_part(pipeline: Pipeline, media: Path) -> None:
         pipeline(Clip("v$_$3", media / "good.mp4", 60.0))
 
 
+@pytest.mark.slow
 def test_a_tiny_change_of_the_sound_changes_little(
     pipeline: Pipeline, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

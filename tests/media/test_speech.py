@@ -235,7 +235,7 @@ def test_the_encoder_passes_once_over_each_block(whisper: Whisper, monkeypatch: 
     assert passes == [(80, 3000)] * len(blocks(sound, spans)) == [(80, 3000)] * 2
 
 
-@pytest.mark.parametrize("length", [0, 1, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 400))])
 def test_sound_of_a_moment(whisper: Whisper, length: int) -> None:
     words, states = whisper.words_and_states(noise(1)[:length], [(0.0, length / RATE)] if length else [])
     assert len(states.values) == -(-length * STATES // RATE)

@@ -76,13 +76,13 @@ layers = [
 
 
 def in_turn(name: str, model: dict[str, Any], scope: str, kind: str) -> bool:
-    """Whether a step is of the kind that is tried in the plain suite with its model, scope and route."""
-    routes = ROUTES[name]
-    return (KINDS.index(kind) + SCOPES.index(scope) + routes.index(model["route"])) % 2 == len(routes) % 2
+    """Whether a step on ``meta`` is in the plain suite: each model with each scope, by its routes and kinds in turn."""
+    turn, routes = SCOPES.index(scope), ROUTES[name]
+    return kind == KINDS[turn % 2] and model["route"] == routes[turn % len(routes)]
 
 
 half = [pytest.param(*s.values, id=s.id, marks=[pytest.mark.slow] * (not in_turn(*s.values))) for s in steps]
-"""The same steps, of which one of two kinds, in turn, is slow."""
+"""The same steps, of which all but one for each model and scope are slow."""
 
 
 @pytest.mark.parametrize(("name", "model", "scope", "kind"), [*steps, *layers])

@@ -168,7 +168,7 @@ def read_predictions(folder: Path, seed: int = 1) -> bytes:
     return (folder / f"seed-{seed}" / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("protocol", ["self_training", "distillation"])
+@pytest.mark.parametrize("protocol", ["self_training", pytest.param("distillation", marks=pytest.mark.slow)])
 def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, protocol: str) -> None:
     config = small(
         write_mmsa,
@@ -380,6 +380,7 @@ def test_test_labels_reach_no_choice(write_mmsa, tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_withheld_labels_reach_no_weight(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 5})
     train(config, "tiny", tmp_path / "a")
