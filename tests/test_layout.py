@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.tiny_data import tiny_content, tiny_run, write_pickle
@@ -51,17 +50,22 @@ def imports(path: Path) -> set[str]:
     return {name.split(".")[1] for name in found if name.startswith("gmsa.")}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_up_only(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if path.name == "__main__.py":
-        room = "train"  # a command, whatever room it stands in
-    if room == "__init__":
-        return
-    assert room in ROOMS, f"{room} has no floor: see docs/explanation/architecture.md"
-    for other in imports(path) - {room}:
-        assert ROOMS[other] <= ROOMS[room], f"{room} (floor {ROOMS[room]}) imports {other} (floor {ROOMS[other]})"
-        assert (room, other) not in NEVER, f"{room} must not know {other}"
+def test_imports_point_up_only() -> None:
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE)
+        room = name.parts[0].removesuffix(".py")
+        if path.name == "__main__.py":
+            room = "train"  # a command, whatever room it stands in
+        if room == "__init__":
+            continue
+        assert room in ROOMS, f"{room} has no floor: see docs/explanation/architecture.md"
+        for other in imports(path) - {room}:
+            if ROOMS[other] > ROOMS[room]:
+                wrong.append(f"{name}: {room} (floor {ROOMS[room]}) imports {other} (floor {ROOMS[other]})")
+            if (room, other) in NEVER:
+                wrong.append(f"{name}: {room} must not know {other}")
+    assert wrong == []
 
 
 def modules() -> dict[str, set[str]]:
@@ -127,10 +131,13 @@ UNUSED = {
 """Packages, and parts of torch and PyG, that take long to import and that neither steps nor answers need."""
 
 
-STEPS = """
-import json, os, sys
+STEPS_AND_ANSWERS = """
+import json, sys
 import gmsa
 from gmsa.training.callbacks import Callback
+
+class Enough(BaseException):
+    pass
 
 class Watch(Callback):
     steps = 0
@@ -138,51 +145,47 @@ class Watch(Callback):
     def on_step(self, ids):
         self.steps += 1
         if self.steps == 2:
-            with open(sys.argv[3], "w") as file:
-                print(*sys.modules, file=file)
-            os._exit(0)
+            raise Enough
 
-gmsa.fit("mosi_graph", out=sys.argv[2], seeds=1, overrides=json.loads(sys.argv[1]), callbacks=[Watch()])
-"""
-"""Trains for two steps, and writes the names of all modules that are there then."""
+found = []
+for number, overrides in enumerate(json.loads(sys.argv[1])):
+    try:
+        gmsa.fit("mosi_graph", out=f"{sys.argv[2]}-{number}", seeds=1, overrides=overrides, callbacks=[Watch()])
+    except Enough:
+        found.append([*sys.modules])
 
-ANSWERS = """
-import sys
 from gmsa.predict import main
 
-main(["--run", sys.argv[1], "--input", sys.argv[2], "--out", sys.argv[3]])
-with open(sys.argv[3], "w") as file:
-    print(*sys.modules, file=file)
+main(["--run", sys.argv[3], "--input", sys.argv[4], "--out", f"{sys.argv[2]}.csv"])
+with open(sys.argv[5], "w") as file:
+    json.dump([*found, [*sys.modules]], file)
 """
+"""Trains for two steps with each of some settings, then predicts; and writes the names of all modules that are there
+after each of these."""
 
 
-def loaded(code: str, *arguments: object) -> set[str]:
-    """The modules whose names a process writes into the file that its last argument names."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return set(Path(str(arguments[-1])).read_text().split())
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
+def test_steps_and_answers_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
+    """In one process, which pays for its imports once: what one of them loads, all that follow have."""
+    always = {
+        "data.path": "synthetic",
+        "model.channels": 16,
+        "model.heads": 2,
+        "run.device": "cpu",
+        "protocol.name": "supervised",
+    }
+    settings = [
         {"model.route": "edge", "graph.intra": "knn"},
         {"graph.scope": "hierarchical", "model.sequence": "transformer"},
         {"model.name": "sslmm", "protocol.name": "sslmm", "pretrain.epochs": 0},
-    ],
-    ids=str,
-)
-def test_training_steps_load_nothing_that_they_do_not_use(settings: dict[str, Any], tmp_path: Path) -> None:
-    small = {"data.path": "synthetic", "model.channels": 16, "model.heads": 2, "run.device": "cpu"}
-    overrides = json.dumps({"protocol.name": "supervised"} | small | settings)
-    assert loaded(STEPS, overrides, tmp_path / "run", tmp_path / "modules") & UNUSED == set()
-
-
-def test_answers_load_nothing_that_they_do_not_use(tmp_path: Path) -> None:
+    ]
     file = write_pickle(tmp_path / "tiny.pkl", tiny_content())
     run = tiny_run(tmp_path / "run", file, run={"seeds": [1], "device": "cpu"})
-    assert loaded(ANSWERS, run, file, tmp_path / "answers.csv") & UNUSED == set()
+    given = [json.dumps([always | one for one in settings]), tmp_path / "fit", run, file, tmp_path / "modules"]
+    command = [sys.executable, "-c", STEPS_AND_ANSWERS, *map(str, given)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "modules").read_text())
+    assert [{*names} & UNUSED for names in found] == [set()] * (len(settings) + 1)
 
 
 def test_lazy_names() -> None:

@@ -176,7 +176,7 @@ def folders(tmp_path: Path, clone: Path) -> list[Path]:
     return [tmp_path / "empty", clone.parent]
 
 
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
+@pytest.mark.parametrize("kind", ["wheel", pytest.param("editable", marks=pytest.mark.slow)])
 def test_an_installed_gmsa_is_found_from_any_folder(kind: str, tmp_path: Path, clone: Path, install: Callable) -> None:
     bin = install(kind)
     code = (

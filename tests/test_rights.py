@@ -1,7 +1,7 @@
 """Rights: a command that may not read an input or write its output says so in one line, before any work.
 
-The commands run as an ordinary user, in forked children of this process: they share its imports. Where the tests run
-as root, whom no mode of a file stops, the children are of a user of their own.
+The commands run as an ordinary user, in this process: they share its imports. Where the tests run as root, whom no mode
+of a file stops, the process is of another user as long as a command runs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import importlib
+import io
 import os
 import pickle
 import pkgutil
@@ -33,7 +34,10 @@ from gmsa.config import MODALITIES
 from gmsa.system import cli
 from gmsa.tuning.folder import Study
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork, and POSIX's rights")
+IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "setresuid" if IS_ROOT else "getuid"), reason="needs POSIX's rights, and a process's change of user"
+)
 
 USER = 65534
 """Where the tests run as root: the user and the group of the commands."""
@@ -101,6 +105,8 @@ NAMED = tuple(command for command in FOLDERS if command != "train, default")
 """Those whose place is not numbered where it is taken."""
 FILES = ("predict", "inspect")
 
+Prepare = Callable[[pytest.MonkeyPatch], Any]
+
 
 class Situation(NamedTuple):
     """What is closed, and which commands need it."""
@@ -114,8 +120,8 @@ class Situation(NamedTuple):
     """What stands in the place of ``new``, ``new.csv`` or ``new.png`` in the command."""
     more: tuple[str, ...] = ()
     """Further arguments."""
-    prepare: Callable[[], Any] | None = None
-    """What the child does in its folder beforehand, as the user."""
+    prepare: Prepare | None = None
+    """What is done in the folder beforehand, as the user."""
 
 
 INPUTS = {
@@ -244,21 +250,21 @@ PLACES = {
 }
 """Places that no output can be written to."""
 HOMELESS = {
-    "no home": Situation(("train", "ablate", "tune"), named="~/x", out="~/x", prepare=lambda: _homeless()),
+    "no home": Situation(("train", "ablate", "tune"), named="~/x", out="~/x", prepare=lambda patch: _homeless(patch)),
     "config at no home": Situation(
-        ("train",), named="~/a.yaml", more=("--config", "~/a.yaml"), prepare=lambda: _homeless()
+        ("train",), named="~/a.yaml", more=("--config", "~/a.yaml"), prepare=lambda patch: _homeless(patch)
     ),
     "working directory without rights": Situation(
         ("train", "evaluate", "predict", "ablate", "tune", "inspect", "config", "info"),
         named="Permission denied",
-        prepare=lambda: (os.chmod("empty", 0o700), os.chdir("empty"), os.chmod(".", 0)),
+        prepare=lambda _: (os.chmod("empty", 0o700), os.chdir("empty"), os.chmod(".", 0)),
     ),
     "sys.path without rights": Situation(
         ("train", "ablate", "config"),
         {"closed": 0},
         named="not_a_module",
         more=("--plugin", "not_a_module"),
-        prepare=lambda: sys.path.insert(0, os.path.abspath("closed")),
+        prepare=lambda patch: patch.syspath_prepend(os.path.abspath("closed")),
     ),
 }
 """An environment that a command cannot use."""
@@ -266,7 +272,7 @@ GONE = {
     "the working directory is gone": Situation(
         tuple(COMMANDS),
         named="working directory",
-        prepare=lambda: (os.mkdir("gone"), os.chdir("gone"), os.rmdir("../gone")),
+        prepare=lambda _: (os.mkdir("gone"), os.chdir("gone"), os.rmdir("../gone")),
     ),
 }
 
@@ -313,7 +319,7 @@ class Site:
         os.mkfifo(self.here / "pipe")
         os.symlink("nowhere", self.here / "dangling")
         os.symlink("circle", self.here / "circle")
-        if os.getuid() == 0:
+        if IS_ROOT:
             for path in (self.here, *self.here.rglob("*")):
                 os.chown(path, USER, USER, follow_symlinks=False)
         for name, mode in situation.modes.items():
@@ -341,58 +347,78 @@ class Site:
                 found[path] = os.lstat(path).st_size if os.access(path, os.F_OK) else -2
         return found
 
-    def run(
-        self, act: Callable[[], Any], forbidden: tuple[str, ...] = (), prepare: Callable[[], Any] | None = None
-    ) -> Ended:
-        """Acts as an ordinary user, in a process that ends with the exit code.
+    def run(self, act: Callable[[], Any], forbidden: tuple[str, ...] = (), prepare: Prepare | None = None) -> Ended:
+        """Acts as an ordinary user; what an end of the process would say is the exit code.
 
         Args:
             forbidden: functions that may not be reached.
             prepare: called first.
         """
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            child = os.fork()
-            if not child:
-                code = 70
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            _no_longer_than(PATIENCE),
+        ):
+            patch.chdir(self.here)
+            patch.setattr(tempfile, "tempdir", str(self.here))
+            self._forbid(patch, forbidden)
+            patch.setattr(sys, "argv", [])
+            patch.setattr(sys, "path", [*sys.path])
+            with _another_user():
+                if prepare is not None:
+                    prepare(patch)
                 try:
-                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                    signal.alarm(PATIENCE)
-                    os.dup2(out.fileno(), 1)
-                    os.dup2(err.fileno(), 2)
-                    code = self._act(act, forbidden, prepare)
-                finally:
-                    os._exit(code)
-            _, status = os.waitpid(child, 0)
-            for file in (out, err):
-                file.seek(0)
-            return Ended(os.waitstatus_to_exitcode(status), out.read(), err.read())
+                    act()
+                except SystemExit as ended:
+                    code = int(ended.code or 0)
+        return Ended(code, out.getvalue(), err.getvalue())
 
-    def _act(self, act: Callable[[], Any], forbidden: tuple[str, ...], prepare: Callable[[], Any] | None) -> int:
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
-        os.chdir(self.here)
-        tempfile.tempdir = str(self.here)
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(USER)
-            os.setuid(USER)
-        if prepare is not None:
-            prepare()
+    @staticmethod
+    def _forbid(patch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
         if forbidden:
             from gmsa.training.trainer import Trainer
 
-            Trainer._epoch = _forbidden  # type: ignore[method-assign, assignment]
+            patch.setattr(Trainer, "_epoch", _forbidden)
         for module in [module for name, module in sys.modules.items() if name.startswith("gmsa.")]:
             for name in forbidden:
                 if hasattr(module, name):
-                    setattr(module, name, _forbidden)
-        try:
-            act()
-        except SystemExit as ended:
-            return int(ended.code or 0)
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-        return 0
+                    patch.setattr(module, name, _forbidden)
+
+
+@contextlib.contextmanager
+def _another_user() -> Iterator[None]:
+    """Makes this process that of an ordinary user, where it is root's."""
+    if not IS_ROOT:
+        yield
+        return
+    group, groups = os.getgid(), os.getgroups()
+    os.setgroups([])
+    os.setresgid(USER, USER, group)
+    os.setresuid(USER, USER, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(group, group, group)
+        os.setgroups(groups)
+
+
+@contextlib.contextmanager
+def _no_longer_than(seconds: int) -> Iterator[None]:
+    """Ends what hangs, such as one that waits for the other end of a pipe."""
+
+    def hangs(*_: object) -> NoReturn:
+        raise AssertionError(f"it took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def command_of(arguments: list[str]) -> Callable[[], None]:
@@ -406,10 +432,10 @@ def command_of(arguments: list[str]) -> Callable[[], None]:
     return act
 
 
-def _homeless() -> None:
+def _homeless(patch: pytest.MonkeyPatch) -> None:
     """Takes the user's home from this process."""
-    os.environ.pop("HOME", None)
-    pwd.getpwuid = _nobody  # type: ignore[assignment]
+    patch.delenv("HOME", raising=False)
+    patch.setattr(pwd, "getpwuid", _nobody)
 
 
 def _nobody(user: int) -> NoReturn:

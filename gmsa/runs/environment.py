@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def _parts(config: Any) -> Iterator[tuple[Registry[Any], str]]:
             yield from _parts(value)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -123,6 +125,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _git_commit() -> str | None:
     try:
         result = subprocess.run(
@@ -134,4 +137,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
+    return result.stdout.strip()  # what this process has imported, whatever is checked out later

@@ -62,23 +62,20 @@ def report(
         model = build_model(trainer.dims, config).to(trainer.device)
         parameters = sum(p.numel() for p in model.parameters())
         predicting = [stage for stage in trainer.finished if stage != "pretrain"]
+        last: dict[str, Predictions] = {}
         for stage in predicting:
             load_into(model, seed_folder / f"{stage}.safetensors", trained_settings(config, seed), inside=folder)
             scores = stages.setdefault(stage, {"valid": [], "test": []})
             for split in scores:
                 context = prepared.context.get(split, ())
-                predictions = predict_utterances(model, prepared.splits[split], config, trainer.device, context)
-                scores[split].append(predictions.metrics(config))
+                last[split] = predict_utterances(model, prepared.splits[split], config, trainer.device, context)
+                scores[split].append(last[split].metrics(config))
             if stage == predicting[0]:
                 known = [replace(u, label=truth[u.id]) for u in data_of[seed].pool if u.id in truth]
                 pools.append(trainer.predict(model, known))
         # The last stage's weights are the final model's.
-        final = {
-            s: trainer.predict(model, prepared.splits[s])  # among the utterances of the pool, as in training
-            if s == "train"
-            else predict_utterances(model, prepared.splits[s], config, trainer.device, prepared.context.get(s, ()))
-            for s in SPLITS
-        }
+        # Those for training are among the utterances of the pool, as in training.
+        final = {s: trainer.predict(model, prepared.splits[s]) if s == "train" else last[s] for s in SPLITS}
         write_text(seed_folder / "predictions.csv", predictions_csv(final.items()))
         finals.append(final)
         calibrating[seed] = predict_turns(model, turns, prepared, final["valid"], trainer.device), final["test"]

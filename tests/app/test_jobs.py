@@ -54,7 +54,7 @@ TIME = "The analysis took longer than 1 seconds and was ended; try a shorter cli
     [
         ("hungry", MEMORY),
         ("killed", MEMORY),
-        ("busy", TIME),
+        pytest.param("busy", TIME, marks=pytest.mark.slow),
         ("slow", TIME),
         ("broken", answers.SEE_TERMINAL),
         ("lacks", "Reading words needs words, which is not installed; pip install 'gmsa[media]'"),

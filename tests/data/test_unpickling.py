@@ -233,6 +233,7 @@ def test_hostile_files_are_refused_and_run_nothing(tmp_path, canary, hostile_fil
     assert os.listdir(tmp_path) == ["features.pkl"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
 def test_hostile_files_take_little_memory(tmp_path, hostile_files):
     for i, (raw, _) in enumerate(hostile_files.values()):

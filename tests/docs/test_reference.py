@@ -318,8 +318,11 @@ def test_the_examples_run_and_the_page_names_all_that_they_write(place: Path, ca
     run_example("train", seeds="1", set="data.label_ratio=0.5")
     run_example("evaluate", mask_seeds="0")
     for command in ENDS[2:]:
-        if command not in ("ablate", "tune", "app", "data extract"):  # serves until it is ended; needs videos
+        # The last two: it serves until it is ended; it needs videos.
+        if command not in ("ablate", "tune", "export", "app", "data extract"):
             run_example(command)
+    # A program takes seconds to trace: test_pages.py does it, on a page that has this example.
+    assert f"\n{directives['parser_of']('export').example}\n" in (DOCS / "guides" / "serving.md").read_text()
     for made in ("out.csv", "graph.png", "clips/manifest.json", "report/check.md"):
         assert (place / made).exists(), made
 

@@ -136,7 +136,7 @@ def test_the_jaw_follows_the_loudness(extract: FaceLandmarks) -> None:
 
 
 @needs_flite
-@pytest.mark.parametrize("speaks", [(True, False), (False, True)])
+@pytest.mark.parametrize("speaks", [(True, False), pytest.param((False, True), marks=pytest.mark.slow)])
 def test_of_two_faces_the_one_that_speaks(extract: FaceLandmarks, speaks: tuple[bool, bool]) -> None:
     """Here it is the smaller one, which the largest is not."""
     clip = talking(speaks, tuple(170 if own else 256 for own in speaks))

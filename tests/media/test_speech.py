@@ -136,7 +136,14 @@ def test_speech_is_found_where_it_is_also_over_the_edges_of_blocks(monkeypatch: 
         np.testing.assert_allclose(speech_spans(sound), whole, atol=0.07)
 
 
-@pytest.mark.parametrize("sound", [noise(), np.zeros(3 * RATE, np.float32), np.zeros(0, np.float32), noise(0.01)])
+@pytest.mark.parametrize(
+    "sound",
+    [
+        noise(),
+        np.zeros(0, np.float32),
+        *(pytest.param(sound, marks=pytest.mark.slow) for sound in (np.zeros(3 * RATE, np.float32), noise(0.01))),
+    ],
+)
 def test_no_words_without_speech(whisper: Whisper, sound: np.ndarray) -> None:
     spans = speech_spans(sound)
     assert spans == []
@@ -228,7 +235,7 @@ def test_the_encoder_passes_once_over_each_block(whisper: Whisper, monkeypatch: 
     assert passes == [(80, 3000)] * len(blocks(sound, spans)) == [(80, 3000)] * 2
 
 
-@pytest.mark.parametrize("length", [0, 1, 400])
+@pytest.mark.parametrize("length", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 400))])
 def test_sound_of_a_moment(whisper: Whisper, length: int) -> None:
     words, states = whisper.words_and_states(noise(1)[:length], [(0.0, length / RATE)] if length else [])
     assert len(states.values) == -(-length * STATES // RATE)

@@ -329,6 +329,7 @@ def studied(folder: Path, name: str) -> StudyResult:
     return StudyResult(name, Config(), Space(()), ("_of$x_$",), study.trials, folder, False)
 
 
+@pytest.mark.slow
 def test_a_study_loses_its_figure_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

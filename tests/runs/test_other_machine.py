@@ -34,7 +34,7 @@ HERE = {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "versions": {
     ],
 )
 def test_what_differs(monkeypatch: pytest.MonkeyPatch, before: dict[str, Any], said: str | None) -> None:
-    monkeypatch.setattr("gmsa.runs.environment.version", lambda package: torch.__version__)
+    monkeypatch.setattr("gmsa.runs.environment._version", lambda package: torch.__version__)
     found = other_machine(before)
     if said is None:
         assert found is None

@@ -83,7 +83,7 @@ def test_a_run_is_resumed_with_what_it_found(file: Path, tmp_path: Path) -> None
             train(config_of(file, **other), "run", tmp_path / "run", resume=True)
 
 
-def test_the_pairs_of_speakers_are_found_anew(tmp_path: Path) -> None:
+def test_the_pairs_of_speakers_are_found_anew(small_synthetic: None, tmp_path: Path) -> None:
     settings = {
         **SETTINGS,
         "data": {"path": "synthetic_speaker"},

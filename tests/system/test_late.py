@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
+import torch_geometric
 from torch import Tensor, nn
 
 from gmsa.system.late import not_compiled
@@ -28,9 +30,18 @@ assert torch._dynamo is sys.modules["torch._dynamo"]
 """
 
 
-def test_what_is_put_off_is_there_when_it_is_used() -> None:
+@pytest.mark.slow
+def test_what_is_put_off_is_there_when_it_is_first_used() -> None:
     result = subprocess.run([sys.executable, "-c", AFTER], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_what_is_put_off_is_there_when_it_is_used() -> None:
+    """Here it may have been used before."""
+    assert torch_geometric.datasets.FakeDataset.__module__ == "torch_geometric.datasets.fake"
+    assert torch_geometric.datasets is sys.modules["torch_geometric.datasets"]
+    assert callable(torch._dynamo.config.patch)
+    assert torch._dynamo is sys.modules["torch._dynamo"]
 
 
 compiled: list[bool] = []

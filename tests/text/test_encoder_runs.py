@@ -135,7 +135,8 @@ def test_interrupted_moved_and_saved(
 
 
 @pytest.mark.parametrize(
-    ("tuning", "weights"), [("full", False), pytest.param("lora", False, marks=pytest.mark.slow), ("full", True)]
+    ("tuning", "weights"),
+    [("full", False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("lora", False), ("full", True)))],
 )
 def test_a_run_goes_on_without_the_files_of_its_encoder(
     config_of: Make,
@@ -177,6 +178,7 @@ def test_a_run_goes_on_without_the_files_of_its_encoder(
     assert len(left(tmp_path / "whole")) == 2 * len(left(tmp_path / "killed"))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_starts_later_needs_the_encoder(
     config_of: Make, encoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

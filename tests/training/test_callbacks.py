@@ -319,6 +319,7 @@ def test_the_real_mlflow(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyP
     check_curves(run, lambda key: {m.step: m.value for m in history(found.info.run_id, key)}, "seed-1/")
 
 
+@pytest.mark.slow  # it starts a service of its own
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
 def test_the_real_wandb(write_mmsa, tmp_path: Path) -> None:
     train(one_seed(write_mmsa, "wandb"), "tiny", tmp_path / "run")

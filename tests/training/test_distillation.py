@@ -148,6 +148,7 @@ def test_with_a_pool_nothing_is_made(write_mmsa: Make, tmp_path: Path, monkeypat
     assert left(tmp_path / "now") == left(tmp_path / "before")
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_same_bits(write_mmsa: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in its second teacher, before anything is made, and twice in the student."""
     config = small(write_mmsa, **DISTILLED | {"run": {"seeds": [1], "save_every": 1e-6}})

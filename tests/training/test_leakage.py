@@ -19,7 +19,11 @@ from gmsa.runs.train import train
 from gmsa.training.tasks import FineTuning
 
 SCOPES = ("utterance", "dialogue", "hierarchical")
-LESS = ("utterance", pytest.param("dialogue", marks=pytest.mark.slow), "hierarchical")
+
+
+def plainly(scope: str) -> list[Any]:
+    """All scopes, of which all but one are slow: each of the tests that train has another one."""
+    return [pytest.param(one, marks=[pytest.mark.slow] * (one != scope)) for one in SCOPES]
 
 
 def one_step(task: FineTuning) -> list[Tensor]:
@@ -53,7 +57,7 @@ def test_features_of_a_missing_modality_change_nothing(make_utterance, scope: st
     assert same == (target == "observed_only")
 
 
-@pytest.mark.parametrize("scope", ["utterance", "dialogue", pytest.param("hierarchical", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scope", plainly("dialogue"))
 def test_what_is_hidden_in_the_file_reaches_no_stage(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
@@ -81,7 +85,7 @@ def test_what_is_hidden_in_the_file_reaches_no_stage(
         assert one == two, file
 
 
-@pytest.mark.parametrize("scope", LESS)
+@pytest.mark.parametrize("scope", plainly("utterance"))
 def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:
@@ -110,7 +114,7 @@ def test_training_reaches_the_scores_of_the_other_splits_by_the_weights_alone(
     assert rows[0] != rows[1]
 
 
-@pytest.mark.parametrize("scope", LESS)
+@pytest.mark.parametrize("scope", plainly("hierarchical"))
 def test_labels_of_the_pool_change_nothing(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:

@@ -84,12 +84,6 @@ def test_300_kills(config_of, tmp_path: Path, kind: str, seed: int) -> None:
     check_kills(config_of(kind), tmp_path, 20, seed)
 
 
-def test_saving_in_the_middle_of_epochs_changes_nothing(config_of, tmp_path: Path) -> None:
-    for name, every in (("often", 1e-6), ("seldom", 300.0)):
-        run_once(config_of(run={"save_every": every}), tmp_path / name)
-    assert left(tmp_path / "often") == left(tmp_path / "seldom")
-
-
 GPU = pytest.param(
     "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 )

@@ -29,7 +29,7 @@ from gmsa.training.loader import load_batches
 from gmsa.training.tasks import FineTuning
 
 DIMS = {"text": 6, "audio": 4, "vision": 5}
-FEW = ("self-training", "sslmm", "distillation on dialogues")
+FEW = ("self-training", "distillation on dialogues")
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +246,7 @@ def held(path: Path, **groups: Any) -> tuple[int, int]:
     ("groups", "kept", "most"),
     [
         ({}, 60, 130),
-        ({"data": {"label_ratio": 0.5}}, 60, 300),
+        pytest.param({"data": {"label_ratio": 0.5}}, 60, 300, marks=pytest.mark.slow),
         pytest.param({"data": {"missing": "eta:0.4"}}, 60, 300, marks=pytest.mark.slow),
         pytest.param({"graph": {"scope": "dialogue"}}, 60, 300, marks=pytest.mark.slow),
     ],

@@ -75,6 +75,16 @@ layers = [
 ]
 
 
+def in_turn(name: str, model: dict[str, Any], scope: str, kind: str) -> bool:
+    """Whether a step on ``meta`` is in the plain suite: each model with each scope, by its routes and kinds in turn."""
+    turn, routes = SCOPES.index(scope), ROUTES[name]
+    return kind == KINDS[turn % 2] and model["route"] == routes[turn % len(routes)]
+
+
+half = [pytest.param(*s.values, id=s.id, marks=[pytest.mark.slow] * (not in_turn(*s.values))) for s in steps]
+"""The same steps, of which all but one for each model and scope are slow."""
+
+
 @pytest.mark.parametrize(("name", "model", "scope", "kind"), [*steps, *layers])
 def test_a_step_reads_nothing_from_the_device(name: str, model: dict[str, Any], scope: str, kind: str) -> None:
     config = step_config(name, model=model, graph={"scope": scope})
@@ -85,7 +95,7 @@ def test_a_step_reads_nothing_from_the_device(name: str, model: dict[str, Any], 
     assert not found
 
 
-@pytest.mark.parametrize(("name", "model", "scope", "kind"), [*steps, *layers])
+@pytest.mark.parametrize(("name", "model", "scope", "kind"), [*half, *layers])
 def test_a_step_runs_without_values(
     monkeypatch: pytest.MonkeyPatch, name: str, model: dict[str, Any], scope: str, kind: str
 ) -> None:

@@ -183,7 +183,8 @@ def run_of(write_mmsa: Any, folder: Path, **groups: dict[str, Any]) -> Config:
     )
 
 
-@pytest.mark.parametrize("scope", ["utterance", pytest.param("hierarchical", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scope", ["utterance", "hierarchical"])
 def test_a_run_killed_in_each_of_its_stages_ends_bitwise_the_same(
     write_mmsa, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str
 ) -> None:

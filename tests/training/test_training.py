@@ -174,7 +174,7 @@ def read_predictions(folder: Path, seed: int = 1) -> bytes:
     return (folder / f"seed-{seed}" / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("protocol", ["self_training", "distillation"])
+@pytest.mark.parametrize("protocol", ["self_training", pytest.param("distillation", marks=pytest.mark.slow)])
 def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, protocol: str) -> None:
     config = small(
         write_mmsa,
@@ -224,17 +224,6 @@ def test_a_run_leaves_what_it_promises(write_mmsa, tmp_path: Path, figures, prot
     assert not list(run.rglob("*.tmp"))
 
 
-def test_same_seed_same_bytes(write_mmsa, tmp_path: Path) -> None:
-    config = small(write_mmsa, data={"label_ratio": 0.5})
-    for name in ("a", "b"):
-        train(config, "tiny", tmp_path / name)
-    for seed in (1, 2):
-        assert read_predictions(tmp_path / "a", seed) == read_predictions(tmp_path / "b", seed)
-        weights = [(tmp_path / name / f"seed-{seed}" / "model.safetensors").read_bytes() for name in ("a", "b")]
-        assert weights[0] == weights[1]
-    assert read_predictions(tmp_path / "a", 1) != read_predictions(tmp_path / "a", 2)
-
-
 def test_a_resumed_run_of_two_seeds_ends_bitwise_the_same(
     write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +248,9 @@ def test_a_resumed_run_of_two_seeds_ends_bitwise_the_same(
     train(config, "tiny", tmp_path / "killed", resume=True)
     for seed in (1, 2):
         assert read_predictions(tmp_path / "killed", seed) == read_predictions(tmp_path / "whole", seed)
+        weights = [tmp_path / name / f"seed-{seed}" / "model.safetensors" for name in ("killed", "whole")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert read_predictions(tmp_path / "whole", 1) != read_predictions(tmp_path / "whole", 2)
     histories = [
         (tmp_path / name / "seed-1" / "history.jsonl").read_text().splitlines() for name in ("whole", "killed")
     ]
@@ -315,7 +307,7 @@ def test_a_modality_that_training_lacks_is_left_out_and_said(write_mmsa, tmp_pat
     assert predict_file(tmp_path / "a", tmp_path / "a.pkl", tmp_path / "out.csv") == 48
 
 
-@pytest.mark.parametrize("name", ["mosi_dev.pkl", "mmmo.pkl"])
+@pytest.mark.parametrize("name", [pytest.param("mosi_dev.pkl", marks=pytest.mark.slow), "mmmo.pkl"])
 def test_real_files_train_evaluate_and_predict(real_data, tmp_path: Path, name: str) -> None:
     path = real_data(name)
     config = from_dict(
@@ -394,6 +386,7 @@ def test_test_labels_reach_no_choice(write_mmsa, tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_withheld_labels_reach_no_weight(write_mmsa, tmp_path: Path) -> None:
     config = small(write_mmsa, data={"label_ratio": 0.5, "label_seed": 5})
     train(config, "tiny", tmp_path / "a")
