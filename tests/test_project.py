@@ -59,7 +59,7 @@ def test_the_names_in_the_steps_exist() -> None:
     """Names of code that a step tells to change or to call are in the file that it names before."""
     for file, names in {
         "gmsa/registry.py": ("LAYERS", "EDGE_BUILDERS", "MODELS", "METRICS", "IMPORTERS", "PROTOCOLS"),
-        "gmsa/config/graph.py": ("GraphConfig", "SHARED_PARAMETERS"),
+        "gmsa/config/groups/graph.py": ("GraphConfig", "SHARED_PARAMETERS"),
         "tests/graph/test_edges.py": ("SETTINGS", "by_loop"),
         "tests/runs/test_models_and_protocols.py": ("FEW",),
         "tests/nn/test_layers.py": ("test_all_routes_equal_the_formula_in_value_and_gradient",),

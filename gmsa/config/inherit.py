@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gmsa.config.coerce import FORMER, one_for_all
-from gmsa.config.missing import MissingConfig
+from gmsa.config.groups.missing import MissingConfig
 from gmsa.config.packaged import find
 from gmsa.config.presets import OTHERS
 from gmsa.config.strict_yaml import read_yaml

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmsa.config.missing import Missing, joined
+from gmsa.config.groups.missing import Missing, joined
 from gmsa.config.presets import placed
 from gmsa.data.features import keep_steps, remove_modalities, select
 from gmsa.data.lazy import Utterances, ids_of, lengths_of, videos_of
@@ -63,7 +63,7 @@ def apply_missing(
     Raises:
         ConfigError: the protocol cannot reach the rate with M modalities.
 
-    >>> from gmsa.config.missing import Missing
+    >>> from gmsa.config.groups.missing import Missing
     >>> from gmsa.data import synthetic_corpus
     >>> test = synthetic_corpus().splits["test"]
     >>> masked = apply_missing(test, Missing("fixed", left=("text", "audio")), ["text", "audio", "vision"], 0)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmsa.config.missing import joined
+from gmsa.config.groups.missing import joined
 from gmsa.config.presets import MODALITIES
 from gmsa.data.features import LazyFeatures
 from gmsa.data.utterance import Utterance

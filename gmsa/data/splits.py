@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from gmsa.config.data import SplitConfig
+from gmsa.config.groups.data import SplitConfig
 from gmsa.data.lazy import joined, labels_of, names_of, taken
 from gmsa.data.notes import note
 from gmsa.data.targets import Target

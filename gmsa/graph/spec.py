@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from gmsa.config import GraphConfig
-from gmsa.config.graph import WHOLE
+from gmsa.config.groups.graph import WHOLE
 from gmsa.graph.schema import READOUTS, Schema, schema
 
 Convs = tuple[tuple[int, int], ...]

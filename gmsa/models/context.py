@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch_geometric.nn.parameter_dict import ParameterDict
 
 from gmsa.config import Config
+from gmsa.config.groups.model import STREAMS
 from gmsa.config.presets import placed
-from gmsa.config.schema import STREAMS
 from gmsa.graph import READOUTS, UTTERANCE, GraphBatch, Schema, relations_of, schema
 from gmsa.nn import Relations, SequenceEncoder
 

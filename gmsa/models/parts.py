@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from gmsa.config.components import parse_component
+from gmsa.config.groups.model import STREAMS
 from gmsa.config.presets import OTHERS
-from gmsa.config.schema import STREAMS
 from gmsa.registry import ENCODERS, LAYERS, Registry
 
 

@@ -74,10 +74,10 @@ class PretrainingModel(nn.Module):
     :math:`L_{mask}`, after GraphMAE (Hou et al., KDD 2022): masked tokens start as a learned vector; the model's states
     of them are set to zero before a decoder of one interaction layer over all edges; :math:`\hat x` is a linear map of
     what it gives, x the standardized features. :math:`L_{con}`, after MUSE (Wu et al., ICLR 2024): z and z' are an
-    utterance's projected representations, of length 1; the other utterances of the batch are the negatives. z is from
-    the states of the masked utterance, as :math:`L_{mask}` has them (:meth:`~gmsa.models.Model.summarize`): the model
-    passes over it once for both losses. z' is from a random subset of its modalities. With ``pretrain.contrast:
-    subsets`` both are from random subsets, as in MUSE.
+    utterance's projected representations, of length 1, from two random subsets of its modalities; the other utterances
+    of the batch are the negatives. With ``pretrain.contrast: masked``, as SSLMM's configs have it, z is from the states
+    of the masked utterance, as :math:`L_{mask}` has them (:meth:`~gmsa.models.Model.summarize`): the model passes over
+    it once for both losses.
 
     **Text that a trained encoder reads** (``model.text_encoder``) has no features that stay. In graphs of utterances
     the batch has the tokenizer's mask piece in the place of all word pieces of a masked token, so that the encoder

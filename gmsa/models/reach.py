@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gmsa.config import Config
-from gmsa.config.graph import WHOLE
+from gmsa.config.groups.graph import WHOLE
 from gmsa.models.build import counts_degrees, looks_at_dialogues, model_class
 
 
@@ -14,9 +14,9 @@ def reach(config: Config) -> tuple[int, int]:
 
     Edges between the nodes of one utterance add nothing; in scope ``hierarchical`` the propagation of predictions is
     one hop more, and so is, in either scope, a layer that weighs a message by the edges of its sender. It is
-    :data:`~gmsa.config.graph.WHOLE` where the whole dialogue can: with ``all``, the node of the dialogue, a sequential
-    encoder, a layer that sees whole graphs, or a model that does not say its :meth:`~gmsa.models.Model.hops`; after it,
-    only where ``graph.future`` is not 0.
+    :data:`~gmsa.config.groups.graph.WHOLE` where the whole dialogue can: with ``all``, the node of the dialogue, a
+    sequential encoder, a layer that sees whole graphs, or a model that does not say its
+    :meth:`~gmsa.models.Model.hops`; after it, only where ``graph.future`` is not 0.
     """
     graph = config.graph
     if not graph.has_dialogues:

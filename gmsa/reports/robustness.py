@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmsa.config.missing import RATES, Missing, joined
+from gmsa.config.groups.missing import RATES, Missing, joined
 from gmsa.errors import RunError, cut
 from gmsa.figures import figure_robustness
 from gmsa.figures.robustness import PANELS, figure_noise

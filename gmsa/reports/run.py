@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.missing import RATES
+from gmsa.config.groups.missing import RATES
 from gmsa.errors import cut
 from gmsa.reports.context import WITH_CONTEXT, context_facts
 from gmsa.reports.summary import SCORED_SPLITS, SYNTHETIC_NOTE, Summary, dataset_of, missing_lines, spread, target_line

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmsa.config import SYNTHETIC, SYNTHETIC_DIALOGUES
-from gmsa.config.target import MOST_CLASSES
+from gmsa.config.groups.target import MOST_CLASSES
 from gmsa.errors import listed
 from gmsa.system.records import FLAG, NUMBER, TEXT, Fields, Items, Kind, Map, Maybe, is_finite, one_of, whole
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import describe_missing
 from gmsa.data.notes import note
 from gmsa.errors import RunError, short

@@ -14,8 +14,8 @@ import yaml
 from torch import Tensor, nn
 
 from gmsa.config import Config, to_dict
+from gmsa.config.groups.target import SELECTABLE
 from gmsa.config.override import as_seeds
-from gmsa.config.target import SELECTABLE
 from gmsa.config.trained import trained_settings
 from gmsa.data import Normalizer, Utterance
 from gmsa.data.store.extraction import Extraction

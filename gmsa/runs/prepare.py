@@ -12,7 +12,7 @@ import numpy as np
 
 from gmsa.config import AUTO, Config, MissingConfig
 from gmsa.config.components import component_name
-from gmsa.config.graph import MOST_SPEAKERS
+from gmsa.config.groups.graph import MOST_SPEAKERS
 from gmsa.config.presets import TEXT
 from gmsa.data import (
     Corpus,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import Config
-from gmsa.config.target import MOST_CLASSES
+from gmsa.config.groups.target import MOST_CLASSES
 from gmsa.errors import RunError, cut
 from gmsa.reports.summary import SUMMARY
 from gmsa.system.reading import MOST_RECORDS, parse_json, read_json, read_text

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gmsa.config.missing import RATES, Missing, joined, parse_missing, subsets
+from gmsa.config.groups.missing import RATES, Missing, joined, parse_missing, subsets
 from gmsa.config.presets import MODALITIES
 from gmsa.data import Target, Utterance, add_noise, apply_missing, describe_missing, parse_noise, signal_power
 from gmsa.data.features import select

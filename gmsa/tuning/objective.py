@@ -19,7 +19,7 @@ from optuna.trial import Trial
 
 from gmsa.config import Config, to_dict
 from gmsa.config.components import component_name
-from gmsa.config.target import SELECTABLE
+from gmsa.config.groups.target import SELECTABLE
 from gmsa.metrics import higher_is_better
 from gmsa.models import build_model
 from gmsa.runs.initial_weights import start_of

@@ -13,9 +13,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from gmsa.ablation.variants import reason_fixed
 from gmsa.config import AUTO, MODALITIES, Config, to_dict
 from gmsa.config.coerce import FORMER, RENAMED, coerce
+from gmsa.config.groups.model import STREAMS
 from gmsa.config.inherit import BY_MODALITY
 from gmsa.config.packaged import find
-from gmsa.config.schema import STREAMS
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.data.notes import note
 from gmsa.errors import ConfigError, cut, listed, nearest, shown

@@ -9,7 +9,7 @@ import pytest
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config, to_dict
 from gmsa.config.fields import ByModality
-from gmsa.config.graph import WHOLE, GraphConfig
+from gmsa.config.groups.graph import WHOLE, GraphConfig
 from gmsa.config.trained import flat, other_settings
 from gmsa.data.notes import collected
 from gmsa.errors import ConfigError

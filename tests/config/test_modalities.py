@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gmsa.config import ByModality, Config, from_dict, load_config, to_dict
-from gmsa.config.missing import Missing, joined, parse_missing, subsets
+from gmsa.config.groups.missing import Missing, joined, parse_missing, subsets
 from gmsa.errors import ConfigError
 
 EEG = {"data": {"modalities": ["text", "eeg"]}}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gmsa.config import DataConfig, TargetConfig
-from gmsa.config.data import SplitConfig
+from gmsa.config.groups.data import SplitConfig
 from gmsa.data import Row, Store, Target, Utterance, data_sha256, load_corpus, write_store
 from gmsa.data.loading import load_other
 from gmsa.data.notes import collected

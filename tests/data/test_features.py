@@ -12,7 +12,7 @@ from helpers.run_kinds import KINDS
 from torch import Tensor
 
 from gmsa.config import from_dict
-from gmsa.config.missing import parse_missing
+from gmsa.config.groups.missing import parse_missing
 from gmsa.data import Normalizer, Utterance, apply_missing
 from gmsa.data.__main__ import main as data
 from gmsa.data.features import LazyFeatures, select

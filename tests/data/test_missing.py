@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from gmsa.config import MODALITIES, Config, from_dict, load_config
-from gmsa.config.missing import Missing, MissingConfig, joined, parse_missing, subsets
+from gmsa.config.groups.missing import Missing, MissingConfig, joined, parse_missing, subsets
 from gmsa.data import Utterance, apply_missing, describe_missing
 from gmsa.errors import ConfigError
 from gmsa.reports.summary import missing_lines

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.config.presets import MODALITIES
 from gmsa.data import Utterance, apply_missing, mask_in_turns, pattern_of
 from gmsa.data.features import ChangedFeatures, LazyFeatures

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from gmsa.config.data import SplitConfig
+from gmsa.config.groups.data import SplitConfig
 from gmsa.data import Target, Utterance
 from gmsa.data.notes import collected
 from gmsa.data.splits import apart_from_made, context_of_made, fold_names, folds, make_splits, named

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmsa.config import Config, TargetConfig, from_dict
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import Target, Utterance, apply_missing
 from gmsa.data.targets import INTENSITY_CLASSES
 from gmsa.graph import READOUTS, STREAMS, GraphBatch, collate, schema

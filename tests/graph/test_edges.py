@@ -17,7 +17,7 @@ from helpers.graphs import collate
 from torch import Tensor
 
 from gmsa.config import Config, from_dict
-from gmsa.config.graph import SHARED_PARAMETERS, GraphConfig
+from gmsa.config.groups.graph import SHARED_PARAMETERS, GraphConfig
 from gmsa.data import Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import EDGE_BUILDERS, build_graph, check_builders, edge_builder, looks_at_features, looks_at_times

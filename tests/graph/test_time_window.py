@@ -14,7 +14,7 @@ from torch import Tensor
 
 import gmsa
 from gmsa.config import Config, from_dict
-from gmsa.config.missing import parse_missing
+from gmsa.config.groups.missing import parse_missing
 from gmsa.data import Row, Store, Utterance, write_store
 from gmsa.data.missing import apply_missing
 from gmsa.errors import ConfigError, DataError

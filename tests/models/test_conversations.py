@@ -16,7 +16,7 @@ from helpers import conversations as talk
 from helpers.graphs import collate
 from helpers.tiny_data import tiny_content, tiny_run, write_pickle
 
-from gmsa.config.graph import WHOLE
+from gmsa.config.groups.graph import WHOLE
 from gmsa.data import Target, Utterance
 from gmsa.models import Conversation, check, reach
 from gmsa.models.build import unused_settings

@@ -12,7 +12,7 @@ from helpers.graphs import clip, collate
 from torch import Tensor, nn
 
 from gmsa.config import Config, from_dict
-from gmsa.config.graph import WHOLE
+from gmsa.config.groups.graph import WHOLE
 from gmsa.data import Target, Utterance
 from gmsa.errors import ConfigError
 from gmsa.graph import GraphBatch

@@ -11,7 +11,7 @@ import torch
 from helpers.graphs import clip, collate
 
 from gmsa.config import Config, from_dict
-from gmsa.config.graph import WHOLE
+from gmsa.config.groups.graph import WHOLE
 from gmsa.data import Utterance
 from gmsa.data.notes import collected
 from gmsa.models import Model, build_model, reach

@@ -16,7 +16,7 @@ from scipy.integrate import trapezoid
 
 from gmsa import evaluate as command
 from gmsa.config import MODALITIES, from_dict
-from gmsa.config.missing import Missing, joined, subsets
+from gmsa.config.groups.missing import Missing, joined, subsets
 from gmsa.data import apply_missing, read_mmsa
 from gmsa.errors import ConfigError, RunError
 from gmsa.reports.robustness import Point, markdown_tables, robustness_csv, robustness_report

@@ -14,7 +14,7 @@ from helpers.sslmm import DIMS, config_of, of_the_same_videos, small_sslmm, task
 from torch import Tensor, nn
 
 from gmsa.config import MODALITIES
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import Target, Utterance, apply_missing
 from gmsa.graph import GraphBatch
 from gmsa.models import Output, build_model

@@ -12,7 +12,7 @@ from helpers.sslmm import config_of, of_the_same_videos, small_sslmm, task_of
 from torch import Tensor
 
 from gmsa.config import MODALITIES
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import apply_missing, from_mmsa, withhold_labels
 from gmsa.runs import report as results
 from gmsa.runs.train import train

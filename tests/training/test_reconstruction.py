@@ -11,7 +11,7 @@ from helpers.graphs import collate
 from helpers.sslmm import DIMS, config_of, model_of
 
 from gmsa.config import MODALITIES, from_dict
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import Target, apply_missing
 from gmsa.nn import (
     Standardize,

@@ -17,7 +17,7 @@ from helpers.text_encoders import TEXTS, make_encoder, reading, said
 from torch import Tensor
 
 from gmsa.config import Config
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import Utterance, apply_missing
 from gmsa.errors import RunError
 from gmsa.models import Model

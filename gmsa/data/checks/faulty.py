@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gmsa.config import DataConfig, TargetConfig
+from gmsa.config.groups.target import AUTO
 from gmsa.config.presets import INFINITE_IS_ZERO
-from gmsa.config.target import AUTO
 from gmsa.data.checks.findings import Finding, finding
 from gmsa.data.labels import Column, find_field, read_column, read_labels
 from gmsa.data.mmsa import Split, split_columns

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gmsa.config import DataConfig, TargetConfig
-from gmsa.config.target import AUTO
+from gmsa.config.groups.target import AUTO
 from gmsa.data.checks.faulty import read_faulty
 from gmsa.data.checks.findings import Finding
 from gmsa.data.corpus import Corpus

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from gmsa.config import TargetConfig
+from gmsa.config.groups.target import AUTO
 from gmsa.config.presets import INFINITE_IS_ZERO, TEXT
-from gmsa.config.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, ROOM, resolve_inside
 from gmsa.data.importers.rows import Source, ordered
 from gmsa.data.importers.tables import Splits, about_files

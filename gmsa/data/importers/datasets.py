@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gmsa.config import TargetConfig
-from gmsa.config.target import AUTO
+from gmsa.config.groups.target import AUTO
 from gmsa.data.importers.arrays import DENSEST, resolve_inside
 from gmsa.data.importers.manifest import (
     CLIP_COLUMNS,

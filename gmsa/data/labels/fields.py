@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gmsa.config import TargetConfig
-from gmsa.config.target import AUTO
+from gmsa.config.groups.target import AUTO
 from gmsa.data.labels.columns import holds_labels, holds_words, is_column, read_column, words_of
 from gmsa.data.notes import Doubt, note
 from gmsa.data.texts import few, hint

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from gmsa.config import TargetConfig
+from gmsa.config.groups.target import AUTO, LONGEST_CLASS, MOST_CLASSES, is_class_name
 from gmsa.config.presets import TARGETS
-from gmsa.config.target import AUTO, LONGEST_CLASS, MOST_CLASSES, is_class_name
 from gmsa.data.labels.columns import Column, class_name, known_numbers, number_of, words_of
 from gmsa.data.notes import note
 from gmsa.data.targets import Target

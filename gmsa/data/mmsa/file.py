@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
+from gmsa.config.groups.target import AUTO
 from gmsa.config.presets import TEXT
-from gmsa.config.target import AUTO
 from gmsa.data.dialogues.order import in_file_order
 from gmsa.data.labels import (
     CLASS_FIELDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from gmsa.config.data import LONGEST_MATCHED
+from gmsa.config.groups.data import LONGEST_MATCHED
 from gmsa.data.texts import hint
 from gmsa.errors import DataError, cut, shown
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gmsa.config import MODALITIES, DataConfig, TargetConfig
-from gmsa.config.target import AUTO
+from gmsa.config.groups.target import AUTO
 from gmsa.data.mmsa.file import Labels, read_file
 from gmsa.data.mmsa.keys import EXPECTED, Columns, check_keys, keys_of
 from gmsa.data.splits import SPLIT_NAMES, SPLITS

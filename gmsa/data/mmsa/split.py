@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gmsa.config import TargetConfig
-from gmsa.config.target import AUTO
+from gmsa.config.groups.target import AUTO
 from gmsa.data.labels import is_column, read_column, read_labels
 from gmsa.data.mmsa.faults import Values
 from gmsa.data.mmsa.keys import SPEAKERS, STARTS, UNIMODAL

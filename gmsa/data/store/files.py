@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from gmsa.config.groups.target import LONGEST_CLASS, MOST_CLASSES, TargetConfig, is_class_name
 from gmsa.config.presets import MOST_MODALITIES
 from gmsa.config.schema import check_modality
-from gmsa.config.target import LONGEST_CLASS, MOST_CLASSES, TargetConfig, is_class_name
 from gmsa.data.targets import Target
 from gmsa.data.texts import check_count, check_split
 from gmsa.errors import DataError, cut, printable, short, shown

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gmsa.config import TargetConfig
-from gmsa.config.target import MOST_CLASSES
+from gmsa.config.groups.target import MOST_CLASSES
 from gmsa.data.labels import place_note, values_of
 from gmsa.data.notes import note
 from gmsa.data.store.files import LARGEST, MOST_FEATURES, NOT_ANNOTATED, check_classes, check_modalities

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmsa.config.missing import RATES
+from gmsa.config.groups.missing import RATES
 from gmsa.config.strict_yaml import parse_yaml
 from gmsa.figures.canvas import spared
 from gmsa.reports.pages import html

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gmsa.config.target import SELECTABLE
+from gmsa.config.groups.target import SELECTABLE
 from gmsa.errors import ConfigError, GmsaError, cut, listed, nearest, shown
 from gmsa.figures.matrix import figure_matrix
 from gmsa.metrics import COLUMNS

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmsa.config.missing import Missing
+from gmsa.config.groups.missing import Missing
 from gmsa.data import Row, Store, Target, Utterance, apply_missing, describe_missing, withhold_labels, write_store
 from gmsa.data.lazy import (
     Lazy,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gmsa.config.fields import number
-from gmsa.config.missing import MissingConfig
+from gmsa.config.groups.missing import MissingConfig
+from gmsa.config.groups.target import AUTO
 from gmsa.config.presets import MODALITIES, TEXT
-from gmsa.config.target import AUTO
 from gmsa.errors import ConfigError, shown
 
 if sys.version_info >= (3, 11):
