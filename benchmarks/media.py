@@ -35,6 +35,7 @@ from gmsa.data import write_store
 from gmsa.media.cache import Cache
 from gmsa.media.clips import Clip
 from gmsa.media.decoding import decode
+from gmsa.media.extractors.face import FaceLandmarks
 from gmsa.media.jobs.extract import Options, Report, row_of, store_clips
 from gmsa.media.media import ClipMedia
 from gmsa.media.pipeline import Pipeline
@@ -75,12 +76,39 @@ def main() -> None:
         speech = [replace(clip, text=None) for clip in clips]
         timed("all, words recognized", settings, speech)
         timed("all, transcripts given", settings, clips)
+        timed("the same of clips of four sentences", settings, longer(place, len(clips) // 4))
         parts(settings, speech)
+        face_alone(settings, clips)
         store_of(place, cached)
         answer_of(place, settings, clips)
         if options.long:
             long_file(place, options.long)
     print(f"\n{machine()}")
+
+
+def longer(place: Path, count: int) -> list[Clip]:
+    """Clips of all sentences, one at least, with their transcripts."""
+    found = []
+    for i in range(max(1, count)):
+        path, text = place / f"long-{i}.mp4", " ".join(SENTENCES)
+        make(path, text, smile=1 if i % 2 == 0 else -1, voice=VOICES[i % len(VOICES)])
+        found.append(Clip(f"long{i}$_$1", path, text=text))
+    return found
+
+
+def face_alone(settings: ExtractConfig, clips: list[Clip]) -> None:
+    """How fast mediapipe finds faces in decoded pictures: what is left of ``face`` is gmsa's."""
+    import mediapipe
+
+    (landmarks,) = (part for part in Pipeline(settings).extractors["vision"] if isinstance(part, FaceLandmarks))
+    pictures = [picture for clip in clips for _, picture in decode.frames(clip.path, landmarks.fps, landmarks.longest)]
+    images = [mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture) for picture in pictures]
+    landmarks._landmarker.detect(images[0])
+    began = time.process_time()
+    for image in images:
+        landmarks._landmarker.detect(image)
+    spent = time.process_time() - began
+    row(f"of face, mediapipe alone ({len(images) / spent:.0f} frames a second)", f"{spent:.2f}", "")
 
 
 def timed(name: str, settings: ExtractConfig, clips: list[Clip]) -> None:
