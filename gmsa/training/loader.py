@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -37,64 +36,100 @@ _PATIENCE = 7
 """Seconds that the next batch is waited for once training is asked to stop."""
 
 
-def load_batches(
-    task: Task,
-    key: tuple[int | str, ...],
-    shard: Shard,
-    workers: int,
-    device: torch.device,
-    stopping: Callable[[], bool] = lambda: False,
-) -> Generator[Any, None, None]:
-    """The batches of ``task.batches(*key, shard=shard)`` on ``device``, the same with any number of workers.
+class BatchLoader:
+    """Loads the batches of epochs onto a device, the same with any number of workers.
 
     Worker processes help where building a batch takes longer than a training step, as on a GPU; with none, the batches
-    for a GPU are built by a thread. They end when the generator is closed.
+    for a GPU are built by a thread. They are started with the first epoch and live, with what they keep of the data,
+    until :meth:`close`.
 
     Args:
+        task: says by ``batches(*key, shard=shard)`` what an epoch has.
+        workers: how many processes.
         stopping: whether training is asked to stop. The batches then end early where workers take long, or are stopped.
-
-    Raises:
-        RunError: a worker was killed, or the system cannot open so many files.
     """
-    if not workers:
-        yield from prefetch(task.batches(*key, shard=shard), device)
-        return
-    loader = DataLoader(
-        _Batches(task, key, shard),
-        batch_size=None,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
-        generator=torch.Generator(),  # else it would draw from what dropout draws from
-    )
-    yield from prefetch(_received(loader, workers, stopping), device)
 
+    def __init__(
+        self, task: Task, workers: int, device: torch.device, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.task, self.workers, self.device, self.stopping = task, workers, device, stopping
+        self._loader: DataLoader[Any] | None = None
+        self._asked: _Batches | None = None
+        self._started: list[BaseProcess] = []
+        self._ended = threading.Event()
 
-def _received(loader: DataLoader[Any], workers: int, stopping: Callable[[], bool]) -> Iterator[Any]:
-    """What the workers build; none is left when it ends, not even a stopped one."""
-    started: list[BaseProcess] = []
-    ended = threading.Event()
-    try:
-        batches = _start(loader, started)
-        threading.Thread(target=_kill_after_stop, args=(started, stopping, ended), daemon=True).start()
-        for batch in batches:
-            received = pickle.loads(batch)
-            if isinstance(received, GmsaError):
-                raise received
-            yield received
-    except GmsaError:
-        raise
-    except Exception as error:
-        connection.wait([worker.sentinel for worker in started], timeout=1)  # its socket may end before it does
-        killed = [worker.exitcode for worker in started if worker.exitcode]
-        if not (killed and stopping()):
-            raise _explained(error, killed, workers) from None
-    finally:
-        ended.set()
-        batches = None  # lets the workers end
-        for worker in started:
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def epoch(self, *key: int | str, shard: Shard) -> Generator[Any, None, None]:
+        """The batches of an epoch, or of a shard of it. Of one that is not read to its end the workers end.
+
+        Raises:
+            RunError: a worker was killed, or the system cannot open so many files.
+        """
+        batches = self._received(key, shard) if self.workers else self.task.batches(*key, shard=shard)
+        yield from prefetch(batches, self.device)
+
+    def close(self) -> None:
+        """Ends the workers; none is left, not even a stopped one."""
+        self._ended.set()
+        self._loader = self._asked = None  # lets them end
+        for worker in self._started:
             worker.kill()  # SIGTERM would not reach one that is stopped
             worker.join()
+        self._started = []
+
+    def _received(self, key: tuple[int | str, ...], shard: Shard) -> Iterator[Any]:
+        """What the workers build."""
+        whole = False
+        try:
+            for batch in self._begin(key, shard):
+                received = pickle.loads(batch)
+                if isinstance(received, GmsaError):
+                    raise received
+                yield received
+            whole = True
+        except GmsaError:
+            raise
+        except Exception as error:
+            # Its socket may end before it does.
+            connection.wait([worker.sentinel for worker in self._started], timeout=1)
+            killed = [worker.exitcode for worker in self._started if worker.exitcode]
+            if not (killed and self.stopping()):
+                raise _explained(error, killed, self.workers) from None
+        finally:
+            if not whole:
+                self.close()
+
+    def _begin(self, key: tuple[int | str, ...], shard: Shard) -> Any:
+        """Asks the workers for an epoch, and starts them for the first one."""
+        if self._loader is not None and self._asked is not None and self._asked.ask(key, shard):
+            return iter(self._loader)
+        self.close()
+        self._asked, self._ended = _Batches(self.task, key, shard), threading.Event()
+        self._loader = DataLoader(
+            self._asked,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            persistent_workers=True,
+            worker_init_fn=partial(_start_worker, plugins=loaded_plugins()),
+            generator=torch.Generator(),  # else it would draw from what dropout draws from
+        )
+        batches = _start(self._loader, self._started)
+        threading.Thread(target=_kill_after_stop, args=(self._started, self.stopping, self._ended), daemon=True).start()
+        return batches
+
+
+def load_batches(
+    task: Task, key: tuple[int | str, ...], shard: Shard, workers: int, device: torch.device
+) -> Generator[Any, None, None]:
+    """The batches of one epoch alone, as a :class:`BatchLoader` gives them."""
+    with BatchLoader(task, workers, device) as loader:
+        yield from loader.epoch(*key, shard=shard)
 
 
 def _start(loader: DataLoader[Any], started: list[BaseProcess]) -> Any:
@@ -178,23 +213,40 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-@dataclass
 class _Batches(IterableDataset[Any]):
-    """The batches of one worker: every n-th of n workers, which the loader takes in turn."""
+    """The batches of one worker: every n-th of n workers, which the loader takes in turn.
 
-    task: Task
-    key: tuple[int | str, ...]
-    shard: Shard
+    Which epoch and shard is asked for lies in memory that this process shares with them.
+    """
+
+    def __init__(self, task: Task, key: tuple[int | str, ...], shard: Shard) -> None:
+        self.task, self.words = task, [part if isinstance(part, str) else None for part in key]
+        self.numbers = multiprocessing.RawArray("q", len(_numbers(key, shard)))
+        self.ask(key, shard)
+
+    def ask(self, key: tuple[int | str, ...], shard: Shard) -> bool:
+        """Asks for another epoch; False where its key has other words than that of the first, which no worker hears."""
+        if [part if isinstance(part, str) else None for part in key] != self.words:
+            return False
+        self.numbers[:] = _numbers(key, shard)
+        return True
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         assert info is not None
-        shard = replace(self.shard, every=info.num_workers, offset=info.id)
+        *numbers, skip, rank, world = self.numbers
+        left = iter(numbers)
+        key = [next(left) if word is None else word for word in self.words]
+        shard = Shard(skip, info.num_workers, info.id, rank, world)
         try:
-            for batch in self.task.batches(*self.key, shard=shard):
+            for batch in self.task.batches(*key, shard=shard):
                 yield _packed(batch)
         except GmsaError as error:  # torch would put a traceback into its message
             yield _packed(error)
+
+
+def _numbers(key: tuple[int | str, ...], shard: Shard) -> list[int]:
+    return [*(part for part in key if not isinstance(part, str)), shard.skip, shard.rank, shard.world]
 
 
 class _Pickler(pickle.Pickler):

@@ -34,7 +34,7 @@ from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
 from gmsa.training.checkpoint import digest, list_states, load_into, load_state, load_weights, save_state, save_weights
 from gmsa.training.examples import Example
-from gmsa.training.loader import load_batches
+from gmsa.training.loader import BatchLoader
 from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import (
     build_optimizer,
@@ -221,26 +221,34 @@ class Trainer:
                 ) from None
 
         self.callbacks.on_stage_start(stage, self.seed, task.size * (epochs + 1 - stage_progress.epoch))
-        while not over(stage_progress):
-            mean_loss = self._epoch(stage, task, state, stage_progress, recorder)
-            scored: nn.Module = model if average is None else average.model
-            scores = task.score(scored, self.group)
-            score = scores[task.select]
-            # A score that is NaN is never better, and any other is better than it.
-            first = stage_progress.best_epoch == 0 or (math.isnan(stage_progress.best) and not math.isnan(score))
-            improved = first or is_better(task.select, score, stage_progress.best)
-            if improved:
-                stage_progress.best, stage_progress.best_epoch = score, stage_progress.epoch
-                stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
-            row = {"seed": self.seed, "stage": stage, "epoch": stage_progress.epoch, "loss": mean_loss, "valid": scores}
-            row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.elapsed(), "best": improved}
-            self.history.append(row)
-            self.callbacks.on_epoch_end(row, epochs)
-            stage_progress.next_epoch()
-            # Of a stage that is over the best weights alone are read; a finished run keeps this state.
-            self._save(stage, None if over(stage_progress) else state, stage_progress)
-            if self._stopping:
-                self.stop.interrupt()
+        workers = self.config.run.workers
+        with BatchLoader(task, workers, self.device, lambda: self.stop.requested) as loader:
+            while not over(stage_progress):
+                mean_loss = self._epoch(stage, task, state, stage_progress, loader, recorder)
+                scored: nn.Module = model if average is None else average.model
+                scores = task.score(scored, self.group)
+                score = scores[task.select]
+                # A score that is NaN is never better, and any other is better than it.
+                first = stage_progress.best_epoch == 0 or (math.isnan(stage_progress.best) and not math.isnan(score))
+                improved = first or is_better(task.select, score, stage_progress.best)
+                if improved:
+                    stage_progress.best, stage_progress.best_epoch = score, stage_progress.epoch
+                    stage_progress.weights = {k: v.detach().cpu().clone() for k, v in scored.state_dict().items()}
+                row = {
+                    "seed": self.seed,
+                    "stage": stage,
+                    "epoch": stage_progress.epoch,
+                    "loss": mean_loss,
+                    "valid": scores,
+                }
+                row |= {"lr": schedule.get_last_lr()[0], "seconds": stage_progress.elapsed(), "best": improved}
+                self.history.append(row)
+                self.callbacks.on_epoch_end(row, epochs)
+                stage_progress.next_epoch()
+                # Of a stage that is over the best weights alone are read; a finished run keeps this state.
+                self._save(stage, None if over(stage_progress) else state, stage_progress)
+                if self._stopping:
+                    self.stop.interrupt()
         if self.group.is_main:
             save_weights(best_file, stage_progress.weights, self._settings)
         self.finished.append(stage)
@@ -248,7 +256,13 @@ class Trainer:
         return stage_progress.weights
 
     def _epoch(
-        self, stage: str, task: Task, state: TrainState, stage_progress: StageProgress, recorder: StepRecorder | None
+        self,
+        stage: str,
+        task: Task,
+        state: TrainState,
+        stage_progress: StageProgress,
+        loader: BatchLoader,
+        recorder: StepRecorder | None,
     ) -> float:
         """Trains an epoch, or the rest of it; returns the mean loss of its steps."""
         key = (self.seed, stage, stage_progress.epoch)
@@ -261,9 +275,7 @@ class Trainer:
         ids: list[tuple[str, ...]] = []
         before, steps = (stage_progress.epoch - 1) * task.per_epoch, task.epochs * task.per_epoch
         shard = Shard(stage_progress.step, rank=self.group.rank, world=self.group.world)
-        workers = self.config.run.workers
-        batches = load_batches(task, key, shard, workers, self.device, lambda: self.stop.requested)
-        with closing(batches):
+        with closing(loader.epoch(*key, shard=shard)) as batches:
             for batch in batches:
                 done = (before + stage_progress.step) / steps
                 step_loss, raised = training_step(

@@ -55,7 +55,7 @@ def _none_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def load(task: Numbers, **settings: Any) -> Iterator[Any]:
-    return loader.load_batches(task, ("key",), Shard(0), 2, torch.device("cpu"), **settings)
+    return loader.BatchLoader(task, 2, torch.device("cpu"), **settings).epoch("key", shard=Shard())
 
 
 def test_a_killed_worker_is_one_error() -> None:
@@ -68,6 +68,47 @@ def test_a_killed_worker_is_one_error() -> None:
         "a worker that builds batches was killed by SIGKILL, as where memory runs out; what was saved is kept: go on "
         "with --resume, with fewer than 2 'run.workers' or more memory"
     )
+
+
+@dataclass
+class Keys:
+    """A task whose batches are what it is asked for, and the process that builds them."""
+
+    def batches(self, *key: Any, shard: Shard) -> Iterator[tuple[Any, ...]]:
+        for number in range(shard.skip + shard.offset, 5, shard.every):
+            yield number, key, (shard.rank, shard.world), os.getpid()
+
+
+def test_workers_live_from_epoch_to_epoch() -> None:
+    with loader.BatchLoader(Keys(), 2, torch.device("cpu")) as batches:
+        pids = set()
+        for epoch, shard in ((1, Shard(3)), (2, Shard()), (2**62, Shard(1, rank=1, world=2))):
+            found = list(batches.epoch(7, "stage", epoch, shard=shard))
+            assert [number for number, *_ in found] == list(range(shard.skip, 5))
+            assert {tuple(key) for _, key, *_ in found} == {(7, "stage", epoch)}
+            assert {place for *_, place, _ in found} == {(shard.rank, shard.world)}
+            pids |= {pid for *_, pid in found}
+        assert len(pids) == 2
+        (*_, other), *_ = batches.epoch(7, "another stage", 1, shard=Shard())
+        assert other not in pids
+    assert not multiprocessing.active_children()
+
+
+def test_an_epoch_that_is_not_read_to_its_end_ends_the_workers() -> None:
+    with loader.BatchLoader(Keys(), 2, torch.device("cpu")) as batches:
+        epoch = batches.epoch(1, shard=Shard())
+        next(epoch)
+        epoch.close()
+        assert not multiprocessing.active_children()
+        assert len(list(batches.epoch(2, shard=Shard()))) == 5
+
+
+def test_a_worker_killed_between_epochs_is_one_error() -> None:
+    with loader.BatchLoader(Keys(), 2, torch.device("cpu")) as batches:
+        list(batches.epoch(1, shard=Shard()))
+        multiprocessing.active_children()[0].kill()
+        with pytest.raises(RunError, match="was killed by SIGKILL"):
+            list(batches.epoch(2, shard=Shard()))
 
 
 def test_an_error_in_a_worker_is_the_error_itself() -> None:
