@@ -188,4 +188,7 @@ def check_modality(name: str, key: str) -> None:
 
 _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 """Names that no file may have on Windows."""
-_RESERVED = (OTHERS, AUTO, "val", "cls", "dialogue", "all", "none", "id", "ids", "label", "steps", "training")
+_RESERVED = (
+    *(OTHERS, AUTO, "val", "cls", "dialogue", "all", "none", "id", "ids", "label", "steps", "training"),
+    "smart_apply",  # a method that transformers adds to every module of torch
+)
