@@ -61,7 +61,7 @@ def main() -> None:
         trainings = {
             "semi_iin, supervised": stages([*here, "optim.ema=0.99", *SEMI_IIN], device),
             "sslmm": stages(here, device),
-            "sslmm, former default": stages([*here, *FORMER], device),
+            "sslmm, former default": stages([*FORMER, *here], device),
         }
         seconds = timed([s for of in trainings.values() for s in of], 1 if arguments.quick else arguments.rounds)
         header(f"{condition}:", "", "epochs", "steps each", "ms per step", "validation, s", "CPU seconds", "ratio")

@@ -190,7 +190,9 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--minutes", type=float, default=12, help="longest run")
     parser.add_argument("--parts", default=",".join(PARTS), help="what to measure, by default all")
-    parser.add_argument("--out", type=Path, help="file for the tables (default: results/gpu.md; none with --quick)")
+    parser.add_argument(
+        "--out", type=Path, help="file for the tables (default: results/gpu.md; none with --quick or --parts)"
+    )
     arguments = parser.parse_args()
     wanted: list[str] = arguments.parts.split(",")
     if unknown := [name for name in wanted if name not in PARTS]:
@@ -199,7 +201,7 @@ def main() -> None:
     quick: bool = arguments.quick
     printed: list[str] = []
     began = time.monotonic()
-    out = arguments.out or (None if quick else ROOT / "benchmarks" / "results" / "gpu.md")
+    out = arguments.out or (None if quick or len(wanted) < len(PARTS) else ROOT / "benchmarks" / "results" / "gpu.md")
     flags = json.dumps(" ".join(sys.argv[1:]))
     versions = f"{machine(device)}; {platform.platform()}; CUDA {torch.version.cuda}"
 

@@ -102,6 +102,8 @@ SEMI_IIN["optim.ema"] = 0.99
 SEMI_IIN_SET = " ".join(f"--set {key}={value}" for key, value in SEMI_IIN.items())
 LONGER: dict[str, Any] = {"pretrain.epochs": 20}
 ANEW: dict[str, Any] = {"pretrain.epochs": 0}
+FORMER: dict[str, Any] = {"pretrain.contrast": "subsets", "pretrain.epochs": 10, "consistency.passes": 2}
+"""SSLMM's former default, with which this was tried."""
 DIALOGUE = {"graph.scope": "dialogue", "graph.context": 2}
 TRIED: dict[str, list[dict[str, Any]]] = {
     "1.yaml": [
@@ -124,7 +126,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "3.yaml": [{"name": "sslmm", **DIALOGUE}, {"name": "semi_iin", **DIALOGUE, **SEMI_IIN}],
 }
-FORMER: dict[str, Any] = {"pretrain.contrast": "subsets", "pretrain.epochs": 10, "consistency.passes": 2}
+TRIED = {file: [{**FORMER, **row} for row in rows] for file, rows in TRIED.items()}
 OF_SSLMM: list[dict[str, Any]] = [
     {"name": "former default", **FORMER},
     {"name": "default"},

@@ -21,6 +21,7 @@ from gmsa.config.packaged import find
 from gmsa.config.strict_yaml import read_yaml
 from gmsa.errors import ConfigError, cut, listed, nearest, shown
 from gmsa.training.callbacks import build_callbacks
+from gmsa.training.optimization.optimizer import check_precision
 from gmsa.training.protocols import check_protocol
 
 FIXED = {
@@ -206,6 +207,7 @@ def _check(name: str, base: str | Path | Config, overrides: Sequence[str], chang
     try:
         config = changed(base, [*overrides, *own])
         check_protocol(config)
+        check_precision(config)
         build_callbacks(config)  # a package that one needs may be missing
         check(config)
     except ConfigError as error:

@@ -184,7 +184,10 @@ def collate(
 
     Raises:
         DataError: a sequence has more tokens than ``model.positions``.
+        ConfigError: graphs of dialogues are to be rounded up.
     """
+    if rounded and spec.graph.scope != "utterance":
+        raise ConfigError(f"only graphs of utterances can be rounded up (got 'graph.scope: {spec.graph.scope}')")
     if spec.graph.scope == "hierarchical":
         inside = _collate(utterances, spec.inside, dropout_seeds)
         outside = _collate(utterances, spec.outside, dropout_seeds, streams, with_features=False)

@@ -281,7 +281,7 @@ def _pairs(
     """Who receives from whom in each stream, of all nodes and of the first ``most`` of each graph alone."""
     config, schema, types = graphs.spec.graph, graphs.spec.schema, torch.from_numpy(graphs.padded_types)
     by_builders = graphs.found is None
-    tables = torch.from_numpy(_tables(tuple(streams), schema, config, by_builders))  # [S, types + 1, types + 1]
+    tables = torch.tensor(_tables(tuple(streams), schema, config, by_builders))  # [S, types + 1, types + 1]; a copy
     others = [_plan(stream, schema, config, by_builders).others for stream in streams]
     whole = [NodePairs(types, table, graphs.size) for table in tables]
     if seeds is None and not any(others):

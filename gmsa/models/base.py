@@ -89,7 +89,8 @@ class Model(nn.Module):
 
     recordable: ClassVar[bool] = False
     """Whether a GPU may record its training steps on graphs of utterances (``run.cuda_graphs``): the shapes of a batch
-    alone decide what they launch, and graphs that round a batch up change nothing of what it says of the others."""
+    alone decide what they launch, and graphs that round a batch up change nothing of what it says of the others. A
+    class that derives from one that says so says it anew."""
 
     spec: GraphSpec | None = None
     """The graphs that the model takes; set by :func:`~gmsa.models.build_model`."""

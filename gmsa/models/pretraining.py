@@ -1,4 +1,4 @@
-"""Self-supervised learning before labels: masked reconstruction, and contrast of modality subsets."""
+"""Self-supervised learning before labels: masked reconstruction, and contrast of two views."""
 
 # N utterances, V nodes of all of them, M_m tokens of modality m, C channels, D_m features of modality m, H of a text
 # encoder's state

@@ -60,7 +60,8 @@ class DenseEdges:
 
     Args:
         pairs (Tensor | NodePairs): Whether a receiver (row) receives from a node (column), bool ``[G, R, T]``; where
-            edges are typed, whole numbers: 0 for no edge, k + 1 for an edge of type k. Or what says it by node types.
+            edges are typed, whole numbers: 0 for no edge, k + 1 for an edge of type k. Where the types of nodes decide
+            it, a table of these.
         source_index (Tensor): Index ``g T + t`` of every node ``[V]``, ascending.
         target_index (Tensor): Index ``g R + r`` of every receiver ``[W]``, ascending.
         groups (SizeGroups, optional): The graphs in groups of similar sizes, by which a CPU attends; without them, and
@@ -79,33 +80,34 @@ class DenseEdges:
     target_index: Tensor
     groups: SizeGroups | None = None
 
-    _made: list[Tensor] = field(default_factory=list, init=False, repr=False)
-    _parts: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def adjacency(self) -> Tensor:
         """Who receives from whom ``[G, R, T]``, as ``pairs`` says it; made once, for all layers."""
         if isinstance(self.pairs, Tensor):
             return self.pairs
-        if not self._made:  # no cached_property, whose lock before Python 3.12 what traces a program cannot enter
-            self._made.append(self.pairs.adjacency())
-        return self._made[0]
+        # No cached_property, whose lock before Python 3.12 what traces a program cannot enter.
+        whole: Tensor | None = self._made.get("adjacency")
+        if whole is None:
+            whole = self._made["adjacency"] = self.pairs.adjacency()
+        return whole
 
     @property
     def is_typed(self) -> bool:
         """Whether the adjacency holds types of edges."""
         return (self.pairs.table if isinstance(self.pairs, NodePairs) else self.pairs).dtype != torch.bool
 
-    @property
     def padded(self) -> tuple[Sequence[Tensor], Tensor, Tensor]:
         """The adjacency of each group in which to attend ``[G_k, R_k, T_k]``, and the index of every node ``[V]`` and
         of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
         if self.groups is None or self.source_index.device.type != "cpu" or torch.compiler.is_compiling():
             return [self.adjacency], self.source_index, self.target_index
-        if not self._parts:
+        parts: Sequence[Tensor] | None = self._made.get("parts")
+        if parts is None:  # set when all are there: other threads may read the same batch
             part = self.pairs.part if isinstance(self.pairs, NodePairs) else partial(_part, self.pairs)
-            self._parts.extend(part(*group) for group in self.groups.groups)
-        return self._parts, self.groups.source_index, self.groups.target_index
+            parts = self._made["parts"] = [part(*group) for group in self.groups.groups]
+        return parts, self.groups.source_index, self.groups.target_index
 
 
 def _part(adjacency: Tensor, graphs: Tensor, receivers: int, nodes: int) -> Tensor:

@@ -24,7 +24,7 @@ _SUBFOLDERS = ("seed-*", "figures", "tensorboard", "mlflow", "wandb")
 """Folders of a run that a training writes into."""
 _FOLLOWING = ("tensorboard", "mlflow")
 """Those in which others write, who follow links."""
-_DECISIVE = ("select", "threads", "compile", "deterministic")
+_DECISIVE = ("select", "threads", "compile", "cuda_graphs", "deterministic")
 """What of the group ``run`` decides a number."""
 
 

@@ -18,7 +18,7 @@ from gmsa.config.trained import trained_settings
 from gmsa.data.lazy import labels_of, own_labels_of
 from gmsa.data.notes import Doubt, note
 from gmsa.data.targets import describe_target
-from gmsa.errors import ConfigError, cut, listed, short
+from gmsa.errors import cut, listed, short
 from gmsa.models.build import unused_settings
 from gmsa.reports.pages.run import PAGE
 from gmsa.reports.run import markdown_table
@@ -30,7 +30,7 @@ from gmsa.runs.prepare import Prepared, prepare, resolved
 from gmsa.runs.report import report, report_pretraining
 from gmsa.runs.resume import check_files, look_again, resumed, seed_folders, settings_file, without_encoder
 from gmsa.system.cli import how_to_resume
-from gmsa.system.device import has_bf16_instructions, set_up
+from gmsa.system.device import set_up
 from gmsa.system.distributed import SINGLE_PROCESS, Group, join
 from gmsa.system.files import make_folder, make_subfolder, remove_leftovers
 from gmsa.system.lock import only_writer
@@ -40,6 +40,7 @@ from gmsa.training.callbacks import Callback, CallbackList, RunInfo, build_callb
 from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import save_weights
 from gmsa.training.examples import utterances_of
+from gmsa.training.optimization.optimizer import check_precision
 from gmsa.training.protocols import TrainingData, build_protocol, training_labels
 from gmsa.training.stopping import Stop
 from gmsa.training.trainer import Trainer
@@ -64,7 +65,7 @@ def train(
     group, device = join(set_up(config.run))
     resume = group.broadcast(resume)
     if not resume:
-        refuse_slow_bf16(config, device)
+        check_precision(config, device)
     warning: str | None = None
     seen = settings_file(folder) if resume and group.is_main else None
     encoder, gone = config.model.text_encoder, None
@@ -191,29 +192,6 @@ def note_unused(config: Config) -> None:
     if unused := unused_settings(config):
         name = component_name(config.model.name)
         note(f"'model.name: {cut(name)}' does not use {listed(unused)}; leave it out")
-
-
-def refuse_slow_bf16(config: Config, device: torch.device) -> None:
-    """Refuses half precision on a CPU where it makes a training slower.
-
-    With the instructions for it a text encoder in the loop is faster by it; smaller products are not: to convert what
-    they read and write takes longer than they do (docs/results/speed.md).
-
-    Raises:
-        ConfigError: says why.
-    """
-    if config.optim.amp != "bf16" or device.type != "cpu":
-        return
-    if not config.trains_text_encoder:
-        raise ConfigError(
-            "'optim.amp: bf16' makes training slower on a CPU, where no text encoder is trained; leave it at auto, "
-            "which uses it on a GPU alone"
-        )
-    if not has_bf16_instructions():
-        raise ConfigError(
-            "'optim.amp: bf16' makes training slower on this processor, which has neither AMX nor AVX-512 BF16; leave "
-            "it at auto, which uses it on a GPU alone"
-        )
 
 
 def note_labels(config: Config, prepared: Prepared, data_of: Mapping[int, TrainingData]) -> None:

@@ -55,6 +55,6 @@ def set_up(config: RunConfig, device: str | None = None) -> torch.device:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether the processor multiplies bfloat16 by instructions of its own, in whose place torch has slow code."""
+    """Whether torch finds instructions for products in bfloat16 in this processor; without them they are slow."""
     known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(is_there() for is_there in known if is_there is not None)

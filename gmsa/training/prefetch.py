@@ -13,7 +13,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 QUIET = threading.Lock()
-"""Held while a batch is sent to a GPU, and while a step is recorded there: neither happens during the other."""
+"""Held while a batch is sent to a GPU, and while a step is recorded there, so that neither happens during the other."""
 _ALIGNED = 128
 """Bytes of whose multiples each tensor in a buffer begins at one."""
 

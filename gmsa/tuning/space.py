@@ -15,6 +15,7 @@ from gmsa.config import Config, change, from_dict, to_dict
 from gmsa.config.inherit import BY_MODALITY
 from gmsa.config.presets import OTHERS
 from gmsa.errors import ConfigError, shown
+from gmsa.training.optimization.optimizer import check_precision
 from gmsa.training.protocols import check_protocol
 from gmsa.tuning.optuna_adapter import allows
 
@@ -143,6 +144,7 @@ def apply_values(config: Config, values: Mapping[str, Any]) -> Config:
             change(settings, key, value)
     changed = from_dict(settings, "trial")
     check_protocol(changed)
+    check_precision(changed)
     return changed
 
 

@@ -369,7 +369,7 @@ def shared_settings(config: Config) -> dict[str, Any]:
     run, data = settings["run"], settings["data"]
     # Files may lie elsewhere on another machine: what counts is what is in them.
     return settings | {
-        "run": {key: run[key] for key in ("threads", "compile", "select", "device")},
+        "run": {key: run[key] for key in ("threads", "compile", "cuda_graphs", "select", "device")},
         "data": {key: value for key, value in data.items() if key not in ("path", "pool", "if_missing")},
     }
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,18 @@ from gmsa.config import from_dict
 from gmsa.data import Target
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model
-from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Gate, Heads, Interaction, SparseEdges, Stream, build_fusion
+from gmsa.nn import (
+    ConvEncoder,
+    DenseEdges,
+    Dropout,
+    Gate,
+    Heads,
+    Interaction,
+    NodePairs,
+    SparseEdges,
+    Stream,
+    build_fusion,
+)
 from gmsa.nn.layers.edge_attention import HeadCsr, edge_attention
 from gmsa.nn.layers.size_groups import group_by_size
 from gmsa.rng import hashed_uniform, seed_for
@@ -569,6 +581,44 @@ class Item(NamedTuple):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Item:
         return Item(change(self.value))
+
+
+def grouped_pairs() -> DenseEdges:
+    """Edges among nodes of two types in graphs of sizes far apart, to be looked up in groups."""
+    sizes = np.array([120, 120, 5, 5, 4])
+    groups = group_by_size(sizes)
+    assert groups is not None
+    kinds = torch.where(torch.arange(120) < torch.from_numpy(sizes)[:, None], torch.arange(120) % 2, 2)
+    nodes = (kinds.flatten() < 2).nonzero().squeeze(1)
+    table = torch.tensor([[True, False, False], [True, True, False], [False, False, False]])
+    return DenseEdges(NodePairs(kinds, table, 120), nodes, nodes, groups)
+
+
+def test_threads_share_a_batch() -> None:
+    layer = Interaction(8, 2)
+    x = torch.randn(254, 8)
+    (wanted,) = [layer(x, grouped_pairs())]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(50):
+            edges = grouped_pairs()
+            found = [thread.result() for thread in [threads.submit(layer, x, edges) for _ in range(4)]]
+            assert all(torch.equal(one, wanted) for one in found)
+
+
+def test_edges_whose_making_was_interrupted_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    edges, part = grouped_pairs(), NodePairs.part
+    calls = iter([False, True])
+
+    def once(self: NodePairs, *group: Any) -> Tensor:
+        if next(calls, False):
+            raise MemoryError
+        return part(self, *group)
+
+    monkeypatch.setattr(NodePairs, "part", once)
+    layer, x = Interaction(8, 2), torch.randn(254, 8)
+    with pytest.raises(MemoryError):
+        layer(x, edges)
+    torch.testing.assert_close(layer(x, edges), layer(x, grouped_pairs()), rtol=0, atol=0)
 
 
 def test_prefetch_on_a_cpu_passes_things_on() -> None:

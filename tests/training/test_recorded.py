@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from gmsa.config import Config
 from gmsa.data import Target, Utterance
-from gmsa.errors import RunError
-from gmsa.models import build_model
+from gmsa.errors import ConfigError, RunError
+from gmsa.graph import collate
+from gmsa.models import MODELS, SemiIIN, build_model, graph_spec
 from gmsa.system.device import use_deterministic
 from gmsa.training.batches import training_batches
 from gmsa.training.examples import Example, labeled_examples
@@ -140,6 +141,22 @@ def test_which_steps_are_recorded(name: str) -> None:
 )
 def test_which_steps_are_not(settings: dict[str, Any]) -> None:
     assert not records_steps(made(settings), CUDA)
+
+
+def test_a_model_that_derives_from_a_recordable_one_says_so_itself() -> None:
+    @MODELS.register("derived")
+    class Own(SemiIIN):
+        """It may read more of a batch."""
+
+    assert not records_steps(made({"model": {"name": "derived"}}), CUDA)
+    Own.recordable = True
+    assert records_steps(made({"model": {"name": "derived"}}), CUDA)
+
+
+def test_graphs_of_dialogues_are_not_rounded_up() -> None:
+    spec = graph_spec(made({"graph": {"scope": "hierarchical"}}))
+    with pytest.raises(ConfigError, match=r"only graphs of utterances can be rounded up \(got 'graph.scope: hier"):
+        collate(some(), spec, rounded=True)
 
 
 def test_a_batch_with_a_list_of_edges_is_not_recorded() -> None:

@@ -19,6 +19,7 @@ import yaml
 from helpers.small_runs import small
 
 from gmsa import train as command
+from gmsa.ablation.variants import read_variants
 from gmsa.config import OptimConfig, SelfTrainingConfig, from_dict
 from gmsa.data import INTENSITY_CLASSES, Target
 from gmsa.errors import ConfigError, RunError
@@ -35,7 +36,8 @@ from gmsa.training import trainer as loop
 from gmsa.training.batches import buckets, training_batches
 from gmsa.training.examples import Example, Targets, labeled_examples
 from gmsa.training.losses import loss
-from gmsa.training.optimization.optimizer import rate_factor
+from gmsa.training.optimization import optimizer
+from gmsa.training.optimization.optimizer import check_precision, rate_factor
 from gmsa.training.pseudo_labels import most_confident, soft_examples
 from gmsa.training.scoring import Predictions
 
@@ -455,7 +457,7 @@ def test_ctrl_c_gives_a_command_that_goes_on(
 
 @pytest.mark.parametrize("route", ["dense", "edge"])
 def test_bf16_trains(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
-    monkeypatch.setattr(training, "refuse_slow_bf16", lambda config, device: None)
+    monkeypatch.setattr(training, "check_precision", lambda config, device: None)
     config = small(write_mmsa, optim={"amp": "bf16"}, model={"route": route}, run={"seeds": [1], "device": "cpu"})
     summary = train(config, "tiny", tmp_path / "run")
     assert np.isfinite(summary["test"]["MAE"]["mean"])
@@ -463,15 +465,19 @@ def test_bf16_trains(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_bf16_that_does_not_pay_is_refused(write_mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(write_mmsa, optim={"amp": "bf16"}, run={"device": "cpu"})
-    with pytest.raises(ConfigError, match=r"'optim.amp: bf16' makes training slower on a CPU, where no text encoder"):
+    with pytest.raises(
+        ConfigError, match=r"'optim.amp: bf16' makes training no faster on a CPU, where no text encoder"
+    ):
         train(config, "tiny", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    training.refuse_slow_bf16(config, torch.device("cuda"))
+    check_precision(config, torch.device("cuda"))
+    with pytest.raises(ConfigError, match=r"^setting 'optim.amp=bf16': 'optim.amp: bf16' makes training no faster"):
+        read_variants(replace(config, optim=OptimConfig()), [], ["optim.amp=off,bf16"], None)
     encoder = replace(config, model=replace(config.model, text_encoder="minilm"))
     for there in (True, False):
-        monkeypatch.setattr(training, "has_bf16_instructions", lambda there=there: there)
-        with nullcontext() if there else pytest.raises(ConfigError, match="has neither AMX nor AVX-512 BF16"):
-            training.refuse_slow_bf16(encoder, torch.device("cpu"))
+        monkeypatch.setattr(optimizer, "has_bf16_instructions", lambda there=there: there)
+        with nullcontext() if there else pytest.raises(ConfigError, match="finds neither AMX nor AVX-512 BF16"):
+            check_precision(encoder, torch.device("cpu"))
 
 
 @pytest.mark.cuda

@@ -29,7 +29,8 @@ class RunConfig:
     cuda_graphs: bool = False
     """Whether a GPU records training steps and replays them, where the shapes of a batch alone decide what a step does.
 
-    A step is up to eight times as fast then; batches are rounded up to few shapes. New, and tried on one GPU alone.
+    A step on a batch that is there is up to eight times as fast then; batches are rounded up to few shapes. New: of the
+    trainings that were tried on a GPU, one failed.
     """
     compile: bool = False
     """Whether to compile the model with ``torch.compile``, which takes minutes at first and rounds differently."""

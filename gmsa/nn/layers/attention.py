@@ -148,7 +148,7 @@ class Interaction(MessagePassing):
             with torch.autocast("cpu", enabled=False):
                 mixed = self._dense([part.float() for part in projected], edges, source_log_weight)
             return mixed.to(kind)
-        adjacencies, source_index, target_index = edges.padded
+        adjacencies, source_index, target_index = edges.padded()
         rows, nodes = ([a.shape[0] * a.shape[axis] for a in adjacencies] for axis in (1, 2))
         *queries, of_nodes = projected
         parts = [_lay_out(query, target_index, rows) for query in queries] + [_lay_out(of_nodes, source_index, nodes)]

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gmsa.config import OptimConfig
+from gmsa.config import Config, OptimConfig
+from gmsa.errors import ConfigError
+from gmsa.system.device import has_bf16_instructions
 from gmsa.text import TextEncoder
 
 
@@ -87,3 +89,32 @@ def autocast(config: OptimConfig, device: torch.device) -> Any:
     if config.amp == "bf16" or (config.amp == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def check_precision(config: Config, device: torch.device | None = None) -> None:
+    """Refuses half precision on a CPU where it makes a training no faster (docs/results/speed.md).
+
+    With the instructions for it a text encoder in the loop is faster by it. Smaller products are not: to convert what
+    they read and write takes longer than they do.
+
+    Args:
+        device: by default the one that the config asks for.
+
+    Raises:
+        ConfigError: says why.
+    """
+    if device is None:
+        on_gpu = config.run.device == "cuda" or (config.run.device == "auto" and torch.cuda.is_available())
+        device = torch.device("cuda" if on_gpu else "cpu")
+    if config.optim.amp != "bf16" or device.type != "cpu":
+        return
+    if not config.trains_text_encoder:
+        raise ConfigError(
+            "'optim.amp: bf16' makes training no faster on a CPU, where no text encoder is trained, and mostly slower; "
+            "leave it at auto, which uses it on a GPU alone"
+        )
+    if not has_bf16_instructions():
+        raise ConfigError(
+            "'optim.amp: bf16' makes training slower on this processor, in which torch finds neither AMX nor AVX-512 "
+            "BF16; leave it at auto, which uses it on a GPU alone"
+        )

@@ -39,7 +39,7 @@ def records_steps(config: Config, device: torch.device) -> bool:
         and config.graph.scope == "utterance"
         and spec.route != "edge"
         and not wanted_edges(relations, spec.schema, config.graph).by_content
-        and find_part(config.model.name, MODELS, "model.name")[0].recordable
+        and vars(find_part(config.model.name, MODELS, "model.name")[0]).get("recordable", False)
         and config.model.encoder == "conv"
         and set(config.model.layer.values()) == {"attention"}
         and not config.trains_text_encoder
