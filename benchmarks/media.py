@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -206,8 +207,10 @@ def peak(path: Path) -> str:
     _, pieces = pipeline.look(path)
     pipeline(Clip("long$_$1", path, *pieces[0]))
     spent = time.process_time() - began
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
-    return f"{len(pieces)} pieces, {spent:.1f} CPU s, at most {most:.0f} MiB"
+    status = Path("/proc/self/status")  # ru_maxrss would count the process that started this one
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M) if status.exists() else None
+    most = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{len(pieces)} pieces, {spent:.1f} CPU s, at most {most * 1024 / MIB:.0f} MiB"
 
 
 if __name__ == "__main__":

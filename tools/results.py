@@ -156,7 +156,7 @@ RESULTS_BY_NAME: dict[str, Result] = {
     "all_labels": ablated("models", SEEDS, 15, "protocol.name=supervised", table=tables.models),
     "peers": Result(["python benchmarks/peers.py --models lf_dnn,tfn,lmf,mfn,mult --out OUT"], 90, data=[DEV]),
     "explain": Result(["python benchmarks/explain.py --out OUT"], 4, data=[DEV]),
-    "limits": Result(["python benchmarks/limits.py --scopes utterance --complete semi_iin --out OUT"], 20, data=[DEV]),
+    "limits": Result(["python benchmarks/limits.py --complete semi_iin --seeds 3 --out OUT"], 30, data=[DEV]),
     "long": Result(["python benchmarks/long.py --out OUT"], 30, data=[DEV, "mmmo.pkl"]),
     "few_labels": Result(["python benchmarks/few_labels.py --out OUT"], 45, data=[DEV]),
     "few_labels_sims2": Result(["python benchmarks/few_labels.py --corpus 'CH-SIMS v2' --out OUT"], 45, data=[SIMS2]),
