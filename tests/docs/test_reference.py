@@ -99,6 +99,10 @@ def build(words: list[str]) -> None:
     sys.exit(build_main(words))
 
 
+of_site = pytest.mark.slow
+"""Tests that read the site, which takes long to build: ``.ci/run`` runs them beside the plain ones."""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site, built once for all processes of the tests; a warning is an error."""
@@ -139,6 +143,7 @@ def text_of(site: Path, page: str) -> str:
     return Page((site / "reference" / page).read_text(encoding="utf-8")).text
 
 
+@of_site
 def test_every_setting_is_listed(site: Path, objects: dict[str, dict[str, str]]) -> None:
     settings = describe_settings()
     assert objects["std:confval"] == dict.fromkeys((s.key for s in settings), "reference/settings.html")
@@ -151,6 +156,7 @@ def test_every_setting_is_listed(site: Path, objects: dict[str, dict[str, str]])
     assert f"{rate.meaning} Default {rate.default}. A number: > 0." in text
 
 
+@of_site
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_listed_with_every_option(
     site: Path, objects: dict[str, dict[str, str]], command: str
@@ -183,6 +189,7 @@ def test_a_help_fits_80_columns_and_ends_with_an_example(monkeypatch: pytest.Mon
         assert argument.help, argument.dest
 
 
+@of_site
 def test_no_option_is_listed_that_is_none(objects: dict[str, dict[str, str]]) -> None:
     known = [
         f"gmsa-{command.replace(' ', '-')}.{spelling}"
@@ -193,6 +200,7 @@ def test_no_option_is_listed_that_is_none(objects: dict[str, dict[str, str]]) ->
     assert sorted(objects["std:cmdoption"]) == sorted(known)
 
 
+@of_site
 def test_every_component_and_every_metric_is_listed(site: Path, objects: dict[str, dict[str, str]]) -> None:
     places = {registry.METRICS: "reference/metrics.html"}
     known = {
@@ -218,18 +226,21 @@ def test_the_docstring_defines_the_metrics_in_the_order_of_the_columns(scale: st
     assert tuple(directives["definitions"](scale)) == metrics.COLUMNS[scale]
 
 
+@of_site
 def test_the_public_names_are_in_the_python_reference(objects: dict[str, dict[str, str]]) -> None:
     documented = {name for kind, names in objects.items() if kind.startswith("py:") for name in names}
     for name in gmsa.__all__:
         assert {f"gmsa.{name}", f"gmsa.registry.{name}"} & documented or name == "__version__", name
 
 
+@of_site
 def test_no_page_shows_the_environment_of_who_built_it(site: Path) -> None:
     assert "environ: Mapping[str, str] = os.environ" in text_of(site, "python.html")
     for page in site.rglob("*.html"):
         assert "environ({" not in Page(page.read_text(encoding="utf-8")).text, page
 
 
+@of_site
 def test_every_packaged_file_is_listed(site: Path) -> None:
     text = text_of(site, "commands.html")
     for kind in ("configs", "spaces", "ablations"):
@@ -253,6 +264,7 @@ def test_every_exit_code_is_listed() -> None:
     assert len(codes) == 6
 
 
+@of_site
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     pages, sheets = sorted(site.rglob("*.html")), sorted(site.rglob("*.css"))
     assert len(pages) > 25

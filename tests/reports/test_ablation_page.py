@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import WIDTHS, Browser, browser
+from helpers.browser import Browser, browser
 from helpers.hostile_names import NAMES
 from helpers.reports import comparison_of, plots_of, tables_of
 
@@ -270,7 +270,7 @@ def test_hostile_names_stay_text(light: None) -> None:
     assert set(re.findall(r"<[^>]*>", notes)) <= {"<br>", "<b>", "</b>"}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [1280, pytest.param(400, marks=pytest.mark.slow)])
 def test_an_ablation_is_readable(chromium: Browser, tmp_path: Path, width: int) -> None:
     names = ["gate", NAMES["html"], NAMES["script end"], NAMES["long"]]
     comparison = comparison_of(names, failed=["too fast"])

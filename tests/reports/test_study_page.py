@@ -184,7 +184,7 @@ def test_hostile_names_stay_text(light: None) -> None:
     assert set(re.findall(r"<[^>]*>", texts)) <= {"<br>", "<b>", "</b>"}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [1280, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_study_is_readable(chromium: Browser, tmp_path: Path, content: StudyContent, width: int) -> None:
     path = tmp_path / "report.html"
     final = comparison_of(["default", "trial 3"])
