@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
@@ -107,7 +108,8 @@ def measure_store(path: str, device: torch.device, quick: bool) -> None:
     config, data = prepared.config, prepared.training_data(prepared.config, SEED)
     context, valid = prepared.training_utterances, prepared.splits["valid"]
     task = FineTuning(config, dict(prepared.corpus.dims), data.labeled, context, valid, device)
-    batches = load_batches(task, (SEED, "supervised", 1), Shard(), 0, device)
+    keys = ((SEED, "supervised", epoch) for epoch in itertools.count(1))
+    batches = itertools.chain.from_iterable(load_batches(task, key, Shard(), 0, device) for key in keys)
     next(batches)
     first, after = time.process_time() - began, anonymous()
     model = task.build_module()
