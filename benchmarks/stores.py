@@ -23,6 +23,7 @@ from gmsa.data import Row, Utterance, write_store
 from gmsa.data.synthetic import DIMS
 from gmsa.models import build_model
 from gmsa.runs.prepare import prepare
+from gmsa.system.device import set_up
 from gmsa.training.batches import Shard
 from gmsa.training.loader import load_batches
 from gmsa.training.tasks import FineTuning
@@ -102,6 +103,7 @@ def stored_rows(utterances: Sequence[Utterance], count: int) -> Iterator[Row]:
 def measure_store(path: str, device: torch.device, quick: bool) -> None:
     """Trains some steps on a store; prints what it takes as JSON."""
     config = load_config(ROOT / "configs" / "mosi_graph.yaml", [f"data.path={path}", "model.positions=1024"], {})
+    set_up(config.run)  # as gmsa train does: one thread, and glibc keeps the memory that a step frees
     build_model(DIMS, config)  # loads what is loaded late
     before, began = anonymous(), time.process_time()
     prepared = prepare(config)
