@@ -16,7 +16,7 @@ PARTS = {"common", "mmsa_peer", "plain", "stores"}
 TABLES = {
     "commits": ["| the paper's dimensions | now |"],
     "context": ["| hierarchical + linear |", "| hierarchical - utterance | test | MAE |"],
-    "cost": ["| sslmm: pre-training |", "| **sslmm, fewer passes** |"],
+    "cost": ["| sslmm: pre-training |", "| **sslmm, former default** |"],
     "data": ["| knn within, complete across |"],
     "explain": ["| integrated gradients |", "| modalities and tokens |"],
     "few_labels": ["| self-training |", "| further epochs |"],
