@@ -15,7 +15,6 @@ import pickle
 import pkgutil
 import pwd
 import shutil
-import signal
 import stat
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import pytest
 import yaml
+from helpers.time_limits import no_longer_than
 
 import gmsa
 from gmsa.ablation.folder import Table
@@ -359,7 +359,7 @@ class Site:
             pytest.MonkeyPatch.context() as patch,
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            _no_longer_than(PATIENCE),
+            no_longer_than(PATIENCE),
         ):
             patch.chdir(self.here)
             patch.setattr(tempfile, "tempdir", str(self.here))
@@ -403,22 +403,6 @@ def _another_user() -> Iterator[None]:
         os.setresuid(0, 0, 0)
         os.setresgid(group, group, group)
         os.setgroups(groups)
-
-
-@contextlib.contextmanager
-def _no_longer_than(seconds: int) -> Iterator[None]:
-    """Ends what hangs, such as one that waits for the other end of a pipe."""
-
-    def hangs(*_: object) -> NoReturn:
-        raise AssertionError(f"it took longer than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def command_of(arguments: list[str]) -> Callable[[], None]:

@@ -46,6 +46,7 @@ class BatchLoader:
     Args:
         task: says by ``batches(*key, shard=shard)`` what an epoch has.
         workers: how many processes.
+        device: of the batches.
         stopping: whether training is asked to stop. The batches then end early where workers take long, or are stopped.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copyreg
 import io
 import json
@@ -10,13 +9,11 @@ import mmap
 import os
 import pickle
 import pickletools
-import signal
 import struct
 import subprocess
 import sys
 import tracemalloc
 from collections import OrderedDict
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,6 +21,7 @@ import numpy as np
 import pytest
 from helpers import honest_pickles as honest
 from helpers import hostile_pickles as hostile
+from helpers.time_limits import no_longer_than
 
 from gmsa.data.unpickling import load_pickle
 from gmsa.errors import DataError
@@ -76,22 +74,6 @@ def assert_same(ours, theirs):
             assert_same(a, b)
     else:
         assert ours == theirs
-
-
-@contextlib.contextmanager
-def watchdog(seconds: int) -> Iterator[None]:
-    """Stops what hangs."""
-
-    def stop(*_):
-        raise TimeoutError(f"took over {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # --- what is read -----------------------------------------------------------------------------------------------
@@ -226,7 +208,7 @@ def test_there_are_enough_hostile_files():
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_files_are_refused_and_run_nothing(tmp_path, canary, hostile_files, case):
     raw, words = hostile_files[case]
-    with watchdog(10):  # they take a tenth of a second; a machine may be busy
+    with no_longer_than(10):  # they take a tenth of a second; a machine may be busy
         message = refuse(tmp_path, raw)
     assert words in message
     assert not canary.exists()
@@ -348,7 +330,7 @@ def test_damaged_bytes_raise_nothing_but_data_errors(tmp_path, count):
     for i in range(count):
         path.write_bytes(mutated(rng, originals[i % len(originals)]))
         try:
-            with watchdog(10):
+            with no_longer_than(10):
                 found = load_pickle(path)
         except DataError as error:
             told.append(str(error))
@@ -371,7 +353,7 @@ def test_missing_file_and_folder(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
 def test_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with watchdog(10), pytest.raises(DataError, match="is not a regular file"):
+    with no_longer_than(10), pytest.raises(DataError, match="is not a regular file"):
         load_pickle(tmp_path / "pipe")
 
 

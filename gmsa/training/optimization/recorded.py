@@ -31,14 +31,14 @@ def records_steps(config: Config, device: torch.device) -> bool:
     says so (:attr:`~gmsa.models.Model.recordable`) with masked attention on graphs of utterances, whose edges no
     builder finds by content, and no loss but that on labels and pseudo-labels.
     """
-    spec, relations = graph_spec(config), graph_spec(config).schema.token_relations
+    spec = graph_spec(config)
     return (
         config.run.cuda_graphs
         and device.type == "cuda"
         and not config.run.compile
         and config.graph.scope == "utterance"
         and spec.route != "edge"
-        and not wanted_edges(relations, spec.schema, config.graph).by_content
+        and not wanted_edges(spec.schema.token_relations, spec.schema, config.graph).by_content
         and vars(find_part(config.model.name, MODELS, "model.name")[0]).get("recordable", False)
         and config.model.encoder == "conv"
         and set(config.model.layer.values()) == {"attention"}
@@ -52,8 +52,8 @@ class StepRecorder:
 
     A step has hundreds of kernels, whose launch costs the host more than what they compute takes a GPU. A CUDA graph
     launches them by one call, for batches of one shape and with the same memory each time. A shape is recorded the
-    second time it comes, and replayed from then on, up to :data:`MOST` of them. A replayed pass gives the same bits as
-    one that is run, dropout included.
+    second time it comes, and replayed from then on, up to :data:`MOST` of them. Where operations are
+    deterministic, a replayed pass gives the same bits as one that is run, dropout included.
 
     Args:
         parameters: the parameters whose gradients the passes set.
