@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pickle
@@ -17,6 +18,7 @@ import pytest
 from helpers import talking_head
 from helpers.seen_clips import Clip
 from helpers.talking_head import needs_flite, needs_weights, speak
+from helpers.time_limits import no_longer_than
 from scipy.spatial.transform import Rotation
 
 from gmsa.errors import ConfigError
@@ -288,3 +290,16 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("GMSA_MODELS", str(tmp_path))
     with pytest.raises(ConfigError, match=r"has SHA-256 .* not 64184e22"):
         FaceLandmarks()
+
+
+@pytest.mark.filterwarnings("error")  # what is raised while an object is deleted is a warning
+def test_a_landmarker_in_a_cycle_ends_with_it() -> None:
+    """mediapipe's own would wait for ever where the garbage collector finds it."""
+    face = FaceLandmarks(fps=FPS)
+    circle: list[Any] = [face]
+    circle.append(circle)
+    gone = weakref.ref(face)
+    del face, circle
+    with no_longer_than(30):
+        gc.collect()
+    assert gone() is None

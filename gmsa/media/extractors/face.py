@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping
 from importlib import import_module, metadata
 from pathlib import Path
@@ -86,6 +87,8 @@ class FaceLandmarks:
         self.fps, self.faces, self.min_face, self.longest = fps, faces, min_face, longest
         self.weights = find("face_landmarker", "vision: face")
         self._landmarker = _landmarker(self.weights)
+        # Left to the garbage collector, it waits for ever for a thread of its own that is gone already.
+        weakref.finalize(self, self._landmarker.close)
 
     def fingerprint(self) -> Mapping[str, str]:
         """The settings, the SHA-256 of the weights, and mediapipe's version."""
