@@ -52,6 +52,21 @@ def interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
+def children_allowed() -> Iterator[None]:
+    """Lets this process start others although its parent called it a daemon, as Dask calls its workers.
+
+    Daemons may have none because they would outlive their parent; those that :func:`end_with_parent` do not.
+    """
+    config: dict[str, object] = getattr(multiprocessing.current_process(), "_config")  # noqa: B009 - it is private
+    before = config.get("daemon")
+    config["daemon"] = False
+    try:
+        yield
+    finally:
+        config["daemon"] = before
+
+
+@contextmanager
 def safe_path() -> Iterator[None]:
     """Lets a Python that is started meanwhile import nothing from the working directory, which may be a stranger's.
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -395,32 +396,25 @@ def test_a_long_video_is_cut_at_pauses(tmp_path: Path) -> None:
     assert len(true & heard) > 0.8 * len(true)
 
 
-def test_threads_beside_each_other_may_call_a_cluster_worker(media: Path, tmp_path: Path, pipeline: Pipeline) -> None:
+def test_threads_beside_each_other_may_call_a_cluster_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gmsa.media.jobs import cluster
-    from gmsa.media.jobs.workers import Task, Work
+    from gmsa.media.jobs.workers import Done, Task, Work
 
     work = Work(read_extraction("default", ["text=[]", "vision=[]", "audio=[prosody]"]), tmp_path, tmp_path / "log")
-    tasks = [Task(i, Clip(f"v$_${i}", media / name)) for i, name in enumerate(("silent.mp4", "mute.mp4"))]
+    tasks = [Task(i, Clip(f"v$_${i}", tmp_path / "v.mp4")) for i in range(6)]
     inside, most = [0], [0]
-    kept = cluster._answer_of
 
-    def counted(_: Work) -> object:
-        def answer(task: Task) -> tuple[str, object]:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-            time.sleep(0.05)
-            inside[0] -= 1
-            return "ok", task.number
+    def counted(_: Work, given: list[Task], workers: int, running: object) -> Iterator[Done]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.05)
+        inside[0] -= 1
+        yield Done(*given)
 
-        return answer
-
-    cluster._answer_of = counted  # type: ignore[assignment]
-    try:
-        threads = [threading.Thread(target=cluster.answer_on_worker, args=(work, task)) for task in tasks * 3]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        cluster._answer_of = kept
+    monkeypatch.setattr(cluster, "run_tasks", counted)
+    threads = [threading.Thread(target=cluster.answer_on_worker, args=(work, task)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert most == [1]

@@ -329,6 +329,29 @@ def test_a_clip_that_hangs_is_ended(spawned: Place, monkeypatch: pytest.MonkeyPa
     assert len(Store(spawned.folder / "store")) == 2
 
 
+@pytest.mark.slow
+def test_a_cluster_ends_a_clip_that_hangs_and_skips_one_that_kills(spawned: Place) -> None:
+    """In a process of its own beside Dask's worker, which lives on."""
+    distributed = pytest.importorskip("distributed")
+    names = ("a", "hang1", "die1", "once1", "z")  # a new process may take longer, since it loads the models
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        before = [worker.pid for worker in cluster.workers.values()]
+        spawned.put(*names)
+        limit = ("--set", "limits.clip_seconds_per_second=2", "--cluster", cluster.scheduler_address)
+        said = spawned.run(*limit, code=1, labels=labels_of(*names))
+        assert [worker.pid for worker in cluster.workers.values()] == before
+    table = spawned.table()
+    assert {name for name, row in table.items() if row["status"] == "ok"} == {"a", "once1", "z"}
+    assert "killed its worker twice" in table["die1"]["reason"]
+    assert "took too long, and was ended; raise limits.clip_seconds_per_second" in table["hang1"]["reason"]
+    assert "skipped: 'hang1'" in said
+    assert spawned.called()["text die1"] == 2
+    assert spawned.called()["text hang1"] == 1
+    assert (spawned.folder / "cache" / "cluster.log").is_file()
+
+
 @pytest.mark.parametrize("labels", ["", labels_of(*(f"broken{i:02}" for i in range(30)))])
 def test_twenty_hopeless_files_stop_the_work(place: Place, labels: str) -> None:
     said = place.put(*(f"broken{i:02}" for i in range(30))).run(labels=labels, code=1)

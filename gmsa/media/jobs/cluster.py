@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from gmsa.errors import ConfigError, RunError, cut
-from gmsa.media.jobs.workers import Done, Task, Work, make_answer
+from gmsa.errors import ConfigError, GmsaError, RunError, cut
+from gmsa.media.jobs.workers import Done, Task, Work, end_workers, run_tasks
 from gmsa.system.packages import load_package
+from gmsa.system.processes import children_allowed
 
 AHEAD = 4
 """Tasks that are handed over at a time, for each worker."""
 PATIENCE = 30
 """Seconds to wait for the scheduler."""
+LOG = "cluster.log"
 _one_at_a_time = threading.Lock()
+_running: dict[Work, dict[Any, Any]] = {}
 
 
 def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[Done]:
     """Gives tasks to the workers of a Dask scheduler, and yields what comes of each, in the order in which they end.
 
-    A task whose worker dies is given out again by Dask, up to three times.
+    A clip that takes too long, or ends its process twice, is skipped as without a cluster. A task whose machine is lost
+    is given out again by Dask, up to three times.
 
     Args:
         address: of the scheduler, as ``tcp://127.0.0.1:8786``.
@@ -61,12 +64,12 @@ def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[
             task = running.pop(future.key)
             hand_over()
             if future.status != "finished":
-                yield Done(task, reason=f"failed on a worker of the cluster ({cut(future.exception())})")
+                failure = future.exception()
+                if isinstance(failure, GmsaError):
+                    raise type(failure)(f"a worker of the cluster: {failure}")
+                yield Done(task, reason=f"failed on a worker of the cluster ({cut(failure)})")
                 continue
-            kind, value = future.result()
-            if kind == "fatal":
-                raise ConfigError(f"a worker of the cluster: {value}")
-            yield Done(task, value) if kind == "ok" else Done(task, reason=value)
+            yield future.result()._replace(task=task)
     except distributed.comm.CommClosedError as error:
         raise RunError(
             f"--cluster {cut(address)}: the scheduler is gone ({cut(error)}); run the command again"
@@ -75,13 +78,18 @@ def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[
         client.close()
 
 
-def answer_on_worker(work: Work, task: Task) -> tuple[str, Any]:
-    """Answers a task in a worker's process, which keeps the models for the next one."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with _one_at_a_time:  # a worker may have several threads, a model has one user
-        return _answer_of(work)(task)
+def answer_on_worker(work: Work, task: Task) -> Done:
+    """Does a task in a process beside that of Dask's worker, which is ended where the task takes too long.
 
+    The process keeps the models for the next task. What it says goes into the cache's folder, which is the one that all
+    machines have.
 
-@lru_cache(maxsize=1)
-def _answer_of(work: Work) -> Callable[[Task], tuple[str, Any]]:
-    return make_answer(work)
+    Raises:
+        ConfigError: a package or weights are absent here.
+    """
+    own = replace(work, log=work.cache / LOG)
+    with _one_at_a_time, children_allowed():  # a worker may have several threads
+        for other in [known for known in _running if known != own]:  # of another command
+            end_workers(_running.pop(other))
+        (done,) = run_tasks(own, [task], 1, _running.setdefault(own, {}))
+    return done

@@ -59,10 +59,15 @@ class Work:
     download: bool = False
 
 
-def run_tasks(work: Work, tasks: Iterable[Task], workers: int) -> Iterator[Done]:
+def run_tasks(
+    work: Work, tasks: Iterable[Task], workers: int, running: dict[Any, _Worker] | None = None
+) -> Iterator[Done]:
     """Gives tasks to workers, and yields what comes of each, in the order in which they end.
 
     A worker that dies, or takes too long, is replaced; its clip is given out once more, and then skipped.
+
+    Args:
+        running: keeps the workers for further calls, until :func:`end_workers`; without it they end with this one.
 
     Raises:
         ConfigError: a package or weights are absent, which every clip would meet.
@@ -71,7 +76,7 @@ def run_tasks(work: Work, tasks: Iterable[Task], workers: int) -> Iterator[Done]
     waiting = deque(tasks)
     tries: dict[int, int] = {}
     deaths = 0
-    running: dict[Any, _Worker] = {}
+    kept, running = running is not None, {} if running is None else running
     with safe_path(), worker_environment():
         resource_tracker.ensure_running()
     try:
@@ -111,8 +116,15 @@ def run_tasks(work: Work, tasks: Iterable[Task], workers: int) -> Iterator[Done]
                     else:
                         yield Done(task, reason=f"killed its worker twice (memory?); see '{work.log}'")
     finally:
-        for worker in running.values():
-            worker.end()
+        if not kept or any(worker.task for worker in running.values()):
+            end_workers(running)
+
+
+def end_workers(running: dict[Any, _Worker]) -> None:
+    """Ends workers that were kept."""
+    for worker in running.values():
+        worker.end()
+    running.clear()
 
 
 class _Worker:
