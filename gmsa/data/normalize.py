@@ -25,7 +25,8 @@ class Normalizer:
     r"""Scales each feature to mean 0 and standard deviation 1: :math:`\mathrm{clip}((x - \mu) / \sigma, \pm c)`.
 
     The statistics (float64) come from the observed steps of the fitted utterances, so padding and missing modalities
-    do not count. A feature that is constant in them becomes 0 everywhere.
+    do not count. A feature that is constant in them becomes 0 everywhere. They are applied in float32, which costs half
+    as much: a stored sequence is normalized each time that it is read.
 
     Args:
         means: per modality, means ``[D_m]``.
@@ -44,6 +45,9 @@ class Normalizer:
     def __init__(self, means: Mapping[str, Tensor], stds: Mapping[str, Tensor], clip: float) -> None:
         self.means, self.stds, self.clip = dict(means), dict(stds), clip
         self._constant = {m: found for m, std in self.stds.items() if len(found := (std <= 0).nonzero()[:, 0])}
+        most = torch.finfo(torch.float32).max
+        self._scales = {m: (1 / std).clamp(max=most).float() for m, std in self.stds.items()}
+        self._shifts = {m: mean.float() for m, mean in self.means.items()}
 
     @classmethod
     def fit(cls, utterances: Sequence[Utterance], modalities: Iterable[str], clip: float) -> Normalizer:
@@ -75,11 +79,8 @@ class Normalizer:
     def _scores(self, modality: str, sequence: Tensor) -> Tensor:
         if modality not in self.means:
             return sequence
-        scores = sequence.double()
-        if scores is sequence:
-            scores = sequence.clone()
-        # In place: a stored sequence is normalized anew each time that it is read.
-        scores.sub_(self.means[modality]).div_(self.stds[modality]).clamp_(-self.clip, self.clip)
+        scores = sequence - self._shifts[modality]  # float32, also of 16 bits
+        scores.mul_(self._scales[modality]).clamp_(-self.clip, self.clip)
         if modality in self._constant:
             scores[:, self._constant[modality]] = 0.0
         return scores.float()

@@ -44,7 +44,7 @@ def test_equals_a_loop_over_observed_frames(mmsa_dict):
             for modality in ("audio", "vision"):
                 assert ours.features[modality].dtype == torch.float32
                 expected = brute_force(splits["train"], one, modality, 1.5)
-                torch.testing.assert_close(ours.features[modality], expected, rtol=1e-6, atol=1e-6)
+                torch.testing.assert_close(ours.features[modality], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_train_gets_mean_zero_and_deviation_one(real_data):
@@ -123,13 +123,22 @@ def test_state_survives_safetensors_exactly(mmsa_dict, clip):
     assert all(torch.equal(again.state()[key], value) for key, value in state.items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_done_in_place_has_the_bits_of_the_formula(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_what_is_done_in_place_is_the_formula_up_to_rounding(dtype):
     x = torch.randn(50, 4, generator=torch.manual_seed(0)).to(dtype) * 3 + 1
     mean = torch.tensor([1.0, 0.0, -2.0, float(x[0, 3])], dtype=torch.float64)
     std = torch.tensor([3.0, 0.0, 1e-9, 0.0], dtype=torch.float64)
     expected = torch.where(std > 0, ((x.double() - mean) / std).clamp(-10, 10), 0.0).float()
     before = x.clone()
     found = Normalizer({"audio": mean}, {"audio": std}, clip=10.0).apply(Utterance("v", {"audio": x}))
-    assert torch.equal(found.features["audio"], expected)
+    assert found.features["audio"].dtype == torch.float32
+    torch.testing.assert_close(found.features["audio"], expected, rtol=1e-6, atol=1e-6)
     assert torch.equal(x, before)
+
+
+def test_statistics_beyond_single_precision_give_no_nan():
+    x = torch.tensor([[3e38, 5.0], [-3e38, 1e30]])
+    mean = torch.tensor([-3e38, 5.0], dtype=torch.float64)
+    std = torch.tensor([0.0, 1e-60], dtype=torch.float64)
+    found = Normalizer({"audio": mean}, {"audio": std}, clip=10.0).apply(Utterance("v", {"audio": x}))
+    assert found.features["audio"].tolist() == [[0.0, 0.0], [0.0, 10.0]]
