@@ -30,7 +30,7 @@ from gmsa.models.views.stages import (
     stream_stage,
 )
 from gmsa.nn import DenseEdges, Heads, Relations, Stream, build_fusion
-from gmsa.nn.stacked_streams import can_stack, stacked_streams
+from gmsa.nn.streams.stacked import can_stack, stacked_streams
 
 
 class SemiIIN(Model):

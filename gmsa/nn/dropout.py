@@ -17,17 +17,32 @@ class _Masked(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, draws: Tensor, kept: int) -> Tensor:
         ctx.save_for_backward(draws)
         ctx.kept = kept
-        return _masked(x, draws, kept)
+        return masked(x, draws, kept)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (draws,) = ctx.saved_tensors
-        return _masked(grad, draws, ctx.kept), None, None
+        return masked(grad, draws, ctx.kept), None, None
 
 
-def _masked(x: Tensor, draws: Tensor, kept: int) -> Tensor:
-    mask = torch.lt(draws, kept, out=torch.empty(x.shape, dtype=x.dtype))  # as numbers at once: half the time
-    return mask.mul_(256 / kept).mul_(x)
+def draw_bytes(x: Tensor) -> Tensor:
+    """A random byte for each element of x, in its shape, on a CPU."""
+    return (
+        torch.empty(-(-x.numel() // 8), dtype=torch.int64)
+        .random_(-(2**63), None)
+        .view(torch.uint8)[: x.numel()]
+        .view(x.shape)
+    )
+
+
+def kept_mask(draws: Tensor, kept: int, dtype: torch.dtype) -> Tensor:
+    """1 where a byte is below ``kept``, else 0."""
+    return torch.lt(draws, kept, out=torch.empty(draws.shape, dtype=dtype))  # as numbers at once: half the time
+
+
+def masked(x: Tensor, draws: Tensor, kept: int) -> Tensor:
+    """x where a byte is below ``kept``, scaled by the share of these, else 0."""
+    return kept_mask(draws, kept, x.dtype).mul_(256 / kept).mul_(x)
 
 
 class Dropout(nn.Module):
@@ -56,10 +71,13 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0 or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
-        kept = 256 - min(255, max(1, round(self.p * 256)))
-        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        masked: Tensor = _Masked.apply(x, draws.view(torch.uint8)[: x.numel()].view(x.shape), kept)
-        return masked
+        found: Tensor = _Masked.apply(x, draw_bytes(x), self.kept)
+        return found
+
+    @property
+    def kept(self) -> int:
+        """How many of 256 bytes keep an element, in training on a CPU."""
+        return 256 - min(255, max(1, round(self.p * 256))) if self.p else 256
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

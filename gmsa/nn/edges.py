@@ -6,13 +6,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gmsa.nn.layers.edge_attention import HeadCsr
 from gmsa.nn.layers.size_groups import SizeGroups
+
+LOWEST = torch.finfo(torch.float32).min / 2
+"""What is added to the score of a pair without an edge. It is finite: a receiver without edges then has no NaN."""
+
+
+class Masks(NamedTuple):
+    """What is added to the scores of padded graphs, and which receivers hear anybody."""
+
+    groups: Sequence[Tensor]
+    """Of each group of graphs ``[G_k, R_k, T_k]``: 0 where there is an edge, :data:`LOWEST` elsewhere."""
+    receives: Tensor | None
+    """1 for a receiver with an edge, 0 for one without ``[W, 1]``; None where all have one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +54,46 @@ class NodePairs:
         return _look_up(self.table, self.node_type[:, : self.receivers], self.node_type)
 
     def part(self, graphs: Tensor, receivers: int, nodes: int) -> Tensor:
-        """That of some graphs ``[N]``, of their first receivers and nodes alone."""
-        node_type = self.node_type.index_select(0, graphs)
-        return _look_up(self.table, node_type[:, :receivers], node_type[:, :nodes])
+        """That of some graphs ``[N]``, of their first receivers and nodes alone; further nodes are padding."""
+        rows = self.node_type.index_select(0, graphs)[:, :nodes]
+        padding = nodes - rows.shape[1]
+        columns = F.pad(rows, (0, padding), value=len(self.table) - 1) if padding else rows
+        return _look_up(self.table, rows[:, :receivers], columns)
+
+    def receives(self) -> Tensor:
+        """Which receivers receive from any node, bool ``[G, R]``; from the types that a graph has, not its pairs."""
+        there = torch.zeros(len(self.node_type), len(self.table)).scatter_(1, self.node_type, 1.0)
+        heard = there @ self.table.to(there.dtype).T > 0  # [G, K + 1]
+        return heard.gather(1, self.node_type[:, : self.receivers])
+
+    def scores(self, dtype: torch.dtype) -> NodePairs:
+        """What is added to the score of each pair, looked up the same way."""
+        return replace(self, table=_added(self.table, dtype))
+
+
+def adjacencies(edges: Sequence[DenseEdges]) -> Tensor:
+    """The adjacencies of several streams over the same nodes ``[S, G, R, T]``, looked up together."""
+    pairs = [e.pairs for e in edges if isinstance(e.pairs, NodePairs)]
+    if len(pairs) == len(edges) and all(p.node_type is pairs[0].node_type for p in pairs):
+        node_type, receivers = pairs[0].node_type, pairs[0].receivers
+        return _look_up(torch.stack([p.table for p in pairs]), node_type[:, :receivers], node_type)
+    return torch.stack([e.adjacency for e in edges])
 
 
 def _look_up(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The table's values for the types of rows ``[G, R]`` and of columns ``[G, T]``: ``[G, R, T]``."""
+    """The table's values for the types of rows ``[G, R]`` and of columns ``[G, T]``: ``[..., G, R, T]``.
+
+    Args:
+        table: ``[..., K + 1, K + 1]``.
+    """
     graphs, nodes = columns.shape
-    by_type = table.index_select(1, columns.flatten()).view(-1, nodes)  # [(K + 1) G, T]: whole rows are copied then
+    by_type = table.index_select(-1, columns.flatten()).view(*table.shape[:-2], -1, nodes)  # whole rows are copied then
     chosen = rows * graphs + torch.arange(graphs, device=rows.device)[:, None]
-    return by_type.index_select(0, chosen.flatten()).view(graphs, -1, nodes)
+    return by_type.index_select(-2, chosen.flatten()).view(*table.shape[:-2], graphs, -1, nodes)
+
+
+def _added(adjacency: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(adjacency, 0.0, LOWEST).to(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +143,7 @@ class DenseEdges:
     def padded(self) -> tuple[Sequence[Tensor], Tensor, Tensor]:
         """The adjacency of each group in which to attend ``[G_k, R_k, T_k]``, and the index of every node ``[V]`` and
         of every receiver ``[W]`` among those of all groups, whose padded graphs lie end to end."""
-        if self.groups is None or self.source_index.device.type != "cpu" or torch.compiler.is_compiling():
+        if self.groups is None or not _attends_in_groups(self.source_index):
             return [self.adjacency], self.source_index, self.target_index
         parts: Sequence[Tensor] | None = self._made.get("parts")
         if parts is None:  # set when all are there: other threads may read the same batch
@@ -109,10 +151,30 @@ class DenseEdges:
             parts = self._made["parts"] = [part(*group) for group in self.groups.groups]
         return parts, self.groups.source_index, self.groups.target_index
 
+    def masks(self, dtype: torch.dtype) -> Masks:
+        """The masks of each group of untyped edges, in the order of :meth:`padded`; made once, for all layers."""
+        found: Masks | None = self._made.get(f"masks {dtype}")
+        if found is None:
+            if isinstance(self.pairs, NodePairs) and self.groups is not None:
+                scores = self.pairs.scores(dtype)
+                groups, receives = [scores.part(*group) for group in self.groups.groups], self.pairs.receives()
+            else:
+                groups, receives = [_added(part, dtype) for part in self.padded()[0]], self.adjacency.any(-1)
+            heard = receives.flatten().index_select(0, self.target_index)
+            found = Masks(groups, None if bool(heard.all()) else heard[:, None].to(dtype))
+            self._made[f"masks {dtype}"] = found
+        return found
+
+
+def _attends_in_groups(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
 
 def _part(adjacency: Tensor, graphs: Tensor, receivers: int, nodes: int) -> Tensor:
     """What :meth:`NodePairs.part` gives, of an adjacency."""
-    return adjacency[:, :receivers, :nodes].index_select(0, graphs)
+    found = adjacency[:, :receivers, :nodes].index_select(0, graphs)
+    padding = nodes - found.shape[2]
+    return F.pad(found, (0, padding)) if padding else found
 
 
 @dataclass(frozen=True, eq=False)

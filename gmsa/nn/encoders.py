@@ -3,13 +3,17 @@
 # N utterances, S steps and M tokens of all of them, D features, C channels
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from gmsa.nn.dropout import Dropout
+
+BLOCK = 2**19
+"""Numbers of what is gathered at once."""
 
 
 class ConvEncoder(nn.Module):
@@ -79,6 +83,9 @@ def _largest(x: Tensor, rows: Tensor) -> Tensor:
 def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     """Strided convolution of x ``[S, D]``: ``[M, C]``."""
     weight = conv.get_parameter("weight")  # [C, D, k]
+    if _is_shifted(x) and not x.requires_grad and rows.numel() * x.shape[1] > BLOCK:
+        found: Tensor = _BlockwiseConv.apply(x, rows, weight, conv.get_parameter("bias"))
+        return found
     if _is_shifted(x):  # sets the few rows outside to zeros afterwards, and spares x a copy with a row of zeros
         flat, steps = rows.reshape(-1), len(x)
         x = x.index_select(0, flat.clamp(max=steps - 1)).index_fill_(0, (flat == steps).nonzero().squeeze(1), 0)
@@ -86,6 +93,48 @@ def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
         x = torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, rows.reshape(-1))
     x = x.view(len(rows), rows.shape[1] * x.shape[1])  # [M, k D]
     return torch.addmm(conv.get_parameter("bias"), x, weight.permute(2, 1, 0).reshape(x.shape[1], -1))
+
+
+class _BlockwiseConv(torch.autograd.Function):
+    """The same of features, which need no gradient, in blocks of windows that stay in a processor's cache: what all
+    windows read, side by side, is several times the features. The gradient of the weights gathers them again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, rows)
+        by_step = weight.permute(2, 1, 0).flatten(0, 1)  # [k D, C]
+        y = torch.empty(len(rows), len(weight), dtype=bias.dtype)
+        for read, out in _windows(x, rows, y):
+            torch.addmm(bias, read, by_step, out=out)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor]:
+        x, rows = ctx.saved_tensors
+        kernel, dim = rows.shape[1], x.shape[1]
+        found = grad.new_zeros(kernel * dim, grad.shape[1])  # [k D, C]
+        for read, of_read in _windows(x, rows, grad):
+            found.addmm_(read.T, of_read)
+        # Rows are swapped before the matrix is turned over: that is quick, to do both at once is not.
+        turned = found.view(kernel, dim, -1).transpose(0, 1).reshape(dim * kernel, -1).T.contiguous()
+        return None, None, turned.view(-1, dim, kernel), grad.sum(0)
+
+
+def _block(x: Tensor, rows: Tensor) -> int:
+    """Windows of a block."""
+    return max(1, BLOCK // (rows.shape[1] * x.shape[1]))
+
+
+def _windows(x: Tensor, rows: Tensor, beside: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the windows of each block read ``[B, k D]``, and their rows of ``beside`` ``[M, ...]``."""
+    size, (steps, dim), kernel = _block(x, rows), x.shape, rows.shape[1]
+    space = x.new_empty(min(size, len(rows)) * kernel, dim)  # one for all: a new one takes as long as to fill it
+    for block, part in zip(rows.split(size), beside.split(size), strict=True):
+        flat = block.reshape(-1)
+        read = torch.index_select(x, 0, flat.clamp(max=steps - 1), out=space[: len(flat)])
+        read.index_fill_(0, (flat == steps).nonzero().squeeze(1), 0)
+        yield read.view(-1, kernel * dim), part
 
 
 def _shifted(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:

@@ -108,7 +108,9 @@ def take_cuda_paths(patch: pytest.MonkeyPatch) -> None:
     """Lets tensors on the CPU take the ways that those on a GPU take."""
     patch.setattr(Dropout, "forward", lambda self, x: F.dropout(x, self.p, self.training))
     patch.setattr("gmsa.nn.encoders._is_shifted", lambda x: False)
-    patch.setattr("gmsa.nn.stacked_streams._pays", lambda x: True)
+    patch.setattr("gmsa.nn.edges._attends_in_groups", lambda x: False)
+    patch.setattr("gmsa.nn.streams.stream.can_fuse", lambda *given: False)
+    patch.setattr("gmsa.nn.streams.stacked._pays", lambda x: True)
     for module in ("attention", "mtag"):
         patch.setattr(f"gmsa.nn.layers.{module}.by_products", lambda x, index: False)
 

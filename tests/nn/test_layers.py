@@ -587,7 +587,6 @@ def grouped_pairs() -> DenseEdges:
     """Edges among nodes of two types in graphs of sizes far apart, to be looked up in groups."""
     sizes = np.array([120, 120, 5, 5, 4])
     groups = group_by_size(sizes)
-    assert groups is not None
     kinds = torch.where(torch.arange(120) < torch.from_numpy(sizes)[:, None], torch.arange(120) % 2, 2)
     nodes = (kinds.flatten() < 2).nonzero().squeeze(1)
     table = torch.tensor([[True, False, False], [True, True, False], [False, False, False]])

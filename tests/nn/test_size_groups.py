@@ -13,7 +13,7 @@ from helpers.graphs import clip
 from gmsa.config import from_dict
 from gmsa.graph import collate
 from gmsa.models import build_model, graph_spec
-from gmsa.nn.layers.size_groups import CALL, cut_sizes, group_by_size, padded_pairs
+from gmsa.nn.layers.size_groups import CALL, LANES, cut_sizes, fill_lanes, group_by_size, padded_pairs
 
 DIMS = {"text": 6, "audio": 5, "vision": 4}
 
@@ -35,17 +35,27 @@ def test_no_other_groups_cost_less(call: int) -> None:
 
 def test_places_of_a_batch_in_groups() -> None:
     found = group_by_size(np.array([3, 1, 3, 2]), np.array([2, 1, 1, 2]), call=0)
-    assert found is not None
     assert [(graphs.tolist(), r, t) for graphs, r, t in found.groups] == [([1], 1, 1), ([3], 2, 2), ([0, 2], 2, 3)]
     assert found.source_index.tolist() == [3, 4, 5, 0, 6, 7, 8, 1, 2]
     assert found.target_index.tolist() == [3, 4, 0, 5, 1, 2]
 
 
 def test_sizes_that_differ_little_are_one_group() -> None:
-    assert group_by_size(np.array([20, 21, 22] * 10)) is None
+    assert len(group_by_size(np.array([20, 21, 22] * 10)).groups) == 1
     assert padded_pairs(np.array([20, 22])) == 2 * 22**2
     assert CALL < 16 * (100**2 - 20**2)
     assert padded_pairs(np.array([20] * 16 + [100] * 16)) == 16 * 20**2 + 16 * 100**2
+
+
+def test_lanes_are_filled_where_most_of_them_are_needed() -> None:
+    for nodes in range(1, 200):
+        filled, left_over = fill_lanes(nodes), nodes % LANES
+        assert filled == (nodes if left_over < LANES // 3 else nodes + LANES - left_over)
+    found = group_by_size(np.array([30, 27]), np.array([2, 1]))
+    ((graphs, receivers, nodes),) = found.groups
+    assert (graphs.tolist(), receivers, nodes) == ([0, 1], 2, 32)
+    assert found.source_index.tolist() == [*range(30), *range(32, 59)]
+    assert found.target_index.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("typed", [False, True])

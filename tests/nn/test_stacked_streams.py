@@ -7,7 +7,7 @@ import torch
 from helpers.graphs import clips, collate
 from helpers.sslmm import DIMS, config_of, model_of
 
-from gmsa.nn import stacked_streams
+from gmsa.nn.streams import stacked as stacked_streams
 
 
 @pytest.mark.parametrize("layers", [{"layers": 1}, {"layers": 3}, {"layers": 2, "shared_layers": False}])

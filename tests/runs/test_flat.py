@@ -47,8 +47,8 @@ def test_models_say_the_same_of_both(settings: dict) -> None:
     batch = collate(clips(), spec)
     with torch.no_grad():
         expected, found = model(batch), model(from_tensors(to_tensors(batch), spec))
-    assert torch.equal(found.logits, expected.logits)
-    assert torch.equal(found.value, expected.value)
+    torch.testing.assert_close(found.logits, expected.logits)  # not padded in groups, so rounded otherwise
+    torch.testing.assert_close(found.value, expected.value)
 
 
 def test_what_is_not_read_may_be_left_out() -> None:

@@ -19,6 +19,7 @@ from gmsa.config import MODALITIES, Config, from_dict
 from gmsa.data import Target, Utterance
 from gmsa.graph import READOUTS, GraphBatch
 from gmsa.models import build_model
+from gmsa.nn.layers.size_groups import SizeGroups
 from gmsa.rng import hashed_uniform, seeds_for
 from gmsa.training import prefetch as prefetching
 from gmsa.training.batches import SampleGroups, Shard, scoring_batches, training_batches
@@ -203,7 +204,9 @@ def pair_of(clips: Sequence[Utterance]) -> tuple[GraphBatch, Targets]:
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in a batch."""
+    """All tensors in a batch, but those of groups, which only a CPU reads."""
+    if isinstance(value, SizeGroups):
+        return
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

@@ -173,6 +173,7 @@ class Interaction(MessagePassing):
         states = [query.view(graphs, receivers, self.heads, -1) for query in queries]
         states += of_nodes.view(graphs, nodes, 3 - len(queries), self.heads, -1).unbind(2)
         query, key, value = (state.transpose(1, 2) for state in states)
+        query = query[:, :, :receivers]  # where it lies beside the nodes, which may be padded further
         if self.bias is not None and adjacency.dtype != torch.bool:
             bias = F.pad(self.bias, (0, 0, 1, 1))[adjacency.long()]  # no edge and the last type: no bias
             mask = bias.permute(0, 3, 1, 2).masked_fill(~mask, float("-inf")).to(query.dtype)

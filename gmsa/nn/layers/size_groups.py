@@ -14,6 +14,9 @@ from torch import Tensor
 CALL = 2**13
 """Pairs of nodes whose attention takes about as long as the calls for a further group."""
 
+LANES = 16
+"""Nodes whose scores a CPU takes at once; those left over it takes one by one, which is slower by far."""
+
 
 class SizeGroup(NamedTuple):
     """Some graphs, padded to the largest of them."""
@@ -23,7 +26,7 @@ class SizeGroup(NamedTuple):
     receivers: int
     """Receivers of the largest."""
     nodes: int
-    """Nodes of the largest."""
+    """Nodes of the largest, or a few more (:func:`fill_lanes`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,15 @@ class SizeGroups:
     """Index of every node among the padded nodes of all groups ``[V]``."""
     target_index: Tensor
     """Index of every receiver among the padded receivers ``[W]``."""
+
+
+def fill_lanes(nodes: int) -> int:
+    """To how many nodes to pad a graph of so many: up to full lanes, but where a few nodes alone are left over.
+
+    >>> [fill_lanes(nodes) for nodes in (2, 11, 16, 18, 60)]
+    [2, 16, 16, 18, 64]
+    """
+    return nodes if nodes % LANES < LANES // 3 else -(-nodes // LANES) * LANES
 
 
 def cut_sizes(sizes: npt.NDArray[np.int64], call: int = CALL) -> list[int]:
@@ -72,23 +84,21 @@ def padded_pairs(sizes: npt.NDArray[np.int64]) -> int:
 
 def group_by_size(
     sizes: npt.NDArray[np.int64], receivers: npt.NDArray[np.int64] | None = None, call: int = CALL
-) -> SizeGroups | None:
-    """Graphs of these sizes and numbers of ``receivers`` ``[G]`` in groups; None where all are one group.
+) -> SizeGroups:
+    """Graphs of these sizes and numbers of ``receivers`` ``[G]`` in groups, whose lanes are filled.
 
     Args:
         receivers: by default all nodes.
         call: as :func:`cut_sizes` takes it.
     """
     cuts = np.array(cut_sizes(sizes, call))
-    if len(cuts) == 1:
-        return None
     receivers = sizes if receivers is None else receivers
     number = np.searchsorted(cuts, sizes)
     groups, begins = [], np.zeros((2, len(sizes)), dtype=np.int64)
     end = np.zeros(2, dtype=np.int64)
     for place in range(len(cuts)):
         graphs = np.flatnonzero(number == place)
-        most = np.array([max(1, int(receivers[graphs].max())), int(cuts[place])])
+        most = np.array([max(1, int(receivers[graphs].max())), fill_lanes(int(cuts[place]))])
         begins[:, graphs] = end[:, None] + most[:, None] * np.arange(len(graphs))
         end += most * len(graphs)
         groups.append(SizeGroup(torch.from_numpy(graphs), *most.tolist()))

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmsa.nn.edges import DenseEdges, Edges
+from gmsa.nn.edges import DenseEdges, Edges, NodePairs, adjacencies
 from gmsa.nn.layers.attention import Interaction
-from gmsa.nn.streams import Stream, StreamLayer
+from gmsa.nn.streams.stream import Stream, StreamLayer
 
 
 def can_stack(streams: Sequence[Stream], edges: Sequence[Edges], x: Tensor) -> bool:
@@ -50,12 +50,20 @@ def stacked_streams(
     depth, repeats = len(streams[0].layers), streams[0].repeats
     layers = [_StackedLayer([stream.layers[i] for stream in streams]) for i in range(depth)]
     *inner, last = [layer for layer in layers for _ in range(repeats)]
-    x = z.expand(len(streams), -1, -1)
-    if inner:
-        adjacency = torch.stack([e.adjacency for e in edges])
-        for layer in inner:
-            x = layer(x, adjacency, edges[0])
-    return last(x, torch.stack([e.adjacency for e in readout_edges]), readout_edges[0], readouts)
+    x, adjacency = z.expand(len(streams), -1, -1), adjacencies(edges)
+    for layer in inner:
+        x = layer(x, adjacency, edges[0])
+    of_readouts = [_first_rows(some.pairs, every.pairs) for some, every in zip(readout_edges, edges, strict=True)]
+    if None in of_readouts:
+        return last(x, adjacencies(readout_edges), readout_edges[0], readouts)
+    return last(x, adjacency[:, :, : of_readouts[0]], readout_edges[0], readouts)
+
+
+def _first_rows(some: Tensor | NodePairs, every: Tensor | NodePairs) -> int | None:
+    """How many of the first receivers of ``every`` are those of ``some``; None where they are not looked up alike."""
+    if isinstance(some, NodePairs) and isinstance(every, NodePairs):
+        return some.receivers if some.node_type is every.node_type and some.table is every.table else None
+    return None
 
 
 class _StackedLayer:

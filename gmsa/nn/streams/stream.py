@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
 from gmsa.nn.dropout import Dropout
-from gmsa.nn.edges import Edges
+from gmsa.nn.edges import DenseEdges, Edges
 from gmsa.nn.layers.attention import Interaction
 from gmsa.nn.layers.make import make_layer
 from gmsa.nn.relations import Relations
+from gmsa.nn.streams.fused import can_fuse, fused_layer
 
 
 class StreamLayer(nn.Module):
@@ -76,6 +78,8 @@ class StreamLayer(nn.Module):
         source_log_weight: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> Tensor:
+        if can_fuse(self, z, edges, receivers, source_log_weight):
+            return fused_layer(self, z, cast(DenseEdges, edges), receivers)
         x = self.norm_in(z)
         received = self.dropout(call_layer(self.attention, x, edges, receivers, source_log_weight, initial))
         y = self.norm_mid(received + (x if receivers is None else x.index_select(0, receivers)))
