@@ -17,6 +17,8 @@ from gmsa.errors import cut
 
 _TOGETHER = 256
 """Utterances whose statistics are found together."""
+_LOST = 1e-6
+"""Standard deviations by which a rounded mean may be wrong."""
 _MANY = 100_000
 """Utterances whose statistics take so long that a note tells why they are found."""
 
@@ -48,6 +50,12 @@ class Normalizer:
         most = torch.finfo(torch.float32).max
         self._scales = {m: (1 / std).clamp(max=most).float() for m, std in self.stds.items()}
         self._shifts = {m: mean.float() for m, mean in self.means.items()}
+        # What float32 loses of a mean, where it is large beside the deviation.
+        self._rests = {
+            m: rest
+            for m, mean in self.means.items()
+            if ((rest := (mean - self._shifts[m]).float()) * self._scales[m]).abs().max() > _LOST
+        }
 
     @classmethod
     def fit(cls, utterances: Sequence[Utterance], modalities: Iterable[str], clip: float) -> Normalizer:
@@ -80,6 +88,8 @@ class Normalizer:
         if modality not in self.means:
             return sequence
         scores = sequence - self._shifts[modality]  # float32, also of 16 bits
+        if modality in self._rests:
+            scores.sub_(self._rests[modality])
         scores.mul_(self._scales[modality]).clamp_(-self.clip, self.clip)
         if modality in self._constant:
             scores[:, self._constant[modality]] = 0.0

@@ -62,7 +62,8 @@ class NodePairs:
 
     def receives(self) -> Tensor:
         """Which receivers receive from any node, bool ``[G, R]``; from the types that a graph has, not its pairs."""
-        there = torch.zeros(len(self.node_type), len(self.table)).scatter_(1, self.node_type, 1.0)
+        there = torch.zeros(len(self.node_type), len(self.table), device=self.node_type.device)
+        there = there.scatter_(1, self.node_type, 1.0)
         heard = there @ self.table.to(there.dtype).T > 0  # [G, K + 1]
         return heard.gather(1, self.node_type[:, : self.receivers])
 
@@ -74,7 +75,9 @@ class NodePairs:
 def adjacencies(edges: Sequence[DenseEdges]) -> Tensor:
     """The adjacencies of several streams over the same nodes ``[S, G, R, T]``, looked up together."""
     pairs = [e.pairs for e in edges if isinstance(e.pairs, NodePairs)]
-    if len(pairs) == len(edges) and all(p.node_type is pairs[0].node_type for p in pairs):
+    if len(pairs) == len(edges) and all(
+        p.node_type is pairs[0].node_type and p.receivers == pairs[0].receivers for p in pairs
+    ):
         node_type, receivers = pairs[0].node_type, pairs[0].receivers
         return _look_up(torch.stack([p.table for p in pairs]), node_type[:, :receivers], node_type)
     return torch.stack([e.adjacency for e in edges])
@@ -123,6 +126,9 @@ class DenseEdges:
     groups: SizeGroups | None = None
 
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}}  # it is made again
 
     @property
     def adjacency(self) -> Tensor:

@@ -26,7 +26,8 @@ class ConvEncoder(nn.Module):
     those of them that there are, feature by feature: it finds what a convolution marks at any place.
 
     The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
-    sequence by itself. With a stride it gathers the k steps that each output reads; without one it multiplies every
+    sequence by itself. With a stride it gathers the k steps that each output reads, of many wide features block by
+    block; without one it multiplies every
     step with the weights at all k offsets and adds the products shifted, which needs k times less memory.
 
     Args:
@@ -83,7 +84,7 @@ def _largest(x: Tensor, rows: Tensor) -> Tensor:
 def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     """Strided convolution of x ``[S, D]``: ``[M, C]``."""
     weight = conv.get_parameter("weight")  # [C, D, k]
-    if _is_shifted(x) and not x.requires_grad and rows.numel() * x.shape[1] > BLOCK:
+    if _is_shifted(x) and _in_blocks(x, rows, weight):
         found: Tensor = _BlockwiseConv.apply(x, rows, weight, conv.get_parameter("bias"))
         return found
     if _is_shifted(x):  # sets the few rows outside to zeros afterwards, and spares x a copy with a row of zeros
@@ -95,9 +96,22 @@ def _gathered(x: Tensor, rows: Tensor, conv: nn.Module) -> Tensor:
     return torch.addmm(conv.get_parameter("bias"), x, weight.permute(2, 1, 0).reshape(x.shape[1], -1))
 
 
+def _in_blocks(x: Tensor, rows: Tensor, weight: Tensor) -> bool:
+    """Whether to gather block by block: much at once, of features, which need no gradient."""
+    return (
+        rows.numel() * x.shape[1] > BLOCK
+        and not x.requires_grad
+        and not x.is_inference()
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
 class _BlockwiseConv(torch.autograd.Function):
-    """The same of features, which need no gradient, in blocks of windows that stay in a processor's cache: what all
-    windows read, side by side, is several times the features. The gradient of the weights gathers them again."""
+    """A strided convolution in blocks of windows that stay in a processor's cache: what all windows read, side by side,
+    is several times the features. The gradient of the weights gathers them again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

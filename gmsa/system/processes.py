@@ -58,7 +58,7 @@ def children_allowed() -> Iterator[None]:
     Daemons may have none because they would outlive their parent; those that :func:`end_with_parent` do not.
     """
     config: dict[str, object] = getattr(multiprocessing.current_process(), "_config")  # noqa: B009 - it is private
-    before = config.get("daemon")
+    before = config.get("daemon", False)
     config["daemon"] = False
     try:
         yield

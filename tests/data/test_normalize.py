@@ -44,7 +44,7 @@ def test_equals_a_loop_over_observed_frames(mmsa_dict):
             for modality in ("audio", "vision"):
                 assert ours.features[modality].dtype == torch.float32
                 expected = brute_force(splits["train"], one, modality, 1.5)
-                torch.testing.assert_close(ours.features[modality], expected, rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(ours.features[modality], expected, rtol=2e-6, atol=2e-6)
 
 
 def test_train_gets_mean_zero_and_deviation_one(real_data):
@@ -134,6 +134,18 @@ def test_what_is_done_in_place_is_the_formula_up_to_rounding(dtype):
     assert found.features["audio"].dtype == torch.float32
     torch.testing.assert_close(found.features["audio"], expected, rtol=1e-6, atol=1e-6)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("mean", "std"), [(1e5, 0.1), (1e4, 1e-3), (1.7e9, 1e3), (-3e3, 2e-4)])
+def test_a_large_mean_is_not_rounded_away(mean, std, dtype):
+    """The normalized values of features whose mean float32 cannot hold have mean 0 all the same."""
+    x = (mean + std * torch.randn(2000, 1, dtype=torch.float64, generator=torch.manual_seed(0))).to(dtype)
+    train = [Utterance("v", {"audio": x})]
+    found = Normalizer.fit(train, ["audio"], clip=1e9).apply(train[0]).features["audio"]
+    assert abs(found.double().mean()) < 1e-3
+    wanted = (x.double() - x.double().mean()) / x.double().std(correction=0)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_beyond_single_precision_give_no_nan():

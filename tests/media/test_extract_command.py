@@ -23,8 +23,11 @@ from helpers.talking_head import make
 
 from gmsa.__main__ import main
 from gmsa.data import Store
+from gmsa.media.clips import Clip
 from gmsa.media.jobs import workers
-from gmsa.media.jobs.workers import Done
+from gmsa.media.jobs.workers import Done, Task, Work
+from gmsa.media.settings import read_extraction
+from gmsa.registry import load_plugins
 
 PLUGIN = Path(__file__).parents[1] / "helpers" / "fake_extractors.py"
 FAKE = ["text=[fake_text]", "audio=[]", "vision=[fake_vision]"]
@@ -327,6 +330,26 @@ def test_a_clip_that_hangs_is_ended(spawned: Place, monkeypatch: pytest.MonkeyPa
     assert spawned.called() == {"vision a": 1, "vision hang1": 1, "vision z": 1}
     assert "limits.clip_seconds_per_second" in spawned.table()["hang1$_$1"]["reason"]
     assert len(Store(spawned.folder / "store")) == 2
+
+
+@pytest.mark.slow
+def test_a_kept_process_that_ends_between_clips_costs_none_a_try(spawned: Place) -> None:
+    spawned.put("a", "once1")
+    load_plugins(["fake_extractors"])
+    work = Work(
+        read_extraction("default", FAKE), spawned.folder / "cache", spawned.folder / "log", ("fake_extractors",)
+    )
+    running: dict[object, object] = {}
+    tasks = [Task(i, Clip(f"{name}$_$1", spawned.videos / f"{name}.mp4")) for i, name in enumerate(("a", "once1"))]
+    for task in tasks:
+        (done,) = workers.run_tasks(work, [task], 1, running)
+        assert not done.reason
+        (worker,) = running.values()
+        worker.process.kill()
+        worker.process.join()
+    workers.end_workers(running)
+    assert not running
+    assert spawned.called()["vision once1"] == 2
 
 
 @pytest.mark.slow

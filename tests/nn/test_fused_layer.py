@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from helpers.graphs import clip
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gmsa.config import from_dict
 from gmsa.graph import collate
 from gmsa.graph.conv_windows import conv_windows
 from gmsa.models import build_model, graph_spec
-from gmsa.nn import ConvEncoder, DenseEdges, NodePairs, SparseEdges, StreamLayer, encoders
+from gmsa.nn import ConvEncoder, DenseEdges, Dropout, Interaction, NodePairs, SparseEdges, StreamLayer, encoders
 from gmsa.nn.layers.size_groups import group_by_size
 from gmsa.nn.streams import fused, stream
 
@@ -131,16 +134,89 @@ def test_a_model_trains_the_same(plain: Callable[[bool], None]) -> None:
     torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-10)
 
 
-def test_a_part_with_a_hook_is_called() -> None:
-    layer, edges, z = StreamLayer(CHANNELS, HEADS), edges_of("some", False), torch.randn(int(SIZES.sum()), CHANNELS)
-    wanted = layer(z, edges)
-    seen: list[Tensor] = []
-    hook = layer.attention.register_forward_hook(lambda module, given, found: seen.append(found))
-    torch.testing.assert_close(layer(z, edges), wanted)
-    assert len(seen) == 1
+Change = Callable[[StreamLayer], object]
+
+
+def wrapped(layer: StreamLayer) -> None:
+    forward = layer.attention.forward
+    layer.attention.forward = lambda *given: 2 * forward(*given)
+
+
+CHANGES: dict[str, Change] = {
+    "an activation": lambda layer: layer.ffn.__setitem__(1, torch.nn.GELU()),
+    "a norm": lambda layer: setattr(layer, "norm_in", torch.nn.LayerNorm(CHANNELS, eps=1e-2)),
+    "a norm without a shift": lambda layer: setattr(layer, "norm_mid", torch.nn.LayerNorm(CHANNELS, bias=False)),
+    "torch's dropout": lambda layer: setattr(layer, "dropout", torch.nn.Dropout(0.0)),
+    "dropout in evaluation": lambda layer: layer.eval().dropout.train(),
+    "no dropout in training": lambda layer: layer.dropout.eval(),
+    "a method": wrapped,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_part_does_what_it_does(change: str, plain: Callable[[bool], None]) -> None:
+    torch.manual_seed(0)
+    layer, edges, z = StreamLayer(CHANNELS, HEADS, 0.4), edges_of("some", False), torch.randn(44, CHANNELS)
+    CHANGES[change](layer)
+    found = []
+    for is_plain in (True, False):
+        plain(is_plain)
+        torch.manual_seed(2)
+        found.append(layer(z, edges))
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+@pytest.mark.parametrize("part", ["attention", "ffn", "norm_in", "dropout"])
+def test_every_hook_is_called(part: str, kind: str) -> None:
+    layer, edges, seen = StreamLayer(CHANNELS, HEADS), edges_of("some", False), []
+    hook = getattr(layer.get_submodule(part), f"register_{kind}_hook")(lambda *given: seen.append(1))
+    layer(torch.randn(44, CHANNELS, requires_grad=True), edges).sum().backward()
     hook.remove()
-    layer(z, edges)
-    assert len(seen) == 1
+    assert len(seen) == (2 if part == "dropout" else 1)
+
+
+def test_hooks_of_all_modules_are_called() -> None:
+    layer, edges, seen = StreamLayer(CHANNELS, HEADS), edges_of("some", False), []
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda module, *given: seen.append(type(module)))
+    layer(torch.randn(44, CHANNELS), edges)
+    hook.remove()
+    assert {StreamLayer, Interaction, Dropout, torch.nn.LayerNorm, torch.nn.ReLU} <= {*seen}
+
+
+def test_a_checkpoint_computes_it_again() -> None:
+    torch.manual_seed(0)
+    layer, z = StreamLayer(CHANNELS, HEADS), torch.randn(44, CHANNELS)
+    for to_firsts in (False, True):
+        given, edges, receivers = z.clone().requires_grad_(), edges_of("some", to_firsts), receivers_of(to_firsts)
+        found = []
+        for call in (layer, partial(checkpoint, layer, use_reentrant=False)):
+            (gradient,) = torch.autograd.grad(call(given, edges, receivers).square().sum(), given)
+            found.append(gradient)
+        torch.testing.assert_close(found[1], found[0])
+
+
+def test_a_second_derivative_is_refused() -> None:
+    layer, z = StreamLayer(CHANNELS, HEADS), torch.randn(44, CHANNELS, requires_grad=True)
+    for to_firsts in (False, True):
+        out = layer(z, edges_of("some", to_firsts), receivers_of(to_firsts))
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            torch.autograd.grad(out.sum(), z, create_graph=True)
+
+
+def test_transforms_of_functions_take_the_plain_layer() -> None:
+    layer, z, edges = StreamLayer(CHANNELS, HEADS).eval(), torch.randn(44, CHANNELS), edges_of("some", False)
+    given = z.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(layer(given, edges).square().sum(), given)
+    torch.testing.assert_close(torch.func.grad(lambda x: layer(x, edges).square().sum())(z), wanted)
+
+
+def test_a_used_batch_is_sent_without_what_was_made_of_it() -> None:
+    edges = edges_of("types", True)
+    unused = len(pickle.dumps(edges))
+    edges.masks(torch.float32)
+    assert len(pickle.dumps(edges)) == unused
+    assert torch.equal(pickle.loads(pickle.dumps(edges)).adjacency, edges.adjacency)
 
 
 def test_what_the_plain_layer_computes() -> None:
@@ -203,3 +279,17 @@ def test_blocks_of_windows_give_what_all_at_once_give(
     encoder(steps.requires_grad_(), windows).sum().backward()
     assert steps.grad is not None
     assert len(calls) == 2
+
+
+def test_blocks_keep_to_what_all_at_once_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision, features made in inference mode and transforms of functions."""
+    encoder, windows = ConvEncoder(5, 8, ((4, 2),)), conv_windows(np.array([23]), ((4, 2),))
+    steps = torch.randn(23, 5)
+    monkeypatch.setattr(encoders, "BLOCK", 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoder(steps, windows).dtype == torch.bfloat16
+    with torch.inference_mode():
+        made = steps.clone()
+    encoder(made, windows).sum().backward()
+    seen = torch.func.vmap(lambda x: encoder(x, windows))(steps.expand(2, -1, -1))
+    torch.testing.assert_close(seen[1], encoder(steps, windows))

@@ -77,6 +77,8 @@ def run_tasks(
     tries: dict[int, int] = {}
     deaths = 0
     kept, running = running is not None, {} if running is None else running
+    for key in [key for key, worker in running.items() if not worker.process.is_alive()]:
+        running.pop(key).end()  # while it had nothing to do: that is no clip's fault
     with safe_path(), worker_environment():
         resource_tracker.ensure_running()
     try:

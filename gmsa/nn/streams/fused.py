@@ -15,7 +15,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from gmsa.nn.dropout import Dropout, draw_bytes, kept_mask, masked
 from gmsa.nn.edges import DenseEdges, Edges, Masks
@@ -26,6 +25,8 @@ ATTENTION = ATEN._scaled_dot_product_flash_attention_for_cpu
 ATTENTION_BACK = ATEN._scaled_dot_product_flash_attention_for_cpu_backward
 EPSILON = 1e-5
 """What ``torch.nn.LayerNorm`` adds to a variance."""
+PARTS = (nn.LayerNorm, nn.LayerNorm, Dropout, Interaction, nn.Linear, nn.ReLU, nn.Linear)
+"""What a layer is built with: norms, dropout, attention, and the feed-forward network."""
 ALL = 256
 """Of 256 bytes those that keep an element, where there is no dropout."""
 
@@ -35,8 +36,9 @@ def can_fuse(
 ) -> bool:
     """Whether :func:`fused_layer` can compute a layer.
 
-    It can on a CPU, of untyped dense attention by sources without weights, to all nodes or to few of each graph. What
-    watches a part of the layer by a hook sees it called, so then it cannot.
+    It can on a CPU, of untyped dense attention by sources without weights, to all nodes or to few of each graph. Not
+    where a part is of another kind than a :class:`~gmsa.nn.StreamLayer` is built with, or is watched by a hook, which
+    would not be called; nor inside the transforms of ``torch.func``.
     """
     attention = layer.get_submodule("attention")
     return (
@@ -44,15 +46,39 @@ def can_fuse(
         and isinstance(edges, DenseEdges)
         and edges.groups is not None
         and not edges.is_typed
-        and type(attention) is Interaction
-        and attention.bias is None
         and source_log_weight is None
+        and _is_as_built(layer)
+        and isinstance(attention, Interaction)
         and (receivers is None or absorbs(attention, edges))
         and z.dtype == attention.out.weight.dtype
         and z.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _is_as_built(layer: Any) -> bool:
+    """Whether the parts of a layer are those that it is built with, and none is watched by a hook."""
+    attention, ffn = layer.attention, layer.ffn
+    parts = (layer.norm_in, layer.norm_mid, layer.dropout, attention, *ffn)
+    if (*map(type, parts),) != PARTS:
+        return False
+    maps = (attention.query, attention.key_value, attention.out)
+    every = (layer, ffn, *parts, *maps)
+    return (
+        all(type(part) is nn.Linear for part in maps)
+        and all(norm.eps == EPSILON and norm.bias is not None for norm in parts[:2])
+        and attention.bias is None
+        and not torch.nn.modules.module._has_any_global_hook()
+        and not any(
+            part._forward_hooks
+            or part._forward_pre_hooks
+            or part._backward_hooks
+            or part._backward_pre_hooks
+            or "forward" in part.__dict__
+            for part in every
+        )
     )
 
 
@@ -65,7 +91,8 @@ def absorbs(attention: Interaction, edges: DenseEdges) -> bool:
 def fused_layer(layer: nn.Module, z: Tensor, edges: DenseEdges, receivers: Tensor | None = None) -> Tensor:
     """What a :class:`~gmsa.nn.StreamLayer` makes of z ``[V, C]`` along edges: ``[W, C]``."""
     attention = cast(Interaction, layer.get_submodule("attention"))
-    kept = cast(Dropout, layer.get_submodule("dropout")).kept if layer.training else ALL
+    dropout = cast(Dropout, layer.get_submodule("dropout"))
+    kept = dropout.kept if dropout.training else ALL
     inside = _weights(layer, "norm_in", "attention.query", "attention.key_value", "attention.out")
     if receivers is None:
         y: Tensor = _Attend.apply(z, edges, attention.heads, kept, *inside)
@@ -110,10 +137,11 @@ class _Attend(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *norm, x, weight, laid_out, mixed, w_out, draws = ctx.saved_tensors[:11]
-        found = ctx.saved_tensors[11:]
+        _refuse_second_derivatives()
+        saved = ctx.saved_tensors
+        *norm, x, weight, laid_out, mixed, w_out, draws = saved[:11]
+        found = saved[11:]
         edges, heads, kept = ctx.rest
         masks, (_, sources, targets) = edges.masks(x.dtype), edges.padded()
         of_received = _drop(grad, draws, kept)
@@ -179,10 +207,11 @@ class _Read(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *norm, receivers, own, query, seen, mixed, asks, states = ctx.saved_tensors[:12]
-        w_query, w_key_value, w_out, draws, *alphas = ctx.saved_tensors[12:]
+        _refuse_second_derivatives()
+        saved = ctx.saved_tensors
+        *norm, receivers, own, query, seen, mixed, asks, states = saved[:12]
+        w_query, w_key_value, w_out, draws, *alphas = saved[12:]
         edges, heads, kept = ctx.rest
         masks, (_, sources, targets) = edges.masks(own.dtype), edges.padded()
         count, channels = own.shape
@@ -236,8 +265,8 @@ class _FeedForward(torch.autograd.Function):
         return z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivatives()
         *norm, x, hidden, w_in, w_out, draws = ctx.saved_tensors
         of_found = _drop(grad, draws, ctx.kept)
         of_hidden = of_found @ w_out
@@ -245,6 +274,12 @@ class _FeedForward(torch.autograd.Function):
         of_y, *of_norm = _norm_back(torch.addmm(grad, of_hidden, w_in), norm, ctx.needs_input_grad[0])
         of_maps = of_hidden.T @ x, of_hidden.sum(0), of_found.T @ hidden, of_found.sum(0)
         return of_y, None, *of_norm, *of_maps
+
+
+def _refuse_second_derivatives() -> None:
+    """torch's attention has none on a CPU; here gradients would come without them, and nothing would say so."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("masked attention on a CPU has no second derivative; leave out create_graph=True")
 
 
 def _norm_back(grad: Tensor, norm: Sequence[Tensor], wanted: bool) -> tuple[Tensor | None, Tensor, Tensor]:

@@ -50,7 +50,10 @@ def stacked_streams(
     depth, repeats = len(streams[0].layers), streams[0].repeats
     layers = [_StackedLayer([stream.layers[i] for stream in streams]) for i in range(depth)]
     *inner, last = [layer for layer in layers for _ in range(repeats)]
-    x, adjacency = z.expand(len(streams), -1, -1), adjacencies(edges)
+    x = z.expand(len(streams), -1, -1)
+    if not inner:
+        return last(x, adjacencies(readout_edges), readout_edges[0], readouts)
+    adjacency = adjacencies(edges)
     for layer in inner:
         x = layer(x, adjacency, edges[0])
     of_readouts = [_first_rows(some.pairs, every.pairs) for some, every in zip(readout_edges, edges, strict=True)]
