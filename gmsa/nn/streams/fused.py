@@ -127,7 +127,7 @@ class _Attend(torch.autograd.Function):
             ATTENTION(query[:, :, : mask.shape[1]], key, value, attn_mask=mask[:, None])
             for (query, key, value), mask in zip(_by_group(laid_out, masks, 2, 3, heads), masks.groups, strict=True)
         ]
-        states = torch.cat([state.transpose(1, 2).flatten(2).flatten(0, 1) for state, _ in found])  # [P, C]
+        states = _end_to_end([state.transpose(1, 2).flatten(2).flatten(0, 1) for state, _ in found])  # [P, C]
         mixed = _silence(_choose(states, targets, masks), masks)
         y, draws = _add(x, torch.addmm(b_out, mixed, w_out.T), kept)
         ctx.save_for_backward(
@@ -197,7 +197,7 @@ class _Read(torch.autograd.Function):
         for ask, state, mask in _asking(asks, states, masks, heads):
             alphas.append(torch.baddbmm(mask, ask, state.transpose(1, 2), alpha=scale).softmax(-1))  # [G, R H, T]
             found.append(torch.bmm(alphas[-1], state).view(-1, heads * channels))
-        seen = _choose(torch.cat(found), targets, masks).view(len(own), heads, channels).transpose(0, 1)  # [H, W, C]
+        seen = _choose(_end_to_end(found), targets, masks).view(len(own), heads, channels).transpose(0, 1)  # [H, W, C]
         read = torch.bmm(seen, w_value.transpose(1, 2)).transpose(0, 1).reshape(own.shape)
         mixed = _silence(read.add_(b_key_value[channels:]), masks)
         y, draws = _add(own, torch.addmm(b_out, mixed, w_out.T), kept)
@@ -324,6 +324,10 @@ def _lay_out(x: Tensor, index: Tensor, masks: Masks, axis: int) -> Tensor:
 def _choose(x: Tensor, index: Tensor, masks: Masks) -> Tensor:
     """Rows of x, of the padded graphs, at an index."""
     return x if len(masks.groups) == 1 and len(x) == len(index) else x.index_select(0, index)
+
+
+def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
 def _silence(x: Tensor, masks: Masks) -> Tensor:
