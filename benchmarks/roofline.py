@@ -73,13 +73,13 @@ class FlopCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in (aten.mm.default, aten.addmm.default):
+        if func in (aten.mm.default, aten.addmm.default, aten.addmm.out, aten.addmm_.default):
             a, b = args[-2:]
             if a.layout == torch.strided:
                 self.products[Product(*a.shape, b.shape[1])] += 1
             else:
                 self.sparse += 2 * a._nnz() * b.shape[1]
-        elif func in (aten.bmm.default, aten.baddbmm.default):
+        elif func in (aten.bmm.default, aten.bmm.out, aten.baddbmm.default, aten.baddbmm_.default):
             a, b = args[-2:]
             self.products[Product(*a.shape[1:], b.shape[2])] += len(a)
         elif func is aten.sparse_sampled_addmm.default:

@@ -6,11 +6,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gmsa.nn import ConvEncoder, DenseEdges, Interaction, SparseEdges
+from gmsa.graph.conv_windows import conv_windows
+from gmsa.nn import ConvEncoder, DenseEdges, Interaction, SparseEdges, StreamLayer
+from gmsa.nn.layers.size_groups import fill_lanes, group_by_size
+from gmsa.nn.streams.fused import can_fuse
 
 # V nodes, G graphs of T nodes, E edges, C channels, H heads, D = C // H
 C, H = 8, 2
@@ -47,6 +51,37 @@ def test_attention_by_hand(roofline) -> None:
     assert count.attention == (2 + 5) * 2 * G * H * T * T * (C // H)
     assert count.sparse == 0
     assert count.flops == maps + count.attention
+
+
+@pytest.mark.parametrize("receivers", [0, 2])
+def test_a_fused_layer_by_hand(roofline, receivers: int) -> None:
+    """Each product of the layer has two for its gradients. Few receivers ask among the states of their graph: for each
+    head a row of scores and a sum, of C channels and all nodes, which are padded."""
+    channels, heads, padded = 32, 4, fill_lanes(T)
+    layer, firsts = StreamLayer(channels, heads), receivers or T
+    groups = group_by_size(np.full(G, T), np.full(G, firsts))
+    nodes = torch.arange(V)
+    chosen = (nodes.view(G, T)[:, :firsts]).flatten()
+    count = roofline.FlopCount()
+    edges = DenseEdges(torch.ones(G, firsts, T, dtype=torch.bool), nodes, torch.arange(G * firsts), groups)
+    x = torch.randn(V, channels, requires_grad=True)
+    assert can_fuse(layer, x, edges, chosen if receivers else None, None)
+    with count:
+        layer(x, edges, chosen if receivers else None).sum().backward()
+    rows = G * firsts
+    products = 3 * 2 * (8 + 4) * rows * channels**2  # the feed-forward network's, and four of C x C
+    if receivers:
+        products += 3 * 2 * 2 * rows * heads * channels * padded
+    assert sum(p.flops * n for p, n in count.products.items()) == products
+    assert count.attention == (0 if receivers else (2 + 5) * 2 * G * T * padded * channels)
+
+
+def test_blocks_of_windows_by_hand(roofline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gmsa.nn.encoders.BLOCK", 50)
+    encoder, count = ConvEncoder(5, C, ((4, 2),)), roofline.FlopCount()
+    with count:
+        encoder(torch.randn(12, 5), conv_windows(np.array([12]), ((4, 2),))).sum().backward()
+    assert count.flops == 2 * (2 * 6 * 4 * 5 * C)  # forward, and the gradient of the weights
 
 
 def test_sparse_attention_by_hand(roofline) -> None:
