@@ -2,20 +2,23 @@
 
     python benchmarks/one_model.py --out runs/one_model
     python benchmarks/one_model.py --corpora CMU-MOSI --models "student;soup" --seeds 3 --out runs/one_model
+    python benchmarks/one_model.py --corpora "CMU-MOSI, MiniLM" --folds 0 --models student --out runs/one_model
 
 With all labels and no pool, per corpus, fold and seed: three teachers and their student by the protocol `distillation`;
 a control, trained on the labels for as many steps as the student; a student that learns from the labeled utterances
 themselves; and a soup, the mean of the weights of three further trainings that start from the first teacher. An error
 is an MAE, that of one the mean over the three teachers. What is kept of the gain is (one - model) / (one - mean of
-three), with an interval by a bootstrap over folds and seeds. Folds are by video, over what is not in the test split.
-What is trained already is not trained again.
+three), with an interval by a bootstrap over folds and seeds. Folds are by video, over what is not in the test split;
+with --folds 0 the splits are the file's own. What is trained already is not trained again. ``MiniLM`` is in the loop,
+``context`` as in ``mosi_context``; both are measured where they are asked for.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +29,8 @@ from common import QUICK, ROOT, SEEDS, add_quick, find_data, header, machine, ro
 from torch import nn
 
 from gmsa.config import load_config
+from gmsa.metrics import mosi_metrics
+from gmsa.runs.initial_weights import encoder_weights
 from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.train import make_trainer
 from gmsa.system.device import set_up
@@ -39,6 +44,7 @@ MODELS = ("student", "control", "labeled utterances", "soup")
 ONE, MEAN = "one", "mean of three"
 STAGES = ("supervised", "teacher_2", "teacher_3")
 SPLITS = ("valid", "test")
+METRICS = ("MAE", "Corr", "Non0_acc_2")
 
 
 class Corpus(NamedTuple):
@@ -49,18 +55,28 @@ class Corpus(NamedTuple):
     changes: tuple[str, ...] = ()
 
 
+CONTEXT = ("graph.scope=hierarchical", "graph.context=3", "graph.dialogue_node=true", "model.propagation=0.2")
+TEXT = ("data.modalities=[text]",)
 CORPORA = {
     "CMU-MOSI": Corpus("mosi_dev.pkl", "mosi_graph.yaml"),
-    "CH-SIMS v2": Corpus("sims2_text.pkl", "sims_graph.yaml", ("data.modalities=[text]",)),
+    "CH-SIMS v2": Corpus("sims2_text.pkl", "sims_graph.yaml", TEXT),
+    "CMU-MOSI, MiniLM": Corpus("mosi_dev.pkl", "mosi_text.yaml"),
+    "CMU-MOSI, MiniLM, context": Corpus("mosi_dev.pkl", "mosi_text.yaml", CONTEXT),
+    "CH-SIMS v2, MiniLM": Corpus("sims2_text.pkl", "mosi_text.yaml", ("target.preset=simsv2", *TEXT)),
 }
+DEFAULT = "CMU-MOSI;CH-SIMS v2"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/one_model"), help="folder of the trainings")
-    parser.add_argument("--corpora", default=";".join(CORPORA), metavar="NAMES", help="with semicolons; by default all")
+    parser.add_argument(
+        "--corpora", default=DEFAULT, metavar="NAMES", help=f"with semicolons, of: {'; '.join(CORPORA)}"
+    )
     parser.add_argument("--models", default=";".join(MODELS), metavar="NAMES", help="with semicolons; by default all")
-    parser.add_argument("--folds", type=int, default=FOLDS, help=f"how many of the {FOLDS} folds")
+    parser.add_argument(
+        "--folds", type=int, default=FOLDS, help=f"how many of the {FOLDS} folds; 0: the file's own splits"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each fold")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change of a setting")
     add_quick(parser)
@@ -73,17 +89,21 @@ def main() -> None:
             print(f"NOT MEASURED: {corpus.file} is not in $GMSA_REAL_DATA")
             continue
         found = []
-        for fold in range(folds):
-            given = [f"data.path={file}", f"data.split.folds={FOLDS}", f"data.split.fold={fold}"]
-            given = [*QUICK] if options.quick else [*given, "data.split.keep_test=true", *corpus.changes]
+        for fold in range(max(1, folds)):
+            given = [f"data.path={file}", *corpus.changes]
+            if folds:
+                given += [f"data.split.folds={FOLDS}", f"data.split.fold={fold}", "data.split.keep_test=true"]
+            given = [*QUICK] if options.quick else given
             overrides = [*given, *options.set, "protocol.name=distillation", "distillation.teachers=3"]
-            config = load_config(ROOT / "configs" / corpus.config, overrides, {})
+            base = "mosi_graph.yaml" if options.quick else corpus.config
+            config = load_config(ROOT / "configs" / base, overrides, {})
             set_up(config.run)
             prepared = prepare(config)
             for seed in seeds:
-                folder = options.out / file.stem / f"{fold}-{seed}"
+                folder = options.out / re.sub(r"\W+", "_", name) / (f"{fold}-{seed}" if folds else str(seed))
                 found.append(errors(prepared, seed, folder, models))
-        report(f"{name}, {folds} of {FOLDS} folds, seeds of each: {len(seeds)}", found, folds)
+        of = f"{folds} of {FOLDS} folds, seeds of each" if folds else "the file's own splits, seeds"
+        report(f"{name}, {of}: {len(seeds)}", found, max(1, folds))
     print(f"\n{machine()}")
 
 
@@ -105,10 +125,16 @@ def errors(prepared: Prepared, seed: int, folder: Path, names: Sequence[str]) ->
         labels = np.array([u.label for u in utterances])
         for name, of in models.items():
             values = np.stack([trainer.predict(model, utterances).predicted for model in of])
-            found[name][split] = float(np.abs(values.mean(0) - labels).mean())
+            found[name] |= scores(split, [values.mean(0)], labels)
             if name == MEAN:
-                found[ONE][split] = float(np.abs(values - labels).mean())
+                found[ONE] |= scores(split, values, labels)
     return found
+
+
+def scores(split: str, values: Iterable[np.ndarray], labels: np.ndarray) -> dict[str, float]:
+    """The mean of each score over some predictions of a split."""
+    each = [mosi_metrics(predicted, labels) for predicted in values]
+    return {f"{split} {metric}": float(np.mean([row[metric] for row in each])) for metric in METRICS}
 
 
 def named(known: Collection[str], asked: str) -> list[str]:
@@ -124,7 +150,8 @@ def trainer_of(prepared: Prepared, seed: int, folder: Path, epochs: int = 1) -> 
     optim = prepared.config.optim
     config = replace(prepared.config, optim=replace(optim, epochs=optim.epochs * epochs))
     folder.mkdir(parents=True, exist_ok=True)
-    return make_trainer(config, prepared, seed, None, folder, torch.device("cpu"), Callback())
+    start = encoder_weights(config, prepared.corpus.dims)
+    return make_trainer(config, prepared, seed, start, folder, torch.device("cpu"), Callback())
 
 
 def trained_on(
@@ -148,17 +175,18 @@ def soup(trainer: Trainer, start: nn.Module, data: TrainingData) -> nn.Module:
 
 def report(name: str, found: Sequence[Mapping[str, Mapping[str, float]]], folds: int) -> None:
     """Prints the errors of a corpus: of ``found``, fold by fold, for all seeds of each."""
-    header(f"{name}:", "", *(f"{split} MAE" for split in SPLITS), *(f"kept of the gain, {split}" for split in SPLITS))
-    errors_of = {
-        model: {split: np.array([f[model][split] for f in found]).reshape(folds, -1) for split in SPLITS}
+    columns = [f"{split} {metric}" for split in SPLITS for metric in METRICS]
+    header(f"{name}:", "", *columns, *(f"kept of the gain, {split}" for split in SPLITS))
+    scores_of = {
+        model: {column: np.array([f[model][column] for f in found]).reshape(folds, -1) for column in columns}
         for model in found[0]
     }
-    for model, of in errors_of.items():
-        cells = [f"{of[s].mean():.4f} ± {of[s].std(ddof=1) if of[s].size > 1 else 0:.4f}" for s in SPLITS]
+    for model, of in scores_of.items():
+        cells = [f"{of[c].mean():.4f} ± {of[c].std(ddof=1) if of[c].size > 1 else 0:.4f}" for c in columns]
         kept = []
         for split in SPLITS:
-            gain = errors_of[ONE][split] - errors_of[MEAN][split]
-            kept.append("" if model == ONE else share(errors_of[ONE][split] - of[split], gain))
+            one, mean = (scores_of[name][f"{split} MAE"] for name in (ONE, MEAN))
+            kept.append("" if model == ONE else share(one - of[f"{split} MAE"], one - mean))
         row(model, *cells, *kept)
 
 

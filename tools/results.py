@@ -176,6 +176,14 @@ RESULTS_BY_NAME: dict[str, Result] = {
         30,
         data=[DEV, SIMS2],
     ),
+    "one_model_text": Result(
+        [
+            "python benchmarks/one_model.py --corpora 'CMU-MOSI, MiniLM;CMU-MOSI, MiniLM, context' --folds 0 "
+            "--models student --seeds 5 --out OUT"
+        ],
+        100,
+        data=[DEV],
+    ),
     "missing_robustness": Result(
         [
             f"gmsa train --config mosi_sslmm --set data.path=DATA {SEMI_IIN_SET} --out OUT/semi_iin "
