@@ -27,8 +27,8 @@ class ConvEncoder(nn.Module):
 
     The sequences lie end to end without padding: each convolution gives what ``torch.nn.Conv1d`` gives on each
     sequence by itself. With a stride it gathers the k steps that each output reads, of many wide features block by
-    block; without one it multiplies every
-    step with the weights at all k offsets and adds the products shifted, which needs k times less memory.
+    block; without one it multiplies every step with the weights at all k offsets and adds the products shifted, which
+    needs k times less memory.
 
     Args:
         dim (int): Features D of a step.
@@ -111,7 +111,11 @@ def _in_blocks(x: Tensor, rows: Tensor, weight: Tensor) -> bool:
 
 class _BlockwiseConv(torch.autograd.Function):
     """A strided convolution in blocks of windows that stay in a processor's cache: what all windows read, side by side,
-    is several times the features. The gradient of the weights gathers them again."""
+    is several times the features. The gradient of the weights gathers them again.
+
+    From steps ``[S, D]``, the rows ``[M, k]`` that each window reads (S stands for zeros), a weight ``[C, D, k]`` and a
+    bias ``[C]``: ``[M, C]``.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ AHEAD = 4
 PATIENCE = 30
 """Seconds to wait for the scheduler."""
 LOG = "cluster.log"
+"""File of the cache's folder into which the processes beside Dask's workers speak."""
 _one_at_a_time = threading.Lock()
 _running: dict[Work, dict[Any, Any]] = {}
+"""The process of this worker, as :func:`~gmsa.media.jobs.workers.run_tasks` keeps it, by what it works on."""
 
 
 def run_on_cluster(work: Work, tasks: Iterable[Task], address: str) -> Iterator[Done]:
