@@ -144,9 +144,8 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     count = manifest.utterances
     found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
     for modality, stored in manifest.modalities.items():
-        found[f"{modality}.npy"] = DTYPES[stored.dtype], (ANY if manifest.shards else stored.steps, stored.dim)
-        for shard in range(1, 1 + len(manifest.shards)):
-            found[f"{modality}.{shard}.npy"] = DTYPES[stored.dtype], (ANY, stored.dim)
+        for name in shards_of(manifest, modality):
+            found[name] = DTYPES[stored.dtype], (ANY if manifest.shards else stored.steps, stored.dim)
         found[f"{modality}.offsets.npy"] = "<i8", (count + 1,)
         if manifest.statistics:
             found[f"{modality}.statistics.npy"] = "<f8", (2, stored.dim)
@@ -167,6 +166,11 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     if manifest.annotations:
         found["annotations.npy"] = "|i1", (count,)
     return found
+
+
+def shards_of(manifest: Manifest, modality: str) -> list[str]:
+    """Returns the names of the files of a modality's features, in order."""
+    return [f"{modality}.npy", *(f"{modality}.{shard}.npy" for shard in range(1, 1 + len(manifest.shards)))]
 
 
 def header(dtype: str, shape: tuple[int, ...]) -> bytes:

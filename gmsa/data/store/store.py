@@ -1,4 +1,4 @@
-"""Reads a feature store: a folder of memory-mapped arrays, so that memory does not grow with its size."""
+"""Reads a feature store: a folder of arrays that stay in their files, so that memory does not grow with its size."""
 
 # N utterances, L steps of all of them together, D features
 from __future__ import annotations
@@ -21,17 +21,18 @@ from gmsa.data.lazy.sequences import rows_within
 from gmsa.data.opening import lies_at
 from gmsa.data.store.contents import check_ids, check_lengths, check_numbers, check_statistics, check_texts
 from gmsa.data.store.extraction import Extraction
-from gmsa.data.store.files import CLIPS, MANIFEST, MOST_CLIPS, NO_PLACE, TEXT_COLUMNS, columns_of, read_manifest
-from gmsa.data.store.mapped import (
-    Column,
-    Mapped,
-    MissingColumn,
-    StoredColumn,
-    StoredTexts,
-    checked_offsets,
-    checked_shards,
-    map_file,
+from gmsa.data.store.files import (
+    CLIPS,
+    MANIFEST,
+    MOST_CLIPS,
+    NO_PLACE,
+    TEXT_COLUMNS,
+    columns_of,
+    read_manifest,
+    shards_of,
 )
+from gmsa.data.store.mapped import Mapped, StoredTexts, checked_offsets, map_file
+from gmsa.data.store.sequences import Column, MissingColumn, StepsFile, checked_shards
 from gmsa.data.texts import hint
 from gmsa.data.utterance import Utterance
 from gmsa.errors import DataError, listed, short, shown
@@ -51,10 +52,11 @@ class Store:
 
     Opening checks the manifest, the size and header of every file, that all offsets lie within the arrays, so that
     later reads stay in bounds, and ids, transcripts, labels and annotations (a second per million). It reads no
-    features and computes no hashes (10 GB would take a minute); ``gmsa data check`` does. Truncating a file while it
-    is open kills the process, as with every memory-mapped file.
+    features and computes no hashes (10 GB would take a minute); ``gmsa data check`` does. A file of features that is
+    cut short while it is open is an error when it is read; that of any other file kills the process, as with every
+    memory-mapped file.
 
-    A store is pickled as its path and opened again when it is unpickled; a forked process shares the mapping.
+    A store is pickled as its path and opened again when it is unpickled; a forked process shares its files.
 
     Args:
         path: folder of the store.
@@ -84,22 +86,26 @@ class Store:
         """SHA-256 of the manifest, which has that of every file."""
         self.dims = {modality: stored.dim for modality, stored in self.manifest.modalities.items()}
         """Features per step, D, of each modality."""
-        columns = {}
-        for name, (dtype, shape) in columns_of(self.manifest).items():
-            columns[name] = map_file(self.path / name, dtype, shape, self.manifest.files[name].bytes)
+        files = {
+            name: (self.path / name, dtype, shape, self.manifest.files[name].bytes)
+            for name, (dtype, shape) in columns_of(self.manifest).items()
+        }
+        features = {m: {name: StepsFile(*files.pop(name)) for name in shards_of(self.manifest, m)} for m in self.dims}
+        columns = {name: map_file(*file) for name, file in files.items()}
 
         def parts(name: str) -> tuple[Mapped, np.ndarray]:
             return columns[f"{name}.npy"], checked_offsets(self.path, name, columns)
 
         ids, transcripts = parts("ids"), parts("transcripts")
-        sequences = {m: checked_shards(self.path, m, columns, self.manifest.shards) for m in self.dims}
+        begins = self.manifest.shards
+        self._sequences = {m: checked_shards(self.path, m, shards, columns, begins) for m, shards in features.items()}
         check_ids(self.path, self.manifest, *ids)
         check_texts(self.path, "transcripts", *transcripts)
         texts = {column: parts(name) for column, name in TEXT_COLUMNS.items() if column in self.manifest.columns}
         for column, found in texts.items():
             check_texts(self.path, TEXT_COLUMNS[column], *found)
-        for modality, (_, offsets) in sequences.items():
-            check_lengths(self.path, self.manifest, modality, offsets)
+        for modality, sequences in self._sequences.items():
+            check_lengths(self.path, self.manifest, modality, sequences.offsets)
         check_numbers(self.path, self.manifest, columns)
         check_statistics(self.path, self.manifest, columns)
 
@@ -110,7 +116,6 @@ class Store:
         """Labels of single modalities, float64 ``[N]``; NaN if unlabeled."""
         self.annotations = columns["annotations.npy"].array if self.manifest.annotations else None
         """Annotations, int8 ``[N]``: -1, 0, 1, or -128 for none; None if no utterance has one."""
-        self._sequences = {modality: StoredColumn(*found) for modality, found in sequences.items()}
         self._statistics = {m: columns[f"{m}.statistics.npy"].array for m in self.dims if self.manifest.statistics}
         self._times = {modality: columns[f"{modality}.times.npy"].array for modality in self.manifest.timed}
         self._ids, self._transcripts = StoredTexts(*ids), StoredTexts(*transcripts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import math
@@ -9,8 +10,10 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +77,51 @@ def test_comes_out_as_it_went_in(store: Store, utterances: list[Utterance]) -> N
     assert store.annotations.tolist() == [-128, 0, 1, -1, 0, 1, -1, 0]
     assert store.manifest.splits["train"].labeled == 3
     assert store.sha256 == sha256_of(store.path / "manifest.json") == data_sha256(store.path)
+
+
+@pytest.mark.parametrize("system", ["pieces", "without preadv"])
+def test_reads_of_any_system_are_equal(
+    store: Store, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    if system == "pieces":
+        whole = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda handle, buffers, place: whole(handle, [buffers[0][:7]], place))
+    else:
+        monkeypatch.delattr(os, "preadv")
+    wanted = [u.features["text"] for u in utterances] * 40
+    with ThreadPoolExecutor(4) as threads:  # which share the place of a file
+        found = threads.map(lambda i: store.utterances()[i % 8].features["text"], range(len(wanted)))
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_file_of_features_that_is_cut_short_while_it_is_open(store: Store, utterances: list[Utterance]) -> None:
+    path = store.path / "text.npy"
+    os.truncate(path, path.stat().st_size - 4)
+    assert torch.equal(store.utterances()[6].features["text"], utterances[6].features["text"])
+    with pytest.raises(DataError, match=r"text\.npy: was cut short while it was open; restore it, or import the data"):
+        store.utterances()[7].features["text"]
+
+
+def test_a_disk_that_fails_while_features_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(DataError, match=r"text\.npy: cannot be read: Input/output error; check the disk"):
+        store.utterances()[0].features["text"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_a_store_closes_its_files(tmp_path: Path, rows: list[Row]) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    store = write_store(tmp_path / "closing", rows, shard_bytes=100)
+    files = len(store.manifest.files)
+    assert len(store.manifest.shards) > 2
+    assert before < len(os.listdir("/proc/self/fd")) <= before + files
+    del store
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_features_are_lazy_and_copies(store: Store) -> None:
