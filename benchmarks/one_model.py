@@ -6,7 +6,7 @@
 
 With all labels and no pool, per corpus, fold and seed: three teachers and their student by the protocol `distillation`;
 a control, trained on the labels for as many steps as the student; a student that learns from the labeled utterances
-themselves; and a soup, the mean of the weights of three further trainings that start from the first teacher. An error
+themselves; and a soup by the protocol `soup`, whose first member is the first teacher. An error
 is an MAE, that of one the mean over the three teachers. What is kept of the gain is (one - model) / (one - mean of
 three), with an interval by a bootstrap over folds and seeds. Folds are by video, over what is not in the test split;
 with --folds 0 the splits are the file's own. What is trained already is not trained again. ``MiniLM`` is in the loop,
@@ -16,7 +16,6 @@ with --folds 0 the splits are the file's own. What is trained already is not tra
 from __future__ import annotations
 
 import argparse
-import copy
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +36,7 @@ from gmsa.system.device import set_up
 from gmsa.training.callbacks import Callback
 from gmsa.training.protocols import Distillation, TrainingData
 from gmsa.training.pseudo_labels import soft_examples
+from gmsa.training.soup import Soup
 from gmsa.training.trainer import Trainer
 
 FOLDS, SAMPLES = 5, 10_000
@@ -44,7 +44,7 @@ MODELS = ("student", "control", "labeled utterances", "soup")
 ONE, MEAN = "one", "mean of three"
 STAGES = ("supervised", "teacher_2", "teacher_3")
 SPLITS = ("valid", "test")
-METRICS = ("MAE", "Corr", "Non0_acc_2")
+METRICS = ("MAE", "Corr", "Non0_acc_2", "Mult_acc_7")
 
 
 class Corpus(NamedTuple):
@@ -110,13 +110,12 @@ def main() -> None:
 def errors(prepared: Prepared, seed: int, folder: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """The error of each model on each split, after the trainings of a seed."""
     trainer, data = trainer_of(prepared, seed, folder / "distillation"), prepared.training_data(prepared.config, seed)
-    student = Distillation()(trainer, data)
     teachers = [trainer.train_stage(stage, data.labeled) for stage in STAGES]
     make: dict[str, Callable[[], nn.Module]] = {
-        "student": lambda: student,
+        "student": lambda: Distillation()(trainer, data),
         "control": lambda: trained_on(prepared, seed, folder / "control", data),
         "labeled utterances": lambda: trained_on(prepared, seed, folder / "labeled", data, teachers),
-        "soup": lambda: soup(trainer_of(prepared, seed, folder / "soup"), teachers[0], data),
+        "soup": lambda: Soup()(trainer, data),
     }
     models: dict[str, list[nn.Module]] = {**{name: [make[name]()] for name in names}, MEAN: [*teachers]}
     found: dict[str, dict[str, float]] = {ONE: {}, **{name: {} for name in models}}
@@ -163,14 +162,6 @@ def trained_on(
         utterances = [e.utterance for e in data.labeled]
         examples += soft_examples(utterances, [trainer.predict(teacher, utterances) for teacher in teachers])
     return trainer.train_stage("student" if teachers else "control", examples)
-
-
-def soup(trainer: Trainer, start: nn.Module, data: TrainingData) -> nn.Module:
-    """The mean of the weights of three trainings from the same weights, in other orders."""
-    states = [trainer.train_stage(f"soup_{i}", data.labeled, start=start).state_dict() for i in (1, 2, 3)]
-    mixed = copy.deepcopy(start)
-    mixed.load_state_dict({name: torch.stack([s[name] for s in states]).float().mean(0) for name in states[0]})
-    return mixed
 
 
 def report(name: str, found: Sequence[Mapping[str, Mapping[str, float]]], folds: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,11 +44,13 @@ from gmsa.training.optimization.optimizer import (
     parameter_groups,
 )
 from gmsa.training.optimization.recorded import StepRecorder
-from gmsa.training.scoring import Predictions, predict_utterances
+from gmsa.training.scoring import Predictions, predict_utterances, quiet_metrics
 from gmsa.training.state import StageProgress, StateCheck, TrainState, check_weights, random_state, set_random_state
 from gmsa.training.step import training_step
 from gmsa.training.stopping import Stop
 from gmsa.training.tasks import FineTuning, Pretraining, Task
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -111,7 +114,12 @@ class Trainer:
             self.history, self.finished, self._pending = state["history"], state["finished"], state["pending"]
 
     def train_stage(
-        self, stage: str, examples: Sequence[Example], start: nn.Module | None = None, consistent: bool = False
+        self,
+        stage: str,
+        examples: Sequence[Example],
+        start: nn.Module | None = None,
+        consistent: bool = False,
+        begin_as: str = "",
     ) -> Model:
         """Trains a stage on examples from the weights of ``start``, or of :attr:`initial`, and returns its best model.
 
@@ -119,6 +127,7 @@ class Trainer:
 
         Args:
             consistent: also train on agreement with the moving average of the model's own weights.
+            begin_as: the stage whose draws of initial weights this one shares; by default its own.
 
         Raises:
             RunError: the loss is not finite; names the batch's utterances.
@@ -132,7 +141,29 @@ class Trainer:
                 f"{task.per_epoch} of the {asked.min_steps} steps that 'optim.min_steps' asks for."
             )
         given = self._initial_of(stage) if start is None else start.state_dict()
-        model: Model = self.train_task(stage, task, given)
+        model: Model = self.train_task(stage, task, given, begin_as)
+        return model
+
+    def finish_stage(self, stage: str, model: M) -> M:
+        """A stage that trains nothing, whose model is made of those of others: scores it, and keeps its weights.
+
+        A resumed run makes it again: it must be the same.
+        """
+        if stage in self.finished:
+            return model
+        began = time.perf_counter()
+        self.callbacks.on_stage_start(stage, self.seed, 0)
+        predicted = predict_utterances(model, self.valid, self.config, self.device, self.valid_context, self.group)
+        scores = quiet_metrics(predicted, self.config)
+        row = {"seed": self.seed, "stage": stage, "epoch": 1, "loss": math.nan, "valid": scores, "lr": 0.0}
+        row |= {"seconds": time.perf_counter() - began, "best": True}
+        self.history.append(row)
+        self.callbacks.on_epoch_end(row, 1)
+        if self.group.is_main:
+            weights = {name: x.detach().cpu() for name, x in model.state_dict().items()}
+            save_weights(self.folder / f"{stage}.safetensors", weights, self._settings)
+        self.finished.append(stage)
+        self._save()
         return model
 
     def pretrain(self) -> Model:
@@ -145,9 +176,9 @@ class Trainer:
         self.initial, self.lost = to_start_from(model), ""
         return model
 
-    def train_task(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None) -> Any:
+    def train_task(self, stage: str, task: Task, start: Mapping[str, Tensor] | None = None, begin_as: str = "") -> Any:
         """Trains a stage's task and returns its best module; reads it where the stage is finished."""
-        torch.manual_seed(seed_for(self.seed, stage, "init"))
+        torch.manual_seed(seed_for(self.seed, begin_as or stage, "init"))
         module = task.build_module()
         best_file = self.folder / f"{stage}.safetensors"
         if stage not in self.finished:

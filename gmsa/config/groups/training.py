@@ -75,8 +75,8 @@ class ProtocolConfig:
 
     name: str = component("self_training", PROTOCOLS)
     """Training protocol: ``supervised`` learns from labels; ``self_training`` is Semi-IIN's; ``distillation`` trains a
-    student of several teachers; ``sslmm`` learns from labels and its own moving average; ``pretrain`` learns from
-    features alone, for ``init_from`` of other runs."""
+    student of several teachers; ``soup`` takes the mean of several trainings' weights; ``sslmm`` learns from labels and
+    its own moving average; ``pretrain`` learns from features alone, for ``init_from`` of other runs."""
     init_from: str | None = None
     """Run folder of a ``pretrain`` run whose weights initialize this run, seed by seed."""
 

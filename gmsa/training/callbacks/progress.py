@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,8 @@ class Progress(Callback):
         shown = shown or {f"valid {name}": valid[name] for name in valid if name == "loss"}
         scores = "".join(f", {name} {value:.3f}" for name, value in shown.items())
         seconds = f"{row['seconds']:.1f}s" if row["seconds"] < 10 else f"{row['seconds']:.0f}s"
-        self.on_message(
-            f"seed {row['seed']} {row['stage']} epoch {row['epoch']}/{epochs}: loss {row['loss']:.3f}{scores}, "
-            f"{seconds}{' *' if row['best'] else ''}"
-        )
+        # A stage that trains nothing has no loss.
+        loss = "" if math.isnan(row["loss"]) else f", loss {row['loss']:.3f}"
+        found = f"{loss}{scores}, {seconds}".removeprefix(", ")
+        where = f"seed {row['seed']} {row['stage']} epoch {row['epoch']}/{epochs}"
+        self.on_message(f"{where}: {found}{' *' if row['best'] else ''}")
