@@ -57,7 +57,7 @@ def figure_curves(
             )  # fmt: skip
         top.set_title(label(stage.replace("_", " "), 24))
         bottom.set_xlabel("epoch")
-        bottom.xaxis.get_major_locator().set_params(integer=True)
+        bottom.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # of a single epoch, too
     axes[0][0].set_ylabel("training loss")
     axes[1][0].set_ylabel(f"validation {metric}")
     # The star's legend entry is grey: it belongs to no seed.

@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "protocol": {"name": "distillation"},
         "distillation": {"teachers": 2},
     },
+    "soup": {"data": {"label_ratio": 1.0}, "protocol": {"name": "soup(members=2)"}},
     "mmgcn": {
         "graph": {"scope": "dialogue", "dialogue_node": True, "edge_dropout": 0.2},
         "model": {"channels": 16, "heads": 2, "name": "mmgcn(gamma=0.7)"},

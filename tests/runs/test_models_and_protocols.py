@@ -26,7 +26,7 @@ FEW = {
     ("semi_iin", "distillation", "hierarchical", 0.0),
     ("dialogue_gcn", "self_training", "dialogue", 0.5),
     ("cogmen", "sslmm", "hierarchical", 0.5),
-    ("gcnet", "supervised", "dialogue", 0.5),
+    ("gcnet", "soup(members=2)", "dialogue", 0.5),
     ("mmgcn", "sslmm", "dialogue", 0.5),
     ("mtag", "distillation", "utterance", 0.5),
 }
@@ -39,7 +39,7 @@ FEW = {
         pytest.param(*case, marks=() if case in FEW else pytest.mark.slow)
         for case in itertools.product(
             sorted(MODELS),
-            ("supervised", "self_training", "distillation", "sslmm"),
+            ("supervised", "self_training", "distillation", "soup(members=2)", "sslmm"),
             ("utterance", "dialogue", "hierarchical"),
             (0.0, 0.5),
         )

@@ -75,6 +75,7 @@ def test_hyperband_asks_the_protocol_for_its_stages(easy_first: None) -> None:
         "supervised": 10,
         "self_training": 30,
         "distillation": 50,
+        "soup(members=4)": 40,
         "sslmm": 10,
         "easy_first": 20,
     }
