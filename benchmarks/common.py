@@ -135,9 +135,9 @@ def run(folder: Path, config: str, seeds: Sequence[int], overrides: Sequence[str
 
 
 def text_settings() -> dict[str, Any]:
-    """What the packaged config with a text encoder sets beside it and its protocol, by dotted key."""
+    """What the packaged config with a text encoder sets beside it, by dotted key."""
     groups = yaml.safe_load((ROOT / "configs" / "mosi_text.yaml").read_text())
-    del groups["base"], groups["protocol"]
+    del groups["base"]
     settings = {f"{group}.{key}": value for group, chosen in groups.items() for key, value in chosen.items()}
     del settings["model.text_encoder"]
     return settings

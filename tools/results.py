@@ -170,16 +170,23 @@ RESULTS_BY_NAME: dict[str, Result] = {
             for corpus, folds, models in (
                 ("CMU-MOSI", 5, "student;control"),
                 ("CH-SIMS v2", 3, "student;control"),
-                ("CMU-MOSI", 2, "soup"),
             )
         ],
         30,
         data=[DEV, SIMS2],
     ),
+    "soup": Result(
+        [
+            f"python benchmarks/one_model.py --corpora 'CMU-MOSI' --folds 5 --models soup {HALF} --out OUT/frozen",
+            "python benchmarks/one_model.py --corpora 'CH-SIMS v2, MiniLM' --folds 3 --models soup --out OUT/loop",
+        ],
+        40,
+        data=[DEV, SIMS2],
+    ),
     "one_model_text": Result(
         [
             "python benchmarks/one_model.py --corpora 'CMU-MOSI, MiniLM;CMU-MOSI, MiniLM, context' --folds 0 "
-            "--models student --seeds 5 --out OUT"
+            "--models 'student;soup' --seeds 5 --out OUT"
         ],
         100,
         data=[DEV],

@@ -45,6 +45,7 @@ def accuracy(
     return found
 
 
+@pytest.mark.slow
 def test_an_answer_two_utterances_back_is_heard(tmp_path: Path) -> None:
     assert accuracy(tmp_path, "two_back", {**CAUSAL, "past": 2}, lr=0.008, epochs=4, batch_size=32) > 0.5
 

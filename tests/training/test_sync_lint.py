@@ -68,7 +68,14 @@ steps = [
     if not waits(name, scope, route) and (scope != "utterance" or not scope_for(name))
 ]
 layers = [
-    pytest.param("semi_iin", {"layer": layer, "route": "auto"}, scope, "supervised", id=f"{layer}-{scope}")
+    pytest.param(
+        "semi_iin",
+        {"layer": layer, "route": "auto"},
+        scope,
+        "supervised",
+        id=f"{layer}-{scope}",
+        marks=[pytest.mark.slow] * (scope == "hierarchical"),
+    )
     for layer in LAYERS
     for scope in ("utterance", "hierarchical")
     if layer == "mtag" or layer not in NAMES
@@ -85,7 +92,7 @@ half = [pytest.param(*s.values, id=s.id, marks=[pytest.mark.slow] * (not in_turn
 """The same steps, of which all but one for each model and scope are slow."""
 
 
-@pytest.mark.parametrize(("name", "model", "scope", "kind"), [*steps, *layers])
+@pytest.mark.parametrize(("name", "model", "scope", "kind"), [*half, *layers])
 def test_a_step_reads_nothing_from_the_device(name: str, model: dict[str, Any], scope: str, kind: str) -> None:
     config = step_config(name, model=model, graph={"scope": scope})
     step = Step(config, kind)
