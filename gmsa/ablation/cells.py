@@ -297,13 +297,14 @@ def _train(cell: Cell) -> Record:
         import_module(module)  # else its seconds would count as the first epoch's
     device = set_up(cell.config.run)
     summary = train(cell.config, cell.variant.name, cell.folder, resume=cell.started)
-    seconds = [row["seconds"] for row in Run(cell.folder).history]
+    history = Run(cell.folder).history
+    seconds = [row["seconds"] for row in history if not math.isnan(row["loss"])]  # not of stages that train nothing
     return cell.head | {
         "device": device.type,
         "parameters": summary["parameters"],
         **cell.graph,
         "epochs": len(seconds),
-        "train_seconds": sum(seconds),
+        "train_seconds": sum(row["seconds"] for row in history),
         "seconds_per_epoch": sum(seconds) / len(seconds),
         "peak_memory_mb": peak_memory(device),
         "valid": {metric: spread["mean"] for metric, spread in summary["valid"].items()},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from gmsa.errors import DataError, short
 from gmsa.system.reading import open_regular, reason_of
@@ -14,7 +14,7 @@ _MOST_HOLES = 64
 _MOST_PIECES = 10_000
 
 
-def open_data(path: Path, where: str | None = None, follow: bool = True) -> BinaryIO:
+def open_data(path: Path, where: str | None = None, follow: bool = True) -> BufferedReader:
     """Opens a data file; arguments and errors as :func:`~gmsa.system.reading.open_regular`.
 
     Refuses a file of over 1 GiB that is a hole for the most part: a few bytes on disk would become memory of any size.
@@ -47,7 +47,7 @@ def lies_at(path: Path) -> bool:
     return True
 
 
-def _written(file: BinaryIO, size: int) -> int:
+def _written(file: BufferedReader, size: int) -> int:
     """Bytes of a file that are not holes, where the file system tells; else its size."""
     if not hasattr(os, "SEEK_DATA"):
         return size

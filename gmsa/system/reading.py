@@ -6,12 +6,14 @@ command nor fill the memory, and a link in a stranger's folder must not lead out
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gmsa.errors import GmsaError, RunError, cut, printable, short
 
@@ -56,7 +58,7 @@ def open_regular(
     follow: bool = True,
     inside: Path | None = None,
     kind: type[GmsaError] = RunError,
-) -> BinaryIO:
+) -> BufferedReader:
     """Opens a regular file for reading.
 
     Args:
@@ -83,7 +85,8 @@ def open_regular(
     except (OSError, ValueError) as error:
         if isinstance(error, GmsaError):
             raise
-        raise kind(f"{where}: cannot be read: {reason_of(error)}; check the path and its permissions") from None
+        remedy = remedy_of(error, "check the path and its permissions")
+        raise kind(f"{where}: cannot be read: {reason_of(error)}; {remedy}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise kind(f"{where}: is not a regular file; replace it by one")
@@ -181,6 +184,16 @@ def entries(folder: str | Path, kind: type[GmsaError] = RunError) -> list[Path]:
 def reason_of(error: Exception) -> str:
     """What the system says of an error, without the path."""
     return printable(getattr(error, "strerror", None) or cut(error))
+
+
+def remedy_of(error: Exception, otherwise: str) -> str:
+    """What to do about an error of the system.
+
+    Args:
+        otherwise: where it is not that too many files are open.
+    """
+    full = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return "allow more open files by 'ulimit -n'" if full else otherwise
 
 
 def _mode(path: str | Path, kind: type[GmsaError]) -> int | None:

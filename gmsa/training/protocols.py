@@ -95,7 +95,8 @@ class Protocol:
         return 1
 
     def __call__(self, trainer: Trainer, data: TrainingData) -> nn.Module:
-        """Trains and returns the final model: the one that the last call of ``trainer.train_stage`` returned."""
+        """Trains and returns the final model: the one that the last call of ``trainer.train_stage``, or of
+        ``trainer.finish_stage``, returned."""
         raise NotImplementedError
 
 

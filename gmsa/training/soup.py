@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from gmsa.config import Config
@@ -27,7 +26,8 @@ class Soup(Protocol):
     Wortsman et al.: Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing
     inference time. ICML 2022, arXiv 2203.05482: the uniform soup. There the members differ in their settings and have a
     pre-trained model in common; here the weights that are drawn are in common, too. Models that start from other draws
-    cannot be mixed. It predicts at the cost of one model, and takes as many trainings as it has members.
+    cannot be mixed. It predicts at the cost of one model, and takes as many trainings as it has members. It looks at no
+    pool.
 
     Args:
         members (int, default 3): Number of models M, 2 at least.
@@ -56,12 +56,15 @@ class Soup(Protocol):
 
 def mixed(models: Sequence[nn.Module]) -> nn.Module:
     """A model with the mean of the weights of several; what is no floating-point number is that of the first."""
-    soup, states = copy.deepcopy(models[0]), [model.state_dict() for model in models]
+    soup, (first, *others) = copy.deepcopy(models[0]), [model.state_dict() for model in models]
 
-    def mean(name: str, first: Tensor) -> Tensor:
-        if not first.is_floating_point():
-            return first
-        return torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
+    def mean(name: str, weight: Tensor) -> Tensor:
+        if not weight.is_floating_point():
+            return weight
+        total = weight.cpu().double()  # not every device has such numbers, or the room for them
+        for state in others:
+            total = total + state[name].cpu()
+        return (total / len(models)).to(weight.dtype)
 
-    soup.load_state_dict({name: mean(name, weight) for name, weight in states[0].items()})
+    soup.load_state_dict({name: mean(name, weight) for name, weight in first.items()})
     return soup

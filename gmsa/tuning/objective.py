@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 import secrets
 import shutil
@@ -107,7 +108,8 @@ class Training:
         try:
             yield
         finally:
-            cost = {"seconds": curve.seconds, "epochs": len(curve.rows), "parameters": curve.parameters}
+            epochs = sum(not math.isnan(row["loss"]) for row in curve.rows)  # not those of stages that train nothing
+            cost = {"seconds": curve.seconds, "epochs": epochs, "parameters": curve.parameters}
             trial.set_user_attr(COST, cost)
 
 

@@ -1,4 +1,4 @@
-"""The feature store: memory-mapped array files and a manifest."""
+"""The feature store: array files and a manifest."""
 
 from gmsa.data.store.store import Store, StoredUtterances, is_store
 from gmsa.data.store.writer import Row, write_store

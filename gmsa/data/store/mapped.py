@@ -5,15 +5,15 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from gmsa.data.opening import open_data
 from gmsa.data.store.files import AGAIN, ANY, HEADER, check_header
 from gmsa.errors import DataError, short
-from gmsa.system.reading import reason_of
+from gmsa.system.reading import reason_of, remedy_of
 
 
 class Mapped:
@@ -42,7 +42,9 @@ class StoredTexts:
         return self._bytes[self._offsets[row] : self._offsets[row + 1]].tobytes().decode("utf-8", "replace")
 
 
-def open_array(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -> tuple[BinaryIO, tuple[int, ...]]:
+def open_array(
+    path: Path, dtype: str, shape: tuple[int, ...] | None, size: int
+) -> tuple[BufferedReader, tuple[int, ...]]:
     """Opens an array file after checking its size and header.
 
     Args:
@@ -87,7 +89,8 @@ def map_file(path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -
         try:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise DataError(f"{short(path)}: cannot be read: {reason_of(error)}; check the disk") from None
+            remedy = remedy_of(error, "check the disk")
+            raise DataError(f"{short(path)}: cannot be read: {reason_of(error)}; {remedy}") from None
     values = np.frombuffer(mapping, dtype, offset=HEADER).reshape(shape)
     return Mapped(values.astype(values.dtype.newbyteorder("="), copy=False), mapping)
 

@@ -22,6 +22,8 @@ from gmsa.system.reading import reason_of
 
 _TOGETHER = 64 << 20
 """Values that are read together at most."""
+_AT_ONCE = 1 << 30
+"""Bytes of a call of the system; macOS refuses more than 2 GiB."""
 
 
 class StepsFile:
@@ -45,9 +47,9 @@ class StepsFile:
 
     def __init__(self, path: Path, dtype: str, shape: tuple[int, ...] | None, size: int) -> None:
         file, (self.steps, self.dim) = open_array(path, dtype, shape, size)
-        with file:
-            self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
+        whole = file.detach()  # without a buffer
+        self._handle = whole.fileno()
+        weakref.finalize(self, whole.close)
         self._path, self._dtype, self._lock = path, np.dtype(dtype), Lock()
         self._step = self.dim * self._dtype.itemsize
 
@@ -64,7 +66,7 @@ class StepsFile:
         buffer, place = found.reshape(-1).view(np.uint8).data, HEADER + start * self._step
         try:
             while len(buffer):
-                if not (count := self._read_into(buffer, place)):
+                if not (count := self._read_into(buffer[:_AT_ONCE], place)):
                     raise DataError(f"{short(self._path)}: was cut short while it was open; restore it, or {AGAIN}")
                 buffer, place = buffer[count:], place + count
         except OSError as error:
@@ -75,9 +77,12 @@ class StepsFile:
         """Fills the beginning of a buffer from a place of the file; returns how many bytes, 0 at its end."""
         if hasattr(os, "preadv"):
             return os.preadv(self._handle, [buffer], place)
-        with self._lock:  # a system that reads from the place of a handle, which threads share
-            os.lseek(self._handle, place, os.SEEK_SET)
-            found = os.read(self._handle, len(buffer))
+        if hasattr(os, "pread"):
+            found = os.pread(self._handle, len(buffer), place)
+        else:  # Windows, which reads from the place of a handle, which threads share, and forks no process
+            with self._lock:
+                os.lseek(self._handle, place, os.SEEK_SET)
+                found = os.read(self._handle, len(buffer))
         buffer[: len(found)] = found
         return len(found)
 

@@ -135,9 +135,11 @@ def _checkpoint(settings: Any) -> str:
     """How the epoch was chosen, where the settings say so."""
     groups = settings if isinstance(settings, Mapping) else {}
     run, optim = ({**group} if isinstance(group := groups.get(name), Mapping) else {} for name in ("run", "optim"))
-    pretraining = isinstance(groups.get("protocol"), Mapping) and groups["protocol"].get("name") == "pretrain"
-    metric = "loss" if pretraining else run.get("select", "MAE")
+    protocol = str(groups["protocol"].get("name")) if isinstance(groups.get("protocol"), Mapping) else ""
+    metric = "loss" if protocol == "pretrain" else run.get("select", "MAE")
     chosen = f"the epoch of each stage with the best validation {metric}"
+    if protocol.partition("(")[0] == "soup":
+        chosen += "; the final model has the mean of their weights"
     if optim.get("patience"):
         chosen += f"; a stage stops after {optim['patience']} epochs without a better one"
     return chosen

@@ -52,7 +52,10 @@ class Callback:
         """Before the first stage, or the first that is left of a resumed run."""
 
     def on_stage_start(self, stage: str, seed: int, utterances: int) -> None:
-        """Before a stage, which will see ``utterances`` in all its epochs; one in two epochs counts twice."""
+        """Before a stage, which will see ``utterances`` in all its epochs; one in two epochs counts twice.
+
+        None, where its model is made of those of others.
+        """
 
     def on_step(self, ids: Sequence[str]) -> None:
         """After an optimizer step over the utterances ``ids``; of several processes, those of the main one."""
@@ -62,7 +65,7 @@ class Callback:
 
         Args:
             row: the row of ``history.jsonl``: ``seed``, ``stage``, ``epoch`` (from 1), ``loss``, ``valid``
-                (score by name), ``lr``, ``seconds``, ``best``.
+                (score by name), ``lr``, ``seconds``, ``best``. The loss is NaN in a stage that trains nothing.
             epochs: of the stage.
         """
 

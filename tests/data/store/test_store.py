@@ -12,12 +12,14 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.killed_runs import ended, forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +81,7 @@ def test_comes_out_as_it_went_in(store: Store, utterances: list[Utterance]) -> N
     assert store.sha256 == sha256_of(store.path / "manifest.json") == data_sha256(store.path)
 
 
-@pytest.mark.parametrize("system", ["pieces", "without preadv"])
+@pytest.mark.parametrize("system", ["pieces", "without preadv", "without pread"])
 def test_reads_of_any_system_are_equal(
     store: Store, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
@@ -88,6 +90,8 @@ def test_reads_of_any_system_are_equal(
         monkeypatch.setattr(os, "preadv", lambda handle, buffers, place: whole(handle, [buffers[0][:7]], place))
     else:
         monkeypatch.delattr(os, "preadv")
+        if system == "without pread":
+            monkeypatch.delattr(os, "pread")
     wanted = [u.features["text"] for u in utterances] * 40
     with ThreadPoolExecutor(4) as threads:  # which share the place of a file
         found = threads.map(lambda i: store.utterances()[i % 8].features["text"], range(len(wanted)))
@@ -122,6 +126,34 @@ def test_a_store_closes_its_files(tmp_path: Path, rows: list[Row]) -> None:
     del store
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_forked_processes_read_at_places_of_their_own(
+    store: Store, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "preadv")
+
+    def read(first: int) -> None:
+        for i in range(first, first + 400):
+            assert torch.equal(store.utterances()[i % 8].features["text"], utterances[i % 8].features["text"])
+
+    assert [ended(number) for number in [forked(partial(read, i)) for i in range(3)]] == [0, 0, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_too_many_open_files_are_one_line(tmp_path: Path, rows: list[Row], capfd: pytest.CaptureFixture[str]) -> None:
+    resource = pytest.importorskip("resource")
+    path = write_store(tmp_path / "shards", rows, shard_bytes=100).path
+
+    def read() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 6,) * 2)
+        with pytest.raises(
+            DataError, match=r"cannot be read: Too many open files; allow more open files by 'ulimit -n'"
+        ):
+            Store(path)
+
+    assert ended(forked(read)) == 0, capfd.readouterr().err
 
 
 def test_features_are_lazy_and_copies(store: Store) -> None:
