@@ -34,9 +34,8 @@ from gmsa.runs.prepare import Prepared, prepare
 from gmsa.runs.train import make_trainer
 from gmsa.system.device import set_up
 from gmsa.training.callbacks import Callback
-from gmsa.training.protocols import Distillation, TrainingData
+from gmsa.training.protocols import Distillation, Soup, TrainingData
 from gmsa.training.pseudo_labels import soft_examples
-from gmsa.training.soup import Soup
 from gmsa.training.trainer import Trainer
 
 FOLDS, SAMPLES = 5, 10_000

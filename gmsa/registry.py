@@ -397,7 +397,7 @@ PROTOCOLS: Registry[Any] = Registry(
         "supervised": "gmsa.training.protocols:Supervised",
         "self_training": "gmsa.training.protocols:SelfTraining",
         "distillation": "gmsa.training.protocols:Distillation",
-        "soup": "gmsa.training.soup:Soup",
+        "soup": "gmsa.training.protocols:Soup",
         "sslmm": "gmsa.training.protocols:Consistency",
         "pretrain": "gmsa.training.protocols:Pretrain",
     },

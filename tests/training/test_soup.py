@@ -23,8 +23,7 @@ from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.training.callbacks.progress import Progress
 from gmsa.training.checkpoint import load_weights
-from gmsa.training.protocols import Supervised, build_protocol
-from gmsa.training.soup import mixed
+from gmsa.training.protocols import Supervised, build_protocol, mixed
 from gmsa.training.trainer import Trainer
 
 MEMBERS = ("supervised", "member_2", "member_3")
