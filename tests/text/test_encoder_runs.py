@@ -263,6 +263,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "distillation": {"teachers": 2},
         "data": {"label_ratio": 1.0},
     },
+    "soup": {"protocol": {"name": "soup(members=2)"}, "data": {"label_ratio": 1.0}},
     "sslmm": {
         "protocol": {"name": "sslmm"},
         "consistency": {"passes": 2},

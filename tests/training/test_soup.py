@@ -15,10 +15,13 @@ from helpers.killed_runs import left, run_once
 from helpers.small_runs import small
 from torch import nn
 
+from gmsa.ablation.cells import Cell, train_cell
+from gmsa.ablation.variants import Variant
 from gmsa.config import Config
 from gmsa.errors import ConfigError
 from gmsa.evaluate import main as evaluate
 from gmsa.registry import PROTOCOLS
+from gmsa.runs import Run
 from gmsa.runs import report as results
 from gmsa.runs.train import train
 from gmsa.training.callbacks.progress import Progress
@@ -170,6 +173,16 @@ def test_a_line_of_a_stage_without_training_has_no_loss(config_of, tmp_path: Pat
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed 1 soup")]
     assert len(lines) == 1
     assert lines[0].startswith("seed 1 soup epoch 1/1: MAE ")
+
+
+def test_what_is_not_trained_counts_as_no_epoch(config_of, tmp_path: Path) -> None:
+    """Seconds per epoch of an ablation are those of the members' epochs."""
+    config = config_of("soup(members=2)", optim={"epochs": 2})
+    record = train_cell(Cell(Variant("soup", config, ()), 1, tmp_path / "run"))
+    assert record["epochs"] == 4
+    assert record["seconds_per_epoch"] == pytest.approx(
+        sum(row["seconds"] for row in Run(tmp_path / "run").history if row["stage"] != "soup") / 4
+    )
 
 
 def test_a_soup_is_a_protocol_as_others_are(config_of) -> None:
