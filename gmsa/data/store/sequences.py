@@ -29,9 +29,9 @@ _AT_ONCE = 1 << 30
 class StepsFile:
     """An open file of the steps of many sequences ``[L, D]``.
 
-    A sequence is a few kilobytes at a place of its own. To copy it by a call of the system takes a fifth of what it
-    takes from a mapped file, whose pages are mapped one by one and given back later. A file that is cut short while it
-    is open is an error, and does not kill the process.
+    In order a sequence is copied by a call of the system in half the time that it takes from a mapped file, whose pages
+    are mapped one by one and given back later. A file that is cut short while it is open is an error, and does not kill
+    the process.
 
     Args:
         path: the array file.
