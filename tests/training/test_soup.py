@@ -112,13 +112,22 @@ def test_members_begin_alike_and_are_trained_apart(config_of, tmp_path: Path, mo
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+def check_goes_on(config: Config, folder: Path, patch: pytest.MonkeyPatch, kind: type, name: str, lost: Any) -> None:
+    """A run that is interrupted where a method of that name is ends with the bits of one that is not."""
+    train(config, "tiny", folder / "whole")
+    with patch.context() as context:
+        context.setattr(kind, name, lost)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, "tiny", folder / "resumed")
+    run_once(config, folder / "resumed")
+    assert left(folder / "resumed") == left(folder / "whole")
+
+
 @pytest.mark.parametrize("lost", [2, 4, 6])
 def test_an_interrupted_run_ends_with_the_same_bits(
     config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
     """It is interrupted after so many epochs of six, in the end before the members are mixed."""
-    config = config_of()
-    train(config, "tiny", tmp_path / "whole")
     epochs = 0
 
     def on_epoch_end(self: Progress, row: Any, of: int) -> None:
@@ -127,19 +136,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         if epochs == lost:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_epoch_end", on_epoch_end)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, "tiny", tmp_path / "resumed")
-    run_once(config, tmp_path / "resumed")
-    assert left(tmp_path / "resumed") == left(tmp_path / "whole")
+    check_goes_on(config_of(), tmp_path, monkeypatch, Progress, "on_epoch_end", on_epoch_end)
 
 
 def test_a_run_lost_while_it_writes_the_soup_ends_with_the_same_bits(
     config_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of()
-    train(config, "tiny", tmp_path / "whole")
     whole = Trainer._save
 
     def save(self: Trainer, *given: Any) -> None:
@@ -147,12 +149,7 @@ def test_a_run_lost_while_it_writes_the_soup_ends_with_the_same_bits(
             raise KeyboardInterrupt
         whole(self, *given)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save", save)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, "tiny", tmp_path / "resumed")
-    run_once(config, tmp_path / "resumed")
-    assert left(tmp_path / "resumed") == left(tmp_path / "whole")
+    check_goes_on(config_of(), tmp_path, monkeypatch, Trainer, "_save", save)
 
 
 @pytest.mark.parametrize("members", [-1, 0, 1])

@@ -144,7 +144,7 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     count = manifest.utterances
     found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
     for modality, stored in manifest.modalities.items():
-        for name in shards_of(manifest, modality):
+        for name in feature_files(manifest, modality):
             found[name] = DTYPES[stored.dtype], (ANY if manifest.shards else stored.steps, stored.dim)
         found[f"{modality}.offsets.npy"] = "<i8", (count + 1,)
         if manifest.statistics:
@@ -168,7 +168,7 @@ def columns_of(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...] | Non
     return found
 
 
-def shards_of(manifest: Manifest, modality: str) -> list[str]:
+def feature_files(manifest: Manifest, modality: str) -> list[str]:
     """Returns the names of the files of a modality's features, in order."""
     return [f"{modality}.npy", *(f"{modality}.{shard}.npy" for shard in range(1, 1 + len(manifest.shards)))]
 

@@ -28,8 +28,8 @@ from gmsa.data.store.files import (
     NO_PLACE,
     TEXT_COLUMNS,
     columns_of,
+    feature_files,
     read_manifest,
-    shards_of,
 )
 from gmsa.data.store.mapped import Mapped, StoredTexts, checked_offsets, map_file
 from gmsa.data.store.sequences import Column, MissingColumn, StepsFile, checked_shards
@@ -90,7 +90,9 @@ class Store:
             name: (self.path / name, dtype, shape, self.manifest.files[name].bytes)
             for name, (dtype, shape) in columns_of(self.manifest).items()
         }
-        features = {m: {name: StepsFile(*files.pop(name)) for name in shards_of(self.manifest, m)} for m in self.dims}
+        features = {
+            m: {name: StepsFile(*files.pop(name)) for name in feature_files(self.manifest, m)} for m in self.dims
+        }
         columns = {name: map_file(*file) for name, file in files.items()}
 
         def parts(name: str) -> tuple[Mapped, np.ndarray]:
