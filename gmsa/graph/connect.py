@@ -268,7 +268,8 @@ def _dense(graphs: Graphs, streams: Sequence[str], seeds: Tensor | None) -> list
     nodes, readouts = torch.from_numpy(graphs.padded_index), torch.from_numpy(graphs.readout_padded_index)
     of_graph = graphs.counts[:, : len(READOUTS)].sum(1)
     most, sizes = int(of_graph.max()), graphs.counts.sum(1)
-    groups, to_readouts = group_by_size(sizes), group_by_size(sizes, of_graph)
+    groups = group_by_size(sizes)
+    to_readouts = groups.with_receivers(of_graph)
     return [
         Connected(DenseEdges(whole, nodes, nodes, groups), DenseEdges(of_readouts, nodes, readouts, to_readouts))
         for whole, of_readouts in _pairs(graphs, streams, seeds, most)

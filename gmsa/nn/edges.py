@@ -155,7 +155,7 @@ class DenseEdges:
         if parts is None:  # set when all are there: other threads may read the same batch
             part = self.pairs.part if isinstance(self.pairs, NodePairs) else partial(_part, self.pairs)
             parts = self._made["parts"] = [part(*group) for group in self.groups.groups]
-        return parts, self.groups.source_index, self.groups.target_index
+        return parts, self.groups.sources.index, self.groups.targets.index
 
     def masks(self, dtype: torch.dtype) -> Masks:
         """The masks of each group of untyped edges, in the order of :meth:`padded`; made once, for all layers."""

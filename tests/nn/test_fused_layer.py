@@ -104,6 +104,18 @@ def test_predictions_are_those_of_the_plain_layer(to_firsts: bool, plain: Callab
     torch.testing.assert_close(found[1], found[0])
 
 
+@pytest.mark.parametrize("to_firsts", [False, True], ids=["all nodes", "few receivers"])
+def test_what_is_no_number_stays_in_its_graph(to_firsts: bool) -> None:
+    layer, receivers = StreamLayer(CHANNELS, HEADS).double().eval(), receivers_of(to_firsts)
+    z, counts = torch.randn(int(SIZES.sum()), CHANNELS, dtype=torch.double), FIRSTS if to_firsts else SIZES
+    edges = edges_of("all", to_firsts)
+    whole = layer(z, edges, receivers).split(counts.tolist())
+    for graph, rows in enumerate(torch.arange(len(z)).split(SIZES.tolist())):
+        found = layer(z.index_fill(0, rows, torch.nan), edges, receivers).split(counts.tolist())
+        for number, (part, known) in enumerate(zip(found, whole, strict=True)):
+            assert part.isnan().all() if number == graph else torch.equal(part, known)
+
+
 @pytest.mark.parametrize("frozen", ["weights", "states"])
 def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
     layer = StreamLayer(CHANNELS, HEADS)

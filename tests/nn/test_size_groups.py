@@ -36,8 +36,41 @@ def test_no_other_groups_cost_less(call: int) -> None:
 def test_places_of_a_batch_in_groups() -> None:
     found = group_by_size(np.array([3, 1, 3, 2]), np.array([2, 1, 1, 2]), call=0)
     assert [(graphs.tolist(), r, t) for graphs, r, t in found.groups] == [([1], 1, 1), ([3], 2, 2), ([0, 2], 2, 3)]
-    assert found.source_index.tolist() == [3, 4, 5, 0, 6, 7, 8, 1, 2]
-    assert found.target_index.tolist() == [3, 4, 0, 5, 1, 2]
+    assert found.sources.index.tolist() == [3, 4, 5, 0, 6, 7, 8, 1, 2]
+    assert found.targets.index.tolist() == [3, 4, 0, 5, 1, 2]
+
+
+@pytest.mark.parametrize("call", [0, 10**9], ids=["each size", "one group"])
+def test_rows_are_laid_out_and_chosen_again(call: int) -> None:
+    sizes, receivers = np.array([3, 1, 4, 2]), np.array([2, 1, 0, 0])
+    groups = group_by_size(sizes, receivers, call)
+    for padding, counts, axis in ((groups.sources, sizes, 2), (groups.targets, receivers, 1)):
+        x, end = torch.randn(int(counts.sum()), 5, dtype=torch.double), 0
+        expected = []
+        for group in groups.groups:
+            for graph in group.graphs.tolist():
+                own = x[counts[:graph].sum() : counts[: graph + 1].sum()]
+                expected.append(torch.cat([own, own.new_zeros(group[axis] - len(own), 5)]))
+        alone = padding.lay_out_among_zeros(x.clone())
+        assert torch.equal(alone, torch.cat(expected))
+        whole = padding.lay_out(x)
+        for rows, known in zip(whole.split([len(part) for part in expected]), expected, strict=True):
+            for row, own in zip(rows, known, strict=True):
+                firsts = [rows[0]] if known.any() else [*x]  # a graph without rows takes any
+                assert any(torch.equal(row, one) for one in [own, *firsts])
+            end += len(rows)
+        assert end == len(whole)
+        assert torch.equal(padding.choose(whole), x)
+        assert torch.equal(padding.choose(whole, out=torch.empty_like(x)), x)
+
+
+def test_the_same_groups_have_other_receivers() -> None:
+    sizes, receivers = np.array([3, 1, 30, 2]), np.array([2, 1, 2, 1])
+    found, expected = group_by_size(sizes, call=9).with_receivers(receivers), group_by_size(sizes, receivers, call=9)
+    assert [group[1:] for group in found.groups] == [group[1:] for group in expected.groups]
+    for one, other in ((found.sources, expected.sources), (found.targets, expected.targets)):
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("index", "rows", "empty"))
+        assert one.is_same == other.is_same
 
 
 def test_sizes_that_differ_little_are_one_group() -> None:
@@ -54,8 +87,8 @@ def test_lanes_are_filled_where_most_of_them_are_needed() -> None:
     found = group_by_size(np.array([30, 27]), np.array([2, 1]))
     ((graphs, receivers, nodes),) = found.groups
     assert (graphs.tolist(), receivers, nodes) == ([0, 1], 2, 32)
-    assert found.source_index.tolist() == [*range(30), *range(32, 59)]
-    assert found.target_index.tolist() == [0, 1, 2]
+    assert found.sources.index.tolist() == [*range(30), *range(32, 59)]
+    assert found.targets.index.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("typed", [False, True])

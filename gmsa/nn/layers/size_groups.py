@@ -3,6 +3,7 @@
 # G graphs of up to T nodes, R of them receivers; V nodes and W receivers of all graphs
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,14 +31,48 @@ class SizeGroup(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Padding:
+    """Rows of graphs, and the places that they have when graphs are padded, group by group, end to end."""
+
+    index: Tensor
+    """The place of each row."""
+    rows: Tensor
+    """The row of each place; where there is none, the first of that graph."""
+    empty: Tensor
+    """Places where there is none."""
+    is_same: bool
+    """Whether the places are the rows, in their order."""
+
+    def lay_out(self, x: Tensor) -> Tensor:
+        """Rows of x at their places, and the first row of a graph where it has none."""
+        return x if self.is_same else x.index_select(0, self.rows)
+
+    def lay_out_among_zeros(self, x: Tensor) -> Tensor:
+        """Rows of x at their places, and zeros elsewhere."""
+        found = self.lay_out(x)
+        return found.index_fill_(0, self.empty, 0) if len(self.empty) else found
+
+    def choose(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """The rows of x, which lie at their places."""
+        if self.is_same:
+            return x if out is None else out.copy_(x)
+        return torch.index_select(x, 0, self.index, out=out)
+
+
+@dataclass(frozen=True, eq=False)
 class SizeGroups:
     """All graphs of a batch in groups, whose padded graphs lie end to end."""
 
     groups: tuple[SizeGroup, ...]
-    source_index: Tensor
-    """Index of every node among the padded nodes of all groups ``[V]``."""
-    target_index: Tensor
-    """Index of every receiver among the padded receivers ``[W]``."""
+    sources: Padding
+    """Nodes among the padded nodes of all groups."""
+    targets: Padding
+    """Receivers among the padded receivers."""
+
+    def with_receivers(self, receivers: npt.NDArray[np.int64]) -> SizeGroups:
+        """The same groups, where so many nodes of each graph receive ``[G]``."""
+        groups = [g._replace(receivers=max(1, int(receivers[g.graphs.numpy()].max()))) for g in self.groups]
+        return SizeGroups(tuple(groups), self.sources, _pad(receivers, [(g.graphs, g.receivers) for g in groups]))
 
 
 def fill_lanes(nodes: int) -> int:
@@ -92,20 +127,31 @@ def group_by_size(
         call: as :func:`cut_sizes` takes it.
     """
     cuts = np.array(cut_sizes(sizes, call))
-    receivers = sizes if receivers is None else receivers
     number = np.searchsorted(cuts, sizes)
-    groups, begins = [], np.zeros((2, len(sizes)), dtype=np.int64)
-    end = np.zeros(2, dtype=np.int64)
-    for place in range(len(cuts)):
-        graphs = np.flatnonzero(number == place)
-        most = np.array([max(1, int(receivers[graphs].max())), fill_lanes(int(cuts[place]))])
-        begins[:, graphs] = end[:, None] + most[:, None] * np.arange(len(graphs))
-        end += most * len(graphs)
-        groups.append(SizeGroup(torch.from_numpy(graphs), *most.tolist()))
-    of_targets, of_sources = (_places(begin, count) for begin, count in zip(begins, (receivers, sizes), strict=True))
-    return SizeGroups(tuple(groups), of_sources, of_targets)
+    groups = [
+        SizeGroup(torch.from_numpy(np.flatnonzero(number == place)), size, fill_lanes(size))
+        for place, size in enumerate(cuts.tolist())
+    ]
+    nodes = _pad(sizes, [(g.graphs, g.nodes) for g in groups])
+    found = SizeGroups(tuple(groups), nodes, nodes)
+    return found.with_receivers(sizes if receivers is None else receivers)
 
 
-def _places(begin: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> Tensor:
-    """The ``count`` places of each graph from its ``begin`` on, end to end."""
-    return torch.from_numpy(np.arange(count.sum()) + np.repeat(begin - (np.cumsum(count) - count), count))
+def _pad(counts: npt.NDArray[np.int64], groups: Sequence[tuple[Tensor, int]]) -> Padding:
+    """Graphs of so many rows ``[G]``, padded.
+
+    Args:
+        groups: the graphs of each group, and to how many rows they are padded.
+    """
+    first, rows, real = np.cumsum(counts) - counts, [], []
+    for graphs, most in groups:
+        chosen, row = graphs.numpy()[:, None], np.arange(most)
+        there = row < counts[chosen]
+        rows.append((first[chosen] + row * there).ravel())
+        real.append(there.ravel())
+    row_of, there = (parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in (rows, real))
+    index, places = np.empty(first[-1] + counts[-1], dtype=np.int64), np.flatnonzero(there)
+    index[row_of[places]] = places
+    np.minimum(row_of, max(0, len(index) - 1), out=row_of)  # a graph without rows, behind all others
+    empty, is_same = np.flatnonzero(~there), len(rows) == 1 and len(index) == len(row_of)
+    return Padding(torch.from_numpy(index), torch.from_numpy(row_of), torch.from_numpy(empty), is_same)

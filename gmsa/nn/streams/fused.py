@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gmsa.nn.dropout import Dropout, draw_bytes, kept_mask, masked
 from gmsa.nn.edges import DenseEdges, Edges, Masks
 from gmsa.nn.layers.attention import Interaction
+from gmsa.nn.layers.size_groups import Padding
 
 ATEN: Any = torch.ops.aten
 ATTENTION = ATEN._scaled_dot_product_flash_attention_for_cpu
@@ -88,23 +89,21 @@ def absorbs(attention: Interaction, edges: DenseEdges) -> bool:
     return groups is not None and all(2 * group.receivers * attention.heads <= channels for group in groups.groups)
 
 
-def fused_layer(layer: nn.Module, z: Tensor, edges: DenseEdges, receivers: Tensor | None = None) -> Tensor:
+def fused_layer(layer: Any, z: Tensor, edges: DenseEdges, receivers: Tensor | None = None) -> Tensor:
     """What a :class:`~gmsa.nn.StreamLayer` makes of z ``[V, C]`` along edges: ``[W, C]``."""
-    attention = cast(Interaction, layer.get_submodule("attention"))
-    dropout = cast(Dropout, layer.get_submodule("dropout"))
-    kept = dropout.kept if dropout.training else ALL
-    inside = _weights(layer, "norm_in", "attention.query", "attention.key_value", "attention.out")
+    attention, ffn = layer.attention, layer.ffn
+    kept = layer.dropout.kept if layer.dropout.training else ALL
+    inside = _weights(layer.norm_in, attention.query, attention.key_value, attention.out)
     if receivers is None:
         y: Tensor = _Attend.apply(z, edges, attention.heads, kept, *inside)
     else:
         y = _Read.apply(z, receivers, edges, attention.heads, kept, *inside)
-    found: Tensor = _FeedForward.apply(y, kept, *_weights(layer, "norm_mid", "ffn.0", "ffn.2"))
+    found: Tensor = _FeedForward.apply(y, kept, *_weights(layer.norm_mid, ffn[0], ffn[2]))
     return found
 
 
-def _weights(layer: nn.Module, *names: str) -> list[Tensor]:
-    parts = [layer.get_submodule(name) for name in names]
-    return [cast(Tensor, value) for part in parts for value in (part.weight, part.bias)]
+def _weights(*parts: Any) -> list[Tensor]:
+    return [value for part in parts for value in (part.weight, part.bias)]
 
 
 class _Attend(torch.autograd.Function):
@@ -118,18 +117,18 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, edges: DenseEdges, heads: int, kept: int, *weights: Tensor) -> Tensor:
         gain, shift, w_query, b_query, w_key_value, b_key_value, w_out, b_out = weights
-        masks, (_, sources, targets) = edges.masks(z.dtype), edges.padded()
+        masks, (sources, targets) = edges.masks(z.dtype), _paddings(edges)
         x, mean, rstd = torch.native_layer_norm(z, gain.shape, gain, shift, EPSILON)
         weight = torch.cat([w_query, w_key_value])
         projected = torch.addmm(torch.cat([b_query, b_key_value]), x, weight.T)  # [V, 3 C]
-        laid_out = _lay_out(projected, sources, masks, 2)
+        laid_out = sources.lay_out(projected)
         found = [
             ATTENTION(query[:, :, : mask.shape[1]], key, value, attn_mask=mask[:, None])
             for (query, key, value), mask in zip(_by_group(laid_out, masks, 2, 3, heads), masks.groups, strict=True)
         ]
-        states = _end_to_end([state.transpose(1, 2).flatten(2).flatten(0, 1) for state, _ in found])  # [P, C]
-        mixed = _silence(_choose(states, targets, masks), masks)
-        y, draws = _add(x, torch.addmm(b_out, mixed, w_out.T), kept)
+        states = _end_to_end([_rows(state) for state, _ in found])  # [P, C]
+        mixed = _silence(targets.choose(states), masks)
+        y, draws = _add(x, mixed, w_out, b_out, kept)
         ctx.save_for_backward(
             z, mean, rstd, gain, shift, x, weight, laid_out, mixed, w_out, draws, *itertools.chain(*found)
         )
@@ -143,26 +142,26 @@ class _Attend(torch.autograd.Function):
         *norm, x, weight, laid_out, mixed, w_out, draws = saved[:11]
         found = saved[11:]
         edges, heads, kept = ctx.rest
-        masks, (_, sources, targets) = edges.masks(x.dtype), edges.padded()
+        masks, (sources, targets) = edges.masks(x.dtype), _paddings(edges)
         of_received = _drop(grad, draws, kept)
-        of_mixed = _lay_out(_silence(of_received @ w_out, masks), targets, masks, 1)
-        of_laid_out = torch.empty_like(laid_out)
+        of_mixed = targets.lay_out_among_zeros(_silence(of_received @ w_out, masks))
         groups = zip(
             _by_group(of_mixed, masks, 1, 1, heads),
             _by_group(laid_out, masks, 2, 3, heads),
-            _by_group(of_laid_out, masks, 2, 3, heads),
             zip(found[::2], found[1::2], strict=True),
             masks.groups,
             strict=True,
         )
-        for (of_state,), (query, key, value), (of_query, *of_others), kept_here, mask in groups:
-            rows = mask.shape[1]
-            gradients = ATTENTION_BACK(
-                of_state, query[:, :, :rows], key, value, *kept_here, 0.0, False, attn_mask=mask[:, None]
+        gradients = [
+            ATTENTION_BACK(
+                of_state, query[:, :, : mask.shape[1]], key, value, *kept_here, 0.0, False, attn_mask=mask[:, None]
             )
-            for place, gradient in zip((of_query[:, :, :rows], *of_others), gradients, strict=True):
-                place.copy_(gradient)
-        of_projected = _choose(of_laid_out, sources, masks)
+            for (of_state,), (query, key, value), kept_here, mask in groups
+        ]
+        of_projected = x.new_empty(len(x), len(weight))
+        places = zip((targets, sources, sources), zip(*gradients, strict=True), of_projected.chunk(3, 1), strict=True)
+        for padding, parts, place in places:
+            padding.choose(_end_to_end([_rows(part) for part in parts]), out=place)
         of_weight, of_bias, channels = of_projected.T @ x, of_projected.sum(0), x.shape[1]
         of_z, *of_norm = _norm_back(torch.addmm(grad, of_projected, weight), norm, ctx.needs_input_grad[0])
         of_maps = of_weight[:channels], of_bias[:channels], of_weight[channels:], of_bias[channels:]
@@ -186,21 +185,21 @@ class _Read(torch.autograd.Function):
         ctx: Any, z: Tensor, receivers: Tensor, edges: DenseEdges, heads: int, kept: int, *weights: Tensor
     ) -> Tensor:
         gain, shift, w_query, b_query, w_key_value, b_key_value, w_out, b_out = weights
-        masks, (_, sources, targets) = edges.masks(z.dtype), edges.padded()
+        masks, (sources, targets) = edges.masks(z.dtype), _paddings(edges)
         x, mean, rstd = torch.native_layer_norm(z, gain.shape, gain, shift, EPSILON)
         own, channels = x.index_select(0, receivers), z.shape[1]
         w_key, w_value = w_key_value.view(2, heads, -1, channels).unbind(0)  # [H, D, C]
         query = torch.addmm(b_query, own, w_query.T).view(len(own), heads, -1).transpose(0, 1)  # [H, W, D]
         asks = torch.bmm(query, w_key).transpose(0, 1).reshape(len(own), -1)  # [W, H C]
-        asks, states = _lay_out(asks, targets, masks, 1), _lay_out(x, sources, masks, 2)
+        asks, states = targets.lay_out(asks), sources.lay_out(x)
         scale, alphas, found = query.shape[2] ** -0.5, [], []
         for ask, state, mask in _asking(asks, states, masks, heads):
             alphas.append(torch.baddbmm(mask, ask, state.transpose(1, 2), alpha=scale).softmax(-1))  # [G, R H, T]
             found.append(torch.bmm(alphas[-1], state).view(-1, heads * channels))
-        seen = _choose(_end_to_end(found), targets, masks).view(len(own), heads, channels).transpose(0, 1)  # [H, W, C]
+        seen = targets.choose(_end_to_end(found)).view(len(own), heads, channels).transpose(0, 1)  # [H, W, C]
         read = torch.bmm(seen, w_value.transpose(1, 2)).transpose(0, 1).reshape(own.shape)
         mixed = _silence(read.add_(b_key_value[channels:]), masks)
-        y, draws = _add(own, torch.addmm(b_out, mixed, w_out.T), kept)
+        y, draws = _add(own, mixed, w_out, b_out, kept)
         saved = (z, mean, rstd, gain, shift, receivers, own, query, seen, mixed, asks, states)
         ctx.save_for_backward(*saved, w_query, w_key_value, w_out, draws, *alphas)
         ctx.rest = edges, heads, kept
@@ -213,7 +212,7 @@ class _Read(torch.autograd.Function):
         *norm, receivers, own, query, seen, mixed, asks, states = saved[:12]
         w_query, w_key_value, w_out, draws, *alphas = saved[12:]
         edges, heads, kept = ctx.rest
-        masks, (_, sources, targets) = edges.masks(own.dtype), edges.padded()
+        masks, (sources, targets) = edges.masks(own.dtype), _paddings(edges)
         count, channels = own.shape
         w_key, w_value = w_key_value.view(2, heads, -1, channels).unbind(0)
         of_received = _drop(grad, draws, kept)
@@ -222,8 +221,7 @@ class _Read(torch.autograd.Function):
         of_key, of_value = of_key_value.view(2, heads, -1, channels).unbind(0)
         by_head = of_read.view(count, heads, -1).transpose(0, 1)  # [H, W, D]
         torch.bmm(by_head.transpose(1, 2), seen, out=of_value)
-        of_seen = torch.bmm(by_head, w_value).transpose(0, 1).reshape(count, -1)
-        of_seen = _lay_out(of_seen, targets, masks, 1)
+        of_seen = targets.lay_out_among_zeros(torch.bmm(by_head, w_value).transpose(0, 1).reshape(count, -1))
         of_asks, of_states = torch.empty_like(asks), torch.empty_like(states)
         groups = zip(
             _asking(asks, states, masks, heads),
@@ -238,10 +236,10 @@ class _Read(torch.autograd.Function):
             torch.bmm(of_score, state, out=of_ask)
             torch.bmm(alpha.transpose(1, 2), of_mixed, out=of_state)
             of_state.baddbmm_(of_score.transpose(1, 2), ask)
-        of_asks = _choose(of_asks, targets, masks).view(count, heads, channels).transpose(0, 1)  # [H, W, C]
+        of_asks = targets.choose(of_asks).view(count, heads, channels).transpose(0, 1)  # [H, W, C]
         torch.bmm(query.transpose(1, 2), of_asks, out=of_key)
         of_query = torch.bmm(of_asks, w_key.transpose(1, 2)).transpose(0, 1).reshape(count, -1)
-        of_x = _choose(of_states, sources, masks).index_add_(0, receivers, torch.addmm(grad, of_query, w_query))
+        of_x = sources.choose(of_states).index_add_(0, receivers, torch.addmm(grad, of_query, w_query))
         of_z, *of_norm = _norm_back(of_x, norm, ctx.needs_input_grad[0])
         of_maps = of_query.T @ own, of_query.sum(0), of_key_value, F.pad(of_read.sum(0), (channels, 0))
         return of_z, None, None, None, None, *of_norm, *of_maps, of_received.T @ mixed, of_received.sum(0)
@@ -259,7 +257,7 @@ class _FeedForward(torch.autograd.Function):
         gain, shift, w_in, b_in, w_out, b_out = weights
         x, mean, rstd = torch.native_layer_norm(y, gain.shape, gain, shift, EPSILON)
         hidden = torch.addmm(b_in, x, w_in.T).relu_()
-        z, draws = _add(x, torch.addmm(b_out, hidden, w_out.T), kept)
+        z, draws = _add(x, hidden, w_out, b_out, kept)
         ctx.save_for_backward(y, mean, rstd, gain, shift, x, hidden, w_in, w_out, draws)
         ctx.kept = kept
         return z
@@ -295,10 +293,11 @@ def _norm_back(grad: Tensor, norm: Sequence[Tensor], wanted: bool) -> tuple[Tens
     return found
 
 
-def _add(x: Tensor, added: Tensor, kept: int) -> tuple[Tensor, Tensor | None]:
-    """x and what dropout leaves of ``added``, and the draws."""
+def _add(x: Tensor, read: Tensor, weight: Tensor, bias: Tensor, kept: int) -> tuple[Tensor, Tensor | None]:
+    """x and what dropout leaves of a linear map of what was read, and the draws."""
     if kept == ALL:
-        return x + added, None
+        return (x + bias).addmm_(read, weight.T), None
+    added = torch.addmm(bias, read, weight.T)
     draws = draw_bytes(added)
     return torch.addcmul(x, added, kept_mask(draws, kept, added.dtype), value=ALL / kept), draws
 
@@ -308,22 +307,15 @@ def _drop(grad: Tensor, draws: Tensor | None, kept: int) -> Tensor:
     return grad if draws is None else masked(grad, draws, kept)
 
 
-def _rows(masks: Masks, axis: int) -> int:
-    """Rows of all padded graphs: of their receivers (axis 1) or of their nodes (2)."""
-    return sum(_rows_of(mask, axis) for mask in masks.groups)
+def _paddings(edges: DenseEdges) -> tuple[Padding, Padding]:
+    """How nodes and receivers are padded."""
+    assert edges.groups is not None
+    return edges.groups.sources, edges.groups.targets
 
 
-def _lay_out(x: Tensor, index: Tensor, masks: Masks, axis: int) -> Tensor:
-    """Rows of x at an index among those of the padded graphs, zeros elsewhere."""
-    rows = _rows(masks, axis)
-    if len(masks.groups) == 1 and len(x) == rows:  # several groups have an order of their own
-        return x
-    return x.new_zeros(rows, x.shape[1]).index_copy_(0, index, x)
-
-
-def _choose(x: Tensor, index: Tensor, masks: Masks) -> Tensor:
-    """Rows of x, of the padded graphs, at an index."""
-    return x if len(masks.groups) == 1 and len(x) == len(index) else x.index_select(0, index)
+def _rows(x: Tensor) -> Tensor:
+    """States of each head ``[G, H, T, D]`` as rows ``[G T, H D]``, as torch's attention has them in memory."""
+    return x.transpose(1, 2).reshape(-1, x.shape[1] * x.shape[3])
 
 
 def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
