@@ -280,7 +280,8 @@ def timed(runs: dict[str, Run], epochs: int, steps: int, apart: bool) -> dict[st
 
 
 def peaks(run: Run, steps: int) -> np.ndarray:
-    """Peak bytes of each step of an epoch, its batch included; where steps are recorded, of one that is not."""
+    """Peak bytes of each step of an epoch, what is built of batches included; where steps are recorded, of one that is
+    not."""
     run.recorder = None
     run.begin(0)
     found = []
@@ -329,7 +330,7 @@ def compare(
             padding[name] = padding_of_tensors(run.epoch_batches(0), graph_spec(config).strides)
 
     header(
-        f"A training step of {config.optim.batch_size} utterances, over {epochs} epochs of {steps} steps; "
+        f"A training step of {config.optim.batch_size} utterances: means of {epochs} epochs of {steps} steps; their "
         "medians [quartiles]",
         *("", "ms per step", "s per epoch", "utterances per s", "epoch / gmsa's"),
         *("peak MiB of a step", "largest", "peak / gmsa's", "padding among nodes"),
@@ -337,7 +338,7 @@ def compare(
     for name in runs:
         row(
             name,
-            spread(times[name]["step"].ravel(), 2),
+            spread(times[name]["step"].mean(1), 2),
             spread(epoch[name], 2),
             f"{len(examples) / np.median(epoch[name]):.0f}",
             f"{np.median(epoch[name]) / np.median(epoch['gmsa']):.2f}",
@@ -407,11 +408,17 @@ def compare_options(
     except Exception as error:
         print(f"\ntorch.compile fails here: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     times = timed(runs, epochs, steps, apart=False)
-    header("Options of our step; medians [quartiles]", "", "ms per step", "s per epoch", "epoch / default's")
+    header(
+        "Options of our step, in each epoch's mean; medians [quartiles]",
+        "",
+        "ms per step",
+        "s per epoch",
+        "epoch / default's",
+    )
     base = np.median(times["default"]["step"].sum(1))
     for name, found in times.items():
         epoch = found["step"].sum(1) / 1e3
-        row(name, spread(found["step"].ravel(), 2), spread(epoch, 2), f"{1e3 * np.median(epoch) / base:.2f}")
+        row(name, spread(found["step"].mean(1), 2), spread(epoch, 2), f"{1e3 * np.median(epoch) / base:.2f}")
     if device.type == "cpu":
         print(f"\nInstructions for bfloat16 on this processor: {'there' if has_bf16_instructions() else 'none'}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ from gmsa.training.examples import labeled_examples
 from gmsa.training.losses import loss
 from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import autocast, build_optimizer
-from gmsa.training.prefetch import prefetch
+from gmsa.training.prefetch import BURST, prefetch
 
 ROUTES = ("dense", "grouped", "sparse", "messages")
 KINDS = 3
@@ -625,6 +626,26 @@ def test_prefetch_on_a_cpu_passes_things_on() -> None:
     passed = list(prefetch(iter(items), torch.device("cpu")))
     assert all(a is b for a, b in zip(items, passed, strict=True))
     assert list(prefetch([], torch.device("cpu"))) == []
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 10])
+def test_a_cpu_builds_some_batches_at_once_and_keeps_none(count: int) -> None:
+    built: list[weakref.ref[Tensor]] = []
+
+    def build() -> Iterator[Tensor]:
+        for i in range(count):
+            item = torch.tensor(i)
+            built.append(weakref.ref(item))
+            yield item
+            del item
+
+    seen = 0
+    for item in prefetch(build(), torch.device("cpu")):
+        assert item.item() == seen
+        assert len(built) == min(count, BURST * (seen // BURST + 1))
+        assert [there() is not None for there in built] == [number >= seen for number in range(len(built))]
+        seen += 1
+    assert seen == count
 
 
 def failing() -> Iterator[Item]:
