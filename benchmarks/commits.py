@@ -120,7 +120,7 @@ class Side:
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         rows, self.losses = json.loads(self.read())
-        self.laps += [np.mean(rows, axis=0).tolist()] if counted else []  # batches are built some at once
+        self.laps += [np.mean(rows, axis=0).tolist()] if counted else []
 
 
 def compare(name: str, trees: dict[str, Path], case: int, quick: bool) -> float:
@@ -157,7 +157,8 @@ def main() -> None:
     device, quick = begin(arguments), arguments.quick
     with checked_out("HEAD" if quick else arguments.commit) as tree:
         header(
-            f"A training step of 32 utterances, by commit {'HEAD' if quick else arguments.commit} and now. Medians",
+            f"A training step of 32 utterances, by commit {'HEAD' if quick else arguments.commit} and now: means of 8 "
+            "steps; their medians",
             *("data", "", "ms per step [quartiles]", *(f"{part}, ms" for part in PARTS), "times as fast"),
         )
         names = ["mosi_dev.pkl", *(setting.name for setting in SETTINGS)][: 2 if quick else None]

@@ -74,7 +74,7 @@ def times(quick: bool) -> None:
     for tokens in BOUNDS:
         settings = bounded(config, tokens, steps)
         runs[tokens] = Graph(build_model(MOSEI, settings), settings, torch.device("cpu"), examples, rounds + 1)
-        runs[tokens].batches = runs[tokens].epoch_batches(0)  # one by one: each step has its own
+        runs[tokens].begin(0, alone=True)
     seconds: dict[int, list[float]] = {tokens: [] for tokens in BOUNDS}
     for _ in range(rounds + 1):
         for tokens, part in runs.items():

@@ -186,9 +186,8 @@ def measure_steps(
     rows = []
     for done in range(-WARM, steps):
         if (done + WARM) % per_epoch == 0:
-            run.batches = twice(
-                run.epoch_batches((done + WARM) // per_epoch)
-            )  # one by one, so that each step has its own
+            run.begin((done + WARM) // per_epoch, alone=True)
+            run.batches = twice(run.batches)
         began = time.process_time()
         run.step(False)
         seconds = time.process_time() - began

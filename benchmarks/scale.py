@@ -62,7 +62,7 @@ class Repeated(Run):
         self.utterances = utterances
         examples = labeled_examples(utterances, Target())
         self.targets = Targets(torch.tensor([e.value for e in examples]), torch.stack([e.classes for e in examples]))
-        self.batches = self.epoch_batches(0)  # one by one: each step has its own
+        self.begin(0, alone=True)
 
     def epoch_batches(self, epoch: int) -> Iterator[tuple[GraphBatch, Targets]]:
         while True:

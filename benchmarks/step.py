@@ -47,7 +47,7 @@ from gmsa.training.losses import loss
 from gmsa.training.optimization.ema import MovingAverage
 from gmsa.training.optimization.optimizer import autocast, build_optimizer, build_schedule
 from gmsa.training.optimization.recorded import StepRecorder, records_steps
-from gmsa.training.prefetch import prefetch
+from gmsa.training.prefetch import BURST, prefetch
 
 SEED = 1111
 PARTS = ("data", "forward", "loss", "backward", "clip", "optimizer", "average")
@@ -65,9 +65,13 @@ class Run:
         self.recorder: StepRecorder | None = None
         self.batches: Iterator[tuple[Any, Targets]] = iter(())
 
-    def begin(self, epoch: int) -> None:
-        """Starts an epoch."""
-        self.batches = prefetch(self.epoch_batches(epoch), self.device)
+    def begin(self, epoch: int, alone: bool = False) -> None:
+        """Starts an epoch.
+
+        Args:
+            alone: a CPU builds a batch at each step, not some in a row, so that every step has its own.
+        """
+        self.batches = prefetch(self.epoch_batches(epoch), self.device, 1 if alone else BURST)
 
     def epoch_batches(self, epoch: int) -> Iterator[tuple[Any, Targets]]:
         """The batches of an epoch."""
@@ -280,10 +284,9 @@ def timed(runs: dict[str, Run], epochs: int, steps: int, apart: bool) -> dict[st
 
 
 def peaks(run: Run, steps: int) -> np.ndarray:
-    """Peak bytes of each step of an epoch, what is built of batches included; where steps are recorded, of one that is
-    not."""
+    """Peak bytes of each step of an epoch, its batch included; where steps are recorded, of one that is not."""
     run.recorder = None
-    run.begin(0)
+    run.begin(0, alone=True)
     found = []
     for _ in range(steps):
         run.optimizer.zero_grad(set_to_none=True)

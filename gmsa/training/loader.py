@@ -25,7 +25,7 @@ from gmsa.errors import GmsaError, RunError
 from gmsa.registry import load_plugins, loaded_plugins
 from gmsa.system.processes import safe_path
 from gmsa.training.batches import Shard
-from gmsa.training.prefetch import prefetch
+from gmsa.training.prefetch import BURST, prefetch
 from gmsa.training.tasks import Task
 
 _LAST_SECONDS = 10
@@ -72,7 +72,7 @@ class BatchLoader:
             RunError: a worker was killed, or the system cannot open so many files.
         """
         batches = self._received(key, shard) if self.workers else self.task.batches(*key, shard=shard)
-        yield from prefetch(batches, self.device)
+        yield from prefetch(batches, self.device, 1 if self.workers else BURST)
 
     def close(self) -> None:
         """Ends the workers; none is left, not even a stopped one."""

@@ -16,23 +16,24 @@ T = TypeVar("T")
 QUIET = threading.Lock()
 """Held while a batch is sent to a GPU, and while a step is recorded there, so that neither happens during the other."""
 BURST = 4
-"""Batches that a CPU builds one after another: the first of them finds its caches filled by a training step, the others
-find their own code and data there and take about half as long."""
+"""Batches that a CPU builds in a row: the first of them finds its caches filled by a training step, the others find
+their own code there and take about half as long."""
 _ALIGNED = 128
 """Bytes of whose multiples each tensor in a buffer begins at one."""
 
 
-def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
+def prefetch(batches: Iterable[T], device: torch.device, burst: int = BURST) -> Iterator[T]:
     """The same batches on ``device``; for a GPU, a thread builds and sends the next one during a training step.
 
     A batch is one copy, on a stream of its own. On a CPU a thread would not help: it would compete with the training
-    step for the interpreter. There some batches are built at once (:data:`BURST`).
+    step for the interpreter. There ``burst`` batches are built in a row.
 
     Args:
         batches: objects with ``map`` (:meth:`gmsa.graph.GraphBatch.map`), or tuples of them and of plain values.
+        burst: 1 where other processes build the batches.
     """
     if device.type != "cuda":
-        yield from _in_bursts(iter(batches))
+        yield from _in_bursts(iter(batches), burst)
         return
     iterator, stream = iter(batches), torch.cuda.Stream(device)
 
@@ -59,20 +60,23 @@ def prefetch(batches: Iterable[T], device: torch.device) -> Iterator[T]:
             found = ahead.result()
 
 
-def _in_bursts(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, :data:`BURST` of them built at once."""
-    burst: deque[T] = deque()
+def _in_bursts(batches: Iterator[T], burst: int) -> Iterator[T]:
+    """The same batches, so many of them built in a row."""
+    built: deque[T] = deque()
     failed, whole = None, True
     while failed is None and whole:
         try:
-            burst.extend(islice(batches, BURST))
+            built.extend(islice(batches, burst))
         except Exception as error:  # what was built before comes first
             failed = error
-        whole = len(burst) == BURST
-        while burst:
-            yield burst.popleft()  # none is kept that is done with
+        whole = len(built) == burst
+        while built:
+            yield built.popleft()  # none is kept that is done with
     if failed is not None:
-        raise failed
+        try:
+            raise failed
+        finally:
+            del failed  # else this frame and the error would keep each other, and what could not be built
 
 
 class Flat:

@@ -116,6 +116,29 @@ def test_what_is_no_number_stays_in_its_graph(to_firsts: bool) -> None:
             assert part.isnan().all() if number == graph else torch.equal(part, known)
 
 
+@pytest.mark.parametrize("to_firsts", [False, True], ids=["all nodes", "few receivers"])
+def test_a_gradient_that_is_no_number_stays_in_its_graph(to_firsts: bool) -> None:
+    counts = np.array([2, 0, 4, 2, 0]) if to_firsts else SIZES
+    starts = np.cumsum(SIZES) - SIZES
+    receivers = torch.tensor([s + i for s, n in zip(starts, counts, strict=True) for i in range(n)])
+    layer, most = StreamLayer(CHANNELS, HEADS).double(), int(counts.max())
+    there = torch.arange(int(SIZES.max())) < torch.from_numpy(SIZES)[:, None]
+    edges = replace(
+        edges_of("all", to_firsts),
+        pairs=there[:, :most, None] & there[:, None],
+        target_index=torch.tensor([g * most + i for g, n in enumerate(counts) for i in range(n)]),
+        groups=group_by_size(SIZES, counts),
+    )
+    for graph, rows in enumerate(torch.arange(int(SIZES.sum())).split(SIZES.tolist())):
+        z = torch.randn(int(SIZES.sum()), CHANNELS, dtype=torch.double).index_fill(0, rows, torch.nan).requires_grad_()
+        assert stream.can_fuse(layer, z, edges, receivers if to_firsts else None, None)
+        out = layer(z, edges, receivers if to_firsts else None)
+        (out * torch.rand_like(out)).sum().backward()
+        assert z.grad is not None
+        found = [bool(part.isnan().any()) for part in z.grad.split(SIZES.tolist())]
+        assert found == [number == graph for number in range(len(SIZES))]
+
+
 @pytest.mark.parametrize("frozen", ["weights", "states"])
 def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
     layer = StreamLayer(CHANNELS, HEADS)

@@ -628,8 +628,9 @@ def test_prefetch_on_a_cpu_passes_things_on() -> None:
     assert list(prefetch([], torch.device("cpu"))) == []
 
 
+@pytest.mark.parametrize("burst", [1, BURST])
 @pytest.mark.parametrize("count", [0, 3, 4, 10])
-def test_a_cpu_builds_some_batches_at_once_and_keeps_none(count: int) -> None:
+def test_a_cpu_builds_batches_in_a_row_and_keeps_none(count: int, burst: int) -> None:
     built: list[weakref.ref[Tensor]] = []
 
     def build() -> Iterator[Tensor]:
@@ -640,9 +641,9 @@ def test_a_cpu_builds_some_batches_at_once_and_keeps_none(count: int) -> None:
             del item
 
     seen = 0
-    for item in prefetch(build(), torch.device("cpu")):
+    for item in prefetch(build(), torch.device("cpu"), burst):
         assert item.item() == seen
-        assert len(built) == min(count, BURST * (seen // BURST + 1))
+        assert len(built) == min(count, burst * (seen // burst + 1))
         assert [there() is not None for there in built] == [number >= seen for number in range(len(built))]
         seen += 1
     assert seen == count

@@ -26,6 +26,7 @@ from gmsa.system import cli
 from gmsa.training import loader
 from gmsa.training.batches import Shard
 from gmsa.training.callbacks import Callback
+from gmsa.training.prefetch import prefetch
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
 
@@ -92,6 +93,24 @@ def test_workers_live_from_epoch_to_epoch() -> None:
         (*_, other), *_ = batches.epoch(7, "another stage", 1, shard=Shard())
         assert other not in pids
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("workers", "read"), [(0, 4), (2, 1)])
+def test_batches_that_workers_build_are_not_waited_for_in_a_row(
+    workers: int, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+
+    def counted(batches: Iterator[Any], *given: Any) -> Iterator[Any]:
+        return prefetch((taken.append(batch) or batch for batch in batches), *given)
+
+    monkeypatch.setattr(loader, "prefetch", counted)
+    with loader.BatchLoader(Keys(), workers, torch.device("cpu")) as batches:
+        epoch = batches.epoch(1, shard=Shard())
+        next(epoch)
+        assert len(taken) == read
+        assert len([*epoch]) == 4
+        assert len(taken) == 5
 
 
 def test_an_epoch_that_is_not_read_to_its_end_ends_the_workers() -> None:

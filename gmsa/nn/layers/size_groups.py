@@ -37,7 +37,7 @@ class Padding:
     index: Tensor
     """The place of each row."""
     rows: Tensor
-    """The row of each place; where there is none, the first of that graph."""
+    """The row of each place; where there is none, the first of that graph, or any row where it has none at all."""
     empty: Tensor
     """Places where there is none."""
     is_same: bool

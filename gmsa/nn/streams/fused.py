@@ -191,7 +191,7 @@ class _Read(torch.autograd.Function):
         w_key, w_value = w_key_value.view(2, heads, -1, channels).unbind(0)  # [H, D, C]
         query = torch.addmm(b_query, own, w_query.T).view(len(own), heads, -1).transpose(0, 1)  # [H, W, D]
         asks = torch.bmm(query, w_key).transpose(0, 1).reshape(len(own), -1)  # [W, H C]
-        asks, states = targets.lay_out(asks), sources.lay_out(x)
+        asks, states = targets.lay_out_among_zeros(asks), sources.lay_out(x)
         scale, alphas, found = query.shape[2] ** -0.5, [], []
         for ask, state, mask in _asking(asks, states, masks, heads):
             alphas.append(torch.baddbmm(mask, ask, state.transpose(1, 2), alpha=scale).softmax(-1))  # [G, R H, T]
