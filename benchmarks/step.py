@@ -412,7 +412,7 @@ def compare_options(
         print(f"\ntorch.compile fails here: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     times = timed(runs, epochs, steps, apart=False)
     header(
-        "Options of our step, in each epoch's mean; medians [quartiles]",
+        "Options of our step: means of epochs; their medians [quartiles]",
         "",
         "ms per step",
         "s per epoch",

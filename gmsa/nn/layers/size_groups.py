@@ -35,16 +35,16 @@ class Padding:
     """Rows of graphs, and the places that they have when graphs are padded, group by group, end to end."""
 
     index: Tensor
-    """The place of each row."""
+    """The place of each row ``[N]``."""
     rows: Tensor
-    """The row of each place; where there is none, the first of that graph, or any row where it has none at all."""
+    """The row of each place ``[P]``; where there is none, the first of that graph, or any row where it has none at all."""
     empty: Tensor
-    """Places where there is none."""
+    """Places where there is none, ascending."""
     is_same: bool
     """Whether the places are the rows, in their order."""
 
     def lay_out(self, x: Tensor) -> Tensor:
-        """Rows of x at their places, and the first row of a graph where it has none."""
+        """Rows of x ``[N, C]`` at their places ``[P, C]``, and the first row of a graph where it has none."""
         return x if self.is_same else x.index_select(0, self.rows)
 
     def lay_out_among_zeros(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Padding:
         return found.index_fill_(0, self.empty, 0) if len(self.empty) else found
 
     def choose(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """The rows of x, which lie at their places."""
+        """The rows ``[N, C]`` of x ``[P, C]``, in which they lie at their places; written into ``out`` if given."""
         if self.is_same:
             return x if out is None else out.copy_(x)
         return torch.index_select(x, 0, self.index, out=out)
