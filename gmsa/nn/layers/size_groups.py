@@ -37,7 +37,7 @@ class Padding:
     index: Tensor
     """The place of each row ``[N]``."""
     rows: Tensor
-    """The row of each place ``[P]``; where there is none, the first of that graph, or any row where it has none at all."""
+    """The row of each place ``[P]``; where there is none, the first of that graph, or any where it has none at all."""
     empty: Tensor
     """Places where there is none, ascending."""
     is_same: bool
